@@ -1,0 +1,157 @@
+package bundle
+
+import (
+	"bytes"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Fault is what is wrong with a chain, a key or their combination. ID is one of malformed, foreign-block, too-many,
+// wrong-key, key-type, names-missing, expired, not-yet-valid, chain-order, chain-incomplete, not-a-ca, usage,
+// untrusted-root.
+type Fault struct {
+	ID      string
+	Message string
+}
+
+// Error says what is wrong.
+func (f *Fault) Error() string { return f.Message }
+
+// Kind is the ID.
+func (f *Fault) Kind() string { return f.ID }
+
+// Hint says what an operator can do about it.
+func (f *Fault) Hint() string {
+	switch f.ID {
+	case "expired", "not-yet-valid":
+		return "check this host's clock (timedatectl): it must agree with the CA's"
+	case "untrusted-root":
+		return "acme.roots_file must hold the root certificates of the CA that acme.directory names"
+	}
+	return "nothing was deployed; if it happens again, report it to the CA with the serial number"
+}
+
+func fault(id, format string, args ...any) *Fault {
+	return &Fault{ID: id, Message: fmt.Sprintf(format, args...)}
+}
+
+// Want is what a certificate has to satisfy.
+type Want struct {
+	Names   []string       // DNS names that the SAN extension must contain, lower-case A-labels
+	KeyType KeyType        // "" accepts any
+	Roots   *x509.CertPool // roots one of which the chain must lead to; nil: the system's, and failing that is a warning
+	At      time.Time      // the moment at which it must be valid
+}
+
+// Check compares the bundle with what was wanted. The error is the first *Fault found. Warnings are allowed but
+// worth a line: a root that this system does not know, where none was demanded.
+func (b *Bundle) Check(want Want) (warnings []string, err error) {
+	checks := []func(Want) *Fault{b.checkKey, b.checkNames, b.checkValidity, b.checkUsage, b.checkOrder}
+	for _, check := range checks {
+		if f := check(want); f != nil {
+			return nil, f
+		}
+	}
+	return b.checkRoot(want)
+}
+
+func (b *Bundle) checkKey(want Want) *Fault {
+	if want.KeyType != "" && b.keyType != want.KeyType {
+		return fault("key-type", "the certificate has a key of type %s, %s was asked for", b.keyType, want.KeyType)
+	}
+	return nil
+}
+
+func (b *Bundle) checkNames(want Want) *Fault {
+	have := make([]string, 0, len(b.Leaf().DNSNames))
+	for _, name := range b.Leaf().DNSNames {
+		have = append(have, strings.ToLower(name))
+	}
+	var missing []string
+	for _, name := range want.Names {
+		if !slices.Contains(have, strings.ToLower(name)) {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) > 0 {
+		return fault("names-missing", "the certificate lacks %s", strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// checkValidity looks at every member: a chain is as short-lived as its shortest link.
+func (b *Bundle) checkValidity(want Want) *Fault {
+	for i, c := range b.chain {
+		who := "the certificate"
+		if i > 0 {
+			who = fmt.Sprintf("the issuing certificate %q in the chain", c.Subject.CommonName)
+		}
+		switch {
+		case want.At.After(c.NotAfter):
+			return fault("expired", "%s expired at %s", who, stamp(c.NotAfter))
+		case want.At.Before(c.NotBefore):
+			return fault("not-yet-valid", "%s is valid from %s, but this host's clock says %s", who, stamp(c.NotBefore), stamp(want.At))
+		}
+	}
+	return nil
+}
+
+func (b *Bundle) checkUsage(Want) *Fault {
+	usages := b.Leaf().ExtKeyUsage
+	if !slices.Contains(usages, x509.ExtKeyUsageServerAuth) && !slices.Contains(usages, x509.ExtKeyUsageAny) {
+		return fault("usage", "the certificate does not allow TLS server authentication (extended key usage)")
+	}
+	if b.Leaf().IsCA {
+		return fault("usage", "the certificate is a CA certificate, not a server's")
+	}
+	return nil
+}
+
+// checkOrder wants each certificate to be signed by the next one (RFC 5246 section 7.4.2; RFC 8446 lets clients cope
+// with disorder, but senders' libraries differ).
+func (b *Bundle) checkOrder(Want) *Fault {
+	for i := 1; i < len(b.chain); i++ {
+		child, parent := b.chain[i-1], b.chain[i]
+		if !parent.IsCA || !parent.BasicConstraintsValid {
+			return fault("not-a-ca", "certificate %d of the chain (%q) is not a CA certificate", i+1, parent.Subject.CommonName)
+		}
+		if !bytes.Equal(child.RawIssuer, parent.RawSubject) || child.CheckSignatureFrom(parent) != nil {
+			return fault("chain-order", "certificate %d of the chain (%q) did not sign the one before it", i+1, parent.Subject.CommonName)
+		}
+	}
+	return nil
+}
+
+func (b *Bundle) checkRoot(want Want) ([]string, error) {
+	intermediates := x509.NewCertPool()
+	for _, c := range b.chain[1:] {
+		intermediates.AddCert(c)
+	}
+	_, err := b.Leaf().Verify(x509.VerifyOptions{
+		Roots: want.Roots, Intermediates: intermediates, CurrentTime: want.At,
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	})
+	if err == nil {
+		return nil, nil
+	}
+	if len(b.chain) == 1 {
+		return nil, fault("chain-incomplete", "the certificate came without the certificate of its issuer %q", b.Leaf().Issuer.CommonName)
+	}
+	if _, unknown := errors.AsType[x509.UnknownAuthorityError](err); !unknown && want.Roots == nil {
+		// Anything but an unknown root is a defect of the chain itself.
+		if _, noRoots := errors.AsType[x509.SystemRootsError](err); !noRoots {
+			return nil, fault("chain-incomplete", "the chain does not verify: %v", err)
+		}
+	}
+	if want.Roots != nil {
+		return nil, fault("untrusted-root", "the chain does not lead to a root in acme.roots_file: %v", err)
+	}
+	top := b.chain[len(b.chain)-1]
+	return []string{fmt.Sprintf("the chain leads to %q, which this system does not trust (a staging or private CA?)", top.Issuer.CommonName)}, nil
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

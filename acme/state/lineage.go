@@ -1,0 +1,157 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"mxcert/acme/bundle"
+)
+
+// Lineage is what is stored under one certificate's name: its generations and a record about them.
+type Lineage struct {
+	dir        *Dir
+	name, path string
+}
+
+// Record is what is remembered of a lineage beside its generations.
+type Record struct {
+	Version     int                      `json:"version"`
+	Keys        map[bundle.KeyType]*Slot `json:"keys"`
+	Applying    bool                     `json:"applying,omitempty"`  // a deployment began and was not concluded
+	HooksDue    bool                     `json:"hooks_due,omitempty"` // deploy hooks failed and are to be run again
+	Failure     *Failure                 `json:"failure,omitempty"`   // the last pass failed
+	LastSuccess time.Time                `json:"last_success,omitzero"`
+	Events      []Event                  `json:"events,omitempty"` // oldest first, at most maxEvents
+}
+
+// Slot is the part of a record about one key type. The values are generation IDs, "" for none.
+type Slot struct {
+	Current  string    `json:"current,omitempty"`  // what should be served
+	Served   string    `json:"served,omitempty"`   // what was last proven by a handshake (or deployed, where nothing serves it)
+	Previous string    `json:"previous,omitempty"` // what was served before that
+	RenewAt  time.Time `json:"renew_at,omitzero"`  // drawn once for Current
+}
+
+// Failure is why the last pass did not converge.
+type Failure struct {
+	Stage       string    `json:"stage"`
+	Kind        string    `json:"kind"`
+	Message     string    `json:"message"`
+	Hint        string    `json:"hint,omitempty"`
+	At          time.Time `json:"at"`
+	Count       int       `json:"count"`                 // failures in a row
+	NotBefore   time.Time `json:"not_before,omitzero"`   // the daemon does not try again before
+	ChargedToCA bool      `json:"charged_to_ca"`         // it used up some of the CA's patience: one-shots wait too
+	Fingerprint string    `json:"fingerprint,omitempty"` // of the configuration that failed; a changed one may try at once
+}
+
+// Event is one line of history.
+type Event struct {
+	At      time.Time      `json:"at"`
+	Event   string         `json:"event"` // issued, served, deployed, reverted, rolled-back, healed, failed, repaired
+	Key     bundle.KeyType `json:"key,omitempty"`
+	Serial  string         `json:"serial,omitempty"`
+	Message string         `json:"message,omitempty"`
+}
+
+const maxEvents = 200
+
+// Lineage names a lineage; nothing is read or made.
+func (d *Dir) Lineage(name string) *Lineage {
+	return &Lineage{dir: d, name: name, path: filepath.Join(d.path, "lineages", name)}
+}
+
+// Name is the lineage's name.
+func (l *Lineage) Name() string { return l.name }
+
+// Lock makes the lineage's directory and waits until this process alone may change it, or ctx ends (ErrLocked).
+func (l *Lineage) Lock(ctx context.Context) (unlock func(), err error) {
+	if err := os.MkdirAll(l.path, 0o700); err != nil {
+		return nil, failed("make", l.path, err)
+	}
+	return lock(ctx, filepath.Join(l.path, "lock"))
+}
+
+// Slot gives the slot of a key type, made where it is missing.
+func (r *Record) Slot(keyType bundle.KeyType) *Slot {
+	if r.Keys == nil {
+		r.Keys = map[bundle.KeyType]*Slot{}
+	}
+	if r.Keys[keyType] == nil {
+		r.Keys[keyType] = &Slot{}
+	}
+	return r.Keys[keyType]
+}
+
+// Log appends to the history.
+func (r *Record) Log(event Event) {
+	event.At = event.At.UTC()
+	r.Events = append(r.Events, event)
+	if extra := len(r.Events) - maxEvents; extra > 0 {
+		r.Events = append([]Event(nil), r.Events[extra:]...)
+	}
+}
+
+// Load reads the record. Where it is missing or damaged, it is made again from the generations on disk, and repaired
+// says so in words; a damaged file is set aside. A lineage that never was gives an empty record.
+func (l *Lineage) Load() (record Record, repaired string, err error) {
+	path := l.recordPath()
+	err = readJSON(path, &record)
+	switch {
+	case err == nil:
+		return record, "", nil
+	case errors.Is(err, errDamaged):
+		aside := path + ".damaged"
+		if err := os.Rename(path, aside); err != nil && !errors.Is(err, fs.ErrPermission) {
+			return Record{}, "", failed("set aside", path, err)
+		}
+		repaired = fmt.Sprintf("%s was damaged; it is kept as %s and was made again from the generations on disk", path, filepath.Base(aside))
+	case !errors.Is(err, fs.ErrNotExist):
+		return Record{}, "", err
+	}
+	record, err = l.rebuild()
+	if repaired == "" && len(record.Keys) > 0 {
+		repaired = fmt.Sprintf("%s was missing; it was made again from the generations on disk", path)
+	}
+	return record, repaired, err
+}
+
+// rebuild takes the newest readable generation of each key type for current. What was served is not known, so the
+// next pass looks at files and handshakes.
+func (l *Lineage) rebuild() (Record, error) {
+	var record Record
+	generations, err := l.Generations()
+	if err != nil {
+		return record, err
+	}
+	for _, g := range generations {
+		if _, err := l.Bundle(g.ID); err == nil {
+			record.Slot(g.Key).Current = g.ID
+		}
+	}
+	return record, nil
+}
+
+// Save stores the record durably.
+func (l *Lineage) Save(record Record) error {
+	record.Version = version
+	return writeJSON(l.recordPath(), record)
+}
+
+func (l *Lineage) recordPath() string { return filepath.Join(l.path, "record.json") }
+
+// Displace keeps a copy of a file that a deployment is about to replace and that is not mxcert's own, so that nothing
+// of the operator's is lost. It gives the path of the copy.
+func (l *Lineage) Displace(original string, content []byte, at time.Time) (string, error) {
+	dir := filepath.Join(l.path, "displaced")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", failed("make", dir, err)
+	}
+	path := filepath.Join(dir, uniqueID(at)+"-"+filepath.Base(original))
+	return path, writeFile(path, content, 0o600)
+}

@@ -1,0 +1,47 @@
+package state
+
+import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"time"
+
+	"mxcert/acme/bundle"
+)
+
+// Order is an ACME order in flight (RFC 8555 section 7.1.3) with the private key of the certificate it will give.
+// Both are stored before they are used, so that a killed process finishes the order instead of paying for another.
+type Order struct {
+	Version   int            `json:"version"`
+	URL       string         `json:"url,omitempty"` // empty: the key is made, the order not yet placed
+	Directory string         `json:"directory"`
+	Account   string         `json:"account"` // account URL
+	Names     []string       `json:"names"`
+	KeyType   bundle.KeyType `json:"key_type"`
+	Key       string         `json:"key"` // PKCS #8 PEM
+	Profile   string         `json:"profile,omitempty"`
+	Created   time.Time      `json:"created"`
+}
+
+// Order reads the order in flight for a key type. ok is false where there is none. A damaged file counts as none:
+// the CA gives the same pending order again, or a new one.
+func (l *Lineage) Order(keyType bundle.KeyType) (order Order, ok bool, err error) {
+	err = readJSON(l.orderPath(keyType), &order)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errDamaged) {
+		return Order{}, false, nil
+	}
+	return order, err == nil, err
+}
+
+// SaveOrder stores an order durably.
+func (l *Lineage) SaveOrder(order Order) error {
+	order.Version = version
+	return writeJSON(l.orderPath(order.KeyType), order)
+}
+
+// DropOrder forgets the order in flight for a key type.
+func (l *Lineage) DropOrder(keyType bundle.KeyType) error { return removeFile(l.orderPath(keyType)) }
+
+func (l *Lineage) orderPath(keyType bundle.KeyType) string {
+	return filepath.Join(l.dir.path, "orders", l.name+"."+string(keyType)+".json")
+}

@@ -1,0 +1,232 @@
+// Package state is what mxcert remembers: accounts, lineages with their immutable generations, orders in flight, the
+// journal of TXT records, backoff.
+//
+// The store is a directory (default /var/lib/mxcert, mode 0700). Every write is durable before it returns: temporary
+// file in the same directory, fsync, rename, fsync of the directory. Everything can be rebuilt from the generations
+// and the CA: a record that is missing or damaged is set aside and made again from what the generations say, and the
+// caller is told, because a lost note must never be a reason to serve nothing.
+//
+//	accounts/CA/            account.json
+//	lineages/NAME/          record.json, lock, one directory a generation
+//	lineages/NAME/GEN/      privkey.pem fullchain.pem cert.pem chain.pem meta.json
+//	lineages/NAME/displaced files that a first deployment replaced
+//	orders/NAME.KEY.json    an order in flight and its key
+//	journal/NAME.*.json     TXT records that may exist
+//	lock                    guards what belongs to no lineage
+//
+// Not supported: a store shared by several hosts.
+package state
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// version is written into every file. A higher one was written by a later mxcert and is refused.
+const version = 1
+
+// Dir is the store in a directory.
+type Dir struct{ path string }
+
+// Error is a failure of the store: what was done to which file, and why.
+type Error struct {
+	Op, Path string
+	Err      error
+}
+
+// Error says what failed.
+func (e *Error) Error() string {
+	err := e.Err
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
+		err = p.Err
+	}
+	if p, ok := errors.AsType[*os.LinkError](err); ok {
+		err = p.Err
+	}
+	return fmt.Sprintf("%s %s: %v", e.Op, e.Path, err)
+}
+
+// Unwrap gives the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Kind is "permission" where the cause is one, "disk-full", or "state".
+func (e *Error) Kind() string {
+	switch {
+	case errors.Is(e.Err, fs.ErrPermission):
+		return "permission"
+	case errors.Is(e.Err, syscall.ENOSPC), errors.Is(e.Err, syscall.EDQUOT):
+		return "disk-full"
+	}
+	return "state"
+}
+
+// Hint says what to do.
+func (e *Error) Hint() string {
+	switch e.Kind() {
+	case "permission":
+		return "run mxcert as root or as the user that owns the state directory"
+	case "disk-full":
+		return "make room on the file system of the state directory"
+	}
+	return "see the key state of the configuration"
+}
+
+func failed(op, path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &Error{Op: op, Path: path, Err: err}
+}
+
+// Open makes the directory where it is missing and takes wide modes away from it.
+func Open(path string) (*Dir, error) {
+	for _, sub := range []string{"", "accounts", "lineages", "orders", "journal"} {
+		p := filepath.Join(path, sub)
+		if err := os.MkdirAll(p, 0o700); err != nil {
+			return nil, failed("make state directory", p, err)
+		}
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, failed("look at state directory", path, err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		if err := os.Chmod(path, 0o700); err != nil {
+			return nil, failed("narrow the mode of state directory", path, err)
+		}
+	}
+	return &Dir{path: path}, nil
+}
+
+// View opens an existing directory for reading only; nothing is made. The error satisfies errors.Is(fs.ErrNotExist)
+// where there is none.
+func View(path string) (*Dir, error) {
+	if _, err := os.ReadDir(path); err != nil {
+		return nil, failed("read state directory", path, err)
+	}
+	return &Dir{path: path}, nil
+}
+
+// Path is the directory.
+func (d *Dir) Path() string { return d.path }
+
+// Lock waits until this process alone may change what belongs to no lineage (accounts), or ctx ends.
+func (d *Dir) Lock(ctx context.Context) (unlock func(), err error) {
+	return lock(ctx, filepath.Join(d.path, "lock"))
+}
+
+// lockPoll is how often a held lock is tried again; flock(2) cannot be waited for with a deadline.
+const lockPoll = 25 * time.Millisecond
+
+// ErrLocked is returned (wrapped) when a lock could not be had before the context ended.
+var ErrLocked = errors.New("another mxcert is at work")
+
+// lock takes an advisory flock(2). The kernel releases it when the process dies, however it dies. The file stays.
+func lock(ctx context.Context, path string) (func(), error) {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, failed("open lock", path, err)
+	}
+	for {
+		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return func() { _ = file.Close() }, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
+			_ = file.Close()
+			return nil, failed("lock", path, err)
+		}
+		select {
+		case <-ctx.Done():
+			_ = file.Close()
+			return nil, &Error{Op: "lock", Path: path, Err: fmt.Errorf("%w (%w)", ErrLocked, ctx.Err())}
+		case <-time.After(lockPoll):
+		}
+	}
+}
+
+// readJSON reads a state file into v. A file of a later version is an error that names it; a damaged one gives
+// errDamaged.
+func readJSON(path string, v any) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return failed("read", path, err)
+	}
+	var head struct {
+		Version int `json:"version"`
+	}
+	if err := json.Unmarshal(text, &head); err != nil || head.Version < 1 {
+		return failed("read", path, errDamaged)
+	}
+	if head.Version > version {
+		return failed("read", path, fmt.Errorf("it has version %d, this mxcert knows up to %d: a later mxcert wrote it", head.Version, version))
+	}
+	if err := json.Unmarshal(text, v); err != nil {
+		return failed("read", path, errDamaged)
+	}
+	return nil
+}
+
+var errDamaged = errors.New("the file is damaged")
+
+func writeJSON(path string, v any) error {
+	text, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return failed("encode", path, err)
+	}
+	return writeFile(path, append(text, '\n'), 0o600)
+}
+
+// writeFile replaces path durably: after it returns the content survives a power cut, and before that the old
+// content does.
+func writeFile(path string, content []byte, mode fs.FileMode) error {
+	dir := filepath.Dir(path)
+	file, err := os.CreateTemp(dir, ".tmp-*")
+	if err != nil {
+		return failed("write", path, err)
+	}
+	defer os.Remove(file.Name()) // after the rename there is nothing to remove
+	err = errors.Join(file.Chmod(mode), writeSync(file, content))
+	if err == nil {
+		err = os.Rename(file.Name(), path)
+	}
+	if err == nil {
+		err = syncDir(dir)
+	}
+	return failed("write", path, err)
+}
+
+func writeSync(file *os.File, content []byte) error {
+	_, err := file.Write(content)
+	if err == nil {
+		err = file.Sync()
+	}
+	return errors.Join(err, file.Close())
+}
+
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// removeFile removes a file durably; one that is already gone is fine.
+func removeFile(path string) error {
+	err := os.Remove(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(path))
+	}
+	return failed("remove", path, err)
+}
