@@ -1,0 +1,280 @@
+package starttls
+
+import (
+	"bytes"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// maxChain is how many certificates are looked at; senders such as OpenSSL stop at ten as well.
+const maxChain = 10
+
+// Severity says whether a finding makes a strict sender refuse the server.
+type Severity string
+
+const (
+	// SeverityError is refused by senders that check certificates.
+	SeverityError Severity = "error"
+	// SeverityWarning works with most senders, or is a matter of trust that cannot be decided here.
+	SeverityWarning Severity = "warning"
+)
+
+// Finding is one fault of what a server presents.
+type Finding struct {
+	ID       string   `json:"id"` // stable, lower case with dashes; an RFC 8460 result type where one fits
+	Severity Severity `json:"severity"`
+	Message  string   `json:"message"`
+	Hint     string   `json:"hint"`
+}
+
+// Match tells whether the certificate that was served first is one of the wanted ones, byte for byte.
+func Match(chain []*x509.Certificate, want ...*x509.Certificate) bool {
+	return len(chain) > 0 && slices.ContainsFunc(want, chain[0].Equal)
+}
+
+// CheckChain looks at a chain as a careful sender does at the time at: only what was sent counts, nothing is fetched.
+// The leaf must cover every one of names (RFC 9525: subject alternative names only, a wildcard stands for the whole
+// left-most label). With roots nil the system's are asked, and a complete chain to a root unknown to them is a
+// warning, as staging and private CAs are; with roots given it is an error.
+//
+// The IDs: no-certificate, certificate-expired, certificate-not-yet-valid, certificate-host-mismatch,
+// certificate-not-trusted, certificate-self-signed, chain-incomplete, chain-invalid, chain-order, chain-duplicate,
+// chain-unrelated, chain-root-sent, chain-expires-early, chain-too-long.
+func CheckChain(sent []*x509.Certificate, names []string, roots *x509.CertPool, at time.Time) []Finding {
+	if len(sent) == 0 {
+		return []Finding{{"no-certificate", SeverityError, "the server sent no certificate", "configure a certificate and its key in the mail server"}}
+	}
+	c := &check{sent: sent, roots: roots, at: at}
+	if len(sent) > maxChain {
+		c.add("chain-too-long", SeverityError, "deploy the chain as the CA delivered it",
+			"the server sent %d certificates; only the first %d are looked at, and senders give up as well", len(sent), maxChain)
+		c.sent = sent[:maxChain]
+	}
+	c.findPath()
+	c.validity()
+	c.names(names)
+	c.order()
+	c.trust()
+	return c.findings
+}
+
+type check struct {
+	sent     []*x509.Certificate
+	path     []int // indices of sent: the leaf, its issuer, and so on, as far as it goes
+	roots    *x509.CertPool
+	at       time.Time
+	findings []Finding
+}
+
+func (c *check) add(id string, severity Severity, hint, format string, a ...any) {
+	c.findings = append(c.findings, Finding{id, severity, fmt.Sprintf(format, a...), hint})
+}
+
+// findPath follows the issuers among what was sent. A self-signed certificate ends it.
+func (c *check) findPath() {
+	c.path = []int{0}
+	for {
+		last := c.sent[c.path[len(c.path)-1]]
+		next := slices.IndexFunc(c.sent, func(candidate *x509.Certificate) bool { return issued(candidate, last) })
+		if next < 0 || selfSigned(last) || slices.Contains(c.path, next) {
+			return
+		}
+		c.path = append(c.path, next)
+	}
+}
+
+// validity compares the dates of every sent certificate with the time and with the leaf's.
+func (c *check) validity() {
+	leaf := c.sent[0]
+	for i, certificate := range c.sent {
+		switch {
+		case c.at.After(certificate.NotAfter):
+			c.add("certificate-expired", SeverityError, "renew it and make the mail server load the new one: mxcert renew --now",
+				"certificate %s expired at %s", c.describe(i), stamp(certificate.NotAfter))
+		case c.at.Before(certificate.NotBefore):
+			c.add("certificate-not-yet-valid", SeverityError, "compare this host's clock with another one (timedatectl)",
+				"certificate %s is valid only from %s", c.describe(i), stamp(certificate.NotBefore))
+		case i > 0 && certificate.NotAfter.Before(leaf.NotAfter):
+			c.add("chain-expires-early", SeverityWarning, "renew before that day, or take another chain from the CA",
+				"certificate %s expires at %s, before the leaf does (%s)", c.describe(i), stamp(certificate.NotAfter), stamp(leaf.NotAfter))
+		}
+	}
+}
+
+// names checks all reference identities and reports the missing ones at once.
+func (c *check) names(names []string) {
+	var missing []string
+	for _, name := range names {
+		if c.sent[0].VerifyHostname(name) != nil {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) > 0 {
+		c.add("certificate-host-mismatch", SeverityError, "add the name to domains and renew, or serve the certificate that has it",
+			"the certificate is not valid for %s; it has %s", enumerate(missing), enumerate(c.sent[0].DNSNames))
+	}
+}
+
+// order checks that the leaf comes first, that each certificate directly certifies the one before it (RFC 8446 section
+// 4.4.2), once, and that nothing else was sent.
+func (c *check) order() {
+	if c.related(0) && !selfSigned(c.sent[0]) {
+		c.add("chain-order", SeverityError, "put the leaf first and then each certificate's issuer, as the CA delivers them",
+			"the first certificate that was sent is not the server's but the issuer's: %s", c.describe(0))
+		return
+	}
+	if !slices.IsSorted(c.path) {
+		c.add("chain-order", SeverityWarning, "put the leaf first and then each certificate's issuer, as the CA delivers them",
+			"the certificates were sent out of order; the order should be %s", c.inOrder())
+	}
+	for i := 1; i < len(c.sent); i++ {
+		switch certificate := c.sent[i]; {
+		case slices.ContainsFunc(c.sent[:i], certificate.Equal):
+			c.add("chain-duplicate", SeverityWarning, "send each certificate once", "certificate %s was sent twice", c.describe(i))
+		case selfSigned(certificate):
+			c.add("chain-root-sent", SeverityWarning, "leave it out, unless a TLSA record with usage 2 names it",
+				"root certificate %s was sent, which senders have or do not trust", c.describe(i))
+		case !c.related(i):
+			c.add("chain-unrelated", SeverityWarning, "deploy the chain that the CA delivered with this certificate",
+				"certificate %s did not issue any other that was sent", c.describe(i))
+		}
+	}
+}
+
+// related tells whether certificate i issued another one; a cross-signed twin of an issuer on the path did.
+func (c *check) related(i int) bool {
+	return slices.ContainsFunc(c.sent, func(child *x509.Certificate) bool {
+		return !child.Equal(c.sent[i]) && issued(c.sent[i], child)
+	})
+}
+
+// trust builds the path as Go's verifier does. The dates of the leaf are left to validity: an expired certificate is
+// not reported as untrusted too.
+func (c *check) trust() {
+	err := c.verify(c.roots)
+	var unknown x509.UnknownAuthorityError
+	var system x509.SystemRootsError
+	switch {
+	case err == nil:
+	case errors.As(err, &unknown), errors.As(err, &system):
+		c.untrusted()
+	default:
+		c.invalid(err)
+	}
+}
+
+func (c *check) verify(roots *x509.CertPool) error {
+	leaf, at := c.sent[0], c.at
+	if at.After(leaf.NotAfter) {
+		at = leaf.NotAfter
+	} else if at.Before(leaf.NotBefore) {
+		at = leaf.NotBefore
+	}
+	pool := x509.NewCertPool()
+	for _, certificate := range c.sent[1:] {
+		pool.AddCert(certificate)
+	}
+	_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: pool, CurrentTime: at})
+	return err
+}
+
+func (c *check) invalid(err error) {
+	c.add("chain-invalid", SeverityError, "deploy the chain that the CA delivered with this certificate", "the chain is not valid: %v", err)
+}
+
+// untrusted tells a missing intermediate from an unknown root. Without looking at other sources that is a guess: no
+// public CA issues from its root, so a leaf alone is incomplete, and what has an issuer is taken as complete, provided
+// that it is consistent: valid if its last certificate were trusted.
+func (c *check) untrusted() {
+	top := c.sent[c.path[len(c.path)-1]]
+	switch {
+	case len(c.path) == 1 && selfSigned(top):
+		c.add("certificate-self-signed", SeverityError, "no certificate is configured, or it was never loaded (exim: MAIN_TLS_ENABLE and tls_certificate)",
+			"the certificate %s is self-signed", c.describe(0))
+		return
+	case len(c.path) == 1:
+		c.add("chain-incomplete", SeverityError, "make the mail server send the full chain (fullchain.pem, not cert.pem)",
+			"the certificate of the issuer %s was not sent", quote(top.Issuer.String()))
+		return
+	case slices.ContainsFunc(c.path[1:], c.outdated): // reported by validity; nothing can be said about the rest
+		return
+	}
+	anchor := x509.NewCertPool()
+	anchor.AddCert(top)
+	if err := c.verify(anchor); err != nil {
+		c.invalid(err)
+		return
+	}
+	c.unknownRoot(top)
+}
+
+func (c *check) unknownRoot(top *x509.Certificate) {
+	severity := SeverityWarning
+	if c.roots != nil {
+		severity = SeverityError
+	}
+	if selfSigned(top) {
+		c.add("certificate-not-trusted", severity, "right for a staging or private CA; otherwise take a CA that senders trust",
+			"the chain is complete, but its root %s is not a trusted one", quote(top.Subject.String()))
+		return
+	}
+	c.add("certificate-not-trusted", severity, "right for a staging or private CA; otherwise an intermediate is missing, or the CA is not one that senders trust",
+		"the chain ends at %s, whose issuer %s is not a trusted root", quote(top.Subject.String()), quote(top.Issuer.String()))
+}
+
+func (c *check) outdated(i int) bool {
+	return c.at.After(c.sent[i].NotAfter) || c.at.Before(c.sent[i].NotBefore)
+}
+
+// issued tells whether parent signed child. An algorithm that Go refuses (SHA-1) is believed: it is not what this
+// question is about, and the verifier refuses it again.
+func issued(parent, child *x509.Certificate) bool {
+	if !bytes.Equal(child.RawIssuer, parent.RawSubject) {
+		return false
+	}
+	err := parent.CheckSignature(child.SignatureAlgorithm, child.RawTBSCertificate, child.Signature)
+	var insecure x509.InsecureAlgorithmError
+	return err == nil || errors.As(err, &insecure)
+}
+
+func selfSigned(certificate *x509.Certificate) bool { return issued(certificate, certificate) }
+
+// describe names a certificate by its place and subject.
+func (c *check) describe(i int) string {
+	subject := c.sent[i].Subject.String()
+	if subject == "" { // profiles without a common name leave it empty
+		subject = enumerate(c.sent[i].DNSNames)
+	}
+	return fmt.Sprintf("%d (%s)", i+1, quote(subject))
+}
+
+func (c *check) inOrder() string {
+	var places []string
+	for _, i := range c.path {
+		places = append(places, fmt.Sprint(i+1))
+	}
+	return strings.Join(places, ", ")
+}
+
+// enumerate lists names, foreign ones too, and stops after five.
+func enumerate(names []string) string {
+	const most = 5
+	var list []string
+	for i, name := range names {
+		if i == most {
+			list = append(list, fmt.Sprintf("and %d more", len(names)-most))
+			break
+		}
+		list = append(list, printable(name))
+	}
+	if len(list) == 0 {
+		return "no DNS name"
+	}
+	return strings.Join(list, ", ")
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

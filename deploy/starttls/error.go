@@ -1,0 +1,203 @@
+package starttls
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"syscall"
+)
+
+// The steps of a conversation, in order, as in [Error].
+const (
+	StepConnect      = "connect"
+	StepGreeting     = "greeting"
+	StepEHLO         = "ehlo"
+	StepSTARTTLS     = "starttls"
+	StepTLS          = "tls"
+	StepEHLOAfterTLS = "ehlo-after-tls"
+)
+
+// Error is why a handshake did not succeed. It wraps the network's or the context's error where there is one.
+type Error struct {
+	Address    string // as requested
+	ServerName string // as requested
+	KeyType    KeyType
+	Step       string // the step that failed
+	Code       int    // the server's SMTP reply code; 0 when it was not a reply that failed
+	kind       string
+	reason     string
+	cause      error
+}
+
+// Error says where, at which step and why. Text of the server is quoted and capped.
+func (e *Error) Error() string {
+	return fmt.Sprintf("STARTTLS on %s%s failed at step %s: %s", e.Address, e.asked(), e.Step, e.reason)
+}
+
+// asked names what was special about the request.
+func (e *Error) asked() string {
+	switch name, key := e.ServerName != "", e.KeyType == ECDSA || e.KeyType == RSA; {
+	case name && key:
+		return fmt.Sprintf(" (SNI %s, %s key)", e.ServerName, e.KeyType)
+	case name:
+		return fmt.Sprintf(" (SNI %s)", e.ServerName)
+	case key:
+		return fmt.Sprintf(" (%s key)", e.KeyType)
+	}
+	return ""
+}
+
+// Unwrap gives the network's or the context's error.
+func (e *Error) Unwrap() error { return e.cause }
+
+// Kind is one of
+//
+//   - invalid-request: the request itself cannot be sent
+//   - connection-refused, unreachable, name-not-found, connection-lost: the network
+//   - timeout, canceled: a timeout of the request or of the context; the context was cancelled
+//   - rejected: the server answered the greeting, EHLO or STARTTLS negatively; Code says how
+//   - protocol: the server does not speak SMTP
+//   - starttls-not-supported (RFC 8460): not offered, or answered with 5xx
+//   - tls-unavailable: 454, the server offers STARTTLS and cannot do it
+//   - injection: clear text after the reply to STARTTLS
+//   - key-type-not-offered: the server has no certificate of the asked key type
+//   - tls-version: no common TLS version
+//   - validation-failure (RFC 8460): any other failure of the TLS handshake
+func (e *Error) Kind() string { return e.kind }
+
+// Temporary tells whether the same request may succeed a little later without anybody doing something: during a
+// reload Exim refuses connections for some 10 ms, and after a mismatched pair GnuTLS answers 454 for 5 s.
+func (e *Error) Temporary() bool {
+	if e.kind == "rejected" {
+		return e.Code < 500
+	}
+	return slices.Contains([]string{"connection-refused", "connection-lost", "unreachable", "timeout", "canceled", "tls-unavailable"}, e.kind)
+}
+
+// Hint says what to do next; "" when there is nothing better to say than the error does.
+func (e *Error) Hint() string {
+	switch e.kind {
+	case "connection-refused":
+		return fmt.Sprintf("nothing listens on %s: is the mail server running? (systemctl status exim4); if it listens elsewhere set verify.endpoints", e.Address)
+	case "unreachable", "name-not-found":
+		return "check the address and this host's network; IPv6 needs a route and an address of its own"
+	case "timeout":
+		return e.timeoutHint()
+	case "connection-lost":
+		return "the server hung up; its log says why (exim: /var/log/exim4/mainlog)"
+	case "rejected":
+		return "the server refuses this client; its log says why (access lists, HELO checks, load, connection limits)"
+	case "protocol":
+		return fmt.Sprintf("is %s really a port that speaks SMTP in clear text first? (465 does not)", e.Address)
+	case "starttls-not-supported":
+		return "switch TLS on in the mail server (exim: MAIN_TLS_ENABLE = yes and tls_advertise_hosts; postfix: smtpd_tls_security_level = may)"
+	case "tls-unavailable":
+		return "the mail server cannot load its key or certificate: check the paths, that it may read them, and that they match; its log names the file"
+	case "injection":
+		return "something between here and the server writes into the connection, or the server is broken; do not trust this path"
+	case "key-type-not-offered":
+		return fmt.Sprintf("configure a certificate with an %s key in the mail server, or do not list that key type in keys", e.KeyType)
+	case "tls-version":
+		return "allow TLS 1.2 and TLS 1.3 in the mail server; a key type can be asked for with TLS 1.2 only"
+	case "validation-failure":
+		return fmt.Sprintf("compare with: openssl s_client -starttls smtp -connect %s; the server's log has its side of it", e.Address)
+	}
+	return ""
+}
+
+func (e *Error) timeoutHint() string {
+	switch e.Step {
+	case StepConnect:
+		return "packets are dropped on the way: a firewall here or there; many providers block outgoing port 25"
+	case StepGreeting:
+		return "the server accepts connections and does not greet: it is overloaded, stopped, or delays its greeting for longer than the timeout"
+	}
+	return "the server accepts connections and does not answer: it is overloaded or stopped; its log may say more"
+}
+
+func (s *session) fail(step, kind, format string, a ...any) *Error {
+	return &Error{Address: s.request.Address, ServerName: s.request.ServerName, KeyType: s.request.KeyType,
+		Step: step, kind: kind, reason: fmt.Sprintf(format, a...)}
+}
+
+// rejected is a reply that ends the conversation.
+func (s *session) rejected(step, kind string, r reply) *Error {
+	e := s.fail(step, kind, "the server answered %d %s", r.code, quote(r.lines[0]))
+	e.Code = r.code
+	return e
+}
+
+// ioError turns what the network or crypto/tls said into an Error. The context comes first: it closes the connection,
+// which looks like anything then.
+func (s *session) ioError(step string, err error) *Error {
+	kind, reason := classify(err)
+	switch {
+	case s.ctx.Err() == context.Canceled:
+		kind, reason, err = "canceled", "cancelled", context.Canceled
+	case s.ctx.Err() != nil:
+		kind, reason, err = "timeout", "the time for it was up", s.ctx.Err()
+	case kind == "" && step == StepConnect:
+		kind, reason = "unreachable", err.Error()
+	case kind == "" && len(s.result.Chain) == 0 && step != StepTLS:
+		kind, reason = "connection-lost", err.Error()
+	case kind == "":
+		kind, reason = s.classifyTLS(err)
+	}
+	e := s.fail(step, kind, "%s", reason)
+	e.cause = err
+	return e
+}
+
+// classify knows the errors that mean the same at every step; kind is "" for others.
+func classify(err error) (kind, reason string) {
+	var syntax *syntaxError
+	var address *net.AddrError
+	var name *net.DNSError
+	var timeout interface{ Timeout() bool }
+	switch {
+	case errors.As(err, &syntax):
+		return "protocol", syntax.Error()
+	case errors.As(err, &address):
+		return "invalid-request", err.Error()
+	case errors.As(err, &name) && name.IsNotFound:
+		return "name-not-found", err.Error()
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "connection-refused", "connection refused"
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return "timeout", "no answer in time"
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNRESET):
+		return "connection-lost", "the server closed the connection"
+	}
+	return "", ""
+}
+
+// classifyTLS tells apart the alerts (RFC 8446 section 6.2) that have a meaning of their own here.
+func (s *session) classifyTLS(err error) (kind, reason string) {
+	switch alert := remoteAlert(err); {
+	case alert == 70:
+		return "tls-version", "the server accepts none of the offered TLS versions"
+	case alert != 0 && s.request.KeyType != Any:
+		return "key-type-not-offered", fmt.Sprintf("the server has no certificate with an %s key", s.request.KeyType)
+	}
+	return "validation-failure", err.Error()
+}
+
+// remoteAlert is the number of the alert that the server sent, if it is handshake_failure 40, protocol_version 70 or
+// insufficient_security 71; otherwise 0. crypto/tls hides the number but not the text.
+func remoteAlert(err error) uint8 {
+	var remote *net.OpError
+	if !errors.As(err, &remote) || remote.Op != "remote error" {
+		return 0
+	}
+	for _, alert := range []uint8{40, 70, 71} {
+		if remote.Err.Error() == tls.AlertError(alert).Error() {
+			return alert
+		}
+	}
+	return 0
+}

@@ -1,0 +1,316 @@
+// Package starttls answers one question: what does this SMTP port really serve? It connects as a sending mail server
+// does, starts TLS and reports the certificates exactly as they were sent, so that the verdict can be made elsewhere.
+//
+// [Handshake] speaks SMTP (RFC 5321) up to EHLO, STARTTLS (RFC 3207), TLS 1.2 or 1.3, EHLO once more, and leaves with
+// QUIT; it never sends MAIL. It verifies nothing of the certificate: [Match] and [CheckChain] do that afterwards, on
+// the chain as sent, with the rules of RFC 8446 section 4.4.2, RFC 5280 and RFC 9525. Failures carry the result types
+// of RFC 8460 section 4.3 where one fits.
+//
+// It does not use net/smtp, whose StartTLS drops bytes that were sent in clear text after the 220; a client that goes
+// on with them is open to response injection (CVE-2021-38371 and relatives), so here they are an error.
+//
+// Not supported: implicit TLS (port 465), LMTP, TLS 1.1 and older, client certificates, revocation (OCSP, CRL), and
+// names that are not ASCII (give the A-label).
+package starttls
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"time"
+)
+
+// KeyType says which of the server's certificates to ask for.
+type KeyType string
+
+const (
+	// Any takes what the server prefers, with TLS 1.3 or 1.2. The empty KeyType means the same.
+	Any KeyType = "any"
+	// ECDSA offers only ECDHE_ECDSA cipher suites, with TLS 1.2: crypto/tls cannot restrict signature algorithms, and
+	// TLS 1.3 suites do not name one.
+	ECDSA KeyType = "ecdsa"
+	// RSA offers only ECDHE_RSA cipher suites, with TLS 1.2.
+	RSA KeyType = "rsa"
+)
+
+// Request is one handshake to make. Only Address is needed.
+type Request struct {
+	Address    string // host:port
+	ServerName string // sent as SNI (RFC 6066); none when empty or an IP address
+	KeyType    KeyType
+	HELO       string // the name in EHLO; by default this host's full name, else the connection's own address literal
+	// Dialer replaces the system's way to connect.
+	Dialer func(ctx context.Context, network, address string) (net.Conn, error)
+	// BannerTimeout bounds the wait for the greeting, which many servers delay on purpose: 60 s by default.
+	BannerTimeout time.Duration
+	// StepTimeout bounds every other step, from the first byte sent to the last received: 30 s by default.
+	StepTimeout time.Duration
+}
+
+// Result is what a server presented.
+type Result struct {
+	Address    string // as requested
+	Remote     string // the address that was reached, ip:port
+	ServerName string // as requested
+	KeyType    KeyType
+	Chain      []*x509.Certificate // as sent, the leaf first if the server does it right; never empty
+	Version    uint16              // tls.VersionTLS12 …
+	Cipher     uint16              // tls.CipherSuiteName names it
+	Banner     string              // the first line of the greeting: printable ASCII, at most 200 bytes
+	Extensions []string            // what EHLO offered under TLS, upper case, with parameters
+	Findings   []Finding           // oddities of the conversation that are not failures
+	// Times: everything up to and without QUIT; the connection; the wait for the greeting; the TLS handshake.
+	Elapsed, ConnectTime, GreetingTime, TLSTime time.Duration
+}
+
+// Offers tells whether EHLO under TLS named the extension, e.g. "REQUIRETLS" (RFC 8689).
+func (r *Result) Offers(extension string) bool { return offers(r.Extensions, extension) }
+
+// Handshake asks one port for its certificate. It returns within the timeouts of r and immediately when ctx ends.
+//
+// The error is always an [*Error]. Where TLS was established and only the conversation after it failed, the Result is
+// returned beside the error, because what the server presented is known.
+func Handshake(ctx context.Context, r Request) (*Result, error) {
+	r = r.withDefaults()
+	s := &session{request: r, result: &Result{Address: r.Address, ServerName: r.ServerName, KeyType: r.KeyType}}
+	if strings.ContainsAny(r.HELO, "\r\n\x00 ") {
+		return nil, s.fail(StepConnect, "invalid-request", "the EHLO name %s contains a space or a line break", quote(r.HELO))
+	}
+	start := time.Now()
+	if err := s.connect(ctx); err != nil {
+		return nil, err
+	}
+	conn := s.conn
+	defer conn.Close()
+	// Closing, not a deadline in the past, which the next step would overwrite.
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	err := s.talk(ctx)
+	s.result.Elapsed = time.Since(start)
+	s.leave()
+	if len(s.result.Chain) == 0 {
+		return nil, err
+	}
+	return s.result, err
+}
+
+func (r Request) withDefaults() Request {
+	if r.KeyType == "" {
+		r.KeyType = Any
+	}
+	if r.Dialer == nil {
+		r.Dialer = (&net.Dialer{}).DialContext
+	}
+	if r.BannerTimeout <= 0 {
+		r.BannerTimeout = 60 * time.Second
+	}
+	if r.StepTimeout <= 0 {
+		r.StepTimeout = 30 * time.Second
+	}
+	return r
+}
+
+// session is one conversation.
+type session struct {
+	request Request
+	result  *Result
+	conn    net.Conn // plain, later TLS
+	in      *bufio.Reader
+	ctx     context.Context
+	polite  bool // the server waits for a command, so QUIT is in order
+}
+
+func (s *session) connect(ctx context.Context) error {
+	start := time.Now()
+	s.ctx = ctx
+	dial, cancel := context.WithTimeout(ctx, s.request.StepTimeout)
+	defer cancel()
+	conn, err := s.request.Dialer(dial, "tcp", s.request.Address)
+	if err != nil {
+		return s.ioError(StepConnect, err)
+	}
+	s.result.Remote = conn.RemoteAddr().String()
+	s.result.ConnectTime = time.Since(start)
+	s.use(conn)
+	return nil
+}
+
+// use makes conn the connection to read from; nothing of the previous one's buffer survives.
+func (s *session) use(conn net.Conn) {
+	s.conn = conn
+	s.in = bufio.NewReaderSize(conn, maxLine)
+}
+
+func (s *session) talk(ctx context.Context) error {
+	if err := s.greeting(); err != nil {
+		return err
+	}
+	extensions, err := s.ehlo(StepEHLO)
+	if err != nil {
+		return err
+	}
+	if !offers(extensions, "STARTTLS") {
+		return s.fail(StepEHLO, "starttls-not-supported", "the server does not offer STARTTLS")
+	}
+	if err := s.startTLS(); err != nil {
+		return err
+	}
+	if err := s.handshake(ctx); err != nil {
+		return err
+	}
+	s.result.Extensions, err = s.ehlo(StepEHLOAfterTLS)
+	if err != nil {
+		return err
+	}
+	if s.result.Offers("STARTTLS") {
+		s.result.Findings = append(s.result.Findings, Finding{
+			ID: "starttls-after-tls", Severity: SeverityWarning,
+			Message: s.request.Address + " offers STARTTLS again although TLS is active (RFC 3207 section 4.2 forbids it)",
+			Hint:    "a proxy or filter in front of the mail server probably ends TLS; look for it",
+		})
+	}
+	return nil
+}
+
+func (s *session) greeting() error {
+	start := time.Now()
+	r, err := s.exchange(StepGreeting, "", s.request.BannerTimeout)
+	if err != nil {
+		return err
+	}
+	s.result.GreetingTime = time.Since(start)
+	s.result.Banner = printable(r.lines[0])
+	if r.code != 220 {
+		return s.rejected(StepGreeting, "rejected", r)
+	}
+	return nil
+}
+
+// ehlo returns the extensions that the server offers, the greeting line left out.
+func (s *session) ehlo(step string) ([]string, error) {
+	r, err := s.exchange(step, "EHLO "+s.helo(), s.request.StepTimeout)
+	switch {
+	case err != nil:
+		return nil, err
+	case r.code == 250:
+		return r.extensions(), nil
+	case (r.code == 500 || r.code == 502) && step == StepEHLO: // a server without EHLO has no STARTTLS
+		return nil, s.rejected(step, "starttls-not-supported", r)
+	}
+	return nil, s.rejected(step, "rejected", r)
+}
+
+// startTLS asks for TLS and makes sure that not a byte in clear text follows the 220.
+func (s *session) startTLS() error {
+	r, err := s.exchange(StepSTARTTLS, "STARTTLS", s.request.StepTimeout)
+	switch {
+	case err != nil:
+		return err
+	case r.code == 454:
+		return s.rejected(StepSTARTTLS, "tls-unavailable", r)
+	case r.code >= 500:
+		return s.rejected(StepSTARTTLS, "starttls-not-supported", r)
+	case r.code != 220:
+		return s.rejected(StepSTARTTLS, "rejected", r)
+	}
+	s.polite = false
+	if n := s.in.Buffered(); n > 0 {
+		text, _ := s.in.Peek(n)
+		return s.fail(StepSTARTTLS, "injection", "%d bytes in clear text follow the reply to STARTTLS: %s", n, quote(string(text)))
+	}
+	return nil
+}
+
+func (s *session) handshake(ctx context.Context) error {
+	start := time.Now()
+	if err := s.conn.SetDeadline(start.Add(s.request.StepTimeout)); err != nil {
+		return s.ioError(StepTLS, err)
+	}
+	client := tls.Client(s.conn, s.tlsConfig())
+	if err := client.HandshakeContext(ctx); err != nil {
+		return s.ioError(StepTLS, err)
+	}
+	state := client.ConnectionState()
+	s.result.TLSTime = time.Since(start)
+	s.result.Chain, s.result.Version, s.result.Cipher = state.PeerCertificates, state.Version, state.CipherSuite
+	s.use(client)
+	s.polite = true
+	return nil
+}
+
+// tlsConfig verifies nothing on purpose: an opportunistic sender does not either, and the verdict is made from the chain.
+func (s *session) tlsConfig() *tls.Config {
+	config := &tls.Config{
+		ServerName:         s.request.ServerName,
+		InsecureSkipVerify: true,
+		MinVersion:         tls.VersionTLS12,
+		// As mail servers do it: the post-quantum share would blow the ClientHello up to more than one segment, which
+		// some middleboxes in front of port 25 do not survive.
+		CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521},
+	}
+	if s.request.KeyType == Any {
+		return config
+	}
+	config.MaxVersion = tls.VersionTLS12
+	prefix := "TLS_ECDHE_" + strings.ToUpper(string(s.request.KeyType)) + "_"
+	for _, suite := range tls.CipherSuites() {
+		if strings.HasPrefix(suite.Name, prefix) {
+			config.CipherSuites = append(config.CipherSuites, suite.ID)
+		}
+	}
+	return config
+}
+
+// exchange sends one command (none when empty) and reads the whole reply, both within timeout.
+func (s *session) exchange(step, command string, timeout time.Duration) (reply, error) {
+	s.polite = false
+	if err := s.conn.SetDeadline(time.Now().Add(timeout)); err != nil {
+		return reply{}, s.ioError(step, err)
+	}
+	if command != "" {
+		if _, err := fmt.Fprintf(s.conn, "%s\r\n", command); err != nil {
+			return reply{}, s.ioError(step, err)
+		}
+	}
+	r, err := readReply(s.in)
+	if err != nil {
+		return reply{}, s.ioError(step, err)
+	}
+	s.polite = r.code != 421 // RFC 5321 section 3.8: the server closes after 421
+	return r, nil
+}
+
+// leave says QUIT and waits a little for the answer (RFC 5321 section 4.1.1.10). Nothing depends on it.
+func (s *session) leave() {
+	if s.polite {
+		_, _ = s.exchange("quit", "QUIT", min(s.request.StepTimeout, 5*time.Second))
+	}
+}
+
+// helo is the name for EHLO. RFC 5321 section 4.1.4 asks for an address literal where there is no full host name.
+func (s *session) helo() string {
+	if s.request.HELO != "" {
+		return s.request.HELO
+	}
+	if name, err := os.Hostname(); err == nil && strings.Contains(name, ".") && !strings.ContainsFunc(name, notLDH) {
+		return name
+	}
+	address, ok := s.conn.LocalAddr().(*net.TCPAddr)
+	switch {
+	case !ok:
+		return "[127.0.0.1]"
+	case address.IP.To4() != nil:
+		return "[" + address.IP.String() + "]"
+	}
+	return "[IPv6:" + address.IP.String() + "]"
+}
+
+// notLDH finds what may not be in a host name: all but letters, digits, hyphen and dot.
+func notLDH(r rune) bool {
+	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '.')
+}
