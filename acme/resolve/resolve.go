@@ -210,4 +210,3 @@ func (r *Resolver) Addresses(ctx context.Context, host string) ([]string, error)
 	}
 	return addresses, problem
 }
-

@@ -144,7 +144,7 @@ func (l *Lineage) Prune(record Record, keep int) error {
 // uniqueID gives a name that sorts by time and is never given twice.
 func uniqueID(at time.Time) string {
 	var random [4]byte
-	_, _ = rand.Read(random[:]) // never fails (crypto/rand)
+	_, _ = rand.Read(random[:])                                                    // never fails (crypto/rand)
 	moment := strings.Replace(at.UTC().Format("20060102T150405.000Z"), ".", "", 1) // no dot: names end in one
 	return moment + "-" + hex.EncodeToString(random[:])
 }

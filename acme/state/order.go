@@ -18,7 +18,8 @@ type Order struct {
 	Account   string         `json:"account"` // account URL
 	Names     []string       `json:"names"`
 	KeyType   bundle.KeyType `json:"key_type"`
-	Key       string         `json:"key"` // PKCS #8 PEM
+	Key       string         `json:"key"`             // PKCS #8 PEM
+	Fresh     bool           `json:"fresh,omitempty"` // the key was made for this order
 	Profile   string         `json:"profile,omitempty"`
 	Created   time.Time      `json:"created"`
 }

@@ -1,0 +1,157 @@
+package acme
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"fmt"
+	"time"
+
+	legoacme "github.com/go-acme/lego/v4/acme"
+
+	"mxcert/acme/bundle"
+)
+
+// Polling starts fast, because most answers are there at once, and grows.
+const (
+	firstPoll = 250 * time.Millisecond
+	lastPoll  = 5 * time.Second
+	// downloadTries covers CAs whose front ends lag behind: 404 on a fresh certificate.
+	downloadTries = 6
+)
+
+// awaitOrder polls until the order leaves a status. The CA's Retry-After is obeyed as a minimum. An order that turns
+// invalid is explained by its authorizations.
+func (f *flow) awaitOrder(ctx context.Context, leave string) error {
+	for pause := time.Duration(0); ; pause = min(max(pause*3/2, firstPoll), lastPoll) {
+		wait := max(pause, f.transport.retryAfterOf(f.url))
+		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < wait {
+			return &Error{Stage: "order", ErrKind: "ca-error", temporary: true, RetryAfter: wait,
+				Message:  fmt.Sprintf("%s is still at work on the order (%s)", hostOf(f.stored.Directory), leave),
+				NextStep: "the order is kept: the next run goes on with it"}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+		if err := f.refresh(); err != nil {
+			return err
+		}
+		switch f.order.Status {
+		case leave:
+		case legoacme.StatusInvalid:
+			return f.whyInvalid()
+		case legoacme.StatusPending, legoacme.StatusReady, legoacme.StatusProcessing, legoacme.StatusValid:
+			return nil
+		default:
+			return &Error{Stage: "order", ErrKind: "ca-error", temporary: true,
+				Message: fmt.Sprintf("%s says that the order is %q, which is no status of RFC 8555", hostOf(f.stored.Directory), quoteWord(f.order.Status))}
+		}
+	}
+}
+
+func (f *flow) refresh() error {
+	order, err := call(f.operation, func() (legoacme.ExtendedOrder, error) { return f.core.Orders.Get(f.url) })
+	if err != nil {
+		return f.explain("order", err)
+	}
+	f.order = order.Order
+	return nil
+}
+
+// whyInvalid looks for the authorization that failed.
+func (f *flow) whyInvalid() error {
+	for _, url := range f.order.Authorizations {
+		authorization, err := call(f.operation, func() (legoacme.Authorization, error) { return f.core.Authorizations.Get(url) })
+		if err != nil {
+			return f.explain("authorization", err)
+		}
+		if authorization.Status == legoacme.StatusInvalid {
+			return challengeError(f.stored.Directory, quoteWord(authorization.Identifier.Value), authorization)
+		}
+	}
+	if f.order.Error != nil {
+		e := explainProblem("order", hostOf(f.stored.Directory), f.order.Error, 0)
+		e.Charged, e.temporary = true, false
+		return e
+	}
+	return &Error{Stage: "order", ErrKind: "ca-refused", Charged: true, Message: hostOf(f.stored.Directory) + " gave up the order without a reason"}
+}
+
+// challengeError says why a name could not be proven.
+func challengeError(directory, domain string, a legoacme.Authorization) *Error {
+	e := &Error{Stage: "challenge", ErrKind: "challenge", Charged: true,
+		Message:  fmt.Sprintf("%s does not accept the proof for %s (authorization %.20s)", hostOf(directory), domain, quote(a.Status)),
+		NextStep: fmt.Sprintf("is _acme-challenge.%s served by all name servers of the zone, and does DNSSEC validate? (delv _acme-challenge.%s TXT)", domain, domain)}
+	for _, c := range a.Challenges {
+		if c.Error != nil {
+			e.Message = fmt.Sprintf("%s could not verify %s: %s", hostOf(directory), domain, quote(detail(c.Error)))
+			break
+		}
+	}
+	return e
+}
+
+// collect finalizes a ready order and downloads the certificate.
+func (f *flow) collect(ctx context.Context) ([]byte, error) {
+	if f.order.Status == legoacme.StatusReady {
+		if err := f.finalize(); err != nil {
+			return nil, err
+		}
+	}
+	for f.order.Status == legoacme.StatusProcessing || f.order.Status == legoacme.StatusReady {
+		if err := f.awaitOrder(ctx, f.order.Status); err != nil {
+			return nil, err
+		}
+	}
+	if f.order.Status != legoacme.StatusValid || f.order.Certificate == "" {
+		return nil, &Error{Stage: "finalize", ErrKind: "ca-error", temporary: true,
+			Message: fmt.Sprintf("%s gave no certificate (order is %.20q)", hostOf(f.stored.Directory), f.order.Status)}
+	}
+	return f.download(ctx)
+}
+
+func (f *flow) finalize() error {
+	key, err := bundle.ParseKey([]byte(f.stored.Key))
+	if err != nil {
+		return err
+	}
+	// No common name: identifiers are the SANs (RFC 9525 section 2), and some profiles refuse one.
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{DNSNames: f.Names}, key)
+	if err != nil {
+		return fmt.Errorf("certificate request: %w", err)
+	}
+	order, err := call(f.operation, func() (legoacme.ExtendedOrder, error) {
+		return f.core.Orders.UpdateForCSR(f.order.Finalize, csr)
+	})
+	if err != nil {
+		return f.explain("finalize", err)
+	}
+	f.order = order.Order
+	return nil
+}
+
+func (f *flow) download(ctx context.Context) ([]byte, error) {
+	for try, pause := 1, firstPoll; ; try, pause = try+1, pause*2 {
+		chain, err := call(f.operation, func() ([]byte, error) {
+			chain, _, err := f.core.Certificates.Get(f.order.Certificate, true)
+			return chain, err
+		})
+		if err == nil {
+			f.Progress("certificate", "downloaded")
+			return chain, nil
+		}
+		if try == downloadTries || ctx.Err() != nil {
+			explained := f.explain("download", err)
+			if e, ok := explained.(*Error); ok {
+				e.temporary = true // the order is valid: the next run downloads again
+			}
+			return nil, explained
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(max(pause, f.transport.retryAfterOf(f.order.Certificate))):
+		}
+	}
+}

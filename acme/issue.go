@@ -1,0 +1,242 @@
+package acme
+
+import (
+	"context"
+	"crypto"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	legoacme "github.com/go-acme/lego/v4/acme"
+	"github.com/go-acme/lego/v4/acme/api"
+
+	"mxcert/acme/bundle"
+	"mxcert/acme/dnsprovider"
+	"mxcert/acme/resolve"
+	"mxcert/acme/state"
+)
+
+const (
+	// maxParallel bounds the requests of one order that are under way at once.
+	maxParallel = 8
+	// cleanUpTime is what removing TXT records may take after the order ended, even when it was cancelled.
+	cleanUpTime = 20 * time.Second
+)
+
+// Progress is told of each step in a few words.
+type Progress func(stage, message string)
+
+// Request is what to order.
+type Request struct {
+	Names    []string // DNS names, lower-case A-labels, wildcards allowed
+	KeyType  bundle.KeyType
+	Key      crypto.Signer // the key to certify; nil: a new one
+	Profile  string        // "" leaves the choice to the CA
+	Roots    *x509.CertPool
+	Lineage  *state.Lineage // where the order in flight and the journal are stored; locked by the caller
+	Provider string         // name of the DNS provider, for the journal
+	Solver   dnsprovider.Solver
+	Resolver *resolve.Resolver
+	Require  resolve.Require
+	Patience time.Duration // how long to wait for propagation
+	Progress Progress
+}
+
+// Issued is a certificate that passed every check.
+type Issued struct {
+	Bundle   *bundle.Bundle
+	Order    string // URL of the order
+	Warnings []string
+}
+
+// flow is one order on its way.
+type flow struct {
+	*operation
+	Request
+	stored state.Order
+	url    string
+	order  legoacme.Order
+}
+
+// Issue orders a certificate, or finishes the order that an earlier run stored. When it returns, the TXT records that
+// it made are gone or remain in the journal for [CleanUp]. The caller stores the bundle and then calls
+// [state.Lineage.DropOrder]. Errors are *Error, those of the rooms below, or the context's.
+func (c *Client) Issue(ctx context.Context, request Request) (*Issued, error) {
+	account, err := c.account(ctx, request.Progress)
+	if err != nil {
+		return nil, err
+	}
+	issued, err := c.issueAs(ctx, account, request)
+	if !unknownAccount(err) {
+		return issued, err
+	}
+	// The CA has lost the account. The same key is registered again, and that is said: an operator may have pinned the
+	// old account URL in CAA (RFC 8657).
+	request.Progress("account", fmt.Sprintf("warning: %s no longer knows account %s; registering the same key again", hostOf(c.settings.Directory), account.URL))
+	if account, err = c.register(ctx, account, request.Progress); err != nil {
+		return nil, err
+	}
+	return c.issueAs(ctx, account, request)
+}
+
+func (c *Client) issueAs(ctx context.Context, account state.Account, request Request) (*Issued, error) {
+	o, err := c.begin(ctx, account, 400+40*len(request.Names))
+	if err != nil {
+		return nil, err
+	}
+	f := &flow{operation: o, Request: request}
+	if err := f.place(); err != nil {
+		return nil, err
+	}
+	if err := f.authorize(ctx); err != nil {
+		return nil, f.concluded(err)
+	}
+	chain, err := f.collect(ctx)
+	if err != nil {
+		return nil, f.concluded(err)
+	}
+	return f.check(chain)
+}
+
+// concluded forgets a stored order that cannot succeed any more; a temporary failure keeps it for the next run.
+func (f *flow) concluded(err error) error {
+	if e, ok := errors.AsType[*Error](err); ok && !e.temporary {
+		return errors.Join(err, f.Lineage.DropOrder(f.KeyType))
+	}
+	return err
+}
+
+// place takes up the stored order where it fits, otherwise stores a key and places a new one.
+func (f *flow) place() error {
+	resumed, err := f.resume()
+	if err != nil || resumed {
+		return err
+	}
+	key := f.Key
+	if key == nil {
+		if key, err = f.KeyType.Generate(); err != nil {
+			return err
+		}
+	}
+	keyPEM, err := bundle.MarshalKey(key)
+	if err != nil {
+		return err
+	}
+	f.stored = state.Order{
+		Directory: f.client.settings.Directory, Account: f.account.URL, Names: f.Names, KeyType: f.KeyType,
+		Key: string(keyPEM), Fresh: f.Key == nil, Profile: f.Profile, Created: time.Now().UTC(),
+	}
+	if err := f.Lineage.SaveOrder(f.stored); err != nil { // the key before it is used
+		return err
+	}
+	order, err := call(f.operation, func() (legoacme.ExtendedOrder, error) {
+		return f.core.Orders.NewWithOptions(f.Names, &api.OrderOptions{Profile: f.Profile})
+	})
+	if err != nil {
+		return f.explain("order", err)
+	}
+	if order.Location == "" {
+		return &Error{Stage: "order", ErrKind: "ca-error", Message: hostOf(f.stored.Directory) + " gave no URL for the order", temporary: true}
+	}
+	f.stored.URL, f.url, f.order = order.Location, order.Location, order.Order
+	if err := f.Lineage.SaveOrder(f.stored); err != nil {
+		return err
+	}
+	f.Progress("order", fmt.Sprintf("%d %s at %s", len(f.Names), plural(len(f.Names), "name"), hostOf(f.stored.Directory)))
+	return nil
+}
+
+// resume asks for the stored order. One that does not fit the request, or that the CA has given up, is forgotten.
+func (f *flow) resume() (bool, error) {
+	stored, ok, err := f.Lineage.Order(f.KeyType)
+	if err != nil || !ok {
+		return false, err
+	}
+	if stored.URL == "" || !f.fits(stored) {
+		return false, f.Lineage.DropOrder(f.KeyType)
+	}
+	order, err := call(f.operation, func() (legoacme.ExtendedOrder, error) { return f.core.Orders.Get(stored.URL) })
+	if err != nil {
+		err = f.explain("order", err)
+		if e, ok := errors.AsType[*Error](err); ok && !e.temporary && !unknownAccount(err) {
+			return false, f.Lineage.DropOrder(f.KeyType)
+		}
+		return false, err
+	}
+	if order.Status == legoacme.StatusInvalid || !sameNames(identifiers(order.Order), f.Names) {
+		return false, f.Lineage.DropOrder(f.KeyType)
+	}
+	f.stored, f.url, f.order = stored, stored.URL, order.Order
+	f.Progress("order", fmt.Sprintf("goes on with the order of %s (%.20s)", stored.Created.Format(time.RFC3339), quote(order.Status)))
+	return true, nil
+}
+
+// fits compares a stored order with the request: same CA, account, names and profile, and the key that is wanted.
+func (f *flow) fits(stored state.Order) bool {
+	if stored.Directory != f.client.settings.Directory || stored.Account != f.account.URL || stored.Profile != f.Profile || !sameNames(stored.Names, f.Names) {
+		return false
+	}
+	key, err := bundle.ParseKey([]byte(stored.Key))
+	if err != nil {
+		return false
+	}
+	if f.Key == nil {
+		return stored.Fresh
+	}
+	public, ok := f.Key.Public().(interface{ Equal(crypto.PublicKey) bool })
+	return ok && public.Equal(key.Public())
+}
+
+// check proves the delivered certificate before anybody stores it.
+func (f *flow) check(chainPEM []byte) (*Issued, error) {
+	key, err := bundle.ParseKey([]byte(f.stored.Key))
+	if err != nil {
+		return nil, err
+	}
+	b, err := bundle.New(chainPEM, key)
+	var warnings []string
+	if err == nil {
+		warnings, err = b.Check(bundle.Want{Names: f.Names, KeyType: f.KeyType, Roots: f.Roots, At: time.Now()})
+	}
+	if err == nil {
+		return &Issued{Bundle: b, Order: f.url, Warnings: warnings}, nil
+	}
+	e := &Error{Stage: "check", ErrKind: "bad-certificate", Charged: true, cause: err,
+		Message:  fmt.Sprintf("the certificate that %s delivered is not usable and was thrown away: %v", hostOf(f.stored.Directory), err),
+		NextStep: "nothing was deployed; the next attempt waits, so that a fault of the CA does not use up its limits"}
+	if hinting, ok := errors.AsType[*bundle.Fault](err); ok {
+		e.NextStep = hinting.Hint()
+		if hinting.ID == "not-yet-valid" || hinting.ID == "expired" {
+			e.ErrKind = "clock"
+		}
+	}
+	if skew := f.transport.clockSkew(); skew.Abs() > 5*time.Minute {
+		e.NextStep = fmt.Sprintf("this host's clock differs from the CA's by %s: set it right (timedatectl)", skew.Round(time.Second))
+	}
+	return nil, errors.Join(e, f.Lineage.DropOrder(f.KeyType))
+}
+
+func identifiers(order legoacme.Order) []string {
+	names := make([]string, 0, len(order.Identifiers))
+	for _, id := range order.Identifiers {
+		names = append(names, strings.ToLower(id.Value))
+	}
+	return names
+}
+
+func sameNames(a, b []string) bool {
+	a, b = slices.Clone(a), slices.Clone(b)
+	slices.Sort(a)
+	slices.Sort(b)
+	return slices.Equal(slices.Compact(a), slices.Compact(b))
+}
+
+func plural(n int, word string) string {
+	if n == 1 {
+		return word
+	}
+	return word + "s"
+}

@@ -1,0 +1,234 @@
+package acme
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	maxBody        = 1 << 20
+	maxProblem     = 64 << 10
+	requestTimeout = 45 * time.Second
+	directoryLife  = time.Hour
+
+	// badNonce is what the CA's badNonce becomes on its way to lego, whose own retry waits 200 ms and longer. A refused
+	// nonce comes with a new one: [call] repeats at once (RFC 8555 section 6.5).
+	badNonce   = "urn:mxcert:badNonce"
+	notProblem = "urn:mxcert:notAProblemDocument"
+)
+
+var errBudget = errors.New("too many requests in one operation; the CA sends us in circles")
+
+// transport is the http.RoundTripper of one operation. It adds what lego's core lacks: the operation's context, a
+// deadline, a cap on bodies (read whole here, so that a connection is never leaked), error bodies that its parser
+// survives, a request budget, and a refusal of hosts that the directory does not name.
+type transport struct {
+	ctx       context.Context //nolint:containedctx // lego's core takes none: this is where it enters
+	inner     http.RoundTripper
+	cache     *directoryCache
+	directory string
+
+	mu         sync.Mutex
+	budget     int
+	retryAfter map[string]time.Duration // by URL, of the last answer
+	skew       time.Duration            // this host's clock minus the CA's Date
+}
+
+func newTransport(ctx context.Context, inner http.RoundTripper, cache *directoryCache, directory string, budget int) *transport {
+	return &transport{ctx: ctx, inner: inner, cache: cache, directory: directory, budget: budget, retryAfter: map[string]time.Duration{}}
+}
+
+// directoryCache keeps the CA's directory for an hour (RFC 8555 section 7.1.1 allows caching).
+type directoryCache struct {
+	mu      sync.Mutex
+	body    []byte
+	fetched time.Time
+	hosts   map[string]bool
+}
+
+func (d *directoryCache) load() []byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if time.Since(d.fetched) > directoryLife {
+		return nil
+	}
+	return d.body
+}
+
+// store remembers the directory and the hosts that it names.
+func (d *directoryCache) store(body []byte) {
+	var entries map[string]any
+	if json.Unmarshal(body, &entries) != nil || entries["newOrder"] == nil {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.body, d.fetched, d.hosts = body, time.Now(), map[string]bool{}
+	for _, v := range entries {
+		if text, ok := v.(string); ok {
+			if u, err := url.Parse(text); err == nil {
+				d.hosts[u.Host] = true
+			}
+		}
+	}
+}
+
+func (d *directoryCache) names(host string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.hosts[host]
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
+	isDirectory := request.Method == http.MethodGet && request.URL.String() == t.directory
+	if isDirectory {
+		if body := t.cache.load(); body != nil {
+			return textResponse(request, http.StatusOK, "application/json", body), nil
+		}
+	} else if !t.cache.names(request.URL.Host) {
+		return nil, fmt.Errorf("the CA sent us to %.100q, a host that its directory does not name", request.URL.Host)
+	}
+	if err := t.spend(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(t.ctx, requestTimeout)
+	defer cancel()
+	response, err := t.inner.RoundTrip(request.WithContext(ctx))
+	if err != nil {
+		return nil, err
+	}
+	body, err := readAll(response)
+	if err != nil {
+		return nil, err
+	}
+	t.note(request, response)
+	if response.StatusCode >= http.StatusBadRequest {
+		body = problemBody(response.StatusCode, body)
+	}
+	if isDirectory && response.StatusCode == http.StatusOK {
+		t.cache.store(body)
+	}
+	response.Body, response.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	return response, nil
+}
+
+func (t *transport) spend() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.budget--; t.budget < 0 {
+		return errBudget
+	}
+	return t.ctx.Err()
+}
+
+// note remembers Retry-After and how far the clocks are apart.
+func (t *transport) note(request *http.Request, response *http.Response) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.retryAfter[request.URL.String()] = parseRetryAfter(response.Header.Get("Retry-After"), time.Now())
+	if date, err := http.ParseTime(response.Header.Get("Date")); err == nil {
+		t.skew = time.Since(date)
+	}
+}
+
+// retryAfterOf is what the last answer from a URL asked for; 0 for nothing.
+func (t *transport) retryAfterOf(url string) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.retryAfter[url]
+}
+
+// clockSkew is this host's clock minus the CA's, from the last Date header.
+func (t *transport) clockSkew() time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.skew
+}
+
+// parseRetryAfter reads both forms (RFC 9110 section 10.2.3), capped at a day.
+func parseRetryAfter(value string, now time.Time) time.Duration {
+	const most = 24 * time.Hour
+	if value == "" {
+		return 0
+	}
+	var wait time.Duration
+	var seconds int
+	if _, err := fmt.Sscanf(value, "%d", &seconds); err == nil && !strings.Contains(value, " ") {
+		wait = time.Duration(min(seconds, int(most/time.Second))) * time.Second
+	} else if at, err := http.ParseTime(value); err == nil {
+		wait = at.Sub(now)
+	}
+	return max(0, min(wait, most))
+}
+
+// readAll reads a body up to the cap and closes it.
+func readAll(response *http.Response) ([]byte, error) {
+	defer response.Body.Close()
+	limit := int64(maxBody)
+	if response.StatusCode >= http.StatusBadRequest {
+		limit = maxProblem
+	}
+	body, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("answer broke off: %w", err)
+	case int64(len(body)) <= limit:
+		return body, nil
+	case response.StatusCode >= http.StatusBadRequest:
+		return body[:limit], nil // no JSON any more: it becomes a problem of our own
+	}
+	return nil, fmt.Errorf("the answer is larger than %d bytes", limit)
+}
+
+// problemBody makes a problem document (RFC 7807) that lego's parser survives of whatever came with an error status.
+func problemBody(status int, body []byte) []byte {
+	var problem map[string]any
+	if err := json.Unmarshal(body, &problem); err != nil || problem == nil {
+		problem = map[string]any{"type": notProblem, "detail": fmt.Sprintf("%.200q", body)}
+	}
+	if problem["type"] == "urn:ietf:params:acme:error:badNonce" {
+		problem["type"] = badNonce
+	}
+	problem["status"] = status
+	if _, ok := problem["subproblems"].([]any); !ok {
+		delete(problem, "subproblems")
+	}
+	for _, name := range []string{"type", "detail", "instance", "method", "url"} {
+		if _, ok := problem[name].(string); !ok {
+			delete(problem, name)
+		}
+	}
+	text, err := json.Marshal(problem)
+	if err != nil {
+		return []byte(`{"type":"` + notProblem + `"}`)
+	}
+	return text
+}
+
+func textResponse(request *http.Request, status int, contentType string, body []byte) *http.Response {
+	return &http.Response{
+		Status: http.StatusText(status), StatusCode: status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: http.Header{"Content-Type": {contentType}}, ContentLength: int64(len(body)),
+		Body: io.NopCloser(bytes.NewReader(body)), Request: request,
+	}
+}
+
+func refuseRedirect(request *http.Request, _ []*http.Request) error {
+	return fmt.Errorf("the CA redirects to %.100q; redirects are not followed", request.URL.Redacted())
+}
+
+func tlsConfig(roots *x509.CertPool) *tls.Config {
+	return &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+}
