@@ -1,0 +1,166 @@
+package ca
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"net/http"
+	"path"
+	"strconv"
+	"sync"
+
+	"github.com/letsencrypt/pebble/v2/core"
+	"github.com/letsencrypt/pebble/v2/db"
+)
+
+// maxRequest is more than any ACME request needs.
+const maxRequest = 1 << 20
+
+// front stands before Pebble and takes the chance out of new orders: Pebble draws a random profile for an order that
+// names none, and even a reuse of 0 % picks up an old authorization once in a hundred times.
+type front struct {
+	pebble     http.Handler
+	store      *db.MemoryStore
+	neverReuse bool
+
+	// newOrders is held exclusively while a new order is made with the old authorizations out of sight.
+	newOrders sync.RWMutex
+
+	mu     sync.Mutex
+	orders []string // IDs, oldest first
+}
+
+func newFront(pebble http.Handler, store *db.MemoryStore, neverReuse bool) *front {
+	return &front{pebble: pebble, store: store, neverReuse: neverReuse}
+}
+
+// ServeHTTP passes everything but new orders and short-lived renewal information straight on.
+func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch EndpointOf(r.URL.Path) {
+	case NewOrder:
+		f.newOrder(w, r)
+	case RenewalInfo:
+		f.renewalInfo(w, r)
+	default:
+		f.newOrders.RLock()
+		defer f.newOrders.RUnlock()
+		f.pebble.ServeHTTP(w, r)
+	}
+}
+
+func (f *front) newOrder(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
+	if err != nil {
+		http.Error(w, "the request cannot be read", http.StatusBadRequest)
+		return
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	account, profile := readNewOrder(body)
+	answer := &buffer{header: http.Header{}, status: http.StatusOK}
+	f.newOrders.Lock()
+	restore := func() {}
+	if f.neverReuse {
+		restore = f.hideAuthorizations(account)
+	}
+	f.pebble.ServeHTTP(answer, r)
+	restore()
+	f.newOrders.Unlock()
+	if answer.status == http.StatusCreated {
+		f.settle(answer, profile)
+	}
+	answer.sendTo(w)
+}
+
+// settle remembers the new order and gives it the default profile when it was asked for none.
+func (f *front) settle(answer *buffer, profile string) {
+	id := path.Base(answer.header.Get("Location"))
+	f.mu.Lock()
+	f.orders = append(f.orders, id)
+	f.mu.Unlock()
+	order := f.store.GetOrderByID(id)
+	if order == nil || profile != "" {
+		return
+	}
+	order.Lock()
+	order.Profile = DefaultProfile
+	order.Unlock()
+	var shown map[string]any
+	if json.Unmarshal(answer.body.Bytes(), &shown) != nil {
+		return
+	}
+	shown["profile"] = DefaultProfile
+	if patched, err := json.MarshalIndent(shown, "", "   "); err == nil {
+		answer.body.Reset()
+		answer.body.Write(patched)
+	}
+}
+
+// readNewOrder takes the account ID and the profile out of a new-order request (RFC 8555 section 6.2, 7.4). What
+// cannot be read is left empty: Pebble will refuse the request.
+func readNewOrder(body []byte) (account, profile string) {
+	var jws struct{ Protected, Payload string }
+	var protected struct{ Kid string }
+	var payload struct{ Profile string }
+	if json.Unmarshal(body, &jws) != nil {
+		return "", ""
+	}
+	decode(jws.Protected, &protected)
+	decode(jws.Payload, &payload)
+	return path.Base(protected.Kid), payload.Profile
+}
+
+func decode(part string, into any) {
+	if raw, err := base64.RawURLEncoding.DecodeString(part); err == nil {
+		_ = json.Unmarshal(raw, into)
+	}
+}
+
+// hideAuthorizations makes the account's authorizations look as if they were for other names, until restore is called.
+// The name is the one property of which no order's status depends.
+func (f *front) hideAuthorizations(account string) (restore func()) {
+	var hidden []*core.Authorization
+	for _, order := range f.store.GetOrdersByAccountID(account) {
+		order.RLock()
+		hidden = append(hidden, order.AuthorizationObjects...)
+		order.RUnlock()
+	}
+	const mark = "hidden."
+	for _, authz := range hidden {
+		authz.Lock()
+		authz.Identifier.Value = mark + authz.Identifier.Value
+		authz.Unlock()
+	}
+	return func() {
+		for _, authz := range hidden {
+			authz.Lock()
+			authz.Identifier.Value = authz.Identifier.Value[len(mark):]
+			authz.Unlock()
+		}
+	}
+}
+
+// buffer holds an answer until it may be changed no more.
+type buffer struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+// Header is the answer's header.
+func (b *buffer) Header() http.Header { return b.header }
+
+// WriteHeader keeps the status.
+func (b *buffer) WriteHeader(status int) { b.status = status }
+
+// Write keeps a part of the body.
+func (b *buffer) Write(p []byte) (int, error) { return b.body.Write(p) }
+
+func (b *buffer) sendTo(w http.ResponseWriter) {
+	for name, values := range b.header {
+		w.Header()[name] = values
+	}
+	w.Header().Set("Content-Length", strconv.Itoa(b.body.Len()))
+	w.WriteHeader(b.status)
+	_, _ = w.Write(b.body.Bytes())
+}

@@ -1,0 +1,31 @@
+package ca
+
+import (
+	"net/http"
+	"sync/atomic"
+)
+
+// switchable is a handler that can be wrapped anew while requests run.
+type switchable struct {
+	inner   http.Handler
+	current atomic.Pointer[http.Handler]
+}
+
+func newSwitchable(inner http.Handler, wrap func(http.Handler) http.Handler) *switchable {
+	s := &switchable{inner: inner}
+	s.set(wrap)
+	return s
+}
+
+func (s *switchable) set(wrap func(http.Handler) http.Handler) {
+	handler := s.inner
+	if wrap != nil {
+		handler = wrap(s.inner)
+	}
+	s.current.Store(&handler)
+}
+
+// ServeHTTP passes the request to what is set now.
+func (s *switchable) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	(*s.current.Load()).ServeHTTP(w, r)
+}
