@@ -1,0 +1,102 @@
+package deploy
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"strconv"
+)
+
+// access is who may read a file. An id of -1 leaves what the system gives.
+type access struct {
+	mode     fs.FileMode
+	uid, gid int
+}
+
+// eximGroups are the groups that Exim runs with: Debian's, and the upstream and RHEL name.
+var eximGroups = []string{"Debian-exim", "exim"}
+
+// wanted decides owner, group and mode of a file: what is configured, else what the replaced file has, else the group
+// of a setgid directory, else for Exim the group that it runs with, because it opens its key after it dropped root.
+func wanted(t Target, root *os.Root, old *snapshot) (access, error) {
+	want := access{mode: t.Mode, uid: -1, gid: -1}
+	if old != nil {
+		want.uid, want.gid = old.uid, old.gid
+	}
+	if t.Owner != "" {
+		uid, err := userID(t.Owner)
+		if err != nil {
+			return want, err
+		}
+		want.uid = uid
+	}
+	switch {
+	case t.Group != "":
+		gid, err := groupID(t.Group)
+		if err != nil {
+			return want, err
+		}
+		want.gid = gid
+	case want.gid < 0 && t.Kind == "exim" && os.Geteuid() == 0 && !setgid(root):
+		for _, name := range eximGroups {
+			if gid, err := groupID(name); err == nil {
+				want.gid = gid
+				break
+			}
+		}
+	}
+	return want, nil
+}
+
+// set gives an open file its owner, group and mode, in this order: chown(2) may clear mode bits.
+func (a access) set(file *os.File) error {
+	if a.uid >= 0 || a.gid >= 0 {
+		if err := file.Chown(a.uid, a.gid); err != nil {
+			return fmt.Errorf("set owner %s and group %s: %w", idText(a.uid), idText(a.gid), err)
+		}
+	}
+	return file.Chmod(a.mode)
+}
+
+func idText(id int) string {
+	if id < 0 {
+		return "(unchanged)"
+	}
+	return strconv.Itoa(id)
+}
+
+func setgid(root *os.Root) bool {
+	info, err := root.Stat(".")
+	return err == nil && info.Mode()&fs.ModeSetgid != 0
+}
+
+func userID(name string) (int, error) {
+	u, err := user.Lookup(name)
+	if _, unknown := errors.AsType[user.UnknownUserError](err); unknown {
+		return 0, &accountError{kind: "user", name: name}
+	}
+	if err != nil {
+		return 0, fmt.Errorf("look up user %q: %w", name, err)
+	}
+	return strconv.Atoi(u.Uid)
+}
+
+func groupID(name string) (int, error) {
+	g, err := user.LookupGroup(name)
+	if _, unknown := errors.AsType[user.UnknownGroupError](err); unknown {
+		return 0, &accountError{kind: "group", name: name}
+	}
+	if err != nil {
+		return 0, fmt.Errorf("look up group %q: %w", name, err)
+	}
+	return strconv.Atoi(g.Gid)
+}
+
+// accountError is a user or group that this host does not have.
+type accountError struct{ kind, name string }
+
+func (e *accountError) Error() string {
+	return fmt.Sprintf("there is no %s %q on this host", e.kind, e.name)
+}

@@ -1,0 +1,223 @@
+package deploy
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"mxcert/acme/bundle"
+)
+
+// Plan is the difference between the files that should be there and those that are.
+type Plan struct {
+	lineage string
+	jobs    []Job
+	steps   []step
+}
+
+// step is one file that has to change.
+type step struct {
+	item
+	access
+	old     *snapshot // nil: there was none
+	differs bool      // the content differs; otherwise only owner or mode
+	why     string
+}
+
+// snapshot is a file as it was found.
+type snapshot struct {
+	content  []byte
+	mode     fs.FileMode
+	uid, gid int
+}
+
+// Change is one line of a plan for a person.
+type Change struct {
+	Path    string      `json:"path"`
+	Why     string      `json:"why"` // "missing", "content", "mode or owner"
+	Mode    fs.FileMode `json:"-"`
+	Content bool        `json:"content"`
+}
+
+// Make looks at the files of all jobs and plans what has to change. Nothing is written. The error is an *Error that
+// names the path.
+func Make(lineage string, jobs []Job) (*Plan, error) {
+	p := &Plan{lineage: lineage, jobs: jobs}
+	var problems []error
+	for _, job := range jobs {
+		for _, i := range job.Target.items(job.Bundle) {
+			s, changed, err := compare(i)
+			if err != nil {
+				problems = append(problems, err)
+			} else if changed {
+				p.steps = append(p.steps, s)
+			}
+		}
+	}
+	return p, errors.Join(problems...)
+}
+
+// Empty reports that the files are as they should be.
+func (p *Plan) Empty() bool { return len(p.steps) == 0 }
+
+// ContentChanges reports whether the content of a file changes, not just its mode: only then has a server to be told.
+func (p *Plan) ContentChanges() bool {
+	for _, s := range p.steps {
+		if s.differs {
+			return true
+		}
+	}
+	return false
+}
+
+// Changes lists the plan.
+func (p *Plan) Changes() []Change {
+	list := make([]Change, 0, len(p.steps))
+	for _, s := range p.steps {
+		list = append(list, Change{Path: s.path, Why: s.why, Mode: s.mode, Content: s.differs})
+	}
+	return list
+}
+
+// compare looks at one file.
+func compare(i item) (step, bool, error) {
+	dir, name := filepath.Split(i.path)
+	root, err := openDirectory(dir)
+	if err != nil {
+		return step{}, false, err
+	}
+	defer root.Close()
+	old, err := look(root, dir, name)
+	if err != nil {
+		return step{}, false, err
+	}
+	want, err := wanted(i.target, root, old)
+	if err != nil {
+		return step{}, false, &Error{Op: "plan", Path: i.path, Err: err}
+	}
+	s := step{item: i, access: want, old: old}
+	switch {
+	case old == nil:
+		s.differs, s.why = true, "missing"
+	case !bytes.Equal(old.content, i.content):
+		s.differs, s.why = true, "content"
+	case old.mode != want.mode, want.uid >= 0 && old.uid != want.uid, want.gid >= 0 && old.gid != want.gid:
+		s.why = "mode or owner"
+	default:
+		return step{}, false, nil
+	}
+	return s, true, nil
+}
+
+// maxFile bounds what is read of a file that should be a certificate or a key.
+const maxFile = 1 << 20
+
+// look reads the file that is there; nil where there is none.
+func look(root *os.Root, dir, name string) (*snapshot, error) {
+	path := filepath.Join(dir, name)
+	info, err := root.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, &Error{Op: "look at", Path: path, Err: err}
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case info.Mode()&fs.ModeSymlink != 0:
+		return nil, &Error{Op: "replace", Path: path, Err: errSymlink}
+	case !info.Mode().IsRegular() || !ok:
+		return nil, &Error{Op: "replace", Path: path, Err: errNotRegular}
+	case stat.Nlink > 1:
+		return nil, &Error{Op: "replace", Path: path, Err: errHardLink}
+	case info.Size() > maxFile:
+		return nil, &Error{Op: "replace", Path: path, Err: errTooLarge}
+	}
+	content, err := root.ReadFile(name)
+	if err != nil {
+		return nil, &Error{Op: "read", Path: path, Err: err}
+	}
+	return &snapshot{content: content, mode: info.Mode().Perm(), uid: int(stat.Uid), gid: int(stat.Gid)}, nil
+}
+
+// openDirectory opens the directory of a destination after looking who may write there.
+func openDirectory(dir string) (*os.Root, error) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, &Error{Op: "open directory", Path: filepath.Clean(dir), Err: err}
+	}
+	if info.Mode().Perm()&0o002 != 0 && info.Mode()&fs.ModeSticky == 0 {
+		return nil, &Error{Op: "write into", Path: filepath.Clean(dir), Err: errWorldWritable}
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, &Error{Op: "open directory", Path: filepath.Clean(dir), Err: err}
+	}
+	return root, nil
+}
+
+// Revertible reports whether the files that the plan replaces held pairs worth going back to: at every target a
+// readable certificate with its key that has not expired at the given time. The error says why not.
+func (p *Plan) Revertible(at time.Time) error {
+	before := map[string][]byte{}
+	for _, s := range p.steps {
+		before[s.path] = nil
+		if s.old != nil {
+			before[s.path] = s.old.content
+		}
+	}
+	for _, job := range p.jobs {
+		content := map[string][]byte{}
+		touched := false
+		for _, i := range job.Target.items(job.Bundle) {
+			content[i.path] = i.content
+			if old, ok := before[i.path]; ok {
+				content[i.path], touched = old, true
+			}
+		}
+		if !touched {
+			continue
+		}
+		if err := goodPair(job.Target, content, at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func goodPair(t Target, content map[string][]byte, at time.Time) error {
+	pairs := [][2][]byte{}
+	if t.Certificate != "" {
+		pairs = append(pairs, [2][]byte{content[t.Certificate], content[t.PrivateKey]})
+	}
+	if t.Combined != "" {
+		key, chain := splitCombined(content[t.Combined])
+		pairs = append(pairs, [2][]byte{chain, key})
+	}
+	for _, pair := range pairs {
+		b, err := bundle.Parse(pair[0], pair[1])
+		if err != nil {
+			return err
+		}
+		if at.After(b.NotAfter()) {
+			return errOldExpired
+		}
+	}
+	return nil
+}
+
+// splitCombined takes the certificates out of a combined file; the rest is the key.
+func splitCombined(content []byte) (key, chain []byte) {
+	marker := []byte("-----BEGIN CERTIFICATE-----")
+	end := []byte("-----END CERTIFICATE-----")
+	first, last := bytes.Index(content, marker), bytes.LastIndex(content, end)
+	if first < 0 || last < first {
+		return content, nil
+	}
+	last += len(end)
+	return append(bytes.Clone(content[:first]), content[last:]...), content[first:last]
+}
