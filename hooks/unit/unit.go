@@ -1,0 +1,152 @@
+// Package unit makes a running service take up its new certificate: it asks systemd over D-Bus to reload the unit, waits
+// for the job and tells what became of it.
+//
+// Reload is the only verb. A start, stop, restart or signal is not reachable from here, whatever fails: a mail server
+// with an old certificate beats one that is down. The interface is org.freedesktop.systemd1(5); the results of a job
+// are those of its JobRemoved signal. A reload that is done proves only that the command ran: whether the server uses
+// the new certificate is for a handshake to show.
+//
+// Not supported: user instances of systemd, machines other than this one, init systems other than systemd, and unit
+// types other than .service.
+package unit
+
+import (
+	"context"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	systemd "github.com/coreos/go-systemd/v22/dbus"
+)
+
+// patience bounds a reload whose context has no deadline. The units that Debian generates for Exim allow five minutes,
+// which is too long to leave a certificate in doubt.
+const patience = 90 * time.Second
+
+// Manager is a connection to systemd. Make one for a deployment and close it: it does not survive a restart of the bus
+// or of systemd itself. Its methods may be used concurrently.
+type Manager struct {
+	verbs verbs
+	lost  <-chan struct{} // closed when the connection is
+	close context.CancelFunc
+}
+
+// verbs is all of systemd that this package can reach: to look at a unit, and to reload it.
+type verbs interface {
+	ReloadUnitContext(ctx context.Context, name, mode string, result chan<- string) (int, error)
+	GetUnitPropertiesContext(ctx context.Context, unit string) (map[string]any, error)
+	GetServicePropertyContext(ctx context.Context, service, property string) (*systemd.Property, error)
+}
+
+// State is what systemd knows about a unit: its own words, see systemctl(1).
+type State struct {
+	Unit         string
+	LoadState    string // loaded, not-found, masked, bad-setting, error
+	ActiveState  string // active, reloading, inactive, failed, activating, deactivating
+	SubState     string // e.g. running, exited, dead
+	CanReload    bool   // the unit has an ExecReload
+	FragmentPath string // the unit's file
+	MainPID      uint32 // 0 when systemd does not know one
+}
+
+// Connect opens the system bus, whose address DBUS_SYSTEM_BUS_ADDRESS may replace. For root, systemd's own socket
+// serves as well when there is no bus. ctx bounds only the connecting. The error is an [*Error].
+func Connect(ctx context.Context) (*Manager, error) {
+	m, err := connect(ctx, dialBus)
+	if err != nil && os.Geteuid() == 0 {
+		if direct, again := connect(ctx, dialSystemd); again == nil {
+			return direct, nil
+		}
+	}
+	return m, err
+}
+
+// Close ends the connection. A job that was asked for goes on.
+func (m *Manager) Close() { m.close() }
+
+// Reload reloads a unit and waits for the job, at most 90 s or until ctx ends; the job itself goes on then. It asks
+// even if the unit looks inactive: systemd's answer is the one that counts. The error is an [*Error].
+func (m *Manager) Reload(ctx context.Context, unit string) error {
+	if err := checkName(unit); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	result := make(chan string, 1) // buffered: go-systemd blocks all jobs while nobody takes a result
+	if _, err := m.verbs.ReloadUnitContext(ctx, unit, "replace", result); err != nil {
+		return failure(unit, err)
+	}
+	select {
+	case word := <-result:
+		if word == "done" {
+			return nil
+		}
+		return &Error{Unit: unit, Result: word}
+	case <-m.lost:
+		return &Error{Unit: unit, Result: resultLost}
+	case <-ctx.Done():
+		return failure(unit, ctx.Err())
+	}
+}
+
+// Describe tells what systemd knows about a unit. A unit that does not exist is no error: its LoadState says so.
+func (m *Manager) Describe(ctx context.Context, unit string) (State, error) {
+	if err := checkName(unit); err != nil {
+		return State{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	p, err := m.verbs.GetUnitPropertiesContext(ctx, unit)
+	if err != nil {
+		return State{}, failure(unit, err)
+	}
+	s := State{Unit: unit}
+	s.LoadState, _ = p["LoadState"].(string)
+	s.ActiveState, _ = p["ActiveState"].(string)
+	s.SubState, _ = p["SubState"].(string)
+	s.CanReload, _ = p["CanReload"].(bool)
+	s.FragmentPath, _ = p["FragmentPath"].(string)
+	if s.LoadState != "loaded" {
+		return s, nil
+	}
+	pid, err := m.verbs.GetServicePropertyContext(ctx, unit, "MainPID")
+	if err != nil {
+		return State{}, failure(unit, err)
+	}
+	s.MainPID, _ = pid.Value.Value().(uint32)
+	return s, nil
+}
+
+// Check tells whether a reload of the unit can work now. The error is an [*Error] with the Result no-such-unit, masked,
+// not-loaded, inactive or not-reloadable, or what kept Check from finding out.
+func (m *Manager) Check(ctx context.Context, unit string) error {
+	s, err := m.Describe(ctx, unit)
+	if err != nil {
+		return err
+	}
+	fault := func(result, text string) error { return &Error{Unit: unit, Result: result, Text: text} }
+	switch {
+	case s.LoadState == "not-found":
+		return fault(resultNoSuchUnit, "")
+	case s.LoadState == "masked":
+		return fault(resultMasked, "")
+	case s.LoadState != "loaded":
+		return fault(resultNotLoaded, s.LoadState)
+	case s.ActiveState != "active" && s.ActiveState != "reloading" && s.ActiveState != "refreshing":
+		return fault(resultInactive, s.ActiveState)
+	case !s.CanReload:
+		return fault(resultNotReloadable, "")
+	}
+	return nil
+}
+
+// unitName is systemd.unit(5) without the length.
+var unitName = regexp.MustCompile(`^[A-Za-z0-9:_.\\@-]+\.service$`)
+
+func checkName(unit string) error {
+	if len(unit) > 255 || !unitName.MatchString(unit) || strings.HasPrefix(unit, ".") {
+		return &Error{Unit: unit, Result: resultInvalidName}
+	}
+	return nil
+}
