@@ -1,0 +1,69 @@
+package nameserver
+
+import (
+	"net"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// Faults are the ways in which a server misbehaves. The zero value is a good server.
+type Faults struct {
+	Dead      bool          // it takes everything and answers nothing
+	NoUDP     bool          // datagrams are lost
+	NoTCP     bool          // connections are reset
+	DropEvery int           // every n-th datagram is lost
+	Truncate  bool          // every answer over UDP is empty and has TC set
+	Delay     time.Duration // before each answer
+	Lag       time.Duration // updates become visible here this much later
+
+	Rcode       int // answer to all questions, e.g. dns.RcodeServerFailure; 0 = none of it
+	UpdateRcode int // answer to all updates, e.g. dns.RcodeRefused; 0 = none of it
+
+	// Edit may change a finished reply (a copy) before it is signed and sent; nil from it is silence.
+	Edit func(request, reply *dns.Msg) *dns.Msg
+}
+
+// SetFaults changes how the server misbehaves from the next message on.
+func (s *Server) SetFaults(f Faults) { s.faults.Store(&f) }
+
+// Faults tells how the server misbehaves now.
+func (s *Server) Faults() Faults { return *s.faults.Load() }
+
+// silent tells whether a message is lost, and waits out the delay when it is not.
+func (s *Server) silent(f Faults, udp bool) bool {
+	if f.Dead || (udp && f.NoUDP) {
+		return true
+	}
+	if udp && f.DropEvery > 0 && s.datagrams.Add(1)%int64(f.DropEvery) == 0 {
+		return true
+	}
+	if f.Delay > 0 {
+		select {
+		case <-time.After(f.Delay):
+		case <-s.closed:
+			return true
+		}
+	}
+	return false
+}
+
+// listener resets the connections that come while TCP is out of order.
+type listener struct {
+	net.Listener
+	server *Server
+}
+
+// Accept gives the next connection that is let in.
+func (l *listener) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil || !l.server.Faults().NoTCP {
+			return conn, err
+		}
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0)
+		}
+		_ = conn.Close()
+	}
+}

@@ -1,0 +1,173 @@
+package nameserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// Server answers for a world on one address, over UDP and TCP on the same port.
+type Server struct {
+	world     *World
+	served    map[string]bool // nil: all zones
+	address   string
+	faults    atomic.Pointer[Faults]
+	datagrams atomic.Int64
+	closed    chan struct{}
+	running   []*dns.Server
+}
+
+// Listen starts a server. address is address:port, where port 0 takes a free one. It is authoritative for the named
+// zones, for all that the world has or will have when none is named; questions with RD are answered from all zones.
+func (w *World) Listen(address string, zones ...string) (*Server, error) {
+	tcp, udp, err := bind(address)
+	if err != nil {
+		return nil, fmt.Errorf("start a name server: %w", err)
+	}
+	s := &Server{world: w, address: tcp.Addr().String(), closed: make(chan struct{})}
+	s.SetFaults(Faults{})
+	for _, apex := range zones {
+		if s.served == nil {
+			s.served = map[string]bool{}
+		}
+		s.served[dns.CanonicalName(apex)] = true
+	}
+	s.running = []*dns.Server{{PacketConn: udp}, {Listener: &listener{Listener: tcp, server: s}}}
+	for _, server := range s.running {
+		started := make(chan struct{})
+		server.Handler = dns.HandlerFunc(s.serve)
+		server.TsigProvider = signer{w}
+		server.MsgAcceptFunc = accept
+		server.UDPSize = dns.MaxMsgSize
+		server.MaxTCPQueries = -1
+		server.ReadTimeout = 10 * time.Second
+		server.NotifyStartedFunc = func() { close(started) }
+		go func() { _ = server.ActivateAndServe() }() // ends with an error at Close
+		<-started
+	}
+	return s, nil
+}
+
+// bind opens both sockets on one port. A free TCP port may be taken for UDP, so another is tried then.
+func bind(address string) (net.Listener, net.PacketConn, error) {
+	var config net.ListenConfig
+	var all error
+	for range 10 {
+		tcp, err := config.Listen(context.Background(), "tcp", address)
+		if err != nil {
+			return nil, nil, err
+		}
+		udp, err := config.ListenPacket(context.Background(), "udp", tcp.Addr().String())
+		if err == nil {
+			return tcp, udp, nil
+		}
+		_ = tcp.Close()
+		all = errors.Join(all, err)
+	}
+	return nil, nil, all
+}
+
+// accept lets in questions and updates; the package's own rule refuses updates.
+func accept(h dns.Header) dns.MsgAcceptAction {
+	if h.Bits&(1<<15) != 0 { // QR: a reply
+		return dns.MsgIgnore
+	}
+	switch opcode := int(h.Bits>>11) & 0xF; {
+	case opcode != dns.OpcodeQuery && opcode != dns.OpcodeUpdate:
+		return dns.MsgRejectNotImplemented
+	case h.Qdcount != 1:
+		return dns.MsgReject
+	}
+	return dns.MsgAccept
+}
+
+// Address is where the server listens, "address:port".
+func (s *Server) Address() string { return s.address }
+
+// Close stops the server.
+func (s *Server) Close() error {
+	close(s.closed)
+	var all []error
+	for _, server := range s.running {
+		all = append(all, server.Shutdown())
+	}
+	return errors.Join(all...)
+}
+
+func (s *Server) serve(w dns.ResponseWriter, request *dns.Msg) {
+	faults := s.Faults()
+	_, udp := w.RemoteAddr().(*net.UDPAddr)
+	tsig, status := request.IsTsig(), w.TsigStatus()
+	s.world.log.question(s, request, udp)
+	if s.silent(faults, udp) {
+		return
+	}
+	reply := new(dns.Msg).SetReply(request)
+	reply.RecursionAvailable = true
+	switch {
+	case tsig != nil && status != nil:
+	case request.Opcode == dns.OpcodeUpdate:
+		s.update(faults, request, reply, tsig)
+	default:
+		s.query(faults, request, reply, udp)
+	}
+	if faults.Edit != nil {
+		if reply = faults.Edit(request, reply); reply == nil {
+			return
+		}
+	}
+	if tsig != nil {
+		sign(reply, tsig, status)
+	}
+	_ = w.WriteMsg(reply) // a client that went away is its own loss
+}
+
+func (s *Server) update(faults Faults, request, reply *dns.Msg, tsig *dns.TSIG) {
+	switch {
+	case faults.UpdateRcode != 0:
+		reply.Rcode = faults.UpdateRcode
+	case tsig == nil:
+		reply.Rcode = dns.RcodeRefused
+	default:
+		reply.Rcode = s.world.update(request, dns.CanonicalName(tsig.Hdr.Name), s.served)
+	}
+	s.world.log.update(s, request, reply.Rcode, tsig)
+}
+
+func (s *Server) query(faults Faults, request, reply *dns.Msg, udp bool) {
+	asked := request.Question[0]
+	size := dns.MinMsgSize
+	wantsTrust := request.AuthenticatedData
+	if opt := request.IsEdns0(); opt != nil {
+		size = max(size, int(opt.UDPSize()))
+		wantsTrust = wantsTrust || opt.Do()
+		reply.SetEdns0(1232, opt.Do())
+	}
+	switch {
+	case faults.Truncate && udp:
+		reply.Truncated = true
+		return
+	case faults.Rcode != 0:
+		reply.Rcode = faults.Rcode
+		return
+	case asked.Qclass != dns.ClassINET:
+		reply.Rcode = dns.RcodeRefused
+		return
+	}
+	q := &question{
+		world: s.world, served: s.served, seenAt: time.Now().Add(-faults.Lag), recursive: request.RecursionDesired,
+		qtype: asked.Qtype, checkOff: request.CheckingDisabled, reply: reply,
+	}
+	s.world.mu.RLock()
+	q.answer(dns.CanonicalName(asked.Name))
+	s.world.mu.RUnlock()
+	reply.AuthenticatedData = reply.AuthenticatedData && wantsTrust // RFC 6840 section 5.7
+	if udp {
+		reply.Truncate(size)
+	}
+}
