@@ -1,0 +1,96 @@
+package mailhost
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"embed"
+	"encoding/base64"
+	"encoding/pem"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"net"
+	"strings"
+	"time"
+)
+
+// What every host has, laid over the root tree before it boots.
+//
+//go:embed world
+var worldFiles embed.FS
+
+// world gathers the files of a new host: the embedded ones, and those with secrets, which are made for it.
+func (h *Host) world() ([]File, error) {
+	var files []File
+	err := fs.WalkDir(worldFiles, "world", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		content, err := worldFiles.ReadFile(name)
+		f := File{Path: strings.TrimPrefix(name, "world"), Content: content, Mode: 0o644}
+		if strings.HasPrefix(f.Path, "/var/lib/bind/") {
+			f.Owner = "bind:bind"
+		}
+		files = append(files, f)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	secret := make([]byte, 32)
+	rand.Read(secret)
+	h.TSIGSecret = base64.StdEncoding.EncodeToString(secret)
+	exim, err := selfSigned("mx.example.org")
+	if err != nil {
+		return nil, err
+	}
+	return append(files,
+		File{Path: "/etc/machine-id", Content: []byte(randomHex(16) + "\n"), Mode: 0o444},
+		File{Path: "/etc/bind/mxcert.key", Content: tsigKey("mxcert.", h.TSIGSecret), Mode: 0o640, Owner: "root:bind"},
+		File{Path: "/etc/exim4/exim.crt", Content: exim.certificate, Mode: 0o640, Owner: "root:Debian-exim"},
+		File{Path: "/etc/exim4/exim.key", Content: exim.key, Mode: 0o640, Owner: "root:Debian-exim"},
+	), nil
+}
+
+// tsigKey writes a key as named.conf and nsupdate -k read it.
+func tsigKey(name, secret string) []byte {
+	return fmt.Appendf(nil, "key %q {\n\talgorithm hmac-sha256;\n\tsecret %q;\n};\n", name, secret)
+}
+
+type keyPair struct{ certificate, key []byte }
+
+// selfSigned makes a certificate as a fresh mail host has: valid for a year, trusted by nobody.
+func selfSigned(name string) (keyPair, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return keyPair{}, err
+	}
+	now := time.Now()
+	template := &x509.Certificate{
+		SerialNumber:          big.NewInt(now.UnixNano()),
+		Subject:               pkix.Name{CommonName: name},
+		DNSNames:              []string{name, "localhost"},
+		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+		NotBefore:             now.Add(-time.Hour),
+		NotAfter:              now.AddDate(1, 0, 0),
+		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		BasicConstraintsValid: true,
+		IsCA:                  true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return keyPair{}, err
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return keyPair{}, err
+	}
+	return keyPair{
+		certificate: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		key:         pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}),
+	}, nil
+}

@@ -1,0 +1,100 @@
+#!/bin/sh
+# roottree.sh [--path]: a Debian 12 root tree with the mail host of the end-to-end tests.
+#
+# Prints the tree's path, alone, on standard output; what it does and how long each part took on
+# standard error. The tree is made once and kept below ${TMPDIR:-/tmp}, under a name that is the hash
+# of this script: editing the script makes a new tree. Nobody writes into a tree that is complete: a
+# host mounts an overlay over it and holds TREE.lock, shared, while it lives.
+#
+# --path prints where the tree is or would be, and makes nothing. MXCERT_E2E_MIRROR overrides the
+# mirror, which is otherwise that of the machine's own apt sources.
+#
+# By mmdebstrap: it takes 32 s where debootstrap takes 85 s for the same packages.
+set -eu
+
+suite=bookworm
+host_needs="systemd-container mmdebstrap util-linux iproute2"
+packages="
+	apt systemd systemd-sysv dbus libpam-systemd polkitd
+	exim4-daemon-heavy bind9 bind9-dnsutils bind9-utils
+	openssl ca-certificates iproute2 procps python3
+"
+
+say() { echo "roottree: $*" >&2; }
+die() { say "$*"; exit 1; }
+now() { date +%s%N; }
+
+timed() ( # timed NAME COMMAND…: runs the command and says how long it took
+	name=$1 began=$(now)
+	shift
+	"$@" >&2
+	say "$name: $(( ($(now) - began) / 1000000 )) ms"
+)
+
+# Of the machine's apt sources, the one that has our suite; on another release of Debian, its main archive.
+mirror() {
+	if [ -n "${MXCERT_E2E_MIRROR:-}" ]; then echo "$MXCERT_E2E_MIRROR"; return; fi
+	apt-get indextargets --format '$(RELEASE) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' |
+		awk -v suite="$suite" '
+			$1 == suite && $2 == "main" && !found { found = $3 }
+			$2 == "main" && $3 ~ /\/debian\/?$/ && !other { other = $3 }
+			END { print found ? found : other }'
+}
+
+install_host_needs() {
+	missing=
+	for p in $host_needs; do
+		[ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing="$missing $p"
+	done
+	if [ -z "$missing" ]; then return; fi
+	say "installing$missing"
+	export DEBIAN_FRONTEND=noninteractive
+	set -- apt-get -o DPkg::Lock::Timeout=300 -y -qq --no-install-recommends install $missing
+	"$@" </dev/null || { apt-get -qq update && "$@" </dev/null; }
+}
+
+# What a builder that was killed left, and the trees of other versions of this script that no host holds
+# and nobody has used for a week.
+sweep() {
+	rm -rf --one-file-system "$cache"/building-*
+	for old in "$cache"/tree-*.lock; do
+		if [ "$old" = "$tree.lock" ] || [ -z "$(find "$old" -mtime +7 2>/dev/null)" ]; then continue; fi
+		flock -n "$old" rm -rf "${old%.lock}" "$old" || :
+	done
+}
+
+bootstrap() { # bootstrap DIRECTORY
+	url=$(mirror)
+	[ -n "$url" ] || die "apt's sources name no Debian mirror; set MXCERT_E2E_MIRROR to one that has $suite"
+	proxy=
+	eval "$(apt-config shell proxy Acquire::http::Proxy)"
+	TMPDIR="$cache" ${proxy:+env http_proxy="$proxy"} mmdebstrap --quiet --mode=root --variant=essential \
+		--include="$(echo $packages)" \
+		--dpkgopt='path-exclude=/usr/share/doc/*' \
+		--dpkgopt='path-exclude=/usr/share/man/*' \
+		--dpkgopt='path-exclude=/usr/share/locale/*' \
+		"$suite" "$1" "$url"
+	# What a story installs later is installed whole.
+	rm -f "$1/etc/dpkg/dpkg.cfg.d/99mmdebstrap"
+	# A host without a network updates nothing.
+	for timer in apt-daily apt-daily-upgrade; do ln -s /dev/null "$1/etc/systemd/system/$timer.timer"; done
+}
+
+cache="${TMPDIR:-/tmp}/mxcert-e2e"
+tree="$cache/tree-$(sha256sum <"$0" | cut -c1-16)"
+if [ "${1:-}" = --path ]; then echo "$tree"; exit; fi
+
+[ "$(id -u)" = 0 ] || die "needs root, to unpack packages with their owners"
+command -v apt-get >/dev/null || die "needs a Debian machine: there is no apt-get"
+mkdir -p -m 0755 "$cache"
+exec 9>"$cache/builder.lock"
+flock -w 900 9 || die "another builder has held $cache/builder.lock for 15 minutes"
+timed "host packages" install_host_needs 9>&-
+if [ ! -d "$tree" ]; then
+	sweep
+	say "making $tree, about a minute"
+	timed bootstrap bootstrap "$cache/building-$$" 9>&-
+	mv "$cache/building-$$" "$tree"
+fi
+touch "$tree.lock"
+echo "$tree"
