@@ -73,6 +73,9 @@ func setgid(root *os.Root) bool {
 }
 
 func userID(name string) (int, error) {
+	if id, err := strconv.Atoi(name); err == nil {
+		return id, nil
+	}
 	u, err := user.Lookup(name)
 	if _, unknown := errors.AsType[user.UnknownUserError](err); unknown {
 		return 0, &accountError{kind: "user", name: name}
@@ -84,6 +87,9 @@ func userID(name string) (int, error) {
 }
 
 func groupID(name string) (int, error) {
+	if id, err := strconv.Atoi(name); err == nil {
+		return id, nil
+	}
 	g, err := user.LookupGroup(name)
 	if _, unknown := errors.AsType[user.UnknownGroupError](err); unknown {
 		return 0, &accountError{kind: "group", name: name}

@@ -25,8 +25,8 @@ type Target struct {
 	Certificate string // path of the full chain; "" with Combined alone
 	PrivateKey  string // path of the key
 	Combined    string // path of key and full chain in one file
-	Owner       string // user name; "" keeps the owner of a replaced file
-	Group       string // group name; "" keeps the group of a replaced file
+	Owner       string // user name or number; "" keeps the owner of a replaced file
+	Group       string // group name or number; "" keeps the group of a replaced file
 	Mode        fs.FileMode
 }
 

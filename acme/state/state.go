@@ -230,3 +230,6 @@ func removeFile(path string) error {
 	}
 	return failed("remove", path, err)
 }
+
+// At names a directory without looking at it: what is read from it may be missing.
+func At(path string) *Dir { return &Dir{path: path} }

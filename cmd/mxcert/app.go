@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"mxcert/configs"
+)
+
+const defaultConfig = "/etc/mxcert/mxcert.yaml"
+
+// app is one run of the program: the global flags and where output goes. stdout carries the result, stderr progress
+// and logs.
+type app struct {
+	stdout, stderr io.Writer
+
+	configFile   string
+	json         bool
+	progress     string
+	logLevel     string
+	noColor      bool
+	quiet        bool
+	timeout      time.Duration
+	detailedExit bool
+}
+
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "mxcert",
+		Short: "Certificates for mail hosts, proven on the wire",
+		Long: `mxcert obtains certificates for a mail host by DNS-01, writes them to the paths that the mail server reads,
+reloads it through systemd, and proves by a STARTTLS handshake that senders get the new certificate.`,
+		SilenceErrors: true, SilenceUsage: true,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	flags := root.PersistentFlags()
+	flags.StringVarP(&a.configFile, "config", "c", defaultConfig, "configuration `FILE`")
+	flags.BoolVar(&a.json, "json", false, "print one JSON document on standard output")
+	flags.StringVar(&a.progress, "progress", "auto", "progress on standard error: `auto|plain|none`")
+	flags.StringVar(&a.logLevel, "log-level", "", "log `debug|info|warn|error` instead of the configured level")
+	flags.BoolVar(&a.noColor, "no-color", os.Getenv("NO_COLOR") != "", "no colour; the variable NO_COLOR does the same")
+	flags.BoolVarP(&a.quiet, "quiet", "q", false, "no progress, and no result when all is well")
+	flags.DurationVar(&a.timeout, "timeout", 0, "give up after this `DURATION` (default: what the command needs)")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &exitError{code: exitUsage, err: fmt.Errorf("%w\nsee: %s --help", err, cmd.CommandPath())}
+	})
+	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.checkFlags() }
+	root.AddCommand(a.runCommand(), a.renewCommand(), a.statusCommand(), a.verifyCommand(), a.checkCommand(), a.deployCommand(),
+		a.rollbackCommand(), a.historyCommand(), a.configCommand(), a.providersCommand(), a.versionCommand())
+	usageErrors(root)
+	return root
+}
+
+func (a *app) checkFlags() error {
+	switch a.progress {
+	case "auto", "plain", "none":
+	default:
+		return usage("--progress is auto, plain or none, not %q", a.progress)
+	}
+	switch a.logLevel {
+	case "", "debug", "info", "warn", "error":
+	default:
+		return usage("--log-level is debug, info, warn or error, not %q", a.logLevel)
+	}
+	if a.timeout < 0 {
+		return usage("--timeout must not be negative")
+	}
+	return nil
+}
+
+func usage(format string, args ...any) error {
+	return &exitError{code: exitUsage, err: fmt.Errorf(format, args...)}
+}
+
+// usageErrors makes wrong arguments and unknown commands exit with 2.
+func usageErrors(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				text := err.Error()
+				if !cmd.HasParent() && len(args) > 0 {
+					text = fmt.Sprintf("unknown command %q", args[0])
+					if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+						text += fmt.Sprintf("; did you mean %q?", near[0])
+					}
+				}
+				return usage("%s\nsee: %s --help", text, cmd.CommandPath())
+			}
+			return nil
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		usageErrors(sub)
+	}
+}
+
+// load reads the configuration and says its warnings.
+func (a *app) load() (*configs.Config, error) {
+	config, err := configs.Load(a.configFile)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range config.Warnings() {
+		if !a.quiet {
+			fmt.Fprintf(a.stderr, "warning: %s:%d:%d: %s\n", w.File, w.Line, w.Column, w.Message)
+		}
+	}
+	return config, nil
+}
+
+// chosen picks the certificates that were named, all where none was.
+func chosen(config *configs.Config, names []string) ([]configs.Certificate, error) {
+	if len(names) == 0 {
+		return config.Certificates, nil
+	}
+	var list []configs.Certificate
+	for _, name := range names {
+		c, ok := config.Certificate(name)
+		if !ok {
+			var known []string
+			for _, c := range config.Certificates {
+				known = append(known, c.Name)
+			}
+			return nil, usage("the configuration has no certificate %q; it has: %s", name, strings.Join(known, ", "))
+		}
+		list = append(list, c)
+	}
+	return list, nil
+}
+
+// within bounds a command by --timeout or its own default.
+func (a *app) within(ctx context.Context, ordinary time.Duration) (context.Context, context.CancelFunc) {
+	if a.timeout > 0 {
+		ordinary = a.timeout
+	}
+	return context.WithTimeout(ctx, ordinary)
+}
+
+// printJSON writes the one document of --json.
+func (a *app) printJSON(v any) error {
+	encoder := json.NewEncoder(a.stdout)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(v)
+}
+
+// errorText is an error as a person reads it: the message and, on a line of its own, what to do.
+func (a *app) errorText(err error) string {
+	if problems, ok := errors.AsType[*configs.Problems](err); ok {
+		return strings.TrimRight(problems.Error(), "\n")
+	}
+	text := "mxcert: " + err.Error()
+	if hint := hintOf(err); hint != "" {
+		text += "\n  " + a.paint("→", cyan) + " " + hint
+	}
+	return text
+}

@@ -1,0 +1,245 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"time"
+
+	"mxcert/acme/state"
+	"mxcert/deploy"
+	"mxcert/hooks/script"
+)
+
+// fail ends a pass that could not even begin.
+func (p *pass) fail(err error) certificateReport {
+	p.result.Stage, p.result.Error = stageFailed, newErrorReport(err)
+	if isTemporary(err) {
+		p.result.Stage = stageWaiting
+	}
+	p.result.code = exitCodeOf(err)
+	p.say("failed", err.Error())
+	return p.result
+}
+
+// warn is for the report and the progress both.
+func (p *pass) warn(text string) {
+	p.result.Warnings = append(p.result.Warnings, text)
+	p.say("warning", text)
+}
+
+// conclude records how the pass ended and makes the report.
+func (p *pass) conclude(ctx context.Context, issueErr, serviceErr error) certificateReport {
+	p.describe()
+	if p.options.dryRun {
+		return p.finish(errors.Join(issueErr, serviceErr), false)
+	}
+	if issueErr == nil && serviceErr == nil && p.haveBundle() {
+		p.succeeded()
+		hookErr := p.successHooks(ctx)
+		if err := errors.Join(p.lineage.Save(p.record), p.lineage.Prune(p.record, keepGenerations)); err != nil {
+			return p.finish(at("store", err), false)
+		}
+		return p.finish(hookErr, true)
+	}
+	err := issueErr
+	if err == nil {
+		err = serviceErr
+	}
+	inService := serviceErr == nil && p.haveBundle()
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return p.finish(err, inService) // stopped, not failed: nothing to back off from
+	}
+	if held, waits := errors.AsType[*heldError](err); waits {
+		p.result.retryAt = &held.failure.NotBefore
+	} else {
+		p.recordFailure(err)
+		if hookErr := p.runHooks(context.WithoutCancel(ctx), "fail"); hookErr != nil {
+			p.warn(hookErr.Error())
+		}
+	}
+	if saveErr := p.lineage.Save(p.record); saveErr != nil {
+		p.warn(saveErr.Error())
+	}
+	return p.finish(err, inService)
+}
+
+// describe fills in what is known of the certificates.
+func (p *pass) describe() {
+	p.result.Changed = p.changed
+	for i, key := range p.keys() {
+		b := p.bundles[i]
+		if b == nil {
+			continue
+		}
+		leaf := b.Leaf()
+		p.result.Keys = append(p.result.Keys, keyReport{Key: string(key), Serial: b.Serial(), NotBefore: leaf.NotBefore.UTC(),
+			NotAfter: leaf.NotAfter.UTC(), Issuer: leaf.Issuer.CommonName, SPKI: b.SPKI()})
+		if renew := p.record.Slot(key).RenewAt.UTC(); p.result.NextRenewal == nil || renew.Before(*p.result.NextRenewal) {
+			p.result.NextRenewal = &renew
+		}
+	}
+	for _, t := range p.targets() {
+		for _, path := range []string{t.Certificate, t.PrivateKey, t.Combined} {
+			if path != "" {
+				p.result.Files = append(p.result.Files, path)
+			}
+		}
+	}
+}
+
+// succeeded notes that every endpoint has shown the current certificates.
+func (p *pass) succeeded() {
+	event := "served"
+	if len(p.result.Endpoints) == 0 {
+		event = "deployed"
+	}
+	for i, key := range p.keys() {
+		slot := p.record.Slot(key)
+		if slot.Served != slot.Current {
+			if slot.Served != "" {
+				slot.Previous = slot.Served
+			}
+			slot.Served = slot.Current
+			p.record.HooksDue = true
+			p.record.Log(state.Event{At: time.Now(), Event: event, Key: key, Serial: p.bundles[i].Serial()})
+		} else if p.changed {
+			p.record.Log(state.Event{At: time.Now(), Event: "healed", Key: key, Serial: p.bundles[i].Serial()})
+		}
+	}
+	p.record.Failure, p.record.LastSuccess = nil, time.Now().UTC()
+}
+
+// finish gives the report its stage, error and exit code.
+func (p *pass) finish(err error, inService bool) certificateReport {
+	switch {
+	case inService && len(p.result.Endpoints) > 0:
+		p.result.Stage = stageServed
+	case inService:
+		p.result.Stage = stageDeployed
+	case p.plan != nil && p.filesHold():
+		p.result.Stage = stageDeployed
+	case p.haveBundle():
+		p.result.Stage = stageIssued
+	}
+	if err == nil {
+		if p.result.Stage == "" {
+			p.result.Stage = stageWaiting
+		}
+		p.say("done", p.summary())
+		return p.result
+	}
+	p.result.Error = newErrorReport(err)
+	p.result.code = exitCodeOf(err)
+	switch stage := p.result.Error.Stage; {
+	case stage == "deploy" || stage == "reload" || stage == "verify":
+		if p.haveBundle() {
+			p.result.code = exitNotInService
+			break
+		}
+		p.result.Stage = stageFailed
+	case stage == "hook" && inService:
+	case isTemporary(err):
+		p.result.Stage = stageWaiting
+	default:
+		p.result.Stage = stageFailed
+	}
+	p.say("failed", err.Error())
+	return p.result
+}
+
+// filesHold looks whether the files hold the current certificates now.
+func (p *pass) filesHold() bool {
+	plan, err := deploy.Make(p.certificate.Name, p.jobs())
+	return err == nil && plan.Empty()
+}
+
+func (p *pass) summary() string {
+	if p.result.Changed {
+		return "changed, and " + p.result.Stage
+	}
+	return "nothing to do, " + p.result.Stage
+}
+
+// The delays after failures in a row: a fault that lasts is asked about once a day.
+var backoff = [...]time.Duration{time.Minute, 10 * time.Minute, 100 * time.Minute, 24 * time.Hour}
+
+// recordFailure notes the failure and when the daemon may try again, up to a tenth later, so that hosts do not come
+// back together. What the CA asks for is a minimum.
+func (p *pass) recordFailure(err error) {
+	count := 1
+	if p.record.Failure != nil && p.record.Failure.Fingerprint == p.fingerprint {
+		count = p.record.Failure.Count + 1
+	}
+	delay := backoff[min(count, len(backoff))-1]
+	if w, ok := errors.AsType[interface {
+		error
+		Wait() time.Duration
+	}](err); ok {
+		delay = max(delay, w.Wait())
+	}
+	delay += time.Duration(rand.Int64N(int64(delay / 10)))
+	charged, ok := errors.AsType[interface {
+		error
+		ChargedToCA() bool
+	}](err)
+	r := newErrorReport(err)
+	p.record.Failure = &state.Failure{Stage: r.Stage, Kind: r.Kind, Message: r.Message, Hint: r.Hint, At: time.Now().UTC(), Count: count,
+		NotBefore: time.Now().Add(delay).UTC().Truncate(time.Second), ChargedToCA: ok && charged.ChargedToCA(), Fingerprint: p.fingerprint}
+	p.result.retryAt = &p.record.Failure.NotBefore
+	p.record.Log(state.Event{At: time.Now(), Event: "failed", Message: fmt.Sprintf("%s: %s", r.Stage, r.Message)})
+}
+
+// successHooks runs the deploy hooks of a new certificate, again at every pass until they succeed.
+func (p *pass) successHooks(ctx context.Context) error {
+	if p.record.HooksDue {
+		if err := p.runHooks(ctx, "deploy"); err != nil {
+			return at("hook", err)
+		}
+		p.record.HooksDue = false
+	}
+	if p.changed {
+		return at("hook", p.runHooks(ctx, "post"))
+	}
+	return nil
+}
+
+// runHooks runs the operator's programs for an event, once for each current certificate.
+func (p *pass) runHooks(ctx context.Context, event string) error {
+	dir := filepath.Join(p.config.Hooks.Directory, event+".d")
+	var problems []error
+	for _, ev := range p.hookEvents(event) {
+		outcomes, err := script.Run(ctx, dir, ev, p.config.Hooks.Timeout)
+		problems = append(problems, err)
+		for _, o := range outcomes {
+			if o.Err != nil {
+				problems = append(problems, o.Err)
+				continue
+			}
+			p.say("hook", o.String())
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// hookEvents describes the certificates to the hooks; before the first issue there are only names.
+func (p *pass) hookEvents(event string) []script.Event {
+	base := script.Event{Event: event, Name: p.certificate.Name, Domains: p.certificate.Domains, Changed: p.changed}
+	var events []script.Event
+	for i, key := range p.keys() {
+		b := p.bundles[i]
+		if b == nil {
+			continue
+		}
+		ev, dir := base, p.lineage.Directory(p.record.Slot(key).Current)
+		ev.Fullchain, ev.PrivateKey = filepath.Join(dir, "fullchain.pem"), filepath.Join(dir, "privkey.pem")
+		ev.Serial, ev.NotAfter = b.Serial(), b.NotAfter().UTC()
+		events = append(events, ev)
+	}
+	if len(events) == 0 {
+		events = append(events, base)
+	}
+	return events
+}

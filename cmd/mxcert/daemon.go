@@ -1,0 +1,287 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"mxcert/configs"
+	"mxcert/hooks/notify"
+	"mxcert/hooks/watch"
+)
+
+const (
+	// lookAround is how often a certificate that is not due is compared with files and endpoints all the same.
+	lookAround = time.Hour
+	// passTime bounds one pass of the daemon; the watchdog takes one that lasts longer for hung.
+	passTime = 30 * time.Minute
+	// stopTime bounds the way out: systemd waits 90 s before it kills, operators less.
+	stopTime = 28 * time.Second
+)
+
+// daemon says when something is done; pass.go says what.
+type daemon struct {
+	app *app
+	log *slog.Logger
+
+	mu       sync.Mutex
+	shift    *shift
+	status   daemonReport
+	progress map[string]time.Time // certificate -> when its pass began; absent while it sleeps
+}
+
+// shift is the work on one configuration, until another replaces it.
+type shift struct {
+	world *world
+	stop  chan struct{} // closed: finish what is under way, begin nothing
+	done  sync.WaitGroup
+}
+
+// run serves until ctx ends.
+func (d *daemon) run(ctx context.Context) error {
+	config, err := d.app.load()
+	if err != nil {
+		return err
+	}
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	d.progress = map[string]time.Time{}
+	d.status = daemonReport{PID: os.Getpid(), Started: time.Now().UTC(), Version: version()}
+	if err := d.begin(work, config); err != nil {
+		return err
+	}
+	watcher, err := watch.New(config.Files())
+	if err != nil {
+		return fmt.Errorf("watch the configuration: %w", err)
+	}
+	defer watcher.Close()
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	var feeder notify.Feeder
+	go feeder.Run(work)
+	d.tell(notify.Ready())
+	d.loop(ctx, work, watcher, hup, &feeder)
+	return d.end(cancel)
+}
+
+// loop waits for a changed configuration, SIGHUP and the end. Its ticks feed the watchdog while no pass hangs.
+func (d *daemon) loop(ctx, work context.Context, watcher *watch.Watcher, hup <-chan os.Signal, feeder *notify.Feeder) {
+	interval := time.Minute
+	if watchdog, on := notify.Watchdog(); on {
+		interval = watchdog / 4
+	}
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if !d.hangs() {
+				feeder.Beat()
+			}
+		case <-watcher.Changes():
+			d.reload(work, watcher, "the configuration file changed")
+		case <-hup:
+			d.reload(work, watcher, "SIGHUP")
+		}
+	}
+}
+
+// reload takes a new configuration, or keeps the old one when the new is bad (a broken edit must not stop renewals).
+func (d *daemon) reload(ctx context.Context, watcher *watch.Watcher, why string) {
+	d.tell(notify.Reloading())
+	defer func() { d.tell(notify.Ready()) }()
+	config, err := configs.Load(d.app.configFile)
+	if err == nil {
+		err = d.begin(ctx, config)
+	}
+	if err != nil {
+		d.log.Error("the configuration is bad; the one that was loaded before stays in force", "reason", why, "error", err)
+		d.setStatus(func(s *daemonReport) { s.ConfigError, s.ConfigErrorAt = err.Error(), new(time.Now().UTC()) })
+		d.tell(notify.Status("bad configuration, the old one stays in force: " + oneLine(err.Error())))
+		return
+	}
+	watcher.Set(config.Files())
+	d.log.Info("configuration loaded", "reason", why, "certificates", len(config.Certificates))
+}
+
+// begin starts the work on a configuration and lets that on the old one run out.
+func (d *daemon) begin(ctx context.Context, config *configs.Config) error {
+	w, err := newWorld(config, false)
+	if err != nil {
+		return err
+	}
+	effective, err := config.Effective()
+	if err == nil {
+		err = w.store.SaveRunningConfig(effective)
+	}
+	if err != nil {
+		w.close()
+		return err
+	}
+	next := &shift{world: w, stop: make(chan struct{})}
+	d.mu.Lock()
+	old := d.shift
+	d.shift = next
+	d.mu.Unlock()
+	if old != nil {
+		close(old.stop)
+		go func() {
+			old.done.Wait()
+			old.world.close()
+		}()
+	}
+	d.setStatus(func(s *daemonReport) {
+		s.ConfigError, s.ConfigErrorAt, s.ConfigLoaded = "", nil, time.Now().UTC()
+	})
+	gate := make(chan struct{}, maxPasses)
+	for _, c := range config.Certificates {
+		next.done.Go(func() { d.tend(ctx, next, c, gate) })
+	}
+	d.tell(notify.Status(fmt.Sprintf("%d %s", len(config.Certificates), plural(len(config.Certificates), "certificate"))))
+	return nil
+}
+
+// tend makes pass after pass over one certificate, each when it is due.
+func (d *daemon) tend(ctx context.Context, s *shift, c configs.Certificate, gate chan struct{}) {
+	log := d.log.With("certificate", c.Name)
+	for {
+		select {
+		case gate <- struct{}{}:
+		case <-s.stop:
+			return
+		case <-ctx.Done():
+			return
+		}
+		result := d.pass(ctx, s, c, log)
+		<-gate
+		wake := nextPass(result, time.Now())
+		log.Debug("sleeps", "until", wake.UTC().Format(time.RFC3339))
+		timer := time.NewTimer(time.Until(wake))
+		select {
+		case <-timer.C:
+		case <-s.stop:
+			timer.Stop()
+			return
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+	}
+}
+
+func (d *daemon) pass(ctx context.Context, s *shift, c configs.Certificate, log *slog.Logger) certificateReport {
+	d.note(c.Name, time.Now())
+	defer d.note(c.Name, time.Time{})
+	ctx, cancel := context.WithTimeout(ctx, passTime)
+	defer cancel()
+	say := func(stage, message string) {
+		level := slog.LevelInfo
+		switch stage {
+		case "failed":
+			return // said once, with its hint, below
+		case "warning":
+			level = slog.LevelWarn
+		case "verify", "done":
+			level = slog.LevelDebug
+		}
+		log.Log(ctx, level, "progress", "stage", stage, "detail", oneLine(message))
+	}
+	p := &pass{world: s.world, certificate: c, options: passOptions{daemon: true}, say: say}
+	result := p.run(ctx)
+	switch {
+	case result.Error != nil && ctx.Err() == nil && result.Error.Kind != "backoff":
+		log.Error("pass failed", "stage", result.Error.Stage, "kind", result.Error.Kind, "error", oneLine(result.Error.Message), "hint", result.Error.Hint)
+	case result.Error == nil && result.Changed:
+		log.Info("certificate in service", "stage", result.Stage, "serial", serials(result), "next_renewal", result.NextRenewal)
+	}
+	return result
+}
+
+func serials(r certificateReport) (list []string) {
+	for _, k := range r.Keys {
+		list = append(list, k.Serial)
+	}
+	return list
+}
+
+// nextPass is when a certificate is looked at again: at its renewal time exactly, at the end of a backoff, and once an
+// hour in any case, because files and servers change behind our back.
+func nextPass(r certificateReport, now time.Time) time.Time {
+	wake := now.Add(lookAround)
+	if r.retryAt != nil {
+		return later(*r.retryAt, now.Add(time.Second))
+	}
+	if r.NextRenewal != nil && r.NextRenewal.Before(wake) {
+		wake = later(*r.NextRenewal, now.Add(time.Second))
+	}
+	return wake
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// end stops all work. A pass under way gets its context cancelled, which removes its TXT records and takes back a
+// half-proven deployment.
+func (d *daemon) end(cancel context.CancelFunc) error {
+	d.tell(notify.Stopping())
+	d.log.Info("stopping")
+	d.mu.Lock()
+	current := d.shift
+	d.mu.Unlock()
+	close(current.stop)
+	cancel()
+	finished := make(chan struct{})
+	go func() {
+		current.done.Wait()
+		close(finished)
+	}()
+	select {
+	case <-finished:
+		current.world.close()
+		return nil
+	case <-time.After(stopTime):
+		return errors.New("a pass did not end in time; what it left is taken up at the next start")
+	}
+}
+
+func (d *daemon) note(certificate string, began time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if began.IsZero() {
+		delete(d.progress, certificate)
+		return
+	}
+	d.progress[certificate] = began
+}
+
+// hangs reports whether a pass has outlived even its own deadline.
+func (d *daemon) hangs() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, began := range d.progress {
+		if time.Since(began) > passTime+5*time.Minute {
+			return true
+		}
+	}
+	return false
+}
+
+// tell logs that systemd could not be told something; the work goes on.
+func (d *daemon) tell(err error) {
+	if err != nil {
+		d.log.Warn("systemd could not be notified", "error", err)
+	}
+}

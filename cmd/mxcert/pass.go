@@ -1,0 +1,299 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"mxcert/acme"
+	"mxcert/acme/bundle"
+	"mxcert/acme/dnsprovider"
+	"mxcert/acme/resolve"
+	"mxcert/acme/state"
+	"mxcert/configs"
+	"mxcert/deploy"
+)
+
+// keepGenerations is how many old generations of each key type stay on disk beside those in use.
+const keepGenerations = 3
+
+// passOptions say how one pass differs from the daemon's ordinary one.
+type passOptions struct {
+	force      bool      // --now: do not wait for the renewal time
+	asked      time.Time // a certificate issued after this moment satisfies force: somebody else was faster
+	newKey     bool      // --new-key
+	dryRun     bool      // say what would be done
+	daemon     bool      // wait out every backoff; a person's own attempt waits only for the CA's sake
+	deployOnly bool      // order nothing
+	rollback   bool      // go back to the certificate that was served before
+}
+
+// pass brings one certificate from what is wanted to what is served. It reads straight down: run, issue, putInService.
+type pass struct {
+	*world
+	certificate configs.Certificate
+	options     passOptions
+	say         acme.Progress
+
+	lineage *state.Lineage
+	record  state.Record
+	bundles []*bundle.Bundle // current, in the order of keys; nil where there is none
+	plan    *deploy.Plan
+	issued  bool // this pass has issued a certificate
+	changed bool
+	result  certificateReport
+}
+
+// run makes the pass and gives the report. Everything that goes wrong is in it.
+func (p *pass) run(ctx context.Context) certificateReport {
+	p.result = certificateReport{Name: p.certificate.Name, Names: p.certificate.Domains, Endpoints: []endpointReport{}, Keys: []keyReport{}, Warnings: []string{}, Files: []string{}}
+	p.lineage = p.store.Lineage(p.certificate.Name)
+	if !p.options.dryRun {
+		unlock, err := p.lineage.Lock(ctx)
+		if err != nil {
+			return p.fail(at("lock", err))
+		}
+		defer unlock()
+	}
+	if err := p.load(ctx); err != nil {
+		return p.fail(at("state", err))
+	}
+	issueErr := p.issue(ctx)
+	if p.options.dryRun {
+		return p.conclude(ctx, issueErr, p.planOnly(ctx))
+	}
+	return p.conclude(ctx, issueErr, p.putInService(ctx))
+}
+
+// load reads what is remembered and takes up what a crash left: a certificate that was stored but not yet noted, TXT
+// records that may still exist.
+func (p *pass) load(ctx context.Context) error {
+	record, repaired, err := p.lineage.Load()
+	if err != nil {
+		return err
+	}
+	p.record = record
+	if repaired != "" {
+		p.warn(repaired)
+		p.record.Log(state.Event{At: time.Now(), Event: "repaired", Message: repaired})
+	}
+	if p.options.dryRun {
+		return p.readBundles()
+	}
+	if err := p.adopt(); err != nil {
+		return err
+	}
+	if p.options.rollback {
+		if err := p.stepBack(); err != nil {
+			return err
+		}
+	}
+	p.sweepTXT(ctx)
+	return p.readBundles()
+}
+
+// adopt makes a generation current whose order is still noted as in flight: the process died in between.
+func (p *pass) adopt() error {
+	for _, key := range p.keys() {
+		order, ok, err := p.lineage.Order(key)
+		if err != nil || !ok || order.URL == "" {
+			continue
+		}
+		generations, err := p.lineage.Generations()
+		if err != nil {
+			return err
+		}
+		for _, g := range generations {
+			if g.Order == order.URL && g.Key == key {
+				p.record.Slot(key).Current, p.record.Slot(key).RenewAt = g.ID, time.Time{}
+				if err := errors.Join(p.lineage.Save(p.record), p.lineage.DropOrder(key)); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// sweepTXT removes TXT records that an earlier run left. Failing that must not keep a certificate from being deployed.
+func (p *pass) sweepTXT(ctx context.Context) {
+	entries, err := p.lineage.Journal()
+	if len(entries) == 0 && err == nil {
+		return
+	}
+	solver, err := p.solver()
+	if err == nil {
+		err = acme.CleanUp(ctx, p.lineage, p.certificate.DNS.Provider, solver, p.say)
+	}
+	if err != nil {
+		p.warn(fmt.Sprintf("TXT records of an earlier run remain: %v", err))
+	}
+}
+
+// readBundles loads the current certificate of every key type. A generation that cannot be read is as good as none,
+// and that is said; renewal instants are drawn where they are missing.
+func (p *pass) readBundles() error {
+	p.bundles = make([]*bundle.Bundle, len(p.keys()))
+	for i, key := range p.keys() {
+		slot := p.record.Slot(key)
+		if slot.Current == "" {
+			continue
+		}
+		b, err := p.lineage.Bundle(slot.Current)
+		if err != nil {
+			p.warn(fmt.Sprintf("the stored certificate %s cannot be used: %v", slot.Current, err))
+			continue
+		}
+		p.bundles[i] = b
+		if slot.RenewAt.IsZero() {
+			slot.RenewAt = acme.RenewalTime(b.Leaf())
+		}
+	}
+	return nil
+}
+
+// issue orders what is due, one key type after another; the second rides on the authorizations of the first.
+func (p *pass) issue(ctx context.Context) error {
+	if p.options.deployOnly || p.options.rollback {
+		return nil
+	}
+	for i, key := range p.keys() {
+		reason := p.due(i, key)
+		if reason == "" {
+			continue
+		}
+		if p.options.dryRun {
+			p.result.Plan = append(p.result.Plan, fmt.Sprintf("order a %s certificate for %d names: %s", key, len(p.certificate.Domains), reason))
+			continue
+		}
+		if err := p.held(); err != nil {
+			return at("order", err)
+		}
+		if !p.issued {
+			if err := p.preflight(ctx); err != nil {
+				return err
+			}
+		}
+		if err := p.order(ctx, i, key, reason); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// preflight finds out before anything is asked of the CA that the result could not be put in place.
+func (p *pass) preflight(ctx context.Context) error {
+	if err := deploy.Check(p.targets()); err != nil {
+		return at("deploy", err)
+	}
+	return at("hook", p.runHooks(ctx, "pre"))
+}
+
+// order gets one certificate and stores it before anything of the mail server is touched.
+func (p *pass) order(ctx context.Context, i int, key bundle.KeyType, reason string) error {
+	p.say("order", fmt.Sprintf("%s certificate: %s", key, reason))
+	solver, err := p.solver()
+	if err != nil {
+		return at("dns", err)
+	}
+	request := acme.Request{
+		Names: p.certificate.Domains, KeyType: key, Profile: p.config.ACME.Profile, Roots: p.chainRoots,
+		Lineage: p.lineage, Provider: p.certificate.DNS.Provider, Solver: solver, Resolver: p.resolver(),
+		Require: resolve.Require(p.certificate.DNS.Propagation.Require), Patience: p.certificate.DNS.Propagation.Timeout, Progress: p.say,
+	}
+	if current := p.bundles[i]; current != nil && p.certificate.ReuseKey && !p.options.newKey {
+		request.Key = current.Key()
+	}
+	issued, err := p.client.Issue(ctx, request)
+	if err != nil {
+		return at(stageOf(err), err)
+	}
+	for _, warning := range issued.Warnings {
+		p.warn(warning)
+	}
+	generation, err := p.lineage.Add(issued.Bundle, p.config.ACME.Directories[0], issued.Order, time.Now())
+	if err != nil {
+		return at("store", err)
+	}
+	slot := p.record.Slot(key)
+	slot.Current, slot.RenewAt = generation.ID, acme.RenewalTime(issued.Bundle.Leaf())
+	p.record.Log(state.Event{At: time.Now(), Event: "issued", Key: key, Serial: generation.Serial, Message: reason})
+	p.bundles[i], p.issued, p.changed = issued.Bundle, true, true
+	if err := errors.Join(p.lineage.Save(p.record), p.lineage.DropOrder(key)); err != nil {
+		return at("store", err)
+	}
+	p.say("issued", fmt.Sprintf("%s, serial %s, valid until %s", key, generation.Serial, generation.NotAfter.Format(time.RFC3339)))
+	return nil
+}
+
+// putInService makes the mail server use what is current, and proves it.
+func (p *pass) putInService(ctx context.Context) error {
+	if !p.haveBundle() {
+		return nil // nothing was ever issued: the error of the order says why
+	}
+	plan, err := deploy.Make(p.certificate.Name, p.jobs())
+	if err != nil {
+		return at("deploy", err)
+	}
+	p.plan = plan
+	if plan.Empty() && !p.record.Applying {
+		return p.confirm(ctx)
+	}
+	if err := p.checkUnits(ctx); err != nil {
+		return at("reload", err)
+	}
+	p.record.Applying = true
+	if err := p.lineage.Save(p.record); err != nil {
+		return at("store", err)
+	}
+	for _, change := range plan.Changes() {
+		p.say("deploy", fmt.Sprintf("%s (%s)", change.Path, change.Why))
+	}
+	if err := plan.Apply(p.keepDisplaced); err != nil {
+		return at("deploy", errors.Join(err, p.applied()))
+	}
+	p.changed = p.changed || !plan.Empty()
+	if err := p.activate(ctx); err != nil {
+		return errors.Join(p.revert(ctx, err), p.applied())
+	}
+	return p.applied()
+}
+
+// applied notes that no deployment is half done any more.
+func (p *pass) applied() error {
+	p.record.Applying = false
+	return at("store", p.lineage.Save(p.record))
+}
+
+// confirm is for files that are right already: the handshake decides whether the server uses them. If it does not, an
+// earlier reload was missed, and it is told again.
+func (p *pass) confirm(ctx context.Context) error {
+	err := p.awaitServed(ctx, confirmPatience)
+	if err == nil || ctx.Err() != nil || !p.servesAnother() {
+		return at("verify", err)
+	}
+	p.say("verify", "the files are right, but the server shows another certificate")
+	if err := p.checkUnits(ctx); err != nil {
+		return at("reload", err)
+	}
+	p.changed = true
+	return p.activate(ctx)
+}
+
+// stageOf names the step in which an order failed.
+func stageOf(err error) string {
+	if e, ok := errors.AsType[*acme.Error](err); ok {
+		return e.Stage
+	}
+	if _, ok := errors.AsType[*dnsprovider.Error](err); ok {
+		return "dns"
+	}
+	if _, ok := errors.AsType[*resolve.BehindError](err); ok {
+		return "propagation"
+	}
+	if _, ok := errors.AsType[*resolve.Error](err); ok {
+		return "dns"
+	}
+	return "order"
+}

@@ -1,0 +1,229 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"mxcert/acme/bundle"
+	"mxcert/acme/state"
+	"mxcert/deploy"
+)
+
+const (
+	// autoPatience is how long a server gets to notice changed files by itself (Exim: 4 to 5 s after the change).
+	autoPatience = 8 * time.Second
+	// reloadPatience bounds the wait for a reload job.
+	reloadPatience = 60 * time.Second
+	// revertPatience bounds the proof that the old certificate is back.
+	revertPatience = 20 * time.Second
+)
+
+func (p *pass) keys() []bundle.KeyType {
+	keys := make([]bundle.KeyType, len(p.certificate.Keys))
+	for i, k := range p.certificate.Keys {
+		keys[i] = bundle.KeyType(k)
+	}
+	return keys
+}
+
+func (p *pass) haveBundle() bool {
+	return slices.ContainsFunc(p.bundles, func(b *bundle.Bundle) bool { return b != nil })
+}
+
+// targets are all places of the certificate, for every key type.
+func (p *pass) targets() []deploy.Target {
+	var targets []deploy.Target
+	for i, key := range p.certificate.Keys {
+		for _, t := range p.certificate.Deploy {
+			certificate, privateKey, combined := t.Paths(p.certificate.Name, key, i)
+			targets = append(targets, deploy.Target{Kind: t.Kind, Certificate: certificate, PrivateKey: privateKey,
+				Combined: combined, Owner: t.Owner, Group: t.Group, Mode: t.Mode})
+		}
+	}
+	return targets
+}
+
+// jobs pairs the current bundles with their targets.
+func (p *pass) jobs() []deploy.Job { return p.jobsFor(p.bundles) }
+
+func (p *pass) jobsFor(bundles []*bundle.Bundle) []deploy.Job {
+	var jobs []deploy.Job
+	targets := p.targets()
+	each := len(p.certificate.Deploy)
+	for i, b := range bundles {
+		for _, t := range targets[i*each : (i+1)*each] {
+			if b != nil {
+				jobs = append(jobs, deploy.Job{Bundle: b, Target: t})
+			}
+		}
+	}
+	return jobs
+}
+
+// units lists the units to reload, each once, of targets with one of the given ways.
+func (p *pass) units(ways ...string) []string {
+	var units []string
+	for _, t := range p.certificate.Deploy {
+		if t.Unit != "" && slices.Contains(ways, t.Reload) && !slices.Contains(units, t.Unit) {
+			units = append(units, t.Unit)
+		}
+	}
+	return units
+}
+
+// checkUnits finds a unit that could not be reloaded before a file is touched. A unit that is not running is no
+// obstacle: it reads the files when it starts.
+func (p *pass) checkUnits(ctx context.Context) error {
+	for _, unit := range p.units("always", "auto") {
+		err := p.reloader.check(ctx, unit)
+		if err != nil && !notRunning(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// notRunning reports whether systemd said that the unit is not active.
+func notRunning(err error) bool { return kindOf(err) == "inactive" || kindOf(err) == "invalid" }
+
+// activate tells the server and waits for the proof.
+func (p *pass) activate(ctx context.Context) error {
+	if units := p.units("auto"); len(units) > 0 && len(p.units("always")) == 0 {
+		p.say("reload", fmt.Sprintf("waits up to %s for %s to notice by itself", autoPatience, strings.Join(units, ", ")))
+		if err := p.awaitServed(ctx, autoPatience); err == nil || ctx.Err() != nil {
+			return at("verify", err)
+		}
+	}
+	for _, unit := range p.units("always", "auto") {
+		if err := p.reload(ctx, unit); err != nil {
+			return at("reload", err)
+		}
+	}
+	return at("verify", p.awaitServed(ctx, p.certificate.Verify.Timeout))
+}
+
+func (p *pass) reload(ctx context.Context, unit string) error {
+	ctx, cancel := context.WithTimeout(ctx, reloadPatience)
+	defer cancel()
+	start := time.Now()
+	if err := p.reloader.reload(ctx, unit); err != nil {
+		return err
+	}
+	p.say("reload", fmt.Sprintf("%s (%s)", unit, time.Since(start).Round(time.Millisecond)))
+	return nil
+}
+
+// keepDisplaced keeps what is about to be replaced, unless it is one of this lineage's own certificates or keys.
+func (p *pass) keepDisplaced(path string, content []byte) error {
+	own, err := p.ownContent(content)
+	if err != nil || own {
+		return err
+	}
+	copied, err := p.lineage.Displace(path, content, time.Now())
+	if err == nil {
+		p.say("deploy", fmt.Sprintf("the file that was at %s is kept as %s", path, copied))
+	}
+	return err
+}
+
+func (p *pass) ownContent(content []byte) (bool, error) {
+	generations, err := p.lineage.Generations()
+	if err != nil {
+		return false, err
+	}
+	for _, g := range generations {
+		b, err := p.lineage.Bundle(g.ID)
+		if err != nil {
+			continue
+		}
+		for _, own := range [][]byte{b.KeyPEM(), b.FullchainPEM(), b.CombinedPEM()} {
+			if string(own) == string(content) {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+// revert takes a deployment back: the files that were there before where they were good, else the certificate that was
+// last proven, else the new files stay because there is nothing better. The cause says in its end what was done.
+func (p *pass) revert(ctx context.Context, cause error) error {
+	// A stop must not leave a deployment half proven: the way back has its own time.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revertPatience+5*time.Second)
+	defer cancel()
+	if notRunning(cause) {
+		return &takenBack{cause: cause, what: "the new files are in place; the server reads them when it starts"}
+	}
+	if err := p.putOldBack(); err != nil {
+		p.record.Log(state.Event{At: time.Now(), Event: "failed", Message: cause.Error()})
+		return &takenBack{cause: cause, what: fmt.Sprintf("the new files stay, because there is nothing better to go back to: %v", err)}
+	}
+	p.record.Log(state.Event{At: time.Now(), Event: "reverted", Message: cause.Error()})
+	p.say("revert", "the files that were there before are back")
+	for _, unit := range p.units("always", "auto") {
+		if err := p.reload(ctx, unit); err != nil {
+			p.say("revert", fmt.Sprintf("warning: %v", err))
+		}
+	}
+	if err := p.awaitOther(ctx, revertPatience); err != nil {
+		return &takenBack{cause: cause, what: fmt.Sprintf("the old files are back, but the server does not show the old certificate: %v", err)}
+	}
+	return &takenBack{cause: cause, what: "the previous certificate is back in service"}
+}
+
+func (p *pass) putOldBack() error {
+	err := p.plan.Revertible(time.Now())
+	if err == nil && !p.plan.Empty() {
+		return p.plan.Revert()
+	}
+	old := make([]*bundle.Bundle, len(p.bundles))
+	for i, key := range p.keys() {
+		slot := p.record.Slot(key)
+		if slot.Served == "" || slot.Served == slot.Current {
+			return errors.Join(err, errors.New("no other certificate was in service before"))
+		}
+		b, loadErr := p.lineage.Bundle(slot.Served)
+		if loadErr != nil || time.Now().After(b.NotAfter()) {
+			return fmt.Errorf("the certificate that was in service has expired or cannot be read")
+		}
+		old[i] = b
+	}
+	plan, err := deploy.Make(p.certificate.Name, p.jobsFor(old))
+	if err != nil {
+		return err
+	}
+	return plan.Apply(p.keepDisplaced)
+}
+
+// takenBack is why a deployment is not in service, and what was done about it.
+type takenBack struct {
+	cause error
+	what  string
+}
+
+func (e *takenBack) Error() string { return e.cause.Error() + "; " + e.what }
+func (e *takenBack) Unwrap() error { return e.cause }
+
+// stepBack makes the certificate current that was served before.
+func (p *pass) stepBack() error {
+	for _, key := range p.keys() {
+		slot := p.record.Slot(key)
+		g, err := p.lineage.Generation(slot.Previous)
+		if slot.Previous == "" || err != nil {
+			return fmt.Errorf("there is no earlier %s certificate of %s to go back to", key, p.certificate.Name)
+		}
+		if time.Now().After(g.NotAfter) {
+			return fmt.Errorf("the earlier %s certificate of %s expired at %s: going back would break mail", key, p.certificate.Name, g.NotAfter.Format(time.RFC3339))
+		}
+	}
+	for _, key := range p.keys() {
+		slot := p.record.Slot(key)
+		slot.Current, slot.Previous, slot.RenewAt = slot.Previous, "", time.Time{}
+		p.record.Log(state.Event{At: time.Now(), Event: "rolled-back", Key: key, Message: "by hand"})
+	}
+	return p.lineage.Save(p.record)
+}

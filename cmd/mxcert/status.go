@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"regexp"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"mxcert/acme/state"
+	"mxcert/configs"
+	"mxcert/deploy"
+)
+
+// statusPatience bounds the handshakes of status.
+const statusPatience = 3 * time.Second
+
+func (a *app) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "status [NAME…]", Short: "What is wanted, issued, deployed and served, and the next renewal", Args: cobra.ArbitraryArgs,
+		Long: `Looks at the stored certificates, the files and the endpoints, and changes nothing. The exit code is that of a renew
+which finds the same: 0 when all is served, 5 when something issued is not in service, 75 when nothing is issued yet.`,
+		RunE: func(cmd *cobra.Command, names []string) error { return a.status(cmd.Context(), names) },
+	}
+}
+
+func (a *app) status(ctx context.Context, names []string) error {
+	r := &report{Certificates: []certificateReport{}}
+	config, configErr := a.load()
+	if configErr != nil {
+		if config = a.runningConfig(); config == nil {
+			return configErr
+		}
+		r.ConfigError = configErr.Error()
+	}
+	certificates, err := chosen(config, names)
+	if err != nil {
+		return err
+	}
+	store, err := state.View(config.State)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err != nil {
+		store = state.At(config.State) // nothing was ever issued here, which is what the report is to say
+	}
+	r.Daemon = readDaemon(store)
+	ctx, cancel := a.within(ctx, verifyTime)
+	defer cancel()
+	r.Certificates = make([]certificateReport, len(certificates))
+	var wait sync.WaitGroup
+	for i, c := range certificates {
+		p := &pass{world: &world{config: config, store: store}, certificate: c, options: passOptions{dryRun: true}, say: func(string, string) {}}
+		wait.Go(func() { r.Certificates[i] = p.look(ctx) })
+	}
+	wait.Wait()
+	if configErr == nil {
+		a.printDaemon(r.Daemon)
+		return a.result(r)
+	}
+	// The broken file is the first thing to say; what is in force comes after it.
+	fmt.Fprintln(a.stderr, a.errorText(configErr))
+	a.printDaemon(r.Daemon)
+	if err := a.result(r); err != nil && exitCodeOf(err) == exitFailed {
+		return err
+	}
+	return &exitError{code: exitConfig}
+}
+
+// look is a pass that only looks.
+func (p *pass) look(ctx context.Context) certificateReport {
+	p.result = certificateReport{Name: p.certificate.Name, Names: p.certificate.Domains, Endpoints: []endpointReport{}, Keys: []keyReport{}, Warnings: []string{}, Files: []string{}}
+	p.lineage = p.store.Lineage(p.certificate.Name)
+	if err := p.load(ctx); err != nil {
+		return p.fail(at("state", err))
+	}
+	p.describe()
+	if !p.haveBundle() {
+		p.result.Stage, p.result.code = stageWaiting, exitTemporary
+		p.lastFailure()
+		return p.result
+	}
+	p.result.Stage = stageIssued
+	plan, err := deploy.Make(p.certificate.Name, p.jobs())
+	switch {
+	case err != nil:
+		p.result.Error, p.result.code = newErrorReport(at("deploy", err)), exitNotInService
+	case !plan.Empty():
+		for _, change := range plan.Changes() {
+			p.result.Warnings = append(p.result.Warnings, fmt.Sprintf("%s: %s", change.Path, change.Why))
+		}
+		p.result.code = exitNotInService
+	default:
+		p.result.Stage = stageDeployed
+	}
+	if err := p.awaitServed(ctx, statusPatience); err != nil {
+		p.result.code = exitNotInService
+		if p.result.Error == nil {
+			p.result.Error = newErrorReport(at("verify", err))
+		}
+	} else if len(p.result.Endpoints) > 0 {
+		p.result.Stage = stageServed
+	}
+	p.lastFailure()
+	return p.result
+}
+
+// lastFailure shows why the last pass failed, where it did.
+func (p *pass) lastFailure() {
+	f := p.record.Failure
+	if f == nil {
+		return
+	}
+	p.result.Error = &errorReport{Stage: f.Stage, Kind: f.Kind, Message: f.Message, Hint: f.Hint}
+	p.result.Warnings = append(p.result.Warnings, fmt.Sprintf("the last pass failed at %s (%d in a row); the daemon tries again at %s",
+		f.At.Format(time.RFC3339), f.Count, f.NotBefore.Format(time.RFC3339)))
+	switch {
+	case p.result.code != exitOK:
+	case f.Stage == "deploy" || f.Stage == "reload" || f.Stage == "verify":
+		p.result.code = exitNotInService
+	default:
+		p.result.code = exitFailed
+	}
+}
+
+// planOnly is the end of a dry run.
+func (p *pass) planOnly(ctx context.Context) error {
+	if !p.haveBundle() {
+		return at("deploy", deploy.Check(p.targets()))
+	}
+	plan, err := deploy.Make(p.certificate.Name, p.jobs())
+	if err != nil {
+		return at("deploy", err)
+	}
+	for _, change := range plan.Changes() {
+		p.result.Plan = append(p.result.Plan, fmt.Sprintf("write %s (%s), mode %04o", change.Path, change.Why, change.Mode))
+	}
+	if plan.ContentChanges() {
+		for _, unit := range p.units("always") {
+			p.result.Plan = append(p.result.Plan, "reload "+unit)
+		}
+	}
+	err = p.awaitServed(ctx, confirmPatience)
+	p.plan = plan
+	if err != nil && plan.Empty() && p.servesAnother() {
+		p.result.Plan = append(p.result.Plan, "reload, because the server shows another certificate")
+	}
+	return nil
+}
+
+// stateKey finds the state directory in a configuration that cannot be read as a whole.
+var stateKey = regexp.MustCompile(`(?m)^state:\s*"?(/[^"\s#]+)`)
+
+// runningConfig is the configuration that the daemon goes on with while the file is broken; nil where there is none.
+func (a *app) runningConfig() *configs.Config {
+	dir := "/var/lib/mxcert"
+	if text, err := os.ReadFile(a.configFile); err == nil {
+		if m := stateKey.FindSubmatch(text); m != nil {
+			dir = string(m[1])
+		}
+	}
+	config, err := configs.Load(state.At(dir).RunningConfig())
+	if err != nil {
+		return nil
+	}
+	return config
+}

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+)
+
+// release is set by the linker (-X main.release=1.2.3) in packages; a build from a checkout says so.
+var release = "0.0.0-dev" //nolint:gochecknoglobals // the linker can set nothing else
+
+func version() string { return release }
+
+type versionReport struct {
+	Version   string `json:"version"`
+	GoVersion string `json:"goversion"`
+	OS        string `json:"os"`
+	Arch      string `json:"arch"`
+	Lego      string `json:"lego"`
+}
+
+func (a *app) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Versions of mxcert, Go and lego", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			v := versionReport{Version: version(), GoVersion: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH, Lego: legoVersion()}
+			if a.json {
+				return a.printJSON(v)
+			}
+			_, err := fmt.Fprintf(a.stdout, "mxcert %s (%s, %s/%s, lego %s)\n", v.Version, v.GoVersion, v.OS, v.Arch, v.Lego)
+			return err
+		},
+	}
+}
+
+func legoVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if ok {
+		for _, dep := range info.Deps {
+			if dep.Path == "github.com/go-acme/lego/v4" {
+				return dep.Version
+			}
+		}
+	}
+	return "unknown"
+}

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"net/url"
+	"os"
+	"sync"
+
+	"mxcert/acme"
+	"mxcert/acme/dnsprovider"
+	"mxcert/acme/resolve"
+	"mxcert/acme/state"
+	"mxcert/configs"
+	"mxcert/hooks/unit"
+)
+
+// world is what the passes of one configuration share.
+type world struct {
+	config      *configs.Config
+	fingerprint string // of the configuration, to see whether it changed since a failure
+	store       *state.Dir
+	client      *acme.Client
+	chainRoots  *x509.CertPool // of acme.roots_file; nil: none demanded
+	reloader    *reloader
+}
+
+// newWorld translates a configuration. readOnly makes no state directory.
+func newWorld(config *configs.Config, readOnly bool) (*world, error) {
+	if err := checkProviders(config); err != nil {
+		return nil, err
+	}
+	open := state.Open
+	if readOnly {
+		open = state.View
+	}
+	store, err := open(config.State)
+	if err != nil {
+		return nil, err
+	}
+	w := &world{config: config, store: store, reloader: &reloader{}}
+	if w.fingerprint, err = fingerprint(config); err != nil {
+		return nil, err
+	}
+	if w.chainRoots, err = readRoots("acme.roots_file", config.ACME.RootsFile); err != nil {
+		return nil, err
+	}
+	caRoots, err := readRoots("acme.ca_file", config.ACME.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	settings := acme.Settings{Directory: config.ACME.Directories[0], Email: config.ACME.Email, EABKeyID: config.ACME.EAB.KID,
+		Roots: caRoots, UserAgent: "mxcert/" + version()}
+	if config.ACME.EAB.KID != "" {
+		if settings.EABKey, err = config.ACME.EAB.HMACKey.Read(); err != nil {
+			return nil, err
+		}
+	}
+	w.client = acme.New(settings, store)
+	return w, nil
+}
+
+// close releases connections.
+func (w *world) close() {
+	w.client.Close()
+	w.reloader.close()
+}
+
+// checkProviders finds what the configuration cannot know: names of providers that this build lacks.
+func checkProviders(config *configs.Config) error {
+	problems := &configs.Problems{}
+	for i, c := range config.Certificates {
+		err := dnsprovider.Known(c.DNS.Provider)
+		if err == nil {
+			continue
+		}
+		problem := config.At(fmt.Sprintf("certificates[%d].dns.provider", i))
+		if c.DNS.Provider == config.DNS.Provider {
+			problem = config.At("dns.provider")
+		}
+		problem.Message, problem.Hint = err.Error(), hintOf(err)
+		problems.List = append(problems.List, problem)
+		if c.DNS.Provider == config.DNS.Provider {
+			break
+		}
+	}
+	if len(problems.List) > 0 {
+		return problems
+	}
+	return nil
+}
+
+func fingerprint(config *configs.Config) (string, error) {
+	text, err := config.Effective()
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8]), err
+}
+
+// readRoots reads a file of root certificates; nil where none is configured.
+func readRoots(key, path string) (*x509.CertPool, error) {
+	if path == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s: %s holds no PEM certificate", key, path)
+	}
+	return pool, nil
+}
+
+// solver sets up the DNS provider of a certificate, with the secrets that its variables refer to.
+func (p *pass) solver() (dnsprovider.Solver, error) {
+	env := make(map[string]string, len(p.certificate.DNS.Env))
+	for name, secret := range p.certificate.DNS.Env {
+		value, err := secret.Read()
+		if err != nil {
+			return nil, fmt.Errorf("dns.env.%s: %w", name, err)
+		}
+		env[name] = value
+	}
+	return dnsprovider.New(p.certificate.DNS.Provider, env, p.resolver())
+}
+
+// resolver asks the configured name servers. The server that takes updates is asked on its own port too.
+func (p *pass) resolver() *resolve.Resolver {
+	return resolve.New(p.certificate.DNS.Resolvers, string(p.certificate.DNS.Env["DNSUPDATE_NAMESERVER"]))
+}
+
+// reloader connects to systemd when it is first needed, and again after the connection was lost.
+type reloader struct {
+	mu      sync.Mutex
+	manager *unit.Manager
+}
+
+func (r *reloader) check(ctx context.Context, name string) error {
+	return r.do(ctx, func(m *unit.Manager) error { return m.Check(ctx, name) })
+}
+
+func (r *reloader) reload(ctx context.Context, name string) error {
+	return r.do(ctx, func(m *unit.Manager) error { return m.Reload(ctx, name) })
+}
+
+func (r *reloader) do(ctx context.Context, f func(*unit.Manager) error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.manager == nil {
+		manager, err := unit.Connect(ctx)
+		if err != nil {
+			return err
+		}
+		r.manager = manager
+	}
+	err := f(r.manager)
+	if kindOf(err) == "bus-lost" {
+		r.manager.Close()
+		r.manager = nil
+	}
+	return err
+}
+
+func (r *reloader) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.manager != nil {
+		r.manager.Close()
+		r.manager = nil
+	}
+}
+
+// caName is the short name of a CA for people.
+func caName(directory string) string {
+	if u, err := url.Parse(directory); err == nil && u.Host != "" {
+		return u.Host
+	}
+	return directory
+}
