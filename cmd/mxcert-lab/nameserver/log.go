@@ -27,7 +27,7 @@ type Update struct {
 	Time    time.Time
 	Server  string
 	Zone    string   // in lower case, with the final dot
-	Key     string   // name of the TSIG key that signed it, "" for none
+	Key     string   // name of the TSIG key that signed it, "" for none or a bad signature
 	Rcode   int      // the answer
 	Adds    []string // records to add, in presentation format
 	Deletes []string // records, RRsets (class ANY) and names (type ANY) to delete
@@ -53,11 +53,8 @@ func (j *journal) question(s *Server, m *dns.Msg, udp bool) {
 	})
 }
 
-func (j *journal) update(s *Server, m *dns.Msg, rcode int, tsig *dns.TSIG) {
-	u := Update{Time: time.Now(), Server: s.address, Zone: dns.CanonicalName(m.Question[0].Name), Rcode: rcode}
-	if tsig != nil {
-		u.Key = dns.CanonicalName(tsig.Hdr.Name)
-	}
+func (j *journal) update(s *Server, m *dns.Msg, rcode int, signer string) {
+	u := Update{Time: time.Now(), Server: s.address, Zone: dns.CanonicalName(m.Question[0].Name), Key: signer, Rcode: rcode}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, rr := range m.Ns {
@@ -98,8 +95,7 @@ func (w *World) Queries() []Query {
 	return slices.Clone(w.log.queries)
 }
 
-// Updates are the latest UPDATE messages (up to 10,000) to all servers, oldest first, those that were refused too. What
-// a signature error stopped is not among them.
+// Updates are the latest UPDATE messages (up to 10,000) that a server answered, oldest first, those that it refused too.
 func (w *World) Updates() []Update {
 	w.log.mu.Lock()
 	defer w.log.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,6 +20,7 @@ type Server struct {
 	faults    atomic.Pointer[Faults]
 	datagrams atomic.Int64
 	closed    chan struct{}
+	close     sync.Once
 	running   []*dns.Server
 }
 
@@ -89,13 +91,15 @@ func accept(h dns.Header) dns.MsgAcceptAction {
 // Address is where the server listens, "address:port".
 func (s *Server) Address() string { return s.address }
 
-// Close stops the server.
+// Close stops the server: its address refuses connections from now on.
 func (s *Server) Close() error {
-	close(s.closed)
 	var all []error
-	for _, server := range s.running {
-		all = append(all, server.Shutdown())
-	}
+	s.close.Do(func() {
+		close(s.closed)
+		for _, server := range s.running {
+			all = append(all, server.Shutdown())
+		}
+	})
 	return errors.Join(all...)
 }
 
@@ -104,15 +108,19 @@ func (s *Server) serve(w dns.ResponseWriter, request *dns.Msg) {
 	_, udp := w.RemoteAddr().(*net.UDPAddr)
 	tsig, status := request.IsTsig(), w.TsigStatus()
 	s.world.log.question(s, request, udp)
+	if !udp && faults.NoTCP {
+		_ = w.Close() // the connection is older than the fault
+		return
+	}
 	if s.silent(faults, udp) {
 		return
 	}
 	reply := new(dns.Msg).SetReply(request)
 	reply.RecursionAvailable = true
 	switch {
-	case tsig != nil && status != nil:
 	case request.Opcode == dns.OpcodeUpdate:
-		s.update(faults, request, reply, tsig)
+		s.update(faults, request, reply, status)
+	case status != nil: // sign says so
 	default:
 		s.query(faults, request, reply, udp)
 	}
@@ -127,16 +135,22 @@ func (s *Server) serve(w dns.ResponseWriter, request *dns.Msg) {
 	_ = w.WriteMsg(reply) // a client that went away is its own loss
 }
 
-func (s *Server) update(faults Faults, request, reply *dns.Msg, tsig *dns.TSIG) {
+func (s *Server) update(faults Faults, request, reply *dns.Msg, status error) {
+	signer := ""
+	if tsig := request.IsTsig(); tsig != nil && status == nil {
+		signer = dns.CanonicalName(tsig.Hdr.Name)
+	}
 	switch {
+	case status != nil:
+		reply.Rcode = dns.RcodeNotAuth
 	case faults.UpdateRcode != 0:
 		reply.Rcode = faults.UpdateRcode
-	case tsig == nil:
+	case signer == "":
 		reply.Rcode = dns.RcodeRefused
 	default:
-		reply.Rcode = s.world.update(request, dns.CanonicalName(tsig.Hdr.Name), s.served)
+		reply.Rcode = s.world.update(request, signer, s.served)
 	}
-	s.world.log.update(s, request, reply.Rcode, tsig)
+	s.world.log.update(s, request, reply.Rcode, signer)
 }
 
 func (s *Server) query(faults Faults, request, reply *dns.Msg, udp bool) {
