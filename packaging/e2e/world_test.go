@@ -153,6 +153,18 @@ func TestUpdatesNeedTheKey(t *testing.T) {
 	}
 }
 
+func TestResolverValidates(t *testing.T) {
+	h := sharedHost(t)
+	must(t, h, "systemctl", "start", "resolver.service")
+	defer must(t, h, "systemctl", "stop", "resolver.service")
+	for name, secure := range map[string]bool{"example.org": true, "example.com": false} {
+		out := must(t, h, "dig", "+adflag", "@127.0.0.53", name, "MX")
+		if !strings.Contains(out, "mx.example.org.") || strings.Contains(out, " ad;") != secure {
+			t.Errorf("%s: AD should be %v:\n%s", name, secure, out)
+		}
+	}
+}
+
 func TestPebbleServesItsDirectory(t *testing.T) {
 	h := sharedHost(t)
 	began := time.Now()

@@ -2,6 +2,13 @@
 // and polkit, Exim on port 25, BIND with a signed zone that takes updates under TSIG, and Pebble as the
 // certification authority. The container has a loopback interface and nothing else.
 //
+// The host is mx.example.org, also host7.example.org. Exim (Debian's unsplit configuration, TLS from
+// /etc/exim4/exim.crt and exim.key, which begin as a self-signed pair) listens on 127.0.0.1 and ::1. BIND listens there
+// too; it is authoritative for example.org (signed) and example.com (not signed), lets the TSIG key "mxcert."
+// change their TXT and TLSA records and `nsupdate -l` all of them, and answers NXDOMAIN to everything else. Two units
+// are off until a story starts them: pebble.service (StartPebble) and resolver.service, a validating
+// resolver on 127.0.0.53:53 whose answers carry AD.
+//
 // It needs root, and the packages that packaging/e2e/roottree.sh installs. Not supported: mail servers other
 // than Exim, more than one host in a network, machines that are not Debian.
 package mailhost
@@ -18,6 +25,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -51,9 +59,9 @@ type Host struct {
 	stdin  io.Closer   // of the keeper; closing it kills the host
 	events chan string // the keeper's lines; closed at its end
 
-	mu   sync.Mutex
-	init int // the host's systemd, as this machine numbers it; 0 = down
-	off  bool
+	mu      sync.Mutex
+	systemd *os.Process // number 1 of the host; nil before its first boot
+	off     bool
 }
 
 // bootTimeout bounds one boot; the ordinary one takes about two seconds.
@@ -185,11 +193,16 @@ func (h *Host) ready(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h.setInit(pid)
+	if err := h.setSystemd(pid); err != nil {
+		return err
+	}
 	if err := h.awaitSystemd(ctx); err != nil {
 		return err
 	}
 	h.logf("%s: systemd up: %v", h.Name, since(began))
+	if r, err := h.Run(ctx, "systemctl", "is-active", "exim4.service"); err != nil || r.Code != 0 {
+		return errors.Join(err, fmt.Errorf("exim4.service is %s", r.Stdout))
+	}
 	if err := h.AwaitPort(ctx, "127.0.0.1:25"); err != nil {
 		return err
 	}
@@ -221,14 +234,14 @@ func (h *Host) awaitSystemd(ctx context.Context) error {
 // awaitInit finds the container's systemd: the child of systemd-nspawn that is number 1 in its PID namespace.
 func awaitInit(ctx context.Context, nspawn int) (int, error) {
 	for {
-		stats, _ := filepath.Glob("/proc/[0-9]*/status")
-		for _, name := range stats {
-			status, err := os.ReadFile(name)
-			if err != nil {
-				continue
-			}
-			if field(status, "PPid:") == strconv.Itoa(nspawn) && strings.HasSuffix(field(status, "NSpid:"), "\t1") {
-				return strconv.Atoi(field(status, "Pid:"))
+		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", nspawn, nspawn))
+		if err != nil {
+			return 0, fmt.Errorf("systemd-nspawn has ended: %w", err)
+		}
+		for _, pid := range strings.Fields(string(children)) {
+			status, _ := os.ReadFile("/proc/" + pid + "/status")
+			if numberOne.Match(status) {
+				return strconv.Atoi(pid)
 			}
 		}
 		if err := pause(ctx, 10*time.Millisecond); err != nil {
@@ -237,25 +250,35 @@ func awaitInit(ctx context.Context, nspawn int) (int, error) {
 	}
 }
 
-func field(status []byte, name string) string {
-	for line := range strings.Lines(string(status)) {
-		if value, ok := strings.CutPrefix(line, name); ok {
-			return strings.TrimSpace(value)
-		}
-	}
-	return ""
-}
+// numberOne matches the status of a process that is number 1 in a PID namespace below this one.
+var numberOne = regexp.MustCompile(`(?m)^NSpid:\s+\d+\s+1$`)
 
+// pid is the number that this machine gives the host's systemd, or 0 when the host is down. The process is held by a
+// descriptor: its number may be another process's by now, and what runs there would run on this machine.
 func (h *Host) pid() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.init
+	if h.off || h.systemd == nil || h.systemd.Signal(syscall.Signal(0)) != nil {
+		return 0
+	}
+	return h.systemd.Pid
 }
 
-func (h *Host) setInit(pid int) {
+func (h *Host) setSystemd(pid int) (err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.init = pid
+	h.systemd, err = os.FindProcess(pid)
+	return err
+}
+
+// signal sends a signal to the host's systemd.
+func (h *Host) signal(s syscall.Signal) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.off || h.systemd == nil {
+		return os.ErrProcessDone
+	}
+	return h.systemd.Signal(s)
 }
 
 // Signals by which systemd in a container is told what to do, systemd(1): SIGRTMIN+4 and SIGRTMIN+5.
@@ -269,11 +292,29 @@ const (
 func (h *Host) Reboot(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*bootTimeout)
 	defer cancel()
-	if err := syscall.Kill(h.pid(), sigReboot); err != nil {
+	if err := h.signal(sigReboot); err != nil {
 		return fmt.Errorf("reboot of %s: %w", h.Name, err)
 	}
 	if err := h.ready(ctx); err != nil {
 		return fmt.Errorf("reboot of %s: %w\n%s", h.Name, err, h.Diagnose())
+	}
+	return nil
+}
+
+// Crash kills every process of the host at once, as a power cut would, boots it again and returns when it is ready. Its
+// files stay, also those that were not synced.
+func (h *Host) Crash(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, bootTimeout)
+	defer cancel()
+	err := os.WriteFile(filepath.Join(h.run, "again"), nil, 0o600)
+	if err == nil {
+		err = h.signal(syscall.SIGKILL)
+	}
+	if err == nil {
+		err = h.ready(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("crash of %s: %w\n%s", h.Name, err, h.Diagnose())
 	}
 	return nil
 }
@@ -284,11 +325,7 @@ func (h *Host) PowerOff(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	defer h.Kill()
-	pid := h.pid()
-	if pid == 0 {
-		return errors.New("power off: the host is down")
-	}
-	if err := syscall.Kill(pid, sigPowerOff); err != nil {
+	if err := h.signal(sigPowerOff); err != nil {
 		return fmt.Errorf("power off %s: %w", h.Name, err)
 	}
 	if _, err := h.event(ctx, "off"); err != nil {
@@ -304,7 +341,7 @@ func (h *Host) Kill() {
 	if h.off {
 		return
 	}
-	h.off, h.init = true, 0
+	h.off = true
 	if h.keeper != nil && h.keeper.Process != nil {
 		h.stdin.Close()
 		defer time.AfterFunc(20*time.Second, func() { h.keeper.Process.Kill() }).Stop()

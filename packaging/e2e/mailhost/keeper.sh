@@ -65,12 +65,13 @@ nspawn() { # only in the background, where it is a process of its own
 }
 
 (cat <&3 >/dev/null; reap "$name") >/dev/null 4>&- 5>&- &
+# systemd-nspawn --keep-unit exits with 133 when the host reboots. RUN/again asks for a boot after any other end.
 code=133
-while [ "$code" = 133 ]; do # systemd-nspawn --keep-unit exits so when the host reboots
+while [ "$code" = 133 ] || rm "$run/again" 2>/dev/null; do
 	nspawn &
 	echo "boot $!"
 	code=0
 	wait $! || code=$?
+	reap "$name"
 done
-reap "$name"
 echo "off $code"

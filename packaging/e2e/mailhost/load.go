@@ -49,7 +49,7 @@ type Load struct {
 
 // StartLoad starts workers that open one short SMTP session after another on the addresses in turn, from inside the host:
 // banner, EHLO, STARTTLS, handshake, QUIT. Only the possession of the key is checked, not the chain. Between two
-// sessions a worker waits for pause.
+// sessions a worker waits for pause; without one, it knocks some thousand times a second where nobody listens.
 func (h *Host) StartLoad(ctx context.Context, workers int, pause time.Duration, addresses ...string) *Load {
 	ctx, cancel := context.WithCancel(ctx)
 	l := &Load{stop: cancel, counts: Counts{Serials: map[string]int{}}}

@@ -62,7 +62,7 @@ func (h *Host) ServedBy(ctx context.Context, address, serverName, caFile string,
 	}
 	verdict := verifyReturn.FindStringSubmatch(r.Stdout)
 	if len(s.Chain) == 0 || verdict == nil {
-		return s, fmt.Errorf("no TLS on %s: openssl says\n%s", address, s.Output)
+		return s, fmt.Errorf("no TLS on %s, or a 454, which openssl does not read: it says\n%s", address, s.Output)
 	}
 	s.Serial, s.Names = s.Chain[0].SerialNumber.Text(16), s.Chain[0].DNSNames
 	s.VerifyText = verdict[2]

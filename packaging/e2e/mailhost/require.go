@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -72,6 +73,9 @@ func moduleRoot(ctx context.Context) (string, error) {
 // program is not linked again; each checkout has its own.
 func build(ctx context.Context, pkg string) ([]byte, error) {
 	module, err := moduleRoot(ctx)
+	if err == nil {
+		err = noteSources(module)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -88,6 +92,17 @@ func build(ctx context.Context, pkg string) ([]byte, error) {
 		return nil, err
 	}
 	return os.ReadFile(out)
+}
+
+// noteSources reads the module's directories, so that the go tool sees what a story depends on beside its own package,
+// and does not give a cached result for a program that has changed since.
+func noteSources(module string) error {
+	return filepath.WalkDir(module, func(name string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && filepath.Dir(name) == module && (d.Name() == ".git" || d.Name() == "bin" || d.Name() == "dist") {
+			return filepath.SkipDir
+		}
+		return err
+	})
 }
 
 // output runs a program on this machine and returns the one line that it prints.

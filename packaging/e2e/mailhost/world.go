@@ -31,8 +31,11 @@ func (h *Host) world() ([]File, error) {
 		}
 		content, err := worldFiles.ReadFile(name)
 		f := File{Path: strings.TrimPrefix(name, "world"), Content: content, Mode: 0o644}
-		if strings.HasPrefix(f.Path, "/var/lib/bind/") {
+		switch {
+		case strings.HasPrefix(f.Path, "/var/lib/bind/"):
 			f.Owner = "bind:bind"
+		case strings.HasPrefix(string(content), "#!"):
+			f.Mode = 0o755
 		}
 		files = append(files, f)
 		return err
