@@ -34,7 +34,7 @@ func (p *pass) warn(text string) {
 func (p *pass) conclude(ctx context.Context, issueErr, serviceErr error) certificateReport {
 	p.describe()
 	if p.options.dryRun {
-		return p.finish(errors.Join(issueErr, serviceErr), false)
+		return p.finish(errors.Join(issueErr, serviceErr), p.shownEverywhere())
 	}
 	if issueErr == nil && serviceErr == nil && p.haveBundle() {
 		p.succeeded()
@@ -150,6 +150,16 @@ func (p *pass) finish(err error, inService bool) certificateReport {
 	return p.result
 }
 
+// shownEverywhere reports whether the last look at the endpoints found the certificate at each of them.
+func (p *pass) shownEverywhere() bool {
+	for _, e := range p.result.Endpoints {
+		if !e.Matches {
+			return false
+		}
+	}
+	return p.haveBundle() && p.plan != nil && p.plan.Empty()
+}
+
 // filesHold looks whether the files hold the current certificates now.
 func (p *pass) filesHold() bool {
 	plan, err := deploy.Make(p.certificate.Name, p.jobs())
@@ -157,6 +167,9 @@ func (p *pass) filesHold() bool {
 }
 
 func (p *pass) summary() string {
+	if n := len(p.result.Plan); n > 0 {
+		return fmt.Sprintf("%d %s would be taken", n, plural(n, "step"))
+	}
 	if p.result.Changed {
 		return "changed, and " + p.result.Stage
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"mxcert/acme"
@@ -164,7 +165,7 @@ func (p *pass) issue(ctx context.Context) error {
 			continue
 		}
 		if p.options.dryRun {
-			p.result.Plan = append(p.result.Plan, fmt.Sprintf("order a %s certificate for %d names: %s", key, len(p.certificate.Domains), reason))
+			p.result.Plan = append(p.result.Plan, fmt.Sprintf("order: %s certificate for %s: %s", key, strings.Join(p.certificate.Domains, ", "), reason))
 			continue
 		}
 		if err := p.held(); err != nil {

@@ -145,8 +145,8 @@ func (p *pass) planOnly(ctx context.Context) error {
 			p.result.Plan = append(p.result.Plan, "reload "+unit)
 		}
 	}
-	err = p.awaitServed(ctx, confirmPatience)
 	p.plan = plan
+	err = p.awaitServed(ctx, confirmPatience)
 	if err != nil && plan.Empty() && p.servesAnother() {
 		p.result.Plan = append(p.result.Plan, "reload, because the server shows another certificate")
 	}

@@ -1,0 +1,42 @@
+# Targets are explained by `make help`. Everything that is made goes to ./bin and ./dist.
+VERSION ?= $(shell git describe --tags --match 'v*' 2>/dev/null | sed 's/^v//' || true)
+LDFLAGS := -s -w $(if $(VERSION),-X main.release=$(VERSION))
+GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
+GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.13.2
+PREFIX ?= /usr
+
+.PHONY: build demo test e2e bench lint fuzz install help
+
+build: ## build mxcert and mxcert-lab into ./bin
+	@mkdir -p bin
+	$(GOBUILD) -o bin/ ./cmd/mxcert ./cmd/mxcert-lab
+
+demo: build ## the main job in a mail world on this machine; KEEP=1 leaves it up
+	@KEEP=$(KEEP) sh packaging/demo.sh
+
+test: ## everything: vet, unit tests with -race, the end-to-end test on a real mail host (as root)
+	@sh packaging/test.sh
+
+e2e: ## the end-to-end test on the real mail host alone (root)
+	@MXCERT_E2E=require go test -count=1 -timeout 40m -v ./packaging/e2e/...
+
+bench: ## benchmarks
+	go test -run '^$$' -bench . -benchmem ./...
+
+lint: ## gofmt, go vet, golangci-lint
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run: gofmt -w .'; exit 1; }
+	go vet ./...
+	go run $(GOLANGCI) run ./...
+
+FUZZTIME ?= 20s
+fuzz: ## run every fuzz target for FUZZTIME
+	@FUZZTIME=$(FUZZTIME) sh packaging/fuzz.sh
+
+install: build ## install the program below DESTDIR
+	install -D -m 0755 bin/mxcert $(DESTDIR)$(PREFIX)/bin/mxcert
+	install -D -m 0644 packaging/systemd/mxcert.service $(DESTDIR)$(PREFIX)/lib/systemd/system/mxcert.service
+	install -d -m 0750 $(DESTDIR)/etc/mxcert
+	install -m 0640 configs/mxcert.yaml $(DESTDIR)/etc/mxcert/mxcert.yaml.example
+
+help: ## this list
+	@sed -n 's/^\([a-z0-9]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// permitted holds the arrows between the rooms: what a package may import of this module. Changing it is a change of
+// the architecture, and its commit says why.
+var permitted = map[string][]string{
+	"mxcert/acme":             {"mxcert/acme/bundle", "mxcert/acme/dnsprovider", "mxcert/acme/resolve", "mxcert/acme/state"},
+	"mxcert/acme/bundle":      {},
+	"mxcert/acme/dnsprovider": {"mxcert/acme/resolve"},
+	"mxcert/acme/resolve":     {},
+	"mxcert/acme/state":       {"mxcert/acme/bundle"},
+	"mxcert/configs":          {},
+	"mxcert/deploy":           {"mxcert/acme/bundle", "mxcert/acme/resolve"},
+	"mxcert/deploy/starttls":  {},
+	"mxcert/hooks/notify":     {},
+	"mxcert/hooks/script":     {},
+	"mxcert/hooks/unit":       {},
+	"mxcert/hooks/watch":      {},
+}
+
+// homes says which package trees may import a library, directly. The bundle is standard library alone.
+var homes = map[string][]string{
+	"github.com/go-acme/lego/v4":       {"mxcert/acme"},
+	"github.com/coreos/go-systemd/v22": {"mxcert/hooks"},
+	"github.com/godbus/dbus/v5":        {"mxcert/hooks"},
+	"github.com/fsnotify/fsnotify":     {"mxcert/hooks", "mxcert/cmd/mxcert-lab"},
+	"github.com/letsencrypt/pebble/v2": {"mxcert/cmd/mxcert-lab"},
+	"github.com/miekg/dns":             {"mxcert/acme/dnsprovider", "mxcert/acme/resolve", "mxcert/cmd/mxcert-lab"},
+	"go.yaml.in/yaml/v4":               {"mxcert/configs"},
+	"github.com/spf13/cobra":           {"mxcert/cmd"},
+}
+
+func TestArrowsBetweenRooms(t *testing.T) {
+	out := goList(t, "-f", "{{.ImportPath}} {{join .Imports \" \"}}", "mxcert/...")
+	seen := map[string]bool{}
+	for _, line := range strings.Split(strings.TrimSpace(out), "\n") {
+		pkg, imports, _ := strings.Cut(line, " ")
+		seen[pkg] = true
+		for _, imported := range strings.Fields(imports) {
+			checkArrow(t, pkg, imported)
+			checkHome(t, pkg, imported)
+		}
+	}
+	for pkg := range permitted {
+		if !seen[pkg] {
+			t.Errorf("the list names %s, which does not exist", pkg)
+		}
+	}
+}
+
+func checkArrow(t *testing.T, pkg, imported string) {
+	if !strings.HasPrefix(imported, "mxcert/") || strings.HasPrefix(pkg, "mxcert/cmd/") || strings.HasPrefix(pkg, "mxcert/packaging/") {
+		return
+	}
+	allowed, known := permitted[pkg]
+	if !known {
+		t.Errorf("%s is not in the list of permitted arrows", pkg)
+	} else if !slices.Contains(allowed, imported) {
+		t.Errorf("%s imports %s: this arrow is not permitted", pkg, imported)
+	}
+}
+
+func checkHome(t *testing.T, pkg, imported string) {
+	for library, allowed := range homes {
+		if imported != library && !strings.HasPrefix(imported, library+"/") {
+			continue
+		}
+		if !slices.ContainsFunc(allowed, func(home string) bool {
+			return pkg == home || strings.HasPrefix(pkg, home+"/") || home == "mxcert/cmd" && strings.HasPrefix(pkg, "mxcert/cmd/")
+		}) {
+			t.Errorf("%s imports %s, which only %v may", pkg, imported, allowed)
+		}
+	}
+}
+
+// The lab's dependencies would add a CA and a name server to a program that holds private keys.
+func TestLabIsNotLinkedIntoMxcert(t *testing.T) {
+	for _, dep := range strings.Fields(goList(t, "-deps", "mxcert/cmd/mxcert")) {
+		if strings.Contains(dep, "letsencrypt/pebble") || strings.HasPrefix(dep, "mxcert/cmd/mxcert-lab") || dep == "testing" {
+			t.Errorf("mxcert links %s", dep)
+		}
+	}
+	if deps := goList(t, "-deps", "mxcert/cmd/mxcert-lab/lab"); !strings.Contains(deps, "letsencrypt/pebble") {
+		t.Error("the lab links no Pebble: this test sees nothing")
+	}
+}
+
+func goList(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := exec.Command("go", append([]string{"list"}, args...)...).Output()
+	if err != nil {
+		t.Fatalf("go list %v: %v", args, err)
+	}
+	return string(out)
+}
