@@ -1,0 +1,117 @@
+package ca_test
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/go-acme/lego/v4/acme"
+	"github.com/go-acme/lego/v4/acme/api"
+
+	"mxcert/cmd/mxcert-lab/ca"
+)
+
+// keyDigest is the value of the TXT record (RFC 8555 section 8.4).
+func keyDigest(t *testing.T, core *api.Core, token string) string {
+	t.Helper()
+	authorization, err := core.GetKeyAuthorization(token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := sha256.Sum256([]byte(authorization))
+	return base64.RawURLEncoding.EncodeToString(digest[:])
+}
+
+// certID is the name of a certificate in renewal information (RFC 9773 section 4.1).
+func certID(leaf *x509.Certificate) string {
+	return base64.RawURLEncoding.EncodeToString(leaf.AuthorityKeyId) + "." + base64.RawURLEncoding.EncodeToString(leaf.SerialNumber.Bytes())
+}
+
+func TestRenewalInfo(t *testing.T) {
+	c := start(t, ca.Options{SkipValidation: true, Profiles: map[string]time.Duration{"short": 5 * time.Minute}})
+	core := register(t, c)
+	client := httpClient(t, c)
+	ask := func(leaf *x509.Certificate) (*http.Response, []byte) {
+		t.Helper()
+		return get(t, client, core.GetDirectory().RenewalInfo+"/"+certID(leaf))
+	}
+	long := issue(t, core, nil, "mx.example.org")[0]
+	_, body := ask(long)
+	if start, end := window(t, body); end.Sub(start) != 48*time.Hour {
+		t.Errorf("for 90 days the window is %s wide, want Pebble's two days", end.Sub(start))
+	}
+	short := issue(t, core, &api.OrderOptions{Profile: "short"}, "mx.example.org")[0]
+	response, body := ask(short)
+	start, end := window(t, body)
+	if got := start.Sub(short.NotBefore).Round(time.Second); got != 199*time.Second && got != 200*time.Second {
+		t.Errorf("for 5 minutes the window begins after %s, want two thirds", got)
+	}
+	if got := end.Sub(start).Round(time.Second); got != 6*time.Second {
+		t.Errorf("for 5 minutes the window is %s wide, want 2 %%", got)
+	}
+	if got := response.Header.Get("Retry-After"); got != "29" {
+		t.Errorf("for 5 minutes Retry-After is %q s, want a tenth", got)
+	}
+	other := *short
+	other.AuthorityKeyId = []byte{1, 2, 3}
+	if response, _ := ask(&other); response.StatusCode != http.StatusBadRequest {
+		t.Errorf("another authority's certificate is answered with %s", response.Status)
+	}
+
+	from, to := time.Now().Add(time.Minute).UTC().Truncate(time.Second), time.Now().Add(time.Hour).UTC().Truncate(time.Second)
+	if err := c.SetRenewalWindow(short.SerialNumber, from, to); err != nil {
+		t.Fatal(err)
+	}
+	_, body = ask(short)
+	if start, end := window(t, body); !start.Equal(from) || !end.Equal(to) {
+		t.Errorf("the window that was set is %s to %s", start, end)
+	}
+	if err := c.SetRenewalInfo(short.SerialNumber, "nonsense"); err != nil {
+		t.Fatal(err)
+	}
+	if _, body = ask(short); string(body) != "nonsense" {
+		t.Errorf("the body that was set is %q", body)
+	}
+}
+
+func TestRevocation(t *testing.T) {
+	c := start(t, ca.Options{SkipValidation: true, Validity: 5 * time.Minute})
+	core := register(t, c)
+	leaf := issue(t, core, nil, "mx.example.org")[0]
+	if _, revoked := c.Revoked(leaf.SerialNumber); revoked {
+		t.Error("it is revoked already")
+	}
+	reason := uint(4)
+	err := core.Certificates.Revoke(acme.RevokeCertMessage{Certificate: base64.RawURLEncoding.EncodeToString(leaf.Raw), Reason: &reason})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, revoked := c.Revoked(leaf.SerialNumber); !revoked || got != reason {
+		t.Errorf("revoked %v for reason %d", revoked, got)
+	}
+	_, body := get(t, httpClient(t, c), core.GetDirectory().RenewalInfo+"/"+certID(leaf))
+	if _, end := window(t, body); !end.Before(time.Now()) {
+		t.Errorf("the window of a revoked certificate ends at %s", end)
+	}
+}
+
+// TestReplaces orders a successor, twice (RFC 9773 section 5).
+func TestReplaces(t *testing.T) {
+	c := start(t, ca.Options{SkipValidation: true})
+	core := register(t, c)
+	first := issue(t, core, nil, "mx.example.org")[0]
+	issue(t, core, &api.OrderOptions{ReplacesCertID: certID(first)}, "mx.example.org")
+	c.ResetRequests()
+	if _, err := core.Orders.NewWithOptions([]string{"mx.example.org"}, &api.OrderOptions{ReplacesCertID: certID(first)}); err != nil {
+		t.Fatal(err) // lego repeats the order without the field when it is refused
+	}
+	if r := c.Requests(); len(r) != 2 || r[0].Status != http.StatusConflict || r[1].Status != http.StatusCreated {
+		t.Errorf("the second replacement: %+v", r)
+	}
+	if got := len(c.Issued()); got != 2 {
+		t.Errorf("%d certificates issued, want 2", got)
+	}
+}
