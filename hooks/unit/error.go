@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os/user"
 	"slices"
 	"strings"
@@ -141,6 +143,7 @@ func (e *Error) selfTest() string {
 func failure(unit string, err error) *Error {
 	e := &Error{Unit: unit, Result: resultRefused, Text: err.Error(), cause: err}
 	var remote dbus.Error
+	var network *net.OpError
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		e.Result, e.Text = resultDeadline, ""
@@ -148,8 +151,8 @@ func failure(unit string, err error) *Error {
 		e.Result, e.Text = resultInterrupted, ""
 	case errors.As(err, &remote):
 		e.Result = resultOf(remote.Name)
-	case errors.Is(err, dbus.ErrClosed):
-		e.Result = resultLost
+	case errors.Is(err, dbus.ErrClosed), errors.Is(err, net.ErrClosed), errors.Is(err, io.EOF), errors.As(err, &network):
+		e.Result, e.Text = resultLost, ""
 	}
 	return e
 }
@@ -180,7 +183,7 @@ func resultOf(name string) string {
 func connectFailure(err error) *Error {
 	e := failure("", err)
 	if e.Result == resultRefused || e.Result == resultLost {
-		e.Result = resultNoBus
+		e.Result, e.Text = resultNoBus, err.Error()
 	}
 	return e
 }

@@ -24,6 +24,9 @@ import (
 // which is too long to leave a certificate in doubt.
 const patience = 90 * time.Second
 
+// dialPatience bounds the connecting, in the same way.
+const dialPatience = 15 * time.Second
+
 // Manager is a connection to systemd. Make one for a deployment and close it: it does not survive a restart of the bus
 // or of systemd itself. Its methods may be used concurrently.
 type Manager struct {
@@ -51,7 +54,7 @@ type State struct {
 }
 
 // Connect opens the system bus, whose address DBUS_SYSTEM_BUS_ADDRESS may replace. For root, systemd's own socket
-// serves as well when there is no bus. ctx bounds only the connecting. The error is an [*Error].
+// serves as well when there is no bus. ctx bounds only the connecting, and so do 15 s. The error is an [*Error].
 func Connect(ctx context.Context) (*Manager, error) {
 	m, err := connect(ctx, dialBus)
 	if err != nil && os.Geteuid() == 0 {

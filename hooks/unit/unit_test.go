@@ -1,0 +1,280 @@
+package unit
+
+import (
+	"context"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func testManager(t *testing.T) (*Manager, *fakeSystemd) {
+	t.Helper()
+	address, _ := startBus(t)
+	f := startSystemd(t, address)
+	m, err := connect(t.Context(), dialBus)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.Close)
+	return m, f
+}
+
+// assertError checks what every error must be: of the type, of the kind, with a hint, and harmless to print.
+func assertError(t *testing.T, err error, kind string, parts ...string) {
+	t.Helper()
+	var e *Error
+	if !errors.As(err, &e) {
+		t.Fatalf("got %v, want an *Error of kind %s", err, kind)
+	}
+	if e.Kind() != kind {
+		t.Errorf("kind %s, want %s: %v", e.Kind(), kind, err)
+	}
+	text := e.Error() + "\n" + e.Hint()
+	for _, part := range parts {
+		if !strings.Contains(text, part) {
+			t.Errorf("%q is not in %q", part, text)
+		}
+	}
+	if e.Hint() == "" || strings.ContainsRune(text, '\x1b') || len(text) > 2000 {
+		t.Errorf("message or hint is not fit to print: %q", text)
+	}
+}
+
+func TestReloadResults(t *testing.T) {
+	m, f := testManager(t)
+	for _, test := range []struct {
+		unit, kind string
+		parts      []string
+	}{
+		{"done.service", "", nil},
+		{"early.service", "", nil},
+		{"spoofed.service", "", nil},
+		{"failed.service", "failed", []string{"reloading failed.service", "journalctl -u failed.service"}},
+		{"canceled.service", "canceled", nil},
+		{"timeout.service", "timeout", []string{"journalctl"}},
+		{"dependency.service", "dependency", nil},
+		{"skipped.service", "skipped", nil},
+		{"invalid.service", "invalid", []string{"systemctl start invalid.service"}},
+		{"surprise.service", "surprise", []string{`"surprise"`}},
+		{"nosuch.service", "no-such-unit", []string{"not found"}},
+		{"oneshot.service", "not-reloadable", []string{"CanReload"}},
+		{"masked.service", "masked", nil},
+		{"denied.service", "access-denied", []string{"polkit.addRule", `"denied.service"`, `== "reload"`}},
+		{"ask.service", "access-denied", []string{"polkit.addRule"}},
+		{"destructive.service", "refused", []string{"…"}},
+		{"exim4", "invalid-name", []string{"exim4.service"}},
+		{"exim4.service; reboot", "invalid-name", nil},
+		{"*.service", "invalid-name", nil},
+		{"", "invalid-name", nil},
+	} {
+		t.Run(test.unit, func(t *testing.T) {
+			err := m.Reload(t.Context(), test.unit)
+			if test.kind == "" {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			assertError(t, err, test.kind, test.parts...)
+		})
+	}
+	if got := f.called(); !slices.Equal(got, []string{"org.freedesktop.systemd1.Manager.ReloadUnit"}) {
+		t.Errorf("systemd was asked for more than reloads: %q", got)
+	}
+}
+
+func TestReloadManyAtOnce(t *testing.T) {
+	m, _ := testManager(t)
+	results := make(chan error)
+	for range 20 {
+		go func() { results <- m.Reload(t.Context(), "done.service") }()
+	}
+	for range 20 {
+		if err := <-results; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestReloadStopsWaiting(t *testing.T) {
+	m, f := testManager(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	err := m.Reload(ctx, "hang.service")
+	assertError(t, err, "deadline", "in time", "journalctl -u hang.service")
+	if !errors.Is(err, context.DeadlineExceeded) || !err.(*Error).Temporary() {
+		t.Errorf("%v is no deadline", err)
+	}
+	<-f.asked
+	ctx, cancel = context.WithCancel(t.Context())
+	go func() {
+		<-f.asked
+		cancel()
+	}()
+	assertError(t, m.Reload(ctx, "hang.service"), "interrupted")
+	if err := m.Reload(t.Context(), "done.service"); err != nil {
+		t.Errorf("the connection is of no use after a deadline: %v", err)
+	}
+}
+
+func TestReloadLosesTheBus(t *testing.T) {
+	address, stop := startBus(t)
+	f := startSystemd(t, address)
+	m, err := connect(t.Context(), dialBus)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	go func() {
+		<-f.asked
+		stop()
+	}()
+	assertError(t, m.Reload(t.Context(), "hang.service"), "bus-lost", "unknown")
+	assertError(t, m.Reload(t.Context(), "done.service"), "bus-lost")
+	_, err = m.Describe(t.Context(), "exim4.service")
+	assertError(t, err, "bus-lost")
+}
+
+func TestConnectOutlivesItsContext(t *testing.T) {
+	address, _ := startBus(t)
+	startSystemd(t, address)
+	ctx, cancel := context.WithCancel(t.Context())
+	m, err := Connect(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	cancel()
+	time.Sleep(20 * time.Millisecond) // what would close the connection runs in the background
+	if err := m.Reload(t.Context(), "done.service"); err != nil {
+		t.Error(err)
+	}
+	m.Close()
+	assertError(t, m.Reload(t.Context(), "done.service"), "bus-lost")
+}
+
+func TestConnectFails(t *testing.T) {
+	t.Run("no socket", func(t *testing.T) {
+		t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+filepath.Join(t.TempDir(), "none"))
+		_, err := connect(t.Context(), dialBus)
+		assertError(t, err, "bus-away", "no such file", "dbus installed")
+	})
+	t.Run("no systemd", func(t *testing.T) {
+		startBus(t)
+		_, err := connect(t.Context(), dialBus)
+		assertError(t, err, "systemd-away")
+	})
+	t.Run("silence", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "s")
+		listener, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer listener.Close()
+		t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+path)
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		_, err = connect(ctx, dialBus)
+		assertError(t, err, "deadline")
+	})
+}
+
+func TestDescribe(t *testing.T) {
+	m, f := testManager(t)
+	s, err := m.Describe(t.Context(), "exim4.service")
+	want := State{"exim4.service", "loaded", "active", "running", true, "/run/systemd/generator.late/exim4.service", 4711}
+	if err != nil || s != want {
+		t.Errorf("got %+v, %v; want %+v", s, err, want)
+	}
+	if s, err := m.Describe(t.Context(), "nosuch.service"); err != nil || s.LoadState != "not-found" {
+		t.Errorf("got %+v, %v", s, err)
+	}
+	for unit, kind := range map[string]string{
+		"nosuch.service": "no-such-unit", "masked.service": "masked", "bad.service": "not-loaded", "stopped.service": "inactive",
+		"crashed.service": "inactive", "oneshot.service": "not-reloadable", "exim4": "invalid-name",
+	} {
+		assertError(t, m.Check(t.Context(), unit), kind)
+	}
+	for _, unit := range []string{"exim4.service", "postfix@-.service"} {
+		if err := m.Check(t.Context(), unit); err != nil {
+			t.Error(err)
+		}
+	}
+	want2 := []string{"org.freedesktop.DBus.Properties.Get", "org.freedesktop.DBus.Properties.GetAll"}
+	if got := f.called(); !slices.Equal(got, want2) {
+		t.Errorf("systemd was asked for %q, want %q", got, want2)
+	}
+}
+
+func TestHintNamesTheSelfTest(t *testing.T) {
+	for unit, part := range map[string]string{"exim4.service": "exim4 -bV", "postfix@-.service": "postfix check", "dovecot.service": "doveconf -n"} {
+		assertError(t, &Error{Unit: unit, Result: "failed"}, "failed", part, "journalctl -u "+unit)
+	}
+}
+
+// TestReloadIsTheOnlyVerb is invariant I6: the code has no way to stop, restart or signal anything. All calls go through
+// the interface verbs, go-systemd is used for nothing but making the connection, and the only methods named by a string
+// are the bus's own.
+func TestReloadIsTheOnlyVerb(t *testing.T) {
+	want := []string{"GetServicePropertyContext", "GetUnitPropertiesContext", "ReloadUnitContext"}
+	var have []string
+	for method := range reflect.TypeFor[verbs]().Methods() {
+		have = append(have, method.Name)
+	}
+	if !slices.Equal(have, want) {
+		t.Errorf("verbs has %q, want %q", have, want)
+	}
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		checkSource(t, file)
+	}
+}
+
+func checkSource(t *testing.T, file string) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, err := parser.ParseFile(token.NewFileSet(), file, text, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, spec := range tree.Imports {
+		if path := spec.Path.Value; path == `"os/exec"` || path == `"syscall"` || strings.HasSuffix(path, `/unix"`) {
+			t.Errorf("%s imports %s", file, path)
+		}
+	}
+	ast.Inspect(tree, func(node ast.Node) bool {
+		switch n := node.(type) {
+		case *ast.SelectorExpr:
+			if from, ok := n.X.(*ast.Ident); ok && from.Name == "systemd" && n.Sel.Name != "NewConnection" && n.Sel.Name != "Property" {
+				t.Errorf("%s uses %s of go-systemd", file, n.Sel.Name)
+			}
+			if strings.HasPrefix(n.Sel.Name, "Call") || n.Sel.Name == "Go" || n.Sel.Name == "Object" {
+				if call := string(text[n.Pos()-1 : n.End()-1]); call != "conn.BusObject().CallWithContext" {
+					t.Errorf("%s makes a call of its own: %s", file, call)
+				}
+			}
+		case *ast.BasicLit:
+			if strings.Contains(n.Value, "systemd1.Manager") {
+				t.Errorf("%s names a method: %s", file, n.Value)
+			}
+		}
+		return true
+	})
+}
