@@ -85,23 +85,29 @@ func (f *Feeder) Run(ctx context.Context) {
 	}
 }
 
-// send writes one datagram to systemd's socket, which is a path or, after an @, an abstract name.
+// send writes one message to systemd's socket, if there is one.
 func send(message string) error {
 	name := os.Getenv("NOTIFY_SOCKET")
 	if name == "" {
 		return nil
 	}
-	word, _, _ := strings.Cut(message, "=")
-	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: name, Net: "unixgram"})
-	if err != nil {
-		return fmt.Errorf("telling systemd %s on NOTIFY_SOCKET: %w", word, err)
-	}
-	defer conn.Close()
-	if err := conn.SetWriteDeadline(time.Now().Add(sendTimeout)); err != nil {
-		return fmt.Errorf("telling systemd %s on NOTIFY_SOCKET: %w", word, err)
-	}
-	if _, err := conn.Write([]byte(message)); err != nil {
+	if err := write(name, message, sendTimeout); err != nil {
+		word, _, _ := strings.Cut(message, "=")
 		return fmt.Errorf("telling systemd %s on NOTIFY_SOCKET: %w", word, err)
 	}
 	return nil
+}
+
+// write sends one datagram to a socket, which is a path or, after an @, an abstract name.
+func write(name, message string, timeout time.Duration) error {
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
+		return err
+	}
+	_, err = conn.Write([]byte(message))
+	return err
 }

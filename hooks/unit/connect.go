@@ -15,6 +15,8 @@ const busName = "org.freedesktop.systemd1"
 // connect makes a Manager of two connections, one for calls and one for signals. They live until Close, not until ctx
 // ends, which godbus would do with a context that it is given.
 func connect(ctx context.Context, dial func(context.Context) (*dbus.Conn, error)) (*Manager, error) {
+	ctx, done := context.WithTimeout(ctx, dialPatience)
+	defer done()
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, cancel)
 	lost, lose := context.WithCancel(context.Background())
