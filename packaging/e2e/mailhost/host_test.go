@@ -250,6 +250,32 @@ func TestBrokenHostTellsWhy(t *testing.T) {
 	}
 }
 
+func TestJournalAndUnit(t *testing.T) {
+	h := boot(t, Options{})
+	say := func(text string) {
+		if _, err := h.Must(t.Context(), "systemd-run", "--wait", "--unit", "speaker", "echo", text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	say("too early")
+	then := time.Now()
+	say("in time")
+	text, err := h.Journal(t.Context(), "speaker", then)
+	if err != nil || !strings.Contains(text, "in time") || strings.Contains(text, "too early") {
+		t.Errorf("journal since %v: %v\n%s", then, err, text)
+	}
+	if text, err = h.Journal(t.Context(), "", time.Time{}); err != nil || !strings.Contains(text, "too early") || !strings.Contains(text, "named") {
+		t.Errorf("journal of all units since boot: %v\n%s", err, text)
+	}
+	unit, err := h.Unit(t.Context(), "exim4.service", "ActiveState", "CanReload")
+	if err != nil || unit["ActiveState"] != "active" || unit["CanReload"] != "yes" {
+		t.Errorf("exim4.service: %v, %v", unit, err)
+	}
+	if n, err := h.ReloadCount(t.Context(), "named.service"); err != nil || n != 0 {
+		t.Errorf("named was reloaded %d times, %v", n, err)
+	}
+}
+
 // helperVariable makes TestMain boot a host and wait for its death.
 const helperVariable = "MXCERT_E2E_HELPER"
 
