@@ -156,8 +156,10 @@ func TestFaultsOfOthers(t *testing.T) {
 	s := begin(t, options{})
 	serial := s.report(0, "renew").Certificates[0].Keys[0].Serial
 	before := s.mark()
+	// Every start of Pebble makes a new root.
+	must(t, s.Host, "cp", mailhost.RootsFile, "/root/first-root.pem")
 	unharmed := func(name string) {
-		s.served(serial)
+		s.servedFrom(serial, "/root/first-root.pem")
 		if after := s.mark(); after.String() != before.String() {
 			t.Errorf("%s: something was touched:\nbefore %s\nafter  %s", name, before, after)
 		}
@@ -189,8 +191,5 @@ func TestFaultsOfOthers(t *testing.T) {
 	s.noTXT()
 	if renewed.Keys[0].Serial == serial {
 		t.Error("after mending everything nothing was renewed")
-	}
-	if _, err := s.ServedBy(t.Context(), "127.0.0.1:25", "mx.example.org", mailhost.RootsFile); err != nil {
-		t.Error(err)
 	}
 }

@@ -131,8 +131,14 @@ func (s *story) report(code int, args ...string) report {
 // root, both names in it. It gives what was served.
 func (s *story) served(serial string) {
 	s.t.Helper()
+	s.servedFrom(serial, mailhost.RootsFile)
+}
+
+// servedFrom is served with the root of an authority that may be gone.
+func (s *story) servedFrom(serial, roots string) {
+	s.t.Helper()
 	for _, address := range []string{"127.0.0.1:25", "[::1]:25"} {
-		served, err := s.ServedBy(s.t.Context(), address, "mx.example.org", mailhost.RootsFile)
+		served, err := s.ServedBy(s.t.Context(), address, "mx.example.org", roots)
 		s.check(err)
 		if served.Serial != serial {
 			s.t.Errorf("%s serves serial %s, want %s", address, served.Serial, serial)

@@ -47,7 +47,8 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}
-		fmt.Printf("%s: powered off in %v\n", shared.host.Name, time.Since(began).Round(time.Millisecond))
+		fmt.Printf("figure: mail host booted in %v, powered off in %v\n",
+			shared.host.BootTime.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
 	}
 	os.Exit(code)
 }
@@ -253,6 +254,21 @@ func TestPolkitAllowsTheReloadOnly(t *testing.T) {
 	})
 	if now, err := h.EximPID(); err != nil || now != pid {
 		t.Errorf("Exim was %d and is %d, %v: a reload does not change the process", pid, now, err)
+	}
+}
+
+func TestMxcertIsInstalled(t *testing.T) {
+	h := sharedHost(t)
+	if err := h.InstallMxcert(t.Context(), mailhost.Install{Service: true}); err != nil {
+		t.Fatal(err)
+	}
+	if out := must(t, h, "mxcert", "version"); !strings.Contains(out, "mxcert") {
+		t.Errorf("mxcert version says %q", out)
+	}
+	// It is there, not enabled and not started.
+	unit, err := h.Unit(t.Context(), "mxcert.service", "LoadState", "ActiveState", "UnitFileState")
+	if err != nil || unit["LoadState"] != "loaded" || unit["ActiveState"] != "inactive" || unit["UnitFileState"] != "disabled" {
+		t.Errorf("mxcert.service: %v, %v", unit, err)
 	}
 }
 

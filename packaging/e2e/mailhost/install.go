@@ -2,19 +2,19 @@ package mailhost
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // Install says how much of mxcert a host gets.
 type Install struct {
 	// Config is the text of /etc/mxcert/mxcert.yaml; empty leaves the file out.
 	Config string
-	// Service makes the user mxcert with the group mxcert-keys, of which Exim becomes a member, and puts
-	// packaging/systemd/mxcert.service and the rules of packaging/polkit in their places. The unit is not started.
-	// Without it there is the program alone, for stories that run it as root.
+	// Service puts packaging/systemd/mxcert.service and the rules of packaging/polkit, if any, in their places. When the
+	// unit runs as the user mxcert, that user is made, with the group mxcert-keys, of which Exim becomes a member. The
+	// unit is not started. Without Service there is the program alone, for stories that run it as root.
 	Service bool
 }
 
@@ -38,7 +38,7 @@ func (h *Host) InstallMxcert(ctx context.Context, i Install) error {
 	return h.Put("/etc/mxcert/mxcert.yaml", []byte(i.Config), 0o644)
 }
 
-// accounts are what the Debian package makes.
+// accounts makes the users and groups that the Debian package makes.
 const accounts = `set -e
 getent group mxcert-keys >/dev/null || groupadd --system mxcert-keys
 getent passwd mxcert >/dev/null || useradd --system --user-group --groups mxcert-keys --home-dir /var/lib/mxcert --shell /usr/sbin/nologin mxcert
@@ -55,12 +55,14 @@ func (h *Host) installService(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := h.Must(ctx, "sh", "-c", accounts); err != nil {
-		return err
+	if strings.Contains(string(unit), "\nUser=mxcert\n") {
+		if _, err := h.Must(ctx, "sh", "-c", accounts); err != nil {
+			return err
+		}
 	}
 	rules, err := filepath.Glob(filepath.Join(module, "packaging/polkit/*.rules"))
-	if err != nil || len(rules) == 0 {
-		return errors.Join(err, errors.New("there is no packaging/polkit/*.rules, without which mxcert may not reload Exim"))
+	if err != nil {
+		return err
 	}
 	for _, rule := range rules {
 		text, err := os.ReadFile(rule)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -118,7 +119,7 @@ func session(address string) (serial string, err error) {
 	if err := secure.Handshake(); err != nil {
 		return "", handshakeError{err}
 	}
-	serial = secure.ConnectionState().PeerCertificates[0].SerialNumber.Text(16)
+	serial = hex.EncodeToString(secure.ConnectionState().PeerCertificates[0].SerialNumber.Bytes())
 	return serial, exchange(secure, bufio.NewReader(secure), "QUIT\r\n", "221")
 }
 

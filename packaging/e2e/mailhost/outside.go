@@ -3,6 +3,7 @@ package mailhost
 import (
 	"context"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/pem"
 	"fmt"
 	"regexp"
@@ -64,7 +65,7 @@ func (h *Host) ServedBy(ctx context.Context, address, serverName, caFile string,
 	if len(s.Chain) == 0 || verdict == nil {
 		return s, fmt.Errorf("no TLS on %s, or a 454, which openssl does not read: it says\n%s", address, s.Output)
 	}
-	s.Serial, s.Names = s.Chain[0].SerialNumber.Text(16), s.Chain[0].DNSNames
+	s.Serial, s.Names = hex.EncodeToString(s.Chain[0].SerialNumber.Bytes()), s.Chain[0].DNSNames
 	s.VerifyText = verdict[2]
 	s.VerifyCode, err = strconv.Atoi(verdict[1])
 	return s, err
