@@ -61,7 +61,7 @@ func New(settings Settings, store *state.Dir) *Client {
 // Close releases idle connections.
 func (c *Client) Close() { c.inner.CloseIdleConnections() }
 
-var muteOnce sync.Once
+var muteOnce sync.Once //nolint:gochecknoglobals // what it guards is a global of lego's
 
 // muteLego silences lego's package-global log: it prints raw texts of peers.
 func muteLego() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"time"
 
@@ -144,7 +145,7 @@ func (f *flow) download(ctx context.Context) ([]byte, error) {
 		}
 		if try == downloadTries || ctx.Err() != nil {
 			explained := f.explain("download", err)
-			if e, ok := explained.(*Error); ok {
+			if e, ok := errors.AsType[*Error](explained); ok {
 				e.temporary = true // the order is valid: the next run downloads again
 			}
 			return nil, explained

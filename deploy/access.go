@@ -15,9 +15,6 @@ type access struct {
 	uid, gid int
 }
 
-// eximGroups are the groups that Exim runs with: Debian's, and the upstream and RHEL name.
-var eximGroups = []string{"Debian-exim", "exim"}
-
 // wanted decides owner, group and mode of a file: what is configured, else what the replaced file has, else the group
 // of a setgid directory, else for Exim the group that it runs with, because it opens its key after it dropped root.
 func wanted(t Target, root *os.Root, old *snapshot) (access, error) {
@@ -40,7 +37,7 @@ func wanted(t Target, root *os.Root, old *snapshot) (access, error) {
 		}
 		want.gid = gid
 	case want.gid < 0 && t.Kind == "exim" && os.Geteuid() == 0 && !setgid(root):
-		for _, name := range eximGroups {
+		for _, name := range []string{"Debian-exim", "exim"} { // Debian's group, and the upstream and RHEL name
 			if gid, err := groupID(name); err == nil {
 				want.gid = gid
 				break

@@ -30,7 +30,7 @@ func readFiles(provider string, env map[string]string) (map[string]string, error
 
 // environment guards the process environment while a lego provider reads its variables from it: they are set for the
 // moment of its construction and put back after it, so that no provider, hook or child sees another's.
-var environment sync.Mutex
+var environment sync.Mutex //nolint:gochecknoglobals // the environment is global
 
 // withEnvironment runs f while the variables are set.
 func withEnvironment(env map[string]string, f func() error) error {

@@ -41,7 +41,7 @@ func newLego(name string, construct constructor, env map[string]string, resolver
 	return s, nil
 }
 
-var resolversOnce sync.Once
+var resolversOnce sync.Once //nolint:gochecknoglobals // what it guards is a global of lego's
 
 // useResolvers points lego's zone finding, whose servers are package variables, at the configured resolvers. It is done
 // once: a process has one set of resolvers.

@@ -11,7 +11,7 @@ import (
 func (d *Dir) RunningConfig() string { return filepath.Join(d.path, "running.yaml") }
 
 // SaveRunningConfig stores that configuration.
-func (d *Dir) SaveRunningConfig(text []byte) error { return writeFile(d.RunningConfig(), text, 0o600) }
+func (d *Dir) SaveRunningConfig(text []byte) error { return writeFile(d.RunningConfig(), text) }
 
 // SaveDaemon stores what the daemon tells about itself, as JSON.
 func (d *Dir) SaveDaemon(v any) error { return writeJSON(filepath.Join(d.path, "daemon.json"), v) }

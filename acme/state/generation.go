@@ -57,7 +57,7 @@ func (l *Lineage) Add(b *bundle.Bundle, directory, order string, at time.Time) (
 	for _, f := range []generationFile{
 		{"privkey.pem", b.KeyPEM()}, {"fullchain.pem", b.FullchainPEM()}, {"cert.pem", b.LeafPEM()}, {"chain.pem", b.ChainPEM()},
 	} {
-		if err := writeFile(filepath.Join(staged, f.name), f.content, 0o600); err != nil {
+		if err := writeFile(filepath.Join(staged, f.name), f.content); err != nil {
 			return Generation{}, err
 		}
 	}

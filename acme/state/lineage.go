@@ -153,5 +153,5 @@ func (l *Lineage) Displace(original string, content []byte, at time.Time) (strin
 		return "", failed("make", dir, err)
 	}
 	path := filepath.Join(dir, uniqueID(at)+"-"+filepath.Base(original))
-	return path, writeFile(path, content, 0o600)
+	return path, writeFile(path, content)
 }

@@ -181,19 +181,19 @@ func writeJSON(path string, v any) error {
 	if err != nil {
 		return failed("encode", path, err)
 	}
-	return writeFile(path, append(text, '\n'), 0o600)
+	return writeFile(path, append(text, '\n'))
 }
 
 // writeFile replaces path durably: after it returns the content survives a power cut, and before that the old
 // content does.
-func writeFile(path string, content []byte, mode fs.FileMode) error {
+func writeFile(path string, content []byte) error {
 	dir := filepath.Dir(path)
 	file, err := os.CreateTemp(dir, ".tmp-*")
 	if err != nil {
 		return failed("write", path, err)
 	}
 	defer os.Remove(file.Name()) // after the rename there is nothing to remove
-	err = errors.Join(file.Chmod(mode), writeSync(file, content))
+	err = errors.Join(file.Chmod(0o600), writeSync(file, content))
 	if err == nil {
 		err = os.Rename(file.Name(), path)
 	}

@@ -176,8 +176,11 @@ func (p *pass) summary() string {
 	return "nothing to do, " + p.result.Stage
 }
 
-// The delays after failures in a row: a fault that lasts is asked about once a day.
-var backoff = [...]time.Duration{time.Minute, 10 * time.Minute, 100 * time.Minute, 24 * time.Hour}
+// backoff is the delay after so many failures in a row: a fault that lasts is asked about once a day.
+func backoff(failures int) time.Duration {
+	delays := [...]time.Duration{time.Minute, 10 * time.Minute, 100 * time.Minute, 24 * time.Hour}
+	return delays[min(failures, len(delays))-1]
+}
 
 // recordFailure notes the failure and when the daemon may try again, up to a tenth later, so that hosts do not come
 // back together. What the CA asks for is a minimum.
@@ -186,7 +189,7 @@ func (p *pass) recordFailure(err error) {
 	if p.record.Failure != nil && p.record.Failure.Fingerprint == p.fingerprint {
 		count = p.record.Failure.Count + 1
 	}
-	delay := backoff[min(count, len(backoff))-1]
+	delay := backoff(count)
 	if w, ok := errors.AsType[interface {
 		error
 		Wait() time.Duration

@@ -44,7 +44,8 @@ func (p *pass) endpoints() []string {
 // defaultEndpoints are the local SMTP port, on IPv6 only where something listens there.
 func defaultEndpoints() []string {
 	endpoints := []string{"127.0.0.1:25"}
-	if conn, err := net.DialTimeout("tcp", "[::1]:25", time.Second); err == nil {
+	dialer := net.Dialer{Timeout: time.Second}
+	if conn, err := dialer.DialContext(context.Background(), "tcp", "[::1]:25"); err == nil {
 		_ = conn.Close()
 		endpoints = append(endpoints, "[::1]:25")
 	}
