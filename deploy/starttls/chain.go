@@ -98,7 +98,7 @@ func (c *check) validity() {
 		case c.at.Before(certificate.NotBefore):
 			c.add("certificate-not-yet-valid", SeverityError, "compare this host's clock with another one (timedatectl)",
 				"certificate %s is valid only from %s", c.describe(i), stamp(certificate.NotBefore))
-		case i > 0 && certificate.NotAfter.Before(leaf.NotAfter):
+		case i > 0 && certificate.IsCA && certificate.NotAfter.Before(leaf.NotAfter):
 			c.add("chain-expires-early", SeverityWarning, "renew before that day, or take another chain from the CA",
 				"certificate %s expires at %s, before the leaf does (%s)", c.describe(i), stamp(certificate.NotAfter), stamp(leaf.NotAfter))
 		}
@@ -159,7 +159,7 @@ func (c *check) trust() {
 	var unknown x509.UnknownAuthorityError
 	var system x509.SystemRootsError
 	switch {
-	case err == nil:
+	case err == nil, slices.ContainsFunc(c.path[1:], c.outdated): // an outdated issuer is reported by validity
 	case errors.As(err, &unknown), errors.As(err, &system):
 		c.untrusted()
 	default:
@@ -199,8 +199,6 @@ func (c *check) untrusted() {
 	case len(c.path) == 1:
 		c.add("chain-incomplete", SeverityError, "make the mail server send the full chain (fullchain.pem, not cert.pem)",
 			"the certificate of the issuer %s was not sent", quote(top.Issuer.String()))
-		return
-	case slices.ContainsFunc(c.path[1:], c.outdated): // reported by validity; nothing can be said about the rest
 		return
 	}
 	anchor := x509.NewCertPool()

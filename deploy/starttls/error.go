@@ -74,7 +74,7 @@ func (e *Error) Kind() string { return e.kind }
 // reload Exim refuses connections for some 10 ms, and after a mismatched pair GnuTLS answers 454 for 5 s.
 func (e *Error) Temporary() bool {
 	if e.kind == "rejected" {
-		return e.Code < 500
+		return e.Code >= 400 && e.Code < 500
 	}
 	return slices.Contains([]string{"connection-refused", "connection-lost", "unreachable", "timeout", "canceled", "tls-unavailable"}, e.kind)
 }

@@ -12,7 +12,6 @@ import (
 	"crypto/x509/pkix"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"strings"
 	"sync"
@@ -26,25 +25,19 @@ type authority struct {
 	key         crypto.Signer
 }
 
-var serials = struct {
-	sync.Mutex
-	n int64
-}{}
-
 // ca makes a CA certificate, signed by parent or by itself.
-func ca(t testing.TB, name string, parent *authority, change ...func(*x509.Certificate)) *authority {
+func ca(name string, parent *authority, change ...func(*x509.Certificate)) *authority {
 	template := &x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	return sign(t, template, parent, newKey(t, ECDSA), change...)
+	return sign(template, parent, newKey(ECDSA), change...)
 }
 
 // leaf makes a server certificate for mx.example.org.
-func leaf(t testing.TB, kind KeyType, parent *authority, change ...func(*x509.Certificate)) *authority {
+func leaf(kind KeyType, parent *authority, change ...func(*x509.Certificate)) *authority {
 	template := &x509.Certificate{DNSNames: []string{"mx.example.org"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
-	return sign(t, template, parent, newKey(t, kind), change...)
+	return sign(template, parent, newKey(kind), change...)
 }
 
-func newKey(t testing.TB, kind KeyType) crypto.Signer {
-	t.Helper()
+func newKey(kind KeyType) crypto.Signer {
 	var key crypto.Signer
 	var err error
 	if kind == RSA {
@@ -53,17 +46,12 @@ func newKey(t testing.TB, kind KeyType) crypto.Signer {
 		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	}
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
 	return key
 }
 
-func sign(t testing.TB, template *x509.Certificate, parent *authority, key crypto.Signer, change ...func(*x509.Certificate)) *authority {
-	t.Helper()
-	serials.Lock()
-	serials.n++
-	template.SerialNumber = big.NewInt(serials.n)
-	serials.Unlock()
+func sign(template *x509.Certificate, parent *authority, key crypto.Signer, change ...func(*x509.Certificate)) *authority {
 	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(90*24*time.Hour)
 	if template.IsCA {
 		template.NotAfter = time.Now().Add(1000 * 24 * time.Hour)
@@ -76,11 +64,11 @@ func sign(t testing.TB, template *x509.Certificate, parent *authority, key crypt
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, parent.certificate, key.Public(), parent.key)
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
 	certificate, err := x509.ParseCertificate(der)
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
 	return &authority{certificate, key}
 }
@@ -91,10 +79,9 @@ type world struct {
 }
 
 var theWorld = sync.OnceValue(func() *world {
-	t := &testing.T{}
-	w := &world{root: ca(t, "Root", nil)}
-	w.intermediate = ca(t, "Intermediate", w.root)
-	w.ec, w.rsa = leaf(t, ECDSA, w.intermediate), leaf(t, RSA, w.intermediate)
+	w := &world{root: ca("Root", nil)}
+	w.intermediate = ca("Intermediate", w.root)
+	w.ec, w.rsa = leaf(ECDSA, w.intermediate), leaf(RSA, w.intermediate)
 	return w
 })
 
@@ -114,6 +101,7 @@ type peer struct {
 //
 //	> text     send text; \r \n \x00 as in Go
 //	< PREFIX   read a line that must begin with PREFIX
+//	read       wait for a byte
 //	tls        TLS handshake
 //	wait       until the client goes away
 //	close      now
@@ -134,6 +122,8 @@ func (p *peer) play(script string) error {
 			if err != nil || !strings.HasPrefix(got, rest) || !strings.HasSuffix(got, "\r\n") {
 				return fmt.Errorf("%s: got %q, %v", line, got, err)
 			}
+		case "read":
+			_, _ = p.in.Peek(1)
 		case "tls":
 			server := tls.Server(p.Conn, p.config)
 			if err := server.Handshake(); err != nil {
@@ -151,8 +141,8 @@ func (p *peer) play(script string) error {
 	return nil
 }
 
-// serve plays script to every client and returns the address. Whatever the script did not expect fails the test, unless
-// the client is expected to break off.
+// serve plays script to every client and returns the address. What the script did not expect is logged: the client's
+// error shows it as well, and may be the point of the test.
 func serve(t *testing.T, config *tls.Config, script string) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -292,15 +292,20 @@ func (s *session) leave() {
 	}
 }
 
-// helo is the name for EHLO. RFC 5321 section 4.1.4 asks for an address literal where there is no full host name.
 func (s *session) helo() string {
 	if s.request.HELO != "" {
 		return s.request.HELO
 	}
-	if name, err := os.Hostname(); err == nil && strings.Contains(name, ".") && !strings.ContainsFunc(name, notLDH) {
-		return name
+	host, _ := os.Hostname()
+	return defaultHELO(host, s.conn.LocalAddr())
+}
+
+// defaultHELO is the host's name if it is a full one; otherwise RFC 5321 section 4.1.4 asks for an address literal.
+func defaultHELO(host string, local net.Addr) string {
+	if strings.Contains(host, ".") && !strings.ContainsFunc(host, notLDH) {
+		return host
 	}
-	address, ok := s.conn.LocalAddr().(*net.TCPAddr)
+	address, ok := local.(*net.TCPAddr)
 	switch {
 	case !ok:
 		return "[127.0.0.1]"
