@@ -6,24 +6,19 @@ import (
 	"fmt"
 	"math/big"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/letsencrypt/pebble/v2/core"
 )
 
 // Issued are the certificates of all orders, oldest order first.
 func (c *CA) Issued() []*x509.Certificate {
 	c.front.mu.Lock()
-	orders := append([]string(nil), c.front.orders...)
+	orders := slices.Clone(c.front.orders)
 	c.front.mu.Unlock()
 	var issued []*x509.Certificate
-	for _, id := range orders {
-		order := c.store.GetOrderByID(id)
-		if order == nil {
-			continue
-		}
+	for _, order := range orders {
 		order.RLock()
 		if order.CertificateObject != nil {
 			issued = append(issued, order.CertificateObject.Cert)
@@ -48,9 +43,12 @@ func (c *CA) Revoked(serial *big.Int) (reason uint, revoked bool) {
 // SetRenewalInfo sets the body that the CA gives as the renewal information of a certificate (RFC 9773 section 4.2).
 // It is sent as it is, so that it may be malformed; "" brings the CA's own answer back.
 func (c *CA) SetRenewalInfo(serial *big.Int, body string) error {
-	if err := c.store.SetARIResponse(serial, body); err != nil {
-		return fmt.Errorf("set the renewal information: %v", err)
+	if c.store.GetCertificateBySerial(serial) == nil {
+		return fmt.Errorf("set the renewal information: no certificate has the serial %x", serial)
 	}
+	c.front.mu.Lock()
+	defer c.front.mu.Unlock()
+	c.front.answers[serial.String()] = body
 	return nil
 }
 
@@ -67,40 +65,44 @@ func windowJSON(start, end time.Time) string {
 const shortLived = 10 * 24 * time.Hour
 
 // renewalInfo answers for certificates that live only days or minutes as Let's Encrypt does: a window that begins after
-// two thirds of the lifetime and is 2 % of it wide. All others are Pebble's.
+// two thirds of the lifetime and is 2 % of it wide. All others are Pebble's, unless an answer was set.
 func (f *front) renewalInfo(w http.ResponseWriter, r *http.Request) {
 	certificate := f.certificateOf(r)
 	if certificate == nil {
 		f.pebble.ServeHTTP(w, r)
 		return
 	}
-	lifetime := certificate.Cert.NotAfter.Sub(certificate.Cert.NotBefore)
-	start := certificate.Cert.NotBefore.Add(lifetime * 2 / 3)
+	lifetime := certificate.NotAfter.Sub(certificate.NotBefore)
+	f.mu.Lock()
+	answer := f.answers[certificate.SerialNumber.String()]
+	f.mu.Unlock()
+	retryAfter := 6 * time.Hour // Pebble's own
+	switch {
+	case answer != "":
+	case lifetime >= shortLived, f.store.GetRevokedCertificateBySerial(certificate.SerialNumber) != nil:
+		f.pebble.ServeHTTP(w, r)
+		return
+	default:
+		start := certificate.NotBefore.Add(lifetime * 2 / 3)
+		answer, retryAfter = windowJSON(start, start.Add(lifetime/50)), max(time.Second, lifetime/10)
+	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	w.Header().Set("Retry-After", strconv.Itoa(max(1, seconds(lifetime/10))))
-	_, _ = w.Write([]byte(windowJSON(start, start.Add(lifetime/50))))
+	w.Header().Set("Retry-After", strconv.Itoa(seconds(retryAfter)))
+	_, _ = w.Write([]byte(answer))
 }
 
-// certificateOf finds the short-lived, unrevoked certificate without an answer of its own that a request is about.
-func (f *front) certificateOf(r *http.Request) *core.Certificate {
-	if r.Method != http.MethodGet {
-		return nil
-	}
+// certificateOf finds the certificate that a request is about (RFC 9773 section 4.1); nil leaves the error to Pebble,
+// and the answer when one was set over Pebble's management interface.
+func (f *front) certificateOf(r *http.Request) *x509.Certificate {
 	id := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
 	authority, encoded, _ := strings.Cut(id, ".")
 	raw, err := base64.RawURLEncoding.DecodeString(encoded)
-	if err != nil {
+	if err != nil || r.Method != http.MethodGet {
 		return nil
 	}
-	serial := new(big.Int).SetBytes(raw)
-	certificate := f.store.GetCertificateBySerial(serial)
-	switch {
-	case certificate == nil, certificate.ARIResponse != "", f.store.GetRevokedCertificateBySerial(serial) != nil:
-		return nil
-	case authority != base64.RawURLEncoding.EncodeToString(certificate.Cert.AuthorityKeyId):
-		return nil
-	case certificate.Cert.NotAfter.Sub(certificate.Cert.NotBefore) >= shortLived:
+	found := f.store.GetCertificateBySerial(new(big.Int).SetBytes(raw))
+	if found == nil || found.ARIResponse != "" || authority != base64.RawURLEncoding.EncodeToString(found.Cert.AuthorityKeyId) {
 		return nil
 	}
-	return certificate
+	return found.Cert
 }

@@ -27,12 +27,13 @@ type front struct {
 	// newOrders is held exclusively while a new order is made with the old authorizations out of sight.
 	newOrders sync.RWMutex
 
-	mu     sync.Mutex
-	orders []string // IDs, oldest first
+	mu      sync.Mutex
+	orders  []*core.Order     // oldest first
+	answers map[string]string // serial → renewal information that was set
 }
 
 func newFront(pebble http.Handler, store *db.MemoryStore, neverReuse bool) *front {
-	return &front{pebble: pebble, store: store, neverReuse: neverReuse}
+	return &front{pebble: pebble, store: store, neverReuse: neverReuse, answers: map[string]string{}}
 }
 
 // ServeHTTP passes everything but new orders and short-lived renewal information straight on.
@@ -74,12 +75,14 @@ func (f *front) newOrder(w http.ResponseWriter, r *http.Request) {
 
 // settle remembers the new order and gives it the default profile when it was asked for none.
 func (f *front) settle(answer *buffer, profile string) {
-	id := path.Base(answer.header.Get("Location"))
+	order := f.store.GetOrderByID(path.Base(answer.header.Get("Location")))
+	if order == nil {
+		return
+	}
 	f.mu.Lock()
-	f.orders = append(f.orders, id)
+	f.orders = append(f.orders, order)
 	f.mu.Unlock()
-	order := f.store.GetOrderByID(id)
-	if order == nil || profile != "" {
+	if profile != "" {
 		return
 	}
 	order.Lock()

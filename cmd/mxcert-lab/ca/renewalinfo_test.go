@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"math/big"
 	"net/http"
 	"testing"
 	"time"
@@ -74,6 +75,16 @@ func TestRenewalInfo(t *testing.T) {
 	}
 	if _, body = ask(short); string(body) != "nonsense" {
 		t.Errorf("the body that was set is %q", body)
+	}
+	if err := c.SetRenewalInfo(short.SerialNumber, ""); err != nil {
+		t.Fatal(err)
+	}
+	_, body = ask(short)
+	if again, _ := window(t, body); !again.Equal(start) {
+		t.Errorf("the CA's own window begins at %s, and at %s once it is back", start, again)
+	}
+	if err := c.SetRenewalInfo(big.NewInt(1), "x"); err == nil {
+		t.Error("an unknown certificate takes renewal information")
 	}
 }
 

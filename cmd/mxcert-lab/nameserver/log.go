@@ -139,8 +139,8 @@ func (w *World) TXTHistory(name string) []string {
 	return slices.Clone(w.log.texts[dns.CanonicalName(name)])
 }
 
-// Challenges are the names below which a dns-01 record (RFC 8555 section 8.4) is still there, each with its values. Names
-// that a CNAME leads to count when an update has ever written a TXT record there.
+// Challenges are the TXT values that are there now for dns-01 (RFC 8555 section 8.4), by name: at every _acme-challenge
+// name, and at the other names, such as a CNAME leads to, where an update since the last ResetLog wrote a TXT record.
 func (w *World) Challenges() map[string][]string {
 	w.log.mu.Lock()
 	var written []string

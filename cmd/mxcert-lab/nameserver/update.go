@@ -38,46 +38,26 @@ func (w *World) update(request *dns.Msg, keyName string, served map[string]bool)
 
 // prerequisites checks the conditions of an update (RFC 2136 section 3.2).
 func (s *state) prerequisites(conditions []dns.RR) int {
-	exact := map[string]map[uint16][]dns.RR{}
+	wanted := map[string]node{} // RRsets that must be as given
 	for _, rr := range conditions {
-		h := rr.Header()
-		name := dns.CanonicalName(h.Name)
+		name := dns.CanonicalName(rr.Header().Name)
 		switch {
-		case h.Ttl != 0:
+		case rr.Header().Ttl != 0:
 			return dns.RcodeFormatError
 		case !dns.IsSubDomain(s.apex, name):
 			return dns.RcodeNotZone
-		}
-		var failed int
-		switch h.Class {
-		case dns.ClassANY:
-			failed = dns.RcodeNXRrset
-			if h.Rrtype == dns.TypeANY {
-				failed = dns.RcodeNameError
+		case rr.Header().Class == dns.ClassINET:
+			if wanted[name] == nil {
+				wanted[name] = node{}
 			}
-			if s.has(name, h.Rrtype) {
-				failed = dns.RcodeSuccess
-			}
-		case dns.ClassNONE:
-			if s.has(name, h.Rrtype) {
-				failed = dns.RcodeYXRrset
-				if h.Rrtype == dns.TypeANY {
-					failed = dns.RcodeYXDomain
-				}
-			}
-		case dns.ClassINET:
-			if exact[name] == nil {
-				exact[name] = map[uint16][]dns.RR{}
-			}
-			exact[name][h.Rrtype] = append(exact[name][h.Rrtype], rr)
+			wanted[name][rr.Header().Rrtype] = append(wanted[name][rr.Header().Rrtype], rr)
 		default:
-			failed = dns.RcodeFormatError
-		}
-		if failed != dns.RcodeSuccess {
-			return failed
+			if rcode := s.presence(name, rr.Header()); rcode != dns.RcodeSuccess {
+				return rcode
+			}
 		}
 	}
-	for name, sets := range exact {
+	for name, sets := range wanted {
 		for rrtype, set := range sets {
 			if !sameSet(set, s.names[name][rrtype]) {
 				return dns.RcodeNXRrset
@@ -85,6 +65,24 @@ func (s *state) prerequisites(conditions []dns.RR) int {
 		}
 	}
 	return dns.RcodeSuccess
+}
+
+// presence checks that a name or an RRset is there (class ANY) or is not (class NONE), whatever its data.
+func (s *state) presence(name string, h *dns.RR_Header) int {
+	there := s.has(name, h.Rrtype)
+	switch {
+	case h.Class != dns.ClassANY && h.Class != dns.ClassNONE:
+		return dns.RcodeFormatError
+	case there == (h.Class == dns.ClassANY):
+		return dns.RcodeSuccess
+	case there && h.Rrtype == dns.TypeANY:
+		return dns.RcodeYXDomain
+	case there:
+		return dns.RcodeYXRrset
+	case h.Rrtype == dns.TypeANY:
+		return dns.RcodeNameError
+	}
+	return dns.RcodeNXRrset
 }
 
 // has tells whether a name has records of a type, or any with type ANY.

@@ -113,8 +113,8 @@ func TestPlainTextBeforeHandshake(t *testing.T) {
 	}
 }
 
-// steps walks through a whole session and tells where it ended.
-func steps(t *testing.T, s *smtpd.Server, patience time.Duration) (smtpd.Step, error) {
+// steps walks through a whole session, impatient at one step, and tells where it ended.
+func steps(t *testing.T, s *smtpd.Server, impatient smtpd.Step) (smtpd.Step, error) {
 	t.Helper()
 	c := dial(t, s)
 	attempt := func(line string) error {
@@ -122,9 +122,6 @@ func steps(t *testing.T, s *smtpd.Server, patience time.Duration) (smtpd.Step, e
 			if _, err := io.WriteString(c.conn, line+"\r\n"); err != nil {
 				return err
 			}
-		}
-		if err := c.conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
-			return err
 		}
 		for {
 			reply, err := c.in.ReadString('\n')
@@ -137,10 +134,14 @@ func steps(t *testing.T, s *smtpd.Server, patience time.Duration) (smtpd.Step, e
 		step smtpd.Step
 		line string
 	}{{smtpd.Greeting, ""}, {smtpd.EHLO, "EHLO x"}, {smtpd.STARTTLS, "STARTTLS"}, {smtpd.Handshake, ""}, {smtpd.EHLOInTLS, "EHLO x"}, {smtpd.QUIT, "QUIT"}} {
+		patience := 10 * time.Second
+		if step.step == impatient {
+			patience = 100 * time.Millisecond
+		}
+		if err := c.conn.SetDeadline(time.Now().Add(patience)); err != nil {
+			return step.step, err
+		}
 		if step.step == smtpd.Handshake {
-			if err := c.conn.SetDeadline(time.Now().Add(patience)); err != nil {
-				return step.step, err
-			}
 			conn := tls.Client(c.conn, &tls.Config{InsecureSkipVerify: true, ServerName: "mx.example.org"})
 			if err := conn.HandshakeContext(t.Context()); err != nil {
 				return step.step, err
@@ -158,17 +159,17 @@ func steps(t *testing.T, s *smtpd.Server, patience time.Duration) (smtpd.Step, e
 
 func TestDropAndHangAtEveryStep(t *testing.T) {
 	s := startWell(t)
-	if step, err := steps(t, s, 10*time.Second); step != "" {
+	if step, err := steps(t, s, ""); step != "" {
 		t.Fatalf("a good session ends at %s: %v", step, err)
 	}
 	for _, step := range []smtpd.Step{smtpd.Greeting, smtpd.EHLO, smtpd.STARTTLS, smtpd.Handshake, smtpd.EHLOInTLS, smtpd.QUIT} {
 		s.SetFaults(smtpd.Faults{DropAt: step})
-		got, err := steps(t, s, 10*time.Second)
+		got, err := steps(t, s, "")
 		if got != step || isTimeout(err) {
 			t.Errorf("dropped at %s: the client sees %v at %s", step, err, got)
 		}
 		s.SetFaults(smtpd.Faults{HangAt: step})
-		got, err = steps(t, s, 100*time.Millisecond)
+		got, err = steps(t, s, step)
 		if got != step || !isTimeout(err) {
 			t.Errorf("hanging at %s: the client sees %v at %s", step, err, got)
 		}

@@ -11,7 +11,6 @@ package smtpd
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -140,12 +139,12 @@ func (s *Server) leave(conn net.Conn) {
 	delete(s.open, conn)
 }
 
-// Close ends the listener and all sessions, and waits for them.
+// Close ends the listener and all sessions, and waits for them. Its address refuses connections from now on.
 func (s *Server) Close() error {
 	s.mu.Lock()
 	if s.open == nil {
 		s.mu.Unlock()
-		return errors.New("close the SMTP server: it is closed already")
+		return nil
 	}
 	open := s.open
 	s.open = nil
