@@ -43,11 +43,11 @@ func (e *Error) Error() string {
 func (e *Error) asked() string {
 	switch name, key := e.ServerName != "", e.KeyType == ECDSA || e.KeyType == RSA; {
 	case name && key:
-		return fmt.Sprintf(" (SNI %s, %s key)", e.ServerName, e.KeyType)
+		return fmt.Sprintf(" (SNI %s, %s key)", e.ServerName, e.KeyType.upper())
 	case name:
 		return fmt.Sprintf(" (SNI %s)", e.ServerName)
 	case key:
-		return fmt.Sprintf(" (%s key)", e.KeyType)
+		return fmt.Sprintf(" (%s key)", e.KeyType.upper())
 	}
 	return ""
 }
@@ -101,7 +101,7 @@ func (e *Error) Hint() string {
 	case "injection":
 		return "something between here and the server writes into the connection, or the server is broken; do not trust this path"
 	case "key-type-not-offered":
-		return fmt.Sprintf("configure a certificate with an %s key in the mail server, or do not list that key type in keys", e.KeyType)
+		return fmt.Sprintf("configure a certificate with an %s key in the mail server, or do not list that key type in keys", e.KeyType.upper())
 	case "tls-version":
 		return "allow TLS 1.2 and TLS 1.3 in the mail server; a key type can be asked for with TLS 1.2 only"
 	case "validation-failure":
@@ -182,7 +182,7 @@ func (s *session) classifyTLS(err error) (kind, reason string) {
 	case alert == 70:
 		return "tls-version", "the server accepts none of the offered TLS versions"
 	case alert != 0 && s.request.KeyType != Any:
-		return "key-type-not-offered", fmt.Sprintf("the server has no certificate with an %s key", s.request.KeyType)
+		return "key-type-not-offered", fmt.Sprintf("the server has no certificate with an %s key", s.request.KeyType.upper())
 	}
 	return "validation-failure", err.Error()
 }

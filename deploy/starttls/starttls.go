@@ -38,6 +38,8 @@ const (
 	RSA KeyType = "rsa"
 )
 
+func (k KeyType) upper() string { return strings.ToUpper(string(k)) }
+
 // Request is one handshake to make. Only Address is needed.
 type Request struct {
 	Address    string // host:port
@@ -257,7 +259,7 @@ func (s *session) tlsConfig() *tls.Config {
 		return config
 	}
 	config.MaxVersion = tls.VersionTLS12
-	prefix := "TLS_ECDHE_" + strings.ToUpper(string(s.request.KeyType)) + "_"
+	prefix := "TLS_ECDHE_" + s.request.KeyType.upper() + "_"
 	for _, suite := range tls.CipherSuites() {
 		if strings.HasPrefix(suite.Name, prefix) {
 			config.CipherSuites = append(config.CipherSuites, suite.ID)
