@@ -181,6 +181,7 @@ func TestTrust(t *testing.T) {
 		{"mx.example.org.", true, false, false},    // did not ask
 		{"mx.example.org.", false, true, false},    // an authoritative server does not validate
 		{"alias.example.org.", true, true, false},  // the chain leaves the secure zone
+		{"back.example.com.", true, true, false},   // and here it comes into one
 		{"target.example.com.", true, true, false}, // insecure
 		{"out.example.org.", true, true, false},
 	} {

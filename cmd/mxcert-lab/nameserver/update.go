@@ -7,7 +7,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// update carries out an UPDATE message (RFC 2136 section 3) of the holder of a key and gives the response code.
+// update carries out an UPDATE message (RFC 2136 section 3) whose signature by a known key was checked, and gives the
+// response code.
 func (w *World) update(request *dns.Msg, keyName string, served map[string]bool) int {
 	if len(request.Question) != 1 || request.Question[0].Qtype != dns.TypeSOA {
 		return dns.RcodeFormatError
@@ -19,7 +20,7 @@ func (w *World) update(request *dns.Msg, keyName string, served map[string]bool)
 	if z == nil || request.Question[0].Qclass != dns.ClassINET || (served != nil && !served[apex]) {
 		return dns.RcodeNotAuth
 	}
-	if k, known := w.keys[keyName]; !known || (len(k.zones) > 0 && !slices.Contains(k.zones, apex)) {
+	if allowed := w.keys[keyName].zones; len(allowed) > 0 && !slices.Contains(allowed, apex) {
 		return dns.RcodeRefused
 	}
 	if rcode := z.newest().prerequisites(request.Answer); rcode != dns.RcodeSuccess {
@@ -152,8 +153,8 @@ func (d *draft) apply(rr dns.RR) {
 			d.remove(name, h.Rrtype)
 		}
 	case dns.ClassNONE:
-		if h.Rrtype == dns.TypeSOA || (protected && len(d.state.names[name][h.Rrtype]) == 1) {
-			return
+		if protected && len(d.state.names[name][h.Rrtype]) == 1 {
+			return // the last NS and the only SOA stay
 		}
 		rr = dns.Copy(rr)
 		rr.Header().Class = dns.ClassINET

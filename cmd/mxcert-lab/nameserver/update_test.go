@@ -32,6 +32,7 @@ func TestUpdates(t *testing.T) {
 			m.Insert(records(t, name+" 60 TXT three"))
 		}, []string{"three"}, 5},
 		{"delete another RRset", func(m *dns.Msg) { m.RemoveRRset(records(t, name+" A 192.0.2.1")) }, []string{"three"}, 5},
+		{"a record beside a CNAME is ignored", func(m *dns.Msg) { m.Insert(records(t, "alias.example.org. 60 TXT x")) }, []string{"three"}, 5},
 		{"delete the name", func(m *dns.Msg) { m.RemoveName(records(t, name+" TXT x")) }, nil, 6},
 	}
 	for _, test := range tests {

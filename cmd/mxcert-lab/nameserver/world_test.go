@@ -30,7 +30,7 @@ func newWorld(t *testing.T) *nameserver.World {
 			"sub NS ns1.sub", "ns1.sub A 127.0.0.1", "lame NS ns.lame", "ns.lame A 192.0.2.53", "_25._tcp.mx TLSA 3 1 1 00ff",
 		},
 		"sub.example.org": {"@ NS ns1", "ns1 A 127.0.0.1", "host A 192.0.2.7"},
-		"example.com":     {"@ NS ns1.example.org.", "target A 192.0.2.2"},
+		"example.com":     {"@ NS ns1.example.org.", "target A 192.0.2.2", "back CNAME mx.example.org."},
 	} {
 		if err := w.AddZone(apex, records...); err != nil {
 			t.Fatal(err)
