@@ -80,8 +80,11 @@ func (r *Result) Offers(extension string) bool { return offers(r.Extensions, ext
 func Handshake(ctx context.Context, r Request) (*Result, error) {
 	r = r.withDefaults()
 	s := &session{request: r, result: &Result{Address: r.Address, ServerName: r.ServerName, KeyType: r.KeyType}}
-	if strings.ContainsAny(r.HELO, "\r\n\x00 ") {
+	switch {
+	case strings.ContainsAny(r.HELO, "\r\n\x00 "):
 		return nil, s.fail(StepConnect, "invalid-request", "the EHLO name %s contains a space or a line break", quote(r.HELO))
+	case r.KeyType != Any && r.KeyType != ECDSA && r.KeyType != RSA:
+		return nil, s.fail(StepConnect, "invalid-request", "the key type %s is not one of any, ecdsa, rsa", quote(string(r.KeyType)))
 	}
 	start := time.Now()
 	if err := s.connect(ctx); err != nil {

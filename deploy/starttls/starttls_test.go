@@ -289,6 +289,10 @@ func TestConnectErrors(t *testing.T) {
 	q.HELO = "x\r\nMAIL FROM:<>"
 	_, err = Handshake(t.Context(), q)
 	assertError(t, err, StepConnect, "invalid-request")
+	q = request("127.0.0.1:25")
+	q.KeyType = "ed25519"
+	_, err = Handshake(t.Context(), q)
+	assertError(t, err, StepConnect, "invalid-request")
 }
 
 // pipe makes the request talk to a script without a network, so that the fake clock works.

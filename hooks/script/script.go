@@ -1,0 +1,190 @@
+// Package script runs the administrator's own hooks: the executables in a directory such as /etc/mxcert/hooks/deploy.d,
+// in name order, without a shell, each with a clean environment, a time limit and a process group of its own.
+//
+// A hook learns about the event from MXCERT_… variables, from the variables that scripts written for certbot
+// (RENEWED_LINEAGE, RENEWED_DOMAINS) and lego (LEGO_CERT_PATH, LEGO_CERT_KEY_PATH, LEGO_CERT_DOMAIN) expect, and from
+// the same as a JSON document on standard input, which it may ignore. Nothing of this process's environment is passed
+// on, because secrets may be in it. Whoever may write a hook gets our rights: files and directories that others could
+// write are refused, with the reason.
+//
+// When a hook ends, what it left running in its process group is killed; a hook that starts something for longer uses
+// systemd-run. Not supported: hooks as another user, arguments, subdirectories, a check of the directories above.
+package script
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Event is what a hook is told. Zero fields are passed on as empty, or left out of the RENEWED_ and LEGO_ variables.
+type Event struct {
+	Event      string    `json:"event"`              // pre, deploy, post or fail
+	Name       string    `json:"name"`               // the certificate's name in the configuration
+	Domains    []string  `json:"domains"`            // the first one is the main name; separated by spaces in variables
+	Fullchain  string    `json:"fullchain"`          // path of the chain, leaf first
+	PrivateKey string    `json:"privkey"`            // path of the private key
+	Serial     string    `json:"serial"`             // lower-case hex
+	NotAfter   time.Time `json:"not_after,omitzero"` // RFC 3339, UTC
+	Changed    bool      `json:"changed"`            // whether this pass changed what is in service; true or false
+}
+
+// Outcome is what became of one file of the directory.
+type Outcome struct {
+	Hook      string        // its path
+	Skipped   string        // why it is no hook, if it is none; not a failure
+	Err       error         // an *Error; nil when the hook ended with status 0
+	Duration  time.Duration //
+	Output    string        // standard output and error together, at most 64 KiB of them; foreign text
+	Truncated bool          // there was more output
+	LeftOver  bool          // a process that it left behind still holds its output
+}
+
+// Run runs all hooks of a directory with the same event, one after another, each for at most timeout (60 s when zero).
+// A hook that fails does not keep the next from running; when ctx ends, the current one is stopped and no other starts.
+// A directory that does not exist means that there are no hooks.
+//
+// The error is the first failure among the outcomes, or why the directory cannot be used: an [*Error].
+func Run(ctx context.Context, dir string, event Event, timeout time.Duration) ([]Outcome, error) {
+	if timeout <= 0 {
+		timeout = 60 * time.Second
+	}
+	entries, err := list(dir)
+	if err != nil {
+		return nil, err
+	}
+	input, err := json.Marshal(event.normalized())
+	if err != nil {
+		return nil, &Error{Hook: dir, kind: "cannot-start", reason: fmt.Sprintf("describing the event: %v", err)}
+	}
+	var outcomes []Outcome
+	var first error
+	for _, entry := range entries {
+		if err := ctx.Err(); err != nil && first == nil {
+			first = &Error{Hook: dir, kind: "canceled", reason: "not all hooks were run", cause: err}
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		path := filepath.Join(dir, entry.Name())
+		o := Outcome{Hook: path}
+		if o.Skipped, o.Err = inspect(path); o.Skipped == "" && o.Err == nil {
+			o = execute(ctx, path, event.environment(), input, timeout)
+		}
+		if first == nil {
+			first = o.Err
+		}
+		outcomes = append(outcomes, o)
+	}
+	return outcomes, first
+}
+
+// list reads the directory in name order, after making sure that nobody else can put hooks there.
+func list(dir string) ([]fs.DirEntry, error) {
+	info, err := os.Stat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err == nil {
+		if reason := unsafe(info); reason != "" {
+			return nil, &Error{Hook: dir, kind: "unsafe", reason: "the directory " + reason}
+		}
+		var entries []fs.DirEntry
+		if entries, err = os.ReadDir(dir); err == nil {
+			return entries, nil
+		}
+	}
+	return nil, &Error{Hook: dir, kind: "unreadable", reason: fmt.Sprintf("the directory cannot be read: %v", err), cause: err}
+}
+
+// leftovers are the endings of files that editors and package managers leave beside the real ones.
+var leftovers = []string{"~", "#", ".bak", ".old", ".orig", ".rej", ".swp", ".save", ".tmp", ".disabled", ".rpmsave", ".rpmnew", ".rpmorig"}
+
+// inspect tells whether a file is a hook: why it is skipped, or why it is refused.
+func inspect(path string) (skipped string, refused error) {
+	name := filepath.Base(path)
+	if strings.HasPrefix(name, ".") {
+		return "its name begins with a dot", nil
+	}
+	for _, ending := range leftovers {
+		if strings.HasSuffix(name, ending) {
+			return "its name ends in " + ending, nil
+		}
+	}
+	if strings.Contains(name, ".dpkg-") || strings.Contains(name, ".ucf-") {
+		return "it was left by the package manager", nil
+	}
+	info, err := os.Stat(path) // through a symbolic link: what counts is what would run
+	switch {
+	case err != nil:
+		return "", &Error{Hook: path, kind: "unreadable", reason: err.Error(), cause: err}
+	case !info.Mode().IsRegular():
+		return "it is not a regular file", nil
+	case info.Mode().Perm()&0o111 == 0:
+		return "it is not executable", nil
+	}
+	if reason := unsafe(info); reason != "" {
+		return "", &Error{Hook: path, kind: "unsafe", reason: "the file " + reason}
+	}
+	return "", nil
+}
+
+// unsafe tells why somebody else could write to a file or directory; "" when nobody can.
+func unsafe(info fs.FileInfo) string {
+	if mode := info.Mode().Perm(); mode&0o022 != 0 {
+		return fmt.Sprintf("is writable by its group or by others (mode %04o)", mode)
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if ok && owner.Uid != 0 && int(owner.Uid) != os.Geteuid() {
+		return fmt.Sprintf("belongs to user %d, neither root nor this service's user", owner.Uid)
+	}
+	return ""
+}
+
+func (e Event) normalized() Event {
+	e.NotAfter = e.NotAfter.UTC()
+	if e.Domains == nil {
+		e.Domains = []string{}
+	}
+	return e
+}
+
+// environment is the whole environment of a hook.
+func (e Event) environment() []string {
+	domains := strings.Join(e.Domains, " ")
+	notAfter := ""
+	if !e.NotAfter.IsZero() {
+		notAfter = e.NotAfter.UTC().Format(time.RFC3339)
+	}
+	env := []string{
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"LANG=C.UTF-8",
+		"MXCERT_EVENT=" + e.Event,
+		"MXCERT_NAME=" + e.Name,
+		"MXCERT_DOMAINS=" + domains,
+		"MXCERT_FULLCHAIN=" + e.Fullchain,
+		"MXCERT_PRIVKEY=" + e.PrivateKey,
+		"MXCERT_SERIAL=" + e.Serial,
+		"MXCERT_NOT_AFTER=" + notAfter,
+		"MXCERT_CHANGED=" + strconv.FormatBool(e.Changed),
+	}
+	if len(e.Domains) > 0 {
+		env = append(env, "RENEWED_DOMAINS="+domains, "LEGO_CERT_DOMAIN="+e.Domains[0])
+	}
+	if e.Fullchain != "" && e.PrivateKey != "" {
+		env = append(env, "LEGO_CERT_PATH="+e.Fullchain, "LEGO_CERT_KEY_PATH="+e.PrivateKey)
+	}
+	// A script for certbot reads $RENEWED_LINEAGE/fullchain.pem and privkey.pem: no other directory will do.
+	if dir := filepath.Dir(e.Fullchain); e.Fullchain == filepath.Join(dir, "fullchain.pem") && e.PrivateKey == filepath.Join(dir, "privkey.pem") {
+		env = append(env, "RENEWED_LINEAGE="+dir)
+	}
+	return env
+}
