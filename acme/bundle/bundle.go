@@ -1,10 +1,10 @@
 // Package bundle is the value that flows through mxcert: a certificate chain and its private key that provably
 // belong together.
 //
-// A Bundle is made only by [Parse], which reads the PEM blocks strictly and proves that the key matches the leaf, so
-// that no later step has to ask. [Bundle.Check] compares it with what was wanted before it is stored or deployed:
-// names (RFC 9525: SAN only), validity, order and completeness of the chain (RFC 8446 section 4.4.2), extended key
-// usage, root. Raw keys are marshalled as PKCS #8 (RFC 5958), certificates as RFC 7468 text.
+// A Bundle is made only by [Parse] and [New], which read the PEM blocks strictly and prove that the key matches the
+// leaf, so that no later step has to ask. [Bundle.Check] compares it with what was wanted before it is stored or
+// deployed: names (RFC 9525: SAN only), validity, order and completeness of the chain (RFC 8446 section 4.4.2),
+// extended key usage, root. Raw keys are marshalled as PKCS #8 (RFC 5958), certificates as RFC 7468 text.
 //
 // Not supported: revocation status, certificate transparency, name constraints beyond what crypto/x509 checks.
 package bundle
@@ -97,7 +97,7 @@ func ParseChain(text []byte) ([]*x509.Certificate, error) {
 		}
 		certificate, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fault("malformed", "certificate %d of the chain cannot be read: %v", len(chain)+1, err)
+			return nil, fault("malformed", "certificate %d of the chain cannot be read: %.200v", len(chain)+1, err)
 		}
 		chain = append(chain, certificate)
 	}

@@ -3,7 +3,6 @@ package bundle
 import (
 	"bytes"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -88,7 +87,7 @@ func (b *Bundle) checkValidity(want Want) *Fault {
 	for i, c := range b.chain {
 		who := "the certificate"
 		if i > 0 {
-			who = fmt.Sprintf("the issuing certificate %q in the chain", c.Subject.CommonName)
+			who = fmt.Sprintf("the issuing certificate %.80q in the chain", c.Subject.CommonName)
 		}
 		switch {
 		case want.At.After(c.NotAfter):
@@ -117,41 +116,47 @@ func (b *Bundle) checkOrder(Want) *Fault {
 	for i := 1; i < len(b.chain); i++ {
 		child, parent := b.chain[i-1], b.chain[i]
 		if !parent.IsCA || !parent.BasicConstraintsValid {
-			return fault("not-a-ca", "certificate %d of the chain (%q) is not a CA certificate", i+1, parent.Subject.CommonName)
+			return fault("not-a-ca", "certificate %d of the chain (%.80q) is not a CA certificate", i+1, parent.Subject.CommonName)
 		}
 		if !bytes.Equal(child.RawIssuer, parent.RawSubject) || child.CheckSignatureFrom(parent) != nil {
-			return fault("chain-order", "certificate %d of the chain (%q) did not sign the one before it", i+1, parent.Subject.CommonName)
+			return fault("chain-order", "certificate %d of the chain (%.80q) did not sign the one before it", i+1, parent.Subject.CommonName)
 		}
 	}
 	return nil
 }
 
+// checkRoot wants the chain to lead to a root. A root that this system does not know is let through where none was
+// demanded, but then the chain must verify up to its own last certificate: usages, name constraints, path lengths.
 func (b *Bundle) checkRoot(want Want) ([]string, error) {
+	err := b.verify(want.Roots, want.At)
+	if err == nil {
+		return nil, nil
+	}
+	if len(b.chain) == 1 {
+		return nil, fault("chain-incomplete", "the certificate came without the certificate of its issuer %.80q", b.Leaf().Issuer.CommonName)
+	}
+	if want.Roots != nil {
+		return nil, fault("untrusted-root", "the chain does not lead to a root in acme.roots_file: %.300v", err)
+	}
+	top := b.chain[len(b.chain)-1]
+	own := x509.NewCertPool()
+	own.AddCert(top)
+	if err := b.verify(own, want.At); err != nil {
+		return nil, fault("chain-incomplete", "the chain does not verify: %.300v", err)
+	}
+	return []string{fmt.Sprintf("the chain leads to %.80q, which this system does not trust (a staging or private CA?)", top.Issuer.CommonName)}, nil
+}
+
+// verify asks crypto/x509; nil roots are the system's.
+func (b *Bundle) verify(roots *x509.CertPool, at time.Time) error {
 	intermediates := x509.NewCertPool()
 	for _, c := range b.chain[1:] {
 		intermediates.AddCert(c)
 	}
 	_, err := b.Leaf().Verify(x509.VerifyOptions{
-		Roots: want.Roots, Intermediates: intermediates, CurrentTime: want.At,
-		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		Roots: roots, Intermediates: intermediates, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	})
-	if err == nil {
-		return nil, nil
-	}
-	if len(b.chain) == 1 {
-		return nil, fault("chain-incomplete", "the certificate came without the certificate of its issuer %q", b.Leaf().Issuer.CommonName)
-	}
-	if _, unknown := errors.AsType[x509.UnknownAuthorityError](err); !unknown && want.Roots == nil {
-		// Anything but an unknown root is a defect of the chain itself.
-		if _, noRoots := errors.AsType[x509.SystemRootsError](err); !noRoots {
-			return nil, fault("chain-incomplete", "the chain does not verify: %v", err)
-		}
-	}
-	if want.Roots != nil {
-		return nil, fault("untrusted-root", "the chain does not lead to a root in acme.roots_file: %v", err)
-	}
-	top := b.chain[len(b.chain)-1]
-	return []string{fmt.Sprintf("the chain leads to %q, which this system does not trust (a staging or private CA?)", top.Issuer.CommonName)}, nil
+	return err
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -82,14 +82,17 @@ func ParseKey(text []byte) (crypto.Signer, error) {
 	if len(text) > maxKeyBytes {
 		return nil, fault("malformed", "the private key has %d bytes, more than the %d that are accepted", len(text), maxKeyBytes)
 	}
+	blocks := 1
 	block, rest := pem.Decode(text)
 	if block != nil && block.Type == "EC PARAMETERS" {
-		block, rest = pem.Decode(rest)
+		blocks = 2
+		block, _ = pem.Decode(rest)
 	}
 	if block == nil {
 		return nil, fault("malformed", "there is no PEM private key")
 	}
-	if bytes.Contains(rest, []byte("-----BEGIN ")) {
+	// A damaged block is skipped by pem.Decode, wherever it is: count the markers.
+	if bytes.Count(text, []byte("-----BEGIN ")) > blocks {
 		return nil, fault("malformed", "there is more than one PEM block where one private key is expected")
 	}
 	key, err := parseDER(block)
