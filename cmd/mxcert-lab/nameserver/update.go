@@ -119,7 +119,7 @@ func prescan(apex string, changes []dns.RR) int {
 			return dns.RcodeNotZone
 		}
 		meta := h.Rrtype >= 128 && h.Rrtype <= 255 || h.Rrtype == dns.TypeOPT
-		bad := false
+		var bad bool
 		switch h.Class {
 		case dns.ClassINET:
 			bad = meta

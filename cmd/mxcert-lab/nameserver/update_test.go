@@ -110,6 +110,9 @@ func TestUpdatesRefused(t *testing.T) {
 	if w.Serial("example.org") != 1 || w.Serial("example.com") != 1 {
 		t.Error("a refused update changed a zone")
 	}
+	if got := w.TXTHistory("a.example.com."); len(got) != 0 {
+		t.Errorf("a refused update left %q in the history", got)
+	}
 	if w.UpdateCount("") != 0 || len(w.Updates()) != len(tests) {
 		t.Errorf("%d updates succeeded, %d are logged", w.UpdateCount(""), len(w.Updates()))
 	}

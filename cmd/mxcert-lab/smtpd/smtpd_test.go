@@ -198,7 +198,7 @@ func TestSession(t *testing.T) {
 		t.Errorf("QUIT: %q", reply)
 	}
 	if _, err := c.in.ReadByte(); err != io.EOF {
-		t.Errorf("after QUIT: %v, want a close that TLS announces", err)
+		t.Errorf("after QUIT: %v, want the end", err)
 	}
 	sessions := s.Sessions()
 	if s.Count() != 1 || len(sessions) != 1 {
