@@ -36,7 +36,9 @@ type ACME struct {
 	Email string `yaml:"email"`
 	// Must be true: you have read the authority's terms of service and agree to them.
 	AgreeTOS bool `yaml:"agree_tos"`
-	// The authority: letsencrypt, letsencrypt-staging, zerossl, google, or the https URL of its directory. After Load these are URLs, in order of preference.
+	// The authority: letsencrypt, letsencrypt-staging, zerossl, google, or the https URL of its directory.
+	//
+	// After Load these are URLs, in order of preference.
 	Directories []string `yaml:"directory,single" default:"letsencrypt"`
 	// Name of a certificate profile that the authority advertises. Empty for its default.
 	Profile string `yaml:"profile"`
@@ -78,9 +80,12 @@ type Propagation struct {
 
 // Certificate is one lineage: names, keys, and where the result goes.
 type Certificate struct {
-	// Short name of this certificate, for commands, paths and reports: lower-case letters, digits, dot, underscore, hyphen.
+	// Short name of this certificate, for commands, paths and reports: lower-case letters, digits, dot, underscore,
+	// hyphen.
 	Name string `yaml:"name"`
-	// Host names in the certificate; the first is the name that senders use. After Load these are lower-case A-labels without a trailing dot.
+	// Host names in the certificate; the first is the name that senders use.
+	//
+	// After Load these are lower-case A-labels without a trailing dot.
 	Domains []string `yaml:"domains"`
 	// Mail domains whose MX host names are added. Not supported by this version.
 	MailDomains []string `yaml:"mail_domains"`
@@ -88,7 +93,9 @@ type Certificate struct {
 	Keys []string `yaml:"keys" default:"ec256" enum:"ec256 ec384 rsa2048 rsa3072 rsa4096"`
 	// Keep the private key at a renewal.
 	ReuseKey bool `yaml:"reuse_key" default:"true"`
-	// Overrides the dns section for this certificate, setting by setting. After Load it is merged with that section.
+	// Overrides the dns section for this certificate, setting by setting.
+	//
+	// After Load it is merged with that section.
 	DNS DNS `yaml:"dns" default:"-"`
 	// TLSA records (RFC 7672).
 	DANE DANE `yaml:"dane"`
@@ -110,7 +117,8 @@ type DANE struct {
 type Target struct {
 	// Kind is exim or files.
 	Kind string `yaml:"-"`
-	// Absolute path for the certificate chain; {name} and {key} are filled in. With several keys, a list in their order is possible.
+	// Absolute path for the certificate chain; {name} and {key} are filled in. With several keys, a list in their
+	// order is possible.
 	Certificate []string `yaml:"certificate,single"`
 	// Absolute path for the private key, in the same manner.
 	PrivateKey []string `yaml:"private_key,single"`

@@ -1,7 +1,203 @@
 package configs
 
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
 // Secret is a value that must not be shown: a reference ("cred:NAME", "file:PATH", "env:NAME") or the literal value.
+// It prints as the reference, or as "(secret)".
 type Secret string
 
-// Read returns the value.
-func (s Secret) Read() (string, error) { return string(s), nil }
+const (
+	hidden         = "(secret)"
+	credentials    = "/etc/mxcert/credentials"
+	credentialsEnv = "CREDENTIALS_DIRECTORY" // set by systemd (systemd.exec(5))
+	serviceGroup   = "mxcert"
+	maxSecret      = 64 << 10
+)
+
+// isReference tells whether s says where a secret is instead of being one.
+func isReference(s string) bool {
+	kind, rest, found := strings.Cut(s, ":")
+	return found && rest != "" && (kind == "cred" || kind == "file" || kind == "env")
+}
+
+// String hides a literal secret.
+func (s Secret) String() string {
+	if s == "" || isReference(string(s)) {
+		return string(s)
+	}
+	return hidden
+}
+
+// GoString hides a literal secret from %#v.
+func (s Secret) GoString() string { return strconv.Quote(s.String()) }
+
+// MarshalText hides a literal secret from JSON and logs.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// Read returns the value without the newline at its end. An error names the reference and never the value.
+//
+// cred:NAME is $CREDENTIALS_DIRECTORY/NAME, else /etc/mxcert/credentials/NAME. Such a file is refused when others
+// can read it, or a group other than root's, the process's own or the service's. Supplementary groups do not
+// count: mail servers are members of the group that reads keys. Of file:PATH the mode is the administrator's affair.
+func (s Secret) Read() (string, error) {
+	value, err := s.read()
+	switch {
+	case err != nil && isReference(string(s)):
+		return "", fmt.Errorf("secret %s: %w", s, err)
+	case err != nil:
+		return "", err
+	case value == "" && isReference(string(s)):
+		return "", fmt.Errorf("secret %s: it is empty", s)
+	case value == "":
+		return "", errors.New("the secret is empty; write cred:NAME and put the value into " + credentials + "/NAME")
+	}
+	return value, nil
+}
+
+func (s Secret) read() (string, error) {
+	if !isReference(string(s)) {
+		return string(s), nil
+	}
+	if err := checkReference(string(s)); err != nil {
+		return "", err
+	}
+	kind, rest, _ := strings.Cut(string(s), ":")
+	switch kind {
+	case "env":
+		value, ok := os.LookupEnv(rest)
+		if !ok {
+			return "", errors.New("the environment has no such variable")
+		}
+		return value, nil
+	case "file":
+		return readSecret(rest, func(fs.FileInfo) error { return nil })
+	}
+	return readCredential(os.Getenv(credentialsEnv), credentials, rest)
+}
+
+// checkReference checks the form of a reference.
+func checkReference(s string) error {
+	kind, rest, _ := strings.Cut(s, ":")
+	switch {
+	case kind == "cred" && (strings.ContainsAny(rest, "/\x00") || rest == "." || rest == ".."):
+		return errors.New("cred: takes the name of a file, not a path; for a path write file:")
+	case kind == "file" && (!filepath.IsAbs(rest) || strings.Contains(rest, "\x00")):
+		return errors.New("file: takes an absolute path")
+	case kind == "env" && (!onlyHas(rest, alnum+"_") || onlyHas(rest[:1], digit)):
+		return errors.New("env: takes the name of an environment variable")
+	}
+	return nil
+}
+
+// readCredential reads the credential from the directory of systemd, where there is one, else from fallback.
+func readCredential(dir, fallback, name string) (string, error) {
+	first := "$" + credentialsEnv + " is not set"
+	if dir != "" {
+		first = "not in " + dir
+		value, err := readSecret(filepath.Join(dir, name), private)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return value, err
+		}
+	}
+	value, err := readSecret(filepath.Join(fallback, name), private)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("%s, and not in %s: put the value there, mode 0600: %w", first, fallback, fs.ErrNotExist)
+	}
+	return value, err
+}
+
+// readSecret reads a small regular file that allowed accepts. It does not wait for the writer of a pipe.
+func readSecret(name string, allowed func(fs.FileInfo) error) (string, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return "", err
+	case !info.Mode().IsRegular():
+		return "", fmt.Errorf("%s is not a regular file", name)
+	case info.Size() > maxSecret:
+		return "", fmt.Errorf("%s is larger than %d KiB", name, maxSecret>>10)
+	}
+	if err := allowed(info); err != nil {
+		return "", fmt.Errorf("%s %v: chmod 0600 %s", name, err, name)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxSecret))
+	if err != nil {
+		return "", err
+	}
+	return strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r"), nil
+}
+
+// private refuses a file that others can read.
+func private(info fs.FileInfo) error {
+	mode := info.Mode().Perm()
+	switch {
+	case mode&0o007 != 0:
+		return fmt.Errorf("has mode %04o, everybody can read it", mode)
+	case mode&0o070 != 0 && !trustedGroup(info):
+		return fmt.Errorf("has mode %04o, its group can read it", mode)
+	}
+	return nil
+}
+
+// trustedGroup tells whether a file's group is root's (systemd shows its access list as this group's permission),
+// the process's, or the service's, which matters when root runs a command.
+func trustedGroup(info fs.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return false
+	}
+	gid := int(stat.Gid)
+	if gid == 0 || gid == os.Getegid() {
+		return true
+	}
+	g, err := user.LookupGroup(serviceGroup)
+	return err == nil && g.Gid == strconv.Itoa(gid)
+}
+
+// checkSecret checks the form of a secret in the configuration. private says that a literal value is worth a warning.
+func (l *loader) checkSecret(p string, s Secret, private bool) {
+	kind, _, found := strings.Cut(string(s), ":")
+	near := ""
+	if found {
+		near = nearest(kind, []string{"cred", "file", "env"})
+	}
+	switch {
+	case s == "":
+	case string(s) == hidden:
+		l.bad(p, "write the value, or a reference such as cred:NAME", "this stands where `mxcert config show` hides a value")
+	case isReference(string(s)):
+		if err := checkReference(string(s)); err != nil {
+			l.bad(p, "", "%v", err)
+		}
+	case private && near != "":
+		l.warn(p, "did you mean "+near+":…?", "the value is taken as it stands, though it looks like a reference")
+	case private:
+		l.warn(p, "write cred:NAME and put the value into "+credentials+"/NAME, mode 0600", "the secret stands in the configuration file, for everybody who can read that")
+	}
+}
+
+// isPublic tells whether a variable of a DNS provider is known to hold no secret, and can be shown.
+func isPublic(name string) bool {
+	for _, end := range []string{"_NAMESERVER", "_ALGORITHM", "_TSIG_KEY", "_TTL", "_TIMEOUT", "_INTERVAL", "_REGION", "_ENDPOINT", "_PORT"} {
+		if strings.HasSuffix(name, end) {
+			return true
+		}
+	}
+	return false
+}

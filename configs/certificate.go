@@ -1,0 +1,148 @@
+package configs
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// maxNames is how many names the largest profiles of the known CAs allow in a certificate.
+const maxNames = 100
+
+func (l *loader) checkCertificates(c *Config) {
+	if len(c.Certificates) == 0 {
+		l.missing("certificates", "name at least one certificate, here or in conf.d")
+	}
+	l.checkNames(c.Certificates)
+	for i := range c.Certificates {
+		l.checkCertificate(c, i)
+	}
+	l.checkProviders(c)
+	l.checkSameNames(c.Certificates)
+	l.checkCollisions(c)
+}
+
+func (l *loader) checkCertificate(c *Config, i int) {
+	cert, p := &c.Certificates[i], at("certificates", i)
+	l.checkDomains(join(p, "domains"), cert)
+	if len(cert.Keys) == 0 {
+		l.bad(join(p, "keys"), "write [ec256], or remove the line", "the list is empty")
+	}
+	l.unique(join(p, "keys"), cert.Keys)
+	l.checkDNS(join(p, "dns"), &cert.DNS)
+	cert.DNS = merge(cert.DNS, c.DNS)
+	for j, port := range cert.DANE.Ports {
+		if port < 1 || port > 65535 {
+			l.bad(at(join(p, "dane.ports"), j), "", "%d is not a port", port)
+		}
+	}
+	for j := range cert.Deploy {
+		l.checkTarget(at(join(p, "deploy"), j), cert, &cert.Deploy[j])
+	}
+	if len(cert.Deploy) == 0 && !l.touched[join(p, "deploy")] && !l.unknown[p] {
+		l.warn(p, "add a target to deploy", "has no deploy section: it is issued and put nowhere")
+	}
+	l.checkEndpoints(join(p, "verify.endpoints"), &cert.Verify)
+}
+
+// checkNames checks the names of all certificates.
+func (l *loader) checkNames(list []Certificate) {
+	taken := map[string]string{}
+	for i, c := range list {
+		p := join(at("certificates", i), "name")
+		other, twice := taken[c.Name]
+		switch {
+		case c.Name == "":
+			l.missing(p, "give it a short name, for commands, paths and reports")
+		case !isName(c.Name):
+			l.bad(p, "use lower-case letters, digits, dot, hyphen and underscore; at most 64, the first a letter or digit",
+				"%s cannot be the name of a certificate", quote(c.Name))
+		case twice:
+			l.bad(p, "give each certificate a name of its own", "%s is the name of another certificate already (%s)", quote(c.Name), l.index.position(other))
+		default:
+			taken[c.Name] = p
+		}
+	}
+}
+
+// isName checks the form of a certificate's name, which becomes part of paths.
+func isName(s string) bool {
+	const first = lower + digit
+	return len(s) <= 64 && onlyHas(s, first+"._-") && onlyHas(s[:1], first)
+}
+
+// checkDomains checks and normalises the names of a certificate.
+func (l *loader) checkDomains(p string, cert *Certificate) {
+	if len(cert.Domains) == 0 {
+		l.missing(p, "list the host names that senders use")
+	}
+	if len(cert.Domains) > maxNames {
+		l.bad(p, "make two certificates of it", "%d names; a certificate has at most %d", len(cert.Domains), maxNames)
+		return
+	}
+	for i, d := range cert.Domains {
+		name, err := domainName(d)
+		if err != nil {
+			l.bad(at(p, i), "", "%s: %v", quote(d), err)
+			continue
+		}
+		cert.Domains[i] = name
+	}
+	l.unique(p, cert.Domains)
+	for i, d := range cert.Domains {
+		_, parent, _ := strings.Cut(d, ".")
+		if slices.Contains(cert.Domains, "*."+parent) && d != "*."+parent {
+			l.bad(at(p, i), "remove one of the two", "%s is covered by %s already, and Let's Encrypt refuses to certify both", quote(d), quote("*."+parent))
+		}
+	}
+}
+
+// merge completes the override o of a certificate from the section above. The environment belongs to its provider:
+// another provider does not inherit it.
+func merge(o, above DNS) DNS {
+	if o.Env == nil && (o.Provider == "" || o.Provider == above.Provider) {
+		o.Env = maps.Clone(above.Env)
+	}
+	if o.Resolvers == nil {
+		o.Resolvers = slices.Clone(above.Resolvers)
+	}
+	o.Provider = cmp.Or(o.Provider, above.Provider)
+	o.Propagation.Timeout = cmp.Or(o.Propagation.Timeout, above.Propagation.Timeout)
+	o.Propagation.Require = cmp.Or(o.Propagation.Require, above.Propagation.Require)
+	return o
+}
+
+// checkProviders checks that every certificate has a DNS provider.
+func (l *loader) checkProviders(c *Config) {
+	for i := range c.Certificates {
+		if c.Certificates[i].DNS.Provider == "" && !l.touched[join(at("certificates", i), "dns")] {
+			l.missing("dns.provider", "`mxcert providers` lists the names; "+quote(c.Certificates[i].Name)+" has no provider of its own")
+			return
+		}
+	}
+}
+
+// checkSameNames warns about certificates for the same names: CAs limit how often the same set is certified.
+func (l *loader) checkSameNames(list []Certificate) {
+	seen := map[string]string{}
+	for i, c := range list {
+		names := strings.Join(slices.Sorted(slices.Values(c.Domains)), " ")
+		other, twice := seen[names]
+		if twice {
+			l.warn(join(at("certificates", i), "domains"), "one certificate can have several targets and keys", "the same names as %s", other)
+		}
+		seen[names] = quote(c.Name)
+	}
+}
+
+// checkEndpoints checks the endpoints and notes whether they were given at all.
+func (l *loader) checkEndpoints(p string, v *Verify) {
+	v.EndpointsSet = v.Endpoints != nil
+	for i, e := range v.Endpoints {
+		if err := endpointAddress(e); err != nil {
+			l.bad(at(p, i), `write for example "127.0.0.1:25" or "[::1]:25"`, "%s: %v", quote(e), err)
+		}
+	}
+	l.unique(p, v.Endpoints)
+}

@@ -1,0 +1,114 @@
+package configs
+
+import (
+	"fmt"
+	"io/fs"
+	"maps"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// Effective returns the configuration as one YAML document: all files together, defaults filled in, names resolved.
+// References to secrets stay references; a literal secret is shown as "(secret)", which Load refuses.
+func (c *Config) Effective() ([]byte, error) {
+	data, err := yaml.Dump(encodeStruct(reflect.ValueOf(c).Elem()), yaml.WithV4Defaults(), yaml.WithLineWidth(-1), yaml.WithQuotePreference(yaml.QuoteDouble))
+	if err != nil {
+		return nil, fmt.Errorf("writing the effective configuration: %v", err)
+	}
+	return data, nil
+}
+
+// encode turns a value into a YAML node. It is nil for a list or mapping that is not set.
+func encode(v reflect.Value, f field) *yaml.Node {
+	switch value := v.Interface().(type) {
+	case Target:
+		return mappingOf(plain(value.Kind), encodeStruct(v))
+	case time.Duration:
+		return plain(shortDuration(value))
+	case fs.FileMode:
+		return text(fmt.Sprintf("%04o", value))
+	case Secret:
+		return text(value.String())
+	case map[string]Secret:
+		return encodeEnv(value)
+	case string:
+		return text(value)
+	case bool:
+		return plain(strconv.FormatBool(value))
+	case int:
+		return plain(strconv.Itoa(value))
+	}
+	switch {
+	case v.Kind() == reflect.Struct:
+		return encodeStruct(v)
+	case v.IsNil():
+		return nil
+	case f.single && v.Len() == 1:
+		return encode(v.Index(0), field{})
+	}
+	list := &yaml.Node{Kind: yaml.SequenceNode}
+	for i := range v.Len() {
+		list.Content = append(list.Content, encode(v.Index(i), field{}))
+	}
+	if v.Type().Elem().Kind() != reflect.Struct {
+		list.Style = yaml.FlowStyle
+	}
+	return list
+}
+
+func encodeStruct(v reflect.Value) *yaml.Node {
+	n := mappingOf()
+	for _, f := range fieldsOf(v.Type()) {
+		if value := encode(v.Field(f.position), f); value != nil {
+			n.Content = append(n.Content, plain(f.name), value)
+		}
+	}
+	return n
+}
+
+// encodeEnv shows the variables that are known to hold no secret, and hides the others.
+func encodeEnv(env map[string]Secret) *yaml.Node {
+	if env == nil {
+		return nil
+	}
+	n := mappingOf()
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		value := env[name].String()
+		if isPublic(name) {
+			value = string(env[name])
+		}
+		n.Content = append(n.Content, text(name), text(value))
+	}
+	return n
+}
+
+func mappingOf(content ...*yaml.Node) *yaml.Node {
+	return &yaml.Node{Kind: yaml.MappingNode, Content: content}
+}
+
+// text is a node for a string: quoted where YAML would read it as something else.
+func text(value string) *yaml.Node {
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: value}
+}
+
+// plain is a node for what YAML reads as a value of another type.
+func plain(value string) *yaml.Node {
+	return &yaml.Node{Kind: yaml.ScalarNode, Value: value}
+}
+
+// shortDuration writes 5m for what time.Duration prints as 5m0s.
+func shortDuration(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}

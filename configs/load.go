@@ -1,0 +1,148 @@
+package configs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// maxFile bounds the size of a configuration file in bytes.
+const maxFile = 1 << 20
+
+// Load reads file and the certificates of conf.d/*.yaml beside it, fills in defaults and checks everything.
+// All problems are reported at once: the error is a *Problems, which wraps the error of the operating system
+// where a file could not be read (fs.ErrNotExist, fs.ErrPermission).
+func Load(file string) (*Config, error) {
+	l := newLoader()
+	var sources []*source
+	if data, err := readFile(file); err != nil {
+		l.add(fileProblem(file, err))
+	} else {
+		sources = append(sources, newSource(file, data))
+	}
+	sources = append(sources, l.fragments(filepath.Join(filepath.Dir(file), "conf.d"))...)
+	return l.load(sources)
+}
+
+// load decodes the main file, which comes first, and the fragments, and checks the whole.
+func (l *loader) load(sources []*source) (*Config, error) {
+	c := &Config{index: l.index}
+	setDefaults(reflect.ValueOf(c).Elem())
+	l.index.sources = sources
+	complete := len(l.problems) == 0
+	for i, src := range sources {
+		root, ok := l.parse(src)
+		complete = complete && ok
+		l.src, l.first = src, len(c.Certificates)
+		switch {
+		case !ok:
+		case i == 0 && root == nil:
+			l.faultAt(&yaml.Node{Line: 1, Column: 1}, "", "the file is empty", "`mxcert config example` prints a complete one")
+			complete = false
+		case i == 0:
+			l.decode(root, "", reflect.ValueOf(c).Elem(), field{})
+		case root != nil:
+			part := fragment{}
+			l.decode(root, "", reflect.ValueOf(&part).Elem(), field{})
+			c.Certificates = append(c.Certificates, part.Certificates...)
+		}
+	}
+	if complete && l.visited < maxNodes {
+		l.check(c)
+	}
+	if err := l.result(); err != nil {
+		return nil, err
+	}
+	c.warnings, _ = l.finish(l.warnings)
+	return c, nil
+}
+
+// fragment is what a file in conf.d may contain.
+type fragment struct {
+	Certificates []Certificate `yaml:"certificates"`
+}
+
+// fragments reads dir/*.yaml in name order. A missing directory is no problem.
+func (l *loader) fragments(dir string) []*source {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		l.add(fileProblem(dir, err))
+		return nil
+	}
+	var sources []*source
+	for _, e := range entries {
+		name := filepath.Join(dir, e.Name())
+		switch {
+		case strings.HasPrefix(e.Name(), "."):
+		case filepath.Ext(name) == ".yaml":
+			data, err := readFile(name)
+			if err != nil {
+				p := fileProblem(name, err)
+				if errors.Is(err, fs.ErrNotExist) {
+					p.Hint = "remove the link, or mend it"
+				}
+				l.add(p)
+				continue
+			}
+			sources = append(sources, newSource(name, data))
+		case filepath.Ext(name) == ".yml":
+			l.warnings = append(l.warnings, Problem{File: name, Message: "ignored: only files that end in .yaml are read",
+				Hint: "rename it to " + strings.TrimSuffix(e.Name(), ".yml") + ".yaml"})
+		}
+	}
+	return sources
+}
+
+// readFile reads a file of at most maxFile bytes.
+func readFile(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxFile {
+		return nil, errTooLarge
+	}
+	return data, nil
+}
+
+var errTooLarge = fmt.Errorf("larger than %d KiB", maxFile>>10)
+
+// fileProblem says why a file could not be read and what to do about it.
+func fileProblem(name string, err error) Problem {
+	p := Problem{File: name, Message: "cannot be read: " + reason(err), cause: err}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		p.Message = "there is no such file"
+		p.Hint = "write a first configuration with `mxcert init`, or start from `mxcert config example`"
+	case errors.Is(err, fs.ErrPermission):
+		p.Message = "no permission to read it"
+		p.Hint = "run mxcert as root or as its service user, or let that user read the file: `chgrp mxcert` and `chmod 0640`"
+	case errors.Is(err, errTooLarge):
+		p.Hint = "split the certificates over several files in conf.d"
+	}
+	return p
+}
+
+// reason is the text of err without the operation and the path, which the message has already.
+func reason(err error) string {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err.Error()
+	}
+	return err.Error()
+}

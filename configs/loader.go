@@ -1,0 +1,136 @@
+package configs
+
+import (
+	"cmp"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// maxProblems bounds how many problems are kept; after so many, one more line does not help.
+const maxProblems = 100
+
+// loader is the state of one Load: where everything stands, and what is wrong so far.
+type loader struct {
+	index    *index
+	problems []Problem
+	warnings []Problem
+
+	own     map[string]bool // paths with a problem
+	touched map[string]bool // these and the paths above them
+	unknown map[string]bool // mappings with an unknown key: what they lack may be only misspelt
+
+	fields  map[reflect.Type][]field
+	src     *source // the file that is being decoded
+	first   int     // number of certificates in the files before it
+	visited int     // YAML nodes decoded, aliases expanded
+}
+
+func newLoader() *loader {
+	return &loader{
+		index:   &index{places: map[string]place{}, secrets: map[spot][]string{}},
+		own:     map[string]bool{},
+		touched: map[string]bool{},
+		unknown: map[string]bool{},
+		fields:  map[reflect.Type][]field{},
+	}
+}
+
+// bad records a fault in the value at path, unless one was recorded at that path or below it.
+func (l *loader) bad(path, hint, format string, args ...any) {
+	if l.touched[path] {
+		return
+	}
+	l.fault(path, hint, path+": "+fmt.Sprintf(format, args...))
+}
+
+// fault records a problem with a message of its own at the value at path.
+func (l *loader) fault(path, hint, message string) {
+	p := l.index.nearest(path)
+	p.Path, p.Message, p.Hint = path, message, hint
+	l.add(p)
+}
+
+// missing records that a setting is needed, unless what stands there or around it is at fault already.
+func (l *loader) missing(path, hint string) {
+	parent, _ := split(path)
+	if l.touched[path] || l.unknown[parent] {
+		return
+	}
+	for p := parent; ; p, _ = split(p) {
+		if l.own[p] {
+			return
+		}
+		if p == "" {
+			break
+		}
+	}
+	l.fault(path, hint, path+" is missing")
+}
+
+// warn records something that is allowed but suspicious.
+func (l *loader) warn(path, hint, format string, args ...any) {
+	p := l.index.nearest(path)
+	p.Path, p.Message, p.Hint = path, path+": "+fmt.Sprintf(format, args...), hint
+	l.warnings = append(l.warnings, p)
+}
+
+// add records p and marks its path.
+func (l *loader) add(p Problem) {
+	l.problems = append(l.problems, p)
+	l.own[p.Path] = true
+	for path := p.Path; path != ""; path, _ = split(path) {
+		l.touched[path] = true
+	}
+}
+
+// result is nil, or a *Problems with everything found.
+func (l *loader) result() error {
+	if len(l.problems) == 0 {
+		return nil
+	}
+	list, more := l.finish(l.problems)
+	return &Problems{List: list, more: more}
+}
+
+// finish puts problems in the order of the files and drops repetitions, which a value used by several aliases has.
+// It keeps maxProblems and counts the others.
+func (l *loader) finish(list []Problem) (kept []Problem, more int) {
+	slices.SortStableFunc(list, func(a, b Problem) int {
+		return cmp.Or(
+			cmp.Compare(l.index.rank(a.File), l.index.rank(b.File)),
+			cmp.Compare(a.Line, b.Line),
+			cmp.Compare(a.Column, b.Column),
+		)
+	})
+	list = slices.CompactFunc(list, func(a, b Problem) bool {
+		return a.File == b.File && a.Line == b.Line && a.Column == b.Column && a.Message == b.Message
+	})
+	more = max(0, len(list)-maxProblems)
+	list = list[:len(list)-more]
+	for i := range list {
+		l.index.show(&list[i])
+	}
+	return list, more
+}
+
+// join appends a key to a path; join("", k) is k.
+func join(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+// at appends a list index to a path.
+func at(path string, i int) string { return fmt.Sprintf("%s[%d]", path, i) }
+
+// split takes the last key or index off a path.
+func split(path string) (parent, last string) {
+	i := strings.LastIndexAny(path, ".[")
+	if i < 0 {
+		return "", path
+	}
+	return path[:i], strings.TrimSuffix(path[i+1:], "]")
+}

@@ -1,0 +1,157 @@
+package configs
+
+import (
+	"errors"
+	"fmt"
+	"net/mail"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"golang.org/x/net/idna"
+)
+
+const (
+	lower = "abcdefghijklmnopqrstuvwxyz"
+	digit = "0123456789"
+	upper = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	alnum = lower + upper + digit
+)
+
+// onlyHas tells whether every character of s is one of chars.
+func onlyHas(s, chars string) bool { return strings.Trim(s, chars) == "" }
+
+// domainName normalises a DNS name for a certificate: lower-case A-labels (RFC 5890) without the trailing dot.
+// A wildcard is allowed as the whole left-most label (RFC 9525, section 6.3).
+func domainName(s string) (string, error) {
+	name := strings.TrimSuffix(s, ".")
+	base, wildcard := strings.CutPrefix(name, "*.")
+	switch {
+	case name == "":
+		return "", errors.New("it is empty")
+	case isAddress(name):
+		return "", errors.New("an IP address is not a name; senders look for the MX host name in the certificate")
+	case strings.Contains(base, "*"):
+		return "", errors.New("a wildcard can only be the whole left-most label, as in *.example.org")
+	case strings.Contains(name, "://"):
+		return "", errors.New("this is a URL; write the host name alone")
+	case strings.Contains(name, "@"):
+		return "", errors.New("this is a mail address; write the name of the host that receives its mail")
+	case !strings.Contains(base, "."):
+		return "", errors.New("it has a single label; write the full name, as in mx.example.org")
+	}
+	ascii, err := asciiName(base)
+	if err != nil {
+		return "", err
+	}
+	if wildcard {
+		ascii = "*." + ascii
+	}
+	if len(ascii) > 253 {
+		return "", errors.New("it is longer than 253 characters")
+	}
+	return ascii, nil
+}
+
+// asciiName turns a host name into lower-case A-labels and checks it (RFC 1123, RFC 5891).
+func asciiName(s string) (string, error) {
+	ascii, err := idna.New(idna.MapForLookup(), idna.StrictDomainName(true), idna.BidiRule()).ToASCII(s)
+	labels := strings.Split(ascii, ".")
+	for _, label := range labels {
+		switch {
+		case label == "":
+			return "", errors.New("it has an empty label")
+		case len(label) > 63:
+			return "", errors.New("it has a label of more than 63 characters")
+		case label[0] == '-' || label[len(label)-1] == '-':
+			return "", errors.New("a label cannot begin or end with a hyphen")
+		}
+	}
+	switch {
+	case !onlyHas(ascii, lower+digit+"-."):
+		return "", errors.New("only letters, digits, hyphens and dots are allowed")
+	case err != nil:
+		return "", errors.New("it is not a valid internationalised name (RFC 5891)")
+	case onlyHas(labels[len(labels)-1], digit):
+		return "", errors.New("the last label cannot be a number")
+	}
+	return ascii, nil
+}
+
+// isAddress tells whether s is an IP address, in brackets or not.
+func isAddress(s string) bool {
+	_, err := netip.ParseAddr(strings.Trim(s, "[]"))
+	return err == nil
+}
+
+// checkEmail checks the syntax of a bare mail address (RFC 5321).
+func checkEmail(s string) error {
+	a, err := mail.ParseAddress(s)
+	if err != nil || a.Name != "" || a.Address != s {
+		return errors.New("this is not a mail address")
+	}
+	if _, err := domainName(s[strings.LastIndex(s, "@")+1:]); err != nil {
+		return fmt.Errorf("its domain is wrong: %v", err)
+	}
+	return nil
+}
+
+// resolverAddress completes an IP address with the port of DNS.
+func resolverAddress(s string) (string, error) {
+	if a, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")); err == nil {
+		return netip.AddrPortFrom(a, 53).String(), nil
+	}
+	host, port, err := splitHostPort(s)
+	a, noAddress := netip.ParseAddr(host)
+	switch {
+	case err != nil && strings.Contains(s, ":"):
+		return "", err
+	case err != nil || noAddress != nil:
+		return "", errors.New("a resolver is given by its IP address")
+	}
+	return netip.AddrPortFrom(a, port).String(), nil
+}
+
+// endpointAddress checks host:port, where the host is an IP address or a name.
+func endpointAddress(s string) error {
+	host, _, err := splitHostPort(s)
+	if err != nil || isAddress(host) {
+		return err
+	}
+	_, err = asciiName(host)
+	return err
+}
+
+// splitHostPort splits host:port; an IPv6 address stands in brackets.
+func splitHostPort(s string) (string, uint16, error) {
+	i := strings.LastIndex(s, ":")
+	if i < 0 {
+		return "", 0, errors.New("the port is missing")
+	}
+	host, port := s[:i], s[i+1:]
+	if inner, ok := strings.CutPrefix(host, "["); ok {
+		inner, ok = strings.CutSuffix(inner, "]")
+		if a, err := netip.ParseAddr(inner); !ok || err != nil || !a.Is6() {
+			return "", 0, errors.New("there is no IPv6 address in the brackets")
+		}
+		host = inner
+	} else if strings.Contains(host, ":") {
+		return "", 0, errors.New("an IPv6 address with a port stands in brackets, as in [::1]:25")
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	switch {
+	case err != nil || n == 0:
+		return "", 0, errors.New("the port is not a number from 1 to 65535")
+	case host == "":
+		return "", 0, errors.New("the host is missing")
+	}
+	return host, uint16(n), nil
+}
+
+// count is "1 key", "2 keys".
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

@@ -1,0 +1,156 @@
+package configs
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func TestSecretRead(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string, mode os.FileMode) string {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(file, mode); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	good := write("good", "the value\n", 0o600)
+	crlf := write("crlf", "the value\r\n", 0o400)
+	write("group", "the value", 0o640)
+	write("world", "the value", 0o604)
+	write("empty", "\n", 0o600)
+	write("large", strings.Repeat("x", maxSecret+1), 0o600)
+	loose := write("loose", "the value\n\n", 0o644)
+	if err := syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(credentialsEnv, dir)
+	t.Setenv("MXCERT_TEST_SECRET", "the value")
+	t.Setenv("MXCERT_TEST_EMPTY", "")
+	tests := []struct {
+		secret    Secret
+		want, err string
+	}{
+		{"literal", "literal", ""},
+		{"192.0.2.1:53", "192.0.2.1:53", ""},
+		{"cred:good", "the value", ""},
+		{"cred:crlf", "the value", ""},
+		{"cred:group", "the value", ""}, // its group is the process's own
+		{Secret("file:" + good), "the value", ""},
+		{Secret("file:" + crlf), "the value", ""},
+		{Secret("file:" + loose), "the value\n", ""},
+		{"env:MXCERT_TEST_SECRET", "the value", ""},
+		{"", "", "the secret is empty"},
+		{"cred:world", "", "secret cred:world: " + dir + "/world has mode 0604, everybody can read it: chmod 0600 " + dir + "/world"},
+		{"cred:empty", "", "secret cred:empty: it is empty"},
+		{"cred:large", "", "larger than 64 KiB"},
+		{"cred:pipe", "", "not a regular file"},
+		{"cred:missing", "", "secret cred:missing: not in " + dir + ", and not in /etc/mxcert/credentials: put the value there, mode 0600"},
+		{"cred:../good", "", "takes the name of a file, not a path"},
+		{"cred:..", "", "takes the name of a file, not a path"},
+		{"file:good", "", "takes an absolute path"},
+		{Secret("file:" + dir), "", "not a regular file"},
+		{Secret("file:" + dir + "/missing"), "", "no such file"},
+		{"env:MXCERT_TEST_MISSING", "", "secret env:MXCERT_TEST_MISSING: the environment has no such variable"},
+		{"env:MXCERT_TEST_EMPTY", "", "secret env:MXCERT_TEST_EMPTY: it is empty"},
+		{"env:A B", "", "takes the name of an environment variable"},
+	}
+	for _, tt := range tests {
+		got, err := tt.secret.Read()
+		if got != tt.want || (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+			t.Errorf("%q: Read() = %q, %v; want %q, %q", string(tt.secret), got, err, tt.want, tt.err)
+		}
+	}
+}
+
+func TestSecretFallback(t *testing.T) {
+	first, second := t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(second, "eab"), []byte("the value"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{"", first} {
+		if got, err := readCredential(dir, second, "eab"); got != "the value" || err != nil {
+			t.Errorf("with %q: %q, %v", dir, got, err)
+		}
+	}
+	_, err := readCredential("", second, "tsig")
+	if want := "$CREDENTIALS_DIRECTORY is not set, and not in " + second; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("missing: %v, want %s", err, want)
+	}
+	// What is in the first place and refused there is not looked for in the second.
+	if err := os.WriteFile(filepath.Join(first, "eab"), []byte("another"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Join(first, "eab"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := readCredential(first, second, "eab"); err == nil {
+		t.Errorf("a file that everybody can read was passed over, result %q", got)
+	}
+}
+
+// TestSecretGroup needs root, who can give a file to a foreign group.
+func TestSecretGroup(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "tsig")
+	if err := os.WriteFile(file, []byte("the value"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(file, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	const foreign = 54321
+	if err := os.Chown(file, -1, foreign); err != nil {
+		t.Skipf("cannot give a file to another group: %v", err)
+	}
+	_, err := readCredential(filepath.Dir(file), "/nowhere", "tsig")
+	if want := "has mode 0640, its group can read it: chmod 0600 " + file; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("foreign group: %v, want %s", err, want)
+	}
+}
+
+func TestSecretIsHidden(t *testing.T) {
+	c := struct {
+		S   Secret
+		Env map[string]Secret
+	}{"very-secret", map[string]Secret{"A": "very-secret", "B": "cred:b"}}
+	data, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []string{fmt.Sprint(c), fmt.Sprintf("%+v", c), fmt.Sprintf("%#v", c), fmt.Sprintf("%q", c), string(data)} {
+		if strings.Contains(s, "very-secret") || !strings.Contains(s, "cred:b") {
+			t.Errorf("printed as %s", s)
+		}
+	}
+}
+
+func TestRedacted(t *testing.T) {
+	tests := []struct{ line, want string }{
+		{`    hmac_key: abc`, `    hmac_key: ***`},
+		{`    hmac_key: "a b" # c`, `    hmac_key: ** ** # c`},
+		{`    hmac_key: 'abc`, `    hmac_key: ****`},
+		{`    hmac_key abc`, `    hmac_key ***`},
+		{`    hmac_key=abc`, `    hmac_key=***`},
+		{`    hmac_key: a,b{c}#d [e]`, `    hmac_key: ******** ***`},
+		{`    hmac_key: cred:eab`, `    hmac_key: cred:eab`},
+		{`    A_TOKEN: "file:/x"`, `    A_TOKEN: "file:/x"`},
+		{`env: {A_B: cred:x, C_D: "abc", E_F: "env:Y"}`, `env: {A_B: cred:x, C_D: *****, E_F: "env:Y"}`},
+		{`env: {A_B: cred:x, C_D: abc}`, `env: {A_B: cred:x, C_D: ****`},
+		{`    private_key: /etc/exim4/exim.key`, `    private_key: /etc/exim4/exim.key`},
+		{`    keys: [ec256]`, `    keys: [ec256]`},
+		{`    api-key: abc`, `    api-key: ***`},
+	}
+	for _, tt := range tests {
+		if got := redact(tt.line); got != tt.want {
+			t.Errorf("redact(%q) = %q, want %q", tt.line, got, tt.want)
+		}
+	}
+}

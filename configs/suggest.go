@@ -1,0 +1,104 @@
+package configs
+
+import (
+	"cmp"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// unknownKey records a key that the section does not have, with the key that was probably meant: a similar one,
+// else the section where the key belongs.
+func (l *loader) unknownKey(path string, key *yaml.Node, fields []field) {
+	var names []string
+	for _, f := range fields {
+		names = append(names, f.name)
+	}
+	l.unknown[path] = true
+	hint := suggest(key.Value, names)
+	if hint == "" {
+		hint = "known here: " + strings.Join(names, ", ")
+	}
+	if home := homes(reflect.TypeFor[Config](), "", key.Value); nearest(key.Value, names) == "" && len(home) == 1 {
+		hint = fmt.Sprintf("%q belongs to %s", key.Value, home[0])
+	}
+	if l.first > 0 && path == "" {
+		hint = "a file in conf.d can only have certificates; the rest belongs to the main file"
+	}
+	l.keyFault(path, key, "unknown key "+quote(key.Value), hint)
+}
+
+// homes lists the sections that have a key, as paths without list indexes.
+func homes(t reflect.Type, path, key string) []string {
+	var list []string
+	for _, f := range fieldsOf(t) {
+		inner := t.Field(f.position).Type
+		if f.name == key {
+			list = append(list, cmp.Or(path, "the top level"))
+		}
+		for inner.Kind() == reflect.Slice {
+			inner = inner.Elem()
+		}
+		if inner.Kind() == reflect.Struct && f.def != "-" {
+			list = append(list, homes(inner, join(path, f.name), key)...)
+		}
+	}
+	return list
+}
+
+// suggest asks whether one of the known words was meant. It is "" when none is similar.
+func suggest(word string, known []string) string {
+	if near := nearest(word, known); near != "" {
+		return fmt.Sprintf("did you mean %q?", near)
+	}
+	return ""
+}
+
+// nearest returns the known word that is most like word, or "" when none is: about one letter in three may differ,
+// or the word is the beginning of the other.
+func nearest(word string, known []string) string {
+	const longest = 64 // the distance takes quadratic time, and no known word is longer
+	if len(word) > longest {
+		return ""
+	}
+	best, found := 1+max(1, len(word)/3), ""
+	for _, k := range known {
+		a, b := strings.ToLower(strings.ReplaceAll(word, "-", "_")), strings.ReplaceAll(k, "-", "_")
+		d := distance(a, b)
+		if len(a) > 2 && strings.HasPrefix(b, a) || len(b) > 2 && strings.HasPrefix(a, b) {
+			d = min(d, 1)
+		}
+		if d < best {
+			best, found = d, k
+		}
+	}
+	return found
+}
+
+// distance counts the insertions, deletions, replacements and swaps of neighbours that turn a into b
+// (optimal string alignment).
+func distance(a, b string) int {
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		rows[i][0] = i
+	}
+	for j := range rows[0] {
+		rows[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			rows[i][j] = min(rows[i-1][j]+1, rows[i][j-1]+1, rows[i-1][j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
+			}
+		}
+	}
+	return rows[len(a)][len(b)]
+}

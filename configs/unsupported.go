@@ -1,0 +1,76 @@
+package configs
+
+import (
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// refusal is a setting of the contract that this version cannot honour.
+type refusal struct {
+	path string // list indexes are left out
+	when func(value *yaml.Node) bool
+	what string // refused by this name; empty: the path
+	hint string
+}
+
+// refusals is the only list of what is not built yet: who builds it deletes its line.
+func refusals() []refusal {
+	const files = "use a files target with its unit for now"
+	const leave = "remove it"
+	return []refusal{
+		{"acme.directory", severalValues, "acme.directory: a list with several CAs", "name one CA"},
+		{"certificates.dane.mode", is("check"), "dane: check", "set mode: off"},
+		{"certificates.dane.mode", is("gate"), "dane: gate", "set mode: off"},
+		{"certificates.dane.mode", is("publish"), "dane: publish", "set mode: off"},
+		{"certificates.deploy.postfix", anyValue, "deploy: postfix", files},
+		{"certificates.deploy.dovecot", anyValue, "deploy: dovecot", files},
+		{"certificates.mail_domains", notEmpty, "mail_domains", "list the MX host names in domains"},
+		{"metrics.listen", notEmpty, "metrics.listen", leave},
+		{"metrics.textfile", notEmpty, "metrics.textfile", leave},
+		{"notify", notEmpty, "notify", "remove it; a hook in fail.d can tell you about failures"},
+		{"state", isSection, "state: etcd", "give the path of a directory"},
+	}
+}
+
+// refuse records that the setting at path is not supported by this version, and tells whether that is so.
+func (l *loader) refuse(path string, value *yaml.Node) bool {
+	if value.Kind == yaml.AliasNode {
+		value = value.Alias
+	}
+	pattern := withoutIndexes(path)
+	for _, r := range refusals() {
+		if r.path == pattern && r.when(value) {
+			l.fault(path, r.hint, r.what+" is not supported by this version")
+			return true
+		}
+	}
+	return false
+}
+
+// withoutIndexes turns certificates[0].name into certificates.name.
+func withoutIndexes(path string) string {
+	for {
+		before, rest, found := strings.Cut(path, "[")
+		if !found {
+			return path
+		}
+		_, after, _ := strings.Cut(rest, "]")
+		path = before + after
+	}
+}
+
+func anyValue(*yaml.Node) bool { return true }
+
+func isSection(n *yaml.Node) bool { return n.Kind == yaml.MappingNode }
+
+func severalValues(n *yaml.Node) bool { return n.Kind == yaml.SequenceNode && len(n.Content) > 1 }
+
+// notEmpty leaves "", [] and {} alone, which say the same as nothing.
+func notEmpty(n *yaml.Node) bool {
+	return len(n.Content) > 0 || n.Kind == yaml.ScalarNode && n.Value != "" && n.Tag != "!!null"
+}
+
+func is(word string) func(*yaml.Node) bool {
+	return func(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Value == word }
+}
