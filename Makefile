@@ -32,7 +32,7 @@ FUZZTIME ?= 20s
 fuzz: ## run every fuzz target for FUZZTIME
 	@FUZZTIME=$(FUZZTIME) sh packaging/fuzz.sh
 
-install: build ## install the program below DESTDIR
+install: ## install the program below DESTDIR
 	install -D -m 0755 bin/mxcert $(DESTDIR)$(PREFIX)/bin/mxcert
 	install -D -m 0644 packaging/systemd/mxcert.service $(DESTDIR)$(PREFIX)/lib/systemd/system/mxcert.service
 	install -d -m 0750 $(DESTDIR)/etc/mxcert

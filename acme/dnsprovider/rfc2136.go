@@ -134,19 +134,20 @@ func (s *rfc2136) CleanUp(ctx context.Context, records []Record) error {
 func (s *rfc2136) update(ctx context.Context, op string, records []Record, change func(*dns.Msg, []dns.RR)) error {
 	var order []string
 	byZone := map[string][]dns.RR{}
-	primary := map[string]string{}
+	primary, domains := map[string]string{}, map[string][]string{}
 	for _, r := range records {
 		if byZone[r.Zone] == nil {
 			order = append(order, r.Zone)
 		}
 		byZone[r.Zone] = append(byZone[r.Zone], s.txt(r))
 		primary[r.Zone] = r.Primary
+		domains[r.Zone] = append(domains[r.Zone], r.Domain)
 	}
 	var problems []error
 	for _, zone := range order {
 		message := new(dns.Msg).SetUpdate(zone)
 		change(message, byZone[zone])
-		problems = append(problems, s.send(ctx, op, zone, primary[zone], message))
+		problems = append(problems, s.send(ctx, op, what(zone, domains[zone]), zone, primary[zone], message))
 	}
 	return errors.Join(problems...)
 }
@@ -158,8 +159,17 @@ func (s *rfc2136) txt(r Record) dns.RR {
 	}
 }
 
-func (s *rfc2136) send(ctx context.Context, op, zone, primary string, message *dns.Msg) error {
-	what := fmt.Sprintf("TXT records in zone %s", strings.TrimSuffix(zone, "."))
+// what names the records of an update, so that a name that is in the wrong zone is seen.
+func what(zone string, domains []string) string {
+	const most = 3
+	names := strings.Join(domains[:min(len(domains), most)], ", ")
+	if more := len(domains) - most; more > 0 {
+		names += fmt.Sprintf(" and %d more", more)
+	}
+	return fmt.Sprintf("TXT records for %s in zone %s", names, strings.TrimSuffix(zone, "."))
+}
+
+func (s *rfc2136) send(ctx context.Context, op, what, zone, primary string, message *dns.Msg) error {
 	server, err := s.serverFor(ctx, primary)
 	if err != nil {
 		return &Error{Provider: "rfc2136", Op: op, What: what, Reason: err.Error(), ErrKind: "dns-unreachable", temporary: true,

@@ -65,7 +65,9 @@ func followAliases(answer *dns.Msg, owner string, seen map[string]bool) string {
 func (r *Resolver) zoneOf(ctx context.Context, owner string, answer *dns.Msg) (Place, error) {
 	for name := owner; ; {
 		for _, rr := range append(append([]dns.RR(nil), answer.Answer...), answer.Ns...) {
-			if soa, ok := rr.(*dns.SOA); ok && dns.IsSubDomain(dns.CanonicalName(soa.Hdr.Name), owner) {
+			if soa, ok := rr.(*dns.SOA); ok && soa.Hdr.Name == "." {
+				return Place{}, &Error{Name: owner, Type: "SOA", Server: r.servers[0], Reason: "the name lies in no zone: its top-level domain is not in DNS, as this resolver sees it"}
+			} else if ok && dns.IsSubDomain(dns.CanonicalName(soa.Hdr.Name), owner) {
 				return Place{Name: owner, Zone: dns.CanonicalName(soa.Hdr.Name), Primary: dns.CanonicalName(soa.Ns)}, nil
 			}
 		}

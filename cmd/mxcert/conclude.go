@@ -230,11 +230,12 @@ func (p *pass) runHooks(ctx context.Context, event string) error {
 		outcomes, err := script.Run(ctx, dir, ev, p.config.Hooks.Timeout)
 		problems = append(problems, err)
 		for _, o := range outcomes {
-			if o.Err != nil {
-				problems = append(problems, o.Err)
-				continue
+			switch {
+			case o.Skipped != "":
+				p.say("hook", fmt.Sprintf("%s skipped: %s", o.Hook, o.Skipped))
+			case o.Err == nil:
+				p.say("hook", fmt.Sprintf("%s (%s)", o.Hook, o.Duration.Round(time.Millisecond)))
 			}
-			p.say("hook", o.String())
 		}
 	}
 	return errors.Join(problems...)

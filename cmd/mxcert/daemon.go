@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -45,6 +46,9 @@ type shift struct {
 
 // run serves until ctx ends.
 func (d *daemon) run(ctx context.Context) error {
+	// Before the files are read, so that no change is missed in between.
+	watcher := watch.New([]string{d.app.configFile, filepath.Join(filepath.Dir(d.app.configFile), "conf.d", "*.yaml")})
+	defer watcher.Close()
 	config, err := d.app.load()
 	if err != nil {
 		return err
@@ -56,11 +60,6 @@ func (d *daemon) run(ctx context.Context) error {
 	if err := d.begin(work, config); err != nil {
 		return err
 	}
-	watcher, err := watch.New(config.Files())
-	if err != nil {
-		return fmt.Errorf("watch the configuration: %w", err)
-	}
-	defer watcher.Close()
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
@@ -88,15 +87,15 @@ func (d *daemon) loop(ctx, work context.Context, watcher *watch.Watcher, hup <-c
 				feeder.Beat()
 			}
 		case <-watcher.Changes():
-			d.reload(work, watcher, "the configuration file changed")
+			d.reload(work, "the configuration file changed")
 		case <-hup:
-			d.reload(work, watcher, "SIGHUP")
+			d.reload(work, "SIGHUP")
 		}
 	}
 }
 
 // reload takes a new configuration, or keeps the old one when the new is bad (a broken edit must not stop renewals).
-func (d *daemon) reload(ctx context.Context, watcher *watch.Watcher, why string) {
+func (d *daemon) reload(ctx context.Context, why string) {
 	d.tell(notify.Reloading())
 	defer func() { d.tell(notify.Ready()) }()
 	config, err := configs.Load(d.app.configFile)
@@ -109,7 +108,6 @@ func (d *daemon) reload(ctx context.Context, watcher *watch.Watcher, why string)
 		d.tell(notify.Status("bad configuration, the old one stays in force: " + oneLine(err.Error())))
 		return
 	}
-	watcher.Set(config.Files())
 	d.log.Info("configuration loaded", "reason", why, "certificates", len(config.Certificates))
 }
 

@@ -45,7 +45,7 @@ func (a *app) history(names []string) error {
 	if err != nil {
 		return err
 	}
-	store, err := state.View(config.State)
+	store, err := viewStore(config.State)
 	if err != nil {
 		return err
 	}

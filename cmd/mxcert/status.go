@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"regexp"
 	"sync"
@@ -42,12 +40,9 @@ func (a *app) status(ctx context.Context, names []string) error {
 	if err != nil {
 		return err
 	}
-	store, err := state.View(config.State)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
+	store, err := viewStore(config.State)
 	if err != nil {
-		store = state.At(config.State) // nothing was ever issued here, which is what the report is to say
+		return err
 	}
 	r.Daemon = readDaemon(store)
 	ctx, cancel := a.within(ctx, verifyTime)

@@ -102,7 +102,7 @@ func (a *app) verify(ctx context.Context, names []string) error {
 	if err != nil {
 		return err
 	}
-	store, err := state.View(config.State)
+	store, err := viewStore(config.State)
 	if err != nil {
 		return err
 	}

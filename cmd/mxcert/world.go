@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"sync"
@@ -35,7 +37,7 @@ func newWorld(config *configs.Config, readOnly bool) (*world, error) {
 	}
 	open := state.Open
 	if readOnly {
-		open = state.View
+		open = viewStore
 	}
 	store, err := open(config.State)
 	if err != nil {
@@ -61,6 +63,15 @@ func newWorld(config *configs.Config, readOnly bool) (*world, error) {
 	}
 	w.client = acme.New(settings, store)
 	return w, nil
+}
+
+// viewStore opens the state for reading only. That there is none yet is what the reader is to be told, not an error.
+func viewStore(path string) (*state.Dir, error) {
+	store, err := state.View(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return state.At(path), nil
+	}
+	return store, err
 }
 
 // close releases connections.
