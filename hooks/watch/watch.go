@@ -1,0 +1,283 @@
+// Package watch tells when files have changed, so that the daemon can read its configuration again.
+//
+// It watches the directories of the files with inotify(7), because editors and configuration tools replace files rather
+// than write them, and takes every event there only as a reason to look: a change is reported when the identity, size,
+// times or mode of a file differ from those seen before. That covers rename-replace, files that come and go, symbolic
+// links that are swapped (the ..data of Kubernetes), and directories that are removed and made again. A slow poll finds
+// what inotify cannot: network file systems, mounts, links in the middle of a path, an exhausted inotify.
+//
+// Not supported: telling which file changed, and comparing contents; a touch counts as a change.
+package watch
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+const (
+	// quiet is how long nothing may happen before a change is reported, so that a group of files is read as a whole.
+	quiet = 500 * time.Millisecond
+	// patience ends the wait for quiet in a directory that never is.
+	patience = 5 * time.Second
+	// pollEvery is how often files are looked at without a reason.
+	pollEvery = 30 * time.Second
+	// recent is how long ago a file that [Watcher.Set] adds may have changed to count as changed.
+	recent = 10 * time.Second
+)
+
+// Watcher watches a list of files. Make one with [New].
+type Watcher struct {
+	changes chan struct{}
+	stirred chan struct{} // there is a reason to look
+	done    chan struct{}
+	ended   sync.WaitGroup
+	close   func()
+
+	mu    sync.Mutex
+	files []string
+	seen  map[string]string // by file or pattern: the fingerprint of what was last reported
+	err   error
+
+	inotify *fsnotify.Watcher // nil when there is none to be had
+}
+
+// New watches files, which need not exist, and may be patterns of filepath.Match such as /etc/mxcert/conf.d/*.yaml.
+// Make the Watcher before the files are read, and nothing is missed. It never fails: see [Watcher.Err].
+func New(files []string) *Watcher {
+	inotify, err := fsnotify.NewWatcher()
+	if err != nil {
+		err = fmt.Errorf("watching files: changes are noticed only after %s, because inotify cannot be used: %w (fs.inotify.max_user_instances)", pollEvery, err)
+	}
+	return start(files, inotify, err)
+}
+
+// start begins to watch; without inotify it polls.
+func start(files []string, inotify *fsnotify.Watcher, err error) *Watcher {
+	w := &Watcher{changes: make(chan struct{}, 1), stirred: make(chan struct{}, 1), done: make(chan struct{}),
+		files: slices.Clone(files), seen: map[string]string{}, err: err, inotify: inotify}
+	w.close = sync.OnceFunc(func() { close(w.done) })
+	if inotify != nil {
+		w.ended.Go(w.listen)
+	}
+	w.follow(false)
+	for _, file := range w.files {
+		w.seen[file] = fingerprint(file)
+	}
+	w.ended.Go(w.loop)
+	return w
+}
+
+// Changes delivers a value when at least one file has changed since the last value; changes while nobody receives are
+// merged into one. The channel is never closed.
+func (w *Watcher) Changes() <-chan struct{} { return w.changes }
+
+// Set replaces the list of files. A file that was not in the list counts as changed if it did change within the last
+// ten seconds: the caller has read it before calling Set and may have seen what it was before.
+func (w *Watcher) Set(files []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	seen := make(map[string]string, len(files))
+	for _, file := range files {
+		print, known := w.seen[file]
+		if !known && !changedSince(file, time.Now().Add(-recent)) {
+			print = fingerprint(file)
+		}
+		seen[file] = print
+	}
+	w.files, w.seen = slices.Clone(files), seen
+	poke(w.stirred)
+}
+
+// Err says why changes are noticed only by the slow poll; nil when the kernel reports them.
+func (w *Watcher) Err() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err
+}
+
+// Close ends the watching. Nothing is delivered afterwards.
+func (w *Watcher) Close() {
+	w.close()
+	w.ended.Wait()
+}
+
+// listen takes every event, so that fsnotify, which may hold its lock while it delivers one, never waits for loop, which
+// may wait for that lock.
+func (w *Watcher) listen() {
+	for {
+		var ok bool
+		select {
+		case _, ok = <-w.inotify.Events:
+		case _, ok = <-w.inotify.Errors: // an overflow: events were lost
+		}
+		if !ok { // closed
+			return
+		}
+		poke(w.stirred)
+	}
+}
+
+// loop waits for a reason to look, then for quiet, then looks.
+func (w *Watcher) loop() {
+	if w.inotify != nil {
+		defer w.inotify.Close()
+	}
+	poll := time.NewTicker(pollEvery)
+	defer poll.Stop()
+	settle := time.NewTimer(quiet)
+	settle.Stop()
+	defer settle.Stop()
+	var since time.Time // of the first event that was not looked into yet
+	for {
+		select {
+		case <-w.done:
+			return
+		case <-poll.C:
+			// What inotify did not see makes its watches doubtful.
+			if unseen := w.changed(false) && since.IsZero(); unseen {
+				w.follow(true)
+				poke(w.stirred)
+			} else {
+				w.follow(false)
+			}
+		case <-w.stirred:
+			if since.IsZero() {
+				since = time.Now()
+			}
+			if time.Since(since) < patience {
+				settle.Reset(quiet)
+			}
+		case <-settle.C:
+			since = time.Time{}
+			w.follow(false) // before looking: what changes after the look is an event
+			if w.changed(true) {
+				poke(w.changes)
+			}
+		}
+	}
+}
+
+// poke leaves a value in a channel of capacity 1, unless there is one already.
+func poke(ch chan<- struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+// changed compares all files with what was seen, and remembers the new state if asked to.
+func (w *Watcher) changed(remember bool) (changed bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, file := range w.files {
+		if print := fingerprint(file); print != w.seen[file] {
+			changed = true
+			if remember {
+				w.seen[file] = print
+			}
+		}
+	}
+	return changed
+}
+
+// follow makes inotify watch the directories that matter now, and no others; anew makes it forget the old ones first.
+func (w *Watcher) follow(anew bool) {
+	if w.inotify == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	want := directories(w.files)
+	for _, dir := range w.inotify.WatchList() {
+		if anew || !slices.Contains(want, dir) {
+			_ = w.inotify.Remove(dir) // it may have gone by itself
+		}
+	}
+	have := w.inotify.WatchList()
+	w.err = nil
+	for _, dir := range want {
+		if slices.Contains(have, dir) {
+			continue
+		}
+		if err := w.inotify.Add(dir); err != nil {
+			w.err = fmt.Errorf("watching %s: changes are noticed only after %s: %w (fs.inotify.max_user_watches)", dir, pollEvery, err)
+		}
+	}
+}
+
+// directories lists where changes of the files show: where they are, or will be, and where links lead.
+func directories(files []string) []string {
+	var dirs []string
+	for _, file := range files {
+		dirs = append(dirs, nearest(filepath.Dir(file)))
+		for _, match := range matches(file) {
+			dirs = append(dirs, nearest(filepath.Dir(match)))
+			if target, err := filepath.EvalSymlinks(match); err == nil {
+				dirs = append(dirs, filepath.Dir(target))
+			}
+		}
+	}
+	slices.Sort(dirs)
+	return slices.Compact(dirs)
+}
+
+// nearest is the directory itself, or else the first of those above that exists: there a new one will appear.
+func nearest(dir string) string {
+	for {
+		if info, err := os.Stat(dir); err == nil && info.IsDir() || dir == filepath.Dir(dir) {
+			return dir
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+// matches lists the files that a pattern stands for; a name that matches nothing stands for itself.
+func matches(pattern string) []string {
+	if list, err := filepath.Glob(pattern); err == nil && len(list) > 0 {
+		return list
+	}
+	return []string{pattern}
+}
+
+// fingerprint is different when a file is another one or was changed, and never "": Set uses that for unknown.
+func fingerprint(pattern string) string {
+	var text strings.Builder
+	for _, file := range matches(pattern) {
+		info, err := os.Stat(file)
+		if err != nil {
+			fmt.Fprintf(&text, "%q missing\n", file)
+			continue
+		}
+		fmt.Fprintf(&text, "%q %d %d %d %s", file, info.Size(), info.ModTime().UnixNano(), changeTime(info).UnixNano(), info.Mode())
+		if s, ok := info.Sys().(*syscall.Stat_t); ok {
+			fmt.Fprintf(&text, " %d %d", s.Dev, s.Ino)
+		}
+		text.WriteByte('\n')
+	}
+	return text.String()
+}
+
+// changedSince tells whether a file was changed after a time.
+func changedSince(pattern string, t time.Time) bool {
+	return slices.ContainsFunc(matches(pattern), func(file string) bool {
+		info, err := os.Stat(file)
+		return err == nil && changeTime(info).After(t)
+	})
+}
+
+// changeTime is the ctime, which nobody can set back.
+func changeTime(info fs.FileInfo) time.Time {
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		return time.Unix(s.Ctim.Unix())
+	}
+	return info.ModTime()
+}
