@@ -79,11 +79,12 @@ func (l *loader) directory(d string, eab EAB) string {
 	}
 	u, err := url.Parse(d)
 	switch {
+	case strings.Contains(d, "@"):
+		l.index.hide(where, d)
+		l.bad(where, "remove the part before the @", "the URL contains a user name")
 	case err != nil || !strings.Contains(d, "://"):
 		names := []string{"letsencrypt", "letsencrypt-staging", "zerossl", "google"}
 		l.bad(where, cmp.Or(suggest(d, names), "known: "+strings.Join(names, ", ")+", or an https URL"), "%s is not a known CA", quote(d))
-	case u.User != nil:
-		l.bad(where, "remove the part before the @", "the URL contains a user name")
 	case u.Host == "" || u.Fragment != "" || u.Scheme != "https" && u.Scheme != "http":
 		l.bad(where, "write an https URL", "%s is not the URL of a directory", quote(d))
 	case u.Scheme == "http" && !isLoopback(u.Hostname()):

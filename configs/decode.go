@@ -162,7 +162,7 @@ func (l *loader) list(n *yaml.Node, path string, v reflect.Value, f field) {
 		if list.Index(i).Kind() == reflect.Struct {
 			setDefaults(list.Index(i))
 		}
-		l.decode(e, p, list.Index(i), field{enum: f.enum})
+		l.decode(e, p, list.Index(i), field{enum: f.enum, element: true})
 	}
 	v.Set(list)
 }

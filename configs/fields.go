@@ -18,6 +18,7 @@ type field struct {
 	name     string
 	position int
 	single   bool
+	element  bool // not a field, but an element of its list
 	def      string
 	enum     []string
 }

@@ -86,6 +86,13 @@ func (x *index) show(p *Problem) {
 	p.Text, p.caret = excerpt(line, p.Column)
 }
 
+// hide keeps a value out of the line where the setting at path stands.
+func (x *index) hide(path, value string) {
+	p := x.nearest(path)
+	where := spot{p.File, p.Line}
+	x.secrets[where] = append(x.secrets[where], value)
+}
+
 // position names a place for a message that speaks of two: file:line.
 func (x *index) position(path string) string {
 	p := x.nearest(path)

@@ -31,27 +31,18 @@ func Load(file string) (*Config, error) {
 	return l.load(sources)
 }
 
-// load decodes the main file, which comes first, and the fragments, and checks the whole.
+// load decodes the main file and the fragments, and checks the whole where all of it could be read.
 func (l *loader) load(sources []*source) (*Config, error) {
 	c := &Config{index: l.index}
 	setDefaults(reflect.ValueOf(c).Elem())
 	l.index.sources = sources
 	complete := len(l.problems) == 0
-	for i, src := range sources {
+	for _, src := range sources {
 		root, ok := l.parse(src)
 		complete = complete && ok
-		l.src, l.first = src, len(c.Certificates)
-		switch {
-		case !ok:
-		case i == 0 && root == nil:
-			l.faultAt(&yaml.Node{Line: 1, Column: 1}, "", "the file is empty", "`mxcert config example` prints a complete one")
-			complete = false
-		case i == 0:
-			l.decode(root, "", reflect.ValueOf(c).Elem(), field{})
-		case root != nil:
-			part := fragment{}
-			l.decode(root, "", reflect.ValueOf(&part).Elem(), field{})
-			c.Certificates = append(c.Certificates, part.Certificates...)
+		if root != nil {
+			l.src, l.first = src, len(c.Certificates)
+			l.decodeFile(root, c)
 		}
 	}
 	if complete && l.visited < maxNodes {
@@ -62,6 +53,17 @@ func (l *loader) load(sources []*source) (*Config, error) {
 	}
 	c.warnings, _ = l.finish(l.warnings)
 	return c, nil
+}
+
+// decodeFile decodes the main file into c, or adds the certificates of a fragment to it.
+func (l *loader) decodeFile(root *yaml.Node, c *Config) {
+	if !l.src.fragment {
+		l.decode(root, "", reflect.ValueOf(c).Elem(), field{})
+		return
+	}
+	part := fragment{}
+	l.decode(root, "", reflect.ValueOf(&part).Elem(), field{})
+	c.Certificates = append(c.Certificates, part.Certificates...)
 }
 
 // fragment is what a file in conf.d may contain.
@@ -94,7 +96,9 @@ func (l *loader) fragments(dir string) []*source {
 				l.add(p)
 				continue
 			}
-			sources = append(sources, newSource(name, data))
+			src := newSource(name, data)
+			src.fragment = true
+			sources = append(sources, src)
 		case filepath.Ext(name) == ".yml":
 			l.warnings = append(l.warnings, Problem{File: name, Message: "ignored: only files that end in .yaml are read",
 				Hint: "rename it to " + strings.TrimSuffix(e.Name(), ".yml") + ".yaml"})

@@ -241,6 +241,22 @@ func TestUnreadableFragment(t *testing.T) {
 	}
 }
 
+// TestMissingMain wants the certificates of conf.d to be read as such where the main file is missing.
+func TestMissingMain(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "conf.d"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "conf.d", "a.yaml"), []byte("log: {level: info}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Load(filepath.Join(dir, "mxcert.yaml"))
+	var problems *Problems
+	if !errors.As(err, &problems) || len(problems.List) != 2 || !strings.Contains(err.Error(), "a file in conf.d can only have certificates") {
+		t.Errorf("Load = %v", err)
+	}
+}
+
 func TestAt(t *testing.T) {
 	c, err := loadBytes([]byte("acme: {agree_tos: true}\ndns:\n  provider: exec\ncertificates:\n  - name: a\n    domains: [a.example.org]\n    dns:\n      provider: rfc2136\n"))
 	if err != nil {

@@ -13,11 +13,13 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// text decodes a string. An empty one leaves the default.
+// text decodes a string. An empty one leaves the default; in a list it would be nothing.
 func (l *loader) text(n *yaml.Node, path string, to *string, f field) {
 	switch {
 	case n.Kind != yaml.ScalarNode || n.Tag != "!!str":
 		l.wrongType(n, path, "must be text")
+	case n.Value == "" && f.element:
+		l.bad(path, "remove it", "is empty")
 	case len(f.enum) > 0 && n.Value != "" && !slices.Contains(f.enum, n.Value):
 		l.bad(path, suggest(n.Value, f.enum), "%s is not one of %s", quote(n.Value), strings.Join(f.enum, ", "))
 	case n.Value != "":
@@ -34,7 +36,7 @@ func (l *loader) secret(n *yaml.Node, path string, to *Secret) {
 	}
 	*to = Secret(n.Value)
 	if !isReference(n.Value) && n.Value != "" {
-		where := spot{l.src.name, n.Line}
+		where := spot{l.src.name, n.Line} // not that of an alias
 		l.index.secrets[where] = append(l.index.secrets[where], n.Value)
 	}
 }
@@ -50,7 +52,7 @@ func (l *loader) boolean(n *yaml.Node, path string, to *bool) {
 func (l *loader) integer(n *yaml.Node, path string, to *int) {
 	i, err := strconv.Atoi(n.Value)
 	if n.Kind != yaml.ScalarNode || n.Tag != "!!int" || err != nil {
-		l.wrongType(n, path, "must be a number")
+		l.wrongType(n, path, "must be a plain number")
 		return
 	}
 	*to = i

@@ -117,7 +117,10 @@ func (m schemaMaker) value(t reflect.Type, f field) object {
 }
 
 func (m schemaMaker) list(t reflect.Type, f field) object {
-	items := m.value(t.Elem(), field{enum: f.enum})
+	items := m.value(t.Elem(), field{})
+	if len(f.enum) > 0 {
+		items["enum"] = f.enum
+	}
 	list := object{"type": "array", "items": items}
 	if f.single {
 		return withDefault(object{"anyOf": []object{items, list}}, f.def)

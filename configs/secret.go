@@ -91,7 +91,7 @@ func checkReference(s string) error {
 	kind, rest, _ := strings.Cut(s, ":")
 	switch {
 	case kind == "cred" && (strings.ContainsAny(rest, "/\x00") || rest == "." || rest == ".."):
-		return errors.New("cred: takes the name of a file, not a path; for a path write file:")
+		return errors.New("cred: takes the name of a file, not a path; for a path write file:/PATH")
 	case kind == "file" && (!filepath.IsAbs(rest) || strings.Contains(rest, "\x00")):
 		return errors.New("file: takes an absolute path")
 	case kind == "env" && (!onlyHas(rest, alnum+"_") || onlyHas(rest[:1], digit)):
@@ -148,9 +148,9 @@ func private(info fs.FileInfo) error {
 	mode := info.Mode().Perm()
 	switch {
 	case mode&0o007 != 0:
-		return fmt.Errorf("has mode %04o, everybody can read it", mode)
+		return fmt.Errorf("has mode %04o, everybody has access to it", mode)
 	case mode&0o070 != 0 && !trustedGroup(info):
-		return fmt.Errorf("has mode %04o, its group can read it", mode)
+		return fmt.Errorf("has mode %04o, its group has access to it", mode)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package configs
 import (
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,7 +50,7 @@ func TestSecretRead(t *testing.T) {
 		{Secret("file:" + loose), "the value\n", ""},
 		{"env:MXCERT_TEST_SECRET", "the value", ""},
 		{"", "", "the secret is empty"},
-		{"cred:world", "", "secret cred:world: " + dir + "/world has mode 0604, everybody can read it: chmod 0600 " + dir + "/world"},
+		{"cred:world", "", "secret cred:world: " + dir + "/world has mode 0604, everybody has access to it: chmod 0600 " + dir + "/world"},
 		{"cred:empty", "", "secret cred:empty: it is empty"},
 		{"cred:large", "", "larger than 64 KiB"},
 		{"cred:pipe", "", "not a regular file"},
@@ -97,22 +98,37 @@ func TestSecretFallback(t *testing.T) {
 	}
 }
 
-// TestSecretGroup needs root, who can give a file to a foreign group.
+// owned is a file with a mode and a group.
+type owned struct {
+	fs.FileInfo
+	mode fs.FileMode
+	gid  uint32
+}
+
+func (o owned) Mode() fs.FileMode { return o.mode }
+func (o owned) Sys() any          { return &syscall.Stat_t{Gid: o.gid} }
+
 func TestSecretGroup(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "tsig")
-	if err := os.WriteFile(file, []byte("the value"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(file, 0o640); err != nil {
-		t.Fatal(err)
-	}
 	const foreign = 54321
-	if err := os.Chown(file, -1, foreign); err != nil {
-		t.Skipf("cannot give a file to another group: %v", err)
+	own := uint32(os.Getegid())
+	tests := []struct {
+		mode fs.FileMode
+		gid  uint32
+		err  string
+	}{
+		{0o600, foreign, ""},
+		{0o640, own, ""},
+		{0o440, 0, ""}, // what systemd makes of a credential for a user
+		{0o640, foreign, "has mode 0640, its group has access to it"},
+		{0o660, foreign, "has mode 0660, its group has access to it"},
+		{0o644, own, "has mode 0644, everybody has access to it"},
+		{0o602, own, "has mode 0602, everybody has access to it"},
 	}
-	_, err := readCredential(filepath.Dir(file), "/nowhere", "tsig")
-	if want := "has mode 0640, its group can read it: chmod 0600 " + file; err == nil || !strings.Contains(err.Error(), want) {
-		t.Errorf("foreign group: %v, want %s", err, want)
+	for _, tt := range tests {
+		err := private(owned{mode: tt.mode, gid: tt.gid})
+		if (err == nil) != (tt.err == "") || err != nil && err.Error() != tt.err {
+			t.Errorf("mode %04o, group %d: %v, want %q", tt.mode, tt.gid, err, tt.err)
+		}
 	}
 }
 

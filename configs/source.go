@@ -10,9 +10,10 @@ import (
 
 // source is one file: its name for messages and its lines.
 type source struct {
-	name  string
-	text  []byte // without a byte order mark
-	lines []string
+	name     string
+	text     []byte // without a byte order mark
+	lines    []string
+	fragment bool // a file of conf.d
 }
 
 func newSource(name string, data []byte) *source {
@@ -43,8 +44,8 @@ func (s *source) characters() []Problem {
 		if p, ok := s.character(i+1, line); ok {
 			list = append(list, p)
 		}
-		if !utf8.ValidString(line) {
-			break // the rest is in the same encoding, whatever it is
+		if !utf8.ValidString(line) || len(list) > maxProblems {
+			break // the rest is of the same kind
 		}
 	}
 	return list

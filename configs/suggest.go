@@ -24,7 +24,7 @@ func (l *loader) unknownKey(path string, key *yaml.Node, fields []field) {
 	if home := homes(reflect.TypeFor[Config](), "", key.Value); nearest(key.Value, names) == "" && len(home) == 1 {
 		hint = fmt.Sprintf("%q belongs to %s", key.Value, home[0])
 	}
-	if l.first > 0 && path == "" {
+	if l.src.fragment && path == "" {
 		hint = "a file in conf.d can only have certificates; the rest belongs to the main file"
 	}
 	l.keyFault(path, key, "unknown key "+quote(key.Value), hint)

@@ -10,7 +10,7 @@ import (
 )
 
 // parse turns a file into YAML nodes: nil for a file without values. It records what is wrong; ok is false where
-// that is so much that there is nothing to decode.
+// the file must not be left out.
 func (l *loader) parse(src *source) (root *yaml.Node, ok bool) {
 	if list := src.characters(); len(list) > 0 {
 		l.addAll(list)
@@ -24,7 +24,7 @@ func (l *loader) parse(src *source) (root *yaml.Node, ok bool) {
 	var doc, next yaml.Node
 	switch err := loader.Load(&doc); {
 	case errors.Is(err, io.EOF) || err == nil && isEmpty(&doc):
-		return nil, true
+		return nil, l.allowEmpty(src)
 	case err != nil:
 		l.addAll(src.syntaxProblems(err))
 		return nil, false
@@ -39,6 +39,17 @@ func (l *loader) parse(src *source) (root *yaml.Node, ok bool) {
 		return nil, false
 	}
 	return doc.Content[0], true
+}
+
+// allowEmpty tells whether a file may be empty: one of conf.d, whose lines may all be commented out.
+func (l *loader) allowEmpty(src *source) bool {
+	if src.fragment {
+		return true
+	}
+	p := src.problem(1, 1)
+	p.Message, p.Hint = "the file is empty", "`mxcert config example` prints a complete one"
+	l.add(p)
+	return false
 }
 
 func (l *loader) addAll(list []Problem) {
