@@ -132,7 +132,7 @@ func fileProblem(name string, err error) Problem {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		p.Message = "there is no such file"
-		p.Hint = "write a first configuration with `mxcert init`, or start from `mxcert config example`"
+		p.Hint = "start from an example: mxcert config example > FILE"
 	case errors.Is(err, fs.ErrPermission):
 		p.Message = "no permission to read it"
 		p.Hint = "run mxcert as root or as its service user, or let that user read the file: `chgrp mxcert` and `chmod 0640`"

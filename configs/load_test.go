@@ -206,7 +206,7 @@ func TestFiles(t *testing.T) {
 func TestUnreadable(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "mxcert.yaml")
-	if _, err := Load(file); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "mxcert init") {
+	if _, err := Load(file); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "mxcert config example") {
 		t.Errorf("missing file: %v", err)
 	}
 	if err := os.WriteFile(file, []byte(strings.Repeat("#\n", maxFile/2+1)), 0o600); err != nil {

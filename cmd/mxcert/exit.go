@@ -83,12 +83,12 @@ func exitCodeOf(err error) int {
 	if e, ok := errors.AsType[*exitError](err); ok {
 		return e.code
 	}
-	if _, ok := errors.AsType[*configs.Problems](err); ok {
-		return exitConfig
-	}
+	_, badConfig := errors.AsType[*configs.Problems](err)
 	switch {
 	case errors.Is(err, fs.ErrPermission) || kindOf(err) == "permission":
 		return exitPermission
+	case badConfig:
+		return exitConfig
 	case isTemporary(err):
 		return exitTemporary
 	}
