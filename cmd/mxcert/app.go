@@ -38,7 +38,7 @@ func (a *app) rootCommand() *cobra.Command {
 		Short: "Certificates for mail hosts, proven on the wire",
 		Long: `mxcert obtains certificates for a mail host by DNS-01, writes them to the paths that the mail server reads,
 reloads it through systemd, and proves by a STARTTLS handshake that senders get the new certificate.`,
-		SilenceErrors: true, SilenceUsage: true,
+		SilenceErrors: true, SilenceUsage: true, SuggestionsMinimumDistance: 2,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}

@@ -94,7 +94,20 @@ func (n *narrator) line(certificate, stage, message string) {
 	}
 	took := n.app.paint(fmt.Sprintf("%7s", seconds(now.Sub(n.last))), faint)
 	fmt.Fprintf(n.app.stderr, "%s %s  %-12s %s  %s\n", mark, certificate, stage, took, oneLine(message))
-	n.last, n.now = now, certificate+"  after "+stage
+	n.last, n.now = now, certificate+"  "+waitingFor(stage)
+}
+
+// waitingFor says what follows a stage, for the line that is shown while nothing else is.
+func waitingFor(stage string) string {
+	switch stage {
+	case "dns":
+		return "waits for the name servers"
+	case "propagation", "account", "order", "validation":
+		return "waits for the CA"
+	case "reload", "deploy", "revert":
+		return "waits for the mail server"
+	}
+	return "at work"
 }
 
 func (n *narrator) animate() {
