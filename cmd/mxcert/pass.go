@@ -51,7 +51,7 @@ func (p *pass) run(ctx context.Context) certificateReport {
 	p.result = certificateReport{Name: p.certificate.Name, Names: p.certificate.Domains, Endpoints: []endpointReport{}, Keys: []keyReport{}, Warnings: []string{}, Files: []string{}}
 	p.lineage = p.store.Lineage(p.certificate.Name)
 	if !p.options.dryRun {
-		unlock, err := p.lineage.Lock(ctx)
+		unlock, err := p.lock(ctx)
 		if err != nil {
 			return p.fail(at("lock", err))
 		}
@@ -65,6 +65,18 @@ func (p *pass) run(ctx context.Context) certificateReport {
 		return p.conclude(ctx, issueErr, p.planOnly(ctx))
 	}
 	return p.conclude(ctx, issueErr, p.putInService(ctx))
+}
+
+// lock waits for another mxcert that is at work on this certificate, and says so when it takes a while.
+func (p *pass) lock(ctx context.Context) (unlock func(), err error) {
+	quick, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+	defer cancel()
+	unlock, err = p.lineage.Lock(quick)
+	if err == nil || !errors.Is(err, state.ErrLocked) || ctx.Err() != nil {
+		return unlock, err
+	}
+	p.say("lock", "waits for another mxcert that is at work on this certificate")
+	return p.lineage.Lock(ctx)
 }
 
 // load reads what is remembered and takes up what a crash left: a certificate that was stored but not yet noted, TXT
