@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io/fs"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -20,7 +19,7 @@ type Account struct {
 	Created   time.Time `json:"created"`
 }
 
-// Account reads the account at a CA. ok is false where there is none yet.
+// Account reads the account at a CA. ok is false where there is none yet. A damaged file is ErrDamaged.
 func (d *Dir) Account(directory string) (account Account, ok bool, err error) {
 	err = readJSON(d.accountPath(directory), &account)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -29,14 +28,16 @@ func (d *Dir) Account(directory string) (account Account, ok bool, err error) {
 	return account, err == nil, err
 }
 
-// SaveAccount stores an account durably.
+// SaveAccount stores an account durably. A damaged file in its place is set aside first: the key in it may be of use.
 func (d *Dir) SaveAccount(account Account) error {
 	path := d.accountPath(account.Directory)
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return failed("make", filepath.Dir(path), err)
+	if err := makeDir(filepath.Dir(path)); err != nil {
+		return err
 	}
-	if err := syncDir(filepath.Dir(filepath.Dir(path))); err != nil {
-		return failed("sync", filepath.Dir(path), err)
+	if _, _, err := d.Account(account.Directory); errors.Is(err, ErrDamaged) {
+		if _, err := setAside(path); err != nil {
+			return err
+		}
 	}
 	account.Version = version
 	return writeJSON(path, account)

@@ -47,11 +47,8 @@ func (l *Lineage) Add(b *bundle.Bundle, directory, order string, at time.Time) (
 	}
 	final := filepath.Join(l.path, g.ID)
 	staged := filepath.Join(l.path, ".new-"+g.ID)
-	if err := os.MkdirAll(l.path, 0o700); err != nil {
-		return Generation{}, failed("make", l.path, err)
-	}
-	if err := os.Mkdir(staged, 0o700); err != nil {
-		return Generation{}, failed("make", staged, err)
+	if err := makeDir(staged); err != nil {
+		return Generation{}, err
 	}
 	defer os.RemoveAll(staged)
 	for _, f := range []generationFile{
@@ -125,6 +122,9 @@ func (l *Lineage) Prune(record Record, keep int) error {
 	}
 	inUse := map[string]bool{}
 	for _, slot := range record.Keys {
+		if slot == nil {
+			continue
+		}
 		inUse[slot.Current], inUse[slot.Served], inUse[slot.Previous] = true, true, true
 	}
 	seen := map[bundle.KeyType]int{}
@@ -134,11 +134,25 @@ func (l *Lineage) Prune(record Record, keep int) error {
 			problems = append(problems, failed("remove", l.Directory(g.ID), os.RemoveAll(l.Directory(g.ID))))
 		}
 	}
-	staged, _ := filepath.Glob(filepath.Join(l.path, ".new-*"))
-	for _, path := range staged {
-		problems = append(problems, failed("remove", path, os.RemoveAll(path)))
+	return errors.Join(append(problems, l.sweep()...)...)
+}
+
+// sweep removes what killed processes left half made. The lineage's own directories are locked; elsewhere a young file
+// may be one that another process is writing.
+func (l *Lineage) sweep() (problems []error) {
+	const writing = time.Hour
+	for pattern, age := range map[string]time.Duration{
+		"lineages/NAME/.new-*": 0, "lineages/NAME/" + temporaryPrefix + "*": 0, "lineages/NAME/displaced/" + temporaryPrefix + "*": 0,
+		"orders/" + temporaryPrefix + "*": writing, "journal/" + temporaryPrefix + "*": writing, "accounts/*/" + temporaryPrefix + "*": writing,
+	} {
+		left, _ := filepath.Glob(filepath.Join(l.dir.path, strings.Replace(pattern, "NAME", l.name, 1))) // the pattern is well-formed
+		for _, path := range left {
+			if info, err := os.Lstat(path); err == nil && time.Since(info.ModTime()) >= age {
+				problems = append(problems, failed("remove", path, os.RemoveAll(path)))
+			}
+		}
 	}
-	return errors.Join(problems...)
+	return problems
 }
 
 // uniqueID gives a name that sorts by time and is never given twice.

@@ -2,8 +2,10 @@ package state
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -43,6 +45,9 @@ func (l *Lineage) Note(entry Entry) (forget func() error, err error) {
 // is lost, and each names its file in the error that comes along.
 func (l *Lineage) Journal() ([]Entry, error) {
 	files, err := os.ReadDir(filepath.Join(l.dir.path, "journal"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, failed("read", filepath.Join(l.dir.path, "journal"), err)
 	}
@@ -55,18 +60,30 @@ func (l *Lineage) Journal() ([]Entry, error) {
 		if cut := strings.LastIndexByte(stem, '.'); !isJSON || cut < 0 || stem[:cut] != l.name {
 			continue
 		}
-		var entry Entry
-		if err := readJSON(path, &entry); err != nil {
+		entry, err := readEntry(path)
+		if err != nil {
 			problems = append(problems, err)
-			if errors.Is(err, errDamaged) {
+			if errors.Is(err, ErrDamaged) {
 				problems = append(problems, removeFile(path))
 			}
 			continue
 		}
-		entry.path = path
 		entries = append(entries, entry)
 	}
 	return entries, errors.Join(problems...)
+}
+
+// readEntry reads an entry whose every record can be found again.
+func readEntry(path string) (Entry, error) {
+	entry := Entry{path: path}
+	if err := readJSON(path, &entry); err != nil {
+		return Entry{}, err
+	}
+	lost := func(r TXT) bool { return r.Name == "" || r.Zone == "" || r.Value == "" }
+	if len(entry.Records) == 0 || slices.ContainsFunc(entry.Records, lost) {
+		return Entry{}, failed("read", path, ErrDamaged)
+	}
+	return entry, nil
 }
 
 // Forget removes an entry, after its records are gone.

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
+	"maps"
 	"path/filepath"
 	"time"
 
@@ -34,7 +34,18 @@ type Slot struct {
 	Current  string    `json:"current,omitempty"`  // what should be served
 	Served   string    `json:"served,omitempty"`   // what was last proven by a handshake (or deployed, where nothing serves it)
 	Previous string    `json:"previous,omitempty"` // what was served before that
-	RenewAt  time.Time `json:"renew_at,omitzero"`  // drawn once for Current
+	RenewAt  time.Time `json:"renew_at,omitzero"`  // drawn once for Current, for CAs without renewal information
+
+	Renewal RenewalInfo `json:"renewal_info,omitzero"` // what the CA said about Current
+}
+
+// RenewalInfo is what is remembered of a CA's renewal information (RFC 9773).
+type RenewalInfo struct {
+	Start       time.Time `json:"start,omitzero"` // the window
+	End         time.Time `json:"end,omitzero"`
+	At          time.Time `json:"at,omitzero"` // the instant drawn from it
+	Explanation string    `json:"explanation_url,omitempty"`
+	NextCheck   time.Time `json:"next_check,omitzero"` // the CA is not asked again before
 }
 
 // Failure is why the last pass did not converge.
@@ -71,8 +82,8 @@ func (l *Lineage) Name() string { return l.name }
 
 // Lock makes the lineage's directory and waits until this process alone may change it, or ctx ends (ErrLocked).
 func (l *Lineage) Lock(ctx context.Context) (unlock func(), err error) {
-	if err := os.MkdirAll(l.path, 0o700); err != nil {
-		return nil, failed("make", l.path, err)
+	if err := makeDir(l.path); err != nil {
+		return nil, err
 	}
 	return lock(ctx, filepath.Join(l.path, "lock"))
 }
@@ -104,13 +115,17 @@ func (l *Lineage) Load() (record Record, repaired string, err error) {
 	err = readJSON(path, &record)
 	switch {
 	case err == nil:
+		maps.DeleteFunc(record.Keys, func(_ bundle.KeyType, slot *Slot) bool { return slot == nil })
 		return record, "", nil
-	case errors.Is(err, errDamaged):
-		aside := path + ".damaged"
-		if err := os.Rename(path, aside); err != nil && !errors.Is(err, fs.ErrPermission) {
-			return Record{}, "", failed("set aside", path, err)
+	case errors.Is(err, ErrDamaged):
+		aside, err := setAside(path)
+		if err != nil {
+			return Record{}, "", err
 		}
-		repaired = fmt.Sprintf("%s was damaged; it is kept as %s and was made again from the generations on disk", path, filepath.Base(aside))
+		repaired = fmt.Sprintf("%s was damaged; it was made again from the generations on disk", path)
+		if aside != "" {
+			repaired += ", and the damaged file is kept as " + aside
+		}
 	case !errors.Is(err, fs.ErrNotExist):
 		return Record{}, "", err
 	}
@@ -149,8 +164,8 @@ func (l *Lineage) recordPath() string { return filepath.Join(l.path, "record.jso
 // of the operator's is lost. It gives the path of the copy.
 func (l *Lineage) Displace(original string, content []byte, at time.Time) (string, error) {
 	dir := filepath.Join(l.path, "displaced")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", failed("make", dir, err)
+	if err := makeDir(dir); err != nil {
+		return "", err
 	}
 	path := filepath.Join(dir, uniqueID(at)+"-"+filepath.Base(original))
 	return path, writeFile(path, content)

@@ -28,7 +28,7 @@ type Order struct {
 // the CA gives the same pending order again, or a new one.
 func (l *Lineage) Order(keyType bundle.KeyType) (order Order, ok bool, err error) {
 	err = readJSON(l.orderPath(keyType), &order)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errDamaged) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrDamaged) {
 		return Order{}, false, nil
 	}
 	return order, err == nil, err

@@ -19,7 +19,6 @@ package state
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -56,9 +55,11 @@ func (e *Error) Error() string {
 // Unwrap gives the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Kind is "permission" where the cause is one, "disk-full", or "state".
+// Kind is "locked", "permission" or "disk-full" where the cause is one, otherwise "state".
 func (e *Error) Kind() string {
 	switch {
+	case errors.Is(e.Err, ErrLocked):
+		return "locked"
 	case errors.Is(e.Err, fs.ErrPermission):
 		return "permission"
 	case errors.Is(e.Err, syscall.ENOSPC), errors.Is(e.Err, syscall.EDQUOT):
@@ -70,6 +71,8 @@ func (e *Error) Kind() string {
 // Hint says what to do.
 func (e *Error) Hint() string {
 	switch e.Kind() {
+	case "locked":
+		return "wait until the other process is done (mxcert status shows what the daemon does), then try again"
 	case "permission":
 		return "run mxcert as root or as the user that owns the state directory"
 	case "disk-full":
@@ -87,23 +90,28 @@ func failed(op, path string, err error) error {
 
 // Open makes the directory where it is missing and takes wide modes away from it.
 func Open(path string) (*Dir, error) {
-	for _, sub := range []string{"", "accounts", "lineages", "orders", "journal"} {
-		p := filepath.Join(path, sub)
-		if err := os.MkdirAll(p, 0o700); err != nil {
-			return nil, failed("make state directory", p, err)
-		}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, failed("make state directory", path, err)
 	}
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, failed("look at state directory", path, err)
 	}
-	if info.Mode().Perm()&0o077 != 0 {
+	if info.Mode().Perm() != 0o700 {
 		if err := os.Chmod(path, 0o700); err != nil {
 			return nil, failed("narrow the mode of state directory", path, err)
 		}
 	}
+	for _, sub := range []string{"accounts", "lineages", "orders", "journal"} {
+		if err := makeDir(filepath.Join(path, sub)); err != nil {
+			return nil, err
+		}
+	}
 	return &Dir{path: path}, nil
 }
+
+// At names a directory without looking at it: what is read from it may be missing.
+func At(path string) *Dir { return &Dir{path: path} }
 
 // View opens an existing directory for reading only; nothing is made. The error satisfies errors.Is(fs.ErrNotExist)
 // where there is none.
@@ -130,7 +138,7 @@ var ErrLocked = errors.New("another mxcert is at work")
 
 // lock takes an advisory flock(2). The kernel releases it when the process dies, however it dies. The file stays.
 func lock(ctx context.Context, path string) (func(), error) {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	file, err := openLock(path)
 	if err != nil {
 		return nil, failed("open lock", path, err)
 	}
@@ -152,84 +160,17 @@ func lock(ctx context.Context, path string) (func(), error) {
 	}
 }
 
-// readJSON reads a state file into v. A file of a later version is an error that names it; a damaged one gives
-// errDamaged.
-func readJSON(path string, v any) error {
-	text, err := os.ReadFile(path)
+// openLock opens a lock file, and makes it where it is missing.
+func openLock(path string) (*os.File, error) {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return os.OpenFile(path, os.O_RDWR, 0)
+	}
 	if err != nil {
-		return failed("read", path, err)
+		return nil, err
 	}
-	var head struct {
-		Version int `json:"version"`
+	if err := settle(file, 0o600); err != nil {
+		return nil, errors.Join(err, file.Close())
 	}
-	if err := json.Unmarshal(text, &head); err != nil || head.Version < 1 {
-		return failed("read", path, errDamaged)
-	}
-	if head.Version > version {
-		return failed("read", path, fmt.Errorf("it has version %d, this mxcert knows up to %d: a later mxcert wrote it", head.Version, version))
-	}
-	if err := json.Unmarshal(text, v); err != nil {
-		return failed("read", path, errDamaged)
-	}
-	return nil
+	return file, nil
 }
-
-var errDamaged = errors.New("the file is damaged")
-
-func writeJSON(path string, v any) error {
-	text, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return failed("encode", path, err)
-	}
-	return writeFile(path, append(text, '\n'))
-}
-
-// writeFile replaces path durably: after it returns the content survives a power cut, and before that the old
-// content does.
-func writeFile(path string, content []byte) error {
-	dir := filepath.Dir(path)
-	file, err := os.CreateTemp(dir, ".tmp-*")
-	if err != nil {
-		return failed("write", path, err)
-	}
-	defer os.Remove(file.Name()) // after the rename there is nothing to remove
-	err = errors.Join(file.Chmod(0o600), writeSync(file, content))
-	if err == nil {
-		err = os.Rename(file.Name(), path)
-	}
-	if err == nil {
-		err = syncDir(dir)
-	}
-	return failed("write", path, err)
-}
-
-func writeSync(file *os.File, content []byte) error {
-	_, err := file.Write(content)
-	if err == nil {
-		err = file.Sync()
-	}
-	return errors.Join(err, file.Close())
-}
-
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
-}
-
-// removeFile removes a file durably; one that is already gone is fine.
-func removeFile(path string) error {
-	err := os.Remove(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err == nil {
-		err = syncDir(filepath.Dir(path))
-	}
-	return failed("remove", path, err)
-}
-
-// At names a directory without looking at it: what is read from it may be missing.
-func At(path string) *Dir { return &Dir{path: path} }

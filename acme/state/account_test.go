@@ -1,0 +1,112 @@
+package state_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"mxcert/acme/bundle"
+	"mxcert/acme/state"
+)
+
+func TestAccountsOfSeveralCAs(t *testing.T) {
+	dir := open(t)
+	directories := []string{"https://acme-v02.api.letsencrypt.org/directory", "https://127.0.0.1:14000/dir", "https://ca.example/../../etc", "not a URL", "https://[::1]:1/"}
+	for i, d := range directories {
+		if _, ok, err := dir.Account(d); ok || err != nil {
+			t.Fatalf("%s: there is one: %v", d, err)
+		}
+		if err := dir.SaveAccount(state.Account{Directory: d, Email: "a@example.org", URL: d + "/acct", Key: "key", Created: time.Unix(int64(i), 0).UTC()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, d := range directories {
+		got, ok, err := dir.Account(d)
+		if want := (state.Account{Version: 1, Directory: d, Email: "a@example.org", URL: d + "/acct", Key: "key", Created: time.Unix(int64(i), 0).UTC()}); err != nil || !ok || got != want {
+			t.Errorf("%s: %+v, %v, %v", d, got, ok, err)
+		}
+	}
+	if entries, err := os.ReadDir(filepath.Join(dir.Path(), "accounts")); err != nil || len(entries) != len(directories) {
+		t.Errorf("%v, %v", entries, err)
+	}
+}
+
+// TestDamagedAccountIsSetAside: the key may still be of use to somebody.
+func TestDamagedAccountIsSetAside(t *testing.T) {
+	dir := open(t)
+	account := state.Account{Directory: "https://ca.example/dir", Key: "key"}
+	if err := dir.SaveAccount(account); err != nil {
+		t.Fatal(err)
+	}
+	path := write(t, "{ damaged", dir.Path(), "accounts", "ca.example_dir", "account.json")
+	if _, ok, err := dir.Account(account.Directory); ok || !errors.Is(err, state.ErrDamaged) || !strings.Contains(err.Error(), path) {
+		t.Fatalf("%v, %v", ok, err)
+	}
+	if err := dir.SaveAccount(account); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(path + ".damaged"); err != nil || string(text) != "{ damaged" {
+		t.Errorf("set aside: %q, %v", text, err)
+	}
+	if _, ok, err := dir.Account(account.Directory); !ok || err != nil {
+		t.Errorf("then: %v, %v", ok, err)
+	}
+	if err := dir.SaveAccount(account); err != nil { // a good one is just replaced
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(path + ".damaged"); err != nil || string(text) != "{ damaged" {
+		t.Errorf("set aside: %q, %v", text, err)
+	}
+}
+
+func TestOrderRoundtrip(t *testing.T) {
+	dir := open(t)
+	l := dir.Lineage("mx")
+	order := state.Order{URL: "https://ca.example/o/1", Directory: "d", Account: "a", Names: []string{"mx.example.org"}, KeyType: bundle.RSA2048, Key: "k", Fresh: true, Profile: "p", Created: time.Unix(1, 0).UTC()}
+	if err := l.SaveOrder(order); err != nil {
+		t.Fatal(err)
+	}
+	order.Version = 1
+	if got, ok, err := l.Order(bundle.RSA2048); err != nil || !ok || !reflect.DeepEqual(got, order) {
+		t.Errorf("%+v, %v, %v", got, ok, err)
+	}
+	if _, ok, err := l.Order(bundle.EC256); err != nil || ok {
+		t.Errorf("another key type has an order: %v", err)
+	}
+	if _, ok, err := dir.Lineage("mx.rsa2048").Order(bundle.RSA2048); err != nil || ok {
+		t.Errorf("another lineage has an order: %v", err)
+	}
+	write(t, `{"version":1,"names":`, dir.Path(), "orders", "mx.rsa2048.json")
+	if got, ok, err := l.Order(bundle.RSA2048); err != nil || ok || got.URL != "" {
+		t.Errorf("damaged: %+v, %v, %v", got, ok, err)
+	}
+	for range 2 {
+		if err := l.DropOrder(bundle.RSA2048); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, ok, _ := l.Order(bundle.RSA2048); ok {
+		t.Error("it is still there")
+	}
+}
+
+func TestDaemonNotes(t *testing.T) {
+	dir := open(t)
+	if err := dir.SaveDaemon(map[string]int{"pid": 7}); err != nil {
+		t.Fatal(err)
+	}
+	var got map[string]int
+	if err := dir.Daemon(&got); err != nil || got["pid"] != 7 {
+		t.Errorf("%v, %v", got, err)
+	}
+	if err := dir.SaveRunningConfig([]byte("acme: {}\n")); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(dir.RunningConfig()); err != nil || string(text) != "acme: {}\n" {
+		t.Errorf("%q, %v", text, err)
+	}
+}

@@ -1,0 +1,155 @@
+package state_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"mxcert/acme/bundle"
+	"mxcert/acme/state"
+)
+
+func TestGenerationKeepsTheBundle(t *testing.T) {
+	l := open(t).Lineage("mx")
+	b := newBundle(t, bundle.EC256, 0xabc)
+	g := add(t, l, b, 7)
+	read, err := l.Bundle(g.ID)
+	if err != nil || !read.Same(b) || string(read.KeyPEM()) != string(b.KeyPEM()) {
+		t.Fatalf("another bundle came back: %v", err)
+	}
+	for name, want := range map[string][]byte{"privkey.pem": b.KeyPEM(), "fullchain.pem": b.FullchainPEM(), "cert.pem": b.LeafPEM(), "chain.pem": b.ChainPEM()} {
+		if got, err := os.ReadFile(filepath.Join(l.Directory(g.ID), name)); err != nil || string(got) != string(want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	meta, err := l.Generation(g.ID)
+	if err != nil || meta.Serial != "0abc" || meta.Key != bundle.EC256 || meta.SPKI != b.SPKI() || !meta.NotAfter.Equal(b.NotAfter()) ||
+		meta.Order != "https://ca.example/order/7" || meta.Directory != "https://ca.example/dir" || !slices.Equal(meta.Names, []string{"mx.example.org"}) {
+		t.Errorf("description: %+v, %v", meta, err)
+	}
+}
+
+// TestGenerationsAreUnique: not even two of the same instant share a directory.
+func TestGenerationsAreUnique(t *testing.T) {
+	l := open(t).Lineage("mx")
+	b, at := newBundle(t, bundle.EC256, 1), time.Now()
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			if _, err := l.Add(b, "", "", at); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if got := ids(t, l); len(got) != 8 || len(slices.Compact(got)) != 8 {
+		t.Errorf("generations: %q", got)
+	}
+}
+
+func TestHalfMadeGenerationsAreIgnoredAndPruned(t *testing.T) {
+	dir := open(t)
+	l := dir.Lineage("mx")
+	g := add(t, l, newBundle(t, bundle.EC256, 1), 1)
+	base := filepath.Join(dir.Path(), "lineages", "mx")
+	half := filepath.Join(base, ".new-20260101T000000000Z-00000000")
+	if err := os.Mkdir(half, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	key := write(t, "key", half, "privkey.pem")
+	temporary := write(t, "half a record with", base, ".tmp-12345")
+	if got := ids(t, l); !slices.Equal(got, []string{g.ID}) {
+		t.Errorf("generations: %q", got)
+	}
+	if err := l.Prune(state.Record{}, 3); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{key, half, temporary} {
+		if _, err := os.Lstat(path); err == nil {
+			t.Errorf("%s is still there", path)
+		}
+	}
+	if got := ids(t, l); !slices.Equal(got, []string{g.ID}) {
+		t.Errorf("generations after pruning: %q", got)
+	}
+}
+
+// TestPruneSweepsTemporaryFiles: what a killed process left beside the orders holds a private key. Young files may be
+// another process's that is writing them right now.
+func TestPruneSweepsTemporaryFiles(t *testing.T) {
+	dir := open(t)
+	for _, sub := range []string{"orders", "journal"} {
+		old, young := write(t, "x", dir.Path(), sub, ".tmp-1"), write(t, "x", dir.Path(), sub, ".tmp-2")
+		before := time.Now().Add(-2 * time.Hour)
+		if err := os.Chtimes(old, before, before); err != nil {
+			t.Fatal(err)
+		}
+		if err := dir.Lineage("mx").Prune(state.Record{}, 3); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Lstat(old); err == nil {
+			t.Errorf("%s is still there", old)
+		}
+		if _, err := os.Lstat(young); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestPruneKeepsWhatIsInUse(t *testing.T) {
+	l := open(t).Lineage("mx")
+	ec, rsa := newBundle(t, bundle.EC256, 1), newBundle(t, bundle.RSA2048, 2)
+	var e, r []string
+	for i := range 7 {
+		e = append(e, add(t, l, ec, 2*i).ID)
+		r = append(r, add(t, l, rsa, 2*i+1).ID)
+	}
+	record := state.Record{Keys: map[bundle.KeyType]*state.Slot{bundle.EC256: {Current: e[0], Served: e[1], Previous: e[2]}, bundle.RSA2048: {Current: r[6]}, bundle.EC384: nil}}
+	if err := l.Prune(record, 2); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{e[0], e[1], e[2], e[5], e[6], r[5], r[6]}
+	slices.Sort(want)
+	if got := ids(t, l); !slices.Equal(got, want) {
+		t.Errorf("left: %q\nwant: %q", got, want)
+	}
+}
+
+// TestBundleIsProvenAgain: disks and people change files.
+func TestBundleIsProvenAgain(t *testing.T) {
+	l := open(t).Lineage("mx")
+	g, other := add(t, l, newBundle(t, bundle.EC256, 1), 1), newBundle(t, bundle.EC256, 2)
+	for name, content := range map[string]string{"another key": string(other.KeyPEM()), "nothing": "", "half": string(other.KeyPEM()[:90])} {
+		path := write(t, content, l.Directory(g.ID), "privkey.pem")
+		if _, err := l.Bundle(g.ID); err == nil || !strings.Contains(err.Error(), filepath.Dir(path)) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, id := range []string{"", ".", "..", "../mx/" + g.ID + "x", "/etc", "none"} {
+		if _, err := l.Bundle(id); err == nil {
+			t.Errorf("there is a generation %q", id)
+		}
+	}
+}
+
+func TestDisplacedFilesAreKept(t *testing.T) {
+	l := open(t).Lineage("mx")
+	first, err := l.Displace("/etc/exim4/exim.key", []byte("old key"), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := l.Displace("/etc/other/exim.key", []byte("other key"), time.Now())
+	if err != nil || first == second {
+		t.Fatal(second, err)
+	}
+	if text, err := os.ReadFile(first); err != nil || string(text) != "old key" || !strings.HasSuffix(first, "-exim.key") {
+		t.Errorf("%s: %q, %v", first, text, err)
+	}
+	if got := ids(t, l); len(got) != 0 {
+		t.Errorf("they are taken for generations: %q", got)
+	}
+}
