@@ -38,6 +38,8 @@ sweep() {
 		reap "${old##*/run-}"
 		rm -rf --one-file-system "$old"
 	done
+	# Programs that a checkout built for its hosts, and has not built for a week.
+	find "${run%/*}" -maxdepth 1 -name 'bin-*' -mtime +7 -exec rm -rf {} +
 }
 
 exec 4>"$run/lock" 5>>"$tree.lock"
