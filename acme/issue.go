@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -33,8 +34,9 @@ type Progress func(stage, message string)
 type Request struct {
 	Names    []string // DNS names, lower-case A-labels, wildcards allowed
 	KeyType  bundle.KeyType
-	Key      crypto.Signer // the key to certify; nil: a new one
-	Profile  string        // "" leaves the choice to the CA
+	Key      crypto.Signer     // the key to certify; nil: a new one
+	Profile  string            // "" leaves the choice to the CA
+	Replaces *x509.Certificate // of the same account, which the new one replaces (RFC 9773 section 5); may be nil
 	Roots    *x509.CertPool
 	Lineage  *state.Lineage // where the order in flight and the journal are stored; locked by the caller
 	Provider string         // name of the DNS provider, for the journal
@@ -132,9 +134,7 @@ func (f *flow) place() error {
 	if err := f.Lineage.SaveOrder(f.stored); err != nil { // the key before it is used
 		return err
 	}
-	order, err := call(f.operation, func() (legoacme.ExtendedOrder, error) {
-		return f.core.Orders.NewWithOptions(f.Names, &api.OrderOptions{Profile: f.Profile})
-	})
+	order, err := f.newOrder()
 	if err != nil {
 		return f.explain("order", err)
 	}
@@ -147,6 +147,24 @@ func (f *flow) place() error {
 	}
 	f.Progress("order", fmt.Sprintf("%d %s at %s", len(f.Names), plural(len(f.Names), "name"), hostOf(f.stored.Directory)))
 	return nil
+}
+
+// newOrder places the order. A CA that refuses it because of the certificate it is to replace gets it once more without:
+// the link earns exemption from rate limits, but must never cost a renewal.
+func (f *flow) newOrder() (legoacme.ExtendedOrder, error) {
+	options := &api.OrderOptions{Profile: f.Profile}
+	if f.Replaces != nil {
+		options.ReplacesCertID = certID(f.Replaces)
+	}
+	place := func() (legoacme.ExtendedOrder, error) { return f.core.Orders.NewWithOptions(f.Names, options) }
+	order, err := call(f.operation, place)
+	problem, refused := errors.AsType[*legoacme.ProblemDetails](err)
+	if refused && options.ReplacesCertID != "" && (problem.HTTPStatus < 500 && problem.HTTPStatus != http.StatusTooManyRequests) {
+		f.Progress("order", "warning: the CA does not accept the new order as a replacement; ordering without")
+		options.ReplacesCertID = ""
+		order, err = call(f.operation, place)
+	}
+	return order, err
 }
 
 // resume asks for the stored order. One that does not fit the request, or that the CA has given up, is forgotten.

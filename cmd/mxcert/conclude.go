@@ -77,7 +77,7 @@ func (p *pass) describe() {
 		leaf := b.Leaf()
 		p.result.Keys = append(p.result.Keys, keyReport{Key: string(key), Serial: b.Serial(), NotBefore: leaf.NotBefore.UTC(),
 			NotAfter: leaf.NotAfter.UTC(), Issuer: leaf.Issuer.CommonName, SPKI: b.SPKI()})
-		if renew := p.record.Slot(key).RenewAt.UTC(); p.result.NextRenewal == nil || renew.Before(*p.result.NextRenewal) {
+		if renew := renewalTime(p.record.Slot(key), b).UTC(); p.result.NextRenewal == nil || renew.Before(*p.result.NextRenewal) {
 			p.result.NextRenewal = &renew
 		}
 	}

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"mxcert/acme"
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
 )
@@ -29,7 +32,7 @@ func (p *pass) due(i int, key bundle.KeyType) string {
 		return "it does not lead to a root in acme.roots_file"
 	case now.After(current.NotAfter()):
 		return "it has expired"
-	case !now.Before(slot.RenewAt):
+	case !now.Before(renewalTime(slot, current)):
 		return "its renewal time has come"
 	case p.options.newKey && g.Created.Before(p.options.asked):
 		return "a new key was asked for"
@@ -41,6 +44,54 @@ func (p *pass) due(i int, key bundle.KeyType) string {
 		return "asked for"
 	}
 	return ""
+}
+
+// renewalTime is the instant drawn from the CA's window where it gave one, else that of the lifetime. Whatever the CA
+// says, a tenth of the lifetime is kept for the case that the renewal fails.
+func renewalTime(slot *state.Slot, b *bundle.Bundle) time.Time {
+	if slot.Renewal.At.IsZero() {
+		return slot.RenewAt
+	}
+	latest := b.NotAfter().Add(-b.NotAfter().Sub(b.Leaf().NotBefore) / 10)
+	if slot.Renewal.At.After(latest) {
+		return latest
+	}
+	return slot.Renewal.At
+}
+
+// askRenewalInfo learns when the CA wants the current certificates renewed. Not to learn it is no failure: the lifetime
+// decides then.
+func (p *pass) askRenewalInfo(ctx context.Context) {
+	if p.options.dryRun || p.options.deployOnly || p.options.rollback {
+		return
+	}
+	asked := false
+	for i, key := range p.keys() {
+		if p.bundles[i] == nil || !p.issuedHere(key) {
+			continue
+		}
+		slot := p.record.Slot(key)
+		before := slot.Renewal
+		info, err := p.client.RenewalInfo(ctx, p.bundles[i].Leaf(), before)
+		if err != nil && !errors.Is(err, acme.ErrNoRenewalInfo) && ctx.Err() == nil {
+			p.say("renewal info", oneLine(err.Error()))
+		}
+		if info.Explanation != "" && info.Explanation != before.Explanation {
+			p.warn(fmt.Sprintf("the CA explains its renewal window: %s", info.Explanation))
+		}
+		slot.Renewal, asked = info, asked || info != before
+	}
+	if asked {
+		if err := p.lineage.Save(p.record); err != nil {
+			p.warn(err.Error())
+		}
+	}
+}
+
+// issuedHere reports whether the current certificate came from the configured CA.
+func (p *pass) issuedHere(key bundle.KeyType) bool {
+	g, err := p.lineage.Generation(p.record.Slot(key).Current)
+	return err == nil && slices.Contains(p.config.ACME.Directories, g.Directory)
 }
 
 // chains reports whether a certificate leads to one of the demanded roots.

@@ -60,6 +60,7 @@ func (p *pass) run(ctx context.Context) certificateReport {
 	if err := p.load(ctx); err != nil {
 		return p.fail(at("state", err))
 	}
+	p.askRenewalInfo(ctx)
 	issueErr := p.issue(ctx)
 	if p.options.dryRun {
 		return p.conclude(ctx, issueErr, p.planOnly(ctx))
@@ -119,7 +120,8 @@ func (p *pass) adopt() error {
 		}
 		for _, g := range generations {
 			if g.Order == order.URL && g.Key == key {
-				p.record.Slot(key).Current, p.record.Slot(key).RenewAt = g.ID, time.Time{}
+				slot := p.record.Slot(key)
+				slot.Current, slot.RenewAt, slot.Renewal = g.ID, time.Time{}, state.RenewalInfo{}
 				if err := errors.Join(p.lineage.Save(p.record), p.lineage.DropOrder(key)); err != nil {
 					return err
 				}
@@ -215,8 +217,13 @@ func (p *pass) order(ctx context.Context, i int, key bundle.KeyType, reason stri
 		Lineage: p.lineage, Provider: p.certificate.DNS.Provider, Solver: solver, Resolver: p.resolver(),
 		Require: resolve.Require(p.certificate.DNS.Propagation.Require), Patience: p.certificate.DNS.Propagation.Timeout, Progress: p.say,
 	}
-	if current := p.bundles[i]; current != nil && p.certificate.ReuseKey && !p.options.newKey {
-		request.Key = current.Key()
+	if current := p.bundles[i]; current != nil {
+		if p.certificate.ReuseKey && !p.options.newKey {
+			request.Key = current.Key()
+		}
+		if p.issuedHere(key) {
+			request.Replaces = current.Leaf()
+		}
 	}
 	issued, err := p.client.Issue(ctx, request)
 	if err != nil {
@@ -230,7 +237,7 @@ func (p *pass) order(ctx context.Context, i int, key bundle.KeyType, reason stri
 		return at("store", err)
 	}
 	slot := p.record.Slot(key)
-	slot.Current, slot.RenewAt = generation.ID, acme.RenewalTime(issued.Bundle.Leaf())
+	slot.Current, slot.RenewAt, slot.Renewal = generation.ID, acme.RenewalTime(issued.Bundle.Leaf()), state.RenewalInfo{}
 	p.record.Log(state.Event{At: time.Now(), Event: "issued", Key: key, Serial: generation.Serial, Message: reason})
 	p.bundles[i], p.issued, p.changed = issued.Bundle, true, true
 	if err := errors.Join(p.lineage.Save(p.record), p.lineage.DropOrder(key)); err != nil {

@@ -222,7 +222,7 @@ func (p *pass) stepBack() error {
 	}
 	for _, key := range p.keys() {
 		slot := p.record.Slot(key)
-		slot.Current, slot.Previous, slot.RenewAt = slot.Previous, "", time.Time{}
+		slot.Current, slot.Previous, slot.RenewAt, slot.Renewal = slot.Previous, "", time.Time{}, state.RenewalInfo{}
 		p.record.Log(state.Event{At: time.Now(), Event: "rolled-back", Key: key, Message: "by hand"})
 	}
 	return p.lineage.Save(p.record)
