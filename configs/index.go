@@ -53,7 +53,7 @@ func (x *index) problem(path string) Problem {
 }
 
 func (x *index) nearest(path string) Problem {
-	for p := path; p != ""; p, _ = split(p) {
+	for p := path; p != ""; p = parentOf(p) {
 		at, ok := x.places[p]
 		switch {
 		case ok && at.kline > 0 && (p != path || at.line > at.kline):

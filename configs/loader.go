@@ -54,11 +54,11 @@ func (l *loader) fault(path, hint, message string) {
 
 // missing records that a setting is needed, unless what stands there or around it is at fault already.
 func (l *loader) missing(path, hint string) {
-	parent, _ := split(path)
+	parent := parentOf(path)
 	if l.touched[path] || l.unknown[parent] {
 		return
 	}
-	for p := parent; ; p, _ = split(p) {
+	for p := parent; ; p = parentOf(p) {
 		if l.own[p] {
 			return
 		}
@@ -80,7 +80,7 @@ func (l *loader) warn(path, hint, format string, args ...any) {
 func (l *loader) add(p Problem) {
 	l.problems = append(l.problems, p)
 	l.own[p.Path] = true
-	for path := p.Path; path != ""; path, _ = split(path) {
+	for path := p.Path; path != ""; path = parentOf(path) {
 		l.touched[path] = true
 	}
 }
@@ -126,11 +126,5 @@ func join(path, key string) string {
 // at appends a list index to a path.
 func at(path string, i int) string { return fmt.Sprintf("%s[%d]", path, i) }
 
-// split takes the last key or index off a path.
-func split(path string) (parent, last string) {
-	i := strings.LastIndexAny(path, ".[")
-	if i < 0 {
-		return "", path
-	}
-	return path[:i], strings.TrimSuffix(path[i+1:], "]")
-}
+// parentOf takes the last key or index off a path; "" is the top.
+func parentOf(path string) string { return path[:max(0, strings.LastIndexAny(path, ".["))] }

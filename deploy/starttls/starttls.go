@@ -126,8 +126,8 @@ type session struct {
 	result  *Result
 	conn    net.Conn // plain, later TLS
 	in      *bufio.Reader
-	ctx     context.Context
-	polite  bool // the server waits for a command, so QUIT is in order
+	ctx     context.Context //nolint:containedctx // a session lives within one call
+	polite  bool            // the server waits for a command, so QUIT is in order
 }
 
 func (s *session) connect(ctx context.Context) error {

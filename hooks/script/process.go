@@ -28,7 +28,7 @@ func execute(ctx context.Context, path string, env []string, input []byte, timeo
 	start := time.Now()
 	output := &capped{}
 	// Not CommandContext: it kills the process, not the group, and only after it has been reaped.
-	command := exec.Command(path)
+	command := exec.Command(path) //nolint:noctx // see above
 	command.Env, command.Dir = env, "/"
 	command.Stdin, command.Stdout, command.Stderr = bytes.NewReader(input), output, output
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

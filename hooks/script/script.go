@@ -106,7 +106,7 @@ func list(dir string) ([]fs.DirEntry, error) {
 }
 
 // leftovers are the endings of files that editors and package managers leave beside the real ones.
-var leftovers = []string{"~", "#", ".bak", ".old", ".orig", ".rej", ".swp", ".save", ".tmp", ".disabled", ".rpmsave", ".rpmnew", ".rpmorig"}
+var leftovers = []string{"~", "#", ".bak", ".old", ".orig", ".rej", ".swp", ".save", ".tmp", ".disabled", ".rpmsave", ".rpmnew", ".rpmorig"} //nolint:gochecknoglobals // a constant table
 
 // inspect tells whether a file is a hook: why it is skipped, or why it is refused.
 func inspect(path string) (skipped string, refused error) {

@@ -2,44 +2,54 @@ package unit
 
 import (
 	"context"
+	"errors"
 	"os"
 	"strconv"
 	"sync/atomic"
 
-	systemd "github.com/coreos/go-systemd/v22/dbus"
+	sd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
 )
 
 const busName = "org.freedesktop.systemd1"
 
-// connect makes a Manager of two connections, one for calls and one for signals. They live until Close, not until ctx
-// ends, which godbus would do with a context that it is given.
-func connect(ctx context.Context, dial func(context.Context) (*dbus.Conn, error)) (*Manager, error) {
-	ctx, done := context.WithTimeout(ctx, dialPatience)
-	defer done()
-	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, cancel)
-	lost, lose := context.WithCancel(context.Background())
-	conn, err := systemd.NewConnection(func() (*dbus.Conn, error) {
+// errLost is a connection that ended while it was needed.
+var errLost = errors.New("connection lost")
+
+// connect reaches systemd over the bus or, as root, over its own socket. The connection ends with ctx; lost is closed
+// when it does, or when it breaks.
+func connect(ctx context.Context) (systemd verbs, lost <-chan struct{}, err error) {
+	systemd, lost, err = connectBy(ctx, dialBus)
+	if err != nil && os.Geteuid() == 0 {
+		if direct, lost, again := connectBy(ctx, dialSystemd); again == nil {
+			return direct, lost, nil
+		}
+	}
+	return systemd, lost, err
+}
+
+// connectBy makes the two connections that go-systemd wants, one for calls and one for signals.
+func connectBy(ctx context.Context, dial func(context.Context) (*dbus.Conn, error)) (systemd verbs, lost <-chan struct{}, err error) {
+	life, lose := context.WithCancel(ctx)
+	conn, err := sd.NewConnection(func() (*dbus.Conn, error) {
 		conn, err := dial(life)
 		if err == nil {
-			context.AfterFunc(conn.Context(), lose)
+			context.AfterFunc(conn.Context(), lose) // one without the other is of no use
 		}
 		return conn, err
 	})
-	if !stop() && err == nil {
-		err = ctx.Err()
-	}
 	if err != nil {
-		cancel()
 		lose()
-		if ctx.Err() != nil {
-			err = ctx.Err()
-		}
-		return nil, connectFailure(err)
+		return nil, nil, &connectError{err}
 	}
-	return &Manager{verbs: conn, lost: lost.Done(), close: cancel}, nil
+	return conn, life.Done(), nil
 }
+
+// connectError tells failures of the way to systemd from those of a request.
+type connectError struct{ error }
+
+// Unwrap gives the error of the connection.
+func (e *connectError) Unwrap() error { return e.error }
 
 // dialBus opens the system bus and makes sure that systemd is there.
 func dialBus(ctx context.Context) (*dbus.Conn, error) {

@@ -38,47 +38,64 @@ type Error struct {
 	cause  error
 }
 
-// reasons has one sentence for each result.
-var reasons = map[string]string{
-	"failed":            "the reload command failed or took too long for systemd",
-	"canceled":          "the reload job was cancelled, the unit was probably stopped meanwhile",
-	"timeout":           "the reload job timed out in systemd",
-	"dependency":        "a unit that this one depends on failed",
-	"skipped":           "systemd skipped the reload job",
-	"invalid":           "the unit is not running, so there is nothing to reload",
-	resultInvalidName:   "this is not the name of a service unit",
-	resultNoSuchUnit:    "systemd knows no unit of this name",
-	resultMasked:        "the unit is masked",
-	resultNotLoaded:     "systemd could not load the unit's file",
-	resultInactive:      "the unit is not active",
-	resultNotReloadable: "the unit cannot be reloaded: it is masked or has no ExecReload",
-	resultDenied:        "this process may not reload the unit",
-	resultNoBus:         "the D-Bus system bus cannot be reached",
-	resultNoSystemd:     "systemd does not answer on the system bus",
-	resultLost:          "the D-Bus connection was lost while waiting, so the result is unknown",
-	resultDeadline:      "the reload was not finished in time; it may still be going on",
-	resultInterrupted:   "waiting for the reload was interrupted; it may still be going on",
-	resultRefused:       "systemd refused the request",
-}
-
 // Error says which unit, what happened and what systemd said about it.
 func (e *Error) Error() string {
-	reason, ok := reasons[e.Result]
-	if !ok {
-		reason = fmt.Sprintf("the reload job ended as %s", quote(e.Result))
-	}
-	what := "reloading"
-	if e.Unit == "" {
-		what = "connecting to systemd"
-	} else if checkOnly := checkName(e.Unit); checkOnly != nil {
-		what = "reloading " + quote(e.Unit)
-	} else {
-		what += " " + e.Unit
+	what := "systemd"
+	switch {
+	case e.Result == resultInvalidName:
+		what = "unit " + quote(e.Unit)
+	case e.Unit != "":
+		what = "unit " + e.Unit
 	}
 	if e.Text != "" {
-		return fmt.Sprintf("%s: %s: %s", what, reason, quote(e.Text))
+		return fmt.Sprintf("%s: %s: %s", what, e.reason(), quote(e.Text))
 	}
-	return fmt.Sprintf("%s: %s", what, reason)
+	return fmt.Sprintf("%s: %s", what, e.reason())
+}
+
+// reason is one sentence for each result.
+func (e *Error) reason() string {
+	switch e.Result {
+	case "failed":
+		return "the reload command failed or took too long for systemd"
+	case "canceled":
+		return "the reload job was cancelled, the unit was probably stopped meanwhile"
+	case "timeout":
+		return "the reload job timed out in systemd"
+	case "dependency":
+		return "a unit that this one depends on failed"
+	case "skipped":
+		return "systemd skipped the reload job"
+	case "invalid":
+		return "it is not running, so there is nothing to reload"
+	case resultInvalidName:
+		return "this is not the name of a service unit"
+	case resultNoSuchUnit:
+		return "systemd knows no unit of this name"
+	case resultMasked:
+		return "it is masked"
+	case resultNotLoaded:
+		return "systemd could not load its file"
+	case resultInactive:
+		return "it is not active"
+	case resultNotReloadable:
+		return "it cannot be reloaded: it has no ExecReload, or is masked"
+	case resultDenied:
+		return "this process may not reload it"
+	case resultNoBus:
+		return "the D-Bus system bus cannot be reached"
+	case resultNoSystemd:
+		return "systemd does not answer on the system bus"
+	case resultLost:
+		return "the D-Bus connection was lost while waiting, so the result is unknown"
+	case resultDeadline:
+		return "there was no result in time; a reload may still be going on"
+	case resultInterrupted:
+		return "waiting for the result was interrupted; a reload may still be going on"
+	case resultRefused:
+		return "systemd refused the request"
+	}
+	return fmt.Sprintf("the reload job ended as %s", quote(e.Result))
 }
 
 // Unwrap gives the context's error for deadline and interrupted.
@@ -139,26 +156,41 @@ func (e *Error) selfTest() string {
 	return ""
 }
 
-// failure translates what a call returned.
-func failure(unit string, err error) *Error {
+// certain tells whether the unit's own state, not the way to it, is the reason.
+func (e *Error) certain() bool {
+	return slices.Contains([]string{resultNoSuchUnit, resultMasked, resultNotLoaded, resultInactive, resultNotReloadable}, e.Result)
+}
+
+// failure translates what a call or the connection returned. ctx comes first: it closes the connection, which looks
+// like anything then.
+func failure(ctx context.Context, unit string, err error) *Error {
 	e := &Error{Unit: unit, Result: resultRefused, Text: err.Error(), cause: err}
+	if ctx.Err() != nil {
+		e.Result, e.Text, e.cause = resultDeadline, "", ctx.Err()
+		if errors.Is(ctx.Err(), context.Canceled) {
+			e.Result = resultInterrupted
+		}
+		return e
+	}
 	var remote dbus.Error
 	var network *net.OpError
+	var connecting *connectError
 	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		e.Result, e.Text = resultDeadline, ""
-	case errors.Is(err, context.Canceled):
-		e.Result, e.Text = resultInterrupted, ""
 	case errors.As(err, &remote):
-		e.Result = resultOf(remote.Name)
-	case errors.Is(err, dbus.ErrClosed), errors.Is(err, net.ErrClosed), errors.Is(err, io.EOF), errors.As(err, &network):
+		e.Result = resultOf(remote.Name, e.Text)
+	case errors.As(err, &connecting):
+		e.Result = resultNoBus
+	case errors.Is(err, errLost), errors.Is(err, dbus.ErrClosed), errors.Is(err, net.ErrClosed), errors.Is(err, io.EOF), errors.As(err, &network):
 		e.Result, e.Text = resultLost, ""
 	}
 	return e
 }
 
 // resultOf translates the names that systemd (org.freedesktop.systemd1(5)) and the bus give to errors.
-func resultOf(name string) string {
+func resultOf(name, text string) string {
+	if strings.HasPrefix(name, "org.freedesktop.systemd1.") && strings.Contains(text, "polkit.service") {
+		return resultDenied // whom to ask about our rights is masked or missing, not the unit
+	}
 	switch name {
 	case "org.freedesktop.systemd1.NoSuchUnit":
 		return resultNoSuchUnit
@@ -177,15 +209,6 @@ func resultOf(name string) string {
 		return resultLost
 	}
 	return resultRefused
-}
-
-// connectFailure is a failure before there was a unit to speak of.
-func connectFailure(err error) *Error {
-	e := failure("", err)
-	if e.Result == resultRefused || e.Result == resultLost {
-		e.Result, e.Text = resultNoBus, err.Error()
-	}
-	return e
 }
 
 // quote makes foreign text harmless in a message: quoted and short.

@@ -12,34 +12,30 @@ package unit
 
 import (
 	"context"
-	"os"
-	"regexp"
+	"errors"
 	"strings"
 	"time"
 
-	systemd "github.com/coreos/go-systemd/v22/dbus"
+	sd "github.com/coreos/go-systemd/v22/dbus"
 )
 
 // patience bounds a reload whose context has no deadline. The units that Debian generates for Exim allow five minutes,
 // which is too long to leave a certificate in doubt.
 const patience = 90 * time.Second
 
-// dialPatience bounds the connecting, in the same way.
+// dialPatience bounds [Connect] in the same way.
 const dialPatience = 15 * time.Second
 
-// Manager is a connection to systemd. Make one for a deployment and close it: it does not survive a restart of the bus
-// or of systemd itself. Its methods may be used concurrently.
-type Manager struct {
-	verbs verbs
-	lost  <-chan struct{} // closed when the connection is
-	close context.CancelFunc
-}
+// Manager is systemd's, on this host. It holds no connection between calls: one that a restart of the bus or a
+// re-execution of systemd has made useless looks like silence, and a connection costs only milliseconds. Its methods may
+// be used concurrently.
+type Manager struct{}
 
 // verbs is all of systemd that this package can reach: to look at a unit, and to reload it.
 type verbs interface {
 	ReloadUnitContext(ctx context.Context, name, mode string, result chan<- string) (int, error)
 	GetUnitPropertiesContext(ctx context.Context, unit string) (map[string]any, error)
-	GetServicePropertyContext(ctx context.Context, service, property string) (*systemd.Property, error)
+	GetServicePropertyContext(ctx context.Context, service, property string) (*sd.Property, error)
 }
 
 // State is what systemd knows about a unit: its own words, see systemctl(1).
@@ -53,20 +49,20 @@ type State struct {
 	MainPID      uint32 // 0 when systemd does not know one
 }
 
-// Connect opens the system bus, whose address DBUS_SYSTEM_BUS_ADDRESS may replace. For root, systemd's own socket
-// serves as well when there is no bus. ctx bounds only the connecting, and so do 15 s. The error is an [*Error].
+// Connect makes sure that systemd can be reached, within 15 s: over the system bus, whose address
+// DBUS_SYSTEM_BUS_ADDRESS may replace. For root, systemd's own socket serves as well when there is no bus. The error is
+// an [*Error].
 func Connect(ctx context.Context) (*Manager, error) {
-	m, err := connect(ctx, dialBus)
-	if err != nil && os.Geteuid() == 0 {
-		if direct, again := connect(ctx, dialSystemd); again == nil {
-			return direct, nil
-		}
+	ctx, cancel := context.WithTimeout(ctx, dialPatience)
+	defer cancel()
+	if _, _, err := connect(ctx); err != nil {
+		return nil, failure(ctx, "", err)
 	}
-	return m, err
+	return &Manager{}, nil
 }
 
-// Close ends the connection. A job that was asked for goes on.
-func (m *Manager) Close() { m.close() }
+// Close says that the Manager is not needed any more. There is nothing to give back.
+func (m *Manager) Close() {}
 
 // Reload reloads a unit and waits for the job, at most 90 s or until ctx ends; the job itself goes on then. It asks
 // even if the unit looks inactive: systemd's answer is the one that counts. The error is an [*Error].
@@ -74,11 +70,28 @@ func (m *Manager) Reload(ctx context.Context, unit string) error {
 	if err := checkName(unit); err != nil {
 		return err
 	}
+	err := reload(ctx, unit)
+	var e *Error
+	if !errors.As(err, &e) || e.Result != resultDenied {
+		return err
+	}
+	// Rights are checked before anything else: do not send somebody to write a rule for a unit that is not there.
+	if check := m.Check(ctx, unit); errors.As(check, &e) && e.certain() {
+		return check
+	}
+	return err
+}
+
+func reload(ctx context.Context, unit string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
+	defer cancel() // this closes the connection
+	systemd, lost, err := connect(ctx)
+	if err != nil {
+		return failure(ctx, unit, err)
+	}
 	result := make(chan string, 1) // buffered: go-systemd blocks all jobs while nobody takes a result
-	if _, err := m.verbs.ReloadUnitContext(ctx, unit, "replace", result); err != nil {
-		return failure(unit, err)
+	if _, err := systemd.ReloadUnitContext(ctx, unit, "replace", result); err != nil {
+		return failure(ctx, unit, err)
 	}
 	select {
 	case word := <-result:
@@ -86,10 +99,10 @@ func (m *Manager) Reload(ctx context.Context, unit string) error {
 			return nil
 		}
 		return &Error{Unit: unit, Result: word}
-	case <-m.lost:
-		return &Error{Unit: unit, Result: resultLost}
+	case <-lost:
+		return failure(ctx, unit, errLost)
 	case <-ctx.Done():
-		return failure(unit, ctx.Err())
+		return failure(ctx, unit, ctx.Err())
 	}
 }
 
@@ -100,9 +113,13 @@ func (m *Manager) Describe(ctx context.Context, unit string) (State, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	p, err := m.verbs.GetUnitPropertiesContext(ctx, unit)
+	systemd, _, err := connect(ctx)
 	if err != nil {
-		return State{}, failure(unit, err)
+		return State{}, failure(ctx, unit, err)
+	}
+	p, err := systemd.GetUnitPropertiesContext(ctx, unit)
+	if err != nil {
+		return State{}, failure(ctx, unit, err)
 	}
 	s := State{Unit: unit}
 	s.LoadState, _ = p["LoadState"].(string)
@@ -113,9 +130,9 @@ func (m *Manager) Describe(ctx context.Context, unit string) (State, error) {
 	if s.LoadState != "loaded" {
 		return s, nil
 	}
-	pid, err := m.verbs.GetServicePropertyContext(ctx, unit, "MainPID")
+	pid, err := systemd.GetServicePropertyContext(ctx, unit, "MainPID")
 	if err != nil {
-		return State{}, failure(unit, err)
+		return State{}, failure(ctx, unit, err)
 	}
 	s.MainPID, _ = pid.Value.Value().(uint32)
 	return s, nil
@@ -144,11 +161,14 @@ func (m *Manager) Check(ctx context.Context, unit string) error {
 	return nil
 }
 
-// unitName is systemd.unit(5) without the length.
-var unitName = regexp.MustCompile(`^[A-Za-z0-9:_.\\@-]+\.service$`)
-
+// checkName accepts the full names of services (systemd.unit(5)). Patterns are none, and no name reaches systemd or a
+// message that could be anything else.
 func checkName(unit string) error {
-	if len(unit) > 255 || !unitName.MatchString(unit) || strings.HasPrefix(unit, ".") {
+	name, ok := strings.CutSuffix(unit, ".service")
+	strange := strings.IndexFunc(name, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune(`:_.\@-`, r))
+	})
+	if !ok || name == "" || len(unit) > 255 || strange >= 0 || name[0] == '.' {
 		return &Error{Unit: unit, Result: resultInvalidName}
 	}
 	return nil
