@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	systemd "github.com/coreos/go-systemd/v22/dbus"
+	sd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
 )
 
@@ -91,7 +91,7 @@ func startSystemd(t *testing.T, address string) *fakeSystemd {
 		t.Fatal(err)
 	}
 	for name, properties := range units {
-		path := dbus.ObjectPath("/org/freedesktop/systemd1/unit/" + systemd.PathBusEscape(name))
+		path := dbus.ObjectPath("/org/freedesktop/systemd1/unit/" + sd.PathBusEscape(name))
 		if err := f.conn.Export(propertiesOf(properties), path, "org.freedesktop.DBus.Properties"); err != nil {
 			t.Fatal(err)
 		}
@@ -130,6 +130,8 @@ var refusals = map[string]*dbus.Error{
 	"masked.service":      dbus.NewError("org.freedesktop.systemd1.UnitMasked", []any{"Unit masked.service is masked."}),
 	"denied.service":      dbus.NewError("org.freedesktop.DBus.Error.AccessDenied", []any{"Permission denied"}),
 	"ask.service":         dbus.NewError("org.freedesktop.DBus.Error.InteractiveAuthorizationRequired", []any{"Interactive authentication required."}),
+	"stopped.service":     dbus.NewError("org.freedesktop.DBus.Error.InteractiveAuthorizationRequired", []any{"Interactive authentication required."}),
+	"nopolkit.service":    dbus.NewError("org.freedesktop.systemd1.UnitMasked", []any{"Unit polkit.service is masked."}),
 	"destructive.service": dbus.NewError("org.freedesktop.systemd1.TransactionIsDestructive", []any{strings.Repeat("\x1b[31m", 100)}),
 }
 
