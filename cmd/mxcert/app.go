@@ -152,6 +152,28 @@ func (a *app) printJSON(v any) error {
 	return encoder.Encode(v)
 }
 
+// failureReport is what --json prints when a command fails before it has anything to report.
+type failureReport struct {
+	report
+	Error    *errorReport    `json:"error"`
+	Problems []problemReport `json:"problems,omitempty"` // of the configuration
+}
+
+// sayFailure shows an error that no report has shown: for a person on stderr, and with --json as the one document too.
+func (a *app) sayFailure(err error) {
+	fmt.Fprintln(a.stderr, a.errorText(err))
+	if !a.json {
+		return
+	}
+	r := failureReport{report: report{Certificates: []certificateReport{}}, Error: newErrorReport(err)}
+	if problems, ok := errors.AsType[*configs.Problems](err); ok {
+		r.Error.Stage, r.Error.Kind, r.Problems = "configuration", "configuration", problemReports(problems.List)
+	}
+	if err := a.printJSON(r); err != nil {
+		fmt.Fprintln(a.stderr, a.errorText(err))
+	}
+}
+
 // errorText is an error as a person reads it: the message and, on a line of its own, what to do.
 func (a *app) errorText(err error) string {
 	if problems, ok := errors.AsType[*configs.Problems](err); ok {

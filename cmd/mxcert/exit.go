@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 
@@ -29,12 +30,26 @@ type (
 	temporary interface{ Temporary() bool }
 )
 
+// cutShort says how the context of a command ended, where that is why it failed; "" otherwise.
+func cutShort(err error) string {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return "interrupted"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "timeout"
+	}
+	return ""
+}
+
 func hintOf(err error) string {
 	if h, ok := errors.AsType[interface {
 		error
 		hinter
 	}](err); ok {
 		return h.Hint()
+	}
+	if cutShort(err) != "" {
+		return "what was begun is kept: run it again, with a longer --timeout if it was too short"
 	}
 	return ""
 }
@@ -49,6 +64,9 @@ func kindOf(err error) string {
 	if errors.Is(err, state.ErrLocked) {
 		return "locked"
 	}
+	if how := cutShort(err); how != "" {
+		return how
+	}
 	return "error"
 }
 
@@ -57,7 +75,7 @@ func isTemporary(err error) bool {
 		error
 		temporary
 	}](err)
-	return (ok && t.Temporary()) || errors.Is(err, state.ErrLocked)
+	return (ok && t.Temporary()) || errors.Is(err, state.ErrLocked) || cutShort(err) != ""
 }
 
 // exitError carries an exit code beside an error that has already been shown, or is to be shown.

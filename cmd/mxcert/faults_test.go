@@ -1,10 +1,13 @@
 package main
 
 import (
+	"encoding/json"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"mxcert/cmd/mxcert-lab/lab"
 )
@@ -193,5 +196,38 @@ func TestDisplacedFilesAreKept(t *testing.T) {
 	h.check(err)
 	if string(text) != "the operator's own\n" {
 		t.Errorf("kept: %q", text)
+	}
+}
+
+// With --json there is one document on stdout, whatever fails.
+func TestFailuresAreJSONToo(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
+	h.edit("domains:", "domians:")
+	for _, command := range []string{"renew", "status", "verify", "history"} {
+		got := h.run(command, "--json")
+		var r failureReport
+		if err := json.Unmarshal([]byte(got.stdout), &r); err != nil || got.code != exitConfig || r.Error == nil || len(r.Problems) == 0 || r.Problems[0].Line == 0 {
+			t.Errorf("%s: exit code %d (%v):\n%s", command, got.code, err, got.stdout)
+		}
+	}
+}
+
+// A CA that hangs costs no more than --timeout, and what was begun is kept.
+func TestTimeout(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
+	hang := make(chan struct{})
+	t.Cleanup(func() { close(hang) })
+	h.CA.SetWrap(func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hang })
+	})
+	began := time.Now()
+	c := h.report(exitTemporary, "renew", "--timeout", "1s").Certificates[0]
+	if c.Error == nil || c.Error.Kind != "timeout" || c.Stage != stageWaiting || c.Error.Hint == "" {
+		t.Errorf("%+v", c)
+	}
+	if took := time.Since(began); took > 30*time.Second {
+		t.Errorf("it took %s", took)
 	}
 }

@@ -7,7 +7,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -33,8 +32,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return exitOK
 	}
-	if text := err.Error(); text != "" {
-		fmt.Fprintln(stderr, a.errorText(err))
+	if err.Error() != "" { // otherwise the report has said everything
+		a.sayFailure(err)
 	}
 	return exitCodeOf(err)
 }

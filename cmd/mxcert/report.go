@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -96,6 +97,9 @@ func newErrorReport(err error) *errorReport {
 	e := &errorReport{Kind: kindOf(err), Message: err.Error(), Hint: hintOf(err)}
 	if staged, ok := errors.AsType[*stageError](err); ok {
 		e.Stage = staged.stage
+	}
+	if how := cutShort(err); how != "" && e.Kind == how {
+		e.Message = fmt.Sprintf("%s at the step %q: %s", how, e.Stage, e.Message)
 	}
 	return e
 }
