@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
-	"sync"
 
 	"mxcert/acme"
 	"mxcert/acme/dnsprovider"
@@ -27,7 +26,7 @@ type world struct {
 	store       *state.Dir
 	client      *acme.Client
 	chainRoots  *x509.CertPool // of acme.roots_file; nil: none demanded
-	reloader    *reloader
+	reloader    reloader
 }
 
 // newWorld translates a configuration. readOnly makes no state directory.
@@ -43,7 +42,7 @@ func newWorld(config *configs.Config, readOnly bool) (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &world{config: config, store: store, reloader: &reloader{}}
+	w := &world{config: config, store: store}
 	if w.fingerprint, err = fingerprint(config); err != nil {
 		return nil, err
 	}
@@ -75,10 +74,7 @@ func viewStore(path string) (*state.Dir, error) {
 }
 
 // close releases connections.
-func (w *world) close() {
-	w.client.Close()
-	w.reloader.close()
-}
+func (w *world) close() { w.client.Close() }
 
 // checkProviders finds what the configuration cannot know: names of providers that this build lacks.
 func checkProviders(config *configs.Config) error {
@@ -144,45 +140,25 @@ func (p *pass) resolver() *resolve.Resolver {
 	return resolve.New(p.certificate.DNS.Resolvers, string(p.certificate.DNS.Env["DNSUPDATE_NAMESERVER"]))
 }
 
-// reloader connects to systemd when it is first needed, and again after the connection was lost.
-type reloader struct {
-	mu      sync.Mutex
-	manager *unit.Manager
-}
+// reloader asks systemd, with a connection for each question: one that is kept does not survive a restart of the bus.
+type reloader struct{}
 
-func (r *reloader) check(ctx context.Context, name string) error {
-	return r.do(ctx, func(m *unit.Manager) error { return m.Check(ctx, name) })
-}
-
-func (r *reloader) reload(ctx context.Context, name string) error {
-	return r.do(ctx, func(m *unit.Manager) error { return m.Reload(ctx, name) })
-}
-
-func (r *reloader) do(ctx context.Context, f func(*unit.Manager) error) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.manager == nil {
-		manager, err := unit.Connect(ctx)
-		if err != nil {
-			return err
-		}
-		r.manager = manager
+func (reloader) check(ctx context.Context, name string) error {
+	m, err := unit.Connect(ctx)
+	if err != nil {
+		return err
 	}
-	err := f(r.manager)
-	if kindOf(err) == "bus-lost" {
-		r.manager.Close()
-		r.manager = nil
-	}
-	return err
+	defer m.Close()
+	return m.Check(ctx, name)
 }
 
-func (r *reloader) close() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.manager != nil {
-		r.manager.Close()
-		r.manager = nil
+func (reloader) reload(ctx context.Context, name string) error {
+	m, err := unit.Connect(ctx)
+	if err != nil {
+		return err
 	}
+	defer m.Close()
+	return m.Reload(ctx, name)
 }
 
 // caName is the short name of a CA for people.
