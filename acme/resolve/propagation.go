@@ -62,11 +62,19 @@ func (e *BehindError) Hint() string {
 }
 
 // AwaitTXT waits until the authoritative servers of each zone serve the values, all zones and servers in parallel.
-// progress (may be nil) is told of each server once it is up to date. It returns a *BehindError when the timeout
-// passes, an *Error when the servers cannot be found, the context's error when that ends first.
+// progress (may be nil) is told of each server once it is up to date, one after another. It returns a *BehindError when
+// the timeout passes, an *Error when the servers cannot be found, the context's error when that ends first.
 func (r *Resolver) AwaitTXT(ctx context.Context, records []TXT, require Require, timeout time.Duration, progress func(string)) error {
 	if require == None {
 		return nil
+	}
+	var telling sync.Mutex
+	tell := func(text string) {
+		telling.Lock()
+		defer telling.Unlock()
+		if progress != nil {
+			progress(text)
+		}
 	}
 	byZone := map[string][]TXT{}
 	for _, record := range records {
@@ -75,7 +83,7 @@ func (r *Resolver) AwaitTXT(ctx context.Context, records []TXT, require Require,
 	var wait sync.WaitGroup
 	problems := make(chan error, len(byZone))
 	for zone, wanted := range byZone {
-		wait.Go(func() { problems <- r.awaitZone(ctx, zone, wanted, require, timeout, progress) })
+		wait.Go(func() { problems <- r.awaitZone(ctx, zone, wanted, require, timeout, tell) })
 	}
 	wait.Wait()
 	close(problems)
@@ -94,7 +102,7 @@ type observation struct {
 	last     string
 }
 
-func (r *Resolver) awaitZone(ctx context.Context, zone string, wanted []TXT, require Require, timeout time.Duration, progress func(string)) error {
+func (r *Resolver) awaitZone(ctx context.Context, zone string, wanted []TXT, require Require, timeout time.Duration, tell func(string)) error {
 	start := time.Now()
 	servers, err := r.Authoritative(ctx, zone)
 	if err != nil {
@@ -115,9 +123,7 @@ func (r *Resolver) awaitZone(ctx context.Context, zone string, wanted []TXT, req
 			skipped++
 		case o.done:
 			done++
-			if progress != nil {
-				progress(fmt.Sprintf("%s serves them (%s)", o.server, o.last))
-			}
+			tell(fmt.Sprintf("%s serves them (%s)", o.server, o.last))
 		default:
 			behind = append(behind, fmt.Sprintf("%s: %s", o.server, o.last))
 		}
@@ -140,14 +146,14 @@ func (r *Resolver) awaitZone(ctx context.Context, zone string, wanted []TXT, req
 
 // poll asks one server until it serves all values or the context ends.
 func poll(ctx context.Context, server Server, wanted []TXT) observation {
-	o := observation{server: server, last: "it was not asked in time"}
+	o := observation{server: server, last: noAnswer}
 	for pause := firstPoll; ; pause = min(pause*3/2, lastPoll) {
 		missing, serial, err := look(ctx, server.Address, wanted)
 		switch {
 		case err == nil && missing == "":
 			o.done, o.last = true, serial
 			return o
-		case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EADDRNOTAVAIL):
+		case unreachable(err):
 			o.notAsked = true
 			return o
 		case ctx.Err() != nil:
@@ -163,6 +169,11 @@ func poll(ctx context.Context, server Server, wanted []TXT) observation {
 		case <-time.After(pause):
 		}
 	}
+}
+
+// unreachable reports whether this host has no way to an address, such as IPv6 where there is none.
+func unreachable(err error) bool {
+	return errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT)
 }
 
 // look asks one server once for every name. missing describes the first record that it does not serve.
@@ -198,8 +209,10 @@ func txtValues(answer *dns.Msg, name string) []string {
 	return values
 }
 
-// serialOf is for the operator's eyes only, so that a failure to learn it is just said.
+// serialOf is for the operator's eyes only, so that a failure to learn it is just said, and soon.
 func serialOf(ctx context.Context, address, zone string) string {
+	ctx, cancel := context.WithTimeout(ctx, udpTimeout)
+	defer cancel()
 	question := new(dns.Msg).SetQuestion(zone, dns.TypeSOA)
 	question.RecursionDesired = false
 	answer, err := exchange(ctx, question, address)

@@ -1,7 +1,8 @@
 // Package resolve asks DNS questions for mxcert: through recursive resolvers, whose answers carry their DNSSEC status
 // (AD bit, RFC 4035 section 3.2.3), and directly at every authoritative server of a zone.
 //
-// A question goes out over UDP with EDNS (payload 1232) and is repeated over TCP when the answer is truncated or lost.
+// A question goes out over UDP with EDNS (payload 1232) and is repeated over TCP when the answer is truncated, lost or
+// about something else (RFC 5452 section 9.1).
 // A name server's silence is an error, never "no such record": zones are taken from the SOA of an answer or its
 // authority section, so that one lost packet cannot move a record into the parent zone.
 //
@@ -14,6 +15,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -23,12 +25,14 @@ const (
 	udpTimeout = 2 * time.Second
 	tcpTimeout = 4 * time.Second
 	udpPayload = 1232
+	noAnswer   = "no answer (timeout)"
 )
 
 // Resolver asks recursive resolvers.
 type Resolver struct {
 	servers []string
 	ports   map[string]string // authoritative address -> port, where it is not 53
+	first   atomic.Int32      // index of the server that is asked first: the next one after a server gave no answer
 }
 
 // New makes a resolver that asks the given servers ("address:port") in order; none: those of /etc/resolv.conf.
@@ -63,6 +67,9 @@ func systemServers(path string) []string {
 
 // Servers are the recursive resolvers, "address:port".
 func (r *Resolver) Servers() []string { return r.servers }
+
+// current is the resolver that is asked first.
+func (r *Resolver) current() string { return r.servers[r.first.Load()] }
 
 // Error is a question that got no usable answer.
 type Error struct {
@@ -108,21 +115,26 @@ func hostOf(server string) string {
 }
 
 // Ask sends one question to the recursive resolvers in order and gives the first answer that is NOERROR or NXDOMAIN.
-// The error is an *Error about the last server.
+// A resolver that gave no answer at all is asked last from then on. The error is an *Error about the last server, or
+// the context's.
 func (r *Resolver) Ask(ctx context.Context, name string, qtype uint16) (*dns.Msg, error) {
 	question := new(dns.Msg).SetQuestion(dns.CanonicalName(name), qtype)
 	question.SetEdns0(udpPayload, true)
 	question.AuthenticatedData = true
 	var last error = &Error{Name: name, Type: dns.TypeToString[qtype], Server: "-", Reason: "no resolver is configured"}
-	for _, server := range r.servers {
-		answer, err := exchange(ctx, question, server)
-		if err == nil && (answer.Rcode == dns.RcodeSuccess || answer.Rcode == dns.RcodeNameError) {
+	n := int32(len(r.servers))
+	for i, first := int32(0), r.first.Load(); i < n; i++ {
+		current := (first + i) % n
+		answer, err := exchange(ctx, question, r.servers[current])
+		switch {
+		case err == nil && (answer.Rcode == dns.RcodeSuccess || answer.Rcode == dns.RcodeNameError):
 			return answer, nil
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case err != nil:
+			r.first.CompareAndSwap(current, (current+1)%n)
 		}
-		last = questionError(question, server, answer, err)
-		if ctx.Err() != nil {
-			break
-		}
+		last = questionError(question, r.servers[current], answer, err)
 	}
 	return nil, last
 }
@@ -142,7 +154,7 @@ func questionError(question *dns.Msg, server string, answer *dns.Msg, err error)
 // plain says a network error in the words a person uses.
 func plain(err error) string {
 	if netErr, ok := errors.AsType[net.Error](err); ok && netErr.Timeout() {
-		return "no answer (timeout)"
+		return noAnswer
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok {
 		return op.Err.Error()
@@ -180,7 +192,25 @@ func exchangeOver(ctx context.Context, message *dns.Msg, server, network string,
 	// miekg/dns honours the deadline of a context but not its cancellation.
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	answer, _, err := client.ExchangeWithConnContext(ctx, message, conn)
+	if ctx.Err() != nil {
+		return nil, ctx.Err() // not that the connection was closed because of it
+	}
+	if err == nil && !answersTo(message, answer) {
+		err = errors.New("the answer is not about the question")
+	}
 	return answer, err
+}
+
+// answersTo reports whether a message answers the question. Servers that fail may leave the question out.
+func answersTo(question, answer *dns.Msg) bool {
+	if !answer.Response || answer.Opcode != dns.OpcodeQuery || len(answer.Question) > 1 {
+		return false
+	}
+	if len(answer.Question) == 0 {
+		return answer.Rcode != dns.RcodeSuccess && answer.Rcode != dns.RcodeNameError
+	}
+	asked, about := question.Question[0], answer.Question[0]
+	return dns.CanonicalName(about.Name) == dns.CanonicalName(asked.Name) && about.Qtype == asked.Qtype && about.Qclass == asked.Qclass
 }
 
 // Addresses looks up the IPv4 and IPv6 addresses of a host. A host without any is an error.

@@ -3,6 +3,7 @@ package resolve
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -33,11 +34,11 @@ func (r *Resolver) Locate(ctx context.Context, name string) (Place, error) {
 			return r.zoneOf(ctx, owner, answer)
 		}
 		if end == "" {
-			return Place{}, &Error{Name: name, Type: "CNAME", Server: r.servers[0], Reason: "the CNAME records form a loop"}
+			return Place{}, &Error{Name: name, Type: "CNAME", Server: r.current(), Reason: "the CNAME records form a loop"}
 		}
 		owner = end
 	}
-	return Place{}, &Error{Name: name, Type: "CNAME", Server: r.servers[0], Reason: fmt.Sprintf("more than %d CNAME records in a row", maxAliases)}
+	return Place{}, &Error{Name: name, Type: "CNAME", Server: r.current(), Reason: fmt.Sprintf("more than %d CNAME records in a row", maxAliases)}
 }
 
 // followAliases walks the CNAME records of one answer; "" means a loop.
@@ -64,16 +65,19 @@ func followAliases(answer *dns.Msg, owner string, seen map[string]bool) string {
 // answer; only after such a definite answer is the parent asked.
 func (r *Resolver) zoneOf(ctx context.Context, owner string, answer *dns.Msg) (Place, error) {
 	for name := owner; ; {
-		for _, rr := range append(append([]dns.RR(nil), answer.Answer...), answer.Ns...) {
-			if soa, ok := rr.(*dns.SOA); ok && soa.Hdr.Name == "." {
-				return Place{}, &Error{Name: owner, Type: "SOA", Server: r.servers[0], Reason: "the name lies in no zone: its top-level domain is not in DNS, as this resolver sees it"}
-			} else if ok && dns.IsSubDomain(dns.CanonicalName(soa.Hdr.Name), owner) {
-				return Place{Name: owner, Zone: dns.CanonicalName(soa.Hdr.Name), Primary: dns.CanonicalName(soa.Ns)}, nil
-			}
+		place, found := placeIn(answer, owner)
+		switch {
+		case place.Zone == ".":
+			return Place{}, &Error{Name: owner, Type: "SOA", Server: r.current(), Reason: "the name lies in no zone: its top-level domain is not in DNS, as this resolver sees it"}
+		case found:
+			return place, nil
 		}
-		_, parent, found := strings.Cut(name, ".")
-		if !found || parent == "" {
-			return Place{}, &Error{Name: owner, Type: "SOA", Server: r.servers[0], Reason: "no zone is found that holds this name"}
+		if slices.ContainsFunc(answer.Ns, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeNS }) {
+			return Place{}, &Error{Name: name, Type: "SOA", Server: r.current(), Reason: "it refers to other name servers instead of answering: it is no recursive resolver for this name"}
+		}
+		_, parent, _ := strings.Cut(name, ".")
+		if parent == "" {
+			return Place{}, &Error{Name: owner, Type: "SOA", Server: r.current(), Reason: "no zone is found that holds this name"}
 		}
 		name = parent
 		var err error
@@ -81,6 +85,16 @@ func (r *Resolver) zoneOf(ctx context.Context, owner string, answer *dns.Msg) (P
 			return Place{}, err
 		}
 	}
+}
+
+// placeIn finds the SOA of the zone that holds a name.
+func placeIn(answer *dns.Msg, owner string) (Place, bool) {
+	for _, rr := range append(append([]dns.RR(nil), answer.Answer...), answer.Ns...) {
+		if soa, ok := rr.(*dns.SOA); ok && dns.IsSubDomain(dns.CanonicalName(soa.Hdr.Name), owner) {
+			return Place{Name: owner, Zone: dns.CanonicalName(soa.Hdr.Name), Primary: dns.CanonicalName(soa.Ns)}, true
+		}
+	}
+	return Place{}, false
 }
 
 // Server is one address of one authoritative server.
@@ -120,5 +134,5 @@ func (r *Resolver) Authoritative(ctx context.Context, zone string) ([]Server, er
 	case problem != nil:
 		return nil, problem
 	}
-	return nil, &Error{Name: zone, Type: "NS", Server: r.servers[0], Reason: "the zone has no name server"}
+	return nil, &Error{Name: zone, Type: "NS", Server: r.current(), Reason: "the zone has no name server"}
 }
