@@ -56,6 +56,7 @@ reloads it through systemd, and proves by a STARTTLS handshake that senders get 
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.checkFlags() }
 	root.AddCommand(a.runCommand(), a.renewCommand(), a.statusCommand(), a.verifyCommand(), a.checkCommand(), a.deployCommand(),
 		a.rollbackCommand(), a.historyCommand(), a.configCommand(), a.providersCommand(), a.versionCommand())
+	cobraCommands(root)
 	usageErrors(root)
 	return root
 }
@@ -83,23 +84,54 @@ func usage(format string, args ...any) error {
 
 // usageErrors makes wrong arguments and unknown commands exit with 2.
 func usageErrors(cmd *cobra.Command) {
-	if check := cmd.Args; check != nil {
-		cmd.Args = func(cmd *cobra.Command, args []string) error {
-			if err := check(cmd, args); err != nil {
-				text := err.Error()
-				if !cmd.HasParent() && len(args) > 0 {
-					text = fmt.Sprintf("unknown command %q", args[0])
-					if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-						text += fmt.Sprintf("; did you mean %q?", near[0])
-					}
-				}
-				return usage("%s\nsee: %s --help", text, cmd.CommandPath())
-			}
+	check := cmd.Args
+	if check == nil {
+		check = cobra.ArbitraryArgs
+	}
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		err := check(cmd, args)
+		if err == nil {
 			return nil
 		}
+		if cmd.HasAvailableSubCommands() && len(args) > 0 {
+			err = unknownCommand(cmd, args[0])
+		}
+		return usage("%v\nsee: %s --help", err, cmd.CommandPath())
 	}
 	for _, sub := range cmd.Commands() {
 		usageErrors(sub)
+	}
+}
+
+// unknownCommand names the word and the nearest command, both as they are typed after mxcert.
+func unknownCommand(parent *cobra.Command, word string) error {
+	_, path, _ := strings.Cut(parent.CommandPath()+" ", " ")
+	text := fmt.Sprintf("unknown command %q", path+word)
+	parent.SuggestionsMinimumDistance = 2 // cobra sets its default only where it suggests by itself
+	if near := parent.SuggestionsFor(word); len(near) > 0 {
+		text += fmt.Sprintf("; did you mean %q?", path+near[0])
+	}
+	return errors.New(text)
+}
+
+// cobraCommands brings the two commands that cobra adds by itself in line: wrong words are wrong usage there too.
+func cobraCommands(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	root.InitDefaultHelpCmd()
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "completion":
+			cmd.RunE = func(*cobra.Command, []string) error {
+				return usage("completion bash, completion zsh, completion fish or completion powershell?")
+			}
+		case "help":
+			cmd.Args = func(_ *cobra.Command, words []string) error {
+				if _, rest, err := root.Find(words); err != nil || len(rest) > 0 {
+					return fmt.Errorf("unknown command %q", strings.Join(words, " "))
+				}
+				return nil
+			}
+		}
 	}
 }
 

@@ -29,6 +29,9 @@ not in service, 75 try again later, 77 no permission, 78 bad configuration.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			options.asked = time.Now()
+			if staging && options.dryRun {
+				return usage("--dry-run asks no CA, and --staging asks the CA's staging service: choose one of them")
+			}
 			config, err := a.load()
 			if err != nil {
 				return err

@@ -63,10 +63,16 @@ func (a *app) verifyCommand() *cobra.Command {
 		Long: `Makes STARTTLS handshakes at the endpoints of each certificate and judges the chain as sent. Exit code 3 when a fault is
 found.`,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			if domain != "" || remote {
+			switch {
+			case domain != "" || remote:
 				return usage("verify --domain and --remote are not supported by this version; verify --host looks at one host")
-			}
-			if host != "" {
+			case port < 1 || port > 65535:
+				return usage("--port is a number from 1 to 65535, not %d", port)
+			case host == "" && cmd.Flags().Changed("port"):
+				return usage("--port belongs to --host; the endpoints of a certificate are verify.endpoints of the configuration")
+			case host != "" && len(names) > 0:
+				return usage("verify --host looks at a host, whatever the configuration: give it without names of certificates")
+			case host != "":
 				return a.verifyHost(cmd.Context(), host, port)
 			}
 			return a.verify(cmd.Context(), names)
