@@ -47,6 +47,8 @@ func (p *pass) conclude(ctx context.Context, issueErr, serviceErr error) certifi
 	err := issueErr
 	if err == nil {
 		err = serviceErr
+	} else if serviceErr != nil && ctx.Err() == nil {
+		p.warn(fmt.Sprintf("what was issued before is not in service either: %v", serviceErr))
 	}
 	inService := serviceErr == nil && p.haveBundle()
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
@@ -56,7 +58,7 @@ func (p *pass) conclude(ctx context.Context, issueErr, serviceErr error) certifi
 		p.result.retryAt = &held.failure.NotBefore
 	} else {
 		p.recordFailure(err)
-		if hookErr := p.runHooks(context.WithoutCancel(ctx), "fail"); hookErr != nil {
+		if hookErr := p.failHooks(ctx); hookErr != nil {
 			p.warn(hookErr.Error())
 		}
 	}
@@ -140,7 +142,11 @@ func (p *pass) finish(err error, inService bool) certificateReport {
 			break
 		}
 		p.result.Stage = stageFailed
-	case stage == "hook" && inService:
+	case stage == "hook": // tried again at the next pass, but a person has to mend it
+		p.result.code = exitFailed
+		if !p.haveBundle() {
+			p.result.Stage = stageFailed
+		}
 	case isTemporary(err):
 		p.result.Stage = stageWaiting
 	default:
@@ -208,18 +214,30 @@ func (p *pass) recordFailure(err error) {
 	p.record.Log(state.Event{At: time.Now(), Event: "failed", Message: fmt.Sprintf("%s: %s", r.Stage, r.Message)})
 }
 
-// successHooks runs the deploy hooks of a new certificate, again at every pass until they succeed.
+// successHooks runs the hooks of a new certificate, all of them again at every pass until they succeed, and those of a
+// pass that changed something else.
 func (p *pass) successHooks(ctx context.Context) error {
-	if p.record.HooksDue {
+	due := p.record.HooksDue
+	if due {
 		if err := p.runHooks(ctx, "deploy"); err != nil {
 			return at("hook", err)
 		}
-		p.record.HooksDue = false
 	}
-	if p.changed {
-		return at("hook", p.runHooks(ctx, "post"))
+	if due || p.changed {
+		if err := p.runHooks(ctx, "post"); err != nil {
+			return at("hook", err)
+		}
 	}
+	p.record.HooksDue = false
 	return nil
+}
+
+// failHooks runs the hooks of a failure, also of a pass that ran out of time, but not against a stop of the daemon.
+func (p *pass) failHooks(ctx context.Context) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		ctx = context.WithoutCancel(ctx)
+	}
+	return p.runHooks(ctx, "fail")
 }
 
 // runHooks runs the operator's programs for an event, once for each current certificate.

@@ -107,15 +107,13 @@ func newErrorReport(err error) *errorReport {
 // exitCode sums up all certificates: 0 when all converged, the common code when all failed alike, 4 when some failed.
 func (r *report) exitCode() int {
 	code, good, bad := exitOK, 0, 0
-	// When several failures differ, the one that needs a person most is reported.
-	rank := map[int]int{exitOK: 0, exitTemporary: 1, exitPermission: 2, exitNotInService: 3, exitFailed: 4}
 	for _, c := range r.Certificates {
 		if c.code == exitOK {
 			good++
 			continue
 		}
 		bad++
-		if rank[c.code] > rank[code] {
+		if rank(c.code) > rank(code) {
 			code = c.code
 		}
 	}
@@ -123,4 +121,19 @@ func (r *report) exitCode() int {
 		return exitSome
 	}
 	return code
+}
+
+// rank orders the codes of a certificate: when several failures differ, the one that needs a person most is reported.
+func rank(code int) int {
+	switch code {
+	case exitOK:
+		return 0
+	case exitTemporary:
+		return 1
+	case exitPermission:
+		return 2
+	case exitNotInService:
+		return 3
+	}
+	return 4
 }
