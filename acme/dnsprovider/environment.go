@@ -2,23 +2,27 @@ package dnsprovider
 
 import (
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 )
 
-// readFiles replaces NAME_FILE by NAME with the content of that file. lego only logs a file that it cannot read and
-// goes on with an empty value; here that is an error.
+// readFiles replaces NAME_FILE by NAME with the content of that file, unless NAME has a value of its own (as lego does).
+// lego only logs a file that it cannot read and goes on with an empty value; here that is an error.
 func readFiles(provider string, env map[string]string) (map[string]string, error) {
-	out := make(map[string]string, len(env))
-	for name, value := range env {
+	out := maps.Clone(env)
+	for _, name := range slices.Sorted(maps.Keys(env)) {
 		variable, isFile := strings.CutSuffix(name, "_FILE")
-		// DNSUPDATE_TSIG_FILE and KEYTAB_FILE are variables of their own: the file is read by the provider.
-		if !isFile || strings.HasSuffix(variable, "_TSIG") || strings.HasSuffix(variable, "_KEYTAB") {
-			out[name] = value
+		if !isFile || wantsPath(name) {
 			continue
 		}
-		content, err := os.ReadFile(value)
+		delete(out, name)
+		if env[variable] != "" {
+			continue
+		}
+		content, err := os.ReadFile(env[name])
 		if err != nil {
 			return nil, &Error{Provider: provider, Op: "set up", What: name, ErrKind: "dns-config", Reason: err.Error(),
 				NextStep: "mend dns.env." + name + " or the mode of the file"}
@@ -28,8 +32,20 @@ func readFiles(provider string, env map[string]string) (map[string]string, error
 	return out, nil
 }
 
+// wantsPath knows the variables that end in _FILE and are read by the provider itself: the key files of rfc2136 and the
+// configuration of the AWS client.
+func wantsPath(name string) bool {
+	switch name {
+	case "DNSUPDATE_TSIG_FILE", "RFC2136_TSIG_FILE",
+		"AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE":
+		return true
+	}
+	return false
+}
+
 // environment guards the process environment while a lego provider reads its variables from it: they are set for the
-// moment of its construction and put back after it, so that no provider, hook or child sees another's.
+// moment of its construction and put back after it, so that no other provider sees them. Hooks and programs get an
+// environment that is made for them.
 var environment sync.Mutex //nolint:gochecknoglobals // the environment is global
 
 // withEnvironment runs f while the variables are set.

@@ -3,6 +3,9 @@ package dnsprovider
 import (
 	"context"
 	"fmt"
+	"maps"
+	"net/url"
+	"slices"
 	"strings"
 	"sync"
 
@@ -18,8 +21,7 @@ type constructor func() (challenge.Provider, error)
 // lego adapts one of lego's providers, which know neither batches nor contexts.
 type lego struct {
 	name     string
-	env      map[string]string
-	resolver *resolve.Resolver
+	env      map[string]string // of which no value goes into an error
 	provider challenge.Provider
 	// busy is held while the provider works. A call that was given up goes on in its goroutine, and the clean-up after
 	// it must wait for its end.
@@ -27,14 +29,14 @@ type lego struct {
 }
 
 func newLego(name string, construct constructor, env map[string]string, resolver *resolve.Resolver) (Solver, error) {
-	s := &lego{name: name, env: env, resolver: resolver, busy: make(chan struct{}, 1)}
+	s := &lego{name: name, env: env, busy: make(chan struct{}, 1)}
 	err := withEnvironment(env, func() (err error) {
 		defer recovered(&err)
 		s.provider, err = construct()
 		return err
 	})
 	if err != nil {
-		return nil, &Error{Provider: name, Op: "set up", What: "its settings", Reason: capped(err.Error()), ErrKind: "dns-config",
+		return nil, &Error{Provider: name, Op: "set up", What: "its settings", Reason: capped(err.Error(), s.env), ErrKind: "dns-config",
 			NextStep: fmt.Sprintf("`mxcert providers %s` lists the variables for dns.env", name)}
 	}
 	useResolvers(resolver.Servers())
@@ -89,7 +91,7 @@ func (s *lego) call(ctx context.Context, op string, r Record, f func(domain, tok
 		if err == nil {
 			return nil
 		}
-		return &Error{Provider: s.name, Op: op, What: "TXT record " + strings.TrimSuffix(r.Name, "."), Reason: capped(err.Error()),
+		return &Error{Provider: s.name, Op: op, What: "TXT record " + strings.TrimSuffix(r.Name, "."), Reason: capped(err.Error(), s.env),
 			ErrKind: "dns-update", temporary: true, NextStep: fmt.Sprintf("`mxcert providers %s` lists what it needs; try its API token by hand", s.name)}
 	case <-ctx.Done():
 		return ctx.Err()
@@ -111,12 +113,20 @@ func recovered(err *error) {
 	}
 }
 
-// capped bounds foreign text.
-func capped(text string) string {
+// capped bounds foreign text and takes the values of the environment out of it: some providers put their token into a
+// URL, and a network error shows that.
+func capped(text string, env map[string]string) string {
 	const most = 400
-	text = strings.Join(strings.Fields(text), " ")
+	for _, name := range slices.SortedFunc(maps.Keys(env), func(a, b string) int { return len(env[b]) - len(env[a]) }) {
+		if value := env[name]; len(value) >= 6 {
+			for _, form := range []string{value, url.QueryEscape(value), url.PathEscape(value)} {
+				text = strings.ReplaceAll(text, form, "("+name+")")
+			}
+		}
+	}
+	text = strings.ToValidUTF8(strings.Join(strings.Fields(text), " "), "?")
 	if len(text) > most {
-		text = text[:most] + "…"
+		text = strings.ToValidUTF8(text[:most], "") + "…"
 	}
 	return text
 }

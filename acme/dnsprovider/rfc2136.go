@@ -6,8 +6,10 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -47,8 +49,8 @@ func newRFC2136(env map[string]string, resolver *resolve.Resolver) (Solver, erro
 		keyName: get("TSIG_KEY", ""), secret: get("TSIG_SECRET", ""),
 		algorithm: get("TSIG_ALGORITHM", dns.HmacSHA256), timeout: defaultTimeout, ttl: defaultTTL,
 	}
-	for name := range env {
-		if !strings.HasPrefix(name, "DNSUPDATE_") && !strings.HasPrefix(name, "RFC2136_") {
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		if !isVariable(name) {
 			return nil, setupError(name, "it is no variable of this provider", "`mxcert providers rfc2136` lists them")
 		}
 	}
@@ -64,6 +66,21 @@ func newRFC2136(env map[string]string, resolver *resolve.Resolver) (Solver, erro
 		return nil, err
 	}
 	return s, s.checkKey()
+}
+
+// isVariable knows the provider's variables, by their new and their old prefix. lego's waiting times are let through,
+// so that its settings can be taken over; dns.propagation says how long to wait.
+func isVariable(name string) bool {
+	short, found := strings.CutPrefix(name, "DNSUPDATE_")
+	if !found {
+		short, found = strings.CutPrefix(name, "RFC2136_")
+	}
+	switch short {
+	case "NAMESERVER", "TSIG_KEY", "TSIG_SECRET", "TSIG_ALGORITHM", "TSIG_FILE", "TTL", "DNS_TIMEOUT",
+		"POLLING_INTERVAL", "PROPAGATION_TIMEOUT", "SEQUENCE_INTERVAL":
+		return found
+	}
+	return false
 }
 
 func setupError(variable, reason, hint string) *Error {
@@ -86,6 +103,9 @@ func (s *rfc2136) checkKey() error {
 	if s.keyName == "" || s.secret == "" {
 		return setupError("DNSUPDATE_TSIG_KEY and DNSUPDATE_TSIG_SECRET", "both are needed: unsigned updates are not sent",
 			"make a key on the name server (tsig-keygen mxcert.) and give it the right to change the TXT records of _acme-challenge names")
+	}
+	if _, ok := dns.IsDomainName(s.keyName); !ok || strings.ContainsAny(s.keyName, " \t\"") {
+		return setupError("DNSUPDATE_TSIG_KEY", fmt.Sprintf("%.80q is no name of a key", s.keyName), "write the name as the name server has it, for example mxcert.")
 	}
 	s.keyName = dns.CanonicalName(s.keyName)
 	s.algorithm = dns.CanonicalName(s.algorithm)
@@ -170,7 +190,10 @@ func what(zone string, domains []string) string {
 }
 
 func (s *rfc2136) send(ctx context.Context, op, what, zone, primary string, message *dns.Msg) error {
-	server, err := s.serverFor(ctx, primary)
+	server, err := s.serverFor(ctx, zone, primary)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	if err != nil {
 		return &Error{Provider: "rfc2136", Op: op, What: what, Reason: err.Error(), ErrKind: "dns-unreachable", temporary: true,
 			NextStep: "set DNSUPDATE_NAMESERVER to the server that takes updates"}
@@ -181,14 +204,25 @@ func (s *rfc2136) send(ctx context.Context, op, what, zone, primary string, mess
 		return ctx.Err()
 	}
 	if err == nil && answer.Rcode == dns.RcodeSuccess {
-		return nil
+		if answer.IsTsig() != nil {
+			return nil
+		}
+		err = errors.New("it is not signed") // RFC 8945 section 5.4
 	}
-	return s.explain(op, what, zone, server, answer, err)
+	return s.explain(op, what, server, message, answer, err)
 }
 
-func (s *rfc2136) serverFor(ctx context.Context, primary string) (string, error) {
+// serverFor gives the server that takes updates for a zone. Records from the journal do not know their primary.
+func (s *rfc2136) serverFor(ctx context.Context, zone, primary string) (string, error) {
 	if s.server != "" {
 		return s.server, nil
+	}
+	if primary == "" {
+		place, err := s.resolver.Locate(ctx, zone)
+		if err != nil {
+			return "", err
+		}
+		primary = place.Primary
 	}
 	addresses, err := s.resolver.Addresses(ctx, primary)
 	if err != nil {
@@ -230,6 +264,9 @@ func (s *rfc2136) exchangeOver(ctx context.Context, network string, message *dns
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	answer, _, err := client.ExchangeWithConnContext(ctx, message, conn)
+	if ctx.Err() != nil {
+		return nil, ctx.Err() // not that the connection was closed because of it
+	}
 	return answer, err
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"time"
 
@@ -11,7 +12,7 @@ import (
 )
 
 // explain turns a refused or lost update into words and a next step.
-func (s *rfc2136) explain(op, what, zone, server string, answer *dns.Msg, err error) *Error {
+func (s *rfc2136) explain(op, what, server string, update, answer *dns.Msg, err error) *Error {
 	e := &Error{Provider: "rfc2136", Op: op, What: what, ErrKind: "dns-update"}
 	at := " at " + server
 	if answer == nil {
@@ -23,14 +24,14 @@ func (s *rfc2136) explain(op, what, zone, server string, answer *dns.Msg, err er
 	if s.explainTSIG(e, answer, err, at) {
 		return e
 	}
-	zoneName := strings.TrimSuffix(zone, ".")
+	zone := strings.TrimSuffix(update.Question[0].Name, ".")
 	switch answer.Rcode {
 	case dns.RcodeRefused:
 		e.Reason = "REFUSED" + at
-		e.NextStep = fmt.Sprintf("the server's policy does not let key %s change this zone: for BIND, update-policy { grant %s wildcard _acme-challenge.%s. txt; } or a rule like it",
-			s.keyName, s.keyName, zoneName)
+		e.NextStep = fmt.Sprintf("the server's policy does not let key %s change these names: for BIND, in the zone's statement, update-policy { grant %s name %s txt; };",
+			s.keyName, s.keyName, update.Ns[0].Header().Name)
 	case dns.RcodeNotAuth, dns.RcodeNotZone:
-		e.Reason = dns.RcodeToString[answer.Rcode] + at + ": the server is not the primary of zone " + zoneName
+		e.Reason = dns.RcodeToString[answer.Rcode] + at + ": the server is not the primary of zone " + zone
 		e.NextStep = "set DNSUPDATE_NAMESERVER to the primary server of the zone"
 	case dns.RcodeServerFailure:
 		e.temporary = true
@@ -73,12 +74,21 @@ func (s *rfc2136) explainTSIG(e *Error, answer *dns.Msg, err error, at string) b
 	return true
 }
 
+// clockDifference is said in words. With BADTIME the server repeats the time of the request and puts its own into the
+// other data (RFC 8945 section 5.2.3).
 func clockDifference(tsig *dns.TSIG) string {
-	if tsig == nil || tsig.TimeSigned == 0 {
-		return ": the clocks of this host and the server differ by more than 5 minutes"
+	const differ = ": the clocks of this host and the server differ by more than 5 minutes"
+	if tsig == nil {
+		return differ
 	}
-	difference := time.Since(time.Unix(int64(tsig.TimeSigned), 0)).Abs().Round(time.Second)
-	return fmt.Sprintf(": the clocks of this host and the server differ by more than 5 minutes (about %s)", difference)
+	seconds := int64(tsig.TimeSigned)
+	if tsig.Error == dns.RcodeBadTime {
+		var err error
+		if seconds, err = strconv.ParseInt(tsig.OtherData, 16, 64); err != nil {
+			return differ
+		}
+	}
+	return fmt.Sprintf("%s (about %s)", differ, time.Since(time.Unix(seconds, 0)).Abs().Round(time.Second))
 }
 
 func noAnswer(err error) string {

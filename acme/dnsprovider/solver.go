@@ -1,7 +1,7 @@
 // Package dnsprovider makes and removes the TXT records of the DNS-01 challenge (RFC 8555 section 8.4).
 //
 // A [Solver] takes all records of an order at once, so that a provider that can (RFC 2136) changes each zone with one
-// message. rfc2136 is mxcert's own; the other names are lego's providers, each with an environment of its own.
+// message. rfc2136 and exec are mxcert's own; the other names are lego's providers, each with an environment of its own.
 //
 // Not supported: GSS-TSIG, unsigned updates over a network.
 package dnsprovider
@@ -84,6 +84,9 @@ func (e *UnknownError) Hint() string {
 // holds the value). They are seen by this provider alone. The resolver finds zones and servers. The error is an *Error
 // or an *UnknownError.
 func New(name string, env map[string]string, resolver *resolve.Resolver) (Solver, error) {
+	if name == "exec" {
+		return newProgram(env) // whose variables are its own, also those that end in _FILE
+	}
 	env, err := readFiles(name, env)
 	if err != nil {
 		return nil, err
@@ -112,7 +115,7 @@ func Names() []string {
 }
 
 func withOwn(m map[string]constructor) map[string]constructor {
-	m["rfc2136"] = nil
+	m["rfc2136"], m["exec"] = nil, nil
 	return m
 }
 

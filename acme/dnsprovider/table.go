@@ -11,7 +11,6 @@ import (
 	"github.com/go-acme/lego/v4/providers/dns/domeneshop"
 	"github.com/go-acme/lego/v4/providers/dns/dreamhost"
 	"github.com/go-acme/lego/v4/providers/dns/duckdns"
-	"github.com/go-acme/lego/v4/providers/dns/exec"
 	"github.com/go-acme/lego/v4/providers/dns/gandiv5"
 	"github.com/go-acme/lego/v4/providers/dns/glesys"
 	"github.com/go-acme/lego/v4/providers/dns/godaddy"
@@ -52,7 +51,6 @@ func constructors() map[string]constructor {
 		"domeneshop":   func() (challenge.Provider, error) { return domeneshop.NewDNSProvider() },
 		"dreamhost":    func() (challenge.Provider, error) { return dreamhost.NewDNSProvider() },
 		"duckdns":      func() (challenge.Provider, error) { return duckdns.NewDNSProvider() },
-		"exec":         func() (challenge.Provider, error) { return exec.NewDNSProvider() },
 		"gandiv5":      func() (challenge.Provider, error) { return gandiv5.NewDNSProvider() },
 		"godaddy":      func() (challenge.Provider, error) { return godaddy.NewDNSProvider() },
 		"hetzner":      func() (challenge.Provider, error) { return hetzner.NewDNSProvider() },
