@@ -102,6 +102,10 @@ func (f *flow) unproven(ctx context.Context) ([]pending, error) {
 // pick gives the challenge of a pending authorization, nil for one that is already valid.
 func (f *flow) pick(a legoacme.Authorization) (*pending, error) {
 	domain := strings.ToLower(a.Identifier.Value)
+	if domain == "" {
+		return nil, &Error{Stage: "authorization", ErrKind: "ca-error", temporary: true, NextStep: "is acme.directory right, is a proxy in the way?",
+			Message: hostOf(f.stored.Directory) + " gave an authorization without a name"}
+	}
 	name := domain
 	if a.Wildcard {
 		name = "*." + domain
@@ -168,7 +172,7 @@ func (f *flow) cleanUp(ctx context.Context, records []dnsprovider.Record, forget
 		err = forget()
 	}
 	if err != nil {
-		f.Progress("dns", fmt.Sprintf("warning: TXT records remain and are removed at the next run: %v", err))
+		f.Progress("dns", fmt.Sprintf("warning: TXT records may remain; the next run removes them: %v", err))
 	}
 }
 
@@ -188,7 +192,7 @@ func CleanUp(ctx context.Context, lineage *state.Lineage, provider string, solve
 		}
 		err := solver.CleanUp(ctx, records)
 		if err == nil {
-			say("dns", fmt.Sprintf("removed %d TXT %s that an earlier run left behind", len(records), plural(len(records), "record")))
+			say("dns", fmt.Sprintf("removed what an earlier run may have left: %d TXT %s", len(records), plural(len(records), "record")))
 			err = lineage.Forget(entry)
 		}
 		problems = append(problems, err)

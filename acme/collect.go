@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	legoacme "github.com/go-acme/lego/v4/acme"
@@ -19,6 +20,11 @@ const (
 	lastPoll  = 5 * time.Second
 	// downloadTries covers CAs whose front ends lag behind: 404 on a fresh certificate.
 	downloadTries = 6
+	// longestWait is how long a Retry-After is waited out within a run. Until a later one the order is kept and the
+	// lineage is free for others.
+	longestWait = 2 * time.Minute
+	// certificateLife is how long a certificate that the CA does not give out is asked for before it is ordered anew.
+	certificateLife = 24 * time.Hour
 )
 
 // awaitOrder polls until the order leaves a status. The CA's Retry-After is obeyed as a minimum. An order that turns
@@ -26,7 +32,7 @@ const (
 func (f *flow) awaitOrder(ctx context.Context, leave string) error {
 	for pause := time.Duration(0); ; pause = min(max(pause*3/2, firstPoll), lastPoll) {
 		wait := max(pause, f.transport.retryAfterOf(f.url))
-		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < wait {
+		if !affordable(ctx, wait) {
 			return &Error{Stage: "order", ErrKind: "ca-error", temporary: true, RetryAfter: wait,
 				Message:  fmt.Sprintf("%s is still at work on the order (%s)", hostOf(f.stored.Directory), leave),
 				NextStep: "the order is kept: the next run goes on with it"}
@@ -50,6 +56,12 @@ func (f *flow) awaitOrder(ctx context.Context, leave string) error {
 				Message: fmt.Sprintf("%s says that the order is %q, which is no status of RFC 8555", hostOf(f.stored.Directory), quoteWord(f.order.Status))}
 		}
 	}
+}
+
+// affordable reports whether the run may wait that long.
+func affordable(ctx context.Context, wait time.Duration) bool {
+	deadline, ok := ctx.Deadline()
+	return wait <= longestWait && (!ok || time.Until(deadline) >= wait)
 }
 
 func (f *flow) refresh() error {
@@ -126,6 +138,9 @@ func (f *flow) finalize() error {
 	order, err := call(f.operation, func() (legoacme.ExtendedOrder, error) {
 		return f.core.Orders.UpdateForCSR(f.order.Finalize, csr)
 	})
+	if err != nil && strings.HasPrefix(err.Error(), "invalid order") && f.refresh() == nil { // lego's words, with or without the CA's reason
+		return f.whyInvalid()
+	}
 	if err != nil {
 		return f.explain("finalize", err)
 	}
@@ -143,16 +158,17 @@ func (f *flow) download(ctx context.Context) ([]byte, error) {
 			f.Progress("certificate", "downloaded")
 			return chain, nil
 		}
-		if try == downloadTries || ctx.Err() != nil {
+		wait := max(pause, f.transport.retryAfterOf(f.order.Certificate))
+		if try == downloadTries || !affordable(ctx, wait) || ctx.Err() != nil {
 			explained := f.explain("download", err)
 			if e, ok := errors.AsType[*Error](explained); ok {
-				e.temporary = true // the order is valid: the next run downloads again
+				e.temporary = e.temporary || time.Since(f.stored.Created) < certificateLife // the order is valid: the next run downloads again
 			}
 			return nil, explained
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(max(pause, f.transport.retryAfterOf(f.order.Certificate))):
+		case <-time.After(wait):
 		}
 	}
 }

@@ -44,7 +44,7 @@ type Request struct {
 	Resolver *resolve.Resolver
 	Require  resolve.Require
 	Patience time.Duration // how long to wait for propagation
-	Progress Progress
+	Progress Progress      // may be nil
 }
 
 // Issued is a certificate that passed every check.
@@ -67,6 +67,9 @@ type flow struct {
 // it made are gone or remain in the journal for [CleanUp]. The caller stores the bundle and then calls
 // [state.Lineage.DropOrder]. Errors are *Error, those of the rooms below, or the context's.
 func (c *Client) Issue(ctx context.Context, request Request) (*Issued, error) {
+	if request.Progress == nil {
+		request.Progress = func(string, string) {}
+	}
 	account, err := c.account(ctx, request.Progress)
 	if err != nil {
 		return nil, err
@@ -91,7 +94,7 @@ func (c *Client) issueAs(ctx context.Context, account state.Account, request Req
 	}
 	f := &flow{operation: o, Request: request}
 	if err := f.place(); err != nil {
-		return nil, err
+		return nil, f.concluded(err)
 	}
 	if err := f.authorize(ctx); err != nil {
 		return nil, f.concluded(err)
@@ -159,7 +162,7 @@ func (f *flow) newOrder() (legoacme.ExtendedOrder, error) {
 	place := func() (legoacme.ExtendedOrder, error) { return f.core.Orders.NewWithOptions(f.Names, options) }
 	order, err := call(f.operation, place)
 	problem, refused := errors.AsType[*legoacme.ProblemDetails](err)
-	if refused && options.ReplacesCertID != "" && (problem.HTTPStatus < 500 && problem.HTTPStatus != http.StatusTooManyRequests) {
+	if refused && options.ReplacesCertID != "" && !unknownAccount(err) && (problem.HTTPStatus < 500 && problem.HTTPStatus != http.StatusTooManyRequests) {
 		f.Progress("order", "warning: the CA does not accept the new order as a replacement; ordering without")
 		options.ReplacesCertID = ""
 		order, err = call(f.operation, place)
@@ -192,9 +195,11 @@ func (f *flow) resume() (bool, error) {
 	return true, nil
 }
 
-// fits compares a stored order with the request: same CA, account, names and profile, and the key that is wanted.
+// fits compares a stored order with the request: same CA, at a host that it still names, same account, names and
+// profile, and the key that is wanted.
 func (f *flow) fits(stored state.Order) bool {
-	if stored.Directory != f.client.settings.Directory || stored.Account != f.account.URL || stored.Profile != f.Profile || !sameNames(stored.Names, f.Names) {
+	if stored.Directory != f.client.settings.Directory || stored.Account != f.account.URL || stored.Profile != f.Profile || !sameNames(stored.Names, f.Names) ||
+		!f.transport.cache.names(hostOf(stored.URL)) {
 		return false
 	}
 	key, err := bundle.ParseKey([]byte(stored.Key))

@@ -1,15 +1,14 @@
 package acme
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"strings"
 	"time"
+	"unicode"
 
 	legoacme "github.com/go-acme/lego/v4/acme"
 )
@@ -77,6 +76,9 @@ func (o *operation) explain(stage string, err error) error {
 		return ctxErr
 	}
 	ca := hostOf(o.client.settings.Directory)
+	if nonce := o.transport.nonceError(); nonce != nil && strings.Contains(err.Error(), "nonce") {
+		err = nonce
+	}
 	if limited, ok := errors.AsType[*legoacme.RateLimitedError](err); ok {
 		return rateLimited(stage, ca, limited.ProblemDetails, parseRetryAfter(limited.RetryAfter, time.Now()))
 	}
@@ -98,8 +100,15 @@ func rateLimited(stage, ca string, problem *legoacme.ProblemDetails, wait time.D
 
 func explainProblem(stage, ca string, problem *legoacme.ProblemDetails, wait time.Duration) *Error {
 	kind := strings.TrimPrefix(problem.Type, "urn:ietf:params:acme:error:")
+	said := quote(detail(problem))
+	if kind != "" && problem.Type != notProblem {
+		said += " (" + quoteWord(strings.TrimPrefix(kind, "urn:mxcert:")) + ")"
+	}
 	e := &Error{Stage: stage, ErrKind: "ca-refused", cause: problem, RetryAfter: wait,
-		Message: fmt.Sprintf("%s answered %d to the %s: %s (%s)", ca, problem.HTTPStatus, stage, quote(detail(problem)), quoteWord(kind))}
+		Message: fmt.Sprintf("%s answered %d to the %s: %s", ca, problem.HTTPStatus, stage, said)}
+	if problem.Method == "" && problem.URL == "" { // it is no answer, but what an order says about itself
+		e.Message = fmt.Sprintf("%s gave up the %s: %s", ca, stage, said)
+	}
 	switch {
 	case kind == "rateLimited" || problem.HTTPStatus == 429:
 		return rateLimited(stage, ca, problem, wait)
@@ -167,16 +176,18 @@ func explainNetwork(stage, ca, directory string, err error) *Error {
 	case errors.Is(err, errBudget):
 		e.ErrKind, e.Message = "ca-error", fmt.Sprintf("%s: %v", ca, err)
 	case !isNetwork(err):
-		e.ErrKind, e.Message = "ca-error", fmt.Sprintf("%s gave an answer that is not ACME, at the %s: %s", ca, stage, quote(reason.Error()))
+		reason := strings.TrimPrefix(reason.Error(), errNotACME.Error()+": ")
+		e.ErrKind, e.Message = "ca-error", fmt.Sprintf("%s gave an answer that is not ACME, at the %s: %s", ca, stage, quote(reason))
 		e.NextStep = "is acme.directory right, is a proxy in the way?"
 	}
 	return e
 }
 
+// isNetwork reports whether no answer came. Whatever http.Client returns is a *url.Error, even around our own refusals
+// and lego's of plain HTTP.
 func isNetwork(err error) bool {
-	_, isNet := errors.AsType[net.Error](err)
-	_, isOp := errors.AsType[*net.OpError](err)
-	return isNet || isOp || errors.Is(err, context.DeadlineExceeded)
+	u, ok := errors.AsType[*url.Error](err)
+	return ok && !errors.Is(err, errNotACME) && !strings.HasPrefix(u.Err.Error(), "HTTPS is required")
 }
 
 // detail joins the problem's detail and those of its subproblems (RFC 8555 section 6.7.1).
@@ -188,17 +199,18 @@ func detail(problem *legoacme.ProblemDetails) string {
 	return text
 }
 
-// quote makes foreign text harmless and short.
+// quote makes foreign text harmless and short: no control characters, also not those above ASCII, and nothing that
+// turns the direction of writing.
 func quote(text string) string {
 	const most = 300
 	text = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
+		if !unicode.IsPrint(r) {
 			return ' '
 		}
 		return r
 	}, text)
 	if len(text) > most {
-		text = text[:most] + "…"
+		text = strings.ToValidUTF8(text[:most], "") + "…"
 	}
 	return text
 }

@@ -11,9 +11,12 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	legoacme "github.com/go-acme/lego/v4/acme"
 )
 
 const (
@@ -28,7 +31,11 @@ const (
 	notProblem = "urn:mxcert:notAProblemDocument"
 )
 
-var errBudget = errors.New("too many requests in one operation; the CA sends us in circles")
+var (
+	errBudget = errors.New("too many requests in one operation; the CA sends us in circles")
+	// errNotACME is in errors about answers that came, but that no ACME server gives.
+	errNotACME = errors.New("not ACME")
+)
 
 // transport is the http.RoundTripper of one operation. It adds what lego's core lacks: the operation's context, a
 // deadline, a cap on bodies (read whole here, so that a connection is never leaked), error bodies that its parser
@@ -43,6 +50,7 @@ type transport struct {
 	budget     int
 	retryAfter map[string]time.Duration // by URL, of the last answer
 	skew       time.Duration            // this host's clock minus the CA's Date
+	noNonce    error                    // why the last request for a nonce failed: the JOSE library keeps only its text
 }
 
 func newTransport(ctx context.Context, inner http.RoundTripper, cache *directoryCache, directory string, budget int) *transport {
@@ -69,8 +77,13 @@ func (d *directoryCache) load() []byte {
 // store remembers the directory and the hosts that it names.
 func (d *directoryCache) store(body []byte) {
 	var entries map[string]any
-	if json.Unmarshal(body, &entries) != nil || entries["newOrder"] == nil {
+	if json.Unmarshal(body, &entries) != nil {
 		return
+	}
+	for _, needed := range []string{"newNonce", "newAccount", "newOrder"} {
+		if _, ok := entries[needed].(string); !ok {
+			return // not for an hour
+		}
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -98,7 +111,7 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 			return textResponse(request, http.StatusOK, "application/json", body), nil
 		}
 	} else if !t.cache.names(request.URL.Host) {
-		return nil, fmt.Errorf("the CA sent us to %.100q, a host that its directory does not name", request.URL.Host)
+		return nil, refusal("the CA sent us to %.100q, a host that its directory does not name", request.URL.Host)
 	}
 	if err := t.spend(); err != nil {
 		return nil, err
@@ -106,14 +119,14 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithTimeout(t.ctx, requestTimeout)
 	defer cancel()
 	response, err := t.inner.RoundTrip(request.WithContext(ctx))
-	if err != nil {
-		return nil, err
+	var body []byte
+	if err == nil {
+		body, err = readAll(response)
 	}
-	body, err := readAll(response)
+	t.note(request, response, err)
 	if err != nil {
-		return nil, err
+		return nil, t.inTime(ctx, err)
 	}
-	t.note(request, response)
 	if response.StatusCode >= http.StatusBadRequest {
 		body = problemBody(response.StatusCode, body)
 	}
@@ -122,6 +135,14 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	}
 	response.Body, response.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	return response, nil
+}
+
+// inTime says plainly that the CA was too slow.
+func (t *transport) inTime(ctx context.Context, err error) error {
+	if ctx.Err() != nil && t.ctx.Err() == nil {
+		return fmt.Errorf("no complete answer within %s: %w", requestTimeout, context.DeadlineExceeded)
+	}
+	return err
 }
 
 func (t *transport) spend() error {
@@ -133,14 +154,32 @@ func (t *transport) spend() error {
 	return t.ctx.Err()
 }
 
-// note remembers Retry-After and how far the clocks are apart.
-func (t *transport) note(request *http.Request, response *http.Response) {
+// note remembers Retry-After, how far the clocks are apart, and why there is no nonce.
+func (t *transport) note(request *http.Request, response *http.Response, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if request.Method == http.MethodHead { // lego asks for nonces so, and for nothing else
+		t.noNonce = nil
+		if err != nil {
+			t.noNonce = &url.Error{Op: request.Method, URL: request.URL.String(), Err: err}
+		} else if response.StatusCode >= http.StatusBadRequest {
+			t.noNonce = &legoacme.ProblemDetails{Type: notProblem, Detail: "no nonce", HTTPStatus: response.StatusCode, URL: request.URL.String()}
+		}
+	}
+	if err != nil {
+		return
+	}
 	t.retryAfter[request.URL.String()] = parseRetryAfter(response.Header.Get("Retry-After"), time.Now())
 	if date, err := http.ParseTime(response.Header.Get("Date")); err == nil {
 		t.skew = time.Since(date)
 	}
+}
+
+// nonceError is why the last request for a nonce failed, nil where it did not.
+func (t *transport) nonceError() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.noNonce
 }
 
 // retryAfterOf is what the last answer from a URL asked for; 0 for nothing.
@@ -160,15 +199,18 @@ func (t *transport) clockSkew() time.Duration {
 // parseRetryAfter reads both forms (RFC 9110 section 10.2.3), capped at a day.
 func parseRetryAfter(value string, now time.Time) time.Duration {
 	const most = 24 * time.Hour
-	if value == "" {
+	if value = strings.TrimSpace(value); value == "" {
 		return 0
 	}
-	var wait time.Duration
-	var seconds int
-	if _, err := fmt.Sscanf(value, "%d", &seconds); err == nil && !strings.Contains(value, " ") {
-		wait = time.Duration(min(seconds, int(most/time.Second))) * time.Second
+	wait := most
+	if strings.Trim(value, "0123456789") == "" {
+		if seconds, err := strconv.Atoi(value); err == nil { // otherwise it is longer than we can count
+			wait = time.Duration(min(seconds, int(most/time.Second))) * time.Second
+		}
 	} else if at, err := http.ParseTime(value); err == nil {
 		wait = at.Sub(now)
+	} else {
+		return 0
 	}
 	return max(0, min(wait, most))
 }
@@ -189,32 +231,44 @@ func readAll(response *http.Response) ([]byte, error) {
 	case response.StatusCode >= http.StatusBadRequest:
 		return body[:limit], nil // no JSON any more: it becomes a problem of our own
 	}
-	return nil, fmt.Errorf("the answer is larger than %d bytes", limit)
+	return nil, refusal("the answer is larger than %d bytes", limit)
 }
 
 // problemBody makes a problem document (RFC 7807) that lego's parser survives of whatever came with an error status.
+// Only what has the right name and type is taken over.
 func problemBody(status int, body []byte) []byte {
-	var problem map[string]any
-	if err := json.Unmarshal(body, &problem); err != nil || problem == nil {
-		problem = map[string]any{"type": notProblem, "detail": fmt.Sprintf("%.200q", body)}
-	}
-	if problem["type"] == "urn:ietf:params:acme:error:badNonce" {
-		problem["type"] = badNonce
-	}
-	problem["status"] = status
-	if _, ok := problem["subproblems"].([]any); !ok {
-		delete(problem, "subproblems")
-	}
-	for _, name := range []string{"type", "detail", "instance", "method", "url"} {
-		if _, ok := problem[name].(string); !ok {
-			delete(problem, name)
+	var raw map[string]json.RawMessage
+	problem := legoacme.ProblemDetails{HTTPStatus: status}
+	if err := json.Unmarshal(body, &raw); err != nil || raw == nil {
+		problem.Type, problem.Detail = notProblem, fmt.Sprintf("%.200q", body)
+	} else {
+		take(raw["type"], &problem.Type)
+		take(raw["detail"], &problem.Detail)
+		take(raw["instance"], &problem.Instance)
+		var subproblems []json.RawMessage
+		take(raw["subproblems"], &subproblems)
+		for _, text := range subproblems {
+			var sub legoacme.SubProblem
+			take(text, &sub)
+			problem.SubProblems = append(problem.SubProblems, sub)
 		}
+	}
+	if problem.Type == "urn:ietf:params:acme:error:badNonce" {
+		problem.Type = badNonce
 	}
 	text, err := json.Marshal(problem)
 	if err != nil {
 		return []byte(`{"type":"` + notProblem + `"}`)
 	}
 	return text
+}
+
+// take decodes a value, or leaves the zero value where it is of another type.
+func take[T any](raw json.RawMessage, into *T) {
+	var value T
+	if json.Unmarshal(raw, &value) == nil {
+		*into = value
+	}
 }
 
 func textResponse(request *http.Request, status int, contentType string, body []byte) *http.Response {
@@ -226,7 +280,11 @@ func textResponse(request *http.Request, status int, contentType string, body []
 }
 
 func refuseRedirect(request *http.Request, _ []*http.Request) error {
-	return fmt.Errorf("the CA redirects to %.100q; redirects are not followed", request.URL.Redacted())
+	return refusal("the CA redirects to %.100q; redirects are not followed", request.URL.Redacted())
+}
+
+func refusal(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{errNotACME}, args...)...)
 }
 
 func tlsConfig(roots *x509.CertPool) *tls.Config {

@@ -30,6 +30,7 @@ func (l *loader) checkCertificate(c *Config, i int) {
 		l.bad(join(p, "keys"), "write [ec256], or remove the line", "the list is empty")
 	}
 	l.unique(join(p, "keys"), cert.Keys)
+	l.oneOfEachAlgorithm(join(p, "keys"), cert.Keys)
 	l.checkDNS(join(p, "dns"), &cert.DNS)
 	cert.DNS = merge(cert.DNS, c.DNS)
 	for j, port := range cert.DANE.Ports {
@@ -145,4 +146,18 @@ func (l *loader) checkEndpoints(p string, v *Verify) {
 		}
 	}
 	l.unique(p, v.Endpoints)
+}
+
+// oneOfEachAlgorithm: a server chooses between certificates by the algorithm that the client knows, so that the second
+// of the same algorithm would never be shown, and could not be proven.
+func (l *loader) oneOfEachAlgorithm(path string, keys []string) {
+	first := map[bool]string{}
+	for _, key := range keys {
+		rsa := strings.HasPrefix(key, "rsa")
+		if other := first[rsa]; other != "" && other != key {
+			l.bad(path, "keep one of them", "%s and %s are of the same algorithm: a server shows only one of them", other, key)
+			return
+		}
+		first[rsa] = key
+	}
 }

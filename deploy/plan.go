@@ -150,7 +150,7 @@ func openDirectory(dir string) (*os.Root, error) {
 	if err != nil {
 		return nil, &Error{Op: "open directory", Path: filepath.Clean(dir), Err: err}
 	}
-	if info.Mode().Perm()&0o002 != 0 && info.Mode()&fs.ModeSticky == 0 {
+	if info.Mode().Perm()&0o002 != 0 { // the sticky bit would not keep anybody from being there first
 		return nil, &Error{Op: "write into", Path: filepath.Clean(dir), Err: errWorldWritable}
 	}
 	root, err := os.OpenRoot(dir)

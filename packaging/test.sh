@@ -35,7 +35,9 @@ verbose() { # verbose NAME COMMAND…: go test -v, of which only the essentials 
 	output=$log/$1
 	shift
 	if ! "$@" >"$output" 2>&1; then
-		grep -v -e '^=== ' -e '^ *--- PASS' "$output" | tail -n 300
+		grep -v -e '^=== ' -e '^ *--- PASS' -e '^ok' -e '^PASS$' "$output" | tail -n 300
+		echo 'failed:'
+		grep -E -e '^ *--- FAIL' -e '^FAIL.*[a-z]' -e '^panic' "$output"
 		return 1
 	fi
 	grep -E -e '^(ok|FAIL|panic)' -e '^ *--- SKIP' -e '^figure:' "$output" || true

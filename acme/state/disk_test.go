@@ -60,10 +60,11 @@ func walk(t *testing.T, root string, look func(path string, info fs.FileInfo)) {
 
 func TestModesWhateverTheUmask(t *testing.T) {
 	for _, mask := range []int{0, 0o022, 0o077, 0o777} {
-		old := syscall.Umask(mask)
 		path := filepath.Join(t.TempDir(), "state")
-		useAll(t, path)
-		syscall.Umask(old)
+		func() {
+			defer syscall.Umask(syscall.Umask(mask))
+			useAll(t, path)
+		}()
 		walk(t, path, func(path string, info fs.FileInfo) {
 			want := fs.FileMode(0o600)
 			if info.IsDir() {
@@ -131,7 +132,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	_ = fill.Close()
 	before := ids(t, l)
-	_, addErr := l.Add(newBundle(t, bundle.EC256, 2), "", "", time.Now())
+	_, addErr := l.Add(newBundle(t, bundle.EC256, 2), nil, "", "", time.Now())
 	for what, err := range map[string]error{"record": l.Save(state.Record{Applying: true}), "generation": addErr} {
 		e, ok := err.(*state.Error)
 		if !ok || e.Kind() != "disk-full" || e.Hint() == "" {

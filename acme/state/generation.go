@@ -17,8 +17,8 @@ import (
 // Generation describes one issued certificate. Its files never change after it exists.
 type Generation struct {
 	Version   int            `json:"version"`
-	ID        string         `json:"id"` // name of its directory; sorts by time of issue
-	Names     []string       `json:"names"`
+	ID        string         `json:"id"`    // name of its directory; sorts by time of issue
+	Names     []string       `json:"names"` // that were asked for; the certificate may have more
 	Key       bundle.KeyType `json:"key"`
 	Serial    string         `json:"serial"`
 	NotBefore time.Time      `json:"not_before"`
@@ -38,10 +38,10 @@ type generationFile struct {
 
 // Add stores a checked bundle as a new generation, durably, and gives its description. The bundle's directory appears
 // under its final name only when it is complete.
-func (l *Lineage) Add(b *bundle.Bundle, directory, order string, at time.Time) (Generation, error) {
+func (l *Lineage) Add(b *bundle.Bundle, names []string, directory, order string, at time.Time) (Generation, error) {
 	leaf := b.Leaf()
 	g := Generation{
-		Version: version, ID: uniqueID(at), Names: leaf.DNSNames, Key: b.KeyType(), Serial: b.Serial(),
+		Version: version, ID: uniqueID(at), Names: names, Key: b.KeyType(), Serial: b.Serial(),
 		NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(), Issuer: leaf.Issuer.CommonName, SPKI: b.SPKI(),
 		Directory: directory, Order: order, Created: at.UTC(),
 	}

@@ -40,7 +40,7 @@ func TestGenerationsAreUnique(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			if _, err := l.Add(b, "", "", at); err != nil {
+			if _, err := l.Add(b, b.Leaf().DNSNames, "", "", at); err != nil {
 				t.Error(err)
 			}
 		})

@@ -36,7 +36,22 @@ type Slot struct {
 	Previous string    `json:"previous,omitempty"` // what was served before that
 	RenewAt  time.Time `json:"renew_at,omitzero"`  // drawn once for Current, for CAs without renewal information
 
+	Orders     []time.Time `json:"orders,omitempty"`      // when the last few certificates were ordered, oldest first
+	RolledBack bool        `json:"rolled_back,omitempty"` // Current was chosen by an operator over a newer one
+
 	Renewal RenewalInfo `json:"renewal_info,omitzero"` // what the CA said about Current
+}
+
+// keepOrders is how many moments of ordering are remembered.
+const keepOrders = 10
+
+// Issued makes a generation current that was issued at the given time.
+func (s *Slot) Issued(id string, renewAt, at time.Time) {
+	s.Current, s.RenewAt, s.Renewal, s.RolledBack = id, renewAt, RenewalInfo{}, false
+	s.Orders = append(s.Orders, at.UTC())
+	if extra := len(s.Orders) - keepOrders; extra > 0 {
+		s.Orders = append([]time.Time(nil), s.Orders[extra:]...)
+	}
 }
 
 // RenewalInfo is what is remembered of a CA's renewal information (RFC 9773).
@@ -132,6 +147,19 @@ func (l *Lineage) Load() (record Record, repaired string, err error) {
 	record, err = l.rebuild()
 	if repaired == "" && len(record.Keys) > 0 {
 		repaired = fmt.Sprintf("%s was missing; it was made again from the generations on disk", path)
+	}
+	return record, repaired, err
+}
+
+// Look is Load for those that change nothing: a damaged file stays where it is.
+func (l *Lineage) Look() (record Record, repaired string, err error) {
+	err = readJSON(l.recordPath(), &record)
+	if !errors.Is(err, ErrDamaged) && !errors.Is(err, fs.ErrNotExist) {
+		return record, "", err
+	}
+	damaged := errors.Is(err, ErrDamaged)
+	if record, err = l.rebuild(); damaged {
+		repaired = fmt.Sprintf("%s is damaged; what is shown comes from the generations on disk", l.recordPath())
 	}
 	return record, repaired, err
 }

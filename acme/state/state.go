@@ -89,7 +89,13 @@ func failed(op, path string, err error) error {
 }
 
 // Open makes the directory where it is missing and takes wide modes away from it.
+//
+// A directory that holds something else is refused: with a wrong `state` setting, its mode would be narrowed under
+// the feet of others.
 func Open(path string) (*Dir, error) {
+	if err := checkOurs(path); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, failed("make state directory", path, err)
 	}
@@ -108,6 +114,22 @@ func Open(path string) (*Dir, error) {
 		}
 	}
 	return &Dir{path: path}, nil
+}
+
+func checkOurs(path string) error {
+	entries, err := os.ReadDir(path)
+	if errors.Is(err, fs.ErrNotExist) || (err == nil && len(entries) == 0) {
+		return nil
+	}
+	if err != nil {
+		return failed("look at state directory", path, err)
+	}
+	for _, e := range entries {
+		if e.Name() == "lineages" || e.Name() == "accounts" {
+			return nil
+		}
+	}
+	return failed("use as state directory", path, errors.New("there are files in it that are not mxcert's"))
 }
 
 // At names a directory without looking at it: what is read from it may be missing.

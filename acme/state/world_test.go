@@ -71,7 +71,7 @@ func newBundle(t testing.TB, keyType bundle.KeyType, serial int64) *bundle.Bundl
 // add stores a bundle as the i-th generation of a lineage.
 func add(t testing.TB, l *state.Lineage, b *bundle.Bundle, i int) state.Generation {
 	t.Helper()
-	g, err := l.Add(b, "https://ca.example/dir", fmt.Sprintf("https://ca.example/order/%d", i), time.Now().Add(time.Duration(i)*time.Second))
+	g, err := l.Add(b, b.Leaf().DNSNames, "https://ca.example/dir", fmt.Sprintf("https://ca.example/order/%d", i), time.Now().Add(time.Duration(i)*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}

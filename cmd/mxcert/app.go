@@ -57,6 +57,11 @@ reloads it through systemd, and proves by a STARTTLS handshake that senders get 
 	root.AddCommand(a.runCommand(), a.renewCommand(), a.statusCommand(), a.verifyCommand(), a.checkCommand(), a.deployCommand(),
 		a.rollbackCommand(), a.historyCommand(), a.configCommand(), a.providersCommand(), a.versionCommand())
 	cobraCommands(root)
+	for _, name := range []string{"doctor", "init", "tlsa", "account", "revoke", "import", "report"} {
+		root.AddCommand(&cobra.Command{Use: name, Hidden: true, DisableFlagParsing: true, RunE: func(cmd *cobra.Command, _ []string) error {
+			return usage("mxcert %s is not in this version", cmd.Name())
+		}})
+	}
 	usageErrors(root)
 	return root
 }

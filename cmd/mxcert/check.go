@@ -37,7 +37,7 @@ func (a *app) checkCommand() *cobra.Command {
 func (a *app) check() error {
 	config, err := configs.Load(a.configFile)
 	if err == nil {
-		err = checkProviders(config)
+		err = checkOutside(config)
 	}
 	problems, isProblem := errors.AsType[*configs.Problems](err)
 	if err != nil && !isProblem {

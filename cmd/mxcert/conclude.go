@@ -36,26 +36,35 @@ func (p *pass) conclude(ctx context.Context, issueErr, serviceErr error) certifi
 	if p.options.dryRun {
 		return p.finish(errors.Join(issueErr, serviceErr), p.shownEverywhere())
 	}
-	if issueErr == nil && serviceErr == nil && p.haveBundle() {
+	if issueErr == nil && serviceErr == nil {
+		issueErr = p.lacking()
+	}
+	if issueErr == nil && serviceErr == nil {
 		p.succeeded()
 		hookErr := p.successHooks(ctx)
+		if hookErr != nil && ctx.Err() == nil {
+			if err := p.failHooks(ctx); err != nil {
+				p.warn(err.Error())
+			}
+		}
 		if err := errors.Join(p.lineage.Save(p.record), p.lineage.Prune(p.record, keepGenerations)); err != nil {
 			return p.finish(at("store", err), false)
 		}
 		return p.finish(hookErr, true)
 	}
-	err := issueErr
-	if err == nil {
-		err = serviceErr
-	} else if serviceErr != nil && ctx.Err() == nil {
-		p.warn(fmt.Sprintf("what was issued before is not in service either: %v", serviceErr))
-	}
+	// That senders are not served is the worse news of the two.
+	err := errors.Join(serviceErr, issueErr)
 	inService := serviceErr == nil && p.haveBundle()
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+	if errors.Is(ctx.Err(), context.Canceled) {
 		return p.finish(err, inService) // stopped, not failed: nothing to back off from
 	}
-	if held, waits := errors.AsType[*heldError](err); waits {
-		p.result.retryAt = &held.failure.NotBefore
+	defer func() {
+		if issueErr != nil && p.result.retryAt != nil {
+			p.result.NextRenewal = p.result.retryAt
+		}
+	}()
+	if held, waits := errors.AsType[*heldError](issueErr); waits && serviceErr == nil {
+		p.result.retryAt = &held.until
 	} else {
 		p.recordFailure(err)
 		if hookErr := p.failHooks(ctx); hookErr != nil {
@@ -66,6 +75,16 @@ func (p *pass) conclude(ctx context.Context, issueErr, serviceErr error) certifi
 		p.warn(saveErr.Error())
 	}
 	return p.finish(err, inService)
+}
+
+// lacking is the error for key types of which nothing was ever issued, where a pass was not to order.
+func (p *pass) lacking() error {
+	for i, key := range p.keys() {
+		if p.bundles[i] == nil {
+			return at("deploy", fmt.Errorf("there is no usable %s certificate of %s yet: run mxcert renew", key, p.certificate.Name))
+		}
+	}
+	return nil
 }
 
 // describe fills in what is known of the certificates.
@@ -207,9 +226,17 @@ func (p *pass) recordFailure(err error) {
 		error
 		ChargedToCA() bool
 	}](err)
-	r := newErrorReport(err)
+	r, notBefore := newErrorReport(err), time.Now().Add(delay)
+	isCharged := ok && charged.ChargedToCA()
+	if f := p.record.Failure; f != nil && !stale(f) && f.ChargedToCA && time.Now().Before(f.NotBefore) {
+		// A failure of another kind must not shorten the CA's peace.
+		isCharged = true
+		if f.NotBefore.After(notBefore) {
+			notBefore = f.NotBefore
+		}
+	}
 	p.record.Failure = &state.Failure{Stage: r.Stage, Kind: r.Kind, Message: r.Message, Hint: r.Hint, At: time.Now().UTC(), Count: count,
-		NotBefore: time.Now().Add(delay).UTC().Truncate(time.Second), ChargedToCA: ok && charged.ChargedToCA(), Fingerprint: p.fingerprint}
+		NotBefore: notBefore.UTC().Truncate(time.Second), ChargedToCA: isCharged, Fingerprint: p.fingerprint}
 	p.result.retryAt = &p.record.Failure.NotBefore
 	p.record.Log(state.Event{At: time.Now(), Event: "failed", Message: fmt.Sprintf("%s: %s", r.Stage, r.Message)})
 }
@@ -219,7 +246,11 @@ func (p *pass) recordFailure(err error) {
 func (p *pass) successHooks(ctx context.Context) error {
 	due := p.record.HooksDue
 	if due {
-		if err := p.runHooks(ctx, "deploy"); err != nil {
+		err := p.toldErr
+		if !p.told {
+			err = p.runHooks(ctx, "deploy")
+		}
+		if err != nil {
 			return at("hook", err)
 		}
 	}

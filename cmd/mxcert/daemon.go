@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -34,7 +35,8 @@ type daemon struct {
 	mu       sync.Mutex
 	shift    *shift
 	status   daemonReport
-	progress map[string]time.Time // certificate -> when its pass began; absent while it sleeps
+	progress map[*pass]time.Time // when each pass under way began
+	tending  sync.WaitGroup      // of all shifts, those that run out too
 }
 
 // shift is the work on one configuration, until another replaces it.
@@ -55,7 +57,7 @@ func (d *daemon) run(ctx context.Context) error {
 	}
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	d.progress = map[string]time.Time{}
+	d.progress = map[*pass]time.Time{}
 	d.status = daemonReport{PID: os.Getpid(), Started: time.Now().UTC(), Version: version()}
 	if err := d.begin(work, config); err != nil {
 		return err
@@ -119,7 +121,8 @@ func (d *daemon) begin(ctx context.Context, config *configs.Config) error {
 	}
 	effective, err := config.Effective()
 	if err == nil {
-		err = w.store.SaveRunningConfig(effective)
+		// A hidden secret is none: in this copy, which nobody orders with, it is a reference like the others.
+		err = w.store.SaveRunningConfig(bytes.ReplaceAll(effective, []byte("(secret)"), []byte("env:HIDDEN")))
 	}
 	if err != nil {
 		w.close()
@@ -142,7 +145,11 @@ func (d *daemon) begin(ctx context.Context, config *configs.Config) error {
 	})
 	gate := make(chan struct{}, maxPasses)
 	for _, c := range config.Certificates {
-		next.done.Go(func() { d.tend(ctx, next, c, gate) })
+		d.tending.Add(1)
+		next.done.Go(func() {
+			defer d.tending.Done()
+			d.tend(ctx, next, c, gate)
+		})
 	}
 	d.tell(notify.Status(fmt.Sprintf("%d %s", len(config.Certificates), plural(len(config.Certificates), "certificate"))))
 	return nil
@@ -177,8 +184,6 @@ func (d *daemon) tend(ctx context.Context, s *shift, c configs.Certificate, gate
 }
 
 func (d *daemon) pass(ctx context.Context, s *shift, c configs.Certificate, log *slog.Logger) certificateReport {
-	d.note(c.Name, time.Now())
-	defer d.note(c.Name, time.Time{})
 	ctx, cancel := context.WithTimeout(ctx, passTime)
 	defer cancel()
 	say := func(stage, message string) {
@@ -193,9 +198,12 @@ func (d *daemon) pass(ctx context.Context, s *shift, c configs.Certificate, log 
 		}
 		log.Log(ctx, level, "progress", "stage", stage, "detail", oneLine(message))
 	}
-	p := &pass{world: s.world, certificate: c, options: passOptions{daemon: true}, say: say}
+	p := &pass{world: s.world, certificate: c, options: passOptions{daemon: true, replaced: s.stop}, say: say}
+	d.note(p, time.Now())
+	defer d.note(p, time.Time{})
 	result := p.run(ctx)
 	switch {
+	case p.isReplaced(): // what it did not do, the newer configuration's pass does
 	case result.Error != nil && ctx.Err() == nil && result.Error.Kind != "backoff":
 		log.Error("pass failed", "stage", result.Error.Stage, "kind", result.Error.Kind, "error", oneLine(result.Error.Message), "hint", result.Error.Hint)
 	case result.Error == nil && result.Changed:
@@ -216,7 +224,10 @@ func serials(r certificateReport) (list []string) {
 func nextPass(r certificateReport, now time.Time) time.Time {
 	wake := now.Add(lookAround)
 	if r.retryAt != nil {
-		return later(*r.retryAt, now.Add(time.Second))
+		if r.retryAt.Before(wake) {
+			wake = *r.retryAt
+		}
+		return later(wake, now.Add(time.Second))
 	}
 	if r.NextRenewal != nil && r.NextRenewal.Before(wake) {
 		wake = later(*r.NextRenewal, now.Add(time.Second))
@@ -243,7 +254,7 @@ func (d *daemon) end(cancel context.CancelFunc) error {
 	cancel()
 	finished := make(chan struct{})
 	go func() {
-		current.done.Wait()
+		d.tending.Wait()
 		close(finished)
 	}()
 	select {
@@ -255,14 +266,15 @@ func (d *daemon) end(cancel context.CancelFunc) error {
 	}
 }
 
-func (d *daemon) note(certificate string, began time.Time) {
+// note keeps the begin of a pass; a zero time is its end.
+func (d *daemon) note(p *pass, began time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if began.IsZero() {
-		delete(d.progress, certificate)
+		delete(d.progress, p)
 		return
 	}
-	d.progress[certificate] = began
+	d.progress[p] = began
 }
 
 // hangs reports whether a pass has outlived even its own deadline.

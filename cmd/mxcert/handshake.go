@@ -93,11 +93,12 @@ func (p *pass) awaitOther(ctx context.Context, patience time.Duration) error {
 func (p *pass) await(ctx context.Context, patience time.Duration, satisfied func(endpointReport) bool) error {
 	probes := p.probes()
 	reports := make([]endpointReport, len(probes))
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	// Patience bounds the repeating. One handshake may take longer: many servers delay their greeting on purpose.
+	ctx, cancel := context.WithTimeout(ctx, max(patience, p.certificate.Verify.Timeout))
 	defer cancel()
 	var wait sync.WaitGroup
 	for i, pr := range probes {
-		wait.Go(func() { reports[i] = pr.repeat(ctx, satisfied) })
+		wait.Go(func() { reports[i] = pr.repeat(ctx, patience, satisfied) })
 	}
 	wait.Wait()
 	p.result.Endpoints = reports
@@ -121,12 +122,12 @@ func (p *pass) servesAnother() bool {
 }
 
 // repeat shakes hands until satisfied, until a closed port or 454 has lasted too long, or until ctx ends.
-func (pr probe) repeat(ctx context.Context, satisfied func(endpointReport) bool) endpointReport {
+func (pr probe) repeat(ctx context.Context, patience time.Duration, satisfied func(endpointReport) bool) endpointReport {
 	start := time.Now()
 	for pause := firstPause; ; pause = min(pause*2, lastPause) {
 		r := pr.once(ctx)
 		hopeless := r.Error != "" && time.Since(start) > closedPatience
-		if satisfied(r) || hopeless || ctx.Err() != nil {
+		if satisfied(r) || hopeless || ctx.Err() != nil || time.Since(start)+pause > patience {
 			return r
 		}
 		select {

@@ -68,7 +68,7 @@ func (a *app) history(names []string) error {
 
 func readHistory(lineage *state.Lineage) (lineageHistory, error) {
 	h := lineageHistory{Name: lineage.Name(), Generations: []generationReport{}, Events: []state.Event{}}
-	record, _, err := lineage.Load()
+	record, _, err := lineage.Look()
 	if err != nil {
 		return h, err
 	}
@@ -96,9 +96,9 @@ func (a *app) printHistory(h lineageHistory) {
 		if g.Served {
 			mark += " served"
 		}
-		fmt.Fprintf(a.stdout, "  %s  %-8s serial %s, valid until %s%s\n", minute(g.Created), g.Key, g.Serial, minute(g.NotAfter), mark)
+		fmt.Fprintf(a.stdout, "  %s  %-8s serial %s, valid until %s%s\n", second(g.Created), g.Key, g.Serial, minute(g.NotAfter), mark)
 	}
 	for _, e := range h.Events {
-		fmt.Fprintf(a.stdout, "  %s  %-11s %s %s %s\n", minute(e.At), e.Event, e.Key, e.Serial, oneLine(e.Message))
+		fmt.Fprintf(a.stdout, "  %s  %-11s %s %s %s\n", second(e.At), e.Event, e.Key, e.Serial, oneLine(e.Message))
 	}
 }

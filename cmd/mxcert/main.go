@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -15,6 +16,7 @@ import (
 
 func main() {
 	syscall.Umask(0o077)
+	signal.Ignore(syscall.SIGHUP) // a lost terminal does not end a renewal; the daemon listens to it
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
@@ -23,12 +25,16 @@ func main() {
 
 // run executes one command line and gives the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	a := &app{stdout: stdout, stderr: stderr}
+	out := &checkedWriter{Writer: stdout}
+	a := &app{stdout: out, stderr: stderr}
 	root := a.rootCommand()
 	root.SetArgs(args)
-	root.SetOut(stdout)
+	root.SetOut(out)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
+	if err == nil && out.err != nil {
+		err = fmt.Errorf("write the result: %w", out.err)
+	}
 	if err == nil {
 		return exitOK
 	}
@@ -36,4 +42,18 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		a.sayFailure(err)
 	}
 	return exitCodeOf(err)
+}
+
+// checkedWriter remembers the first failure, so that a result which nobody got is not called a success.
+type checkedWriter struct {
+	io.Writer
+	err error
+}
+
+func (w *checkedWriter) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	if err != nil && w.err == nil {
+		w.err = err
+	}
+	return n, err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +20,9 @@ import (
 // keepGenerations is how many old generations of each key type stay on disk beside those in use.
 const keepGenerations = 3
 
+// sweepPatience bounds the removal of TXT records that an earlier run left.
+const sweepPatience = 20 * time.Second
+
 // passOptions say how one pass differs from the daemon's ordinary one.
 type passOptions struct {
 	force      bool      // --now: do not wait for the renewal time
@@ -28,6 +32,8 @@ type passOptions struct {
 	daemon     bool      // wait out every backoff; a person's own attempt waits only for the CA's sake
 	deployOnly bool      // order nothing
 	rollback   bool      // go back to the certificate that was served before
+
+	replaced <-chan struct{} // closed when a newer configuration is in force: what has not begun must not begin
 }
 
 // pass brings one certificate from what is wanted to what is served. It reads straight down: run, issue, putInService.
@@ -43,6 +49,8 @@ type pass struct {
 	plan    *deploy.Plan
 	issued  bool // this pass has issued a certificate
 	changed bool
+	told    bool // the deploy hooks have run already
+	toldErr error
 	result  certificateReport
 }
 
@@ -56,6 +64,9 @@ func (p *pass) run(ctx context.Context) certificateReport {
 			return p.fail(at("lock", err))
 		}
 		defer unlock()
+		if p.isReplaced() {
+			return p.fail(at("lock", errReplaced))
+		}
 	}
 	if err := p.load(ctx); err != nil {
 		return p.fail(at("state", err))
@@ -65,7 +76,22 @@ func (p *pass) run(ctx context.Context) certificateReport {
 	if p.options.dryRun {
 		return p.conclude(ctx, issueErr, p.planOnly(ctx))
 	}
+	if ctx.Err() != nil {
+		return p.conclude(ctx, issueErr, nil) // a stop begins nothing
+	}
 	return p.conclude(ctx, issueErr, p.putInService(ctx))
+}
+
+// errReplaced says that the configuration of a pass is not in force any more.
+var errReplaced = errors.New("a newer configuration is in force")
+
+func (p *pass) isReplaced() bool {
+	select {
+	case <-p.options.replaced: // nil, and never ready, for one-shots
+		return true
+	default:
+		return false
+	}
 }
 
 // lock waits for another mxcert that is at work on this certificate, and says so when it takes a while.
@@ -77,13 +103,26 @@ func (p *pass) lock(ctx context.Context) (unlock func(), err error) {
 		return unlock, err
 	}
 	p.say("lock", "waits for another mxcert that is at work on this certificate")
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() {
+		select {
+		case <-p.options.replaced:
+			stop()
+		case <-ctx.Done():
+		}
+	}()
 	return p.lineage.Lock(ctx)
 }
 
 // load reads what is remembered and takes up what a crash left: a certificate that was stored but not yet noted, TXT
 // records that may still exist.
 func (p *pass) load(ctx context.Context) error {
-	record, repaired, err := p.lineage.Load()
+	read := p.lineage.Load
+	if p.options.dryRun {
+		read = p.lineage.Look
+	}
+	record, repaired, err := read()
 	if err != nil {
 		return err
 	}
@@ -120,8 +159,7 @@ func (p *pass) adopt() error {
 		}
 		for _, g := range generations {
 			if g.Order == order.URL && g.Key == key {
-				slot := p.record.Slot(key)
-				slot.Current, slot.RenewAt, slot.Renewal = g.ID, time.Time{}, state.RenewalInfo{}
+				p.record.Slot(key).Issued(g.ID, time.Time{}, g.Created)
 				if err := errors.Join(p.lineage.Save(p.record), p.lineage.DropOrder(key)); err != nil {
 					return err
 				}
@@ -137,6 +175,8 @@ func (p *pass) sweepTXT(ctx context.Context) {
 	if len(entries) == 0 && err == nil {
 		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, sweepPatience)
+	defer cancel()
 	solver, err := p.solver()
 	if err == nil {
 		err = acme.CleanUp(ctx, p.lineage, p.certificate.DNS.Provider, solver, p.say)
@@ -146,8 +186,8 @@ func (p *pass) sweepTXT(ctx context.Context) {
 	}
 }
 
-// readBundles loads the current certificate of every key type. A generation that cannot be read is as good as none,
-// and that is said; renewal instants are drawn where they are missing.
+// readBundles loads the current certificate of every key type. Where it cannot be read, the one that was served, or else
+// the newest that is good, takes its place, and that is said; renewal instants are drawn where they are missing.
 func (p *pass) readBundles() error {
 	p.bundles = make([]*bundle.Bundle, len(p.keys()))
 	for i, key := range p.keys() {
@@ -158,11 +198,35 @@ func (p *pass) readBundles() error {
 		b, err := p.lineage.Bundle(slot.Current)
 		if err != nil {
 			p.warn(fmt.Sprintf("the stored certificate %s cannot be used: %v", slot.Current, err))
-			continue
+			if b = p.fallBack(key); b == nil {
+				continue
+			}
 		}
 		p.bundles[i] = b
 		if slot.RenewAt.IsZero() {
-			slot.RenewAt = acme.RenewalTime(b.Leaf())
+			slot.RenewAt = acme.RenewalTime(b.Leaf(), b.Leaf().NotBefore)
+		}
+	}
+	return nil
+}
+
+// fallBack makes another stored certificate current; nil where none is good.
+func (p *pass) fallBack(key bundle.KeyType) *bundle.Bundle {
+	slot := p.record.Slot(key)
+	candidates := []string{slot.Served, slot.Previous}
+	generations, err := p.lineage.Generations()
+	if err != nil {
+		return nil
+	}
+	for _, g := range slices.Backward(generations) {
+		if g.Key == key {
+			candidates = append(candidates, g.ID)
+		}
+	}
+	for _, id := range candidates {
+		if b, err := p.lineage.Bundle(id); id != "" && err == nil && time.Now().Before(b.NotAfter()) {
+			slot.Current, slot.RenewAt, slot.Renewal = id, time.Time{}, state.RenewalInfo{}
+			return b
 		}
 	}
 	return nil
@@ -182,7 +246,7 @@ func (p *pass) issue(ctx context.Context) error {
 			p.result.Plan = append(p.result.Plan, fmt.Sprintf("order: %s certificate for %s: %s", key, strings.Join(p.certificate.Domains, ", "), reason))
 			continue
 		}
-		if err := p.held(); err != nil {
+		if err := p.held(key); err != nil {
 			return at("order", err)
 		}
 		if !p.issued {
@@ -202,6 +266,12 @@ func (p *pass) preflight(ctx context.Context) error {
 	if err := deploy.Check(p.targets()); err != nil {
 		return at("deploy", err)
 	}
+	for _, unit := range p.units("always", "auto") {
+		err := p.reloader.check(ctx, unit)
+		if kind := kindOf(err); kind == "no-such-unit" || kind == "not-reloadable" || kind == "invalid-name" {
+			return at("reload", err) // a mistake in the configuration; what else is wrong with a unit may pass
+		}
+	}
 	return at("hook", p.runHooks(ctx, "pre"))
 }
 
@@ -218,7 +288,7 @@ func (p *pass) order(ctx context.Context, i int, key bundle.KeyType, reason stri
 		Require: resolve.Require(p.certificate.DNS.Propagation.Require), Patience: p.certificate.DNS.Propagation.Timeout, Progress: p.say,
 	}
 	if current := p.bundles[i]; current != nil {
-		if p.certificate.ReuseKey && !p.options.newKey {
+		if p.certificate.ReuseKey && !p.options.newKey && !p.freshKeyWaits(key) {
 			request.Key = current.Key()
 		}
 		if p.issuedHere(key) {
@@ -232,12 +302,12 @@ func (p *pass) order(ctx context.Context, i int, key bundle.KeyType, reason stri
 	for _, warning := range issued.Warnings {
 		p.warn(warning)
 	}
-	generation, err := p.lineage.Add(issued.Bundle, p.config.ACME.Directories[0], issued.Order, time.Now())
+	generation, err := p.lineage.Add(issued.Bundle, p.certificate.Domains, p.config.ACME.Directories[0], issued.Order, time.Now())
 	if err != nil {
 		return at("store", err)
 	}
 	slot := p.record.Slot(key)
-	slot.Current, slot.RenewAt, slot.Renewal = generation.ID, acme.RenewalTime(issued.Bundle.Leaf()), state.RenewalInfo{}
+	slot.Issued(generation.ID, acme.RenewalTime(issued.Bundle.Leaf(), generation.Created), generation.Created)
 	p.record.Log(state.Event{At: time.Now(), Event: "issued", Key: key, Serial: generation.Serial, Message: reason})
 	p.bundles[i], p.issued, p.changed = issued.Bundle, true, true
 	if err := errors.Join(p.lineage.Save(p.record), p.lineage.DropOrder(key)); err != nil {
@@ -245,6 +315,12 @@ func (p *pass) order(ctx context.Context, i int, key bundle.KeyType, reason stri
 	}
 	p.say("issued", fmt.Sprintf("%s, serial %s, valid until %s", key, generation.Serial, generation.NotAfter.Format(time.RFC3339)))
 	return nil
+}
+
+// freshKeyWaits reports whether the order in flight has a key of its own, which it is to be finished with.
+func (p *pass) freshKeyWaits(key bundle.KeyType) bool {
+	order, ok, err := p.lineage.Order(key)
+	return err == nil && ok && order.Fresh && p.unfinished(key)
 }
 
 // putInService makes the mail server use what is current, and proves it.

@@ -61,6 +61,8 @@ func (a *app) printCertificate(c certificateReport) {
 
 func minute(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
+func second(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
+
 // until says a distance in time in the unit a person thinks in.
 func until(t time.Time) string {
 	d := time.Until(t)

@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -58,7 +60,7 @@ type endpointReport struct {
 	Key        string `json:"key"`
 	Serial     string `json:"serial"`
 	Matches    bool   `json:"matches"`
-	Error      string `json:"error,omitempty"`
+	Error      string `json:"error"`
 
 	hint string
 	kind string
@@ -94,7 +96,7 @@ func at(stage string, err error) error {
 }
 
 func newErrorReport(err error) *errorReport {
-	e := &errorReport{Kind: kindOf(err), Message: err.Error(), Hint: hintOf(err)}
+	e := &errorReport{Kind: kindOf(err), Message: once(err.Error()), Hint: hintOf(err)}
 	if staged, ok := errors.AsType[*stageError](err); ok {
 		e.Stage = staged.stage
 	}
@@ -102,6 +104,17 @@ func newErrorReport(err error) *errorReport {
 		e.Message = fmt.Sprintf("%s at the step %q: %s", how, e.Stage, e.Message)
 	}
 	return e
+}
+
+// once leaves out lines that were there before: two files of one directory have the same fault.
+func once(text string) string {
+	var lines []string
+	for _, line := range strings.Split(text, "\n") {
+		if !slices.Contains(lines, line) {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 // exitCode sums up all certificates: 0 when all converged, the common code when all failed alike, 4 when some failed.

@@ -98,12 +98,36 @@ func (p *pass) activate(ctx context.Context) error {
 			return at("verify", err)
 		}
 	}
-	for _, unit := range p.units("always", "auto") {
-		if err := p.reload(ctx, unit); err != nil {
+	units := p.units("always", "auto")
+	var inactive []error
+	for _, unit := range units {
+		err := p.reload(ctx, unit)
+		if err != nil && !notRunning(err) {
 			return at("reload", err)
 		}
+		if err != nil {
+			inactive = append(inactive, at("reload", err))
+		}
 	}
-	return at("verify", p.awaitServed(ctx, p.certificate.Verify.Timeout))
+	if len(units) > 0 && len(inactive) == len(units) {
+		return errors.Join(inactive...)
+	}
+	if len(units) == 0 && p.plan != nil && p.plan.ContentChanges() {
+		p.tellByHook(ctx)
+	}
+	if err := p.awaitServed(ctx, p.certificate.Verify.Timeout); err != nil {
+		return errors.Join(append([]error{at("verify", err)}, inactive...)...)
+	}
+	for _, err := range inactive {
+		p.warn(err.Error())
+	}
+	return nil
+}
+
+// tellByHook is for targets without a unit to reload: a deploy hook may be what makes the server use the files, so that it
+// has to run before the proof, and has then had its turn.
+func (p *pass) tellByHook(ctx context.Context) {
+	p.told, p.toldErr = true, p.runHooks(ctx, "deploy")
 }
 
 func (p *pass) reload(ctx context.Context, unit string) error {
@@ -153,7 +177,7 @@ func (p *pass) ownContent(content []byte) (bool, error) {
 // last proven, else the new files stay because there is nothing better. The cause says in its end what was done.
 func (p *pass) revert(ctx context.Context, cause error) error {
 	// A stop must not leave a deployment half proven: the way back has its own time.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revertPatience+5*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revertPatience+4*time.Second)
 	defer cancel()
 	if notRunning(cause) {
 		return &takenBack{cause: cause, what: "the new files are in place; the server reads them when it starts"}
@@ -163,6 +187,7 @@ func (p *pass) revert(ctx context.Context, cause error) error {
 		return &takenBack{cause: cause, what: fmt.Sprintf("the new files stay, because there is nothing better to go back to: %v", err)}
 	}
 	p.record.Log(state.Event{At: time.Now(), Event: "reverted", Message: cause.Error()})
+	p.changed = p.issued // what was deployed is taken back
 	p.say("revert", "the files that were there before are back")
 	for _, unit := range p.units("always", "auto") {
 		if err := p.reload(ctx, unit); err != nil {
@@ -208,22 +233,24 @@ type takenBack struct {
 func (e *takenBack) Error() string { return e.cause.Error() + "; " + e.what }
 func (e *takenBack) Unwrap() error { return e.cause }
 
-// stepBack makes the certificate current that was served before.
+// stepBack makes the certificates current that were served before, of the key types that have one.
 func (p *pass) stepBack() error {
+	stepped := 0
 	for _, key := range p.keys() {
 		slot := p.record.Slot(key)
 		g, err := p.lineage.Generation(slot.Previous)
 		if slot.Previous == "" || err != nil {
-			return fmt.Errorf("there is no earlier %s certificate of %s to go back to", key, p.certificate.Name)
+			continue
 		}
 		if time.Now().After(g.NotAfter) {
 			return fmt.Errorf("the earlier %s certificate of %s expired at %s: going back would break mail", key, p.certificate.Name, g.NotAfter.Format(time.RFC3339))
 		}
+		slot.Current, slot.Previous, slot.RenewAt, slot.Renewal, slot.RolledBack = slot.Previous, "", time.Time{}, state.RenewalInfo{}, true
+		p.record.Log(state.Event{At: time.Now(), Event: "rolled-back", Key: key, Serial: g.Serial, Message: "by hand"})
+		stepped++
 	}
-	for _, key := range p.keys() {
-		slot := p.record.Slot(key)
-		slot.Current, slot.Previous, slot.RenewAt, slot.Renewal = slot.Previous, "", time.Time{}, state.RenewalInfo{}
-		p.record.Log(state.Event{At: time.Now(), Event: "rolled-back", Key: key, Message: "by hand"})
+	if stepped == 0 {
+		return fmt.Errorf("there is no earlier certificate of %s to go back to", p.certificate.Name)
 	}
 	return p.lineage.Save(p.record)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -77,6 +78,7 @@ func (p *pass) look(ctx context.Context) certificateReport {
 	p.describe()
 	if !p.haveBundle() {
 		p.result.Stage, p.result.code = stageWaiting, exitTemporary
+		p.result.Warnings = append(p.result.Warnings, "nothing is issued yet: mxcert renew orders it, or the daemon")
 		p.lastFailure()
 		return p.result
 	}
@@ -102,6 +104,10 @@ func (p *pass) look(ctx context.Context) certificateReport {
 		p.result.Stage = stageServed
 	}
 	p.lastFailure()
+	if p.record.HooksDue && p.result.code == exitOK {
+		p.result.Error = newErrorReport(at("hook", errors.New("the hooks of the certificate in service have not succeeded yet; they run again at the next pass")))
+		p.result.code = exitFailed
+	}
 	return p.result
 }
 
@@ -139,6 +145,9 @@ func (p *pass) planOnly(ctx context.Context) error {
 		for _, unit := range p.units("always") {
 			p.result.Plan = append(p.result.Plan, "reload "+unit)
 		}
+	}
+	if err := p.checkUnits(ctx); err != nil {
+		return at("reload", err)
 	}
 	p.plan = plan
 	err = p.awaitServed(ctx, confirmPatience)

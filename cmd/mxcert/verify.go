@@ -122,7 +122,7 @@ func (a *app) verify(ctx context.Context, names []string) error {
 // localLooks are the endpoints of a certificate, with what they should show.
 func localLooks(store *state.Dir, c configs.Certificate, roots *x509.CertPool) []look {
 	p := &pass{world: &world{store: store}, certificate: c, lineage: store.Lineage(c.Name), say: func(string, string) {}}
-	if record, _, err := p.lineage.Load(); err == nil {
+	if record, _, err := p.lineage.Look(); err == nil {
 		p.record = record
 	}
 	p.bundles = make([]*bundle.Bundle, len(c.Keys))
@@ -276,6 +276,9 @@ func exactNames(domains []string) []string {
 }
 
 func (a *app) printVerify(r verifyReport) {
+	if len(r.Hosts) == 0 {
+		fmt.Fprintln(a.stdout, "no endpoint is configured: that the files hold the certificate is the last that is known (mxcert status)")
+	}
 	for _, h := range r.Hosts {
 		fmt.Fprintf(a.stdout, "%s at %s\n", h.MX, net.JoinHostPort(h.Address, strconv.Itoa(h.Port)))
 		for _, s := range h.Handshakes {

@@ -31,7 +31,7 @@ type world struct {
 
 // newWorld translates a configuration. readOnly makes no state directory.
 func newWorld(config *configs.Config, readOnly bool) (*world, error) {
-	if err := checkProviders(config); err != nil {
+	if err := checkOutside(config); err != nil {
 		return nil, err
 	}
 	open := state.Open
@@ -76,9 +76,17 @@ func viewStore(path string) (*state.Dir, error) {
 // close releases connections.
 func (w *world) close() { w.client.Close() }
 
-// checkProviders finds what the configuration cannot know: names of providers that this build lacks.
-func checkProviders(config *configs.Config) error {
+// checkOutside finds what the configuration by itself cannot know: files of root certificates that cannot be read, names
+// of providers that this build lacks.
+func checkOutside(config *configs.Config) error {
 	problems := &configs.Problems{}
+	for _, file := range [][2]string{{"acme.ca_file", config.ACME.CAFile}, {"acme.roots_file", config.ACME.RootsFile}} {
+		if _, err := readRoots(file[0], file[1]); err != nil {
+			problem := config.At(file[0])
+			problem.Message, problem.Hint = err.Error(), "name a readable PEM file, or leave the setting out"
+			problems.List = append(problems.List, problem)
+		}
+	}
 	for i, c := range config.Certificates {
 		err := dnsprovider.Known(c.DNS.Provider)
 		if err == nil {

@@ -1,0 +1,234 @@
+package acme_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"mxcert/acme"
+	"mxcert/acme/bundle"
+	"mxcert/acme/dnsprovider"
+	"mxcert/acme/resolve"
+	"mxcert/acme/state"
+	"mxcert/cmd/mxcert-lab/ca"
+	"mxcert/cmd/mxcert-lab/lab"
+)
+
+// killEnv makes the test binary a process that orders a certificate and is killed on the way.
+const killEnv = "MXCERT_TEST_ORDER"
+
+func TestMain(m *testing.M) {
+	if text := os.Getenv(killEnv); text != "" {
+		orderAndDie(text)
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// orderAndDie ends by SIGKILL at the stage that the setup names.
+func orderAndDie(text string) {
+	var s setup
+	if err := json.Unmarshal([]byte(text), &s); err != nil {
+		fmt.Println(err)
+		return
+	}
+	_, err := s.issue(context.Background(), func(r *acme.Request) {
+		r.Progress = func(stage, message string) {
+			fmt.Println(stage, message)
+			if stage == s.DieAt {
+				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+				select {}
+			}
+		}
+	})
+	fmt.Println("still alive:", err)
+}
+
+// setup is what one order needs, in a form that another process can be given.
+type setup struct {
+	Directory, CAFile, RootsFile, State, Lineage, TSIG, DieAt string
+	NameServers, Names                                        []string
+	Settings                                                  acme.Settings
+}
+
+// world is a lab and the state of one host.
+type world struct {
+	*lab.Lab
+	setup
+}
+
+func newWorld(t testing.TB, opts lab.Options) *world {
+	t.Helper()
+	l := lab.New(t, opts)
+	return &world{Lab: l, setup: setup{
+		Directory: l.CA.DirectoryURL(), CAFile: l.Path("ca.pem"), RootsFile: l.Path("roots.pem"), State: l.Path("state"), Lineage: "mx.example.org",
+		TSIG: l.Secret(), NameServers: l.NameServers(), Names: []string{"mx.example.org", "host7.example.org"},
+	}}
+}
+
+// client opens the store and makes a client.
+func (s setup) client() (*acme.Client, *state.Dir, error) {
+	store, err := state.Open(s.State)
+	if err != nil {
+		return nil, nil, err
+	}
+	settings := s.Settings
+	settings.Directory = s.Directory
+	if settings.UserAgent == "" {
+		settings.UserAgent = "mxcert/test"
+	}
+	if settings.Roots == nil {
+		if settings.Roots, err = pool(s.CAFile); err != nil {
+			return nil, nil, err
+		}
+	}
+	return acme.New(settings, store), store, nil
+}
+
+func pool(path string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(path)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(text)
+	return roots, err
+}
+
+func (s setup) solver() (dnsprovider.Solver, *resolve.Resolver, error) {
+	resolver := resolve.New(s.NameServers)
+	solver, err := dnsprovider.New("rfc2136", map[string]string{
+		"DNSUPDATE_NAMESERVER": s.NameServers[0], "DNSUPDATE_TSIG_KEY": lab.KeyName, "DNSUPDATE_TSIG_SECRET": s.TSIG, "DNSUPDATE_DNS_TIMEOUT": "2",
+	}, resolver)
+	return solver, resolver, err
+}
+
+// issue orders a certificate under the lineage's lock; edit may change the request.
+func (s setup) issue(ctx context.Context, edit func(*acme.Request)) (*acme.Issued, error) {
+	client, store, err := s.client()
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	solver, resolver, err := s.solver()
+	if err != nil {
+		return nil, err
+	}
+	roots, err := pool(s.RootsFile)
+	if err != nil {
+		return nil, err
+	}
+	lineage := store.Lineage(s.Lineage)
+	unlock, err := lineage.Lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	request := acme.Request{
+		Names: s.Names, KeyType: bundle.EC256, Roots: roots, Lineage: lineage, Provider: "rfc2136", Solver: solver, Resolver: resolver,
+		Require: resolve.All, Patience: 10 * time.Second,
+	}
+	if edit != nil {
+		edit(&request)
+	}
+	return client.Issue(ctx, request)
+}
+
+// order is issue for tests in which it must succeed.
+func (w *world) order(t *testing.T, edit func(*acme.Request)) *acme.Issued {
+	t.Helper()
+	issued, err := w.issue(t.Context(), edit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return issued
+}
+
+func (s setup) lineage(t testing.TB) *state.Lineage {
+	t.Helper()
+	return state.At(s.State).Lineage(s.Lineage)
+}
+
+// sweep removes what an earlier run left behind, as the beginning of a pass does.
+func (s setup) sweep(t *testing.T) error {
+	t.Helper()
+	solver, _, err := s.solver()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return acme.CleanUp(t.Context(), s.lineage(t), "rfc2136", solver, func(string, string) {})
+}
+
+// clean fails the test when TXT records or journal entries are left.
+func (w *world) clean(t *testing.T, when string) {
+	t.Helper()
+	if left := w.World.Challenges(); len(left) != 0 {
+		t.Errorf("%s: TXT records are left: %v", when, left)
+	}
+	if entries, err := w.lineage(t).Journal(); err != nil || len(entries) != 0 {
+		t.Errorf("%s: journal entries are left: %v, %v", when, entries, err)
+	}
+}
+
+// stored tells whether an order in flight is stored.
+func (w *world) stored(t *testing.T) bool {
+	t.Helper()
+	_, ok, err := w.lineage(t).Order(bundle.EC256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ok
+}
+
+// orders is how many orders the CA was asked for.
+func (w *world) orders() int { return w.CA.Count(ca.NewOrder) }
+
+// tape records the progress.
+type tape struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (p *tape) say(stage, message string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lines = append(p.lines, stage+": "+message)
+}
+
+func (p *tape) has(part string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.ContainsFunc(p.lines, func(line string) bool { return strings.Contains(line, part) })
+}
+
+// noSecrets fails the test when a text holds a private key or the TSIG secret.
+func (w *world) noSecrets(t *testing.T, texts ...string) {
+	t.Helper()
+	keys := []string{w.TSIG}
+	for _, pattern := range []string{"accounts/*/account.json", "orders/*.json"} {
+		paths, err := filepath.Glob(filepath.Join(w.State, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range paths {
+			var file struct{ Key string }
+			if text, err := os.ReadFile(path); err == nil && json.Unmarshal(text, &file) == nil && len(file.Key) > 100 {
+				keys = append(keys, string(bytes.TrimSpace([]byte(file.Key)[40:80])))
+			}
+		}
+	}
+	for _, text := range texts {
+		for _, key := range keys {
+			if strings.Contains(text, key) {
+				t.Errorf("a secret is in %q", text)
+			}
+		}
+	}
+}
