@@ -81,16 +81,18 @@ func (c *Client) register(ctx context.Context, account state.Account, say Progre
 		return account, o.explain("account", err)
 	}
 	if answer.Location == "" {
-		return account, &Error{Stage: "account", ErrKind: "ca-error", temporary: true, NextStep: "is acme.directory right, is a proxy in the way?",
-			Message: hostOf(c.settings.Directory) + " gave no URL for the account"}
+		return account, &Error{Stage: "account", ErrKind: "ca-error", temporary: true, Message: hostOf(c.settings.Directory) + " gave no URL for the account"}
 	}
 	if answer.Status == legoacme.StatusDeactivated || answer.Status == legoacme.StatusRevoked {
 		return account, &Error{Stage: "account", ErrKind: "account", NextStep: "move the account's directory below the state directory away to register a new one",
 			Message: fmt.Sprintf("%s gave no usable account (status %.20q)", hostOf(c.settings.Directory), answer.Status)}
 	}
 	account.URL, account.Email = answer.Location, c.settings.Email
+	if err := c.store.SaveAccount(account); err != nil {
+		return account, err
+	}
 	say("account", "registered at "+hostOf(c.settings.Directory))
-	return account, c.store.SaveAccount(account)
+	return account, nil
 }
 
 // checkBinding finds a broken key of the External Account Binding before the CA is asked (RFC 8555 section 7.3.4: it is

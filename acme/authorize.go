@@ -103,8 +103,7 @@ func (f *flow) unproven(ctx context.Context) ([]pending, error) {
 func (f *flow) pick(a legoacme.Authorization) (*pending, error) {
 	domain := strings.ToLower(a.Identifier.Value)
 	if domain == "" {
-		return nil, &Error{Stage: "authorization", ErrKind: "ca-error", temporary: true, NextStep: "is acme.directory right, is a proxy in the way?",
-			Message: hostOf(f.stored.Directory) + " gave an authorization without a name"}
+		return nil, &Error{Stage: "authorization", ErrKind: "ca-error", temporary: true, Message: hostOf(f.stored.Directory) + " gave an authorization without a name"}
 	}
 	name := domain
 	if a.Wildcard {

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
@@ -19,7 +20,7 @@ const (
 	firstPoll = 250 * time.Millisecond
 	lastPoll  = 5 * time.Second
 	// downloadTries covers CAs whose front ends lag behind: 404 on a fresh certificate.
-	downloadTries = 6
+	downloadTries = 5
 	// longestWait is how long a Retry-After is waited out within a run. Until a later one the order is kept and the
 	// lineage is free for others.
 	longestWait = 2 * time.Minute
@@ -159,7 +160,7 @@ func (f *flow) download(ctx context.Context) ([]byte, error) {
 			return chain, nil
 		}
 		wait := max(pause, f.transport.retryAfterOf(f.order.Certificate))
-		if try == downloadTries || !affordable(ctx, wait) || ctx.Err() != nil {
+		if try == downloadTries || !passing(err) || !affordable(ctx, wait) || ctx.Err() != nil {
 			explained := f.explain("download", err)
 			if e, ok := errors.AsType[*Error](explained); ok {
 				e.temporary = e.temporary || time.Since(f.stored.Created) < certificateLife // the order is valid: the next run downloads again
@@ -171,4 +172,12 @@ func (f *flow) download(ctx context.Context) ([]byte, error) {
 		case <-time.After(wait):
 		}
 	}
+}
+
+// passing reports whether a failed download may succeed in a moment.
+func passing(err error) bool {
+	if problem, ok := errors.AsType[*legoacme.ProblemDetails](err); ok {
+		return problem.HTTPStatus == http.StatusNotFound || problem.HTTPStatus == http.StatusTooManyRequests || problem.HTTPStatus >= http.StatusInternalServerError
+	}
+	return isNetwork(err)
 }

@@ -27,6 +27,9 @@ const (
 	cleanUpTime = 20 * time.Second
 )
 
+// orderLife is how long a stored order is gone on with: one that gives no certificate in a day never will.
+const orderLife = 24 * time.Hour
+
 // Progress is told of each step in a few words.
 type Progress func(stage, message string)
 
@@ -162,7 +165,7 @@ func (f *flow) newOrder() (legoacme.ExtendedOrder, error) {
 	place := func() (legoacme.ExtendedOrder, error) { return f.core.Orders.NewWithOptions(f.Names, options) }
 	order, err := call(f.operation, place)
 	problem, refused := errors.AsType[*legoacme.ProblemDetails](err)
-	if refused && options.ReplacesCertID != "" && !unknownAccount(err) && (problem.HTTPStatus < 500 && problem.HTTPStatus != http.StatusTooManyRequests) {
+	if refused && options.ReplacesCertID != "" && !unknownAccount(err) && (problem.HTTPStatus <= http.StatusInternalServerError && problem.HTTPStatus != http.StatusTooManyRequests) {
 		f.Progress("order", "warning: the CA does not accept the new order as a replacement; ordering without")
 		options.ReplacesCertID = ""
 		order, err = call(f.operation, place)
@@ -176,7 +179,7 @@ func (f *flow) resume() (bool, error) {
 	if err != nil || !ok {
 		return false, err
 	}
-	if stored.URL == "" || !f.fits(stored) {
+	if stored.URL == "" || !f.fits(stored) || time.Since(stored.Created) > orderLife {
 		return false, f.Lineage.DropOrder(f.KeyType)
 	}
 	order, err := call(f.operation, func() (legoacme.ExtendedOrder, error) { return f.core.Orders.Get(stored.URL) })
@@ -237,7 +240,11 @@ func (f *flow) check(chainPEM []byte) (*Issued, error) {
 		}
 	}
 	if skew := f.transport.clockSkew(); skew.Abs() > 5*time.Minute {
-		e.NextStep = fmt.Sprintf("this host's clock differs from the CA's by %s: set it right (timedatectl)", skew.Round(time.Second))
+		direction := "ahead of"
+		if skew < 0 {
+			direction = "behind"
+		}
+		e.NextStep = fmt.Sprintf("this host's clock is %s %s the CA's: set it right (timedatectl)", skew.Abs().Round(time.Minute), direction)
 	}
 	return nil, errors.Join(e, f.Lineage.DropOrder(f.KeyType))
 }

@@ -1,6 +1,7 @@
 package acme
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -34,8 +35,10 @@ func (e *Error) Unwrap() error { return e.cause }
 // Kind is a stable word.
 func (e *Error) Kind() string { return e.ErrKind }
 
-// Hint says what to do.
-func (e *Error) Hint() string { return e.NextStep }
+// Hint says what to do. Where nothing better is known, the CA does odd things.
+func (e *Error) Hint() string {
+	return cmp.Or(e.NextStep, "the CA does not keep to RFC 8555: is acme.directory right, is a proxy in the way? Otherwise report it to the CA")
+}
 
 // Temporary is true where trying again later may help.
 func (e *Error) Temporary() bool { return e.temporary }

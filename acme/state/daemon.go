@@ -1,6 +1,7 @@
 package state
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -12,6 +13,14 @@ func (d *Dir) RunningConfig() string { return filepath.Join(d.path, "running.yam
 
 // SaveRunningConfig stores that configuration.
 func (d *Dir) SaveRunningConfig(text []byte) error { return writeFile(d.RunningConfig(), text) }
+
+// LockDaemon makes this process the one daemon of the directory, until unlock or its end. ErrLocked (wrapped) says that
+// there is another.
+func (d *Dir) LockDaemon() (unlock func(), err error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel() // one try
+	return lock(ctx, filepath.Join(d.path, "daemon.lock"))
+}
 
 // SaveDaemon stores what the daemon tells about itself, as JSON.
 func (d *Dir) SaveDaemon(v any) error { return writeJSON(filepath.Join(d.path, "daemon.json"), v) }

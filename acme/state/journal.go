@@ -31,6 +31,22 @@ type TXT struct {
 	KeyAuth string `json:"key_auth"`
 }
 
+// JournalLineages names the lineages that have entries in the journal, also those that no configuration names any more.
+func (d *Dir) JournalLineages() ([]string, error) {
+	files, err := os.ReadDir(filepath.Join(d.path, "journal"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var names []string
+	for _, file := range files {
+		stem, isJSON := strings.CutSuffix(file.Name(), ".json")
+		if cut := strings.LastIndexByte(stem, '.'); isJSON && cut > 0 && !slices.Contains(names, stem[:cut]) {
+			names = append(names, stem[:cut])
+		}
+	}
+	return names, failed("read", filepath.Join(d.path, "journal"), err)
+}
+
 // Note stores an entry durably and gives the function that forgets it.
 func (l *Lineage) Note(entry Entry) (forget func() error, err error) {
 	entry.Version, entry.Lineage = version, l.name

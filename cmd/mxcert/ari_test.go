@@ -46,7 +46,7 @@ func TestRenewalWindowOfTheCA(t *testing.T) {
 // A CA that does not like the link to the old certificate still gets the order.
 func TestRefusedReplacement(t *testing.T) {
 	t.Parallel()
-	for _, status := range []int{400, 403, 404, 409} {
+	for _, status := range []int{400, 403, 404, 409, 500} {
 		h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 		h.report(exitOK, "renew")
 		refused := 0

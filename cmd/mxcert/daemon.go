@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"mxcert/acme/state"
 	"mxcert/configs"
 	"mxcert/hooks/notify"
 	"mxcert/hooks/watch"
@@ -58,6 +59,18 @@ func (d *daemon) run(ctx context.Context) error {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	d.progress = map[*pass]time.Time{}
+	store, err := state.Open(config.State)
+	if err != nil {
+		return err
+	}
+	unlock, err := store.LockDaemon()
+	if errors.Is(err, state.ErrLocked) {
+		return &exitError{code: exitTemporary, err: fmt.Errorf("another mxcert run is at work on %s: stop it first (systemctl stop mxcert)", config.State)}
+	}
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	d.status = daemonReport{PID: os.Getpid(), Started: time.Now().UTC(), Version: version()}
 	if err := d.begin(work, config); err != nil {
 		return err
@@ -142,6 +155,12 @@ func (d *daemon) begin(ctx context.Context, config *configs.Config) error {
 	}
 	d.setStatus(func(s *daemonReport) {
 		s.ConfigError, s.ConfigErrorAt, s.ConfigLoaded = "", nil, time.Now().UTC()
+	})
+	d.tending.Go(func() {
+		say := func(stage, message string) { d.log.Info("progress", "stage", stage, "detail", oneLine(message)) }
+		if err := w.sweepOrphans(ctx, say); err != nil && ctx.Err() == nil {
+			d.log.Warn("TXT records remain", "error", err)
+		}
 	})
 	gate := make(chan struct{}, maxPasses)
 	for _, c := range config.Certificates {

@@ -64,6 +64,11 @@ func (a *app) pass(ctx context.Context, config *configs.Config, names []string, 
 	ctx, cancel := a.within(ctx, renewTime)
 	defer cancel()
 	narrator := a.narrate()
+	if !options.dryRun {
+		if err := w.sweepOrphans(ctx, narrator.speak("-")); err != nil {
+			narrator.speak("-")("warning", err.Error())
+		}
+	}
 	r := &report{Certificates: make([]certificateReport, len(certificates))}
 	var group errgroup.Group
 	group.SetLimit(maxPasses)
