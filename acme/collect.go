@@ -24,8 +24,6 @@ const (
 	// longestWait is how long a Retry-After is waited out within a run. Until a later one the order is kept and the
 	// lineage is free for others.
 	longestWait = 2 * time.Minute
-	// certificateLife is how long a certificate that the CA does not give out is asked for before it is ordered anew.
-	certificateLife = 24 * time.Hour
 )
 
 // awaitOrder polls until the order leaves a status. The CA's Retry-After is obeyed as a minimum. An order that turns
@@ -163,7 +161,7 @@ func (f *flow) download(ctx context.Context) ([]byte, error) {
 		if try == downloadTries || !passing(err) || !affordable(ctx, wait) || ctx.Err() != nil {
 			explained := f.explain("download", err)
 			if e, ok := errors.AsType[*Error](explained); ok {
-				e.temporary = e.temporary || time.Since(f.stored.Created) < certificateLife // the order is valid: the next run downloads again
+				e.temporary = true // the order is valid: the next run downloads again, for a day (orderLife)
 			}
 			return nil, explained
 		}

@@ -211,21 +211,21 @@ func TestCertificateThatNeverComes(t *testing.T) {
 		})
 	}
 	w.CA.SetWrap(gone)
-	for _, tt := range []struct {
-		age  time.Duration
-		kept bool
-	}{{0, true}, {25 * time.Hour, false}} {
+	for orders, age := range []time.Duration{0, time.Hour, 25 * time.Hour} {
 		if order, ok, err := w.lineage(t).Order(bundle.EC256); err != nil {
 			t.Fatal(err)
 		} else if ok {
-			order.Created = time.Now().Add(-tt.age)
+			order.Created = time.Now().Add(-age)
 			if err := w.lineage(t).SaveOrder(order); err != nil {
 				t.Fatal(err)
 			}
 		}
 		_, err := w.issue(t.Context(), nil)
-		if e, ok := errors.AsType[*acme.Error](err); !ok || e.Stage != "download" || e.Temporary() != tt.kept || w.stored(t) != tt.kept {
-			t.Errorf("after %s: %v, stored %v", tt.age, err, w.stored(t))
+		if e, ok := errors.AsType[*acme.Error](err); !ok || e.Stage != "download" || !e.Temporary() || !w.stored(t) {
+			t.Errorf("after %s: %v, stored %v", age, err, w.stored(t))
+		}
+		if want := max(1, orders); w.orders() != want {
+			t.Errorf("after %s: %d orders, want %d", age, w.orders(), want)
 		}
 	}
 	w.CA.SetWrap(nil)

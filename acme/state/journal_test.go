@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -87,5 +88,18 @@ func TestDamagedJournalIsReported(t *testing.T) {
 	other := filepath.Join(open(t).Path(), "journal")
 	if files, err := os.ReadDir(other); err != nil || len(files) != 0 {
 		t.Errorf("%v, %v", files, err)
+	}
+}
+
+func TestJournalLineages(t *testing.T) {
+	dir := open(t)
+	for _, name := range []string{"mx", "mx.example.org", "mx"} {
+		if _, err := dir.Lineage(name).Note(state.Entry{Records: []state.TXT{{Name: "a.", Zone: "a.", Value: "v"}}, Created: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, "half", dir.Path(), "journal", ".tmp-1")
+	if names, err := dir.JournalLineages(); err != nil || !slices.Equal(names, []string{"mx", "mx.example.org"}) {
+		t.Errorf("%q, %v", names, err)
 	}
 }

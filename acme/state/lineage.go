@@ -127,10 +127,9 @@ func (r *Record) Log(event Event) {
 // says so in words; a damaged file is set aside. A lineage that never was gives an empty record.
 func (l *Lineage) Load() (record Record, repaired string, err error) {
 	path := l.recordPath()
-	err = readJSON(path, &record)
+	record, err = l.read()
 	switch {
 	case err == nil:
-		maps.DeleteFunc(record.Keys, func(_ bundle.KeyType, slot *Slot) bool { return slot == nil })
 		return record, "", nil
 	case errors.Is(err, ErrDamaged):
 		aside, err := setAside(path)
@@ -153,7 +152,7 @@ func (l *Lineage) Load() (record Record, repaired string, err error) {
 
 // Look is Load for those that change nothing: a damaged file stays where it is.
 func (l *Lineage) Look() (record Record, repaired string, err error) {
-	err = readJSON(l.recordPath(), &record)
+	record, err = l.read()
 	if !errors.Is(err, ErrDamaged) && !errors.Is(err, fs.ErrNotExist) {
 		return record, "", err
 	}
@@ -162,6 +161,13 @@ func (l *Lineage) Look() (record Record, repaired string, err error) {
 		repaired = fmt.Sprintf("%s is damaged; what is shown comes from the generations on disk", l.recordPath())
 	}
 	return record, repaired, err
+}
+
+// read reads the record; slots that are null are left out.
+func (l *Lineage) read() (record Record, err error) {
+	err = readJSON(l.recordPath(), &record)
+	maps.DeleteFunc(record.Keys, func(_ bundle.KeyType, slot *Slot) bool { return slot == nil })
+	return record, err
 }
 
 // rebuild takes the newest readable generation of each key type for current. What was served is not known, so the

@@ -149,6 +149,47 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 	}
 }
 
+// TestLookChangesNothing: reports are for everybody who may read.
+func TestLookChangesNothing(t *testing.T) {
+	dir := open(t)
+	l := dir.Lineage("mx")
+	g := add(t, l, newBundle(t, bundle.EC256, 1), 1)
+	if record, repaired, err := l.Look(); err != nil || repaired != "" || record.Slot(bundle.EC256).Current != g.ID {
+		t.Errorf("without a record: %+v, %q, %v", record, repaired, err)
+	}
+	path := write(t, `{"version": 1, "keys": {`, dir.Path(), "lineages", "mx", "record.json")
+	record, repaired, err := l.Look()
+	if err != nil || !strings.Contains(repaired, path+" is damaged") || record.Slot(bundle.EC256).Current != g.ID {
+		t.Errorf("%+v, %q, %v", record, repaired, err)
+	}
+	if _, err := os.Lstat(path); err != nil {
+		t.Error("the damaged file was moved")
+	}
+	write(t, `{"version": 1, "keys": {"ec256": null}}`, path)
+	if record, _, err = l.Look(); err != nil || len(record.Keys) != 0 {
+		t.Errorf("an empty slot: %+v, %v", record, err)
+	}
+	write(t, `{"version": 9}`, path)
+	if _, _, err := l.Look(); err == nil || !strings.Contains(err.Error(), "later mxcert") {
+		t.Errorf("a later version: %v", err)
+	}
+}
+
+// TestForeignDirectoryIsRefused: with a wrong setting, others would lose their access to it.
+func TestForeignDirectoryIsRefused(t *testing.T) {
+	path := t.TempDir()
+	if err := os.Chmod(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, "", path, "wtmp")
+	if _, err := state.Open(path); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("got %v", err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o755 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+}
+
 // TestNothingThereIsNothing: reports look at directories that were never made.
 func TestNothingThereIsNothing(t *testing.T) {
 	l := state.At(filepath.Join(t.TempDir(), "none")).Lineage("mx")

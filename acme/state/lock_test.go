@@ -87,3 +87,19 @@ func TestLockExcludesGoroutines(t *testing.T) {
 	first()
 	(<-got)()
 }
+
+func TestOneDaemon(t *testing.T) {
+	dir := open(t)
+	unlock, err := dir.LockDaemon()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := dir.LockDaemon(); !errors.Is(err, state.ErrLocked) {
+		t.Errorf("a second daemon: %v", err)
+	}
+	unlock()
+	if unlock, err = dir.LockDaemon(); err != nil {
+		t.Fatal(err)
+	}
+	unlock()
+}
