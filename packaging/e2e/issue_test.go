@@ -12,6 +12,17 @@ import (
 func TestFirstIssueAndNothingToDo(t *testing.T) {
 	s := begin(t, options{})
 	must(t, s.Host, "rm", certificateFile, keyFile)
+	// The name server gives no more rights than the README says.
+	named, err := s.Get("/etc/bind/named.conf")
+	s.check(err)
+	narrow := strings.ReplaceAll(string(named), "grant mxcert. zonesub TXT TLSA;",
+		"grant mxcert. name _acme-challenge.mx.example.org. TXT; grant mxcert. name _acme-challenge.host7.example.org. TXT;")
+	if narrow == string(named) {
+		t.Fatalf("named.conf has another update-policy now:\n%s", named)
+	}
+	s.check(s.Put("/etc/bind/named.conf", []byte(narrow), 0o644))
+	must(t, s.Host, "systemctl", "restart", "named")
+	s.check(s.AwaitPort(t.Context(), "127.0.0.1:53"))
 
 	began := time.Now()
 	first := s.report(0, "renew")

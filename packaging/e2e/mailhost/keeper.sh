@@ -61,7 +61,7 @@ nspawn() { # only in the background, where it is a process of its own
 		mkdir -p "$h/mxcert-e2e-$name"
 		echo 0 >"$h/mxcert-e2e-$name/cgroup.procs"
 	done
-	exec systemd-nspawn --directory="$run/mnt/root" --boot --register=no --keep-unit --private-network \
+	exec systemd-nspawn --directory="$run/mnt/root" --boot --register=no --keep-unit --drop-capability=CAP_SYS_TIME --private-network \
 		--resolv-conf=off --timezone=off --console=pipe --machine="$name" --hostname=mx.example.org \
 		</dev/null >>"$run/console.log" 2>&1 3<&- 4>&- 5>&-
 }
