@@ -109,6 +109,20 @@ func Known(name string) error {
 	return &UnknownError{Name: name, Similar: similar(name)}
 }
 
+// CheckVariables finds names that a provider of our own does not know; lego's are not looked at, because they read more
+// variables than they describe. The error is an *Error.
+func CheckVariables(provider string, names []string) error {
+	if provider != "rfc2136" && provider != "dnsupdate" {
+		return nil
+	}
+	for _, name := range names {
+		if !isVariable(strings.TrimSuffix(name, "_FILE")) && !isVariable(name) {
+			return setupError(name, "it is no variable of this provider", "`mxcert providers rfc2136` lists them")
+		}
+	}
+	return nil
+}
+
 // Names lists the providers of this build in order.
 func Names() []string {
 	return slices.Sorted(maps.Keys(withOwn(constructors())))

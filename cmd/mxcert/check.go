@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -48,7 +50,7 @@ func (a *app) check() error {
 		r.Problems = problemReports(problems.List)
 	}
 	if config != nil {
-		r.Warnings = problemReports(config.Warnings())
+		r.Warnings = problemReports(append(config.Warnings(), unreadableSecrets(config)...))
 	}
 	switch {
 	case a.json:
@@ -67,6 +69,34 @@ func (a *app) check() error {
 		return &exitError{code: exitFault}
 	}
 	return nil
+}
+
+// unreadableSecrets are warnings, not faults: a configuration may be checked before its secrets are in place, and by
+// somebody who may not read them.
+func unreadableSecrets(config *configs.Config) []configs.Problem {
+	var list []configs.Problem
+	warn := func(path string, secret configs.Secret) {
+		if _, err := secret.Read(); err != nil {
+			p := config.At(path)
+			p.Message, p.Hint = fmt.Sprintf("%s: %v", path, err), hintOf(err)
+			list = append(list, p)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(config.DNS.Env)) {
+		warn("dns.env."+name, config.DNS.Env[name])
+	}
+	for i, c := range config.Certificates {
+		if maps.Equal(c.DNS.Env, config.DNS.Env) {
+			continue
+		}
+		for _, name := range slices.Sorted(maps.Keys(c.DNS.Env)) {
+			warn(fmt.Sprintf("certificates[%d].dns.env.%s", i, name), c.DNS.Env[name])
+		}
+	}
+	if config.ACME.EAB.KID != "" {
+		warn("acme.eab.hmac_key", config.ACME.EAB.HMACKey)
+	}
+	return list
 }
 
 func problemReports(list []configs.Problem) []problemReport {

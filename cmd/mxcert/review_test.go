@@ -255,3 +255,17 @@ func TestMissingRootsFile(t *testing.T) {
 		}
 	}
 }
+
+// check finds a misspelt variable of our own provider, and says which secrets cannot be read, without calling it a fault.
+func TestCheckLooksAtTheProvider(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, labDefault, configDefault)
+	h.check(os.Remove(h.Path("credentials", "tsig")))
+	if got := h.run("check"); got.code != exitOK || !strings.Contains(got.stderr, "warning") || !strings.Contains(got.stderr, "dns.env.DNSUPDATE_TSIG_SECRET") {
+		t.Errorf("unreadable secret: %+v", got)
+	}
+	h.edit("DNSUPDATE_TSIG_KEY:", "DNSUPDATE_TSIGKEY:")
+	if got := h.run("check"); got.code != exitFault || !strings.Contains(got.stderr, "DNSUPDATE_TSIGKEY") || !strings.Contains(got.stderr, "mxcert.yaml:") {
+		t.Errorf("misspelt variable: %+v", got)
+	}
+}

@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/url"
 	"os"
+	"slices"
 
 	"mxcert/acme"
 	"mxcert/acme/dnsprovider"
@@ -88,13 +90,16 @@ func checkOutside(config *configs.Config) error {
 		}
 	}
 	for i, c := range config.Certificates {
-		err := dnsprovider.Known(c.DNS.Provider)
+		err, setting := dnsprovider.Known(c.DNS.Provider), "dns.provider"
+		if err == nil {
+			err, setting = dnsprovider.CheckVariables(c.DNS.Provider, slices.Sorted(maps.Keys(c.DNS.Env))), "dns.env"
+		}
 		if err == nil {
 			continue
 		}
-		problem := config.At(fmt.Sprintf("certificates[%d].dns.provider", i))
+		problem := config.At(fmt.Sprintf("certificates[%d].%s", i, setting))
 		if c.DNS.Provider == config.DNS.Provider {
-			problem = config.At("dns.provider")
+			problem = config.At(setting)
 		}
 		problem.Message, problem.Hint = err.Error(), hintOf(err)
 		problems.List = append(problems.List, problem)
