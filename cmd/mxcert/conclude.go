@@ -55,6 +55,7 @@ func (p *pass) conclude(ctx context.Context, issueErr, serviceErr error) certifi
 	// That senders are not served is the worse news of the two.
 	err := errors.Join(serviceErr, issueErr)
 	inService := serviceErr == nil && p.haveBundle()
+	p.result.outOfService = serviceErr != nil
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return p.finish(err, inService) // stopped, not failed: nothing to back off from
 	}

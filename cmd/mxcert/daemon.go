@@ -30,8 +30,9 @@ const (
 
 // daemon says when something is done; pass.go says what.
 type daemon struct {
-	app *app
-	log *slog.Logger
+	app   *app
+	log   *slog.Logger
+	level slog.LevelVar // of log, as the configuration in force says
 
 	mu       sync.Mutex
 	shift    *shift
@@ -47,6 +48,12 @@ type shift struct {
 	done  sync.WaitGroup
 }
 
+func (a *app) newDaemon() *daemon {
+	d := &daemon{app: a, progress: map[*pass]time.Time{}}
+	d.log = a.logger(&d.level)
+	return d
+}
+
 // run serves until ctx ends.
 func (d *daemon) run(ctx context.Context) error {
 	// Before the files are read, so that no change is missed in between.
@@ -58,7 +65,6 @@ func (d *daemon) run(ctx context.Context) error {
 	}
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	d.progress = map[*pass]time.Time{}
 	store, err := state.Open(config.State)
 	if err != nil {
 		return err
@@ -123,6 +129,9 @@ func (d *daemon) reload(ctx context.Context, why string) {
 		d.tell(notify.Status("bad configuration, the old one stays in force: " + oneLine(err.Error())))
 		return
 	}
+	for _, w := range config.Warnings() {
+		d.log.Warn("suspicious configuration", "file", w.File, "line", w.Line, "column", w.Column, "warning", w.Message)
+	}
 	d.log.Info("configuration loaded", "reason", why, "certificates", len(config.Certificates))
 }
 
@@ -141,6 +150,7 @@ func (d *daemon) begin(ctx context.Context, config *configs.Config) error {
 		w.close()
 		return err
 	}
+	d.level.Set(d.app.threshold(config))
 	next := &shift{world: w, stop: make(chan struct{})}
 	d.mu.Lock()
 	old := d.shift
@@ -221,9 +231,12 @@ func (d *daemon) pass(ctx context.Context, s *shift, c configs.Certificate, log 
 	d.note(p, time.Now())
 	defer d.note(p, time.Time{})
 	result := p.run(ctx)
+	stopped := errors.Is(ctx.Err(), context.Canceled)
 	switch {
 	case p.isReplaced(): // what it did not do, the newer configuration's pass does
-	case result.Error != nil && ctx.Err() == nil && result.Error.Kind != "backoff":
+	case result.Error != nil && !stopped && result.Error.Kind == "backoff":
+		log.Info("the order waits", "detail", oneLine(result.Error.Message), "hint", result.Error.Hint)
+	case result.Error != nil && !stopped:
 		log.Error("pass failed", "stage", result.Error.Stage, "kind", result.Error.Kind, "error", oneLine(result.Error.Message), "hint", result.Error.Hint)
 	case result.Error == nil && result.Changed:
 		log.Info("certificate in service", "stage", result.Stage, "serial", serials(result), "next_renewal", result.NextRenewal)
@@ -239,26 +252,20 @@ func serials(r certificateReport) (list []string) {
 }
 
 // nextPass is when a certificate is looked at again: at its renewal time exactly, at the end of a backoff, and once an
-// hour in any case, because files and servers change behind our back.
+// hour in any case, because files and servers change behind our back. A failed deployment is not tried more often than
+// its backoff says: each attempt may delay mail.
 func nextPass(r certificateReport, now time.Time) time.Time {
-	wake := now.Add(lookAround)
-	if r.retryAt != nil {
-		if r.retryAt.Before(wake) {
-			wake = *r.retryAt
-		}
-		return later(wake, now.Add(time.Second))
+	soonest, wake := now.Add(time.Second), now.Add(lookAround)
+	switch {
+	case r.retryAt != nil && (r.outOfService || r.retryAt.Before(wake)):
+		wake = *r.retryAt
+	case r.retryAt == nil && r.NextRenewal != nil && r.NextRenewal.Before(wake):
+		wake = *r.NextRenewal
 	}
-	if r.NextRenewal != nil && r.NextRenewal.Before(wake) {
-		wake = later(*r.NextRenewal, now.Add(time.Second))
+	if wake.Before(soonest) {
+		return soonest
 	}
 	return wake
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }
 
 // end stops all work. A pass under way gets its context cancelled, which removes its TXT records and takes back a

@@ -30,8 +30,9 @@ type certificateReport struct {
 	Warnings    []string         `json:"warnings"`
 	Plan        []string         `json:"plan,omitempty"` // --dry-run: what would be done
 
-	code    int
-	retryAt *time.Time // after a failure: not before this moment
+	code         int
+	retryAt      *time.Time // after a failure: not before this moment
+	outOfService bool       // what is issued could not be put in service
 }
 
 // The stages of a certificate, from the best to the worst.

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"mxcert/acme/state"
+	"mxcert/configs"
 )
 
 // daemonReport is what the daemon leaves for `status` to read.
@@ -28,26 +29,13 @@ func (a *app) runCommand() *cobra.Command {
 		Use: "run", Short: "The daemon: keep all certificates in service", Args: cobra.NoArgs,
 		Long: `Keeps every certificate issued, deployed and served, each at its own time. The configuration is read again when its files
 change and on SIGHUP; a bad one is reported and the old one stays in force. SIGTERM ends it within 30 seconds.`,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			config, err := a.load()
-			if err != nil {
-				return err
-			}
-			level := config.Log.Level
-			if a.logLevel != "" {
-				level = a.logLevel
-			}
-			d := &daemon{app: a, log: a.logger(level)}
-			return d.run(cmd.Context())
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.newDaemon().run(cmd.Context()) },
 	}
 }
 
 // logger writes to stderr; under systemd the journal adds the time itself.
-func (a *app) logger(level string) *slog.Logger {
-	var threshold slog.Level
-	_ = threshold.UnmarshalText([]byte(level)) // configs has checked it
-	options := &slog.HandlerOptions{Level: threshold}
+func (a *app) logger(level slog.Leveler) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level}
 	if os.Getenv("JOURNAL_STREAM") != "" {
 		options.ReplaceAttr = func(groups []string, attr slog.Attr) slog.Attr {
 			if len(groups) == 0 && attr.Key == slog.TimeKey {
@@ -57,6 +45,16 @@ func (a *app) logger(level string) *slog.Logger {
 		}
 	}
 	return slog.New(slog.NewTextHandler(a.stderr, options))
+}
+
+// threshold is the configured level of the log, unless --log-level says another.
+func (a *app) threshold(config *configs.Config) (level slog.Level) {
+	text := config.Log.Level
+	if a.logLevel != "" {
+		text = a.logLevel
+	}
+	_ = level.UnmarshalText([]byte(text)) // configs and checkFlags have checked it
+	return level
 }
 
 // setStatus changes what the daemon leaves for `status`.

@@ -62,7 +62,8 @@ func (a *app) status(ctx context.Context, names []string) error {
 	// The broken file is the first thing to say; what is in force comes after it.
 	fmt.Fprintln(a.stderr, a.errorText(configErr))
 	a.printDaemon(r.Daemon)
-	if err := a.result(r); err != nil && exitCodeOf(err) == exitFailed {
+	err = a.result(r)
+	if _, said := errors.AsType[*exitError](err); err != nil && !said {
 		return err
 	}
 	return &exitError{code: exitConfig}
