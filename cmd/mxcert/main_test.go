@@ -4,12 +4,17 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 )
 
@@ -22,10 +27,47 @@ type host struct {
 
 func newHost(t *testing.T, options lab.Options, config lab.ConfigOptions) *host {
 	t.Helper()
+	if options.CA.Wrap == nil {
+		options.CA.Wrap = refuseUnknownReplaced
+	}
 	l := lab.New(t, options)
 	h := &host{Lab: l, t: t, config: filepath.Join(l.Directory, "mxcert.yaml")}
 	h.write(l.Config(config))
 	return h
+}
+
+// refuseUnknownReplaced gives the answer of a CA that does not find the certificate which an order is to replace (RFC 9773
+// section 5). Pebble does not find one in 256, because it takes the zero before the first byte of a serial number for a part
+// of it, and calls that a fault of its own.
+func refuseUnknownReplaced(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if ca.EndpointOf(r.URL.Path) != ca.NewOrder {
+			next.ServeHTTP(w, r)
+			return
+		}
+		answer := httptest.NewRecorder()
+		next.ServeHTTP(answer, r)
+		maps.Copy(w.Header(), answer.Header())
+		if answer.Code == http.StatusInternalServerError && strings.Contains(answer.Body.String(), "could not find an order for the given certificate") {
+			w.Header().Del("Content-Length")
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = io.WriteString(w, `{"type": "urn:ietf:params:acme:error:malformed", "detail": "the replaced certificate is unknown"}`)
+			return
+		}
+		w.WriteHeader(answer.Code)
+		_, _ = w.Write(answer.Body.Bytes())
+	})
+}
+
+// placed counts the orders that the CA has taken.
+func (h *host) placed() int {
+	n := 0
+	for _, r := range h.CA.Requests() {
+		if r.Endpoint == ca.NewOrder && r.Status == http.StatusCreated {
+			n++
+		}
+	}
+	return n
 }
 
 func (h *host) write(text string) {

@@ -1,0 +1,206 @@
+package main
+
+import (
+	"bufio"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"mxcert/cmd/mxcert-lab/lab"
+)
+
+// victim is mxcert in a process of its own, with a host around it, that is killed again and again.
+type victim struct {
+	*host
+	runs    int
+	kills   int
+	windows int  // kills between the two renames of a change of the key
+	served  bool // there was something to serve before
+}
+
+// kill runs a command and kills it (SIGKILL) when it has printed so many lines of progress, or after a delay where line
+// is 0. It reports whether the process was still there to be killed.
+func (v *victim) kill(line int, delay time.Duration, args ...string) bool {
+	v.t.Helper()
+	exe, err := os.Executable()
+	v.check(err)
+	cmd := exec.CommandContext(v.t.Context(), exe, append([]string{"-c", v.config, "--progress", "plain"}, args...)...)
+	cmd.Args[0], cmd.Env = "mxcert", []string{"GORACE=" + noSleep}
+	stderr, err := cmd.StderrPipe()
+	v.check(err)
+	stored, placed := v.inFlight(), v.placed()
+	defer func() { v.resumed(stored, placed) }()
+	v.runs++
+	v.check(cmd.Start())
+	if line == 0 {
+		defer time.AfterFunc(delay, func() { _ = cmd.Process.Kill() }).Stop()
+	}
+	var said []string
+	for scanner := bufio.NewScanner(stderr); scanner.Scan(); {
+		said = append(said, scanner.Text())
+		if len(said) == line {
+			_ = cmd.Process.Kill()
+		}
+	}
+	_ = cmd.Wait() // how it ended is what is looked at
+	switch code := cmd.ProcessState.ExitCode(); code {
+	case exitOK:
+		return false
+	case -1:
+		v.kills++
+		v.intact(said)
+		return true
+	default:
+		v.t.Fatalf("exit code %d:\n%s", code, strings.Join(said, "\n"))
+		return false
+	}
+}
+
+// intact looks at what a mail server would find now: nothing, or whole files, old or new, that belong together.
+func (v *victim) intact(said []string) {
+	v.t.Helper()
+	certificate, certificateErr := os.ReadFile(v.Path("tls", "mx.crt"))
+	key, keyErr := os.ReadFile(v.Path("tls", "mx.key"))
+	for name, content := range map[string][]byte{"fullchain.pem": certificate, "privkey.pem": key} {
+		if content == nil {
+			continue
+		}
+		stored, err := filepath.Glob(v.Path("state", "lineages", "mx", "2*", name))
+		v.check(err)
+		if !slices.ContainsFunc(stored, func(path string) bool {
+			text, err := os.ReadFile(path)
+			return err == nil && string(text) == string(content)
+		}) {
+			v.t.Errorf("what is deployed as %s was never issued, after:\n%s", name, strings.Join(said, "\n"))
+		}
+	}
+	if certificateErr != nil || keyErr != nil {
+		if v.served {
+			v.t.Errorf("a file is missing (%v, %v) after:\n%s", certificateErr, keyErr, strings.Join(said, "\n"))
+		}
+		return
+	}
+	if _, err := tls.X509KeyPair(certificate, key); err != nil {
+		v.windows++
+		v.t.Logf("between the two renames: %v, after:\n%s", err, strings.Join(said, "\n"))
+	}
+}
+
+// inFlight reports whether an order was stored that can be gone on with.
+func (v *victim) inFlight() bool {
+	var order struct{ URL string }
+	text, err := os.ReadFile(v.Path("state", "orders", "mx.ec256.json"))
+	return err == nil && json.Unmarshal(text, &order) == nil && order.URL != ""
+}
+
+// resumed checks that a run which found an order did not place another.
+func (v *victim) resumed(stored bool, placed int) {
+	v.t.Helper()
+	if stored && v.placed() != placed {
+		v.t.Error("the order that was stored was not gone on with")
+	}
+}
+
+// recover runs the command undisturbed: it converges, and nothing of the killed ones is left. It gives the public key.
+func (v *victim) recover(args ...string) (spki string) {
+	v.t.Helper()
+	stored, placed := v.inFlight(), v.placed()
+	v.runs++
+	c := v.report(exitOK, args...).Certificates[0]
+	if c.Stage != stageServed || !c.Endpoints[0].Matches {
+		v.t.Errorf("not in service: %+v", c)
+	}
+	for _, w := range c.Warnings {
+		v.t.Errorf("warning: %s", w)
+	}
+	v.resumed(stored, placed)
+	if orders := v.placed(); orders > v.runs {
+		v.t.Errorf("%d orders in %d runs", orders, v.runs)
+	}
+	if left := v.World.Challenges(); len(left) > 0 {
+		v.t.Errorf("TXT records remain: %v", left)
+	}
+	for _, pattern := range []string{"state/journal/*.json", "state/orders/*.json", "state/lineages/mx/.*", "tls/.*/*"} {
+		if left, err := filepath.Glob(v.Path(pattern)); err != nil || len(left) > 0 {
+			v.t.Errorf("left behind: %v (%v)", left, err)
+		}
+	}
+	pair, err := tls.LoadX509KeyPair(v.Path("tls", "mx.crt"), v.Path("tls", "mx.key"))
+	v.check(err)
+	leaf, err := x509.ParseCertificate(pair.Certificate[0])
+	v.check(err)
+	if len(leaf.DNSNames) != 2 {
+		v.t.Errorf("the names are %v", leaf.DNSNames)
+	}
+	v.served = true
+	return c.Keys[0].SPKI
+}
+
+// A renewal that is killed at any moment leaves the mail server with files that it can use, and the next run brings it
+// to its end: without TXT records that remain, and without paying twice for an order whose URL was stored.
+func TestKill(t *testing.T) {
+	t.Parallel()
+	scenarios := []struct {
+		name    string
+		args    []string
+		prepare func(*victim) // before each attempt
+	}{
+		{"first issue", []string{"renew"}, func(v *victim) {
+			for _, path := range []string{"state", "tls/mx.crt", "tls/mx.key"} {
+				v.check(os.RemoveAll(v.Path(path)))
+			}
+			v.served = false
+		}},
+		{"same key", []string{"renew", "--now"}, func(*victim) {}},
+		{"new key", []string{"renew", "--new-key"}, func(*victim) {}},
+	}
+	for _, s := range scenarios {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			v := &victim{host: newHost(t, lab.Options{}, lab.ConfigOptions{})}
+			key := v.recover("renew")
+			attempt := func(kill func() bool) bool {
+				s.prepare(v)
+				alive := kill()
+				now := v.recover(s.args...)
+				if (now == key) != (s.name == "same key") {
+					t.Errorf("the key is the same: %v", now == key)
+				}
+				key = now
+				return alive
+			}
+			// At each line of progress, until a run comes to its end.
+			began, line := time.Now(), 1
+			for ; attempt(func() bool { began = time.Now(); return v.kill(line, 0, s.args...) }); line++ {
+			}
+			if line < 8 {
+				t.Errorf("only %d lines of progress", line-1)
+			}
+			// At any time, several times in a row.
+			took := time.Since(began)
+			for range 6 {
+				attempt(func() bool {
+					for range 3 {
+						v.kill(0, rand.N(took/2), s.args...)
+					}
+					return true
+				})
+			}
+			t.Logf("%d kills, %d of them between two renames", v.kills, v.windows)
+			if v.kills < 12 {
+				t.Errorf("only %d kills: too few to say anything", v.kills)
+			}
+			if v.windows > 0 && s.name == "same key" {
+				t.Errorf("%d times the certificate did not match the key", v.windows)
+			}
+		})
+	}
+}
