@@ -6,7 +6,9 @@ import (
 	"io/fs"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
+	"syscall"
 )
 
 // access is who may read a file. An id of -1 leaves what the system gives.
@@ -20,7 +22,8 @@ type access struct {
 func wanted(t Target, root *os.Root, old *snapshot) (access, error) {
 	want := access{mode: t.Mode, uid: -1, gid: -1}
 	if old != nil {
-		want.uid, want.gid = old.uid, old.gid
+		want = old.access()
+		want.mode = t.Mode
 	}
 	if t.Owner != "" {
 		uid, err := userID(t.Owner)
@@ -47,11 +50,41 @@ func wanted(t Target, root *os.Root, old *snapshot) (access, error) {
 	return want, nil
 }
 
+// access is that of the file as it was found. Only root can give a file to another owner; others become the owner of
+// what they write.
+func (s *snapshot) access() access {
+	a := access{mode: s.mode, uid: s.uid, gid: s.gid}
+	if os.Geteuid() != 0 {
+		a.uid = -1
+	}
+	return a
+}
+
+// permitted tells, without writing, whether this process could give a file in a directory that access (chown(2)).
+func (a access) permitted(root *os.Root) error {
+	if os.Geteuid() == 0 {
+		return nil
+	}
+	if a.uid >= 0 && a.uid != os.Geteuid() {
+		return fmt.Errorf("set owner %d: %w", a.uid, fs.ErrPermission)
+	}
+	groups, err := os.Getgroups()
+	if err != nil || a.gid < 0 || a.gid == os.Getegid() || slices.Contains(groups, a.gid) {
+		return err
+	}
+	if info, err := root.Stat("."); err == nil && info.Mode()&fs.ModeSetgid != 0 {
+		if stat, ok := info.Sys().(*syscall.Stat_t); ok && int(stat.Gid) == a.gid {
+			return nil // files there have this group by themselves
+		}
+	}
+	return fmt.Errorf("set group %d, of which this user is no member: %w", a.gid, fs.ErrPermission)
+}
+
 // set gives an open file its owner, group and mode, in this order: chown(2) may clear mode bits.
 func (a access) set(file *os.File) error {
 	if a.uid >= 0 || a.gid >= 0 {
 		if err := file.Chown(a.uid, a.gid); err != nil {
-			return fmt.Errorf("set owner %s and group %s: %w", idText(a.uid), idText(a.gid), err)
+			return fmt.Errorf("set owner %s and group %s: %w", idText(a.uid), idText(a.gid), plain(err))
 		}
 	}
 	return file.Chmod(a.mode)
@@ -70,8 +103,8 @@ func setgid(root *os.Root) bool {
 }
 
 func userID(name string) (int, error) {
-	if id, err := strconv.Atoi(name); err == nil {
-		return id, nil
+	if id, err := strconv.ParseUint(name, 10, 31); err == nil {
+		return int(id), nil
 	}
 	u, err := user.Lookup(name)
 	if _, unknown := errors.AsType[user.UnknownUserError](err); unknown {
@@ -84,8 +117,8 @@ func userID(name string) (int, error) {
 }
 
 func groupID(name string) (int, error) {
-	if id, err := strconv.Atoi(name); err == nil {
-		return id, nil
+	if id, err := strconv.ParseUint(name, 10, 31); err == nil {
+		return int(id), nil
 	}
 	g, err := user.LookupGroup(name)
 	if _, unknown := errors.AsType[user.UnknownGroupError](err); unknown {

@@ -13,7 +13,7 @@ import (
 const stagingPrefix = ".mxcert-"
 
 // Apply makes the changes. keep is called with each file that is about to be replaced, before anything changes; its
-// error stops the deployment. When Apply fails, the files are as they were before.
+// error stops the deployment. When Apply fails, the files are as they were before, unless only the last fsync failed.
 func (p *Plan) Apply(keep func(path string, content []byte) error) error {
 	for _, s := range p.steps {
 		if s.old != nil && s.differs {
@@ -22,12 +22,9 @@ func (p *Plan) Apply(keep func(path string, content []byte) error) error {
 			}
 		}
 	}
+	p.sweep()
 	staged := make([]stagedFile, 0, len(p.steps))
-	defer func() {
-		for _, f := range staged {
-			f.close()
-		}
-	}()
+	defer func() { closeAll(staged) }()
 	for _, s := range p.steps {
 		f, err := p.stage(s.path, s.content, s.access)
 		if err != nil {
@@ -37,36 +34,59 @@ func (p *Plan) Apply(keep func(path string, content []byte) error) error {
 	}
 	for i, f := range staged {
 		if err := f.publish(); err != nil {
-			return errors.Join(err, p.putBack(p.steps[:i]))
+			return errors.Join(err, p.putBack(p.steps[:i]), p.withdraw(p.steps[:i], staged))
 		}
 	}
 	return syncAll(staged)
+}
+
+// sweep removes what a killed run has left, a private key perhaps. The lineage is locked, so that the staging
+// directories are nobody else's. What cannot be removed shows when the next file is staged there.
+func (p *Plan) sweep() {
+	for _, job := range p.jobs {
+		for _, i := range job.Target.items(job.Bundle) {
+			if root, err := openDirectory(filepath.Dir(i.path)); err == nil {
+				_ = root.RemoveAll(stagingPrefix + p.lineage)
+				_ = root.Close()
+			}
+		}
+	}
 }
 
 // Revert puts back what Apply replaced. A file that was not there before stays: removing it would leave the server
 // with less than it has now.
 func (p *Plan) Revert() error { return p.putBack(p.steps) }
 
+// putBack restores the old files, all of them or none: half of them would not match.
 func (p *Plan) putBack(steps []step) error {
-	var problems []error
 	var staged []stagedFile
+	defer func() { closeAll(staged) }()
 	for _, s := range steps {
 		if s.old == nil {
 			continue
 		}
-		f, err := p.stage(s.path, s.old.content, access{mode: s.old.mode, uid: s.old.uid, gid: s.old.gid})
+		f, err := p.stage(s.path, s.old.content, s.old.access())
 		if err != nil {
-			problems = append(problems, err)
-			continue
+			return err
 		}
 		staged = append(staged, f)
 	}
+	var problems []error
 	for _, f := range slices.Backward(staged) {
 		problems = append(problems, f.publish())
 	}
-	problems = append(problems, syncAll(staged))
-	for _, f := range staged {
-		f.close()
+	return errors.Join(append(problems, syncAll(staged))...)
+}
+
+// withdraw removes files that were published where there had been none.
+func (p *Plan) withdraw(steps []step, staged []stagedFile) error {
+	var problems []error
+	for i, s := range steps {
+		if s.old == nil {
+			if err := staged[i].root.Remove(filepath.Base(s.path)); err != nil {
+				problems = append(problems, &Error{Op: "remove", Path: s.path, Err: err})
+			}
+		}
 	}
 	return errors.Join(problems...)
 }
@@ -94,7 +114,7 @@ func (p *Plan) stage(path string, content []byte, want access) (f stagedFile, er
 	if err := f.root.Mkdir(filepath.Dir(f.temporary), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return f, err
 	}
-	// What a killed run left under this name is ours: the lineage is locked.
+	// What was published from here before is gone, but a run that could not publish may have left it.
 	if err := f.root.Remove(f.temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return f, err
 	}
@@ -109,7 +129,10 @@ func (p *Plan) stage(path string, content []byte, want access) (f stagedFile, er
 	if err == nil {
 		err = file.Sync()
 	}
-	return f, errors.Join(err, file.Close())
+	if closeErr := file.Close(); err == nil {
+		err = closeErr
+	}
+	return f, err
 }
 
 // publish renames the staged file over its destination.
@@ -129,6 +152,12 @@ func (f stagedFile) close() {
 	_ = f.root.Remove(f.temporary)
 	_ = f.root.Remove(filepath.Dir(f.temporary))
 	_ = f.root.Close()
+}
+
+func closeAll(staged []stagedFile) {
+	for _, f := range staged {
+		f.close()
+	}
 }
 
 // syncAll makes the renames durable.

@@ -32,7 +32,11 @@ func checkPath(t Target, path string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := wanted(t, root, old); err != nil {
+	want, err := wanted(t, root, old)
+	if err == nil {
+		err = want.permitted(root)
+	}
+	if err != nil {
 		return &Error{Op: "write", Path: path, Err: err}
 	}
 	if err := unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {

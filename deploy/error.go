@@ -24,14 +24,17 @@ type Error struct {
 }
 
 // Error says what was tried, where, and why it failed.
-func (e *Error) Error() string {
-	err := e.Err
-	if p, ok := errors.AsType[*fs.PathError](err); ok {
-		err = p.Err
-	} else if p, ok := errors.AsType[*os.LinkError](err); ok {
-		err = p.Err
+func (e *Error) Error() string { return fmt.Sprintf("cannot %s %s: %v", e.Op, e.Path, plain(e.Err)) }
+
+// plain takes the path out of an error of package os: it is said already, and may be that of a temporary file.
+func plain(err error) error {
+	if p, ok := errors.AsType[*fs.PathError](err); ok && error(p) == err {
+		return p.Err
 	}
-	return fmt.Sprintf("cannot %s %s: %v", e.Op, e.Path, err)
+	if p, ok := errors.AsType[*os.LinkError](err); ok && error(p) == err {
+		return p.Err
+	}
+	return err
 }
 
 // Unwrap gives the cause.
@@ -67,6 +70,12 @@ func (e *Error) Hint() string {
 	case "missing-directory":
 		return "make the directory first, so that its owner and group are your decision: install -d -m 2750 -g GROUP DIRECTORY"
 	case "refused":
+		switch {
+		case errors.Is(e.Err, errWorldWritable):
+			return "take that right away (chmod o-w " + e.Path + "), or configure a path elsewhere"
+		case errors.Is(e.Err, errSymlink):
+			return "configure the path that it points to, or remove it"
+		}
 		return "remove it, or configure another path"
 	}
 	if missing, ok := errors.AsType[*accountError](e.Err); ok {

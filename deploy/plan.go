@@ -144,18 +144,19 @@ func look(root *os.Root, dir, name string) (*snapshot, error) {
 	return &snapshot{content: content, mode: info.Mode().Perm(), uid: int(stat.Uid), gid: int(stat.Gid)}, nil
 }
 
-// openDirectory opens the directory of a destination after looking who may write there.
+// openDirectory opens the directory of a destination and looks who may write there.
 func openDirectory(dir string) (*os.Root, error) {
-	info, err := os.Stat(dir)
-	if err != nil {
-		return nil, &Error{Op: "open directory", Path: filepath.Clean(dir), Err: err}
-	}
-	if info.Mode().Perm()&0o002 != 0 { // the sticky bit would not keep anybody from being there first
-		return nil, &Error{Op: "write into", Path: filepath.Clean(dir), Err: errWorldWritable}
-	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, &Error{Op: "open directory", Path: filepath.Clean(dir), Err: err}
+	}
+	info, err := root.Stat(".")                      // of what was opened, not of what is there now
+	if err == nil && info.Mode().Perm()&0o002 != 0 { // the sticky bit would not keep anybody from being there first
+		err = errWorldWritable
+	}
+	if err != nil {
+		_ = root.Close()
+		return nil, &Error{Op: "write into", Path: filepath.Clean(dir), Err: err}
 	}
 	return root, nil
 }
