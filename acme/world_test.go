@@ -1,13 +1,11 @@
 package acme_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -206,29 +204,4 @@ func (p *tape) has(part string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.ContainsFunc(p.lines, func(line string) bool { return strings.Contains(line, part) })
-}
-
-// noSecrets fails the test when a text holds a private key or the TSIG secret.
-func (w *world) noSecrets(t *testing.T, texts ...string) {
-	t.Helper()
-	keys := []string{w.TSIG}
-	for _, pattern := range []string{"accounts/*/account.json", "orders/*.json"} {
-		paths, err := filepath.Glob(filepath.Join(w.State, pattern))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, path := range paths {
-			var file struct{ Key string }
-			if text, err := os.ReadFile(path); err == nil && json.Unmarshal(text, &file) == nil && len(file.Key) > 100 {
-				keys = append(keys, string(bytes.TrimSpace([]byte(file.Key)[40:80])))
-			}
-		}
-	}
-	for _, text := range texts {
-		for _, key := range keys {
-			if strings.Contains(text, key) {
-				t.Errorf("a secret is in %q", text)
-			}
-		}
-	}
 }

@@ -239,8 +239,10 @@ func TestRefusals(t *testing.T) {
 		"hard link": {func(dir string, target *Target) error {
 			return errors.Join(os.WriteFile(target.Certificate, nil, 0o640), os.Link(target.Certificate, filepath.Join(dir, "other")))
 		}, "refused", "hard link"},
-		"directory":         {func(_ string, target *Target) error { return os.Mkdir(target.Certificate, 0o750) }, "refused", "regular"},
-		"large file":        {func(_ string, target *Target) error { return os.WriteFile(target.PrivateKey, make([]byte, maxFile+1), 0o640) }, "refused", "larger"},
+		"directory": {func(_ string, target *Target) error { return os.Mkdir(target.Certificate, 0o750) }, "refused", "regular"},
+		"large file": {func(_ string, target *Target) error {
+			return os.WriteFile(target.PrivateKey, make([]byte, maxFile+1), 0o640)
+		}, "refused", "larger"},
 		"open to everybody": {func(dir string, _ *Target) error { return os.Chmod(dir, 0o777) }, "refused", "everybody"},
 		"sticky":            {func(dir string, _ *Target) error { return os.Chmod(dir, 0o777|fs.ModeSticky) }, "refused", "everybody"},
 		"no directory":      {func(dir string, target *Target) error { *target = pair(filepath.Join(dir, "nowhere")); return nil }, "missing-directory", "nowhere"},

@@ -36,7 +36,7 @@ func TestFaultsAreToldApart(t *testing.T) {
 		{"target is a symbolic link", func(h *host) {
 			h.check(os.Remove(h.Path("tls", "mx.crt")))
 			h.check(os.Symlink("/etc/hostname", h.Path("tls", "mx.crt")))
-		}, exitNotInService, "deploy", "refused", "symbolic link", "another path"},
+		}, exitNotInService, "deploy", "refused", "symbolic link", "path that it points to"},
 		{"unknown group", func(h *host) { h.edit("files: {", "files: {group: nosuchgroup, ") }, exitNotInService, "deploy", "", "nosuchgroup", "group"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -93,7 +93,7 @@ func TestSecretsAreKept(t *testing.T) {
 	if !strings.Contains(c.said.String(), "served") || !strings.Contains(c.said.String(), "note: exit status 1") {
 		t.Fatalf("nothing was in service, or no hook failed: the test proves nothing\n%s", &c.said)
 	}
-	log := c.host.daemon()
+	log := c.daemon()
 	log.awaitLog("sleeps")
 
 	// Failures at the places where the secrets are used.
