@@ -1,0 +1,235 @@
+package deploy_test
+
+import (
+	"errors"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+
+	"mxcert/deploy"
+)
+
+// An account that every Linux has, and that owns nothing.
+const (
+	anyUser  = "daemon"
+	anyGroup = "daemon"
+)
+
+func ids(t *testing.T) (uid, gid int) {
+	t.Helper()
+	u, err := user.Lookup(anyUser)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := user.LookupGroup(anyGroup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid, uidErr := strconv.Atoi(u.Uid)
+	gid, gidErr := strconv.Atoi(g.Gid)
+	if err := errors.Join(uidErr, gidErr); err != nil {
+		t.Fatal(err)
+	}
+	return uid, gid
+}
+
+func TestOwnerAndGroup(t *testing.T) {
+	needRoot(t, "give files away")
+	uid, gid := ids(t)
+	for _, tt := range []struct {
+		what     string
+		edit     func(*deploy.Target)
+		old      [2]int // of the file that is there
+		dir      [2]int // of the directory
+		setgid   bool
+		uid, gid int
+	}{
+		{what: "nothing said", uid: 0, gid: 0},
+		{what: "names", edit: func(t *deploy.Target) { t.Owner, t.Group = anyUser, anyGroup }, uid: uid, gid: gid},
+		{what: "numbers", edit: func(t *deploy.Target) { t.Owner, t.Group = "12345", "54321" }, uid: 12345, gid: 54321},
+		{what: "group alone", edit: func(t *deploy.Target) { t.Group = anyGroup }, uid: 0, gid: gid},
+		{what: "those of the old file", old: [2]int{uid, 54321}, uid: uid, gid: 54321},
+		{what: "the group, and the owner of the old file", edit: func(t *deploy.Target) { t.Group = anyGroup }, old: [2]int{uid, 54321}, uid: uid, gid: gid},
+		{what: "the directory's without setgid", dir: [2]int{uid, gid}, uid: 0, gid: 0},
+		{what: "the directory's with setgid", dir: [2]int{uid, gid}, setgid: true, uid: 0, gid: gid},
+		{what: "exim, the directory's with setgid", edit: func(t *deploy.Target) { t.Kind = "exim" }, dir: [2]int{uid, gid}, setgid: true, uid: 0, gid: gid},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			dir := t.TempDir()
+			own(t, dir, tt.dir)
+			if tt.setgid {
+				chmod(t, dir, 0o750|os.ModeSetgid)
+			}
+			target := pair(dir)
+			if tt.edit != nil {
+				tt.edit(&target)
+			}
+			if tt.old != [2]int{} {
+				for _, path := range []string{target.Certificate, target.PrivateKey} {
+					write(t, path, "old", 0o600)
+					own(t, path, tt.old)
+				}
+			}
+			first := fresh(t, 1)
+			apply(t, first, target)
+			apply(t, renewed(t, first, 2), target)
+			for _, path := range []string{target.Certificate, target.PrivateKey} {
+				if s := stat(t, path); int(s.Uid) != tt.uid || int(s.Gid) != tt.gid || mode(t, path) != 0o640 {
+					t.Errorf("%s belongs to %d:%d with mode %o, want %d:%d", path, s.Uid, s.Gid, mode(t, path), tt.uid, tt.gid)
+				}
+			}
+		})
+	}
+}
+
+func own(t *testing.T, path string, ids [2]int) {
+	t.Helper()
+	if err := os.Chown(path, ids[0], ids[1]); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestEximGroup: Exim opens its key after it has dropped root.
+func TestEximGroup(t *testing.T) {
+	needRoot(t, "give files away")
+	want := uint32(0)
+	for _, name := range []string{"exim", "Debian-exim"} { // the last one wins
+		if g, err := user.LookupGroup(name); err == nil {
+			gid, err := strconv.ParseUint(g.Gid, 10, 32)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want = uint32(gid)
+		}
+	}
+	target := pair(t.TempDir())
+	target.Kind = "exim"
+	apply(t, fresh(t, 1), target)
+	if s := stat(t, target.PrivateKey); s.Gid != want {
+		t.Errorf("group %d, want %d", s.Gid, want)
+	}
+}
+
+// TestOwnerOnlyChange tells no server.
+func TestOwnerOnlyChange(t *testing.T) {
+	needRoot(t, "give files away")
+	_, gid := ids(t)
+	target := combined(t.TempDir())
+	b := fresh(t, 1)
+	apply(t, b, target)
+	target.Group = anyGroup
+	p := plan(t, b, target)
+	if p.Empty() || p.ContentChanges() || p.Changes()[0].Why != "mode or owner" {
+		t.Errorf("plan %+v", p.Changes())
+	}
+	if err := p.Apply(func(string, []byte) error { t.Error("nothing is replaced"); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	holds(t, b, target)
+	if s := stat(t, target.Combined); int(s.Gid) != gid {
+		t.Errorf("group %d", s.Gid)
+	}
+	if err := p.Revert(); err != nil || stat(t, target.Combined).Gid != 0 {
+		t.Errorf("reverted: group %d, %v", stat(t, target.Combined).Gid, err)
+	}
+}
+
+// asUser runs a function as an unprivileged user, in this process: no other test may run meanwhile.
+func asUser(t *testing.T, uid, gid int, do func()) {
+	t.Helper()
+	needRoot(t, "become another user")
+	before, err := os.Getgroups()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(syscall.Setgroups([]int{gid}), syscall.Setegid(gid), syscall.Seteuid(uid)); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := errors.Join(syscall.Seteuid(0), syscall.Setegid(0), syscall.Setgroups(before)); err != nil {
+			t.Fatal(err)
+		}
+	}()
+	do()
+}
+
+// ownedDir is a directory of an unprivileged user, who can reach it.
+func ownedDir(t *testing.T, uid, gid int) string {
+	t.Helper()
+	dir := t.TempDir()
+	chmod(t, filepath.Dir(dir), 0o755)
+	own(t, dir, [2]int{uid, gid})
+	return dir
+}
+
+// TestServiceUser: the service has no capabilities. It replaces what root had put there, and can go back.
+func TestServiceUser(t *testing.T) {
+	needRoot(t, "become another user")
+	uid, gid := ids(t)
+	dir := ownedDir(t, uid, gid)
+	target := pair(dir)
+	old, next := fresh(t, 1), fresh(t, 2)
+	apply(t, old, target)
+	for _, path := range []string{target.Certificate, target.PrivateKey} {
+		own(t, path, [2]int{0, gid})
+	}
+	asUser(t, uid, gid, func() {
+		if err := deploy.Check([]deploy.Target{target}); err != nil {
+			t.Error(err)
+		}
+		p := plan(t, next, target)
+		if err := p.Apply(keepNothing); err != nil {
+			t.Fatal(err)
+		}
+		holds(t, next, target)
+		if s := stat(t, target.PrivateKey); int(s.Uid) != uid || int(s.Gid) != gid {
+			t.Errorf("it belongs to %d:%d", s.Uid, s.Gid)
+		}
+		if !plan(t, next, target).Empty() {
+			t.Error("it is not done")
+		}
+		if err := p.Revert(); err != nil {
+			t.Fatal(err)
+		}
+		holds(t, old, target)
+	})
+}
+
+// TestServiceUserIsToldBefore a certificate is ordered, and nothing is touched.
+func TestServiceUserIsToldBefore(t *testing.T) {
+	needRoot(t, "become another user")
+	uid, gid := ids(t)
+	dir := ownedDir(t, uid, gid)
+	foreign, setgid := ownedDir(t, 0, 0), ownedDir(t, uid, 54321)
+	chmod(t, setgid, 0o750|os.ModeSetgid)
+	old := fresh(t, 1)
+	theirs := pair(ownedDir(t, uid, gid))
+	apply(t, old, theirs)
+	own(t, theirs.Certificate, [2]int{uid, gid})
+	asUser(t, uid, gid, func() {
+		target := combined(dir)
+		target.Owner = "12345"
+		refused(t, deploy.Check([]deploy.Target{target}), target.Combined, "permission", "set owner 12345", "root")
+		target = combined(dir)
+		target.Group = "54321"
+		refused(t, deploy.Check([]deploy.Target{target}), target.Combined, "permission", "set group 54321, of which this user is no member", "root")
+		refused(t, plan(t, old, target).Apply(keepNothing), target.Combined, "permission", "set owner (unchanged) and group 54321: operation not permitted", "root")
+		refused(t, deploy.Check([]deploy.Target{theirs}), theirs.PrivateKey, "permission", "read", "root")
+		refused(t, deploy.Check([]deploy.Target{combined(foreign)}), foreign, "permission", "permission denied", "root")
+		refused(t, plan(t, old, combined(foreign)).Apply(keepNothing), combined(foreign).Combined, "permission", "permission denied", "root")
+		target = combined(setgid)
+		target.Group = "54321"
+		if err := deploy.Check([]deploy.Target{target}); err != nil {
+			t.Errorf("a setgid directory: %v", err)
+		}
+		apply(t, old, target)
+		if s := stat(t, target.Combined); s.Gid != 54321 {
+			t.Errorf("group %d", s.Gid)
+		}
+	})
+	noStaging(t, dir)
+	noStaging(t, foreign)
+}
