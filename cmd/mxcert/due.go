@@ -36,16 +36,24 @@ func (p *pass) due(i int, key bundle.KeyType) string {
 		return "an order that was begun is not finished"
 	case !now.Before(renewalTime(slot, current)):
 		return "its renewal time has come"
-	case p.options.newKey && !p.answers(g):
+	case p.options.newKey && !p.answers(g) && !p.keyWaits(key, g):
 		return "a new key was asked for"
-	case p.options.force && !p.answers(g):
-		if slot.Served != slot.Current {
-			p.say("order", fmt.Sprintf("the certificate of %s is paid for and not in service yet: it comes first", g.Created.Format(time.RFC3339)))
-			return ""
-		}
+	case p.options.force && !p.answers(g) && slot.Served == slot.Current:
 		return "asked for"
+	case (p.options.newKey || p.options.force) && !p.answers(g):
+		p.say("order", fmt.Sprintf("the certificate of %s is paid for and not in service yet: it comes first", g.Created.Format(time.RFC3339)))
 	}
 	return ""
+}
+
+// keyWaits reports whether the key of the current certificate was never in service: it is as good as a new one.
+func (p *pass) keyWaits(key bundle.KeyType, current state.Generation) bool {
+	slot := p.record.Slot(key)
+	if slot.Served == "" || slot.Served == slot.Current {
+		return slot.Served == ""
+	}
+	served, err := p.lineage.Generation(slot.Served)
+	return err == nil && served.SPKI != current.SPKI
 }
 
 // answers reports whether a certificate was issued after the operator asked for one, by another process. One that was

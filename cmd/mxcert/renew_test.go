@@ -11,6 +11,7 @@ import (
 
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
+	"mxcert/cmd/mxcert-lab/smtpd"
 )
 
 func TestFirstIssueIsServedAndSecondRunChangesNothing(t *testing.T) {
@@ -47,6 +48,27 @@ func TestKeyReuse(t *testing.T) {
 	h.edit("    keys: [ec256]", "    reuse_key: false\n    keys: [ec256]")
 	if spki("renew", "--now") == third {
 		t.Error("reuse_key: false kept the key")
+	}
+}
+
+// A new key that was paid for and could not be put in service is what the next --new-key gets.
+func TestNewKeyThatWaits(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
+	first := h.report(exitOK, "renew").Certificates[0].Keys[0]
+	h.report(exitOK, "renew", "--now")
+	h.edit("timeout: 30s}", "timeout: 1s}")
+	h.SMTP.SetFaults(smtpd.Faults{NoStartTLS: true})
+	waiting := h.report(exitNotInService, "renew", "--new-key").Certificates[0].Keys[0]
+	if waiting.SPKI == first.SPKI || h.placed() != 3 {
+		t.Fatalf("%+v after %d orders", waiting, h.placed())
+	}
+	h.SMTP.SetFaults(smtpd.Faults{})
+	if got := h.report(exitOK, "renew", "--new-key").Certificates[0].Keys[0]; got.Serial != waiting.Serial || h.placed() != 3 {
+		t.Errorf("%+v after %d orders, want %+v", got, h.placed(), waiting)
+	}
+	if got := h.report(exitOK, "renew", "--new-key").Certificates[0].Keys[0]; got.SPKI == waiting.SPKI || h.placed() != 4 {
+		t.Errorf("%+v after %d orders, want another key", got, h.placed())
 	}
 }
 
