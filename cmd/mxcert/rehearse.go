@@ -50,7 +50,27 @@ func (a *app) rehearse(ctx context.Context, config *configs.Config, names []stri
 	if err := errors.Join(problems...); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stdout, "rehearsed at %s: %d %s would be issued; nothing was stored or deployed\n", caName(directory), len(certificates), plural(len(certificates), "certificate"))
+	return a.sayRehearsed(caName(directory), certificates)
+}
+
+// rehearsalReport is `renew --staging --json` of a success.
+type rehearsalReport struct {
+	report
+	Rehearsed []string `json:"rehearsed"` // names of certificates
+	CA        string   `json:"ca"`
+}
+
+func (a *app) sayRehearsed(ca string, certificates []configs.Certificate) error {
+	if a.json {
+		r := rehearsalReport{report: report{Certificates: []certificateReport{}}, Rehearsed: []string{}, CA: ca}
+		for _, c := range certificates {
+			r.Rehearsed = append(r.Rehearsed, c.Name)
+		}
+		return a.printJSON(r)
+	}
+	if !a.quiet {
+		fmt.Fprintf(a.stdout, "rehearsed at %s: %d %s would be issued; nothing was stored or deployed\n", ca, len(certificates), plural(len(certificates), "certificate"))
+	}
 	return nil
 }
 
