@@ -28,10 +28,10 @@ func (e *Error) Error() string { return fmt.Sprintf("cannot %s %s: %v", e.Op, e.
 
 // plain takes the path out of an error of package os: it is said already, and may be that of a temporary file.
 func plain(err error) error {
-	if p, ok := errors.AsType[*fs.PathError](err); ok && error(p) == err {
+	if p, ok := errors.AsType[*fs.PathError](err); ok && p.Error() == err.Error() {
 		return p.Err
 	}
-	if p, ok := errors.AsType[*os.LinkError](err); ok && error(p) == err {
+	if p, ok := errors.AsType[*os.LinkError](err); ok && p.Error() == err.Error() {
 		return p.Err
 	}
 	return err
