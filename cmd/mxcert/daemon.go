@@ -124,8 +124,8 @@ func (d *daemon) reload(ctx context.Context, why string) {
 		err = d.begin(ctx, config)
 	}
 	if err != nil {
-		d.log.Error("the configuration is bad; the one that was loaded before stays in force", "reason", why, "error", err)
 		d.setStatus(func(s *daemonReport) { s.ConfigError, s.ConfigErrorAt = err.Error(), new(time.Now().UTC()) })
+		d.log.Error("the configuration is bad; the one that was loaded before stays in force", "reason", why, "error", err)
 		d.tell(notify.Status("bad configuration, the old one stays in force: " + oneLine(err.Error())))
 		return
 	}
