@@ -22,8 +22,9 @@ type victim struct {
 	*host
 	runs    int
 	kills   int
-	windows int  // kills between the two renames of a change of the key
-	served  bool // there was something to serve before
+	windows int      // kills between the two renames of a change of the key
+	served  bool     // there was something to serve before
+	said    []string // by the runs since the last recovery
 }
 
 // kill runs a command and kills it (SIGKILL) when it has printed so many lines of progress, or after a delay where line
@@ -39,14 +40,15 @@ func (v *victim) kill(line int, delay time.Duration, args ...string) bool {
 	stored, placed := v.inFlight(), v.placed()
 	defer func() { v.resumed(stored, placed) }()
 	v.runs++
+	v.said = append(v.said, "-- "+strings.Join(args, " "))
 	v.check(cmd.Start())
 	if line == 0 {
 		defer time.AfterFunc(delay, func() { _ = cmd.Process.Kill() }).Stop()
 	}
-	var said []string
+	lines := 0
 	for scanner := bufio.NewScanner(stderr); scanner.Scan(); {
-		said = append(said, scanner.Text())
-		if len(said) == line {
+		v.said = append(v.said, scanner.Text())
+		if lines++; lines == line {
 			_ = cmd.Process.Kill()
 		}
 	}
@@ -56,16 +58,16 @@ func (v *victim) kill(line int, delay time.Duration, args ...string) bool {
 		return false
 	case -1:
 		v.kills++
-		v.intact(said)
+		v.intact()
 		return true
 	default:
-		v.t.Fatalf("exit code %d:\n%s", code, strings.Join(said, "\n"))
+		v.t.Fatalf("exit code %d:\n%s", code, v.story())
 		return false
 	}
 }
 
 // intact looks at what a mail server would find now: nothing, or whole files, old or new, that belong together.
-func (v *victim) intact(said []string) {
+func (v *victim) intact() {
 	v.t.Helper()
 	certificate, certificateErr := os.ReadFile(v.Path("tls", "mx.crt"))
 	key, keyErr := os.ReadFile(v.Path("tls", "mx.key"))
@@ -79,18 +81,18 @@ func (v *victim) intact(said []string) {
 			text, err := os.ReadFile(path)
 			return err == nil && string(text) == string(content)
 		}) {
-			v.t.Errorf("what is deployed as %s was never issued, after:\n%s", name, strings.Join(said, "\n"))
+			v.t.Errorf("what is deployed as %s was never issued, after:\n%s", name, v.story())
 		}
 	}
 	if certificateErr != nil || keyErr != nil {
 		if v.served {
-			v.t.Errorf("a file is missing (%v, %v) after:\n%s", certificateErr, keyErr, strings.Join(said, "\n"))
+			v.t.Errorf("a file is missing (%v, %v) after:\n%s", certificateErr, keyErr, v.story())
 		}
 		return
 	}
 	if _, err := tls.X509KeyPair(certificate, key); err != nil {
 		v.windows++
-		v.t.Logf("between the two renames: %v, after:\n%s", err, strings.Join(said, "\n"))
+		v.t.Logf("between the two renames: %v, after:\n%s", err, v.story())
 	}
 }
 
@@ -105,15 +107,19 @@ func (v *victim) inFlight() bool {
 func (v *victim) resumed(stored bool, placed int) {
 	v.t.Helper()
 	if stored && v.placed() != placed {
-		v.t.Error("the order that was stored was not gone on with")
+		v.t.Errorf("the order that was stored was not gone on with:\n%s", v.story())
 	}
 }
+
+func (v *victim) story() string { return strings.Join(v.said, "\n") }
 
 // recover runs the command undisturbed: it converges, and nothing of the killed ones is left. It gives the public key.
 func (v *victim) recover(args ...string) (spki string) {
 	v.t.Helper()
 	stored, placed := v.inFlight(), v.placed()
 	v.runs++
+	v.said = append(v.said, "-- at last")
+	defer func() { v.said = nil }()
 	c := v.report(exitOK, args...).Certificates[0]
 	if c.Stage != stageServed || !c.Endpoints[0].Matches {
 		v.t.Errorf("not in service: %+v", c)
