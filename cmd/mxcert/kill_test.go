@@ -2,18 +2,25 @@ package main
 
 import (
 	"bufio"
+	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"io"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 )
 
@@ -208,5 +215,61 @@ func TestKill(t *testing.T) {
 				t.Errorf("%d times the certificate did not match the key", v.windows)
 			}
 		})
+	}
+}
+
+// A run is killed when the CA has been told to look at the records and has not yet done so. The next run does not take
+// them away from under its eyes: that would spoil the order, and count as a failed validation.
+func TestKillWhileTheCALooks(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{Domains: []string{"mx.example.org"}})
+	exe, err := os.Executable()
+	h.check(err)
+	cmd := exec.CommandContext(t.Context(), exe, "-c", h.config, "renew")
+	cmd.Args[0], cmd.Env = "mxcert", []string{"GORACE=" + noSleep}
+	var tells, asks sync.Once
+	told, asked, looked := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	h.CA.SetWrap(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch ca.EndpointOf(r.URL.Path) {
+			case ca.Challenge:
+				first := false
+				tells.Do(func() {
+					first = true
+					body, _ := io.ReadAll(r.Body)
+					close(told)
+					<-asked
+					again := r.WithContext(context.WithoutCancel(r.Context()))
+					again.Body = io.NopCloser(bytes.NewReader(body))
+					next.ServeHTTP(httptest.NewRecorder(), again)
+					time.Sleep(300 * time.Millisecond) // it looks
+					close(looked)
+				})
+				if first {
+					return
+				}
+			case ca.Order: // the next run has found the order
+				asks.Do(func() { close(asked) })
+				<-looked
+			}
+			next.ServeHTTP(w, r)
+		})
+	})
+	h.check(cmd.Start())
+	<-told
+	h.check(cmd.Process.Kill())
+	_ = cmd.Wait()
+	if len(h.World.Challenges()) == 0 || h.CA.Count(ca.Challenge) == 0 {
+		t.Fatal("no record was made, or the CA was not asked to look: the test proves nothing")
+	}
+	h.report(exitOK, "renew")
+	if n := h.placed(); n != 1 {
+		t.Errorf("%d orders", n)
+	}
+	if left := h.World.Challenges(); len(left) > 0 {
+		t.Errorf("TXT records remain: %v", left)
+	}
+	if left, err := filepath.Glob(h.Path("state", "journal", "*.json")); err != nil || len(left) > 0 {
+		t.Errorf("the journal still has %v (%v)", left, err)
 	}
 }

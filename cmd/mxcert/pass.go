@@ -47,6 +47,7 @@ type pass struct {
 	record  state.Record
 	bundles []*bundle.Bundle // current, in the order of keys; nil where there is none
 	plan    *deploy.Plan
+	resumes bool // an order of an earlier run is to be gone on with
 	issued  bool // this pass has issued a certificate
 	changed bool
 	told    bool // the deploy hooks have run already
@@ -78,6 +79,9 @@ func (p *pass) run(ctx context.Context) certificateReport {
 	}
 	if ctx.Err() != nil {
 		return p.conclude(ctx, issueErr, nil) // a stop begins nothing
+	}
+	if p.resumes {
+		p.sweepTXT(ctx)
 	}
 	return p.conclude(ctx, issueErr, p.putInService(ctx))
 }
@@ -142,7 +146,10 @@ func (p *pass) load(ctx context.Context) error {
 			return err
 		}
 	}
-	p.sweepTXT(ctx)
+	// The CA may be looking at the records of an order in flight: they go when that has come to its end.
+	if p.resumes = slices.ContainsFunc(p.keys(), p.unfinished); !p.resumes {
+		p.sweepTXT(ctx)
+	}
 	return p.readBundles()
 }
 
@@ -271,6 +278,9 @@ func (p *pass) preflight(ctx context.Context) error {
 		if kind := kindOf(err); kind == "no-such-unit" || kind == "not-reloadable" || kind == "invalid-name" {
 			return at("reload", err) // a mistake in the configuration; what else is wrong with a unit may pass
 		}
+	}
+	if err := p.lineage.Save(p.record); err != nil { // from now on it is missing only when it was lost
+		return at("store", err)
 	}
 	return at("hook", p.runHooks(ctx, "pre"))
 }
