@@ -254,8 +254,11 @@ func TestStopAtEveryStage(t *testing.T) {
 			mend()
 			c := h.report(exitOK, "renew").Certificates[0]
 			most := 1
-			if s.name == string(ca.NewOrder) {
+			switch s.name {
+			case string(ca.NewOrder):
 				most = 2 // its URL never came
+			case string(ca.Order), string(ca.Challenge):
+				most = 2 // the CA may have looked for the records after the stop had removed them
 			}
 			if orders := h.CA.Count(ca.NewOrder); c.Stage != stageServed || orders > most {
 				t.Errorf("stage %s after %d orders", c.Stage, orders)

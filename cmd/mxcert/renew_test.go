@@ -149,7 +149,8 @@ func TestDryRunChangesNothing(t *testing.T) {
 
 // Fifty impatient operators cost one order.
 func TestManyAtOnceOrderOnce(t *testing.T) {
-	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
+	// The lag keeps the first order open until all the others have asked: who asks after it was issued gets another.
+	h := newHost(t, lab.Options{DNSLag: 3 * time.Second}, lab.ConfigOptions{})
 	var group sync.WaitGroup
 	codes := make([]int, 50)
 	for i := range codes {
