@@ -114,7 +114,11 @@ func (a *app) verify(ctx context.Context, names []string) error {
 	}
 	var looks []look
 	for _, c := range certificates {
-		looks = append(looks, localLooks(store, c, roots)...)
+		local := localLooks(store, c, roots)
+		if len(local) == 0 && !a.json && !a.quiet {
+			fmt.Fprintf(a.stdout, "%s: no endpoint is configured, so that nothing was looked at\n", c.Name)
+		}
+		looks = append(looks, local...)
 	}
 	return a.judge(ctx, looks)
 }
