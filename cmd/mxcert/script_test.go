@@ -39,7 +39,7 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			env.Setenv("GORACE", noSleep)
-			config := strings.ReplaceAll(string(text), "/work", env.WorkDir)
+			config := strings.ReplaceAll(string(text), "/WORK", env.WorkDir)
 			return os.WriteFile(env.WorkDir+"/mxcert.yaml", []byte(config), 0o600)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "isjson": isJSON},
