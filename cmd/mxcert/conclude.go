@@ -59,11 +59,6 @@ func (p *pass) conclude(ctx context.Context, issueErr, serviceErr error) certifi
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return p.finish(err, inService) // stopped, not failed: nothing to back off from
 	}
-	defer func() {
-		if issueErr != nil && p.result.retryAt != nil {
-			p.result.NextRenewal = p.result.retryAt
-		}
-	}()
 	if held, waits := errors.AsType[*heldError](issueErr); waits && serviceErr == nil {
 		p.result.retryAt = &held.until
 	} else {
@@ -71,6 +66,9 @@ func (p *pass) conclude(ctx context.Context, issueErr, serviceErr error) certifi
 		if hookErr := p.failHooks(ctx); hookErr != nil {
 			p.warn(hookErr.Error())
 		}
+	}
+	if issueErr != nil {
+		p.result.NextRenewal = p.result.retryAt // the order is due: what comes next is another try
 	}
 	if saveErr := p.lineage.Save(p.record); saveErr != nil {
 		p.warn(saveErr.Error())

@@ -269,3 +269,16 @@ func TestCheckLooksAtTheProvider(t *testing.T) {
 		t.Errorf("misspelt variable: %+v", got)
 	}
 }
+
+// After a failed order the next renewal is the next try, not the day that would have come without it.
+func TestNextRenewalAfterFailure(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, labDefault, configDefault)
+	h.report(exitOK, "renew")
+	h.edit(`, "host7.example.org"`, "")
+	h.check(h.CA.Close())
+	c := h.report(exitTemporary, "renew").Certificates[0]
+	if c.NextRenewal == nil || time.Until(*c.NextRenewal) > 5*time.Minute {
+		t.Errorf("next renewal %v", c.NextRenewal)
+	}
+}
