@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -27,6 +28,7 @@ func knownCA(name string) (string, bool) {
 func (l *loader) check(c *Config) {
 	l.checkACME(&c.ACME)
 	l.checkDNS("dns", &c.DNS)
+	l.checkRenewal("renewal", &c.Renewal)
 	l.checkPath("state", c.State)
 	l.checkPath("hooks.directory", c.Hooks.Directory)
 	l.checkCertificates(c)
@@ -42,13 +44,22 @@ func (l *loader) checkACME(a *ACME) {
 	if len(a.Directories) == 0 {
 		l.bad("acme.directory", "name one CA, or remove the line", "the list is empty")
 	}
-	for i, d := range a.Directories {
-		a.Directories[i] = l.directory(d, a.EAB)
+	if a.EAB = slices.DeleteFunc(a.EAB, func(e EAB) bool { return e == EAB{} }); len(a.EAB) == 0 { // as the example shows it
+		a.EAB = nil
 	}
+	for i := range a.EAB {
+		l.checkEAB(a, i)
+	}
+	for i, d := range a.Directories {
+		a.Directories[i] = l.directory(d, i, a)
+	}
+	l.unique("acme.directory", a.Directories)
 	if len(a.Profile) > 64 || !onlyHas(a.Profile, alnum+"._-") {
 		l.bad("acme.profile", `a profile is a word such as tlsserver; "" is the CA's default`, "%s is not the name of a profile", quote(a.Profile))
 	}
-	l.checkEAB(a.EAB)
+	if len(a.PreferredChain) > 200 || strings.ContainsFunc(a.PreferredChain, func(r rune) bool { return r < ' ' }) {
+		l.bad("acme.preferred_chain", "write the common name of a root or issuer, such as ISRG Root X1", "%s is not a name", quote(a.PreferredChain))
+	}
 	l.checkPath("acme.ca_file", a.CAFile)
 	l.checkPath("acme.roots_file", a.RootsFile)
 }
@@ -62,20 +73,21 @@ func (l *loader) checkTerms() {
 	l.missing("acme.agree_tos", hint)
 }
 
-// directory resolves the name of an authority, or checks its URL.
-func (l *loader) directory(d string, eab EAB) string {
+// directory resolves the name of the i-th authority, or checks its URL.
+func (l *loader) directory(d string, i int, a *ACME) string {
+	where := "acme.directory"
+	if _, ok := l.index.places[at(where, i)]; ok {
+		where = at(where, i)
+	}
 	if known, ok := knownCA(d); ok {
+		_, bound := a.Binding(known)
 		switch {
 		case d == "letsencrypt-staging":
-			l.warn("acme.directory", "use letsencrypt when the rehearsal is over", "certificates of the staging CA are trusted by nobody")
-		case d != "letsencrypt" && eab.KID == "":
-			l.warn("acme.directory", "get kid and hmac_key from the CA and set acme.eab", "%s registers a new account only with an external account binding", d)
+			l.warn(where, "use letsencrypt when the rehearsal is over", "certificates of the staging CA are trusted by nobody")
+		case d != "letsencrypt" && !bound:
+			l.warn(where, "get kid and hmac_key from the CA and set acme.eab", "%s registers a new account only with an external account binding", d)
 		}
 		return known
-	}
-	where := "acme.directory"
-	if _, ok := l.index.places["acme.directory[0]"]; ok {
-		where = "acme.directory[0]"
 	}
 	u, err := url.Parse(d)
 	switch {
@@ -98,15 +110,55 @@ func isLoopback(host string) bool {
 	return host == "localhost" || err == nil && a.IsLoopback()
 }
 
-func (l *loader) checkEAB(e EAB) {
+// Binding gives the external account binding for the authority with that directory URL: the one that names it, else the
+// one that names none, which is for any authority that wants one.
+func (a ACME) Binding(directory string) (binding EAB, ok bool) {
+	for _, e := range a.EAB {
+		if e.Directory == directory {
+			return e, true
+		}
+		if e.Directory == "" {
+			binding, ok = e, true
+		}
+	}
+	return binding, ok
+}
+
+// checkEAB checks the i-th binding.
+func (l *loader) checkEAB(a *ACME, i int) {
+	e, p := &a.EAB[i], "acme.eab"
+	if _, ok := l.index.places[at(p, i)]; ok {
+		p = at(p, i)
+	}
 	switch {
 	case e.KID == "" && e.HMACKey != "":
-		l.missing("acme.eab.kid", "the CA gives kid and hmac_key together")
+		l.missing(join(p, "kid"), "the CA gives kid and hmac_key together")
 	case e.KID != "" && e.HMACKey == "":
-		l.missing("acme.eab.hmac_key", "the CA gives kid and hmac_key together; write hmac_key: cred:eab")
+		l.missing(join(p, "hmac_key"), "the CA gives kid and hmac_key together; write hmac_key: cred:eab")
 	}
-	l.checkSecret("acme.eab.hmac_key", e.HMACKey, true)
+	l.checkSecret(join(p, "hmac_key"), e.HMACKey, true)
+	l.checkBindingsCA(a, e, p)
 }
+
+// checkBindingsCA finds out which authority a binding is for: it is of no use at another.
+func (l *loader) checkBindingsCA(a *ACME, e *EAB, p string) {
+	known := slices.Clone(a.Directories)
+	for i, d := range known {
+		known[i] = cmp.Or(first(knownCA(d)), d)
+	}
+	directory := cmp.Or(first(knownCA(e.Directory)), e.Directory)
+	switch {
+	case e.Directory == "" && len(a.EAB) > 1:
+		l.missing(join(p, "directory"), "say which of the CAs gave kid and hmac_key: directory: "+a.Directories[len(known)-1])
+	case e.Directory == "":
+	case !slices.Contains(known, directory):
+		l.bad(join(p, "directory"), "write it as in acme.directory", "%s is not among the CAs of acme.directory", quote(e.Directory))
+	default:
+		e.Directory = directory
+	}
+}
+
+func first(s string, _ bool) string { return s }
 
 // checkDNS checks the section at p, and completes the resolvers.
 func (l *loader) checkDNS(p string, d *DNS) {

@@ -33,6 +33,10 @@ func (l *loader) checkCertificate(c *Config, i int) {
 	l.oneOfEachAlgorithm(join(p, "keys"), cert.Keys)
 	l.checkDNS(join(p, "dns"), &cert.DNS)
 	cert.DNS = merge(cert.DNS, c.DNS)
+	l.checkRenewal(join(p, "renewal"), &cert.Renewal)
+	if cert.Renewal.Window == nil {
+		cert.Renewal = c.Renewal
+	}
 	for j, port := range cert.DANE.Ports {
 		if port < 1 || port > 65535 {
 			l.bad(at(join(p, "dane.ports"), j), "", "%d is not a port", port)

@@ -13,6 +13,8 @@ type Config struct {
 	ACME ACME `yaml:"acme"`
 	// Where the DNS records of the challenges are written; a certificate can override it.
 	DNS DNS `yaml:"dns"`
+	// When certificates are renewed; a certificate can override it.
+	Renewal Renewal `yaml:"renewal"`
 	// The certificates wanted. Files in conf.d can add to them.
 	Certificates []Certificate `yaml:"certificates"`
 	// Absolute path of the directory that keeps accounts, keys and certificates.
@@ -36,14 +38,19 @@ type ACME struct {
 	Email string `yaml:"email"`
 	// Must be true: you have read the authority's terms of service and agree to them.
 	AgreeTOS bool `yaml:"agree_tos"`
-	// The authority: letsencrypt, letsencrypt-staging, zerossl, google, or the https URL of its directory.
+	// The authority: letsencrypt, letsencrypt-staging, zerossl, google, or the https URL of its directory. A list is an
+	// order of preference: the next one is asked where one fails.
 	//
-	// After Load these are URLs, in order of preference.
+	// After Load these are URLs.
 	Directories []string `yaml:"directory,single" default:"letsencrypt"`
 	// Name of a certificate profile that the authority advertises. Empty for its default.
 	Profile string `yaml:"profile"`
-	// External account binding, where the authority asks for it (RFC 8555, section 7.3.4).
-	EAB EAB `yaml:"eab"`
+	// Common name of an issuer or root, such as ISRG Root X1, that the chain should lead to where the authority offers
+	// several chains. Empty for its default chain.
+	PreferredChain string `yaml:"preferred_chain"`
+	// External account binding, where the authority asks for it (RFC 8555, section 7.3.4). With several authorities, a
+	// list in which each names its directory.
+	EAB []EAB `yaml:"eab,single"`
 	// Absolute path of a PEM file with roots to trust for the authority's own HTTPS. Empty for those of the system.
 	CAFile string `yaml:"ca_file"`
 	// Absolute path of a PEM file; where set, an issued chain must lead to one of these roots.
@@ -56,6 +63,19 @@ type EAB struct {
 	KID string `yaml:"kid"`
 	// The MAC key that belongs to it, base64url as the authority shows it. Use a reference such as cred:eab.
 	HMACKey Secret `yaml:"hmac_key"`
+	// The authority that gave them, written as in acme.directory. Empty for any that asks for a binding.
+	//
+	// After Load this is a URL.
+	Directory string `yaml:"directory"`
+}
+
+// Renewal says when certificates are renewed.
+type Renewal struct {
+	// Maintenance windows in this host's time zone, such as "02:00-05:00" or "Sat,Sun 01:00-05:00". Empty for any time.
+	// A certificate that is in danger of expiring is renewed outside of them too.
+	Window []string `yaml:"window,single"`
+	// Spans are the windows, in the same order.
+	Spans []Span `yaml:"-"`
 }
 
 // DNS says how the records of dns-01 challenges are written and seen (RFC 8555, section 8.4).
@@ -97,6 +117,10 @@ type Certificate struct {
 	//
 	// After Load it is merged with that section.
 	DNS DNS `yaml:"dns" default:"-"`
+	// Overrides the renewal section for this certificate.
+	//
+	// After Load it is merged with that section.
+	Renewal Renewal `yaml:"renewal"`
 	// TLSA records (RFC 7672).
 	DANE DANE `yaml:"dane"`
 	// Where the certificate and its key are written.

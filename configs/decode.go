@@ -141,6 +141,10 @@ func (l *loader) list(n *yaml.Node, path string, v reflect.Value, f field) {
 			return
 		}
 		elements = []*yaml.Node{n}
+	case f.single && n.Kind == yaml.MappingNode && v.Type().Elem().Kind() == reflect.Struct:
+		elements = []*yaml.Node{n}
+	case f.single && n.Tag == "!!null" && v.Type().Elem().Kind() == reflect.Struct:
+		return // a section whose lines are all commented out
 	case n.Kind != yaml.SequenceNode:
 		l.wrongType(n, path, "must be a list")
 		return

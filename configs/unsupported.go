@@ -19,7 +19,6 @@ func refusals() []refusal {
 	const files = "use a files target with its unit for now"
 	const leave = "remove it"
 	return []refusal{
-		{"acme.directory", severalValues, "acme.directory: a list with several CAs", "name one CA"},
 		{"certificates.dane.mode", is("check"), "dane: check", "set mode: off"},
 		{"certificates.dane.mode", is("gate"), "dane: gate", "set mode: off"},
 		{"certificates.dane.mode", is("publish"), "dane: publish", "set mode: off"},
@@ -63,8 +62,6 @@ func withoutIndexes(path string) string {
 func anyValue(*yaml.Node) bool { return true }
 
 func isSection(n *yaml.Node) bool { return n.Kind == yaml.MappingNode }
-
-func severalValues(n *yaml.Node) bool { return n.Kind == yaml.SequenceNode && len(n.Content) > 1 }
 
 // notEmpty leaves "", [] and {} alone, which say the same as nothing.
 func notEmpty(n *yaml.Node) bool {
