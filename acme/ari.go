@@ -12,6 +12,8 @@ import (
 	"net/http"
 	"time"
 
+	legoacme "github.com/go-acme/lego/v4/acme"
+
 	"mxcert/acme/state"
 )
 
@@ -86,29 +88,29 @@ func (c *Client) fetchRenewalInfo(ctx context.Context, leaf *x509.Certificate) (
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	t := newTransport(ctx, c.inner, &c.directory, c.settings.Directory, ariRequests)
+	o := &operation{client: c, transport: t}
 	client := &http.Client{Transport: t, CheckRedirect: refuseRedirect}
-	var directory struct {
-		RenewalInfo string `json:"renewalInfo"`
+	directory, err := c.readDirectory(ctx, client)
+	if err != nil {
+		return answer, 0, o.explain("directory", err)
 	}
-	if _, err := c.get(ctx, client, c.settings.Directory, &directory); err != nil {
-		return answer, 0, err
-	}
-	if directory.RenewalInfo == "" {
+	if !directory.RenewalInfo {
 		return answer, 0, ErrNoRenewalInfo
 	}
-	url := directory.RenewalInfo + "/" + id
+	url := directory.renewalInfo + "/" + id
 	status, err := c.get(ctx, client, url, &answer)
 	if status == http.StatusNotFound {
 		return answer, 0, ErrNoRenewalInfo
 	}
 	if err != nil {
-		return answer, 0, err
+		return answer, 0, o.explain("renewal information", err)
 	}
 	answer.Explanation = quote(answer.Explanation)
 	return answer, t.retryAfterOf(url), checkWindow(answer.Window.Start, answer.Window.End, leaf)
 }
 
-// get fetches a JSON document. lego's own call takes an error page for an answer.
+// get fetches a JSON document. lego's own call takes an error page for an answer. Error answers are
+// *legoacme.ProblemDetails.
 func (c *Client) get(ctx context.Context, client *http.Client, url string, v any) (status int, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -121,10 +123,17 @@ func (c *Client) get(ctx context.Context, client *http.Client, url string, v any
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body) // the transport has capped it
-	if err == nil && response.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s answered %d", hostOf(url), response.StatusCode)
-	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case response.StatusCode >= http.StatusBadRequest:
+		problem := &legoacme.ProblemDetails{}
+		if err = json.Unmarshal(body, problem); err == nil { // the transport has made it one
+			problem.Method, problem.URL, problem.HTTPStatus = http.MethodGet, url, response.StatusCode
+			err = problem
+		}
+	case response.StatusCode != http.StatusOK:
+		err = refusal("%s answered %d", hostOf(url), response.StatusCode)
+	default:
 		err = json.Unmarshal(body, v)
 	}
 	return response.StatusCode, err

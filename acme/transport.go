@@ -50,6 +50,7 @@ type transport struct {
 	budget     int
 	retryAfter map[string]time.Duration // by URL, of the last answer
 	skew       time.Duration            // this host's clock minus the CA's Date
+	alternates []string                 // URLs of other chains, of the last answer (RFC 8555 section 7.4.2)
 	noNonce    error                    // why the last request for a nonce failed: the JOSE library keeps only its text
 }
 
@@ -63,6 +64,7 @@ type directoryCache struct {
 	body    []byte
 	fetched time.Time
 	hosts   map[string]bool
+	skew    time.Duration // this host's clock minus the CA's at its last answer
 }
 
 func (d *directoryCache) load() []byte {
@@ -101,6 +103,18 @@ func (d *directoryCache) names(host string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.hosts[host]
+}
+
+func (d *directoryCache) noteSkew(skew time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.skew = skew
+}
+
+func (d *directoryCache) lastSkew() time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.skew
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -169,9 +183,11 @@ func (t *transport) note(request *http.Request, response *http.Response, err err
 	if err != nil {
 		return
 	}
+	t.alternates = alternates(request.URL, response.Header)
 	t.retryAfter[request.URL.String()] = parseRetryAfter(response.Header.Get("Retry-After"), time.Now())
-	if date, err := http.ParseTime(response.Header.Get("Date")); err == nil {
+	if date, err := http.ParseTime(response.Header.Get("Date")); err == nil && response.Header.Get("Age") == "" { // not out of a proxy's cache
 		t.skew = time.Since(date)
+		t.cache.noteSkew(t.skew)
 	}
 }
 
