@@ -72,7 +72,7 @@ func (c *Client) register(ctx context.Context, account state.Account, say Progre
 		return account, err
 	}
 	answer, err := call(o, func() (legoacme.ExtendedAccount, error) {
-		if c.settings.EABKeyID != "" {
+		if c.settings.EABKeyID != "" && (!c.settings.EABIfRequired || o.core.GetDirectory().Meta.ExternalAccountRequired) {
 			return o.core.Accounts.NewEAB(request, c.settings.EABKeyID, c.settings.EABKey)
 		}
 		return o.core.Accounts.New(request)

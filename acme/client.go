@@ -28,12 +28,15 @@ import (
 
 // Settings describe the CA and the account.
 type Settings struct {
-	Directory string         // URL of the CA's directory
-	Email     string         // contact, may be empty
-	EABKeyID  string         // External Account Binding (RFC 8555 section 7.3.4), with EABKey
-	EABKey    string         // base64url
-	Roots     *x509.CertPool // trusted for the CA's own HTTPS; nil: the system's
-	UserAgent string         // product and version
+	Directory string // URL of the CA's directory
+	Email     string // contact, may be empty
+	EABKeyID  string // External Account Binding (RFC 8555 section 7.3.4), with EABKey
+	EABKey    string // base64url
+	// EABIfRequired keeps the binding for a CA that demands one: it may be of another CA.
+	EABIfRequired  bool
+	PreferredChain string         // common name of an issuer in the chain to take; "" takes the CA's default
+	Roots          *x509.CertPool // trusted for the CA's own HTTPS; nil: the system's
+	UserAgent      string         // product and version
 }
 
 // Client orders certificates from one CA. It is safe for concurrent use.

@@ -93,7 +93,7 @@ func (f *flow) whyInvalid() error {
 
 // challengeError says why a name could not be proven.
 func challengeError(directory, domain string, a legoacme.Authorization) *Error {
-	e := &Error{Stage: "challenge", ErrKind: "challenge", Charged: true,
+	e := &Error{Stage: "challenge", ErrKind: "challenge", Charged: true, Identifier: domain,
 		Message:  fmt.Sprintf("%s does not accept the proof for %s (authorization %.20s)", hostOf(directory), domain, quote(a.Status)),
 		NextStep: fmt.Sprintf("is _acme-challenge.%s served by all name servers of the zone, and does DNSSEC validate? (delv _acme-challenge.%s TXT)", domain, domain)}
 	for _, c := range a.Challenges {
@@ -155,7 +155,7 @@ func (f *flow) download(ctx context.Context) ([]byte, error) {
 		})
 		if err == nil {
 			f.Progress("certificate", "downloaded")
-			return chain, nil
+			return f.preferredChain(chain, f.transport.otherChains()), nil
 		}
 		wait := max(pause, f.transport.retryAfterOf(f.order.Certificate))
 		if try == downloadTries || !passing(err) || !affordable(ctx, wait) || ctx.Err() != nil {

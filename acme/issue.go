@@ -40,6 +40,13 @@ type Request struct {
 	Key      crypto.Signer     // the key to certify; nil: a new one
 	Profile  string            // "" leaves the choice to the CA
 	Replaces *x509.Certificate // of the same account, which the new one replaces (RFC 9773 section 5); may be nil
+	// ReplacesAt is the directory URL of the CA that Replaces came from; Danger says that there is no certificate in
+	// service, or not for long any more: an order that hangs at one CA is then left for another. Both are for
+	// [Authorities].
+	ReplacesAt string
+	Danger     bool
+	// Claim says what the budget has to know; names, key type are filled in.
+	Claim    Claim
 	Roots    *x509.CertPool
 	Lineage  *state.Lineage // where the order in flight and the journal are stored; locked by the caller
 	Provider string         // name of the DNS provider, for the journal
@@ -52,9 +59,10 @@ type Request struct {
 
 // Issued is a certificate that passed every check.
 type Issued struct {
-	Bundle   *bundle.Bundle
-	Order    string // URL of the order
-	Warnings []string
+	Bundle    *bundle.Bundle
+	Directory string // URL of the CA's directory
+	Order     string // URL of the order
+	Warnings  []string
 }
 
 // flow is one order on its way.
@@ -64,6 +72,7 @@ type flow struct {
 	stored state.Order
 	url    string
 	order  legoacme.Order
+	chain  string // warning about the chain that was chosen, "" for none
 }
 
 // Issue orders a certificate, or finishes the order that an earlier run stored. When it returns, the TXT records that
@@ -96,7 +105,7 @@ func (c *Client) issueAs(ctx context.Context, account state.Account, request Req
 		return nil, err
 	}
 	f := &flow{operation: o, Request: request}
-	if err := f.place(); err != nil {
+	if err := f.place(ctx); err != nil {
 		return nil, f.concluded(err)
 	}
 	if err := f.authorize(ctx); err != nil {
@@ -111,14 +120,18 @@ func (c *Client) issueAs(ctx context.Context, account state.Account, request Req
 
 // concluded forgets a stored order that cannot succeed any more; a temporary failure keeps it for the next run.
 func (f *flow) concluded(err error) error {
-	if e, ok := errors.AsType[*Error](err); ok && !e.temporary {
+	e, ok := errors.AsType[*Error](err)
+	if ok && !e.temporary {
 		return errors.Join(err, f.Lineage.DropOrder(f.KeyType))
+	}
+	if ok && (f.order.Status == legoacme.StatusProcessing || f.order.Status == legoacme.StatusValid) {
+		e.Kept = true
 	}
 	return err
 }
 
 // place takes up the stored order where it fits, otherwise stores a key and places a new one.
-func (f *flow) place() error {
+func (f *flow) place(ctx context.Context) error {
 	resumed, err := f.resume()
 	if err != nil || resumed {
 		return err
@@ -140,9 +153,13 @@ func (f *flow) place() error {
 	if err := f.Lineage.SaveOrder(f.stored); err != nil { // the key before it is used
 		return err
 	}
+	f.Claim.Names, f.Claim.Key = f.Names, string(f.KeyType)
+	if err := f.client.reserve(ctx, f.Claim); err != nil {
+		return err
+	}
 	order, err := f.newOrder()
 	if err != nil {
-		return f.explain("order", err)
+		return errors.Join(f.explain("order", err), f.client.withdraw(f.Claim))
 	}
 	if order.Location == "" {
 		return &Error{Stage: "order", ErrKind: "ca-error", Message: hostOf(f.stored.Directory) + " gave no URL for the order", temporary: true}
@@ -228,7 +245,10 @@ func (f *flow) check(chainPEM []byte) (*Issued, error) {
 		warnings, err = b.Check(bundle.Want{Names: f.Names, KeyType: f.KeyType, Roots: f.Roots, At: time.Now()})
 	}
 	if err == nil {
-		return &Issued{Bundle: b, Order: f.url, Warnings: warnings}, nil
+		if f.chain != "" {
+			warnings = append(warnings, f.chain)
+		}
+		return &Issued{Bundle: b, Directory: f.stored.Directory, Order: f.url, Warnings: warnings}, nil
 	}
 	e := &Error{Stage: "check", ErrKind: "bad-certificate", Charged: true, cause: err,
 		Message:  fmt.Sprintf("the certificate that %s delivered is not usable and was thrown away: %v", hostOf(f.stored.Directory), err),

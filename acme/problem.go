@@ -22,6 +22,8 @@ type Error struct {
 	NextStep   string        // what to do
 	RetryAfter time.Duration // the CA asked to wait that long; 0: nothing said
 	Charged    bool          // the CA counts this failure against the account or the names
+	Identifier string        // the name whose proof failed; "" for other failures
+	Kept       bool          // the order was finalized and stays in flight: the next run goes on with it
 	temporary  bool
 	cause      error
 }

@@ -36,22 +36,14 @@ type Slot struct {
 	Previous string    `json:"previous,omitempty"` // what was served before that
 	RenewAt  time.Time `json:"renew_at,omitzero"`  // drawn once for Current, for CAs without renewal information
 
-	Orders     []time.Time `json:"orders,omitempty"`      // when the last few certificates were ordered, oldest first
-	RolledBack bool        `json:"rolled_back,omitempty"` // Current was chosen by an operator over a newer one
+	RolledBack bool `json:"rolled_back,omitempty"` // Current was chosen by an operator over a newer one
 
 	Renewal RenewalInfo `json:"renewal_info,omitzero"` // what the CA said about Current
 }
 
-// keepOrders is how many moments of ordering are remembered.
-const keepOrders = 10
-
-// Issued makes a generation current that was issued at the given time.
-func (s *Slot) Issued(id string, renewAt, at time.Time) {
+// Issued makes a generation current.
+func (s *Slot) Issued(id string, renewAt time.Time) {
 	s.Current, s.RenewAt, s.Renewal, s.RolledBack = id, renewAt, RenewalInfo{}, false
-	s.Orders = append(s.Orders, at.UTC())
-	if extra := len(s.Orders) - keepOrders; extra > 0 {
-		s.Orders = append([]time.Time(nil), s.Orders[extra:]...)
-	}
 }
 
 // RenewalInfo is what is remembered of a CA's renewal information (RFC 9773).

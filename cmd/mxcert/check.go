@@ -93,8 +93,12 @@ func unreadableSecrets(config *configs.Config) []configs.Problem {
 			warn(fmt.Sprintf("certificates[%d].dns.env.%s", i, name), c.DNS.Env[name])
 		}
 	}
-	if config.ACME.EAB.KID != "" {
-		warn("acme.eab.hmac_key", config.ACME.EAB.HMACKey)
+	for i, binding := range config.ACME.EAB {
+		path := "acme.eab.hmac_key"
+		if len(config.ACME.EAB) > 1 {
+			path = fmt.Sprintf("acme.eab[%d].hmac_key", i)
+		}
+		warn(path, binding.HMACKey)
 	}
 	return list
 }

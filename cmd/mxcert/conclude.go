@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"path/filepath"
 	"time"
 
+	"mxcert/acme/schedule"
 	"mxcert/acme/state"
 	"mxcert/deploy"
 	"mxcert/hooks/script"
@@ -59,8 +59,8 @@ func (p *pass) conclude(ctx context.Context, issueErr, serviceErr error) certifi
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return p.finish(err, inService) // stopped, not failed: nothing to back off from
 	}
-	if held, waits := errors.AsType[*heldError](issueErr); waits && serviceErr == nil {
-		p.result.retryAt = &held.until
+	if until, waits := holdOf(issueErr); waits && serviceErr == nil {
+		p.result.retryAt = &until
 	} else {
 		p.recordFailure(err)
 		if hookErr := p.failHooks(ctx); hookErr != nil {
@@ -97,7 +97,7 @@ func (p *pass) describe() {
 		leaf := b.Leaf()
 		p.result.Keys = append(p.result.Keys, keyReport{Key: string(key), Serial: b.Serial(), NotBefore: leaf.NotBefore.UTC(),
 			NotAfter: leaf.NotAfter.UTC(), Issuer: leaf.Issuer.CommonName, SPKI: b.SPKI()})
-		if renew := renewalTime(p.record.Slot(key), b).UTC(); p.result.NextRenewal == nil || renew.Before(*p.result.NextRenewal) {
+		if renew := p.renewalTime(p.record.Slot(key), b).UTC(); p.result.NextRenewal == nil || renew.Before(*p.result.NextRenewal) {
 			p.result.NextRenewal = &renew
 		}
 	}
@@ -200,12 +200,6 @@ func (p *pass) summary() string {
 	return "nothing to do, " + p.result.Stage
 }
 
-// backoff is the delay after so many failures in a row: a fault that lasts is asked about once a day.
-func backoff(failures int) time.Duration {
-	delays := [...]time.Duration{time.Minute, 10 * time.Minute, 100 * time.Minute, 24 * time.Hour}
-	return delays[min(failures, len(delays))-1]
-}
-
 // recordFailure notes the failure and when the daemon may try again, up to a tenth later, so that hosts do not come
 // back together. What the CA asks for is a minimum.
 func (p *pass) recordFailure(err error) {
@@ -213,14 +207,13 @@ func (p *pass) recordFailure(err error) {
 	if p.record.Failure != nil && p.record.Failure.Fingerprint == p.fingerprint {
 		count = p.record.Failure.Count + 1
 	}
-	delay := backoff(count)
+	delay := schedule.Backoff(count)
 	if w, ok := errors.AsType[interface {
 		error
 		Wait() time.Duration
 	}](err); ok {
-		delay = max(delay, w.Wait())
+		delay = max(delay, schedule.Spread(w.Wait()))
 	}
-	delay += time.Duration(rand.Int64N(int64(delay / 10)))
 	charged, ok := errors.AsType[interface {
 		error
 		ChargedToCA() bool

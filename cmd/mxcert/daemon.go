@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"mxcert/acme/schedule"
 	"mxcert/acme/state"
 	"mxcert/configs"
 	"mxcert/hooks/notify"
@@ -172,7 +173,7 @@ func (d *daemon) begin(ctx context.Context, config *configs.Config) error {
 			d.log.Warn("TXT records remain", "error", err)
 		}
 	})
-	gate := make(chan struct{}, maxPasses)
+	gate := schedule.NewGate(maxPasses)
 	for _, c := range config.Certificates {
 		d.tending.Add(1)
 		next.done.Go(func() {
@@ -185,18 +186,24 @@ func (d *daemon) begin(ctx context.Context, config *configs.Config) error {
 }
 
 // tend makes pass after pass over one certificate, each when it is due.
-func (d *daemon) tend(ctx context.Context, s *shift, c configs.Certificate, gate chan struct{}) {
+func (d *daemon) tend(ctx context.Context, s *shift, c configs.Certificate, gate *schedule.Gate) {
 	log := d.log.With("certificate", c.Name)
-	for {
+	waiting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
 		select {
-		case gate <- struct{}{}:
 		case <-s.stop:
-			return
-		case <-ctx.Done():
+			cancel()
+		case <-waiting.Done():
+		}
+	}()
+	for {
+		leave, err := gate.Enter(waiting, expiry(s.world.store.Lineage(c.Name)))
+		if err != nil {
 			return
 		}
 		result := d.pass(ctx, s, c, log)
-		<-gate
+		leave()
 		wake := nextPass(result, time.Now())
 		log.Debug("sleeps", "until", wake.UTC().Format(time.RFC3339))
 		timer := time.NewTimer(time.Until(wake))
@@ -210,6 +217,24 @@ func (d *daemon) tend(ctx context.Context, s *shift, c configs.Certificate, gate
 			return
 		}
 	}
+}
+
+// expiry is when the first of a lineage's current certificates ends; zero where one is missing.
+func expiry(lineage *state.Lineage) (first time.Time) {
+	record, _, err := lineage.Look()
+	if err != nil {
+		return time.Time{}
+	}
+	for _, slot := range record.Keys {
+		g, err := lineage.Generation(slot.Current)
+		if err != nil {
+			return time.Time{}
+		}
+		if first.IsZero() || g.NotAfter.Before(first) {
+			first = g.NotAfter
+		}
+	}
+	return first
 }
 
 func (d *daemon) pass(ctx context.Context, s *shift, c configs.Certificate, log *slog.Logger) certificateReport {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -9,6 +11,7 @@ import (
 
 	"mxcert/acme"
 	"mxcert/acme/bundle"
+	"mxcert/acme/schedule"
 	"mxcert/acme/state"
 )
 
@@ -34,7 +37,7 @@ func (p *pass) due(i int, key bundle.KeyType) string {
 		return "it has expired"
 	case p.unfinished(key):
 		return "an order that was begun is not finished"
-	case !now.Before(renewalTime(slot, current)):
+	case !now.Before(p.renewalTime(slot, current)):
 		return "its renewal time has come"
 	case p.options.newKey && !p.answers(g) && !p.keyWaits(key, g):
 		return "a new key was asked for"
@@ -68,19 +71,34 @@ func (p *pass) unfinished(key bundle.KeyType) bool {
 	return err == nil && ok && order.URL != "" && sameSet(order.Names, p.certificate.Domains) && slices.Contains(p.config.ACME.Directories, order.Directory)
 }
 
-// renewalTime is the instant drawn from the CA's window where it gave one, else that of the lifetime. Whatever the CA
-// says, a tenth of the lifetime is kept for the case that the renewal fails. Until then an operator's rollback stands.
-func renewalTime(slot *state.Slot, b *bundle.Bundle) time.Time {
-	latest := b.NotAfter().Add(-b.NotAfter().Sub(b.Leaf().NotBefore) / 10)
-	switch {
-	case slot.RolledBack:
-		return latest
-	case slot.Renewal.At.IsZero():
-		return slot.RenewAt
-	case slot.Renewal.At.After(latest):
+// renewalTime is the instant drawn from the CA's window where it gave one, else that of the lifetime, moved into a
+// maintenance window; never so late that the certificate would be in danger. Until then an operator's rollback stands.
+func (p *pass) renewalTime(slot *state.Slot, b *bundle.Bundle) time.Time {
+	latest := schedule.Latest(b.Leaf().NotBefore, b.NotAfter())
+	if slot.RolledBack {
 		return latest
 	}
-	return slot.Renewal.At
+	wanted := schedule.Wanted{At: slot.RenewAt, Latest: latest, Fraction: fraction(b)}
+	if !slot.Renewal.At.IsZero() {
+		wanted.At, wanted.Start, wanted.End = slot.Renewal.At, slot.Renewal.Start, slot.Renewal.End
+	}
+	spans := make([]schedule.Span, len(p.certificate.Renewal.Spans))
+	for i, s := range p.certificate.Renewal.Spans {
+		spans[i] = schedule.Span(s)
+	}
+	return wanted.In(spans, time.Local)
+}
+
+// fraction is a number from 0 to below 1 that is always the same for one certificate and differs between certificates.
+func fraction(b *bundle.Bundle) float64 {
+	sum := sha256.Sum256([]byte(b.Serial()))
+	return float64(binary.BigEndian.Uint32(sum[:4])) / (1 << 32)
+}
+
+// inDanger reports whether there is no certificate, or not for long any more.
+func (p *pass) inDanger(i int) bool {
+	b := p.bundles[i]
+	return b == nil || time.Now().After(schedule.Latest(b.Leaf().NotBefore, b.NotAfter()))
 }
 
 // askRenewalInfo learns when the CA wants the current certificates renewed. Not to learn it is no failure: the lifetime
@@ -91,12 +109,13 @@ func (p *pass) askRenewalInfo(ctx context.Context) {
 	}
 	asked := false
 	for i, key := range p.keys() {
-		if p.bundles[i] == nil || !p.issuedHere(key) {
+		client := p.issuer(key)
+		if p.bundles[i] == nil || client == nil {
 			continue
 		}
 		slot := p.record.Slot(key)
 		before := slot.Renewal
-		info, err := p.client.RenewalInfo(ctx, p.bundles[i].Leaf(), before)
+		info, err := client.RenewalInfo(ctx, p.bundles[i].Leaf(), before)
 		if err != nil && !errors.Is(err, acme.ErrNoRenewalInfo) && ctx.Err() == nil {
 			p.say("renewal info", oneLine(err.Error()))
 		}
@@ -112,10 +131,13 @@ func (p *pass) askRenewalInfo(ctx context.Context) {
 	}
 }
 
-// issuedHere reports whether the current certificate came from the configured CA.
-func (p *pass) issuedHere(key bundle.KeyType) bool {
+// issuer is the CA that the current certificate came from; nil where it is not configured any more.
+func (p *pass) issuer(key bundle.KeyType) *acme.Client {
 	g, err := p.lineage.Generation(p.record.Slot(key).Current)
-	return err == nil && slices.Contains(p.config.ACME.Directories, g.Directory)
+	if err != nil {
+		return nil
+	}
+	return p.cas.At(g.Directory)
 }
 
 // chains reports whether a certificate leads to one of the demanded roots.
@@ -145,44 +167,49 @@ func (e *heldError) Hint() string    { return e.hint + "; `mxcert renew --now` t
 
 // held keeps a certificate from using up the CA's limits, by failures or by successes. The daemon waits out every
 // failure; a person's own run waits only where the CA counts failures; --now and a changed configuration do not wait.
-func (p *pass) held(key bundle.KeyType) error {
-	if p.options.force || p.options.newKey {
-		return nil
-	}
+func (p *pass) held(i int, key bundle.KeyType) error {
 	f := p.record.Failure
-	if f != nil && !stale(f) && f.Fingerprint == p.fingerprint && time.Now().Before(f.NotBefore) && (p.options.daemon || f.ChargedToCA) {
+	if f != nil && !p.urgent() && !stale(f) && f.Fingerprint == p.fingerprint && time.Now().Before(f.NotBefore) && (p.options.daemon || f.ChargedToCA) {
 		return &heldError{until: f.NotBefore, hint: f.Hint,
 			why: fmt.Sprintf("%d failed %s, the last: %s", f.Count, plural(f.Count, "attempt"), f.Message)}
 	}
-	return p.overBudget(key)
+	err := p.cas.Held(p.claim(i, key))
+	if held, ok := errors.AsType[*acme.HeldError](err); ok && !p.urgent() {
+		return &heldError{until: held.Until, hint: held.NextStep, why: held.Why}
+	}
+	return err
 }
+
+// urgent reports whether a person wants it now.
+func (p *pass) urgent() bool { return p.options.force || p.options.newKey }
 
 // stale reports that a failure was recorded while the clock was ahead: it says nothing about now.
 func stale(f *state.Failure) bool { return f.At.After(time.Now().Add(time.Minute)) }
 
-// Let's Encrypt gives 5 certificates of one exact set of names in 7 days. One is left for the operator.
-const (
-	maxOrders   = 4
-	orderWindow = 7 * 24 * time.Hour
-)
-
-// overBudget stops orders that come one upon the other, whatever makes them due: a CA that delivers what is due again
-// at once, a window that always lies in the past. For short-lived certificates the window is a third of their life.
-func (p *pass) overBudget(key bundle.KeyType) error {
-	window := orderWindow
+// claim says what the CA's budget has to know of an order.
+func (p *pass) claim(i int, key bundle.KeyType) acme.Claim {
+	edited := p.record.Failure != nil && p.record.Failure.Fingerprint != p.fingerprint // since it failed: the fault may be mended
+	claim := acme.Claim{Urgent: p.urgent(), Person: !p.options.daemon || edited, Order: schedule.Order{Names: p.certificate.Domains, Key: string(key), New: true}}
 	slot := p.record.Slot(key)
-	if g, err := p.lineage.Generation(slot.Current); err == nil {
-		window = min(window, g.NotAfter.Sub(g.NotBefore)/3)
+	g, err := p.lineage.Generation(slot.Current)
+	if p.bundles[i] == nil || err != nil {
+		return claim
 	}
-	var recent []time.Time
-	for _, at := range slot.Orders {
-		if since := time.Since(at); since >= 0 && since < window {
-			recent = append(recent, at)
-		}
+	claim.New = !sameSet(g.Names, p.certificate.Domains)
+	claim.Life = g.NotAfter.Sub(g.NotBefore)
+	claim.Replacement = !slot.Renewal.Start.IsZero() && !time.Now().Before(slot.Renewal.Start)
+	return claim
+}
+
+// holdOf gives the end of a hold where nothing but holds kept an order from being placed.
+func holdOf(err error) (until time.Time, ok bool) {
+	if held, ok := errors.AsType[*heldError](err); ok {
+		return held.until, true
 	}
-	if len(recent) < maxOrders {
-		return nil
+	_, asked := errors.AsType[*acme.Error](err)
+	held, waits := errors.AsType[*acme.HeldError](err)
+	if asked || !waits {
+		return time.Time{}, false
 	}
-	return &heldError{until: recent[len(recent)-maxOrders].Add(window), hint: "`mxcert history` shows why they were ordered",
-		why: fmt.Sprintf("%d certificates were ordered within %s", len(recent), span(window))}
+	return held.Until, true
 }

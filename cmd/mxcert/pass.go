@@ -12,6 +12,7 @@ import (
 	"mxcert/acme/bundle"
 	"mxcert/acme/dnsprovider"
 	"mxcert/acme/resolve"
+	"mxcert/acme/schedule"
 	"mxcert/acme/state"
 	"mxcert/configs"
 	"mxcert/deploy"
@@ -166,7 +167,7 @@ func (p *pass) adopt() error {
 		}
 		for _, g := range generations {
 			if g.Order == order.URL && g.Key == key {
-				p.record.Slot(key).Issued(g.ID, time.Time{}, g.Created)
+				p.record.Slot(key).Issued(g.ID, time.Time{})
 				if err := errors.Join(p.lineage.Save(p.record), p.lineage.DropOrder(key)); err != nil {
 					return err
 				}
@@ -211,7 +212,7 @@ func (p *pass) readBundles() error {
 		}
 		p.bundles[i] = b
 		if slot.RenewAt.IsZero() {
-			slot.RenewAt = acme.RenewalTime(b.Leaf(), b.Leaf().NotBefore)
+			slot.RenewAt = schedule.RenewalTime(b.Leaf().NotBefore, b.NotAfter(), b.Leaf().NotBefore)
 		}
 	}
 	return nil
@@ -253,7 +254,7 @@ func (p *pass) issue(ctx context.Context) error {
 			p.result.Plan = append(p.result.Plan, fmt.Sprintf("order: %s certificate for %s: %s", key, strings.Join(p.certificate.Domains, ", "), reason))
 			continue
 		}
-		if err := p.held(key); err != nil {
+		if err := p.held(i, key); err != nil {
 			return at("order", err)
 		}
 		if !p.issued {
@@ -296,28 +297,29 @@ func (p *pass) order(ctx context.Context, i int, key bundle.KeyType, reason stri
 		Names: p.certificate.Domains, KeyType: key, Profile: p.config.ACME.Profile, Roots: p.chainRoots,
 		Lineage: p.lineage, Provider: p.certificate.DNS.Provider, Solver: solver, Resolver: p.resolver(),
 		Require: resolve.Require(p.certificate.DNS.Propagation.Require), Patience: p.certificate.DNS.Propagation.Timeout, Progress: p.say,
+		Claim: p.claim(i, key), Danger: p.inDanger(i),
 	}
 	if current := p.bundles[i]; current != nil {
 		if p.certificate.ReuseKey && !p.options.newKey && !p.freshKeyWaits(key) {
 			request.Key = current.Key()
 		}
-		if p.issuedHere(key) {
-			request.Replaces = current.Leaf()
+		if g, err := p.lineage.Generation(p.record.Slot(key).Current); err == nil {
+			request.Replaces, request.ReplacesAt = current.Leaf(), g.Directory
 		}
 	}
-	issued, err := p.client.Issue(ctx, request)
+	issued, err := p.cas.Issue(ctx, request)
 	if err != nil {
 		return at(stageOf(err), err)
 	}
 	for _, warning := range issued.Warnings {
 		p.warn(warning)
 	}
-	generation, err := p.lineage.Add(issued.Bundle, p.certificate.Domains, p.config.ACME.Directories[0], issued.Order, time.Now())
+	generation, err := p.lineage.Add(issued.Bundle, p.certificate.Domains, issued.Directory, issued.Order, time.Now())
 	if err != nil {
 		return at("store", err)
 	}
 	slot := p.record.Slot(key)
-	slot.Issued(generation.ID, acme.RenewalTime(issued.Bundle.Leaf(), generation.Created), generation.Created)
+	slot.Issued(generation.ID, schedule.RenewalTime(generation.NotBefore, generation.NotAfter, generation.Created))
 	p.record.Log(state.Event{At: time.Now(), Event: "issued", Key: key, Serial: generation.Serial, Message: reason})
 	p.bundles[i], p.issued, p.changed = issued.Bundle, true, true
 	if err := errors.Join(p.lineage.Save(p.record), p.lineage.DropOrder(key)); err != nil {

@@ -26,7 +26,7 @@ type world struct {
 	config      *configs.Config
 	fingerprint string // of the configuration, to see whether it changed since a failure
 	store       *state.Dir
-	client      *acme.Client
+	cas         *acme.Authorities
 	chainRoots  *x509.CertPool // of acme.roots_file; nil: none demanded
 	reloader    reloader
 }
@@ -55,15 +55,29 @@ func newWorld(config *configs.Config, readOnly bool) (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	settings := acme.Settings{Directory: config.ACME.Directories[0], Email: config.ACME.Email, EABKeyID: config.ACME.EAB.KID,
-		Roots: caRoots, UserAgent: "mxcert/" + version()}
-	if config.ACME.EAB.KID != "" {
-		if settings.EABKey, err = config.ACME.EAB.HMACKey.Read(); err != nil {
-			return nil, err
-		}
+	settings, err := authorities(config, caRoots)
+	if err != nil {
+		return nil, err
 	}
-	w.client = acme.New(settings, store)
+	w.cas = acme.NewAuthorities(store, settings...)
 	return w, nil
+}
+
+// authorities translates the CAs of a configuration.
+func authorities(config *configs.Config, roots *x509.CertPool) ([]acme.Settings, error) {
+	var list []acme.Settings
+	for _, directory := range config.ACME.Directories {
+		s := acme.Settings{Directory: directory, Email: config.ACME.Email, PreferredChain: config.ACME.PreferredChain, Roots: roots, UserAgent: "mxcert/" + version()}
+		if binding, bound := config.ACME.Binding(directory); bound {
+			key, err := binding.HMACKey.Read()
+			if err != nil {
+				return nil, fmt.Errorf("acme.eab.hmac_key: %w", err)
+			}
+			s.EABKeyID, s.EABKey, s.EABIfRequired = binding.KID, key, binding.Directory == "" && len(config.ACME.Directories) > 1
+		}
+		list = append(list, s)
+	}
+	return list, nil
 }
 
 // viewStore opens the state for reading only. That there is none yet is what the reader is to be told, not an error.
@@ -76,7 +90,7 @@ func viewStore(path string) (*state.Dir, error) {
 }
 
 // close releases connections.
-func (w *world) close() { w.client.Close() }
+func (w *world) close() { w.cas.Close() }
 
 // checkOutside finds what the configuration by itself cannot know: files of root certificates that cannot be read, names
 // of providers that this build lacks.

@@ -1,0 +1,140 @@
+package acme
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"mxcert/acme/schedule"
+	"mxcert/acme/state"
+)
+
+// HeldError says that a CA is not asked for now: by its limits, or because it failed a moment ago. Nothing was asked of
+// it.
+type HeldError struct {
+	CA       string // host of the CA
+	Until    time.Time
+	Why      string
+	NextStep string
+}
+
+// Error says until when and why.
+func (e *HeldError) Error() string {
+	return (&schedule.Held{Until: e.Until, Why: e.Why}).Error()
+}
+
+// Kind is "backoff".
+func (e *HeldError) Kind() string { return "backoff" }
+
+// Temporary is true.
+func (e *HeldError) Temporary() bool { return true }
+
+// Hint says what to do.
+func (e *HeldError) Hint() string { return e.NextStep }
+
+// Wait is how long it is until then.
+func (e *HeldError) Wait() time.Duration { return time.Until(e.Until) }
+
+// Claim is what a budget is asked for: an order that is to be placed.
+type Claim struct {
+	schedule.Order
+	Urgent bool // a person wants it at once: only what the CA itself would refuse is held
+	Person bool // a person waits for it: a breaker does not hold it
+}
+
+// limits are those that apply to a claim at this CA. Of a CA that publishes none, an operator may ask what he likes.
+func (c *Client) limits(claim Claim) schedule.Limits {
+	limits := schedule.LimitsOf(c.settings.Directory)
+	switch {
+	case !claim.Urgent:
+		return limits.Own()
+	case !limits.SetIsFixed:
+		return schedule.Limits{}
+	}
+	return limits
+}
+
+// Held reports whether the CA may be asked now for an order; nil where it may, else a *HeldError. It changes nothing.
+func (c *Client) Held(claim Claim) error {
+	usage, err := c.store.Usage(c.settings.Directory)
+	if err != nil {
+		return err
+	}
+	if now := time.Now(); !claim.Person && usage.Breaker.Open(now) {
+		return c.resting(usage.Breaker)
+	}
+	return c.overBudget(&usage.Ledger, claim)
+}
+
+func (c *Client) resting(b schedule.Breaker) error {
+	return &HeldError{CA: hostOf(c.settings.Directory), Until: b.Until, Why: hostOf(c.settings.Directory) + " failed: " + b.Reason,
+		NextStep: "mxcert tries the CA again then"}
+}
+
+func (c *Client) overBudget(ledger *schedule.Ledger, claim Claim) error {
+	if held := ledger.Check(time.Now(), claim.Order, c.limits(claim)); held != nil {
+		return &HeldError{CA: hostOf(c.settings.Directory), Until: held.Until, Why: held.Why, NextStep: "`mxcert history` shows why they were ordered"}
+	}
+	return nil
+}
+
+// reserve notes an order before it is placed, where the budget allows it: several processes and certificates share the
+// account.
+func (c *Client) reserve(ctx context.Context, claim Claim) error {
+	return c.store.ChangeUsage(ctx, c.settings.Directory, func(u *state.Usage) error {
+		if err := c.overBudget(&u.Ledger, claim); err != nil {
+			return err
+		}
+		u.Ledger.Place(time.Now(), claim.Order)
+		return nil
+	})
+}
+
+// withdraw takes a note back: the order was not placed.
+func (c *Client) withdraw(claim Claim) error {
+	return c.change(func(u *state.Usage) { u.Ledger.Withdraw(claim.Order) })
+}
+
+// conclude notes what an attempt says about the CA and about the names: whether the CA is in service, and whose proof
+// failed.
+func (c *Client) conclude(err error) error {
+	var held *HeldError
+	if errors.As(err, &held) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return nil
+	}
+	e, ours := errors.AsType[*Error](err)
+	fault := ours && e.caFault()
+	before, readErr := c.store.Usage(c.settings.Directory)
+	if readErr == nil && !fault && before.Breaker.Failures == 0 && (!ours || e.Identifier == "") {
+		return nil // nothing to note
+	}
+	return c.change(func(u *state.Usage) {
+		if ours && e.Identifier != "" {
+			u.Ledger.Fail(time.Now(), e.Identifier)
+		}
+		if fault {
+			u.Breaker.Fail(time.Now(), e.RetryAfter, e.Message)
+		} else {
+			u.Breaker = schedule.Breaker{}
+		}
+	})
+}
+
+// change is for notes that must be made even when the operation's context has ended.
+func (c *Client) change(change func(*state.Usage)) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	return c.store.ChangeUsage(ctx, c.settings.Directory, func(u *state.Usage) error {
+		change(u)
+		return nil
+	})
+}
+
+// caFault reports whether an error is the CA's, or of the way to it, and not of this one order.
+func (e *Error) caFault() bool {
+	switch e.ErrKind {
+	case "ca-unreachable", "ca-error", "tls":
+		return true
+	}
+	return false
+}

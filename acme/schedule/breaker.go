@@ -1,0 +1,43 @@
+package schedule
+
+import "time"
+
+// probing is how long one process may try a CA that failed before, while the others still leave it alone.
+const probing = 2 * time.Minute
+
+// Breaker is a circuit breaker: after failures of a CA it is left alone for a while, and then one order tries it. The
+// zero value is closed. It is stored as JSON by its owner.
+type Breaker struct {
+	Failures int       `json:"failures,omitempty"` // in a row
+	Until    time.Time `json:"until,omitzero"`     // the CA is not asked before
+	Probed   bool      `json:"probed,omitempty"`   // until then one order tries it
+	Reason   string    `json:"reason,omitempty"`   // of the last failure
+}
+
+// Open reports whether the CA is to be left alone.
+func (b Breaker) Open(now time.Time) bool {
+	// A time further off than any delay was written while the clock was ahead.
+	return now.Before(b.Until) && b.Until.Sub(now) < 2*24*time.Hour
+}
+
+// Fail notes a failure; asked is what the CA wants to be waited (Retry-After), 0 for nothing. A failure while the CA is
+// left alone, of an order that was under way, does not lengthen the delay.
+func (b *Breaker) Fail(now time.Time, asked time.Duration, reason string) {
+	b.Reason = reason
+	if b.Open(now) && !b.Probed {
+		return
+	}
+	b.Failures, b.Probed = b.Failures+1, false
+	b.Until = now.Add(max(Backoff(b.Failures), asked)).UTC().Truncate(time.Second)
+}
+
+// Probe takes the one try after a delay; false where the CA is to be left alone. Where it never failed, nothing changes.
+func (b *Breaker) Probe(now time.Time) bool {
+	if b.Open(now) {
+		return false
+	}
+	if b.Failures > 0 {
+		b.Until, b.Probed = now.Add(probing).UTC().Truncate(time.Second), true
+	}
+	return true
+}

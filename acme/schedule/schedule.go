@@ -1,0 +1,64 @@
+// Package schedule decides when: when a certificate is renewed, when a failure is tried again, whether an order fits the
+// CA's limits, and whose turn it is. It asks nobody and stores nothing, so that years of it can be tried out in a moment.
+//
+// # Two years
+//
+// TestTwoYears runs fleets through two years of simulated time with these very functions and prints:
+//
+// TABLE
+package schedule
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// shortLife is the lifetime below which a certificate is renewed at half of it instead of two thirds.
+const shortLife = 10 * 24 * time.Hour
+
+// RenewalTime draws the moment at which a certificate is to be renewed where the CA gives no renewal information: when
+// a third of its lifetime is left, or half when it lives less than ten days, up to a fiftieth of the lifetime earlier,
+// so that hosts installed together do not ask together. The caller stores it: each call draws anew.
+//
+// The moment is never in the first half of what was left of the certificate's life when it was issued: a CA may date it
+// back, and a certificate that is due as soon as it is there would be ordered without end.
+func RenewalTime(notBefore, notAfter, issued time.Time) time.Time {
+	lifetime := notAfter.Sub(notBefore)
+	left := lifetime / 3
+	if lifetime < shortLife {
+		left = lifetime / 2
+	}
+	early := time.Duration(rand.Float64() * float64(lifetime) / 50)
+	at := notAfter.Add(-left - early)
+	if earliest := issued.Add(notAfter.Sub(issued) / 2); at.Before(earliest) && issued.After(notBefore) {
+		at = earliest
+	}
+	return at.UTC().Truncate(time.Second)
+}
+
+// Latest is the moment from which a certificate is in danger: whatever the CA's window or the maintenance window say, a
+// tenth of the lifetime is kept for the case that the renewal fails.
+func Latest(notBefore, notAfter time.Time) time.Time {
+	return notAfter.Add(-notAfter.Sub(notBefore) / 10)
+}
+
+// Draw takes one instant from start until before end, each equally likely (RFC 9773 section 4.2). The window must not be
+// empty.
+func Draw(start, end time.Time) time.Time {
+	return start.Add(time.Duration(rand.Int64N(int64(end.Sub(start))))).Truncate(time.Second)
+}
+
+// Backoff is the delay after so many failures in a row, 1 or more: 1 min, 10 min, 100 min, then daily, and up to a tenth
+// more, so that hosts do not come back together.
+func Backoff(failures int) time.Duration {
+	delays := [...]time.Duration{time.Minute, 10 * time.Minute, 100 * time.Minute, 24 * time.Hour}
+	return Spread(delays[min(max(failures, 1), len(delays))-1])
+}
+
+// Spread adds up to a tenth.
+func Spread(delay time.Duration) time.Duration {
+	if delay < 10 {
+		return delay
+	}
+	return delay + time.Duration(rand.Int64N(int64(delay/10)))
+}
