@@ -116,6 +116,9 @@ func (a *Authorities) order(request Request) []*Client {
 // admit asks the breaker of a CA: after a failure one order at a time tries it. A person's order is
 // tried at all of them where none can be asked without waiting.
 func (a *Authorities) admit(ctx context.Context, c *Client, request Request) error {
+	if stored, ok, _ := request.Lineage.Order(request.KeyType); ok && stored.Finalized && stored.Directory == c.settings.Directory {
+		return nil // what is paid for is collected
+	}
 	usage, err := a.store.Usage(c.settings.Directory)
 	if err != nil || usage.Breaker.Failures == 0 || request.Claim.Person && !a.anyClosed() {
 		return err

@@ -125,7 +125,8 @@ func (f *flow) concluded(err error) error {
 		return errors.Join(err, f.Lineage.DropOrder(f.KeyType))
 	}
 	if ok && (f.order.Status == legoacme.StatusProcessing || f.order.Status == legoacme.StatusValid) {
-		e.Kept = true
+		e.Kept, f.stored.Finalized = true, true
+		return errors.Join(err, f.Lineage.SaveOrder(f.stored))
 	}
 	return err
 }

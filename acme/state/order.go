@@ -21,6 +21,7 @@ type Order struct {
 	Key       string         `json:"key"`             // PKCS #8 PEM
 	Fresh     bool           `json:"fresh,omitempty"` // the key was made for this order
 	Profile   string         `json:"profile,omitempty"`
+	Finalized bool           `json:"finalized,omitempty"` // the CA is making the certificate, or has made it: it is paid for
 	Created   time.Time      `json:"created"`
 }
 

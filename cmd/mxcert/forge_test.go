@@ -162,7 +162,7 @@ func TestWindowAlwaysPast(t *testing.T) {
 	}
 	for range 3 {
 		c := h.report(exitTemporary, "renew").Certificates[0]
-		if c.Error.Kind != "backoff" || !strings.Contains(c.Error.Message, "4 certificates were ordered within 7 days") {
+		if c.Error.Kind != "backoff" || !strings.Contains(c.Error.Message, "4 certificates for these names were ordered within 7 days") {
 			t.Errorf("%+v", c.Error)
 		}
 	}

@@ -55,6 +55,9 @@ func newWorld(config *configs.Config, readOnly bool) (*world, error) {
 	if err != nil {
 		return nil, err
 	}
+	if caRoots != nil && len(config.ACME.Directories) > 1 {
+		caRoots = withSystemRoots(caRoots, config.ACME.CAFile)
+	}
 	settings, err := authorities(config, caRoots)
 	if err != nil {
 		return nil, err
@@ -147,6 +150,18 @@ func readRoots(key, path string) (*x509.CertPool, error) {
 		return nil, fmt.Errorf("%s: %s holds no PEM certificate", key, path)
 	}
 	return pool, nil
+}
+
+// withSystemRoots adds the file's roots to those of the system: one of several CAs may be private and another public.
+func withSystemRoots(own *x509.CertPool, path string) *x509.CertPool {
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		return own
+	}
+	if text, err := os.ReadFile(path); err == nil {
+		pool.AppendCertsFromPEM(text)
+	}
+	return pool
 }
 
 // solver sets up the DNS provider of a certificate, with the secrets that its variables refer to.
