@@ -17,10 +17,26 @@ type Wanted struct {
 	Fraction   float64   // 0 to below 1: where in a maintenance window, the same at each call for one certificate
 }
 
-// In gives the instant within maintenance windows at which a renewal happens, in the zone loc; without windows it is
-// w.At, or w.Latest if that is earlier. What lies in the CA's window and in a maintenance window is best; else the first
-// maintenance window after w.At is taken; one that begins after w.Latest is not waited for.
-func (w Wanted) In(spans []Span, loc *time.Location) time.Time {
+// In gives the instant within maintenance windows, in the zone loc, at which a renewal happens, as seen at the moment now;
+// without windows it is w.At, or w.Latest if that is earlier. What lies in the CA's window and in a maintenance window is
+// best; else the first maintenance window after w.At is taken; one that begins after w.Latest is not waited for. An
+// instant that has passed unused, because the host was down or the renewal failed, is made up for in the same window or
+// in the next.
+func (w Wanted) In(spans []Span, loc *time.Location, now time.Time) time.Time {
+	at := w.plan(spans, loc)
+	if len(spans) == 0 || !at.Before(now) || !now.Before(w.Latest) {
+		return at
+	}
+	for _, s := range occurrences(spans, now.In(loc)) {
+		if !now.Before(s.start) && now.Before(s.end) {
+			return at
+		}
+	}
+	return Wanted{At: now, Latest: w.Latest, Fraction: w.Fraction}.plan(spans, loc)
+}
+
+// plan is the first choice.
+func (w Wanted) plan(spans []Span, loc *time.Location) time.Time {
 	at := w.At
 	if at.After(w.Latest) {
 		at = w.Latest

@@ -86,7 +86,7 @@ func (p *pass) renewalTime(slot *state.Slot, b *bundle.Bundle) time.Time {
 	for i, s := range p.certificate.Renewal.Spans {
 		spans[i] = schedule.Span(s)
 	}
-	return wanted.In(spans, time.Local)
+	return wanted.In(spans, time.Local, time.Now())
 }
 
 // fraction is a number from 0 to below 1 that is always the same for one certificate and differs between certificates.
