@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"mxcert/acme"
 	"mxcert/acme/schedule"
 	"mxcert/acme/state"
 	"mxcert/configs"
@@ -40,6 +41,7 @@ type daemon struct {
 	status   daemonReport
 	progress map[*pass]time.Time // when each pass under way began
 	tending  sync.WaitGroup      // of all shifts, those that run out too
+	rereads  chan struct{}       // a command wants the configuration to be read again
 }
 
 // shift is the work on one configuration, until another replaces it.
@@ -50,7 +52,7 @@ type shift struct {
 }
 
 func (a *app) newDaemon() *daemon {
-	d := &daemon{app: a, progress: map[*pass]time.Time{}}
+	d := &daemon{app: a, progress: map[*pass]time.Time{}, rereads: make(chan struct{})}
 	d.log = a.logger(&d.level)
 	return d
 }
@@ -82,6 +84,13 @@ func (d *daemon) run(ctx context.Context) error {
 	if err := d.begin(work, config); err != nil {
 		return err
 	}
+	socket, closeSocket, err := d.listen(work, config)
+	if err != nil {
+		d.log.Warn("commands cannot ask this daemon; they work under its locks instead", "error", err)
+	} else {
+		defer closeSocket()
+		d.setStatus(func(s *daemonReport) { s.Socket = socket })
+	}
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
@@ -112,6 +121,8 @@ func (d *daemon) loop(ctx, work context.Context, watcher *watch.Watcher, hup <-c
 			d.reload(work, "the configuration file changed")
 		case <-hup:
 			d.reload(work, "SIGHUP")
+		case <-d.rereads:
+			d.reload(work, "a command found it changed")
 		}
 	}
 }
@@ -240,11 +251,21 @@ func expiry(lineage *state.Lineage) (first time.Time) {
 func (d *daemon) pass(ctx context.Context, s *shift, c configs.Certificate, log *slog.Logger) certificateReport {
 	ctx, cancel := context.WithTimeout(ctx, passTime)
 	defer cancel()
-	say := func(stage, message string) {
+	p := &pass{world: s.world, certificate: c, options: passOptions{daemon: true, replaced: s.stop}, say: d.voice(ctx, log)}
+	d.note(p, time.Now())
+	defer d.note(p, time.Time{})
+	result := p.run(ctx)
+	d.logResult(ctx, p, result, log)
+	return result
+}
+
+// voice puts the progress of a pass into the log.
+func (d *daemon) voice(ctx context.Context, log *slog.Logger) acme.Progress {
+	return func(stage, message string) {
 		level := slog.LevelInfo
 		switch stage {
 		case "failed":
-			return // said once, with its hint, below
+			return // said once, with its hint, by logResult
 		case "warning":
 			level = slog.LevelWarn
 		case "verify", "done":
@@ -252,10 +273,10 @@ func (d *daemon) pass(ctx context.Context, s *shift, c configs.Certificate, log 
 		}
 		log.Log(ctx, level, "progress", "stage", stage, "detail", oneLine(message))
 	}
-	p := &pass{world: s.world, certificate: c, options: passOptions{daemon: true, replaced: s.stop}, say: say}
-	d.note(p, time.Now())
-	defer d.note(p, time.Time{})
-	result := p.run(ctx)
+}
+
+// logResult logs how a pass ended.
+func (d *daemon) logResult(ctx context.Context, p *pass, result certificateReport, log *slog.Logger) {
 	stopped := errors.Is(ctx.Err(), context.Canceled)
 	switch {
 	case p.isReplaced(): // what it did not do, the newer configuration's pass does
@@ -266,7 +287,6 @@ func (d *daemon) pass(ctx context.Context, s *shift, c configs.Certificate, log 
 	case result.Error == nil && result.Changed:
 		log.Info("certificate in service", "stage", result.Stage, "serial", serials(result), "next_renewal", result.NextRenewal)
 	}
-	return result
 }
 
 func serials(r certificateReport) (list []string) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -56,6 +57,17 @@ func (a *app) pass(ctx context.Context, config *configs.Config, names []string, 
 	if err != nil {
 		return err
 	}
+	if !options.dryRun {
+		ctx, cancel := a.within(ctx, renewTime)
+		defer cancel()
+		r, err := a.passByDaemon(ctx, config, names, options)
+		if err == nil {
+			return a.result(r)
+		}
+		if !errors.Is(err, errNoDaemon) {
+			return err
+		}
+	}
 	w, err := newWorld(config, options.dryRun)
 	if err != nil {
 		return err
@@ -85,6 +97,19 @@ func (a *app) pass(ctx context.Context, config *configs.Config, names []string, 
 		r.Changed = r.Changed || c.Changed
 	}
 	return a.result(r)
+}
+
+// passByDaemon has the daemon make the passes, where one runs.
+func (a *app) passByDaemon(ctx context.Context, config *configs.Config, names []string, options passOptions) (*report, error) {
+	if err := checkOutside(config); err != nil {
+		return nil, err
+	}
+	mark, err := fingerprint(config)
+	if err != nil {
+		return nil, err
+	}
+	return a.askDaemon(ctx, config, controlOrder{Names: names, Force: options.force, NewKey: options.newKey, DeployOnly: options.deployOnly,
+		Rollback: options.rollback, Asked: options.asked, Fingerprint: mark})
 }
 
 // result prints a report and chooses the exit code.

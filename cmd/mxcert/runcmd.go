@@ -18,6 +18,7 @@ import (
 type daemonReport struct {
 	PID           int        `json:"pid"`
 	Version       string     `json:"version"`
+	Socket        string     `json:"socket,omitempty"` // where commands can ask it
 	Started       time.Time  `json:"started"`
 	ConfigLoaded  time.Time  `json:"config_loaded"`
 	ConfigError   string     `json:"config_error,omitempty"`
