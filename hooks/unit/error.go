@@ -41,6 +41,9 @@ type Error struct {
 // Error says which unit, what happened and what systemd said about it.
 func (e *Error) Error() string {
 	what := "systemd"
+	if isHelper(e.Unit) {
+		return strings.TrimSuffix(fmt.Sprintf("mxcert's helper %s could not be started: %s: %s", e.Unit, e.startReason(), e.Text), ": ")
+	}
 	switch {
 	case e.Result == resultInvalidName:
 		what = "unit " + quote(e.Unit)
@@ -98,6 +101,19 @@ func (e *Error) reason() string {
 	return fmt.Sprintf("the reload job ended as %s", quote(e.Result))
 }
 
+// startReason is reason for a helper.
+func (e *Error) startReason() string {
+	switch e.Result {
+	case "failed":
+		return "its program failed"
+	case resultDenied:
+		return "this process may not start it"
+	case resultNoSuchUnit:
+		return "its unit file is not installed"
+	}
+	return e.reason()
+}
+
 // Unwrap gives the context's error for deadline and interrupted.
 func (e *Error) Unwrap() error { return e.cause }
 
@@ -113,6 +129,9 @@ func (e *Error) Temporary() bool {
 
 // Hint says what to do next.
 func (e *Error) Hint() string {
+	if isHelper(e.Unit) && e.Result != resultDenied && e.Result != resultNoBus && e.Result != resultNoSystemd {
+		return fmt.Sprintf("see why: journalctl -u %s; the unit files of mxcert belong in /usr/lib/systemd/system", e.Unit)
+	}
 	switch e.Result {
 	case resultInvalidName:
 		return "write the full name of a service, such as exim4.service"
@@ -140,7 +159,11 @@ func (e *Error) rule() string {
 	if u, err := user.Current(); err == nil {
 		name = u.Username
 	}
-	return fmt.Sprintf(`polkit.addRule(function(action, subject) { if (action.id == "org.freedesktop.systemd1.manage-units" && subject.user == %q && action.lookup("unit") == %q && action.lookup("verb") == "reload") return polkit.Result.YES; });`, name, e.Unit)
+	verb := "reload"
+	if isHelper(e.Unit) {
+		verb = "start"
+	}
+	return fmt.Sprintf(`polkit.addRule(function(action, subject) { if (action.id == "org.freedesktop.systemd1.manage-units" && subject.user == %q && action.lookup("unit") == %q && action.lookup("verb") == %q) return polkit.Result.YES; }); or let mxcert write it: mxcert polkit --install`, name, e.Unit, verb)
 }
 
 // selfTest is the command by which a mail server checks its own configuration.

@@ -1,8 +1,8 @@
 // Package unit makes a running service take up its new certificate: it asks systemd over D-Bus to reload the unit, waits
 // for the job and tells what became of it.
 //
-// Reload is the only verb. A start, stop, restart or signal is not reachable from here, whatever fails: a mail server
-// with an old certificate beats one that is down. The interface is org.freedesktop.systemd1(5); the results of a job
+// Reload is the only verb for units of others. A start, stop, restart or signal is not reachable from here, whatever
+// fails: a mail server with an old certificate beats one that is down. Only mxcert's own helper units are started. The interface is org.freedesktop.systemd1(5); the results of a job
 // are those of its JobRemoved signal. A reload that is done proves only that the command ran: whether the server uses
 // the new certificate is for a handshake to show.
 //
@@ -31,8 +31,9 @@ const dialPatience = 15 * time.Second
 // be used concurrently.
 type Manager struct{}
 
-// verbs is all of systemd that this package can reach: to look at a unit, and to reload it.
+// verbs is all of systemd that this package can reach: to look at a unit, to reload it, and to start a helper.
 type verbs interface {
+	StartUnitContext(ctx context.Context, name, mode string, result chan<- string) (int, error)
 	ReloadUnitContext(ctx context.Context, name, mode string, result chan<- string) (int, error)
 	GetUnitPropertiesContext(ctx context.Context, unit string) (map[string]any, error)
 	GetServicePropertyContext(ctx context.Context, service, property string) (*sd.Property, error)
@@ -82,7 +83,27 @@ func (m *Manager) Reload(ctx context.Context, unit string) error {
 	return err
 }
 
-func reload(ctx context.Context, unit string) error {
+// Start starts one of mxcert's own helper units, mxcert-install@NAME.service or mxcert-hook@ID.service, and waits until
+// its program runs. The error is an [*Error].
+func (m *Manager) Start(ctx context.Context, unit string) error {
+	if err := checkName(unit); err != nil {
+		return err
+	}
+	if !isHelper(unit) {
+		return &Error{Unit: unit, Result: resultInvalidName}
+	}
+	return job(ctx, unit, verbs.StartUnitContext)
+}
+
+// isHelper knows the units that belong to mxcert itself.
+func isHelper(unit string) bool {
+	return strings.HasPrefix(unit, "mxcert-install@") || strings.HasPrefix(unit, "mxcert-hook@")
+}
+
+func reload(ctx context.Context, unit string) error { return job(ctx, unit, verbs.ReloadUnitContext) }
+
+// job asks for a job and waits for its result.
+func job(ctx context.Context, unit string, verb func(verbs, context.Context, string, string, chan<- string) (int, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel() // this closes the connection
 	systemd, lost, err := connect(ctx)
@@ -90,7 +111,7 @@ func reload(ctx context.Context, unit string) error {
 		return failure(ctx, unit, err)
 	}
 	result := make(chan string, 1) // buffered: go-systemd blocks all jobs while nobody takes a result
-	if _, err := systemd.ReloadUnitContext(ctx, unit, "replace", result); err != nil {
+	if _, err := verb(systemd, ctx, unit, "replace", result); err != nil {
 		return failure(ctx, unit, err)
 	}
 	select {

@@ -260,11 +260,12 @@ func TestHintNamesTheSelfTest(t *testing.T) {
 	}
 }
 
-// TestReloadIsTheOnlyVerb is invariant I6: the code has no way to stop, restart or signal anything. All calls go through
+// TestReloadIsTheOnlyVerb is invariant I6: the code has no way to stop, restart or signal anything, and what it can start
+// TestStartIsForHelpers says. All calls go through
 // the interface verbs, go-systemd is used for nothing but making the connection, and the only methods named by a string
 // are the bus's own.
 func TestReloadIsTheOnlyVerb(t *testing.T) {
-	want := []string{"GetServicePropertyContext", "GetUnitPropertiesContext", "ReloadUnitContext"}
+	want := []string{"GetServicePropertyContext", "GetUnitPropertiesContext", "ReloadUnitContext", "StartUnitContext"}
 	var have []string
 	for method := range reflect.TypeFor[verbs]().Methods() {
 		have = append(have, method.Name)
@@ -316,4 +317,15 @@ func checkSource(t *testing.T, file string) {
 		}
 		return true
 	})
+}
+
+// A start is for mxcert's own helpers alone: whatever else is asked for never reaches systemd.
+func TestStartIsForHelpers(t *testing.T) {
+	for _, name := range []string{"exim4.service", "mxcert.service", "mxcert-install.service", "xmxcert-install@mx.service", "mxcert-install@mx.socket", "mxcert-hook@../x.service"} {
+		err := (&Manager{}).Start(t.Context(), name)
+		var e *Error
+		if !errors.As(err, &e) || e.Result != resultInvalidName {
+			t.Errorf("Start(%q) = %v", name, err)
+		}
+	}
 }
