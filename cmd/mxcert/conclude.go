@@ -9,7 +9,6 @@ import (
 
 	"mxcert/acme/schedule"
 	"mxcert/acme/state"
-	"mxcert/deploy"
 	"mxcert/hooks/script"
 )
 
@@ -186,7 +185,7 @@ func (p *pass) shownEverywhere() bool {
 
 // filesHold looks whether the files hold the current certificates now.
 func (p *pass) filesHold() bool {
-	plan, err := deploy.Make(p.certificate.Name, p.jobs())
+	plan, err := p.makePlan(context.Background(), p.bundles)
 	return err == nil && plan.Empty()
 }
 
@@ -268,13 +267,13 @@ func (p *pass) runHooks(ctx context.Context, event string) error {
 	dir := filepath.Join(p.config.Hooks.Directory, event+".d")
 	var problems []error
 	for _, ev := range p.hookEvents(event) {
-		outcomes, err := script.Run(ctx, dir, ev, p.config.Hooks.Timeout)
+		outcomes, err := p.runScripts(ctx, dir, ev)
 		problems = append(problems, err)
 		for _, o := range outcomes {
 			switch {
 			case o.Skipped != "":
 				p.say("hook", fmt.Sprintf("%s skipped: %s", o.Hook, o.Skipped))
-			case o.Err == nil:
+			case !o.Failed:
 				p.say("hook", fmt.Sprintf("%s (%s)", o.Hook, o.Duration.Round(time.Millisecond)))
 			}
 		}

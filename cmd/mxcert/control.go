@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -205,22 +204,12 @@ func (d *daemon) current() *shift {
 
 // checkPeer lets root and the service's own user in.
 func checkPeer(conn *net.UnixConn) error {
-	raw, err := conn.SyscallConn()
+	uid, err := peerUID(conn)
 	if err != nil {
 		return err
 	}
-	var peer *syscall.Ucred
-	var peerErr error
-	if err := raw.Control(func(fd uintptr) {
-		peer, peerErr = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
-	}); err != nil {
-		return err
-	}
-	if peerErr != nil {
-		return peerErr
-	}
-	if peer.Uid != 0 && int(peer.Uid) != os.Geteuid() {
-		return fmt.Errorf("user %d may not give orders: root and the service's user may", peer.Uid)
+	if uid != 0 && int(uid) != os.Geteuid() {
+		return fmt.Errorf("user %d may not give orders: root and the service's user may", uid)
 	}
 	return nil
 }

@@ -42,6 +42,7 @@ type daemon struct {
 	progress map[*pass]time.Time // when each pass under way began
 	tending  sync.WaitGroup      // of all shifts, those that run out too
 	rereads  chan struct{}       // a command wants the configuration to be read again
+	desk     *desk               // of the helpers of an unprivileged service; nil where it needs none
 }
 
 // shift is the work on one configuration, until another replaces it.
@@ -80,6 +81,10 @@ func (d *daemon) run(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
+	if d.desk, err = deskIfNeeded(); err != nil {
+		return err
+	}
+	defer d.desk.close()
 	d.status = daemonReport{PID: os.Getpid(), Started: time.Now().UTC(), Version: version()}
 	if err := d.begin(work, config); err != nil {
 		return err
@@ -153,6 +158,7 @@ func (d *daemon) begin(ctx context.Context, config *configs.Config) error {
 	if err != nil {
 		return err
 	}
+	w.desk = d.desk
 	effective, err := config.Effective()
 	if err == nil {
 		// A hidden secret is none: in this copy, which nobody orders with, it is a reference like the others.

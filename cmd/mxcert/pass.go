@@ -15,7 +15,6 @@ import (
 	"mxcert/acme/schedule"
 	"mxcert/acme/state"
 	"mxcert/configs"
-	"mxcert/deploy"
 )
 
 // keepGenerations is how many old generations of each key type stay on disk beside those in use.
@@ -47,9 +46,10 @@ type pass struct {
 	lineage *state.Lineage
 	record  state.Record
 	bundles []*bundle.Bundle // current, in the order of keys; nil where there is none
-	plan    *deploy.Plan
-	resumes bool // an order of an earlier run is to be gone on with
-	issued  bool // this pass has issued a certificate
+	plan    deployment
+	remote  *helperConn // to the helper that has the plan; nil where this process writes the files itself
+	resumes bool        // an order of an earlier run is to be gone on with
+	issued  bool        // this pass has issued a certificate
 	changed bool
 	told    bool // the deploy hooks have run already
 	toldErr error
@@ -60,6 +60,11 @@ type pass struct {
 func (p *pass) run(ctx context.Context) certificateReport {
 	p.result = certificateReport{Name: p.certificate.Name, Names: p.certificate.Domains, Endpoints: []endpointReport{}, Keys: []keyReport{}, Warnings: []string{}, Files: []string{}}
 	p.lineage = p.store.Lineage(p.certificate.Name)
+	defer func() {
+		if p.remote != nil {
+			_ = p.remote.Close()
+		}
+	}()
 	if !p.options.dryRun {
 		unlock, err := p.lock(ctx)
 		if err != nil {
@@ -271,7 +276,7 @@ func (p *pass) issue(ctx context.Context) error {
 
 // preflight finds out before anything is asked of the CA that the result could not be put in place.
 func (p *pass) preflight(ctx context.Context) error {
-	if err := deploy.Check(p.targets()); err != nil {
+	if err := p.checkPlaces(ctx); err != nil {
 		return at("deploy", err)
 	}
 	for _, unit := range p.units("always", "auto") {
@@ -340,7 +345,7 @@ func (p *pass) putInService(ctx context.Context) error {
 	if !p.haveBundle() {
 		return nil // nothing was ever issued: the error of the order says why
 	}
-	plan, err := deploy.Make(p.certificate.Name, p.jobs())
+	plan, err := p.makePlan(ctx, p.bundles)
 	if err != nil {
 		return at("deploy", err)
 	}

@@ -73,6 +73,12 @@ func (a *app) pass(ctx context.Context, config *configs.Config, names []string, 
 		return err
 	}
 	defer w.close()
+	if !options.dryRun {
+		if w.desk, err = deskIfNeeded(); err != nil {
+			return err
+		}
+		defer w.desk.close()
+	}
 	ctx, cancel := a.within(ctx, renewTime)
 	defer cancel()
 	narrator := a.narrate()

@@ -182,7 +182,7 @@ func (p *pass) revert(ctx context.Context, cause error) error {
 	if notRunning(cause) {
 		return &takenBack{cause: cause, what: "the new files are in place; the server reads them when it starts"}
 	}
-	if err := p.putOldBack(); err != nil {
+	if err := p.putOldBack(ctx); err != nil {
 		p.record.Log(state.Event{At: time.Now(), Event: "failed", Message: cause.Error()})
 		return &takenBack{cause: cause, what: fmt.Sprintf("the new files stay, because there is nothing better to go back to: %v", err)}
 	}
@@ -200,7 +200,7 @@ func (p *pass) revert(ctx context.Context, cause error) error {
 	return &takenBack{cause: cause, what: "the previous certificate is back in service"}
 }
 
-func (p *pass) putOldBack() error {
+func (p *pass) putOldBack(ctx context.Context) error {
 	err := p.plan.Revertible(time.Now())
 	if err == nil && !p.plan.Empty() {
 		return p.plan.Revert()
@@ -217,7 +217,7 @@ func (p *pass) putOldBack() error {
 		}
 		old[i] = b
 	}
-	plan, err := deploy.Make(p.certificate.Name, p.jobsFor(old))
+	plan, err := p.makePlan(ctx, old)
 	if err != nil {
 		return err
 	}

@@ -29,6 +29,7 @@ type world struct {
 	cas         *acme.Authorities
 	chainRoots  *x509.CertPool // of acme.roots_file; nil: none demanded
 	reloader    reloader
+	desk        *desk // of helpers with the rights that this process lacks; nil where it needs none
 }
 
 // newWorld translates a configuration. readOnly makes no state directory.
