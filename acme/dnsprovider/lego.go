@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/go-acme/lego/v4/challenge"
 	"github.com/go-acme/lego/v4/challenge/dns01"
@@ -49,6 +50,15 @@ var resolversOnce sync.Once //nolint:gochecknoglobals // what it guards is a glo
 // once: a process has one set of resolvers.
 func useResolvers(servers []string) {
 	resolversOnce.Do(func() { _ = dns01.AddRecursiveNameservers(servers)(nil) })
+}
+
+// Sequential gives what lego's provider says, which reads NAME_SEQUENCE_INTERVAL (lego's default: a minute).
+func (s *lego) Sequential() (interval time.Duration, yes bool) {
+	provider, yes := s.provider.(interface{ Sequential() time.Duration })
+	if !yes {
+		return 0, false
+	}
+	return provider.Sequential(), true
 }
 
 // Present makes the records one after another.
