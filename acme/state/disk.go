@@ -70,25 +70,34 @@ func writeFile(path string, content []byte) error {
 	return failed("write", path, err)
 }
 
-// temporaryPrefix begins the names of files that a killed process may leave; Prune removes them.
+// temporaryPrefix begins the names of files and directories that a killed process may leave; Prune removes them.
 const temporaryPrefix = ".tmp-"
 
-// makeDir makes a directory, and those above it, durably.
+// makeDir makes a directory, and those above it, durably. It appears under its name with its mode and owner, because a
+// directory of root's, left by a command that was killed, would keep the service out for good.
 func makeDir(path string) error {
-	err := os.Mkdir(path, 0o700)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err = makeDir(filepath.Dir(path)); err == nil {
-			err = os.Mkdir(path, 0o700)
-		}
-	}
-	if errors.Is(err, fs.ErrExist) {
+	if _, err := os.Lstat(path); err == nil {
 		return nil
 	}
-	if err == nil {
-		err = settleDir(path)
+	above := filepath.Dir(path)
+	temporary, err := os.MkdirTemp(above, temporaryPrefix+"*")
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = makeDir(above); err == nil {
+			temporary, err = os.MkdirTemp(above, temporaryPrefix+"*")
+		}
+	}
+	if err != nil {
+		return failed("make", path, err)
+	}
+	defer os.Remove(temporary) // after the rename there is nothing to remove
+	if err = settleDir(temporary); err == nil {
+		err = os.Rename(temporary, path)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil // another process was first
 	}
 	if err == nil {
-		err = syncDir(filepath.Dir(path))
+		err = syncDir(above)
 	}
 	return failed("make", path, err)
 }

@@ -151,3 +151,20 @@ func TestFullDisk(t *testing.T) {
 		}
 	}
 }
+
+// TestKilledAtTheVeryFirst: where mxcert was killed when it had hardly begun, there is nothing but a temporary file.
+func TestKilledAtTheVeryFirst(t *testing.T) {
+	path := t.TempDir()
+	if err := os.Mkdir(filepath.Join(path, ".tmp-123"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := state.Open(path); err != nil {
+		t.Error(err)
+	}
+	foreign := t.TempDir()
+	write(t, "", foreign, ".tmp-123")
+	write(t, "", foreign, "somebody's.txt")
+	if _, err := state.Open(foreign); err == nil {
+		t.Error("a directory of somebody else is used")
+	}
+}

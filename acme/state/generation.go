@@ -47,24 +47,32 @@ func (l *Lineage) Add(b *bundle.Bundle, names []string, directory, order string,
 	}
 	final := filepath.Join(l.path, g.ID)
 	staged := filepath.Join(l.path, ".new-"+g.ID)
-	if err := makeDir(staged); err != nil {
-		return Generation{}, err
-	}
 	defer os.RemoveAll(staged)
+	if err := makeDir(staged); err != nil {
+		return Generation{}, storing(final, err)
+	}
 	for _, f := range []generationFile{
 		{"privkey.pem", b.KeyPEM()}, {"fullchain.pem", b.FullchainPEM()}, {"cert.pem", b.LeafPEM()}, {"chain.pem", b.ChainPEM()},
 	} {
 		if err := writeFile(filepath.Join(staged, f.name), f.content); err != nil {
-			return Generation{}, err
+			return Generation{}, storing(final, err)
 		}
 	}
 	if err := writeJSON(filepath.Join(staged, "meta.json"), g); err != nil {
-		return Generation{}, err
+		return Generation{}, storing(final, err)
 	}
 	if err := os.Rename(staged, final); err != nil {
 		return Generation{}, failed("store", final, err)
 	}
 	return g, failed("store", final, syncDir(l.path))
+}
+
+// storing names what was to be stored instead of what was being written for it.
+func storing(final string, err error) error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		err = e.Err
+	}
+	return failed("store", final, err)
 }
 
 // Bundle reads the bundle of a generation and proves it again: files on a disk change without being asked.
@@ -131,10 +139,20 @@ func (l *Lineage) Prune(record Record, keep int) error {
 	var problems []error
 	for _, g := range slices.Backward(generations) {
 		if seen[g.Key]++; seen[g.Key] > keep && !inUse[g.ID] {
-			problems = append(problems, failed("remove", l.Directory(g.ID), os.RemoveAll(l.Directory(g.ID))))
+			problems = append(problems, l.remove(g.ID))
 		}
 	}
 	return errors.Join(append(problems, l.sweep()...)...)
+}
+
+// remove takes a generation out of the list before its files go one after the other.
+func (l *Lineage) remove(id string) error {
+	aside := filepath.Join(l.path, temporaryPrefix+id)
+	err := os.Rename(l.Directory(id), aside)
+	if err == nil {
+		err = os.RemoveAll(aside)
+	}
+	return failed("remove", l.Directory(id), err)
 }
 
 // sweep removes what killed processes left half made. The lineage's own directories are locked; elsewhere a young file
@@ -144,6 +162,7 @@ func (l *Lineage) sweep() (problems []error) {
 	for pattern, age := range map[string]time.Duration{
 		"lineages/NAME/.new-*": 0, "lineages/NAME/" + temporaryPrefix + "*": 0, "lineages/NAME/displaced/" + temporaryPrefix + "*": 0,
 		"orders/" + temporaryPrefix + "*": writing, "journal/" + temporaryPrefix + "*": writing, "accounts/*/" + temporaryPrefix + "*": writing,
+		temporaryPrefix + "*": writing, "lineages/" + temporaryPrefix + "*": writing, "accounts/" + temporaryPrefix + "*": writing,
 	} {
 		left, _ := filepath.Glob(filepath.Join(l.dir.path, strings.Replace(pattern, "NAME", l.name, 1))) // the pattern is well-formed
 		for _, path := range left {

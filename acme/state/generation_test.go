@@ -1,11 +1,13 @@
 package state_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -151,5 +153,45 @@ func TestDisplacedFilesAreKept(t *testing.T) {
 	}
 	if got := ids(t, l); len(got) != 0 {
 		t.Errorf("they are taken for generations: %q", got)
+	}
+}
+
+// TestAPrunedGenerationIsNotListedByHalves: a process that is killed while it removes one leaves it out of the list.
+func TestAPrunedGenerationIsNotListedByHalves(t *testing.T) {
+	dir := open(t)
+	l := dir.Lineage("mx")
+	old := add(t, l, newBundle(t, bundle.EC256, 1), 1)
+	kept := add(t, l, newBundle(t, bundle.EC256, 2), 2)
+	// A directory that this user may not empty stands for the kill; root may, and packaging/crash kills for good.
+	if err := os.Chmod(l.Directory(old.ID), 0o500); err != nil {
+		t.Fatal(err)
+	}
+	err := l.Prune(state.Record{}, 1)
+	if got := ids(t, l); !slices.Equal(got, []string{kept.ID}) {
+		t.Errorf("generations: %q, %v", got, err)
+	}
+	if os.Geteuid() != 0 && err == nil {
+		t.Error("what could not be removed is not told")
+	}
+	left, _ := filepath.Glob(filepath.Join(dir.Path(), "lineages", "mx", ".tmp-*"))
+	for _, path := range left {
+		_ = os.Chmod(path, 0o700) //nolint:gosec // it is a directory
+	}
+	if err := l.Prune(state.Record{}, 1); err != nil {
+		t.Error(err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir.Path(), "lineages", "mx", ".*")); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+}
+
+// TestFailuresOfAddNameTheGeneration, not the directory where it is made.
+func TestFailuresOfAddNameTheGeneration(t *testing.T) {
+	dir := open(t)
+	write(t, "in the way", dir.Path(), "lineages", "mx")
+	_, err := dir.Lineage("mx").Add(newBundle(t, bundle.EC256, 1), nil, "", "", time.Now())
+	e, ok := errors.AsType[*state.Error](err)
+	if !ok || e.Op != "store" || strings.Contains(e.Error(), ".new-") || strings.Contains(e.Error(), ".tmp-") || !errors.Is(err, syscall.ENOTDIR) {
+		t.Errorf("got %v", err)
 	}
 }

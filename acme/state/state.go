@@ -24,6 +24,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -118,16 +119,21 @@ func Open(path string) (*Dir, error) {
 
 func checkOurs(path string) error {
 	entries, err := os.ReadDir(path)
-	if errors.Is(err, fs.ErrNotExist) || (err == nil && len(entries) == 0) {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return failed("look at state directory", path, err)
 	}
+	ours := true // an empty one, or one where mxcert was killed when it had hardly begun
 	for _, e := range entries {
 		if e.Name() == "lineages" || e.Name() == "accounts" {
 			return nil
 		}
+		ours = ours && strings.HasPrefix(e.Name(), temporaryPrefix)
+	}
+	if ours {
+		return nil
 	}
 	return failed("use as state directory", path, errors.New("there are files in it that are not mxcert's"))
 }
@@ -182,17 +188,23 @@ func lock(ctx context.Context, path string) (func(), error) {
 	}
 }
 
-// openLock opens a lock file, and makes it where it is missing.
+// openLock opens a lock file, and makes it where it is missing. A new one gets its name when its owner is right, and never
+// takes the place of another, which may be held.
 func openLock(path string) (*os.File, error) {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return os.OpenFile(path, os.O_RDWR, 0)
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return file, err
 	}
+	made, err := os.CreateTemp(filepath.Dir(path), temporaryPrefix+"*")
 	if err != nil {
 		return nil, err
 	}
-	if err := settle(file, 0o600); err != nil {
-		return nil, errors.Join(err, file.Close())
+	defer os.Remove(made.Name())
+	if err := errors.Join(settle(made, 0o600), made.Close()); err != nil {
+		return nil, err
 	}
-	return file, nil
+	if err := os.Link(made.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	return os.OpenFile(path, os.O_RDWR, 0)
 }
