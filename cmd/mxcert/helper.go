@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -45,11 +46,8 @@ func (a *app) helperCommand() *cobra.Command {
 
 // helper comes to the desk and does what it is told, until the service hangs up.
 func (a *app) helper(ctx context.Context, kind helperKind, id, socket string) error {
-	config, err := a.load()
+	config, err := a.trustedConfig()
 	if err != nil {
-		return err
-	}
-	if err := trusted(config.Files()); err != nil {
 		return err
 	}
 	var dialer net.Dialer
@@ -76,6 +74,30 @@ func (a *app) helper(ctx context.Context, kind helperKind, id, socket string) er
 			return err
 		}
 	}
+}
+
+// trustedConfig reads the configuration. While the file is broken, the one that a helper read last is in force, as it is
+// for the service; it is kept where only helpers write.
+func (a *app) trustedConfig() (*configs.Config, error) {
+	kept := state.At(os.Getenv("STATE_DIRECTORY"))
+	config, err := configs.Load(a.configFile)
+	if err != nil {
+		if last, lastErr := configs.Load(kept.RunningConfig()); lastErr == nil {
+			config, err = last, nil
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := trusted(config.Files()); err != nil {
+		return nil, err
+	}
+	text, err := config.Effective()
+	if err != nil {
+		return nil, err
+	}
+	// A hidden secret is none: a helper needs no secrets.
+	return config, kept.SaveRunningConfig(bytes.ReplaceAll(text, []byte("(secret)"), []byte("env:HIDDEN")))
 }
 
 // trusted makes sure that nobody but root can write the configuration: it is what bounds a helper.

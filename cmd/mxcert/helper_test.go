@@ -20,6 +20,7 @@ import (
 func (h *host) helped() (*pass, *desk) {
 	h.t.Helper()
 	h.t.Setenv("STATE_DIRECTORY", h.Path("helper"))
+	h.check(os.MkdirAll(h.Path("helper"), 0o700))
 	dir := h.t.TempDir()
 	var d *desk
 	d, err := openDesk(dir, func(ctx context.Context, unit string) error {
@@ -135,6 +136,13 @@ func TestInstallHelperRefuses(t *testing.T) {
 	if after, _ := os.ReadFile(h.Path("tls", "mx.crt")); string(after) != string(before) {
 		t.Error("the file changed")
 	}
+	// A broken edit leaves what was there before in force, as it does for the service.
+	text := h.text()
+	h.write("rubbish: [")
+	if answer, _ := p.install(t, installOrder{Verb: verbPlan, Name: "mx", Bundles: good}); answer.Error != nil {
+		t.Errorf("after a broken edit: %+v", answer.Error)
+	}
+	h.write(text)
 	h.check(os.Chmod(h.config, 0o666))
 	a := &app{stdout: io.Discard, stderr: io.Discard, configFile: h.config, quiet: true}
 	if err := a.helper(t.Context(), installHelper, "1", h.Path("nowhere")); err == nil || kindOf(err) != "permission" {

@@ -9,11 +9,7 @@ import (
 // Story 5: the daemon as a systemd service renews a short-lived certificate by itself, and nothing that an operator does
 // to it costs mail.
 func TestDaemon(t *testing.T) {
-	s := begin(t, options{validity: 40 * time.Second})
-	unit, err := s.unitFile()
-	s.check(err)
-	s.check(s.Put("/etc/systemd/system/mxcert.service", unit, 0o644))
-	must(t, s.Host, "systemctl", "daemon-reload")
+	s := begin(t, options{validity: 40 * time.Second, service: true})
 	began := time.Now()
 	must(t, s.Host, "systemctl", "start", "mxcert.service")
 	figure(t, "start of the service took %.2f s", time.Since(began).Seconds())

@@ -47,6 +47,7 @@ certificates:
 type options struct {
 	validity time.Duration // of certificates; 90 days where it is 0
 	config   string        // hostConfig where it is ""
+	service  bool          // units, the service's user and its rules too
 }
 
 func begin(t *testing.T, o options) *story {
@@ -70,8 +71,11 @@ func begin(t *testing.T, o options) *story {
 		h.Kill()
 	})
 	s.check(h.StartPebble(t.Context(), o.validity))
-	s.check(h.InstallMxcert(t.Context(), mailhost.Install{Config: o.config}))
+	s.check(h.InstallMxcert(t.Context(), mailhost.Install{Config: o.config, Service: o.service}))
 	s.check(h.Put("/etc/mxcert/credentials/tsig", []byte(h.TSIGSecret+"\n"), 0o600))
+	if o.service {
+		must(t, h, "sh", "-c", "chgrp mxcert /etc/mxcert/credentials/tsig && chmod 0640 /etc/mxcert/credentials/tsig")
+	}
 	return s
 }
 
@@ -219,6 +223,3 @@ func within(t *testing.T, limit time.Duration, what string, holds func() bool) {
 		time.Sleep(200 * time.Millisecond)
 	}
 }
-
-// unitFile is the unit that the packages install.
-func (s *story) unitFile() ([]byte, error) { return os.ReadFile("../systemd/mxcert.service") }

@@ -5,15 +5,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 )
 
 // Install says how much of mxcert a host gets.
 type Install struct {
 	// Config is the text of /etc/mxcert/mxcert.yaml; empty leaves the file out.
 	Config string
-	// Service puts packaging/systemd/mxcert.service and the rules of packaging/polkit, if any, in their places. When the
-	// unit runs as the user mxcert, that user is made, with the group mxcert-keys, of which Exim becomes a member. The
+	// Service puts the units, sysusers, tmpfiles and polkit rules of packaging in their places, makes the user mxcert and
+	// the group mxcert-keys, of which Exim becomes a member, and with Config has mxcert write the rule for its units. The
 	// unit is not started. Without Service there is the program alone, for stories that run it as root.
 	Service bool
 }
@@ -35,15 +34,19 @@ func (h *Host) InstallMxcert(ctx context.Context, i Install) error {
 	if i.Config == "" {
 		return nil
 	}
-	return h.Put("/etc/mxcert/mxcert.yaml", []byte(i.Config), 0o644)
+	if err := h.Put("/etc/mxcert/mxcert.yaml", []byte(i.Config), 0o644); err != nil || !i.Service {
+		return err
+	}
+	_, err = h.Must(ctx, "mxcert", "polkit", "--install")
+	return err
 }
 
-// accounts makes the users and groups that the Debian package makes.
+// accounts does what the Debian package does when it is installed, and what the administrator does after it: Exim reads
+// keys as a member of mxcert-keys.
 const accounts = `set -e
-getent group mxcert-keys >/dev/null || groupadd --system mxcert-keys
-getent passwd mxcert >/dev/null || useradd --system --user-group --groups mxcert-keys --home-dir /var/lib/mxcert --shell /usr/sbin/nologin mxcert
+systemd-sysusers mxcert.conf
+systemd-tmpfiles --create mxcert.conf
 usermod --append --groups mxcert-keys Debian-exim
-install -d -o mxcert -g mxcert -m 0700 /var/lib/mxcert
 `
 
 func (h *Host) installService(ctx context.Context) error {
@@ -51,29 +54,25 @@ func (h *Host) installService(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	unit, err := os.ReadFile(filepath.Join(module, "packaging/systemd/mxcert.service"))
-	if err != nil {
-		return err
-	}
-	if strings.Contains(string(unit), "\nUser=mxcert\n") {
-		if _, err := h.Must(ctx, "sh", "-c", accounts); err != nil {
-			return err
+	for source, place := range map[string]string{
+		"packaging/systemd/*": "/etc/systemd/system/", "packaging/sysusers.d/*": "/usr/lib/sysusers.d/", "packaging/tmpfiles.d/*": "/usr/lib/tmpfiles.d/",
+		"packaging/polkit/*.rules": "/usr/share/polkit-1/rules.d/",
+	} {
+		files, err := filepath.Glob(filepath.Join(module, source))
+		if err != nil || len(files) == 0 {
+			return fmt.Errorf("nothing to install at %s: %v", source, err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				return err
+			}
+			if err := h.Put(place+filepath.Base(file), text, 0o644); err != nil {
+				return err
+			}
 		}
 	}
-	rules, err := filepath.Glob(filepath.Join(module, "packaging/polkit/*.rules"))
-	if err != nil {
-		return err
-	}
-	for _, rule := range rules {
-		text, err := os.ReadFile(rule)
-		if err != nil {
-			return err
-		}
-		if err := h.Put("/etc/polkit-1/rules.d/"+filepath.Base(rule), text, 0o644); err != nil {
-			return err
-		}
-	}
-	if err := h.Put("/etc/systemd/system/mxcert.service", unit, 0o644); err != nil {
+	if _, err := h.Must(ctx, "sh", "-c", accounts); err != nil {
 		return err
 	}
 	_, err = h.Must(ctx, "systemctl", "daemon-reload")
