@@ -3,9 +3,10 @@ VERSION ?= $(shell git describe --tags --match 'v*' 2>/dev/null | sed 's/^v//' |
 LDFLAGS := -s -w $(if $(VERSION),-X main.release=$(VERSION))
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.13.2
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 PREFIX ?= /usr
 
-.PHONY: build demo test e2e bench lint fuzz install help
+.PHONY: build demo test e2e bench lint fuzz govulncheck install help
 
 build: ## build mxcert and mxcert-lab into ./bin
 	@mkdir -p bin
@@ -31,6 +32,9 @@ lint: ## gofmt, go vet, golangci-lint
 FUZZTIME ?= 20s
 fuzz: ## run every fuzz target for FUZZTIME
 	@FUZZTIME=$(FUZZTIME) sh packaging/fuzz.sh
+
+govulncheck: ## known vulnerabilities in what the program calls; GOVULNDB=file:///path names a copy of the database
+	@GOVULNDB=$(GOVULNDB) sh packaging/govulncheck.sh $(GOVULNCHECK)
 
 install: ## install the program below DESTDIR
 	install -D -m 0755 bin/mxcert $(DESTDIR)$(PREFIX)/bin/mxcert
