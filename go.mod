@@ -59,7 +59,7 @@ require (
 	github.com/pquerna/otp v1.5.0 // indirect
 	github.com/scaleway/scaleway-sdk-go v1.0.0-beta.36 // indirect
 	github.com/shopspring/decimal v1.4.0 // indirect
-	github.com/spf13/pflag v1.0.9 // indirect
+	github.com/spf13/pflag v1.0.9
 	github.com/transip/gotransip/v6 v6.26.2 // indirect
 	github.com/vultr/govultr/v3 v3.31.0 // indirect
 	golang.org/x/crypto v0.58.0 // indirect

@@ -12,10 +12,14 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 func main() {
 	syscall.Umask(0o077)
+	// No core dump and no debugger of another process sees the keys (prctl(2)). A kernel that refuses is no reason to stop.
+	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	signal.Ignore(syscall.SIGHUP) // a lost terminal does not end a renewal; the daemon listens to it
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)

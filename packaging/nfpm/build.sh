@@ -1,0 +1,74 @@
+#!/bin/sh
+# packaging/nfpm/build.sh FORMAT… makes packages in ./dist: FORMAT is deb, rpm or tree (only lays out dist/root).
+# ARCH (amd64), VARIANT ("" or full) and VERSION choose what. The result depends on the commit alone, byte for byte.
+set -eu
+NFPM=github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
+ARCH=${ARCH:-$(go env GOARCH)}
+VARIANT=${VARIANT:-}
+VERSION=${VERSION:-$(git describe --tags --match 'v*' 2>/dev/null | sed 's/^v//; s/-/+/; s/-/./g' || true)}
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+[ -n "$VERSION" ] || VERSION="0.0~git$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y%m%d).$(git rev-parse --short=8 HEAD)"
+DATE=$(date -u -d "@$SOURCE_DATE_EPOCH" +%F)
+MTIME=$(date -u -d "@$SOURCE_DATE_EPOCH" +%FT%TZ)
+NAME=mxcert${VARIANT:+-$VARIANT}
+TAGS=
+[ "$VARIANT" != full ] || TAGS=allproviders
+ROOT=dist/root-$NAME-$ARCH
+export ARCH VERSION SOURCE_DATE_EPOCH NAME ROOT MTIME
+export LC_ALL=C TZ=UTC
+
+rm -rf "$ROOT"
+doc=$ROOT/usr/share/doc/$NAME
+man=$ROOT/usr/share/man
+install -d "$ROOT/usr/bin" "$ROOT/etc/mxcert" "$doc" "$man/man1" "$man/man5" "$man/man8"
+LDFLAGS="-s -w -X main.release=$VERSION"
+CGO_ENABLED=0 GOARCH=$ARCH go build -trimpath -buildvcs=false -tags "$TAGS" -ldflags "$LDFLAGS" -o "$ROOT/usr/bin/mxcert" ./cmd/mxcert
+
+# What the program says about itself comes from one that runs here.
+tool=dist/tool-$NAME
+CGO_ENABLED=0 GOARCH= go build -trimpath -buildvcs=false -tags "man $TAGS" -ldflags "$LDFLAGS" -o "$tool" ./cmd/mxcert
+"$tool" man --date "$DATE" "$man/man1"
+mv "$man/man1/mxcert.yaml.5" "$man/man5/"
+sed "s/@DATE@/$DATE/; s/@VERSION@/$VERSION/" packaging/man/mxcert.service.8 >"$man/man8/mxcert.service.8"
+for page in mxcert-renew.timer mxcert-install@.service mxcert-hook@.service; do
+	echo '.so man8/mxcert.service.8' >"$man/man8/$page.8"
+done
+install -d "$ROOT/usr/share/bash-completion/completions" "$ROOT/usr/share/zsh/vendor-completions" "$ROOT/usr/share/fish/vendor_completions.d"
+"$tool" completion bash >"$ROOT/usr/share/bash-completion/completions/mxcert"
+"$tool" completion zsh >"$ROOT/usr/share/zsh/vendor-completions/_mxcert"
+"$tool" completion fish >"$ROOT/usr/share/fish/vendor_completions.d/mxcert.fish"
+rm -f "$tool"
+
+for unit in packaging/systemd/*; do
+	install -D -m 0644 "$unit" "$ROOT/usr/lib/systemd/system/$(basename "$unit")"
+done
+install -D -m 0644 packaging/sysusers.d/mxcert.conf "$ROOT/usr/lib/sysusers.d/mxcert.conf"
+install -D -m 0644 packaging/tmpfiles.d/mxcert.conf "$ROOT/usr/lib/tmpfiles.d/mxcert.conf"
+install -D -m 0644 packaging/polkit/mxcert.rules "$ROOT/usr/share/polkit-1/rules.d/mxcert.rules"
+install -m 0640 configs/mxcert.yaml "$ROOT/etc/mxcert/mxcert.yaml.example"
+install -m 0644 README.md packaging/nfpm/copyright "$doc/"
+cp CHANGELOG.md "$doc/changelog"
+if [ -d packaging/grafana ]; then
+	install -d "$ROOT/usr/share/$NAME" && cp -r packaging/grafana "$ROOT/usr/share/$NAME/"
+fi
+find "$man" "$doc/changelog" -type f -exec gzip -9n {} +
+find "$ROOT" -type d -exec chmod 0755 {} +
+find "$ROOT/usr" -type f ! -path '*/bin/*' -exec chmod 0644 {} +
+find "$ROOT" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+
+for format; do
+	[ "$format" = tree ] && continue
+	config=dist/nfpm-$NAME-$ARCH-$format.yaml
+	sed "s|\${ROOT}|$ROOT|g; s|\${MTIME}|$MTIME|g" packaging/nfpm/nfpm.yaml >"$config"
+	if [ "$VARIANT" = full ]; then
+		printf 'provides: [mxcert]\nconflicts: [mxcert]\nreplaces: [mxcert]\n' >>"$config"
+	else
+		printf 'conflicts: [mxcert-full]\nreplaces: [mxcert-full]\n' >>"$config"
+	fi
+	if [ "$format" = deb ]; then
+		install -D -m 0644 packaging/nfpm/deb/lintian-overrides "$ROOT/usr/share/lintian/overrides/$NAME"
+		find "$ROOT/usr/share/lintian" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+	fi
+	GOARCH= go run "$NFPM" pkg -p "$format" -f "$config" -t dist/
+	rm -rf "$config" "$ROOT/usr/share/lintian"
+done
