@@ -46,8 +46,9 @@ install -D -m 0644 packaging/sysusers.d/mxcert.conf "$ROOT/usr/lib/sysusers.d/mx
 install -D -m 0644 packaging/tmpfiles.d/mxcert.conf "$ROOT/usr/lib/tmpfiles.d/mxcert.conf"
 install -D -m 0644 packaging/polkit/mxcert.rules "$ROOT/usr/share/polkit-1/rules.d/mxcert.rules"
 install -m 0640 configs/mxcert.yaml "$ROOT/etc/mxcert/mxcert.yaml.example"
-install -m 0644 README.md packaging/nfpm/copyright "$doc/"
-cp CHANGELOG.md "$doc/changelog"
+install -m 0644 README.md CHANGELOG.md packaging/nfpm/copyright "$doc/"
+printf '%s (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- mxcert developers <mxcert@example.org>  %s\n' \
+	"$NAME" "$VERSION" "$(date -u -R -d "@$SOURCE_DATE_EPOCH")" >"$doc/changelog"
 if [ -d packaging/grafana ]; then
 	install -d "$ROOT/usr/share/$NAME" && cp -r packaging/grafana "$ROOT/usr/share/$NAME/"
 fi
@@ -66,7 +67,8 @@ for format; do
 		printf 'conflicts: [mxcert-full]\nreplaces: [mxcert-full]\n' >>"$config"
 	fi
 	if [ "$format" = deb ]; then
-		install -D -m 0644 packaging/nfpm/deb/lintian-overrides "$ROOT/usr/share/lintian/overrides/$NAME"
+		install -d "$ROOT/usr/share/lintian/overrides"
+		sed "s/^mxcert:/$NAME:/" packaging/nfpm/deb/lintian-overrides >"$ROOT/usr/share/lintian/overrides/$NAME"
 		find "$ROOT/usr/share/lintian" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 	fi
 	GOARCH= go run "$NFPM" pkg -p "$format" -f "$config" -t dist/
