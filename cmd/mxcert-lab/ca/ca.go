@@ -32,9 +32,12 @@ const defaultValidity = 90 * 24 * time.Hour
 
 // Options are the properties of a CA. The zero value is a CA that issues for 90 days over one intermediate.
 type Options struct {
-	Listen     string // address:port; default a free port of 127.0.0.1
-	Management string // address:port of Pebble's management interface; default none
-	Resolver   string // address:port of the DNS server that validation asks, over TCP; default the system's
+	Listen     string   // address:port; default a free port of 127.0.0.1
+	Management string   // address:port of Pebble's management interface; default none
+	Hosts      []string // further names in the certificate of the CA's HTTPS
+	HTTP1      bool     // no HTTP/2, so that handlers can hijack connections
+	Plain      bool     // no TLS at all; the directory's URLs are https all the same, as behind a proxy
+	Resolver   string   // address:port of the DNS server that validation asks, over TCP; default the system's
 
 	Validity       time.Duration            // of the default profile, in whole seconds; default 90 days
 	Profiles       map[string]time.Duration // further profiles and their validity
@@ -73,7 +76,7 @@ func Start(opts Options) (*CA, error) {
 	if err := opts.complete(); err != nil {
 		return nil, fmt.Errorf("start the CA: %w", err)
 	}
-	certificate, root, err := httpsCertificate(opts.Listen, opts.Management)
+	certificate, root, err := httpsCertificate(append(opts.Hosts, opts.Listen, opts.Management)...)
 	if err != nil {
 		return nil, fmt.Errorf("start the CA: %w", err)
 	}
@@ -85,13 +88,16 @@ func Start(opts Options) (*CA, error) {
 	c.front = newFront(pebble.Handler(), c.store, opts.ReuseAuthz == 0)
 	c.wrap = newSwitchable(c.front, opts.Wrap)
 	c.requests = &requestLog{next: c.wrap}
-	address, err := c.serve(opts.Listen, certificate, c.requests)
+	address, err := c.serve(opts, opts.Listen, certificate, c.requests)
 	if err != nil {
 		return nil, fmt.Errorf("start the CA: %w", err)
 	}
 	c.url = "https://" + address + wfe.DirectoryPath
+	if opts.Plain {
+		c.url = "http://" + address + wfe.DirectoryPath
+	}
 	if opts.Management != "" {
-		address, err := c.serve(opts.Management, certificate, pebble.ManagementHandler())
+		address, err := c.serve(opts, opts.Management, certificate, pebble.ManagementHandler())
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("start the CA's management interface: %w", err), c.Close())
 		}
@@ -161,7 +167,7 @@ func (o *Options) profiles() map[string]pebbleca.Profile {
 
 func seconds(d time.Duration) int { return int(d / time.Second) }
 
-func (c *CA) serve(address string, certificate tls.Certificate, handler http.Handler) (string, error) {
+func (c *CA) serve(opts Options, address string, certificate tls.Certificate, handler http.Handler) (string, error) {
 	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", address)
 	if err != nil {
 		return "", err
@@ -173,7 +179,16 @@ func (c *CA) serve(address string, certificate tls.Certificate, handler http.Han
 		ReadHeaderTimeout: time.Minute,
 	}
 	c.servers = append(c.servers, server)
-	go func() { _ = server.ServeTLS(listener, "", "") }() // ends with ErrServerClosed at Close
+	if opts.HTTP1 {
+		server.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){}
+	}
+	go func() { // ends with ErrServerClosed at Close
+		if opts.Plain {
+			_ = server.Serve(listener)
+		} else {
+			_ = server.ServeTLS(listener, "", "")
+		}
+	}()
 	return listener.Addr().String(), nil
 }
 

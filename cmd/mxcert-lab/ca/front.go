@@ -3,11 +3,14 @@ package ca
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"io"
+	"math/big"
 	"net/http"
 	"path"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/letsencrypt/pebble/v2/core"
@@ -18,7 +21,8 @@ import (
 const maxRequest = 1 << 20
 
 // front stands before Pebble and takes the chance out of new orders: Pebble draws a random profile for an order that
-// names none, and even a reuse of 0 % picks up an old authorization once in a hundred times.
+// names none, even a reuse of 0 % picks up an old authorization once in a hundred times, and one certificate in 256
+// cannot be replaced.
 type front struct {
 	pebble     http.Handler
 	store      *db.MemoryStore
@@ -38,6 +42,9 @@ func newFront(pebble http.Handler, store *db.MemoryStore, neverReuse bool) *fron
 
 // ServeHTTP passes everything but new orders and short-lived renewal information straight on.
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.TLS == nil { // Pebble takes only signed https URLs: tell it what a proxy in front of it would
+		r.Header.Set("X-Forwarded-Proto", "https")
+	}
 	switch EndpointOf(r.URL.Path) {
 	case NewOrder:
 		f.newOrder(w, r)
@@ -57,12 +64,15 @@ func (f *front) newOrder(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	account, profile := readNewOrder(body)
+	account, profile, replaces := readNewOrder(body)
 	answer := &buffer{header: http.Header{}, status: http.StatusOK}
 	f.newOrders.Lock()
 	restore := func() {}
 	if f.neverReuse {
 		restore = f.hideAuthorizations(account)
+	}
+	if replaces != "" {
+		f.notePredecessor(replaces)
 	}
 	f.pebble.ServeHTTP(answer, r)
 	restore()
@@ -99,18 +109,18 @@ func (f *front) settle(answer *buffer, profile string) {
 	}
 }
 
-// readNewOrder takes the account ID and the profile out of a new-order request (RFC 8555 section 6.2, 7.4). What
-// cannot be read is left empty: Pebble will refuse the request.
-func readNewOrder(body []byte) (account, profile string) {
+// readNewOrder takes the account ID, the profile and the certificate that is replaced out of a new-order request
+// (RFC 8555 section 6.2 and 7.4, RFC 9773 section 5). What cannot be read is left empty: Pebble will refuse the request.
+func readNewOrder(body []byte) (account, profile, replaces string) {
 	var jws struct{ Protected, Payload string }
 	var protected struct{ Kid string }
-	var payload struct{ Profile string }
+	var payload struct{ Profile, Replaces string }
 	if json.Unmarshal(body, &jws) != nil {
-		return "", ""
+		return "", "", ""
 	}
 	decode(jws.Protected, &protected)
 	decode(jws.Payload, &payload)
-	return path.Base(protected.Kid), payload.Profile
+	return path.Base(protected.Kid), payload.Profile, payload.Replaces
 }
 
 func decode(part string, into any) {
@@ -140,6 +150,36 @@ func (f *front) hideAuthorizations(account string) (restore func()) {
 			authz.Identifier.Value = authz.Identifier.Value[len(mark):]
 			authz.Unlock()
 		}
+	}
+}
+
+// notePredecessor tells Pebble of the order whose certificate a new one replaces. Pebble looks for the serial as it is
+// written in the request, and so for none whose first bit is set, because that has a zero byte before it (RFC 9773
+// section 4.1); and it makes its own notes only some time after an order was shown as valid.
+func (f *front) notePredecessor(certID string) {
+	_, text, _ := strings.Cut(certID, ".")
+	raw, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil {
+		return
+	}
+	serial := new(big.Int).SetBytes(raw)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var note *core.Order
+	replaced := false
+	for _, order := range f.orders {
+		order.RLock()
+		if c := order.CertificateObject; c != nil {
+			replaced = replaced || order.Replaces == certID
+			if c.Cert.SerialNumber.Cmp(serial) == 0 {
+				note = &core.Order{ID: order.ID, AccountID: order.AccountID, Order: order.Order, CertificateObject: &core.Certificate{ID: hex.EncodeToString(raw)}}
+			}
+		}
+		order.RUnlock()
+	}
+	if note != nil {
+		note.IsReplaced = replaced
+		_ = f.store.AddOrderByIssuedSerial(note) // fails only without a certificate
 	}
 }
 

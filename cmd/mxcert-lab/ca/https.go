@@ -46,8 +46,11 @@ func httpsCertificate(listen ...string) (certificate tls.Certificate, root []byt
 
 func addHost(template *x509.Certificate, address string) {
 	host, _, err := net.SplitHostPort(address)
-	if err != nil || host == "" {
-		return // "" is every address; a bad one is refused by Listen
+	if err != nil {
+		host = address
+	}
+	if host == "" {
+		return // every address
 	}
 	if ip := net.ParseIP(host); ip != nil {
 		template.IPAddresses = append(template.IPAddresses, ip)

@@ -6,6 +6,8 @@ import (
 	"encoding/base64"
 	"math/big"
 	"net/http"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -28,7 +30,11 @@ func keyDigest(t *testing.T, core *api.Core, token string) string {
 
 // certID is the name of a certificate in renewal information (RFC 9773 section 4.1).
 func certID(leaf *x509.Certificate) string {
-	return base64.RawURLEncoding.EncodeToString(leaf.AuthorityKeyId) + "." + base64.RawURLEncoding.EncodeToString(leaf.SerialNumber.Bytes())
+	serial := leaf.SerialNumber.Bytes()
+	if leaf.SerialNumber.BitLen()%8 == 0 { // as DER has it
+		serial = append([]byte{0}, serial...)
+	}
+	return base64.RawURLEncoding.EncodeToString(leaf.AuthorityKeyId) + "." + base64.RawURLEncoding.EncodeToString(serial)
 }
 
 func TestRenewalInfo(t *testing.T) {
@@ -124,5 +130,43 @@ func TestReplaces(t *testing.T) {
 	}
 	if got := len(c.Issued()); got != 2 {
 		t.Errorf("%d certificates issued, want 2", got)
+	}
+}
+
+// TestReplacesWithLeadingZero: a serial whose first bit is set has a zero byte before it in the identifier.
+func TestReplacesWithLeadingZero(t *testing.T) {
+	c := start(t, ca.Options{SkipValidation: true})
+	core := register(t, c)
+	var leaf *x509.Certificate
+	for tries := 0; ; tries++ { // one in 256
+		if leaf = issue(t, core, nil, "mx.example.org")[0]; leaf.SerialNumber.BitLen()%8 == 0 {
+			break
+		}
+		if tries == 5000 {
+			t.Fatal("no such serial")
+		}
+	}
+	c.ResetRequests()
+	issue(t, core, &api.OrderOptions{ReplacesCertID: certID(leaf)}, "mx.example.org")
+	if _, err := core.Orders.NewWithOptions([]string{"mx.example.org"}, &api.OrderOptions{ReplacesCertID: certID(leaf)}); err != nil {
+		t.Fatal(err)
+	}
+	var statuses []int
+	for _, r := range c.Requests() {
+		if r.Endpoint == ca.NewOrder {
+			statuses = append(statuses, r.Status)
+		}
+	}
+	if !slices.Equal(statuses, []int{http.StatusCreated, http.StatusConflict, http.StatusCreated}) {
+		t.Errorf("serial %x: %d", leaf.SerialNumber, statuses)
+	}
+}
+
+// TestPlain: without TLS the directory's URLs are those that Pebble accepts in signed requests.
+func TestPlain(t *testing.T) {
+	c := start(t, ca.Options{Plain: true})
+	response, body := get(t, http.DefaultClient, c.DirectoryURL())
+	if response.StatusCode != http.StatusOK || !strings.Contains(string(body), strings.Replace(c.DirectoryURL(), "http:", "https:", 1)[:len(c.DirectoryURL())-3]) {
+		t.Errorf("%s: %s: %s", c.DirectoryURL(), response.Status, body)
 	}
 }
