@@ -6,7 +6,7 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.13.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 PREFIX ?= /usr
 
-.PHONY: build demo test e2e bench lint fuzz govulncheck install help
+.PHONY: build demo test e2e bench lint deb rpm release fuzz govulncheck install help
 
 build: ## build mxcert and mxcert-lab into ./bin
 	@mkdir -p bin
@@ -29,6 +29,17 @@ lint: ## gofmt, go vet, golangci-lint
 	go vet ./...
 	go run $(GOLANGCI) run ./...
 
+deb: ## Debian packages in ./dist: mxcert, and mxcert-full with all DNS providers
+	sh packaging/nfpm/build.sh deb
+	VARIANT=full sh packaging/nfpm/build.sh deb
+
+rpm: ## RPM packages in ./dist
+	sh packaging/nfpm/build.sh rpm
+	VARIANT=full sh packaging/nfpm/build.sh rpm
+
+release: ## packages for amd64 and arm64, checksums and a bill of materials (CycloneDX) in ./dist
+	sh packaging/nfpm/release.sh
+
 FUZZTIME ?= 20s
 fuzz: ## run every fuzz target for FUZZTIME
 	@FUZZTIME=$(FUZZTIME) sh packaging/fuzz.sh
@@ -36,10 +47,10 @@ fuzz: ## run every fuzz target for FUZZTIME
 govulncheck: ## known vulnerabilities in what the program calls; GOVULNDB=file:///path names a copy of the database
 	@GOVULNDB=$(GOVULNDB) sh packaging/govulncheck.sh $(GOVULNCHECK)
 
-install: ## install the program below DESTDIR
-	install -D -m 0755 bin/mxcert $(DESTDIR)$(PREFIX)/bin/mxcert
-	install -D -m 0644 packaging/systemd/mxcert.service $(DESTDIR)$(PREFIX)/lib/systemd/system/mxcert.service
-	install -d -m 0750 $(DESTDIR)/etc/mxcert
+install: ## install the program, its units and its pages below DESTDIR
+	sh packaging/nfpm/build.sh tree
+	install -d $(DESTDIR)/etc/mxcert $(DESTDIR)$(PREFIX)
+	cp -r --no-preserve=ownership dist/root-mxcert-$$(go env GOARCH)/usr/. $(DESTDIR)$(PREFIX)/
 	install -m 0640 configs/mxcert.yaml $(DESTDIR)/etc/mxcert/mxcert.yaml.example
 
 help: ## this list

@@ -171,7 +171,7 @@ func paragraphs(text string) string {
 		if i > 0 {
 			out.WriteString(".PP\n")
 		}
-		if strings.HasPrefix(p, " ") || strings.Contains(p, "\n ") {
+		if strings.ContainsAny(p[:1], " \t") || strings.Contains(p, "\n ") || strings.Contains(p, "\n\t") {
 			out.WriteString(".nf\n" + roff(p) + "\n.fi\n")
 			continue
 		}

@@ -48,6 +48,7 @@ type options struct {
 	validity time.Duration // of certificates; 90 days where it is 0
 	config   string        // hostConfig where it is ""
 	service  bool          // units, the service's user and its rules too
+	bare     bool          // without mxcert
 }
 
 func begin(t *testing.T, o options) *story {
@@ -71,6 +72,9 @@ func begin(t *testing.T, o options) *story {
 		h.Kill()
 	})
 	s.check(h.StartPebble(t.Context(), o.validity))
+	if o.bare {
+		return s
+	}
 	s.check(h.InstallMxcert(t.Context(), mailhost.Install{Config: o.config, Service: o.service}))
 	s.check(h.Put("/etc/mxcert/credentials/tsig", []byte(h.TSIGSecret+"\n"), 0o600))
 	if o.service {

@@ -1,19 +1,20 @@
 #!/bin/sh
-# packaging/nfpm/build.sh FORMAT… makes packages in ./dist: FORMAT is deb, rpm or tree (only lays out dist/root).
+# packaging/nfpm/build.sh FORMAT… makes packages in $DIST (./dist): FORMAT is deb, rpm or tree (only lays out dist/root).
 # ARCH (amd64), VARIANT ("" or full) and VERSION choose what. The result depends on the commit alone, byte for byte.
 set -eu
 NFPM=github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
+DIST=${DIST:-dist}
 ARCH=${ARCH:-$(go env GOARCH)}
 VARIANT=${VARIANT:-}
 VERSION=${VERSION:-$(git describe --tags --match 'v*' 2>/dev/null | sed 's/^v//; s/-/+/; s/-/./g' || true)}
-SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
-[ -n "$VERSION" ] || VERSION="0.0~git$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y%m%d).$(git rev-parse --short=8 HEAD)"
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)}
+[ -n "$VERSION" ] || VERSION="0.0~git$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y%m%d).$(git rev-parse --short=8 HEAD 2>/dev/null || echo 0)"
 DATE=$(date -u -d "@$SOURCE_DATE_EPOCH" +%F)
 MTIME=$(date -u -d "@$SOURCE_DATE_EPOCH" +%FT%TZ)
 NAME=mxcert${VARIANT:+-$VARIANT}
 TAGS=
 [ "$VARIANT" != full ] || TAGS=allproviders
-ROOT=dist/root-$NAME-$ARCH
+ROOT=$DIST/root-$NAME-$ARCH
 export ARCH VERSION SOURCE_DATE_EPOCH NAME ROOT MTIME
 export LC_ALL=C TZ=UTC
 
@@ -25,13 +26,13 @@ LDFLAGS="-s -w -X main.release=$VERSION"
 CGO_ENABLED=0 GOARCH=$ARCH go build -trimpath -buildvcs=false -tags "$TAGS" -ldflags "$LDFLAGS" -o "$ROOT/usr/bin/mxcert" ./cmd/mxcert
 
 # What the program says about itself comes from one that runs here.
-tool=dist/tool-$NAME
+tool=$DIST/tool-$NAME
 CGO_ENABLED=0 GOARCH= go build -trimpath -buildvcs=false -tags "man $TAGS" -ldflags "$LDFLAGS" -o "$tool" ./cmd/mxcert
 "$tool" man --date "$DATE" "$man/man1"
 mv "$man/man1/mxcert.yaml.5" "$man/man5/"
 sed "s/@DATE@/$DATE/; s/@VERSION@/$VERSION/" packaging/man/mxcert.service.8 >"$man/man8/mxcert.service.8"
 for page in mxcert-renew.timer mxcert-install@.service mxcert-hook@.service; do
-	echo '.so man8/mxcert.service.8' >"$man/man8/$page.8"
+	ln -s mxcert.service.8.gz "$man/man8/$page.8.gz"
 done
 install -d "$ROOT/usr/share/bash-completion/completions" "$ROOT/usr/share/zsh/vendor-completions" "$ROOT/usr/share/fish/vendor_completions.d"
 "$tool" completion bash >"$ROOT/usr/share/bash-completion/completions/mxcert"
@@ -59,7 +60,7 @@ find "$ROOT" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 
 for format; do
 	[ "$format" = tree ] && continue
-	config=dist/nfpm-$NAME-$ARCH-$format.yaml
+	config=$DIST/nfpm-$NAME-$ARCH-$format.yaml
 	sed "s|\${ROOT}|$ROOT|g; s|\${MTIME}|$MTIME|g" packaging/nfpm/nfpm.yaml >"$config"
 	if [ "$VARIANT" = full ]; then
 		printf 'provides: [mxcert]\nconflicts: [mxcert]\nreplaces: [mxcert]\n' >>"$config"
@@ -71,6 +72,6 @@ for format; do
 		sed "s/^mxcert:/$NAME:/" packaging/nfpm/deb/lintian-overrides >"$ROOT/usr/share/lintian/overrides/$NAME"
 		find "$ROOT/usr/share/lintian" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 	fi
-	GOARCH= go run "$NFPM" pkg -p "$format" -f "$config" -t dist/
+	GOARCH= go run "$NFPM" pkg -p "$format" -f "$config" -t "$DIST/"
 	rm -rf "$config" "$ROOT/usr/share/lintian"
 done

@@ -1,0 +1,127 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"mxcert/packaging/e2e/mailhost"
+)
+
+// deb builds the Debian package from a copy of the tree in a directory of its own.
+func deb(t *testing.T, version string) string {
+	t.Helper()
+	copied := filepath.Join(t.TempDir(), "tree")
+	out, err := exec.CommandContext(t.Context(), "sh", "-ec", `mkdir "$1"; cd ../..; tar -c --exclude=./.git --exclude=./bin --exclude=./dist . | tar -x -C "$1"`, "sh", copied).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	build := exec.CommandContext(t.Context(), "sh", "packaging/nfpm/build.sh", "deb")
+	build.Dir = copied
+	build.Env = append(os.Environ(), "VERSION="+version, "SOURCE_DATE_EPOCH=1790000000", "ARCH=amd64", "VARIANT=")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	path := filepath.Join(copied, "dist", "mxcert_"+version+"_amd64.deb")
+	if _, err := os.Stat(path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// The package is the same byte for byte wherever it is built, and lintian has nothing to say.
+func TestPackageIsReproducible(t *testing.T) {
+	mailhost.Require(t)
+	first, second := deb(t, "1.0"), deb(t, "1.0")
+	a, err := os.ReadFile(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sha256.Sum256(a) != sha256.Sum256(b) || bytes.Equal(a[:100], make([]byte, 100)) {
+		t.Errorf("two builds differ: %d and %d bytes", len(a), len(b))
+	}
+	figure(t, "package: %.1f MB", float64(len(a))/1e6)
+	out, err := exec.CommandContext(t.Context(), "lintian", "--allow-root", "--fail-on", "error,warning,info", first).CombinedOutput()
+	if err != nil {
+		t.Errorf("lintian: %v\n%s", err, out)
+	}
+	pages, err := filepath.Glob(filepath.Join(filepath.Dir(second), "root-mxcert-amd64/usr/share/man/man*/*.gz"))
+	if err != nil || len(pages) < 15 {
+		t.Fatalf("%d manual pages, %v", len(pages), err)
+	}
+	for _, page := range pages {
+		out, err := exec.CommandContext(t.Context(), "sh", "-c", `zcat "$1" >"$1.text" && mandoc -T lint -W warning "$1.text"`, "sh", page).CombinedOutput()
+		if err != nil || len(out) > 0 {
+			t.Errorf("%s: %v %s", filepath.Base(page), err, out)
+		}
+	}
+}
+
+// A host's life with the package: install, first certificate, upgrade under the running service, remove, purge.
+func TestPackageOnTheHost(t *testing.T) {
+	s := begin(t, options{bare: true})
+	s.dpkg(deb(t, "1.0"), "-i")
+	if r := s.mxcert("version"); !strings.Contains(r.Stdout, "1.0") {
+		t.Errorf("version: %s", r.Stdout)
+	}
+	for path, want := range map[string]string{
+		"/var/lib/mxcert-keys": "mxcert:mxcert-keys 2750", "/etc/mxcert/credentials": "root:mxcert 750", "/etc/mxcert/mxcert.yaml.example": "root:mxcert 640",
+		"/usr/bin/mxcert": "root:root 755", "/usr/share/polkit-1/rules.d/mxcert.rules": "root:root 644",
+	} {
+		if got := strings.TrimSpace(must(t, s.Host, "stat", "-c", "%U:%G %a", path)); got != want {
+			t.Errorf("%s is %s, want %s", path, got, want)
+		}
+	}
+	if state := s.property("ActiveState"); state != "inactive" {
+		t.Errorf("without a configuration the service is %s", state)
+	}
+	s.check(s.Put("/etc/mxcert/mxcert.yaml", []byte(hostConfig), 0o644))
+	s.check(s.Put("/etc/mxcert/credentials/tsig", []byte(s.TSIGSecret+"\n"), 0o640))
+	must(t, s.Host, "chgrp", "mxcert", "/etc/mxcert/credentials/tsig")
+	must(t, s.Host, "mxcert", "polkit", "--install")
+	must(t, s.Host, "systemctl", "start", "mxcert")
+	first := s.servedByAuthority()
+	pid := s.property("MainPID")
+
+	s.dpkg(deb(t, "1.1"), "-i")
+	if now := s.property("MainPID"); now == pid || s.property("ActiveState") != "active" {
+		t.Errorf("after the upgrade: process %s was %s, %s", now, pid, s.property("ActiveState"))
+	}
+	if r := s.mxcert("renew"); r.Code != 0 || s.servedByAuthority() != first {
+		t.Errorf("renew after the upgrade: %d", r.Code)
+	}
+
+	must(t, s.Host, "dpkg", "--remove", "mxcert")
+	must(t, s.Host, "test", "-d", "/var/lib/mxcert/lineages/mx")
+	must(t, s.Host, "test", "-f", "/etc/mxcert/mxcert.yaml")
+	if now := s.servedByAuthority(); now != first {
+		t.Errorf("%s is served after the removal", now)
+	}
+	must(t, s.Host, "dpkg", "--purge", "mxcert")
+	for _, path := range []string{"/var/lib/mxcert", "/var/lib/mxcert-install", "/etc/mxcert/credentials", "/etc/mxcert/mxcert.yaml", "/etc/polkit-1/rules.d/50-mxcert.rules", "/usr/bin/mxcert"} {
+		if r, err := s.Run(context.Background(), "test", "-e", path); err != nil || r.Code == 0 {
+			t.Errorf("%s is left after the purge", path)
+		}
+	}
+	if now := s.servedByAuthority(); now != first {
+		t.Errorf("%s is served after the purge", now)
+	}
+}
+
+// dpkg installs a package file.
+func (s *story) dpkg(file string, args ...string) {
+	s.t.Helper()
+	text, err := os.ReadFile(file)
+	s.check(err)
+	s.check(s.Put("/root/mxcert.deb", text, 0o644))
+	must(s.t, s.Host, append(append([]string{"dpkg"}, args...), "/root/mxcert.deb")...)
+}
