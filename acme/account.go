@@ -83,6 +83,9 @@ func (c *Client) register(ctx context.Context, account state.Account, say Progre
 	if answer.Location == "" {
 		return account, &Error{Stage: "account", ErrKind: "ca-error", temporary: true, Message: hostOf(c.settings.Directory) + " gave no URL for the account"}
 	}
+	if !o.transport.cache.names(hostOf(answer.Location)) { // stored, it would spoil every later request
+		return account, o.explain("account", refusal("the account is at %.100q, a host that the directory does not name", hostOf(answer.Location)))
+	}
 	if answer.Status == legoacme.StatusDeactivated || answer.Status == legoacme.StatusRevoked {
 		return account, &Error{Stage: "account", ErrKind: "account", NextStep: "move the account's directory below the state directory away to register a new one",
 			Message: fmt.Sprintf("%s gave no usable account (status %.20q)", hostOf(c.settings.Directory), answer.Status)}

@@ -85,11 +85,9 @@ func (c *Client) fetchRenewalInfo(ctx context.Context, leaf *x509.Certificate) (
 	if id == "" {
 		return answer, 0, ErrNoRenewalInfo
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	t := newTransport(ctx, c.inner, &c.directory, c.settings.Directory, ariRequests)
+	t := c.newTransport(ctx, ariRequests)
 	o := &operation{client: c, transport: t}
-	client := &http.Client{Transport: t, CheckRedirect: refuseRedirect}
+	client := t.httpClient()
 	directory, err := c.readDirectory(ctx, client)
 	if err != nil {
 		return answer, 0, o.explain("directory", err)
@@ -112,6 +110,7 @@ func (c *Client) fetchRenewalInfo(ctx context.Context, leaf *x509.Certificate) (
 // get fetches a JSON document. lego's own call takes an error page for an answer. Error answers are
 // *legoacme.ProblemDetails.
 func (c *Client) get(ctx context.Context, client *http.Client, url string, v any) (status int, err error) {
+	defer rescue(&err)
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return 0, err

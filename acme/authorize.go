@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -54,7 +55,8 @@ func (f *flow) authorize(ctx context.Context) error {
 }
 
 // prove makes the records, waits until they are seen, and has the CA look.
-func (f *flow) prove(ctx context.Context, todo []pending, records []dnsprovider.Record) error {
+func (f *flow) prove(ctx context.Context, todo []pending, records []dnsprovider.Record) (err error) {
+	defer rescued(&err)
 	if err := f.Solver.Present(ctx, records); err != nil {
 		return err
 	}
@@ -79,10 +81,11 @@ func (f *flow) unproven(ctx context.Context) ([]pending, error) {
 		return nil, &Error{Stage: "authorization", ErrKind: "ca-error", Charged: true,
 			Message: fmt.Sprintf("%s wants %d authorizations for %d names", hostOf(f.stored.Directory), len(f.order.Authorizations), len(f.Names))}
 	}
-	found := make([]*pending, len(f.order.Authorizations))
+	urls := slices.Compact(slices.Sorted(slices.Values(f.order.Authorizations))) // a CA may name one twice
+	found := make([]*pending, len(urls))
 	err := inParallel(ctx, len(found), func(i int) error {
 		authorization, err := call(f.operation, func() (legoacme.Authorization, error) {
-			return f.core.Authorizations.Get(f.order.Authorizations[i])
+			return f.core.Authorizations.Get(urls[i])
 		})
 		if err != nil {
 			return f.explain("authorization", err)
@@ -154,11 +157,21 @@ func (f *flow) accept(ctx context.Context, todo []pending) error {
 		_, err := call(f.operation, func() (legoacme.ExtendedChallenge, error) {
 			return f.core.Challenges.New(todo[i].challenge.URL)
 		})
-		if err != nil {
+		if err != nil && !f.accepted(err, todo[i].challenge.URL) {
 			return f.explain("challenge", err)
 		}
 		return nil
 	})
+}
+
+// accepted reports whether the CA refused a challenge only because it has it already: the answer to an earlier request
+// may have been lost.
+func (f *flow) accepted(refusal error, url string) bool {
+	if problem, ok := errors.AsType[*legoacme.ProblemDetails](refusal); !ok || problem.HTTPStatus != http.StatusBadRequest || problem.Type == badNonce {
+		return false
+	}
+	challenge, err := call(f.operation, func() (legoacme.ExtendedChallenge, error) { return f.core.Challenges.Get(url) })
+	return err == nil && (challenge.Status == legoacme.StatusProcessing || challenge.Status == legoacme.StatusValid)
 }
 
 // cleanUp removes the records even when the context has ended, because a stop must leave none behind; what cannot be
@@ -166,7 +179,7 @@ func (f *flow) accept(ctx context.Context, todo []pending) error {
 func (f *flow) cleanUp(ctx context.Context, records []dnsprovider.Record, forget func() error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
 	defer cancel()
-	err := f.Solver.CleanUp(ctx, records)
+	err := guarded(func(int) error { return f.Solver.CleanUp(ctx, records) }, 0)
 	if err == nil {
 		err = forget()
 	}
@@ -240,8 +253,13 @@ func inParallel(ctx context.Context, n int, f func(i int) error) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			return f(i)
+			return guarded(f, i)
 		})
 	}
 	return group.Wait()
+}
+
+func guarded(f func(i int) error, i int) (err error) {
+	defer rescued(&err)
+	return f(i)
 }

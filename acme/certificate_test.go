@@ -142,7 +142,11 @@ func TestWrongCertificates(t *testing.T) {
 				_, _ = rw.Write([]byte(tt.deliver(answer.Body.String())))
 			})
 		})
-		issued, err := w.issue(t.Context(), func(r *acme.Request) { r.Key = key })
+		orders, downloads := w.orders(), w.CA.Count(ca.Certificate)
+		issued, err := w.issue(t.Context(), func(r *acme.Request) { r.Key, r.Claim.Urgent = key, true })
+		if n, m := w.orders()-orders, w.CA.Count(ca.Certificate)-downloads; n != 1 || m != 1 {
+			t.Errorf("%s: %d orders, %d downloads", what, n, m)
+		}
 		if issued != nil {
 			t.Errorf("%s: it is given to the caller", what)
 		}
@@ -168,6 +172,8 @@ func TestWrongCertificates(t *testing.T) {
 	if generations, err := w.lineage(t).Generations(); err != nil || len(generations) != 0 {
 		t.Errorf("stored: %v, %v", generations, err)
 	}
+	w.CA.SetWrap(nil)
+	w.order(t, func(r *acme.Request) { r.Claim.Urgent = true })
 }
 
 // TestWrongClock: the CA's certificate is fine, but this host lives in another hour.

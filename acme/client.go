@@ -10,6 +10,7 @@
 package acme
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"io"
@@ -44,6 +45,7 @@ type Client struct {
 	settings Settings
 	store    *state.Dir
 	inner    *http.Transport
+	patience time.Duration // for one request and its answer
 
 	directory directoryCache
 }
@@ -55,10 +57,13 @@ func New(settings Settings, store *state.Dir) *Client {
 	inner := &http.Transport{
 		Proxy: http.ProxyFromEnvironment, DialContext: dialer.DialContext,
 		TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: 30 * time.Second,
-		IdleConnTimeout: 30 * time.Second, MaxIdleConnsPerHost: maxParallel, ForceAttemptHTTP2: true,
+		IdleConnTimeout: 30 * time.Second, MaxIdleConnsPerHost: maxParallel, MaxResponseHeaderBytes: maxBody,
+		ForceAttemptHTTP2: true, HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second}, // else a dead connection is used on and on
+		OnProxyConnectResponse: proxyRefused,
 	}
 	inner.TLSClientConfig = tlsConfig(settings.Roots)
-	return &Client{settings: settings, store: store, inner: inner}
+	settings.UserAgent = cmp.Or(settings.UserAgent, "mxcert")
+	return &Client{settings: settings, store: store, inner: inner, patience: requestTimeout}
 }
 
 // Close releases idle connections.
@@ -87,14 +92,15 @@ func (c *Client) begin(ctx context.Context, account state.Account, requests int)
 		return nil, &Error{Stage: "account", ErrKind: "account", Message: "the stored account key cannot be used: " + err.Error(),
 			NextStep: "restore the accounts directory below the state directory from a backup, or move it away to register anew"}
 	}
-	t := newTransport(ctx, c.inner, &c.directory, c.settings.Directory, requests)
+	t := c.newTransport(ctx, requests)
 	o := &operation{client: c, transport: t, account: account}
-	httpClient := &http.Client{Transport: t, CheckRedirect: refuseRedirect}
+	httpClient := t.httpClient()
 	o.core, err = call(o, func() (*api.Core, error) {
-		return api.New(httpClient, c.settings.UserAgent, c.settings.Directory, account.URL, key)
+		return api.New(httpClient, c.settings.UserAgent, overTLS(c.settings.Directory), account.URL, key)
 	})
 	if err != nil {
 		return nil, o.explain("directory", err)
 	}
+	httpClient.Transport = t // without lego's wrapper, which refuses plain HTTP also on loopback
 	return o, nil
 }

@@ -26,13 +26,13 @@ const (
 	longestWait = 2 * time.Minute
 )
 
-// awaitOrder polls until the order leaves a status. The CA's Retry-After is obeyed as a minimum. An order that turns
-// invalid is explained by its authorizations.
+// awaitOrder polls until the order leaves a status. The CA's Retry-After is obeyed as a minimum, also that of its answer
+// to finalize. An order that turns invalid is explained by its authorizations.
 func (f *flow) awaitOrder(ctx context.Context, leave string) error {
 	for pause := time.Duration(0); ; pause = min(max(pause*3/2, firstPoll), lastPoll) {
-		wait := max(pause, f.transport.retryAfterOf(f.url))
+		wait := max(pause, f.transport.remaining(f.url, f.order.Finalize))
 		if !affordable(ctx, wait) {
-			return &Error{Stage: "order", ErrKind: "ca-error", temporary: true, RetryAfter: wait,
+			return &Error{Stage: "order", ErrKind: "ca-error", temporary: true, RetryAfter: max(wait, f.transport.retryAfterOf(f.url)),
 				Message:  fmt.Sprintf("%s is still at work on the order (%s)", hostOf(f.stored.Directory), leave),
 				NextStep: "the order is kept: the next run goes on with it"}
 		}

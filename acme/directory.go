@@ -40,9 +40,9 @@ type Directory struct {
 // Directory gives the CA's directory, from memory where it was fetched within the last hour. Errors are *Error of the
 // stage "directory", or the context's.
 func (c *Client) Directory(ctx context.Context) (Directory, error) {
-	t := newTransport(ctx, c.inner, &c.directory, c.settings.Directory, directoryRequests)
+	t := c.newTransport(ctx, directoryRequests)
 	o := &operation{client: c, transport: t}
-	directory, err := c.readDirectory(ctx, &http.Client{Transport: t, CheckRedirect: refuseRedirect})
+	directory, err := c.readDirectory(ctx, t.httpClient())
 	return directory, o.explain("directory", err)
 }
 

@@ -78,7 +78,8 @@ type flow struct {
 // Issue orders a certificate, or finishes the order that an earlier run stored. When it returns, the TXT records that
 // it made are gone or remain in the journal for [CleanUp]. The caller stores the bundle and then calls
 // [state.Lineage.DropOrder]. Errors are *Error, those of the rooms below, or the context's.
-func (c *Client) Issue(ctx context.Context, request Request) (*Issued, error) {
+func (c *Client) Issue(ctx context.Context, request Request) (issued *Issued, err error) {
+	defer rescued(&err)
 	if request.Progress == nil {
 		request.Progress = func(string, string) {}
 	}
@@ -86,7 +87,7 @@ func (c *Client) Issue(ctx context.Context, request Request) (*Issued, error) {
 	if err != nil {
 		return nil, err
 	}
-	issued, err := c.issueAs(ctx, account, request)
+	issued, err = c.issueAs(ctx, account, request)
 	if !unknownAccount(err) {
 		return issued, err
 	}

@@ -17,7 +17,7 @@ import (
 // Error is a failure between names and certificate.
 type Error struct {
 	Stage      string        // directory, account, order, authorization, dns, challenge, finalize, download, check
-	ErrKind    string        // ca-unreachable, ca-error, ca-refused, rate-limited, account, challenge, bad-certificate, clock, tls
+	ErrKind    string        // ca-unreachable, ca-error, ca-refused, rate-limited, account, challenge, bad-certificate, clock, tls, internal
 	Message    string        // what, where, why
 	NextStep   string        // what to do
 	RetryAfter time.Duration // the CA asked to wait that long; 0: nothing said
@@ -57,11 +57,7 @@ const nonceTries = 20
 // call runs one exchange of lego's core: a refused nonce is replaced at once, and a panic in its parsers becomes an
 // error.
 func call[T any](o *operation, f func() (T, error)) (result T, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("the CA's answer cannot be understood (%v)", r)
-		}
-	}()
+	defer rescue(&err)
 	for range nonceTries {
 		result, err = f()
 		problem, ok := errors.AsType[*legoacme.ProblemDetails](err)
@@ -70,6 +66,21 @@ func call[T any](o *operation, f func() (T, error)) (result T, err error) {
 		}
 	}
 	return result, err
+}
+
+// rescue turns a panic into an error: nothing that one CA or one provider says may end a daemon that serves others.
+func rescue(err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("the answer cannot be understood (%s)", quote(fmt.Sprint(r)))
+	}
+}
+
+// rescued is rescue around a whole order, where nothing is known of the cause.
+func rescued(err *error) {
+	if r := recover(); r != nil {
+		*err = &Error{Stage: "order", ErrKind: "internal", temporary: true, Message: "a fault inside mxcert ended the order: " + quote(fmt.Sprint(r)),
+			NextStep: "please report this; the certificate in service is not touched, and the next run tries again"}
+	}
 }
 
 // explain turns an error of the core into words and a next step. An *Error stays as it is.
@@ -188,11 +199,10 @@ func explainNetwork(stage, ca, directory string, err error) *Error {
 	return e
 }
 
-// isNetwork reports whether no answer came. Whatever http.Client returns is a *url.Error, even around our own refusals
-// and lego's of plain HTTP.
+// isNetwork reports whether no answer came. Whatever http.Client returns is a *url.Error, even around our own refusals.
 func isNetwork(err error) bool {
-	u, ok := errors.AsType[*url.Error](err)
-	return ok && !errors.Is(err, errNotACME) && !strings.HasPrefix(u.Err.Error(), "HTTPS is required")
+	_, ok := errors.AsType[*url.Error](err)
+	return ok && !errors.Is(err, errNotACME)
 }
 
 // detail joins the problem's detail and those of its subproblems (RFC 8555 section 6.7.1).

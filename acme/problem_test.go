@@ -75,7 +75,7 @@ func TestExplainNetwork(t *testing.T) {
 		{fromClient(tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}), "tls", false, "handshake", "acme.directory"},
 		{fromClient(x509.CertificateInvalidError{Cert: &x509.Certificate{NotAfter: now}, Reason: x509.Expired}), "clock", true, "not valid at this host's time", "timedatectl"},
 		{fromClient(refusal("the CA redirects to %q", "https://evil/")), "ca-error", true, `not ACME, at the order: the CA redirects to "https://evil/"`, "proxy"},
-		{fromClient(errors.New("HTTPS is required: http://ca.example/o")), "ca-error", true, "HTTPS is required", "acme.directory"},
+		{fromClient(refusal("HTTPS is required, but this is %q", "http://ca.example/o")), "ca-error", true, "HTTPS is required", "acme.directory"},
 		{fromClient(errBudget), "ca-error", true, "circles", "curl"},
 		{errors.New("the CA's answer cannot be understood (nil)"), "ca-error", true, "not ACME, at the order: the CA's answer", "proxy"},
 	} {

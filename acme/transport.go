@@ -5,31 +5,20 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	legoacme "github.com/go-acme/lego/v4/acme"
 )
 
-const (
-	maxBody        = 1 << 20
-	maxProblem     = 64 << 10
-	requestTimeout = 45 * time.Second
-	directoryLife  = time.Hour
-
-	// badNonce is what the CA's badNonce becomes on its way to lego, whose own retry waits 200 ms and longer. A refused
-	// nonce comes with a new one: [call] repeats at once (RFC 8555 section 6.5).
-	badNonce   = "urn:mxcert:badNonce"
-	notProblem = "urn:mxcert:notAProblemDocument"
-)
+// requestTimeout is the time for one request and its whole answer.
+const requestTimeout = 45 * time.Second
 
 var (
 	errBudget = errors.New("too many requests in one operation; the CA sends us in circles")
@@ -39,100 +28,60 @@ var (
 
 // transport is the http.RoundTripper of one operation. It adds what lego's core lacks: the operation's context, a
 // deadline, a cap on bodies (read whole here, so that a connection is never leaked), error bodies that its parser
-// survives, a request budget, and a refusal of hosts that the directory does not name.
+// survives, a request budget, and a refusal of plain HTTP and of hosts that the directory does not name.
 type transport struct {
 	ctx       context.Context //nolint:containedctx // lego's core takes none: this is where it enters
 	inner     http.RoundTripper
 	cache     *directoryCache
 	directory string
+	patience  time.Duration // for one request and its answer
 
 	mu         sync.Mutex
 	budget     int
-	retryAfter map[string]time.Duration // by URL, of the last answer
-	skew       time.Duration            // this host's clock minus the CA's Date
-	alternates []string                 // URLs of other chains, of the last answer (RFC 8555 section 7.4.2)
-	noNonce    error                    // why the last request for a nonce failed: the JOSE library keeps only its text
+	retryAfter map[string]hold // by URL, of the last answer
+	skew       time.Duration   // this host's clock minus the CA's Date
+	alternates []string        // URLs of other chains, of the last answer (RFC 8555 section 7.4.2)
+	noNonce    error           // why the last request for a nonce failed: the JOSE library keeps only its text
 }
 
-func newTransport(ctx context.Context, inner http.RoundTripper, cache *directoryCache, directory string, budget int) *transport {
-	return &transport{ctx: ctx, inner: inner, cache: cache, directory: directory, budget: budget, retryAfter: map[string]time.Duration{}}
+// hold is a Retry-After and when it came.
+type hold struct {
+	wait time.Duration
+	from time.Time
 }
 
-// directoryCache keeps the CA's directory for an hour (RFC 8555 section 7.1.1 allows caching).
-type directoryCache struct {
-	mu      sync.Mutex
-	body    []byte
-	fetched time.Time
-	hosts   map[string]bool
-	skew    time.Duration // this host's clock minus the CA's at its last answer
+// newTransport is the transport of one operation of at most so many requests.
+func (c *Client) newTransport(ctx context.Context, budget int) *transport {
+	return &transport{ctx: ctx, inner: c.inner, cache: &c.directory, directory: c.settings.Directory, patience: c.patience,
+		budget: budget, retryAfter: map[string]hold{}}
 }
 
-func (d *directoryCache) load() []byte {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if time.Since(d.fetched) > directoryLife {
-		return nil
-	}
-	return d.body
-}
-
-// store remembers the directory and the hosts that it names.
-func (d *directoryCache) store(body []byte) {
-	var entries map[string]any
-	if json.Unmarshal(body, &entries) != nil {
-		return
-	}
-	for _, needed := range []string{"newNonce", "newAccount", "newOrder"} {
-		if _, ok := entries[needed].(string); !ok {
-			return // not for an hour
-		}
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.body, d.fetched, d.hosts = body, time.Now(), map[string]bool{}
-	for _, v := range entries {
-		if text, ok := v.(string); ok {
-			if u, err := url.Parse(text); err == nil {
-				d.hosts[u.Host] = true
-			}
-		}
-	}
-}
-
-func (d *directoryCache) names(host string) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.hosts[host]
-}
-
-func (d *directoryCache) noteSkew(skew time.Duration) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.skew = skew
-}
-
-func (d *directoryCache) lastSkew() time.Duration {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.skew
+func (t *transport) httpClient() *http.Client {
+	return &http.Client{Transport: t, CheckRedirect: refuseRedirect}
 }
 
 // RoundTrip implements http.RoundTripper.
 func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
-	isDirectory := request.Method == http.MethodGet && request.URL.String() == t.directory
+	target, err := t.target(request.URL)
+	if err != nil {
+		return nil, err
+	}
+	isDirectory := request.Method == http.MethodGet && target.String() == t.directory
 	if isDirectory {
 		if body := t.cache.load(); body != nil {
 			return textResponse(request, http.StatusOK, "application/json", body), nil
 		}
-	} else if !t.cache.names(request.URL.Host) {
-		return nil, refusal("the CA sent us to %.100q, a host that its directory does not name", request.URL.Host)
+	} else if !t.cache.names(target.Host) {
+		return nil, refusal("the CA sent us to %.100q, a host that its directory does not name", target.Host)
 	}
 	if err := t.spend(); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(t.ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(t.ctx, t.patience)
 	defer cancel()
-	response, err := t.inner.RoundTrip(request.WithContext(ctx))
+	outgoing := request.WithContext(ctx)
+	outgoing.URL = target
+	response, err := t.inner.RoundTrip(outgoing)
 	var body []byte
 	if err == nil {
 		body, err = readAll(response)
@@ -147,14 +96,56 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	if isDirectory && response.StatusCode == http.StatusOK {
 		t.cache.store(body)
 	}
+	absolute(response, request.URL)
 	response.Body, response.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	return response, nil
+}
+
+// target is where a request goes: HTTPS (RFC 8555 section 6.1), or plain HTTP on loopback when the directory is there
+// itself. lego refuses plain HTTP and signs the URLs that it asks for, and some CAs behind a proxy write https into a
+// directory that they serve in the clear: at the directory's own address, which speaks but one of the two, both work.
+func (t *transport) target(to *url.URL) (*url.URL, error) {
+	directory, err := url.Parse(t.directory)
+	if err != nil {
+		return nil, err
+	}
+	target := *to
+	plain := directory.Scheme == "http" && loopback(directory.Hostname())
+	if plain && target.Host == directory.Host {
+		target.Scheme = "http"
+	}
+	if target.Scheme != "https" && !(plain && target.Scheme == "http" && loopback(target.Hostname())) {
+		return nil, refusal("HTTPS is required, but this is %.100q", target.Redacted())
+	}
+	return &target, nil
+}
+
+// overTLS is the directory's URL as lego accepts it; see target.
+func overTLS(directory string) string {
+	if u, err := url.Parse(directory); err == nil && u.Scheme == "http" && loopback(u.Hostname()) {
+		u.Scheme = "https"
+		return u.String()
+	}
+	return directory
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || (ip != nil && ip.IsLoopback())
+}
+
+// absolute completes a Location: it may be relative (RFC 9110 section 10.2.2), and lego takes it as it is.
+func absolute(response *http.Response, base *url.URL) {
+	location, err := url.Parse(response.Header.Get("Location"))
+	if err == nil && location.String() != "" && !location.IsAbs() {
+		response.Header.Set("Location", base.ResolveReference(location).String())
+	}
 }
 
 // inTime says plainly that the CA was too slow.
 func (t *transport) inTime(ctx context.Context, err error) error {
 	if ctx.Err() != nil && t.ctx.Err() == nil {
-		return fmt.Errorf("no complete answer within %s: %w", requestTimeout, context.DeadlineExceeded)
+		return fmt.Errorf("no complete answer within %s: %w", t.patience, context.DeadlineExceeded)
 	}
 	return err
 }
@@ -184,9 +175,10 @@ func (t *transport) note(request *http.Request, response *http.Response, err err
 		return
 	}
 	t.alternates = alternates(request.URL, response.Header)
-	t.retryAfter[request.URL.String()] = parseRetryAfter(response.Header.Get("Retry-After"), time.Now())
+	now := time.Now()
+	t.retryAfter[request.URL.String()] = hold{parseRetryAfter(response.Header.Get("Retry-After"), now), now}
 	if date, err := http.ParseTime(response.Header.Get("Date")); err == nil && response.Header.Get("Age") == "" { // not out of a proxy's cache
-		t.skew = time.Since(date)
+		t.skew = now.Sub(date)
 		t.cache.noteSkew(t.skew)
 	}
 }
@@ -202,7 +194,19 @@ func (t *transport) nonceError() error {
 func (t *transport) retryAfterOf(url string) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.retryAfter[url]
+	return t.retryAfter[url].wait
+}
+
+// remaining is how long to wait from now on, by what the last answers from these URLs asked for.
+func (t *transport) remaining(urls ...string) (wait time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, url := range urls {
+		if h, ok := t.retryAfter[url]; ok {
+			wait = max(wait, h.wait-time.Since(h.from))
+		}
+	}
+	return wait
 }
 
 // clockSkew is this host's clock minus the CA's, from the last Date header.
@@ -212,95 +216,20 @@ func (t *transport) clockSkew() time.Duration {
 	return t.skew
 }
 
-// parseRetryAfter reads both forms (RFC 9110 section 10.2.3), capped at a day.
-func parseRetryAfter(value string, now time.Time) time.Duration {
-	const most = 24 * time.Hour
-	if value = strings.TrimSpace(value); value == "" {
-		return 0
-	}
-	wait := most
-	if strings.Trim(value, "0123456789") == "" {
-		if seconds, err := strconv.Atoi(value); err == nil { // otherwise it is longer than we can count
-			wait = time.Duration(min(seconds, int(most/time.Second))) * time.Second
-		}
-	} else if at, err := http.ParseTime(value); err == nil {
-		wait = at.Sub(now)
-	} else {
-		return 0
-	}
-	return max(0, min(wait, most))
-}
-
-// readAll reads a body up to the cap and closes it.
-func readAll(response *http.Response) ([]byte, error) {
-	defer response.Body.Close()
-	limit := int64(maxBody)
-	if response.StatusCode >= http.StatusBadRequest {
-		limit = maxProblem
-	}
-	body, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("answer broke off: %w", err)
-	case int64(len(body)) <= limit:
-		return body, nil
-	case response.StatusCode >= http.StatusBadRequest:
-		return body[:limit], nil // no JSON any more: it becomes a problem of our own
-	}
-	return nil, refusal("the answer is larger than %d bytes", limit)
-}
-
-// problemBody makes a problem document (RFC 7807) that lego's parser survives of whatever came with an error status.
-// Only what has the right name and type is taken over.
-func problemBody(status int, body []byte) []byte {
-	var raw map[string]json.RawMessage
-	problem := legoacme.ProblemDetails{HTTPStatus: status}
-	if err := json.Unmarshal(body, &raw); err != nil || raw == nil {
-		problem.Type, problem.Detail = notProblem, fmt.Sprintf("%.200q", body)
-	} else {
-		take(raw["type"], &problem.Type)
-		take(raw["detail"], &problem.Detail)
-		take(raw["instance"], &problem.Instance)
-		var subproblems []json.RawMessage
-		take(raw["subproblems"], &subproblems)
-		for _, text := range subproblems {
-			var sub legoacme.SubProblem
-			take(text, &sub)
-			problem.SubProblems = append(problem.SubProblems, sub)
-		}
-	}
-	if problem.Type == "urn:ietf:params:acme:error:badNonce" {
-		problem.Type = badNonce
-	}
-	text, err := json.Marshal(problem)
-	if err != nil {
-		return []byte(`{"type":"` + notProblem + `"}`)
-	}
-	return text
-}
-
-// take decodes a value, or leaves the zero value where it is of another type.
-func take[T any](raw json.RawMessage, into *T) {
-	var value T
-	if json.Unmarshal(raw, &value) == nil {
-		*into = value
-	}
-}
-
-func textResponse(request *http.Request, status int, contentType string, body []byte) *http.Response {
-	return &http.Response{
-		Status: http.StatusText(status), StatusCode: status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: http.Header{"Content-Type": {contentType}}, ContentLength: int64(len(body)),
-		Body: io.NopCloser(bytes.NewReader(body)), Request: request,
-	}
-}
-
 func refuseRedirect(request *http.Request, _ []*http.Request) error {
 	return refusal("the CA redirects to %.100q; redirects are not followed", request.URL.Redacted())
 }
 
 func refusal(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{errNotACME}, args...)...)
+}
+
+// proxyRefused says that it was a proxy that refused: its answer to CONNECT would otherwise look like the CA's.
+func proxyRefused(_ context.Context, proxy *url.URL, _ *http.Request, answer *http.Response) error {
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("the proxy %s answered %d to CONNECT", proxy.Host, answer.StatusCode)
+	}
+	return nil
 }
 
 func tlsConfig(roots *x509.CertPool) *tls.Config {

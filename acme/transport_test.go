@@ -121,8 +121,9 @@ func server(t *testing.T, handler http.HandlerFunc, budget int) (*httptest.Serve
 	t.Cleanup(s.Close)
 	cache := &directoryCache{}
 	cache.store([]byte(fmt.Sprintf(`{"newNonce":"%[1]s/n","newAccount":"%[1]s/a","newOrder":"%[1]s/o"}`, s.URL)))
-	tr := newTransport(t.Context(), s.Client().Transport, cache, s.URL+"/directory", budget)
-	return s, &http.Client{Transport: tr, CheckRedirect: refuseRedirect}, tr
+	tr := &transport{ctx: t.Context(), inner: s.Client().Transport, cache: cache, directory: s.URL + "/directory", patience: requestTimeout,
+		budget: budget, retryAfter: map[string]hold{}}
+	return s, tr.httpClient(), tr
 }
 
 // get gives the status and the body of a GET.
