@@ -17,7 +17,7 @@ host_needs="systemd-container mmdebstrap util-linux iproute2"
 packages="
 	apt systemd systemd-sysv dbus libpam-systemd polkitd
 	exim4-daemon-heavy bind9 bind9-dnsutils bind9-utils
-	openssl ca-certificates iproute2 procps python3
+	openssl ca-certificates iproute2 procps python3 python3-apt
 "
 
 say() { echo "roottree: $*" >&2; }

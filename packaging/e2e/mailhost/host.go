@@ -397,3 +397,6 @@ func pause(ctx context.Context, d time.Duration) error {
 		return nil
 	}
 }
+
+// PID is the host's systemd as the machine outside numbers it, for nsenter(1).
+func (h *Host) PID() int { return h.pid() }
