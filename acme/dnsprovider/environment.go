@@ -3,6 +3,8 @@ package dnsprovider
 import (
 	"fmt"
 	"maps"
+	"net/http"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -11,11 +13,11 @@ import (
 
 // readFiles replaces NAME_FILE by NAME with the content of that file, unless NAME has a value of its own (as lego does).
 // lego only logs a file that it cannot read and goes on with an empty value; here that is an error.
-func readFiles(provider string, env map[string]string) (map[string]string, error) {
+func readFiles(provider string, description Description, env map[string]string) (map[string]string, error) {
 	out := maps.Clone(env)
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		variable, isFile := strings.CutSuffix(name, "_FILE")
-		if !isFile || wantsPath(name) {
+		if !isFile || description.takesPath(name) || name == "RFC2136_TSIG_FILE" {
 			continue
 		}
 		delete(out, name)
@@ -32,26 +34,33 @@ func readFiles(provider string, env map[string]string) (map[string]string, error
 	return out, nil
 }
 
-// wantsPath knows the variables that end in _FILE and are read by the provider itself: the key files of rfc2136 and the
-// configuration of the AWS client.
-func wantsPath(name string) bool {
-	switch name {
-	case "DNSUPDATE_TSIG_FILE", "RFC2136_TSIG_FILE",
-		"AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE":
-		return true
-	}
-	return false
-}
-
 // environment guards the process environment while a lego provider reads its variables from it: they are set for the
-// moment of its construction and put back after it, so that no other provider sees them. Hooks and programs get an
-// environment that is made for them.
+// moment of its construction and put back after it, so that no other provider sees them. Whatever starts a program
+// must make an environment for it, as hooks and scripts get (cmd/mxcert has a test of that).
 var environment sync.Mutex //nolint:gochecknoglobals // the environment is global
 
-// withEnvironment runs f while the variables are set.
-func withEnvironment(env map[string]string, f func() error) error {
+// Undisturbed runs f while no provider is being set up, for code that reads variables which a provider may have too.
+func Undisturbed(f func()) {
 	environment.Lock()
 	defer environment.Unlock()
+	f()
+}
+
+// withEnvironment runs f while the variables are set, and those of the process that the provider would take for its own
+// are not: a token that happens to be in the environment of mxcert is not meant for the provider unless dns.env says so.
+func withEnvironment(description Description, provider string, env map[string]string, f func() error) error {
+	environment.Lock()
+	defer environment.Unlock()
+	// net/http looks for a proxy once in the life of a process: not in the environment of a provider.
+	_, _ = http.ProxyFromEnvironment(&http.Request{URL: &url.URL{Scheme: "https", Host: "localhost"}})
+	for _, variable := range os.Environ() {
+		if name, value, _ := strings.Cut(variable, "="); name != "" && description.wouldRead(provider, name) {
+			if err := os.Unsetenv(name); err != nil {
+				return fmt.Errorf("variable %s: %w", name, err)
+			}
+			defer func() { _ = os.Setenv(name, value) }()
+		}
+	}
 	for name, value := range env {
 		previous, had := os.LookupEnv(name)
 		if err := os.Setenv(name, value); err != nil {
@@ -66,4 +75,37 @@ func withEnvironment(env map[string]string, f func() error) error {
 		}()
 	}
 	return f()
+}
+
+// wouldRead reports whether a provider may take a variable for its own: one that it is known to read, or one of the same
+// family (up to the first underscore), because the libraries of large clouds read more than is described.
+func (d Description) wouldRead(provider, name string) bool {
+	if d.knows(name) {
+		return true
+	}
+	family, _, found := strings.Cut(name, "_")
+	if !found || strings.HasSuffix(name, "_PROXY") {
+		return false
+	}
+	for known := range d.names() {
+		if strings.HasPrefix(known, family+"_") {
+			return true
+		}
+	}
+	return slices.Contains(families(provider), family)
+}
+
+// families are what the libraries of some providers read without their descriptions saying so.
+func families(provider string) []string {
+	switch provider {
+	case "alidns", "aliesa":
+		return []string{"ALIBABA", "ALICLOUD"}
+	case "azure", "azuredns":
+		return []string{"AZURE", "IDENTITY", "IMDS", "MSI"}
+	case "gcloud":
+		return []string{"CLOUDSDK", "GCLOUD", "GOOGLE"}
+	case "lightsail", "route53":
+		return []string{"AWS"}
+	}
+	return nil
 }

@@ -2,95 +2,166 @@ package dnsprovider
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
-	"net/url"
-	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/go-acme/lego/v4/challenge"
-	"github.com/go-acme/lego/v4/challenge/dns01"
 
 	"mxcert/acme/resolve"
+)
+
+const (
+	// legoPatience bounds one call, waiting for others included. lego's providers bound few of their requests, and some
+	// wait until the provider has published a change: route53 up to two minutes.
+	legoPatience = 10 * time.Minute
+	// secondTry is the pause before the second try of a removal that no other process can make up for.
+	secondTry = 2 * time.Second
 )
 
 // constructor makes a lego provider from the process environment.
 type constructor func() (challenge.Provider, error)
 
-// lego adapts one of lego's providers, which know neither batches nor contexts.
+// lego adapts one of lego's providers, which know neither batches nor contexts nor each other.
 type lego struct {
-	name     string
-	env      map[string]string // of which no value goes into an error
-	provider challenge.Provider
+	name      string
+	env       map[string]string // of which no value goes into an error
+	provider  challenge.Provider
+	servers   []string // for finding zones
+	forgetful bool     // see Description
+	patience  time.Duration
+	ledger    ledger
+	endTurn   func() // while a sequential provider is ours
 	// busy is held while the provider works. A call that was given up goes on in its goroutine, and the clean-up after
 	// it must wait for its end.
 	busy chan struct{}
 }
 
-func newLego(name string, construct constructor, env map[string]string, resolver *resolve.Resolver) (Solver, error) {
-	s := &lego{name: name, env: env, busy: make(chan struct{}, 1)}
-	err := withEnvironment(env, func() (err error) {
+func newLego(name string, description Description, construct constructor, env map[string]string, resolver *resolve.Resolver) (Solver, error) {
+	s := &lego{name: name, env: env, servers: resolver.Servers(), forgetful: description.Forgetful, patience: legoPatience,
+		ledger: ledger{}, busy: make(chan struct{}, 1)}
+	err := withEnvironment(description, name, env, func() (err error) {
 		defer recovered(&err)
 		s.provider, err = construct()
 		return err
 	})
 	if err != nil {
-		return nil, &Error{Provider: name, Op: "set up", What: "its settings", Reason: capped(err.Error(), s.env), ErrKind: "dns-config",
-			NextStep: fmt.Sprintf("`mxcert providers %s` lists the variables for dns.env", name)}
+		hint := fmt.Sprintf("`mxcert providers %s` lists the variables for dns.env", name)
+		for variable, similar := range description.misspelt(maps.Keys(env)) {
+			hint = fmt.Sprintf("did you mean %s instead of %s? ", similar, variable) + hint
+		}
+		return nil, &Error{Provider: name, Op: "set up", What: "its settings", Reason: capped(err.Error(), env), ErrKind: "dns-config", NextStep: hint}
 	}
-	useResolvers(resolver.Servers())
 	return s, nil
 }
 
-var resolversOnce sync.Once //nolint:gochecknoglobals // what it guards is a global of lego's
-
-// useResolvers points lego's zone finding, whose servers are package variables, at the configured resolvers. It is done
-// once: a process has one set of resolvers.
-func useResolvers(servers []string) {
-	resolversOnce.Do(func() { _ = dns01.AddRecursiveNameservers(servers)(nil) })
-}
-
-// Sequential gives what lego's provider says, which reads NAME_SEQUENCE_INTERVAL (lego's default: a minute).
+// Sequential gives what lego's provider says, which reads NAME_SEQUENCE_INTERVAL (lego's default: a minute). Two
+// providers are worse than they say: gandi takes one name of a zone at a time, and glesys forgets a value when another
+// of the same name is made, as a wildcard and its apex have it.
 func (s *lego) Sequential() (interval time.Duration, yes bool) {
-	provider, yes := s.provider.(interface{ Sequential() time.Duration })
-	if !yes {
-		return 0, false
+	if provider, yes := s.provider.(interface{ Sequential() time.Duration }); yes {
+		return provider.Sequential(), true
 	}
-	return provider.Sequential(), true
+	return 0, s.name == "gandi" || s.name == "glesys"
 }
 
-// Present makes the records one after another.
+// Present makes the records one after another. From here to the end of CleanUp, no other Solver can use a sequential
+// provider of that name.
 func (s *lego) Present(ctx context.Context, records []Record) error {
+	s.ledger.plan(records)
+	interval, _ := s.Sequential()
+	if err := s.startTurn(ctx, interval); err != nil {
+		return err
+	}
 	for _, r := range records {
 		if err := s.call(ctx, "create", r, s.provider.Present); err != nil {
 			return err
 		}
+		s.ledger.set(r, made)
 	}
 	return nil
 }
 
-// CleanUp removes the records one after another; a failure does not keep it from the rest.
+// CleanUp removes the records one after another; a failure does not keep it from the rest. Of those that Present did
+// not come to, nothing is there.
 func (s *lego) CleanUp(ctx context.Context, records []Record) error {
-	var first error
+	defer s.finishTurn()
+	var problems []error
 	for _, r := range records {
-		if err := s.call(ctx, "remove", r, s.provider.CleanUp); err != nil && first == nil {
-			first = err
+		state := s.ledger.of(r)
+		if state == planned {
+			s.ledger.forget(r)
+			continue
 		}
+		if state == foreign && s.forgetful {
+			problems = append(problems, forgotten(s.name, "the provider can remove only what the same process has made, and this record is older", r))
+			continue
+		}
+		if err := s.remove(ctx, r, state); err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		s.ledger.forget(r)
 	}
-	return first
+	return errors.Join(problems...)
 }
 
-func (s *lego) call(ctx context.Context, op string, r Record, f func(domain, token, keyAuth string) error) error {
-	select {
-	case s.busy <- struct{}{}:
+func (s *lego) remove(ctx context.Context, r Record, state progress) error {
+	if err := s.startTurn(ctx, 0); err != nil {
+		return err
+	}
+	err := s.call(ctx, "remove", r, s.provider.CleanUp)
+	if err == nil || !s.forgetful || ctx.Err() != nil {
+		return err
+	}
+	if state == tried {
+		return forgotten(s.name, "it was made, or not, by a call that failed, and without its answer the provider cannot find the record", r)
+	}
+	select { // a process to come cannot do it
+	case <-time.After(secondTry):
+		return s.call(ctx, "remove", r, s.provider.CleanUp)
 	case <-ctx.Done():
-		return ctx.Err()
+		return err
+	}
+}
+
+func (s *lego) startTurn(ctx context.Context, pause time.Duration) (err error) {
+	if _, yes := s.Sequential(); yes && s.endTurn == nil {
+		s.endTurn, err = everyone.take(ctx, s.name, pause)
+	}
+	return err
+}
+
+// finishTurn lets others use a sequential provider, once a call that was given up has ended.
+func (s *lego) finishTurn() {
+	end := s.endTurn
+	if end == nil {
+		return
+	}
+	s.endTurn = nil
+	go func() {
+		s.busy <- struct{}{}
+		<-s.busy
+		end()
+	}()
+}
+
+// call has the provider do something about one record, and returns when the context ends.
+func (s *lego) call(ctx context.Context, op string, r Record, f func(domain, token, keyAuth string) error) error {
+	bounded, cancel := context.WithTimeout(ctx, s.patience)
+	defer cancel()
+	done, err := s.enter(bounded, r.Zone)
+	if err != nil {
+		return s.explain(ctx, op, r, errors.New("it is still at work on earlier requests, "+s.patience.String()+" later"))
+	}
+	if op == "create" {
+		s.ledger.set(r, tried)
 	}
 	result := make(chan error, 1)
 	go func() {
-		defer func() { <-s.busy }()
+		defer done()
 		result <- func() (err error) {
 			defer recovered(&err)
 			return f(s.domainFor(r), r.Token, r.KeyAuth)
@@ -101,17 +172,50 @@ func (s *lego) call(ctx context.Context, op string, r Record, f func(domain, tok
 		if err == nil {
 			return nil
 		}
-		return &Error{Provider: s.name, Op: op, What: "TXT record " + strings.TrimSuffix(r.Name, "."), Reason: capped(err.Error(), s.env),
-			ErrKind: "dns-update", temporary: true, NextStep: fmt.Sprintf("`mxcert providers %s` lists what it needs; try its API token by hand", s.name)}
+		return s.explain(context.WithoutCancel(ctx), op, r, err)
+	case <-bounded.Done():
+		return s.explain(ctx, op, r, fmt.Errorf("it has not answered for %s", s.patience))
+	}
+}
+
+// enter waits until this provider is free, nobody else changes the zone with it, and lego asks our name servers.
+func (s *lego) enter(ctx context.Context, zone string) (done func(), err error) {
+	select {
+	case s.busy <- struct{}{}:
 	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	release, err := everyone.take(ctx, s.name+" "+zone, 0)
+	if err != nil {
+		<-s.busy
+		return nil, err
+	}
+	leave, err := rooms.enter(ctx, s.servers)
+	if err != nil {
+		release()
+		<-s.busy
+		return nil, err
+	}
+	return func() {
+		leave()
+		release()
+		<-s.busy
+	}, nil
+}
+
+// explain makes an *Error, unless the context has ended.
+func (s *lego) explain(ctx context.Context, op string, r Record, err error) error {
+	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	return &Error{Provider: s.name, Op: op, What: recordText(r), Reason: capped(err.Error(), s.env),
+		ErrKind: "dns-update", temporary: true, NextStep: fmt.Sprintf("`mxcert providers %s` lists what it needs; try its API token by hand", s.name)}
 }
 
 // domainFor pins the place that was looked up: lego derives the owner name from the domain, so that an alias with the
 // usual first label can be named directly. Only for an alias without it, lego has to follow the CNAME itself.
 func (s *lego) domainFor(r Record) string {
-	if domain, ok := strings.CutPrefix(strings.TrimSuffix(r.Name, "."), "_acme-challenge."); ok {
+	if domain, ok := strings.CutPrefix(trimDot(r.Name), "_acme-challenge."); ok {
 		return domain
 	}
 	return r.Domain
@@ -121,22 +225,4 @@ func recovered(err *error) {
 	if r := recover(); r != nil {
 		*err = fmt.Errorf("the provider crashed: %v", r)
 	}
-}
-
-// capped bounds foreign text and takes the values of the environment out of it: some providers put their token into a
-// URL, and a network error shows that.
-func capped(text string, env map[string]string) string {
-	const most = 400
-	for _, name := range slices.SortedFunc(maps.Keys(env), func(a, b string) int { return len(env[b]) - len(env[a]) }) {
-		if value := env[name]; len(value) >= 6 {
-			for _, form := range []string{value, url.QueryEscape(value), url.PathEscape(value)} {
-				text = strings.ReplaceAll(text, form, "("+name+")")
-			}
-		}
-	}
-	text = strings.ToValidUTF8(strings.Join(strings.Fields(text), " "), "?")
-	if len(text) > most {
-		text = strings.ToValidUTF8(text[:most], "") + "…"
-	}
-	return text
 }

@@ -47,7 +47,7 @@ func (f *fake) CleanUp(domain, token, keyAuth string) error {
 func newFake(t *testing.T, env map[string]string, act func(call string) error) (Solver, *fake) {
 	t.Helper()
 	f := &fake{act: act}
-	s, err := newLego("fake", func() (challenge.Provider, error) { return f, nil }, env, resolve.New([]string{"127.0.0.1:1"}))
+	s, err := newLego("fake", Description{}, func() (challenge.Provider, error) { return f, nil }, env, resolve.New([]string{"127.0.0.1:1"}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +132,7 @@ func TestLegoEnvironment(t *testing.T) {
 		seen = []string{os.Getenv("FAKE_A"), os.Getenv("FAKE_B"), os.Getenv("FAKE_B_FILE")}
 		return nil, errors.New("bad value of FAKE_B: another secret")
 	}
-	_, err := newLego("fake", construct, map[string]string{"FAKE_A": "of the provider", "FAKE_B": "another secret"}, resolve.New(nil))
+	_, err := newLego("fake", Description{}, construct, map[string]string{"FAKE_A": "of the provider", "FAKE_B": "another secret"}, resolve.New(nil))
 	if fmt.Sprint(seen) != "[of the provider another secret ]" {
 		t.Errorf("it saw %q", seen)
 	}
@@ -142,7 +142,7 @@ func TestLegoEnvironment(t *testing.T) {
 	if _, has := os.LookupEnv("FAKE_B"); has || os.Getenv("FAKE_A") != "of the process" {
 		t.Error("the environment was not put back")
 	}
-	if _, err := newLego("fake", func() (challenge.Provider, error) { panic("x") }, map[string]string{"FAKE_C": "y"}, resolve.New(nil)); err == nil || !strings.Contains(err.Error(), "crashed") {
+	if _, err := newLego("fake", Description{}, func() (challenge.Provider, error) { panic("x") }, map[string]string{"FAKE_C": "y"}, resolve.New(nil)); err == nil || !strings.Contains(err.Error(), "crashed") {
 		t.Errorf("a crash at the set-up: %v", err)
 	}
 	if _, has := os.LookupEnv("FAKE_C"); has {
@@ -151,7 +151,11 @@ func TestLegoEnvironment(t *testing.T) {
 }
 
 func TestFilesOfTheAWSClient(t *testing.T) {
-	env, err := readFiles("route53", map[string]string{"AWS_SHARED_CREDENTIALS_FILE": "/nonexistent/a", "AWS_CONFIG_FILE": "/nonexistent/b", "AWS_REGION": "eu"})
+	description, err := Describe("route53")
+	if err != nil {
+		t.Fatal(err)
+	}
+	env, err := readFiles("route53", description, map[string]string{"AWS_SHARED_CREDENTIALS_FILE": "/nonexistent/a", "AWS_CONFIG_FILE": "/nonexistent/b", "AWS_REGION": "eu"})
 	if err != nil || env["AWS_SHARED_CREDENTIALS_FILE"] != "/nonexistent/a" || env["AWS_CONFIG_FILE"] != "/nonexistent/b" || len(env) != 3 {
 		t.Errorf("%v, %v", env, err)
 	}

@@ -1,20 +1,26 @@
 // Package dnsprovider makes and removes the TXT records of the DNS-01 challenge (RFC 8555 section 8.4).
 //
 // A [Solver] takes all records of an order at once, so that a provider that can (RFC 2136) changes each zone with one
-// message. rfc2136 and exec are mxcert's own; the other names are lego's providers, each with an environment of its own.
+// message. rfc2136, exec and certbot-hook are mxcert's own; the other names are lego's providers. An ordinary build has
+// those that mail hosts use most; one with -tags allproviders has all of them (table_all.go).
 //
-// Not supported: GSS-TSIG, unsigned updates over a network.
+// lego's providers were written for a program that does one thing and ends. Here several work at once for years, so each
+// is set up in an environment of its own (environment.go) and waits its turn where two would harm each other (turns.go,
+// resolvers.go).
+//
+// Not supported: GSS-TSIG, unsigned updates over a network, lego's provider "manual".
 package dnsprovider
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
 	"mxcert/acme/resolve"
 )
+
+//go:generate go run gen_main.go gen_source.go gen_toml.go
 
 // Record is one TXT record to make or remove.
 type Record struct {
@@ -27,110 +33,73 @@ type Record struct {
 
 // Solver makes and removes records.
 //
-// Present returns after the provider has accepted every record; a failure may leave some of them made, and CleanUp is
-// then called with all. CleanUp removes exactly these values and leaves other values of the same names alone; a record
-// that is already gone is no error. Both end soon after ctx does. A Solver is used by one order at a time.
+// Present returns after the provider has accepted every record; a failure may leave some of them made, and CleanUp has
+// to be called with all of them after every Present, also after one that failed: others may be waiting for it (see
+// [Sequencer]). CleanUp removes exactly these values and leaves other values of the same names alone, as far as the
+// provider can; a record that is already gone is no error; [Forgotten] takes its error apart. Both end soon after ctx
+// does. A Solver is used by one order at a time.
 type Solver interface {
 	Present(ctx context.Context, records []Record) error
 	CleanUp(ctx context.Context, records []Record) error
-}
-
-// Error is a failure of a provider.
-type Error struct {
-	Provider  string
-	Op        string // "create", "remove" or "set up"
-	What      string // zone, server or record concerned
-	Reason    string
-	ErrKind   string // "dns-update", "tsig", "dns-unreachable", "dns-config"
-	NextStep  string
-	temporary bool
-}
-
-// Error says what failed.
-func (e *Error) Error() string {
-	return fmt.Sprintf("DNS provider %s: cannot %s %s: %s", e.Provider, e.Op, e.What, e.Reason)
-}
-
-// Kind is a stable word.
-func (e *Error) Kind() string { return e.ErrKind }
-
-// Hint says what to do.
-func (e *Error) Hint() string { return e.NextStep }
-
-// Temporary is true where trying again later may help.
-func (e *Error) Temporary() bool { return e.temporary }
-
-// UnknownError says that there is no provider of a name.
-type UnknownError struct {
-	Name    string
-	Similar string // "" where nothing is close
-}
-
-// Error names the provider.
-func (e *UnknownError) Error() string { return fmt.Sprintf("there is no DNS provider %q", e.Name) }
-
-// Kind is "dns-config".
-func (e *UnknownError) Kind() string { return "dns-config" }
-
-// Hint suggests a name.
-func (e *UnknownError) Hint() string {
-	if e.Similar != "" {
-		return fmt.Sprintf("did you mean %q? `mxcert providers` lists all", e.Similar)
-	}
-	return "`mxcert providers` lists all"
 }
 
 // New sets up the provider of that name with its variables (lego's own names; a variable NAME_FILE names a file that
 // holds the value). They are seen by this provider alone. The resolver finds zones and servers. The error is an *Error
 // or an *UnknownError.
 func New(name string, env map[string]string, resolver *resolve.Resolver) (Solver, error) {
-	if name == "exec" {
-		return newProgram(env) // whose variables are its own, also those that end in _FILE
+	name = canonical(name)
+	switch name { // whose variables are their own, also those that end in _FILE
+	case "exec":
+		return newProgram(env)
+	case "certbot-hook":
+		return newHook(env)
 	}
-	env, err := readFiles(name, env)
+	description, err := Describe(name)
 	if err != nil {
 		return nil, err
 	}
-	if name == "rfc2136" || name == "dnsupdate" {
+	env, err = readFiles(name, description, env)
+	if err != nil {
+		return nil, err
+	}
+	if name == "rfc2136" {
 		return newRFC2136(env, resolver)
 	}
-	constructor, ok := constructors()[name]
-	if !ok {
-		return nil, &UnknownError{Name: name, Similar: similar(name)}
-	}
-	return newLego(name, constructor, env, resolver)
+	return newLego(name, description, constructors()[name], env, resolver)
 }
 
 // Known reports whether there is a provider of that name; the error is an *UnknownError otherwise.
 func Known(name string) error {
-	if slices.Contains(Names(), name) || name == "dnsupdate" {
+	if slices.Contains(Names(), canonical(name)) {
 		return nil
 	}
 	return &UnknownError{Name: name, Similar: similar(name)}
 }
 
-// CheckVariables finds names that a provider of our own does not know; lego's are not looked at, because they read more
-// variables than they describe. The error is an *Error.
-func CheckVariables(provider string, names []string) error {
-	if provider != "rfc2136" && provider != "dnsupdate" {
-		return nil
-	}
-	for _, name := range names {
-		if !isVariable(strings.TrimSuffix(name, "_FILE")) && !isVariable(name) {
-			return setupError(name, "it is no variable of this provider", "`mxcert providers rfc2136` lists them")
-		}
-	}
-	return nil
-}
-
 // Names lists the providers of this build in order.
 func Names() []string {
-	return slices.Sorted(maps.Keys(withOwn(constructors())))
+	names := slices.AppendSeq(slices.Collect(maps.Keys(own())), maps.Keys(constructors()))
+	slices.Sort(names)
+	return names
 }
 
-func withOwn(m map[string]constructor) map[string]constructor {
-	m["rfc2136"], m["exec"] = nil, nil
-	return m
+// canonical gives the name of a provider that lego knows by another one too.
+func canonical(name string) string {
+	switch name {
+	case "dnsupdate":
+		return "rfc2136"
+	case "acmedns":
+		return "acme-dns"
+	case "domainnameshop":
+		return "domeneshop"
+	case "fastdns":
+		return "edgedns"
+	case "linodev4":
+		return "linode"
+	case "webnamesru":
+		return "webnames"
+	}
+	return name
 }
 
 // similar finds the name that shares the longest prefix, at least three letters.
@@ -150,3 +119,8 @@ func similar(name string) string {
 	}
 	return best
 }
+
+func trimDot(name string) string { return strings.TrimSuffix(name, ".") }
+
+// recordText names a record in an error.
+func recordText(r Record) string { return "TXT record " + trimDot(r.Name) }

@@ -1,6 +1,10 @@
+//go:build !allproviders
+
 package dnsprovider
 
 import (
+	_ "embed"
+
 	"github.com/go-acme/lego/v4/challenge"
 	"github.com/go-acme/lego/v4/providers/dns/acmedns"
 	"github.com/go-acme/lego/v4/providers/dns/bunny"
@@ -38,6 +42,9 @@ import (
 	"github.com/go-acme/lego/v4/providers/dns/transip"
 	"github.com/go-acme/lego/v4/providers/dns/vultr"
 )
+
+//go:embed lego.json
+var legoDescriptions []byte
 
 // constructors is the table of lego's providers in this build: those that mail hosts use most and that link without a
 // large SDK (route53 is the exception that pays for itself).

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -52,13 +53,41 @@ func (a *app) describeProvider(name string) error {
 	if a.json {
 		return a.printJSON(providerReport{Provider: name, Description: d})
 	}
-	fmt.Fprintf(a.stdout, "%s: %s\n%s\n\nVariables for dns.env (NAME_FILE names a file with the value; cred:, file: and env: references work too):\n", name, d.Name, d.URL)
-	for _, v := range d.Variables {
-		need := ""
-		if v.Required {
-			need = " (needed)"
+	fmt.Fprintf(a.stdout, "%s: %s\n", name, d.Name)
+	for _, page := range []string{d.URL, d.Documentation} {
+		if page != "" {
+			fmt.Fprintln(a.stdout, page)
 		}
-		fmt.Fprintf(a.stdout, "  %s%s\n      %s\n", v.Name, need, v.Meaning)
 	}
+	if d.Sequential {
+		fmt.Fprintln(a.stdout, "It is given one record at a time: names are proven one after another.")
+	}
+	if d.Forgetful {
+		fmt.Fprintln(a.stdout, "It finds a record only in the process that made it: what a crash leaves behind is reported, to be removed by hand.")
+	}
+	a.printVariables("Credentials, for dns.env", d.Variables, func(v dnsprovider.Variable) bool { return v.Credential })
+	a.printVariables("Settings, for dns.env", d.Variables, func(v dnsprovider.Variable) bool { return !v.Credential })
+	fmt.Fprintln(a.stdout, "\nNAME_FILE names a file with the value; cred:, file: and env: references work too. Other certificates and providers do not see them.")
 	return nil
+}
+
+func (a *app) printVariables(title string, variables []dnsprovider.Variable, belongs func(dnsprovider.Variable) bool) {
+	shown := slices.DeleteFunc(slices.Clone(variables), func(v dnsprovider.Variable) bool { return !belongs(v) })
+	if len(shown) == 0 {
+		return
+	}
+	if shown[0].Credential && !slices.ContainsFunc(shown, func(v dnsprovider.Variable) bool { return v.Required }) {
+		title += " (not all: there are alternatives)"
+	}
+	fmt.Fprintf(a.stdout, "\n%s:\n", title)
+	for _, v := range shown {
+		line := v.Name
+		if v.File != "" {
+			line += " or " + v.File
+		}
+		if v.Required {
+			line += " (needed)"
+		}
+		fmt.Fprintf(a.stdout, "  %s\n      %s\n", line, v.Meaning)
+	}
 }

@@ -168,12 +168,19 @@ func withSystemRoots(own *x509.CertPool, path string) *x509.CertPool {
 // solver sets up the DNS provider of a certificate, with the secrets that its variables refer to.
 func (p *pass) solver() (dnsprovider.Solver, error) {
 	env := make(map[string]string, len(p.certificate.DNS.Env))
-	for name, secret := range p.certificate.DNS.Env {
-		value, err := secret.Read()
-		if err != nil {
-			return nil, fmt.Errorf("dns.env.%s: %w", name, err)
+	var problem error
+	dnsprovider.Undisturbed(func() { // env:NAME may be a variable that another certificate's provider is just being given
+		for name, secret := range p.certificate.DNS.Env {
+			value, err := secret.Read()
+			if err != nil {
+				problem = fmt.Errorf("dns.env.%s: %w", name, err)
+				return
+			}
+			env[name] = value
 		}
-		env[name] = value
+	})
+	if problem != nil {
+		return nil, problem
 	}
 	return dnsprovider.New(p.certificate.DNS.Provider, env, p.resolver())
 }
