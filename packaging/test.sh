@@ -53,7 +53,7 @@ if [ "${CI:-}" = true ] || [ "$(id -u)" = 0 ]; then
 	export MXCERT_TEST_REQUIRE=1
 fi
 part 'go vet' go vet ./...
-packages=$(go list ./... | grep -v /packaging/e2e)
+packages=$(go list ./... | grep -v -e /packaging/e2e -e /packaging/crash)
 # shellcheck disable=SC2086 # a list of names
 part 'unit tests (-race)' verbose unit go test -race -v -timeout 15m $packages
 
