@@ -34,6 +34,7 @@ func (q *question) answer(name string) {
 		}
 		if q.recursive && z.trust == Bogus && !q.checkOff {
 			q.fail(dns.RcodeServerFailure)
+			q.explain(dns.ExtendedErrorCodeDNSBogus)
 			break
 		}
 		q.secure = q.secure && z.trust == Secure
@@ -49,6 +50,22 @@ func (q *question) answer(name string) {
 func (q *question) fail(rcode int) {
 	q.reply.Rcode = rcode
 	q.reply.Answer, q.reply.Ns, q.secure = nil, nil, false
+}
+
+// explain adds an extended error (RFC 8914) where the asker speaks EDNS.
+func (q *question) explain(code uint16) {
+	if opt := q.reply.IsEdns0(); opt != nil {
+		opt.Option = append(opt.Option, &dns.EDNS0_EDE{InfoCode: code})
+	}
+}
+
+// deny turns an answer into the one that was cached when the name did not exist.
+func (q *question) deny(name string) {
+	q.fail(dns.RcodeNameError)
+	q.reply.AuthenticatedData = false
+	if z := q.zoneFor(name); z != nil {
+		q.negative(z.newest(), dns.RcodeNameError)
+	}
 }
 
 // zoneFor finds the zone of a name; a DS record is the parent's (RFC 4035 section 3.1.4.1).

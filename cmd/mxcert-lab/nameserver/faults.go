@@ -2,6 +2,7 @@ package nameserver
 
 import (
 	"net"
+	"sync"
 	"time"
 
 	"github.com/miekg/dns"
@@ -16,6 +17,11 @@ type Faults struct {
 	Truncate  bool          // every answer over UDP is empty and has TC set
 	Delay     time.Duration // before each answer
 	Lag       time.Duration // updates become visible here this much later
+	Lame      bool          // it refuses questions without RD, as a server that lost the zone
+	NoAA      bool          // answers without RD lack authority, as those of a cache
+	// NegativeCache makes it, as a resolver, repeat for this long that a name does not exist (RFC 2308 section 5), whatever
+	// was made there since.
+	NegativeCache time.Duration
 
 	Rcode       int // answer to all questions, e.g. dns.RcodeServerFailure; 0 = none of it
 	UpdateRcode int // answer to all updates, e.g. dns.RcodeRefused; 0 = none of it
@@ -46,6 +52,28 @@ func (s *Server) silent(f Faults, udp bool) bool {
 		}
 	}
 	return false
+}
+
+// denied is the memory of a resolver for names that do not exist.
+type denied struct {
+	mu    sync.Mutex
+	until map[string]time.Time
+}
+
+// holds reports whether a name was found not to exist a short while ago.
+func (d *denied) holds(name string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return time.Now().Before(d.until[name])
+}
+
+func (d *denied) note(name string, life time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.until == nil {
+		d.until = map[string]time.Time{}
+	}
+	d.until[name] = time.Now().Add(life)
 }
 
 // listener resets the connections that come while TCP is out of order.

@@ -19,6 +19,7 @@ type Server struct {
 	address   string
 	faults    atomic.Pointer[Faults]
 	datagrams atomic.Int64
+	denied    denied
 	closed    chan struct{}
 	close     sync.Once
 	running   []*dns.Server
@@ -169,17 +170,25 @@ func (s *Server) query(faults Faults, request, reply *dns.Msg, udp bool) {
 	case faults.Rcode != 0:
 		reply.Rcode = faults.Rcode
 		return
-	case asked.Qclass != dns.ClassINET:
+	case asked.Qclass != dns.ClassINET, faults.Lame && !request.RecursionDesired:
 		reply.Rcode = dns.RcodeRefused
 		return
 	}
+	name := dns.CanonicalName(asked.Name)
+	cached := faults.NegativeCache > 0 && request.RecursionDesired && s.denied.holds(name)
 	q := &question{
 		world: s.world, served: s.served, seenAt: time.Now().Add(-faults.Lag), recursive: request.RecursionDesired,
 		qtype: asked.Qtype, checkOff: request.CheckingDisabled, reply: reply,
 	}
 	s.world.mu.RLock()
-	q.answer(dns.CanonicalName(asked.Name))
+	if q.answer(name); cached {
+		q.deny(name)
+	}
 	s.world.mu.RUnlock()
+	if faults.NegativeCache > 0 && request.RecursionDesired && !cached && reply.Rcode == dns.RcodeNameError {
+		s.denied.note(name, faults.NegativeCache)
+	}
+	reply.Authoritative = reply.Authoritative && (request.RecursionDesired || !faults.NoAA)
 	reply.AuthenticatedData = reply.AuthenticatedData && wantsTrust // RFC 6840 section 5.7
 	if udp {
 		reply.Truncate(size)
