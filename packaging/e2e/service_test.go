@@ -46,6 +46,14 @@ func TestOwnDirectory(t *testing.T) {
 		t.Error("the helper was started for files that the service can write")
 	}
 	s.isUnprivileged()
+	// A new key is written over the old one with the same group, though the sandbox lets nobody change groups.
+	first := s.servedByAuthority()
+	if r := s.mxcert("renew", "--now", "--new-key"); r.Code != 0 || s.servedByAuthority() == first {
+		t.Errorf("renew with a new key: exit code %d\n%s", r.Code, r.Stderr)
+	}
+	if got := strings.TrimSpace(must(t, s.Host, "stat", "-c", "%U:%G %a", "/var/lib/mxcert-keys/mx.key")); got != "mxcert:mxcert-keys 640" {
+		t.Errorf("the new key is %s", got)
+	}
 	figure(t, "own directory: %.2f s from start to proof", time.Since(began).Seconds())
 }
 
