@@ -18,13 +18,18 @@ import (
 func script(t *testing.T, body string) map[string]string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "dns-hook")
+	writeScript(t, path, "#!/bin/sh\n"+body)
+	return map[string]string{"EXEC_PATH": path, "OUT": path + ".out"}
+}
+
+func writeScript(t *testing.T, path, text string) {
+	t.Helper()
 	syscall.ForkLock.RLock() // a child that is forked now would hold the file open for writing: ETXTBSY
-	err := os.WriteFile(path, []byte("#!/bin/sh\n"+body), 0o700)
+	err := os.WriteFile(path, []byte(text), 0o700)
 	syscall.ForkLock.RUnlock()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return map[string]string{"EXEC_PATH": path, "OUT": path + ".out"}
 }
 
 func read(t *testing.T, path string) string {

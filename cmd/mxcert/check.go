@@ -50,7 +50,7 @@ func (a *app) check() error {
 		r.Problems = problemReports(problems.List)
 	}
 	if config != nil {
-		r.Warnings = problemReports(append(config.Warnings(), unreadableSecrets(config)...))
+		r.Warnings = problemReports(slices.Concat(config.Warnings(), unreadableSecrets(config), misspeltVariables(config)))
 	}
 	switch {
 	case a.json:
