@@ -88,7 +88,7 @@ func stepsOf(calls []tracer.Call) (steps []int) {
 // prepareDisk makes a disk with what was there before.
 func prepareDisk(t *testing.T, s *subject, image string) {
 	t.Helper()
-	makeDisk(t, image)
+	makeDisk(t, image, "-J", "size=1")
 	m, err := mount(image, image+".mount", hard)
 	if err != nil {
 		t.Fatal(err)
