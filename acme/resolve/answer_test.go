@@ -8,8 +8,7 @@ import (
 	"slices"
 	"syscall"
 	"testing"
-
-	"github.com/miekg/dns"
+	"time"
 )
 
 func TestSystemServers(t *testing.T) {
@@ -46,51 +45,21 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
-// FuzzAnswer gives what a name server may send to everything that reads it.
-func FuzzAnswer(f *testing.F) {
-	const owner = "_acme-challenge.mx.example.org."
-	question := new(dns.Msg).SetQuestion(owner, dns.TypeSOA)
-	for _, lines := range [][]string{
-		nil,
-		{"example.org. 5 IN SOA ns1.example.org. h. 1 2 3 4 5"},
-		{owner + " 5 IN CNAME x.example.net.", "x.example.net. 5 IN CNAME " + owner, "net. 5 IN SOA . . 1 2 3 4 5"},
-		{owner + ` 5 IN TXT "a" "b"`, ". 5 IN SOA . . 1 2 3 4 5"},
-		{"sub.example.org. 5 IN NS ns1.example.org."},
-	} {
-		answer := new(dns.Msg).SetReply(question)
-		for _, line := range lines {
-			rr, err := dns.NewRR(line)
-			if err != nil {
-				f.Fatal(err)
-			}
-			answer.Answer, answer.Ns = append(answer.Answer, rr), append(answer.Ns, rr)
+// TestPauses: what appears is noticed within half a second, and a server that is down for long is not pestered.
+func TestPauses(t *testing.T) {
+	pause, at, longest := firstPause, time.Duration(0), time.Duration(0)
+	questions := 0
+	for ; at < 5*time.Minute; questions++ {
+		at += pause
+		if pause = nextPause(pause, at); at < 8*time.Second && pause > 450*time.Millisecond {
+			t.Errorf("after %s the pause is %s", at, pause)
 		}
-		raw, err := answer.Pack()
-		if err != nil {
-			f.Fatal(err)
+		if pause > max(450*time.Millisecond, at/15) {
+			t.Errorf("after %s the pause is %s, longer than a fifteenth of that", at, pause)
 		}
-		f.Add(raw)
+		longest = max(longest, pause)
 	}
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		answer := new(dns.Msg)
-		if answer.Unpack(raw) != nil {
-			return
-		}
-		if answersTo(question, answer) && !answer.Response {
-			t.Error("a question is taken for an answer")
-		}
-		seen := map[string]bool{}
-		if end := followAliases(answer, owner, seen); end != owner && end != "" && !seen[end] {
-			t.Errorf("%q was never seen", end)
-		}
-		if place, ok := placeIn(answer, owner); ok && (place.Name != owner || !dns.IsSubDomain(place.Zone, owner) || place.Zone == "") {
-			t.Errorf("%s is not in zone %q", owner, place.Zone)
-		}
-		for _, value := range txtValues(answer, owner) {
-			if len(value) > 1<<18 { // four characters an octet at most
-				t.Errorf("a value of %d bytes", len(value))
-			}
-		}
-		_ = questionError(question, "192.0.2.1:53", answer, nil).Error()
-	})
+	if longest != longPause || questions > 150 {
+		t.Errorf("%d questions in five minutes, the longest pause %s", questions, longest)
+	}
 }

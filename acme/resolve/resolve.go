@@ -10,11 +10,14 @@
 package resolve
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -33,6 +36,8 @@ type Resolver struct {
 	servers []string
 	ports   map[string]string // authoritative address -> port, where it is not 53
 	first   atomic.Int32      // index of the server that is asked first: the next one after a server gave no answer
+	turns   chan struct{}     // bounds the questions under way
+	memory  memory
 }
 
 // New makes a resolver that asks the given servers ("address:port") in order; none: those of /etc/resolv.conf.
@@ -49,7 +54,7 @@ func New(servers []string, extra ...string) *Resolver {
 			ports[host] = port
 		}
 	}
-	return &Resolver{servers: servers, ports: ports}
+	return &Resolver{servers: servers, ports: ports, turns: make(chan struct{}, mostQuestions)}
 }
 
 // systemServers reads the nameserver lines; without any, the local host is asked, as the C library does.
@@ -118,25 +123,39 @@ func hostOf(server string) string {
 // A resolver that gave no answer at all is asked last from then on. The error is an *Error about the last server, or
 // the context's.
 func (r *Resolver) Ask(ctx context.Context, name string, qtype uint16) (*dns.Msg, error) {
+	answer, _, err := r.ask(ctx, name, qtype)
+	return answer, err
+}
+
+// recursive is a question for a recursive resolver.
+func recursive(name string, qtype uint16) *dns.Msg {
 	question := new(dns.Msg).SetQuestion(dns.CanonicalName(name), qtype)
 	question.SetEdns0(udpPayload, true)
 	question.AuthenticatedData = true
+	return question
+}
+
+// ask is Ask; it tells also which resolvers said SERVFAIL.
+func (r *Resolver) ask(ctx context.Context, name string, qtype uint16) (answer *dns.Msg, failed []string, err error) {
+	question := recursive(name, qtype)
 	var last error = &Error{Name: name, Type: dns.TypeToString[qtype], Server: "-", Reason: "no resolver is configured"}
 	n := int32(len(r.servers))
 	for i, first := int32(0), r.first.Load(); i < n; i++ {
 		current := (first + i) % n
-		answer, err := exchange(ctx, question, r.servers[current])
+		answer, err := r.exchange(ctx, question, r.servers[current])
 		switch {
 		case err == nil && (answer.Rcode == dns.RcodeSuccess || answer.Rcode == dns.RcodeNameError):
-			return answer, nil
+			return answer, failed, nil
 		case ctx.Err() != nil:
-			return nil, ctx.Err()
+			return nil, failed, ctx.Err()
+		case err == nil && answer.Rcode == dns.RcodeServerFailure:
+			failed = append(failed, r.servers[current])
 		case err != nil:
 			r.first.CompareAndSwap(current, (current+1)%n)
 		}
 		last = questionError(question, r.servers[current], answer, err)
 	}
-	return nil, last
+	return nil, failed, last
 }
 
 func questionError(question *dns.Msg, server string, answer *dns.Msg, err error) *Error {
@@ -145,7 +164,7 @@ func questionError(question *dns.Msg, server string, answer *dns.Msg, err error)
 	case err != nil:
 		e.Reason = plain(err)
 	default:
-		e.Reason = "it answered " + dns.RcodeToString[answer.Rcode]
+		e.Reason = "it answered " + dns.RcodeToString[answer.Rcode] + explained(answer)
 		e.temporary = answer.Rcode == dns.RcodeServerFailure
 	}
 	return e
@@ -162,81 +181,28 @@ func plain(err error) string {
 	return err.Error()
 }
 
-// exchange asks one server over UDP, and over TCP when the answer is truncated, lost, or not about the question.
-func exchange(ctx context.Context, question *dns.Msg, server string) (*dns.Msg, error) {
-	message := question.Copy()
-	message.Id = dns.Id()
-	answer, err := exchangeOver(ctx, message, server, "udp", udpTimeout)
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
-	if err == nil && !answer.Truncated {
-		return answer, nil
-	}
-	byTCP, tcpErr := exchangeOver(ctx, message, server, "tcp", tcpTimeout)
-	if tcpErr != nil && err != nil {
-		return nil, err // what UDP said is the better reason
-	}
-	return byTCP, tcpErr
-}
-
-func exchangeOver(ctx context.Context, message *dns.Msg, server, network string, timeout time.Duration) (*dns.Msg, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	client := dns.Client{Net: network, Timeout: timeout, UDPSize: udpPayload}
-	conn, err := client.DialContext(ctx, server)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	// miekg/dns honours the deadline of a context but not its cancellation.
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	answer, _, err := client.ExchangeWithConnContext(ctx, message, conn)
-	if ctx.Err() != nil {
-		return nil, ctx.Err() // not that the connection was closed because of it
-	}
-	if err == nil && !answersTo(message, answer) {
-		err = errors.New("the answer is not about the question")
-	}
-	return answer, err
-}
-
-// answersTo reports whether a message answers the question. Servers that fail may leave the question out.
-func answersTo(question, answer *dns.Msg) bool {
-	if !answer.Response || answer.Opcode != dns.OpcodeQuery || len(answer.Question) > 1 {
-		return false
-	}
-	if len(answer.Question) == 0 {
-		return answer.Rcode != dns.RcodeSuccess && answer.Rcode != dns.RcodeNameError
-	}
-	asked, about := question.Question[0], answer.Question[0]
-	return dns.CanonicalName(about.Name) == dns.CanonicalName(asked.Name) && about.Qtype == asked.Qtype && about.Qclass == asked.Qclass
-}
-
 // Addresses looks up the IPv4 and IPv6 addresses of a host. A host without any is an error.
 func (r *Resolver) Addresses(ctx context.Context, host string) ([]string, error) {
-	var addresses []string
-	var problem error
-	for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
-		answer, err := r.Ask(ctx, host, qtype)
-		if err != nil {
-			problem = err
-			continue
-		}
-		for _, rr := range answer.Answer {
-			switch rr := rr.(type) {
-			case *dns.A:
-				addresses = append(addresses, rr.A.String())
-			case *dns.AAAA:
-				addresses = append(addresses, rr.AAAA.String())
+	qtypes := []uint16{dns.TypeA, dns.TypeAAAA}
+	found, problems := make([][]string, len(qtypes)), make([]error, len(qtypes))
+	var wait sync.WaitGroup
+	for i, qtype := range qtypes {
+		wait.Go(func() {
+			answer, err := r.recallAsk(ctx, host, qtype)
+			if err != nil {
+				problems[i] = err
+				return
 			}
-		}
+			found[i] = addressesIn(answer.Answer)
+		})
 	}
-	if len(addresses) == 0 && problem == nil {
-		problem = &Error{Name: host, Type: "A/AAAA", Server: strings.Join(r.servers, ", "), Reason: "the host has no address"}
+	wait.Wait()
+	addresses := slices.Concat(found...)
+	switch {
+	case len(addresses) > 0:
+		return addresses, nil
+	case problems[0] != nil || problems[1] != nil:
+		return nil, cmp.Or(problems...)
 	}
-	if len(addresses) > 0 {
-		problem = nil
-	}
-	return addresses, problem
+	return nil, &Error{Name: host, Type: "A/AAAA", Server: strings.Join(r.servers, ", "), Reason: "the host has no address"}
 }

@@ -5,12 +5,21 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/miekg/dns"
 )
 
-// maxAliases bounds a CNAME chain; recursive resolvers stop at about the same length.
-const maxAliases = 10
+const (
+	// maxAliases bounds a CNAME chain; recursive resolvers stop at about the same length.
+	maxAliases = 10
+	// maxCuts bounds the zone cuts below a known zone on the way to one name.
+	maxCuts = 10
+	// authorityPatience is how long the authoritative servers have for their answer, and nextServer after which silence
+	// another one is asked beside those before.
+	authorityPatience = 3 * time.Second
+	nextServer        = 300 * time.Millisecond
+)
 
 // Place is where a record has to be made so that a question for a name finds it.
 type Place struct {
@@ -21,15 +30,19 @@ type Place struct {
 
 // Locate follows the CNAMEs of a name, over zone cuts, and finds the zone of the end: the owner of the SOA that comes
 // with the answer (RFC 2308 section 3). The name itself need not exist.
+//
+// The zone's own servers are asked, and a recursive resolver only where none of them answers: it may have cached that the
+// name does not exist (RFC 2308 section 5) when a CNAME was made since, and a CA that shares the resolver would be told
+// the same after the record is made.
 func (r *Resolver) Locate(ctx context.Context, name string) (Place, error) {
 	owner := dns.CanonicalName(name)
 	seen := map[string]bool{}
 	for range maxAliases {
-		answer, err := r.Ask(ctx, owner, dns.TypeSOA)
+		answer, bailiwick, err := r.askAbout(ctx, owner)
 		if err != nil {
 			return Place{}, err
 		}
-		end := followAliases(answer, owner, seen)
+		end := followAliases(answer, owner, bailiwick, seen)
 		if end == owner {
 			return r.zoneOf(ctx, owner, answer)
 		}
@@ -41,12 +54,190 @@ func (r *Resolver) Locate(ctx context.Context, name string) (Place, error) {
 	return Place{}, &Error{Name: name, Type: "CNAME", Server: r.current(), Reason: fmt.Sprintf("more than %d CNAME records in a row", maxAliases)}
 }
 
-// followAliases walks the CNAME records of one answer; "" means a loop.
-func followAliases(answer *dns.Msg, owner string, seen map[string]bool) string {
+// Zone finds the zone that holds a name, without following its CNAMEs.
+func (r *Resolver) Zone(ctx context.Context, name string) (string, error) {
+	owner := dns.CanonicalName(name)
+	answer, err := r.recallAsk(ctx, owner, dns.TypeSOA)
+	for err == nil && isAlias(answer, owner) && owner != "." {
+		// What the answer says is about the zone of the target. The zone of the name is that of the name above, or begins
+		// between the two, where there can be no CNAME (RFC 1034 section 3.6.2).
+		owner = parentName(owner)
+		answer, err = r.recallAsk(ctx, owner, dns.TypeSOA)
+	}
+	if err != nil {
+		return "", err
+	}
+	place, err := r.zoneOf(ctx, owner, answer)
+	return place.Zone, err
+}
+
+func isAlias(answer *dns.Msg, owner string) bool {
+	return slices.ContainsFunc(answer.Answer, func(rr dns.RR) bool {
+		return rr.Header().Rrtype == dns.TypeCNAME && dns.CanonicalName(rr.Header().Name) == owner
+	})
+}
+
+// askAbout gives an answer about a name and the zone below which its CNAME records can be believed: that of the server
+// which gave it, or the root.
+func (r *Resolver) askAbout(ctx context.Context, owner string) (answer *dns.Msg, bailiwick string, err error) {
+	zone, err := r.enclosing(ctx, owner)
+	if err != nil {
+		return nil, "", err
+	}
+	for range maxCuts {
+		answer := r.askAuthority(ctx, zone, owner)
+		if ctx.Err() != nil {
+			return nil, "", ctx.Err()
+		}
+		if answer == nil {
+			break
+		}
+		cut := referral(answer, zone, owner)
+		if cut == "" {
+			return answer, zone, nil
+		}
+		r.memory.put("zone/"+cut, true, longestMemory)
+		zone = cut
+	}
+	answer, err = r.Ask(ctx, owner, dns.TypeSOA)
+	return answer, ".", err
+}
+
+// enclosing finds a zone that holds a name or a name above it: the deepest known, or that of the name above. The
+// challenge's own name is not asked for.
+func (r *Resolver) enclosing(ctx context.Context, owner string) (string, error) {
+	if zone := r.deepestKnown(owner); zone != "" {
+		return zone, nil
+	}
+	above := parentName(owner)
+	if dns.CountLabel(above) < 2 {
+		above = owner // a whole domain: no challenge's name, and the servers of a top-level domain are many
+	}
+	// Names of the same domain wait for the first of them, and are then most often in or below the same zone.
+	labels := dns.SplitDomainName(owner)
+	unlock, err := r.memory.lock(ctx, strings.Join(labels[max(0, len(labels)-2):], "."))
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if zone := r.deepestKnown(owner); zone != "" {
+		return zone, nil
+	}
+	zone, err := r.Zone(ctx, above)
+	if err == nil {
+		r.memory.put("zone/"+zone, true, longestMemory)
+	}
+	return zone, err
+}
+
+// deepestKnown is the deepest zone at or above a name that was met already; "" where none was.
+func (r *Resolver) deepestKnown(owner string) string {
+	for name := owner; name != "."; name = parentName(name) {
+		if _, known := r.memory.get("zone/" + name); known {
+			return name
+		}
+	}
+	return ""
+}
+
+// referral is the zone cut to which a server of a zone refers; "" where it has answered itself.
+func referral(answer *dns.Msg, zone, owner string) string {
+	if answer.Authoritative || len(answer.Answer) > 0 {
+		return ""
+	}
+	for _, rr := range answer.Ns {
+		cut := dns.CanonicalName(rr.Header().Name)
+		if rr.Header().Rrtype == dns.TypeNS && cut != zone && dns.IsSubDomain(zone, cut) && dns.IsSubDomain(cut, owner) {
+			return cut
+		}
+	}
+	return ""
+}
+
+// askAuthority asks the servers of a zone about a name, one after another, and gives the first answer that is their own
+// or a referral; nil where none of them gives one, or is known not to.
+func (r *Resolver) askAuthority(ctx context.Context, zone, owner string) *dns.Msg {
+	ctx, cancel := context.WithTimeout(ctx, authorityPatience)
+	defer cancel()
+	if _, mute := r.memory.get("mute/" + zone); mute {
+		return nil
+	}
+	servers := r.speakersFirst(ctx, zone)
+	type reply struct {
+		server string
+		answer *dns.Msg
+	}
+	replies := make(chan reply, len(servers))
+	next := time.NewTimer(0)
+	defer next.Stop()
+	for asked, open := 0, 0; ; {
+		select {
+		case <-next.C:
+			if asked < len(servers) {
+				server := servers[asked]
+				asked, open = asked+1, open+1
+				go func() {
+					answer, err := r.exchange(ctx, direct(owner, dns.TypeSOA), server)
+					if err != nil || !ownAnswer(answer, zone, owner) {
+						answer = nil
+					}
+					replies <- reply{server: server, answer: answer}
+				}()
+				next.Reset(nextServer)
+			}
+		case got := <-replies:
+			open--
+			if got.answer != nil {
+				r.memory.put("speaks/"+zone, got.server, longestMemory)
+				return got.answer
+			}
+			next.Reset(0)
+		case <-ctx.Done():
+		}
+		if ctx.Err() != nil || (asked == len(servers) && open == 0) {
+			r.memory.put("mute/"+zone, true, longestMemory)
+			return nil
+		}
+	}
+}
+
+// ownAnswer reports whether an answer is about a name in the server's own zone, or refers to a zone below.
+func ownAnswer(answer *dns.Msg, zone, owner string) bool {
+	if answer.Rcode != dns.RcodeSuccess && answer.Rcode != dns.RcodeNameError {
+		return false
+	}
+	if place, found := placeIn(answer, owner); found && !dns.IsSubDomain(zone, place.Zone) {
+		return false // it answers for a zone above, as servers of parked domains do
+	}
+	return answer.Authoritative || referral(answer, zone, owner) != ""
+}
+
+// speakersFirst lists the addresses of a zone's servers, the one that answered last first.
+func (r *Resolver) speakersFirst(ctx context.Context, zone string) []string {
+	found, err := r.zoneServers(ctx, zone)
+	if err != nil {
+		return nil
+	}
+	var list []string
+	if last, ok := r.memory.get("speaks/" + zone); ok {
+		list = append(list, last.(string))
+	}
+	for _, name := range found.names {
+		for _, address := range found.addresses[name] {
+			if server := r.withPort(address); !slices.Contains(list, server) {
+				list = append(list, server)
+			}
+		}
+	}
+	return list
+}
+
+// followAliases walks the CNAME records of one answer whose owners are below the bailiwick; "" means a loop.
+func followAliases(answer *dns.Msg, owner, bailiwick string, seen map[string]bool) string {
 	for {
 		next := ""
 		for _, rr := range answer.Answer {
-			if alias, ok := rr.(*dns.CNAME); ok && dns.CanonicalName(alias.Hdr.Name) == owner {
+			if alias, ok := rr.(*dns.CNAME); ok && dns.CanonicalName(alias.Hdr.Name) == owner && dns.IsSubDomain(bailiwick, owner) {
 				next = dns.CanonicalName(alias.Target)
 			}
 		}
@@ -81,7 +272,7 @@ func (r *Resolver) zoneOf(ctx context.Context, owner string, answer *dns.Msg) (P
 		}
 		name = parent
 		var err error
-		if answer, err = r.Ask(ctx, name, dns.TypeSOA); err != nil {
+		if answer, err = r.recallAsk(ctx, name, dns.TypeSOA); err != nil {
 			return Place{}, err
 		}
 	}
@@ -95,44 +286,4 @@ func placeIn(answer *dns.Msg, owner string) (Place, bool) {
 		}
 	}
 	return Place{}, false
-}
-
-// Server is one address of one authoritative server.
-type Server struct {
-	Host    string // host name from the NS record, without the final dot
-	Address string // "address:port"
-}
-
-// String is what progress and errors show.
-func (s Server) String() string { return s.Host + " [" + s.Address + "]" }
-
-// Authoritative lists every address of every name server of a zone.
-func (r *Resolver) Authoritative(ctx context.Context, zone string) ([]Server, error) {
-	answer, err := r.Ask(ctx, zone, dns.TypeNS)
-	if err != nil {
-		return nil, err
-	}
-	var servers []Server
-	var problem error
-	for _, rr := range answer.Answer {
-		ns, ok := rr.(*dns.NS)
-		if !ok || dns.CanonicalName(ns.Hdr.Name) != dns.CanonicalName(zone) {
-			continue
-		}
-		addresses, err := r.Addresses(ctx, ns.Ns)
-		if err != nil {
-			problem = err
-			continue
-		}
-		for _, address := range addresses {
-			servers = append(servers, Server{Host: strings.TrimSuffix(ns.Ns, "."), Address: r.withPort(address)})
-		}
-	}
-	switch {
-	case len(servers) > 0:
-		return servers, nil
-	case problem != nil:
-		return nil, problem
-	}
-	return nil, &Error{Name: zone, Type: "NS", Server: r.current(), Reason: "the zone has no name server"}
 }

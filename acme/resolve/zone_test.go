@@ -222,7 +222,7 @@ func TestSecondResolver(t *testing.T) {
 	}
 }
 
-func TestAuthoritative(t *testing.T) {
+func TestDelegation(t *testing.T) {
 	t.Parallel()
 	s := listen(t, world(t, map[string][]string{
 		"many.example":  {"@ NS ns1", "@ NS ns2", "@ NS lost.example.org.", "ns1 A 127.0.0.1", "ns1 A 127.0.0.7", "ns2 AAAA ::1"},
@@ -237,9 +237,9 @@ func TestAuthoritative(t *testing.T) {
 		"none.example":  "DNS: lost.example.org A/AAAA at " + s.Address() + ": the host has no address",
 		"empty.example": "DNS: empty.example NS at " + s.Address() + ": the zone has no name server",
 	} {
-		servers, err := ask(s).Authoritative(t.Context(), zone)
+		d, err := ask(s).Delegation(t.Context(), zone)
 		var got []string
-		for _, server := range servers {
+		for _, server := range d.Servers {
 			got = append(got, server.String())
 		}
 		if err != nil {

@@ -1,0 +1,123 @@
+package resolve
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+	"golang.org/x/sync/singleflight"
+)
+
+const (
+	// longestMemory bounds how long an answer is used again, whatever its TTL: for one order, not for the next.
+	longestMemory = time.Minute
+	// mostMemories bounds how many are kept.
+	mostMemories = 4096
+)
+
+// memory keeps answers about zones, servers and addresses, so that the many names of one order ask for them once. What
+// changes in the course of an order, the challenge's own names, is never in it.
+type memory struct {
+	flights singleflight.Group
+
+	mu      sync.Mutex
+	entries map[string]memento
+	locks   map[string]chan struct{}
+}
+
+type memento struct {
+	value any
+	until time.Time
+}
+
+func (m *memory) get(key string) (any, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e, ok := m.entries[key]
+	return e.value, ok && time.Now().Before(e.until)
+}
+
+func (m *memory) put(key string, value any, life time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.entries == nil || len(m.entries) >= mostMemories {
+		m.entries = map[string]memento{}
+	}
+	m.entries[key] = memento{value: value, until: time.Now().Add(min(life, longestMemory))}
+}
+
+// lock waits until nobody else has the lock of that name, or ctx ends.
+func (m *memory) lock(ctx context.Context, name string) (unlock func(), err error) {
+	m.mu.Lock()
+	if m.locks == nil {
+		m.locks = map[string]chan struct{}{}
+	}
+	if m.locks[name] == nil {
+		m.locks[name] = make(chan struct{}, 1)
+	}
+	lock := m.locks[name]
+	m.mu.Unlock()
+	select {
+	case lock <- struct{}{}:
+		return func() { <-lock }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// recall gives what is remembered under a key, or finds it; those that want it at the same time wait for one search.
+// find says how long its result holds.
+func recall[T any](ctx context.Context, m *memory, key string, find func() (T, time.Duration, error)) (T, error) {
+	var none T
+	for {
+		if value, ok := m.get(key); ok {
+			return value.(T), nil
+		}
+		value, err, shared := m.flights.Do(key, func() (any, error) {
+			value, life, err := find()
+			if err == nil {
+				m.put(key, value, life)
+			}
+			return value, err
+		})
+		switch {
+		case err == nil:
+			return value.(T), nil
+		case ctx.Err() != nil:
+			return none, ctx.Err()
+		case shared && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)):
+			// It was the search of another, who has gone away.
+		default:
+			return none, err
+		}
+	}
+}
+
+// recallAsk is [Resolver.Ask] with a memory.
+func (r *Resolver) recallAsk(ctx context.Context, name string, qtype uint16) (*dns.Msg, error) {
+	key := "ask/" + dns.CanonicalName(name) + "/" + dns.TypeToString[qtype]
+	return recall(ctx, &r.memory, key, func() (*dns.Msg, time.Duration, error) {
+		answer, err := r.Ask(ctx, name, qtype)
+		if err != nil {
+			return nil, 0, err
+		}
+		return answer, lifeOf(answer), nil
+	})
+}
+
+// lifeOf is the shortest TTL in an answer; that of a negative one is in its SOA (RFC 2308 section 5).
+func lifeOf(answer *dns.Msg) time.Duration {
+	life := longestMemory
+	for _, section := range [][]dns.RR{answer.Answer, answer.Ns} {
+		for _, rr := range section {
+			ttl := rr.Header().Ttl
+			if soa, ok := rr.(*dns.SOA); ok && len(answer.Answer) == 0 {
+				ttl = min(ttl, soa.Minttl)
+			}
+			life = min(life, time.Duration(ttl)*time.Second)
+		}
+	}
+	return life
+}
