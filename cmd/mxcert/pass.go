@@ -274,7 +274,8 @@ func (p *pass) issue(ctx context.Context) error {
 	return nil
 }
 
-// preflight finds out before anything is asked of the CA that the result could not be put in place.
+// preflight finds out before anything is asked of the CA that the result could not be put in place, or that the order would
+// fail for certain.
 func (p *pass) preflight(ctx context.Context) error {
 	if err := p.checkPlaces(ctx); err != nil {
 		return at("deploy", err)
@@ -284,6 +285,16 @@ func (p *pass) preflight(ctx context.Context) error {
 		if kind := kindOf(err); kind == "no-such-unit" || kind == "not-reloadable" || kind == "invalid-name" {
 			return at("reload", err) // a mistake in the configuration; what else is wrong with a unit may pass
 		}
+	}
+	findings := p.cas.Preflight(ctx, acme.PreflightRequest{Names: p.certificate.Domains, Profile: p.config.ACME.Profile, Resolver: p.resolver(),
+		Require: resolve.Require(p.certificate.DNS.Propagation.Require)})
+	for _, f := range findings {
+		if f.Severity == acme.SeverityWarning {
+			p.warn(f.Message)
+		}
+	}
+	if err := acme.Blocked(findings); err != nil {
+		return at("preflight", err)
 	}
 	if err := p.lineage.Save(p.record); err != nil { // from now on it is missing only when it was lost
 		return at("store", err)
