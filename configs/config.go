@@ -150,12 +150,13 @@ type Target struct {
 	Combined string `yaml:"combined"`
 	// The systemd unit to reload. Default for exim: exim4.service; without it nothing is reloaded.
 	Unit string `yaml:"unit"`
-	// Owner of the files, a name or a number in quotes. Empty to leave it as created.
+	// Owner of the files, a name or a number in quotes. Without it, a file that is replaced keeps its owner.
 	Owner string `yaml:"owner"`
 	// Group of the files, in the same manner.
 	Group string `yaml:"group"`
-	// Mode of the files, four octal digits. Others must have no access.
-	Mode fs.FileMode `yaml:"mode" default:"0640"`
+	// Mode of the files, four octal digits; others must have no access. Without it, a file that is replaced keeps its
+	// mode, and a new one gets 0640.
+	Mode fs.FileMode `yaml:"mode"`
 	// When the unit is reloaded. Default: always, and never where there is no unit.
 	Reload string `yaml:"reload" enum:"always auto never"`
 }

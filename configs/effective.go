@@ -31,6 +31,9 @@ func encode(v reflect.Value, f field) *yaml.Node {
 	case time.Duration:
 		return plain(shortDuration(value))
 	case fs.FileMode:
+		if value == 0 {
+			return nil
+		}
 		return text(fmt.Sprintf("%04o", value))
 	case Secret:
 		return text(value.String())

@@ -1,7 +1,6 @@
 package configs
 
 import (
-	"io/fs"
 	"reflect"
 	"strconv"
 	"strings"
@@ -74,7 +73,5 @@ func setDefault(to reflect.Value, def string) {
 		}
 	case *time.Duration:
 		*p, _ = parseDuration(def)
-	case *fs.FileMode:
-		*p, _ = parseMode(def)
 	}
 }

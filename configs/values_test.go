@@ -124,11 +124,9 @@ func TestDefaultsParse(t *testing.T) {
 	c := Config{Certificates: make([]Certificate, 1)}
 	setDefaults(reflect.ValueOf(&c).Elem())
 	setDefaults(reflect.ValueOf(&c.Certificates[0]).Elem())
-	var target Target
-	setDefaults(reflect.ValueOf(&target).Elem())
 	for name, zero := range map[string]bool{
 		"propagation.timeout": c.DNS.Propagation.Timeout == 0, "hooks.timeout": c.Hooks.Timeout == 0, "state": c.State == "",
-		"verify.timeout": c.Certificates[0].Verify.Timeout == 0, "keys": len(c.Certificates[0].Keys) == 0, "mode": target.Mode == 0,
+		"verify.timeout": c.Certificates[0].Verify.Timeout == 0, "keys": len(c.Certificates[0].Keys) == 0,
 		"reuse_key": !c.Certificates[0].ReuseKey, "ports": c.Certificates[0].DANE.Ports[0] == 0, "level": c.Log.Level == "",
 	} {
 		if zero {

@@ -5,42 +5,51 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/user"
 	"slices"
 	"strconv"
 	"syscall"
 )
 
+// newMode is that of a file that was not there before, where none is configured.
+const newMode = 0o640
+
 // access is who may read a file. An id of -1 leaves what the system gives.
 type access struct {
 	mode     fs.FileMode
 	uid, gid int
+	labels   labels // of the file that is replaced
 }
 
 // wanted decides owner, group and mode of a file: what is configured, else what the replaced file has, else the group
 // of a setgid directory, else for Exim the group that it runs with, because it opens its key after it dropped root.
-func wanted(t Target, root *os.Root, old *snapshot) (access, error) {
-	want := access{mode: t.Mode, uid: -1, gid: -1}
+// Others than owner and group keep no access to a private key.
+func wanted(i item, root *os.Root, old *snapshot) (access, error) {
+	want := access{mode: newMode, uid: -1, gid: -1}
 	if old != nil {
 		want = old.access()
-		want.mode = t.Mode
+		if i.secret {
+			want.mode &^= 0o007
+		}
 	}
-	if t.Owner != "" {
-		uid, err := userID(t.Owner)
+	if i.target.Mode != 0 {
+		want.mode = i.target.Mode
+	}
+	if i.target.Owner != "" {
+		uid, err := userID(i.target.Owner)
 		if err != nil {
 			return want, err
 		}
 		want.uid = uid
 	}
 	switch {
-	case t.Group != "":
-		gid, err := groupID(t.Group)
+	case i.target.Group != "":
+		gid, err := groupID(i.target.Group)
 		if err != nil {
 			return want, err
 		}
 		want.gid = gid
-	case want.gid < 0 && t.Kind == "exim" && os.Geteuid() == 0 && !setgid(root):
-		for _, name := range []string{"Debian-exim", "exim"} { // Debian's group, and the upstream and RHEL name
+	case want.gid < 0 && i.target.Kind == kindExim && os.Geteuid() == 0 && !setgid(root):
+		for _, name := range eximAccounts() {
 			if gid, err := groupID(name); err == nil {
 				want.gid = gid
 				break
@@ -53,11 +62,16 @@ func wanted(t Target, root *os.Root, old *snapshot) (access, error) {
 // access is that of the file as it was found. Only root can give a file to another owner; others become the owner of
 // what they write.
 func (s *snapshot) access() access {
-	a := access{mode: s.mode, uid: s.uid, gid: s.gid}
+	a := access{mode: s.mode, uid: s.uid, gid: s.gid, labels: s.labels}
 	if os.Geteuid() != 0 {
 		a.uid = -1
 	}
 	return a
+}
+
+// differs reports whether a file has another owner, group or mode.
+func (a access) differs(s *snapshot) bool {
+	return s.mode != a.mode || a.uid >= 0 && s.uid != a.uid || a.gid >= 0 && s.gid != a.gid
 }
 
 // permitted tells, without writing, whether this process could give a file in a directory that access (chown(2)).
@@ -80,25 +94,15 @@ func (a access) permitted(root *os.Root) error {
 	return fmt.Errorf("set group %d, of which this user is no member: %w", a.gid, fs.ErrPermission)
 }
 
-// set gives an open file its owner, group and mode, in this order: chown(2) may clear mode bits. What it has already is
-// not set again: in a setgid directory the group is right by itself, and a sandbox may forbid even the empty change.
+// set gives an open file, which is still empty, its owner, group, labels and mode, in this order: chown(2) may clear mode
+// bits, and the mode has the last word over an access list.
 func (a access) set(file *os.File) error {
-	if info, err := file.Stat(); err == nil {
-		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-			if a.uid == int(stat.Uid) {
-				a.uid = -1
-			}
-			if a.gid == int(stat.Gid) {
-				a.gid = -1
-			}
-		}
-	}
 	if a.uid >= 0 || a.gid >= 0 {
 		if err := file.Chown(a.uid, a.gid); err != nil {
 			return fmt.Errorf("set owner %s and group %s: %w", idText(a.uid), idText(a.gid), plain(err))
 		}
 	}
-	return file.Chmod(a.mode)
+	return errors.Join(a.labels.set(file), file.Chmod(a.mode))
 }
 
 func idText(id int) string {
@@ -111,39 +115,4 @@ func idText(id int) string {
 func setgid(root *os.Root) bool {
 	info, err := root.Stat(".")
 	return err == nil && info.Mode()&fs.ModeSetgid != 0
-}
-
-func userID(name string) (int, error) {
-	if id, err := strconv.ParseUint(name, 10, 31); err == nil {
-		return int(id), nil
-	}
-	u, err := user.Lookup(name)
-	if _, unknown := errors.AsType[user.UnknownUserError](err); unknown {
-		return 0, &accountError{kind: "user", name: name}
-	}
-	if err != nil {
-		return 0, fmt.Errorf("look up user %q: %w", name, err)
-	}
-	return strconv.Atoi(u.Uid)
-}
-
-func groupID(name string) (int, error) {
-	if id, err := strconv.ParseUint(name, 10, 31); err == nil {
-		return int(id), nil
-	}
-	g, err := user.LookupGroup(name)
-	if _, unknown := errors.AsType[user.UnknownGroupError](err); unknown {
-		return 0, &accountError{kind: "group", name: name}
-	}
-	if err != nil {
-		return 0, fmt.Errorf("look up group %q: %w", name, err)
-	}
-	return strconv.Atoi(g.Gid)
-}
-
-// accountError is a user or group that this host does not have.
-type accountError struct{ kind, name string }
-
-func (e *accountError) Error() string {
-	return fmt.Sprintf("there is no %s %q on this host", e.kind, e.name)
 }

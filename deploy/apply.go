@@ -26,7 +26,7 @@ func (p *Plan) Apply(keep func(path string, content []byte) error) error {
 	staged := make([]stagedFile, 0, len(p.steps))
 	defer func() { closeAll(staged) }()
 	for _, s := range p.steps {
-		f, err := p.stage(s.path, s.content, s.access)
+		f, err := p.stage(s.item, s.content, s.access)
 		if err != nil {
 			return err
 		}
@@ -45,7 +45,7 @@ func (p *Plan) Apply(keep func(path string, content []byte) error) error {
 func (p *Plan) sweep() {
 	for _, job := range p.jobs {
 		for _, i := range job.Target.items(job.Bundle) {
-			if root, err := openDirectory(filepath.Dir(i.path)); err == nil {
+			if root, err := i.target.open(filepath.Dir(i.path)); err == nil {
 				_ = root.RemoveAll(stagingPrefix + p.lineage)
 				_ = root.Close()
 			}
@@ -65,7 +65,7 @@ func (p *Plan) putBack(steps []step) error {
 		if s.old == nil {
 			continue
 		}
-		f, err := p.stage(s.path, s.old.content, s.old.access())
+		f, err := p.stage(s.item, s.old.content, s.old.access())
 		if err != nil {
 			return err
 		}
@@ -99,16 +99,16 @@ type stagedFile struct {
 }
 
 // stage writes a file beside its destination: owner and mode before content, then fsync.
-func (p *Plan) stage(path string, content []byte, want access) (f stagedFile, err error) {
-	dir, name := filepath.Split(path)
-	f = stagedFile{path: path, temporary: filepath.Join(stagingPrefix+p.lineage, name)}
-	if f.root, err = openDirectory(dir); err != nil {
+func (p *Plan) stage(i item, content []byte, want access) (f stagedFile, err error) {
+	dir, name := filepath.Split(i.path)
+	f = stagedFile{path: i.path, temporary: filepath.Join(stagingPrefix+p.lineage, name)}
+	if f.root, err = i.target.open(dir); err != nil {
 		return f, err
 	}
 	defer func() {
 		if err != nil {
 			f.close()
-			err = &Error{Op: "write", Path: path, Err: err}
+			err = &Error{Op: "write", Path: i.path, Err: err}
 		}
 	}()
 	if err := f.root.Mkdir(filepath.Dir(f.temporary), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {

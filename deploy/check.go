@@ -12,32 +12,35 @@ import (
 func Check(targets []Target) error {
 	var problems []error
 	for _, t := range targets {
-		for _, path := range []string{t.Certificate, t.PrivateKey, t.Combined} {
-			if path != "" {
-				problems = append(problems, checkPath(t, path))
+		for _, i := range []item{{path: t.Certificate}, {path: t.PrivateKey, secret: true}, {path: t.Combined, secret: true}} {
+			if i.target = t; i.path != "" {
+				problems = append(problems, i.check())
 			}
 		}
 	}
 	return errors.Join(problems...)
 }
 
-func checkPath(t Target, path string) error {
-	dir, name := filepath.Split(path)
-	root, err := openDirectory(dir)
+func (i item) check() error {
+	dir, name := filepath.Split(i.path)
+	root, err := i.target.open(dir)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	old, err := look(root, dir, name)
+	if err := checkWay(dir); err != nil {
+		return err
+	}
+	old, err := i.look(root, dir, name)
 	if err != nil {
 		return err
 	}
-	want, err := wanted(t, root, old)
+	want, err := wanted(i, root, old)
 	if err == nil {
 		err = want.permitted(root)
 	}
 	if err != nil {
-		return &Error{Op: "write", Path: path, Err: err}
+		return &Error{Op: "write", Path: i.path, Err: err}
 	}
 	if err := unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
 		return &Error{Op: "write into", Path: filepath.Clean(dir), Err: err}

@@ -21,33 +21,34 @@ import (
 
 // Target is where one bundle goes: a pair of files, one combined file, or both.
 type Target struct {
-	Kind        string // "exim" or "files": chooses the group a new file gets where none is configured
-	Certificate string // path of the full chain; "" with Combined alone
-	PrivateKey  string // path of the key
-	Combined    string // path of key and full chain in one file
-	Owner       string // user name or number; "" keeps the owner of a replaced file
-	Group       string // group name or number; "" keeps the group of a replaced file
-	Mode        fs.FileMode
+	Kind        string      // "exim", "postfix", "dovecot" or "files": whose user may own a file, and the group of a new one
+	Certificate string      // path of the full chain; "" with Combined alone
+	PrivateKey  string      // path of the key
+	Combined    string      // path of key and full chain in one file
+	Owner       string      // user name or number; "" keeps the owner of a replaced file
+	Group       string      // group name or number; "" keeps the group of a replaced file
+	Mode        fs.FileMode // 0 keeps the mode of a replaced file, but for the rights of others to a key; a new file gets 0640
 }
 
 // item is one file as it should be.
 type item struct {
 	path    string
 	content []byte
+	secret  bool // it holds the private key
 	target  Target
 }
 
 // items lists the files of a bundle at a target, the key before the certificate.
 func (t Target) items(b *bundle.Bundle) []item {
 	var list []item
-	add := func(path string, content []byte) {
+	add := func(path string, content []byte, secret bool) {
 		if path != "" {
-			list = append(list, item{path: path, content: content, target: t})
+			list = append(list, item{path: path, content: content, secret: secret, target: t})
 		}
 	}
-	add(t.PrivateKey, b.KeyPEM())
-	add(t.Certificate, b.FullchainPEM())
-	add(t.Combined, b.CombinedPEM())
+	add(t.PrivateKey, b.KeyPEM(), true)
+	add(t.Certificate, b.FullchainPEM(), false)
+	add(t.Combined, b.CombinedPEM(), true)
 	return list
 }
 

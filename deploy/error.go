@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 var (
@@ -14,6 +16,7 @@ var (
 	errHardLink      = errors.New("it has more than one hard link; replacing it would leave the other name with the old content")
 	errTooLarge      = errors.New("it is larger than any certificate or key")
 	errWorldWritable = errors.New("everybody may write into this directory, and could put a key of his own there")
+	errChanging      = errors.New("it is being replaced at this moment by another program")
 	errOldExpired    = errors.New("the certificate that was there before has expired")
 )
 
@@ -23,8 +26,14 @@ type Error struct {
 	Err      error
 }
 
-// Error says what was tried, where, and why it failed.
-func (e *Error) Error() string { return fmt.Sprintf("cannot %s %s: %v", e.Op, e.Path, plain(e.Err)) }
+// Error says what was tried, where, and why it failed: the system's words, and its symbol of them (errno(3)).
+func (e *Error) Error() string {
+	text := fmt.Sprintf("cannot %s %s: %v", e.Op, e.Path, plain(e.Err))
+	if number, ok := errors.AsType[syscall.Errno](e.Err); ok && unix.ErrnoName(number) != "" {
+		text += " (" + unix.ErrnoName(number) + ")"
+	}
+	return text
+}
 
 // plain takes the path out of an error of package os: it is said already, and may be that of a temporary file.
 func plain(err error) error {
@@ -51,11 +60,23 @@ func (e *Error) Kind() string {
 		return "read-only"
 	case errors.Is(e.Err, fs.ErrNotExist):
 		return "missing-directory"
-	case errors.Is(e.Err, errSymlink), errors.Is(e.Err, errHardLink), errors.Is(e.Err, errNotRegular),
-		errors.Is(e.Err, errWorldWritable), errors.Is(e.Err, errTooLarge):
+	case isRefusal(e.Err):
 		return "refused"
 	}
 	return "files"
+}
+
+// isRefusal reports whether an error is about what lies at a path, which is left alone.
+func isRefusal(err error) bool {
+	if _, ok := errors.AsType[*foreignError](err); ok {
+		return true
+	}
+	for _, refusal := range []error{errSymlink, errHardLink, errNotRegular, errWorldWritable, errTooLarge} {
+		if errors.Is(err, refusal) {
+			return true
+		}
+	}
+	return false
 }
 
 // Hint says what to do.
@@ -75,6 +96,9 @@ func (e *Error) Hint() string {
 			return "take that right away (chmod o-w " + e.Path + "), or configure a path elsewhere"
 		case errors.Is(e.Err, errSymlink):
 			return "configure the path that it points to, or remove it"
+		}
+		if foreign, ok := errors.AsType[*foreignError](e.Err); ok {
+			return fmt.Sprintf("give it to root (chown root %s), or, where this is meant, write `owner: %s` in the deploy section", e.Path, userName(foreign.uid))
 		}
 		return "remove it, or configure another path"
 	}

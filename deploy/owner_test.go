@@ -51,11 +51,14 @@ func TestOwnerAndGroup(t *testing.T) {
 		{what: "names", edit: func(t *deploy.Target) { t.Owner, t.Group = anyUser, anyGroup }, uid: uid, gid: gid},
 		{what: "numbers", edit: func(t *deploy.Target) { t.Owner, t.Group = "12345", "54321" }, uid: 12345, gid: 54321},
 		{what: "group alone", edit: func(t *deploy.Target) { t.Group = anyGroup }, uid: 0, gid: gid},
-		{what: "those of the old file", old: [2]int{uid, 54321}, uid: uid, gid: 54321},
-		{what: "the group, and the owner of the old file", edit: func(t *deploy.Target) { t.Group = anyGroup }, old: [2]int{uid, 54321}, uid: uid, gid: gid},
-		{what: "the directory's without setgid", dir: [2]int{uid, gid}, uid: 0, gid: 0},
-		{what: "the directory's with setgid", dir: [2]int{uid, gid}, setgid: true, uid: 0, gid: gid},
-		{what: "exim, the directory's with setgid", edit: func(t *deploy.Target) { t.Kind = "exim" }, dir: [2]int{uid, gid}, setgid: true, uid: 0, gid: gid},
+		{what: "those of the old file", old: [2]int{0, 54321}, uid: 0, gid: 54321},
+		{what: "the owner, and the group of the old file", edit: func(t *deploy.Target) { t.Owner = anyUser }, old: [2]int{uid, 54321}, uid: uid, gid: 54321},
+		{what: "another owner than before", edit: func(t *deploy.Target) { t.Owner = anyUser }, old: [2]int{12345, 54321}, uid: uid, gid: 54321},
+		{what: "the group, and the owner of the old file", edit: func(t *deploy.Target) { t.Group = anyGroup }, old: [2]int{0, 54321}, uid: 0, gid: gid},
+		{what: "the directory's without setgid", dir: [2]int{0, gid}, uid: 0, gid: 0},
+		{what: "the directory's with setgid", dir: [2]int{0, gid}, setgid: true, uid: 0, gid: gid},
+		{what: "exim, the directory's with setgid", edit: func(t *deploy.Target) { t.Kind = "exim" }, dir: [2]int{0, gid}, setgid: true, uid: 0, gid: gid},
+		{what: "a directory of the owner's", edit: func(t *deploy.Target) { t.Owner = anyUser }, dir: [2]int{uid, gid}, uid: uid, gid: 0},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			dir := t.TempDir()
@@ -169,10 +172,11 @@ func ownedDir(t *testing.T, uid, gid int) string {
 func TestServiceUser(t *testing.T) {
 	needRoot(t, "become another user")
 	uid, gid := ids(t)
-	dir := ownedDir(t, uid, gid)
+	dir := ownedDir(t, 0, gid)
 	target := pair(dir)
 	old, next := fresh(t, 1), fresh(t, 2)
 	apply(t, old, target)
+	own(t, dir, [2]int{uid, gid})
 	for _, path := range []string{target.Certificate, target.PrivateKey} {
 		own(t, path, [2]int{0, gid})
 	}
@@ -206,8 +210,9 @@ func TestServiceUserIsToldBefore(t *testing.T) {
 	foreign, setgid := ownedDir(t, 0, 0), ownedDir(t, uid, 54321)
 	chmod(t, setgid, 0o750|os.ModeSetgid)
 	old := fresh(t, 1)
-	theirs := pair(ownedDir(t, uid, gid))
+	theirs := pair(ownedDir(t, 0, gid))
 	apply(t, old, theirs)
+	own(t, filepath.Dir(theirs.Certificate), [2]int{uid, gid})
 	own(t, theirs.Certificate, [2]int{uid, gid})
 	asUser(t, uid, gid, func() {
 		target := combined(dir)

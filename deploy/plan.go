@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"mxcert/acme/bundle"
@@ -26,13 +24,6 @@ type step struct {
 	old     *snapshot // nil: there was none
 	differs bool      // the content differs; otherwise only owner or mode
 	why     string
-}
-
-// snapshot is a file as it was found.
-type snapshot struct {
-	content  []byte
-	mode     fs.FileMode
-	uid, gid int
 }
 
 // Change is one line of a plan for a person.
@@ -86,16 +77,19 @@ func (p *Plan) Changes() []Change {
 // compare looks at one file.
 func compare(i item) (step, bool, error) {
 	dir, name := filepath.Split(i.path)
-	root, err := openDirectory(dir)
+	root, err := i.target.open(dir)
 	if err != nil {
 		return step{}, false, err
 	}
 	defer root.Close()
-	old, err := look(root, dir, name)
+	if err := checkWay(dir); err != nil {
+		return step{}, false, err
+	}
+	old, err := i.look(root, dir, name)
 	if err != nil {
 		return step{}, false, err
 	}
-	want, err := wanted(i.target, root, old)
+	want, err := wanted(i, root, old)
 	if err != nil {
 		return step{}, false, &Error{Op: "plan", Path: i.path, Err: err}
 	}
@@ -105,60 +99,12 @@ func compare(i item) (step, bool, error) {
 		s.differs, s.why = true, "missing"
 	case !bytes.Equal(old.content, i.content):
 		s.differs, s.why = true, "content"
-	case old.mode != want.mode, want.uid >= 0 && old.uid != want.uid, want.gid >= 0 && old.gid != want.gid:
+	case want.differs(old):
 		s.why = "mode or owner"
 	default:
 		return step{}, false, nil
 	}
 	return s, true, nil
-}
-
-// maxFile bounds what is read of a file that should be a certificate or a key.
-const maxFile = 1 << 20
-
-// look reads the file that is there; nil where there is none.
-func look(root *os.Root, dir, name string) (*snapshot, error) {
-	path := filepath.Join(dir, name)
-	info, err := root.Lstat(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, &Error{Op: "look at", Path: path, Err: err}
-	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	switch {
-	case info.Mode()&fs.ModeSymlink != 0:
-		return nil, &Error{Op: "replace", Path: path, Err: errSymlink}
-	case !info.Mode().IsRegular() || !ok:
-		return nil, &Error{Op: "replace", Path: path, Err: errNotRegular}
-	case stat.Nlink > 1:
-		return nil, &Error{Op: "replace", Path: path, Err: errHardLink}
-	case info.Size() > maxFile:
-		return nil, &Error{Op: "replace", Path: path, Err: errTooLarge}
-	}
-	content, err := root.ReadFile(name)
-	if err != nil {
-		return nil, &Error{Op: "read", Path: path, Err: err}
-	}
-	return &snapshot{content: content, mode: info.Mode().Perm(), uid: int(stat.Uid), gid: int(stat.Gid)}, nil
-}
-
-// openDirectory opens the directory of a destination and looks who may write there.
-func openDirectory(dir string) (*os.Root, error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return nil, &Error{Op: "open directory", Path: filepath.Clean(dir), Err: err}
-	}
-	info, err := root.Stat(".")                      // of what was opened, not of what is there now
-	if err == nil && info.Mode().Perm()&0o002 != 0 { // the sticky bit would not keep anybody from being there first
-		err = errWorldWritable
-	}
-	if err != nil {
-		_ = root.Close()
-		return nil, &Error{Op: "write into", Path: filepath.Clean(dir), Err: err}
-	}
-	return root, nil
 }
 
 // Revertible reports whether the files that the plan replaces held pairs worth going back to: at every target a

@@ -16,6 +16,8 @@ func TestRefused(t *testing.T) {
 		kind          string
 		says, hint    string
 		concernsItDir bool // the error is about the directory
+		above         bool // or about the one that it lies in
+		root          bool // only root can make it so
 	}{
 		{what: "symbolic link", kind: "refused", says: "symbolic link", hint: "points to", prepare: func(t *testing.T, path string) {
 			write(t, path+".real", "x", 0o600)
@@ -34,6 +36,17 @@ func TestRefused(t *testing.T) {
 		{what: "large file", kind: "refused", says: "larger than", hint: "another path", prepare: func(t *testing.T, path string) { write(t, path, string(make([]byte, 2<<20)), 0o600) }},
 		{what: "world-writable directory", kind: "refused", says: "everybody may write", hint: "chmod o-w ", concernsItDir: true, prepare: func(t *testing.T, path string) { chmod(t, filepath.Dir(path), 0o777) }},
 		{what: "sticky directory", kind: "refused", says: "everybody may write", hint: "chmod o-w ", concernsItDir: true, prepare: func(t *testing.T, path string) { chmod(t, filepath.Dir(path), 0o777|os.ModeSticky) }},
+		{what: "directory below one that everybody may write into", kind: "refused", says: "everybody may write", hint: "chmod o-w ", concernsItDir: true, above: true, prepare: func(t *testing.T, path string) {
+			chmod(t, filepath.Dir(filepath.Dir(path)), 0o777)
+		}},
+		{what: "foreign directory", root: true, kind: "refused", says: "the directory belongs to the user daemon", hint: "`owner: daemon`", concernsItDir: true, prepare: func(t *testing.T, path string) {
+			uid, gid := ids(t)
+			own(t, filepath.Dir(path), [2]int{uid, gid})
+		}},
+		{what: "foreign file", root: true, kind: "refused", says: "it belongs to the user 12345", hint: "chown root ", prepare: func(t *testing.T, path string) {
+			write(t, path, "x", 0o600)
+			own(t, path, [2]int{12345, 0})
+		}},
 		{what: "missing directory", kind: "missing-directory", says: "no such file", hint: "install -d", concernsItDir: true, prepare: func(t *testing.T, path string) {
 			if err := os.Remove(filepath.Dir(path)); err != nil {
 				t.Fatal(err)
@@ -41,6 +54,9 @@ func TestRefused(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
+			if tt.root {
+				needRoot(t, "give files away")
+			}
 			dir := filepath.Join(t.TempDir(), "tls")
 			if err := os.Mkdir(dir, 0o755); err != nil {
 				t.Fatal(err)
@@ -51,6 +67,9 @@ func TestRefused(t *testing.T) {
 			path := target.Certificate
 			if tt.concernsItDir {
 				path = dir
+			}
+			if tt.above {
+				path = filepath.Dir(dir)
 			}
 			_, err := tryPlan(fresh(t, 1), target)
 			refused(t, err, path, tt.kind, tt.says, tt.hint)
