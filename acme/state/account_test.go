@@ -26,7 +26,7 @@ func TestAccountsOfSeveralCAs(t *testing.T) {
 	}
 	for i, d := range directories {
 		got, ok, err := dir.Account(d)
-		if want := (state.Account{Version: 1, Directory: d, Email: "a@example.org", URL: d + "/acct", Key: "key", Created: time.Unix(int64(i), 0).UTC()}); err != nil || !ok || got != want {
+		if want := (state.Account{Version: 1, Directory: d, Email: "a@example.org", URL: d + "/acct", Key: "key", Created: time.Unix(int64(i), 0).UTC()}); err != nil || !ok || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %+v, %v, %v", d, got, ok, err)
 		}
 	}

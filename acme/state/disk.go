@@ -140,10 +140,12 @@ func syncDir(path string) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
+const damagedSuffix = ".damaged"
+
 // setAside keeps a damaged file under another name and gives that name, "" where the file cannot be renamed by this
 // user or on this file system.
 func setAside(path string) (string, error) {
-	aside := path + ".damaged"
+	aside := path + damagedSuffix
 	err := os.Rename(path, aside)
 	switch {
 	case err == nil:

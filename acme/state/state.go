@@ -6,7 +6,7 @@
 // and the CA: a record that is missing or damaged is set aside and made again from what the generations say, and the
 // caller is told, because a lost note must never be a reason to serve nothing.
 //
-//	accounts/CA/            account.json
+//	accounts/CA/            account.json, usage.json, lock (shared by who uses the account, see ShareAccount)
 //	lineages/NAME/          record.json, lock, one directory a generation
 //	lineages/NAME/GEN/      privkey.pem fullchain.pem cert.pem chain.pem meta.json
 //	lineages/NAME/displaced files that a first deployment replaced
@@ -114,7 +114,8 @@ func Open(path string) (*Dir, error) {
 			return nil, err
 		}
 	}
-	return &Dir{path: path}, nil
+	d := &Dir{path: path}
+	return d, d.renameAccounts()
 }
 
 func checkOurs(path string) error {
@@ -164,14 +165,18 @@ const lockPoll = 25 * time.Millisecond
 // ErrLocked is returned (wrapped) when a lock could not be had before the context ended.
 var ErrLocked = errors.New("another mxcert is at work")
 
-// lock takes an advisory flock(2). The kernel releases it when the process dies, however it dies. The file stays.
-func lock(ctx context.Context, path string) (func(), error) {
+// lock keeps all others out.
+func lock(ctx context.Context, path string) (func(), error) { return flock(ctx, path, syscall.LOCK_EX) }
+
+// flock takes an advisory flock(2), LOCK_EX or LOCK_SH. The kernel releases it when the process dies, however it dies.
+// The file stays.
+func flock(ctx context.Context, path string, how int) (func(), error) {
 	file, err := openLock(path)
 	if err != nil {
 		return nil, failed("open lock", path, err)
 	}
 	for {
-		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		err := syscall.Flock(int(file.Fd()), how|syscall.LOCK_NB)
 		if err == nil {
 			return func() { _ = file.Close() }, nil
 		}

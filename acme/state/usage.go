@@ -49,5 +49,5 @@ func (d *Dir) ChangeUsage(ctx context.Context, directory string, change func(*Us
 }
 
 func (d *Dir) usagePath(directory string) string {
-	return filepath.Join(filepath.Dir(d.accountPath(directory)), "usage.json")
+	return filepath.Join(d.accountDir(directory), "usage.json")
 }
