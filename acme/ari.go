@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -104,7 +103,7 @@ func (c *Client) fetchRenewalInfo(ctx context.Context, leaf *x509.Certificate) (
 		return answer, 0, o.explain("renewal information", err)
 	}
 	answer.Explanation = quote(answer.Explanation)
-	return answer, t.retryAfterOf(url), checkWindow(answer.Window.Start, answer.Window.End, leaf)
+	return answer, t.retryAfterOf(url), o.explain("renewal information", checkWindow(answer.Window.Start, answer.Window.End, leaf))
 }
 
 // get fetches a JSON document. lego's own call takes an error page for an answer. Error answers are
@@ -143,9 +142,9 @@ func (c *Client) get(ctx context.Context, client *http.Client, url string, v any
 func checkWindow(start, end time.Time, leaf *x509.Certificate) error {
 	switch {
 	case start.IsZero() || !end.After(start):
-		return fmt.Errorf("the renewal window from %s to %s is none", start.UTC().Format(time.RFC3339), end.UTC().Format(time.RFC3339))
+		return refusal("the renewal window from %s to %s is none", start.UTC().Format(time.RFC3339), end.UTC().Format(time.RFC3339))
 	case end.Sub(start) > leaf.NotAfter.Sub(leaf.NotBefore):
-		return fmt.Errorf("the renewal window of %s is wider than the certificate's life", end.Sub(start))
+		return refusal("the renewal window of %s is wider than the certificate's life", end.Sub(start))
 	}
 	return nil
 }

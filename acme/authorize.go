@@ -19,8 +19,12 @@ import (
 	"mxcert/acme/state"
 )
 
+// tokenAlphabet is what tokens are made of (RFC 8555 section 8.1). They go to providers that are programs.
+const tokenAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
 // pending is one authorization that has to be proven.
 type pending struct {
+	url       string // of the authorization
 	domain    string
 	challenge legoacme.Challenge
 	record    dnsprovider.Record
@@ -90,7 +94,9 @@ func (f *flow) unproven(ctx context.Context) ([]pending, error) {
 		if err != nil {
 			return f.explain("authorization", err)
 		}
-		found[i], err = f.pick(authorization)
+		if found[i], err = f.pick(authorization); found[i] != nil {
+			found[i].url = urls[i]
+		}
 		return err
 	})
 	var todo []pending
@@ -127,6 +133,9 @@ func (f *flow) pick(a legoacme.Authorization) (*pending, error) {
 		if challenge.Type != "dns-01" {
 			continue
 		}
+		if strings.Trim(challenge.Token, tokenAlphabet) != "" || challenge.Token == "" {
+			return nil, f.explain("authorization", refusal("the token %.100q is not base64url", challenge.Token))
+		}
 		keyAuth, err := f.core.GetKeyAuthorization(challenge.Token)
 		if err != nil {
 			return nil, fmt.Errorf("key authorization for %s: %w", domain, err)
@@ -157,21 +166,23 @@ func (f *flow) accept(ctx context.Context, todo []pending) error {
 		_, err := call(f.operation, func() (legoacme.ExtendedChallenge, error) {
 			return f.core.Challenges.New(todo[i].challenge.URL)
 		})
-		if err != nil && !f.accepted(err, todo[i].challenge.URL) {
+		if err != nil && !f.accepted(err, todo[i]) {
 			return f.explain("challenge", err)
 		}
 		return nil
 	})
 }
 
-// accepted reports whether the CA refused a challenge only because it has it already: the answer to an earlier request
-// may have been lost.
-func (f *flow) accepted(refusal error, url string) bool {
-	if problem, ok := errors.AsType[*legoacme.ProblemDetails](refusal); !ok || problem.HTTPStatus != http.StatusBadRequest || problem.Type == badNonce {
+// accepted looks whether the CA has taken up a challenge although its answer is none or a refusal: the answer may have
+// been lost on the way, or one to an earlier request. While it validates, the record must not be removed.
+func (f *flow) accepted(failure error, p pending) bool {
+	if problem, ok := errors.AsType[*legoacme.ProblemDetails](failure); ok && (problem.Type == badNonce || !passing(failure) && problem.HTTPStatus != http.StatusBadRequest) {
 		return false
 	}
-	challenge, err := call(f.operation, func() (legoacme.ExtendedChallenge, error) { return f.core.Challenges.Get(url) })
-	return err == nil && (challenge.Status == legoacme.StatusProcessing || challenge.Status == legoacme.StatusValid)
+	authorization, err := call(f.operation, func() (legoacme.Authorization, error) { return f.core.Authorizations.Get(p.url) })
+	return err == nil && slices.ContainsFunc(authorization.Challenges, func(c legoacme.Challenge) bool {
+		return c.URL == p.challenge.URL && (c.Status == legoacme.StatusProcessing || c.Status == legoacme.StatusValid)
+	})
 }
 
 // cleanUp removes the records even when the context has ended, because a stop must leave none behind; what cannot be

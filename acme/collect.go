@@ -19,6 +19,8 @@ import (
 const (
 	firstPoll = 250 * time.Millisecond
 	lastPoll  = 5 * time.Second
+	// pollTries is how many polls in a row may fail.
+	pollTries = 3
 	// downloadTries covers CAs whose front ends lag behind: 404 on a fresh certificate.
 	downloadTries = 5
 	// longestWait is how long a Retry-After is waited out within a run. Until a later one the order is kept and the
@@ -28,11 +30,18 @@ const (
 
 // awaitOrder polls until the order leaves a status. The CA's Retry-After is obeyed as a minimum, also that of its answer
 // to finalize. An order that turns invalid is explained by its authorizations.
+// A poll that fails is repeated: the CA may be looking at the records, and they go when the run ends.
 func (f *flow) awaitOrder(ctx context.Context, leave string) error {
+	var failed error
+	failures := 0
 	for pause := time.Duration(0); ; pause = min(max(pause*3/2, firstPoll), lastPoll) {
-		wait := max(pause, f.transport.remaining(f.url, f.order.Finalize))
+		asked := f.transport.remaining(f.url, f.order.Finalize)
+		wait := max(pause, asked)
 		if !affordable(ctx, wait) {
-			return &Error{Stage: "order", ErrKind: "ca-error", temporary: true, RetryAfter: max(wait, f.transport.retryAfterOf(f.url)),
+			if failed != nil {
+				return failed
+			}
+			return &Error{Stage: "order", ErrKind: "ca-error", temporary: true, RetryAfter: max(asked, f.transport.retryAfterOf(f.url)),
 				Message:  fmt.Sprintf("%s is still at work on the order (%s)", hostOf(f.stored.Directory), leave),
 				NextStep: "the order is kept: the next run goes on with it"}
 		}
@@ -41,9 +50,13 @@ func (f *flow) awaitOrder(ctx context.Context, leave string) error {
 			return ctx.Err()
 		case <-time.After(wait):
 		}
-		if err := f.refresh(); err != nil {
-			return err
+		if failed = f.refresh(); failed != nil {
+			if failures++; failures == pollTries || !fleeting(failed) {
+				return failed
+			}
+			continue
 		}
+		failures = 0
 		switch f.order.Status {
 		case leave:
 		case legoacme.StatusInvalid:
@@ -55,6 +68,12 @@ func (f *flow) awaitOrder(ctx context.Context, leave string) error {
 				Message: fmt.Sprintf("%s says that the order is %q, which is no status of RFC 8555", hostOf(f.stored.Directory), quoteWord(f.order.Status))}
 		}
 	}
+}
+
+// fleeting reports whether a poll that failed may succeed in a moment.
+func fleeting(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.temporary && (e.ErrKind == "ca-error" || e.ErrKind == "ca-unreachable")
 }
 
 // affordable reports whether the run may wait that long.

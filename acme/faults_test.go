@@ -4,241 +4,261 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"mxcert/acme"
+	"mxcert/acme/state"
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 )
 
-// fault is a way in which an endpoint misbehaves, and what is to come of it.
-type fault struct {
-	name      string
-	handle    func(w http.ResponseWriter, good *httptest.ResponseRecorder)
-	kind      string
-	permanent bool
-	wait      time.Duration
-}
-
-func answer(status int, body string, header ...string) func(http.ResponseWriter, *httptest.ResponseRecorder) {
-	return func(w http.ResponseWriter, good *httptest.ResponseRecorder) {
-		w.Header()["Replay-Nonce"] = good.Header()["Replay-Nonce"]
-		for i := 0; i < len(header); i += 2 {
-			w.Header().Set(header[i], header[i+1])
-		}
-		w.WriteHeader(status)
-		_, _ = w.Write([]byte(body))
-	}
-}
-
-func faults() []fault {
-	problem := func(kind string) string {
-		return fmt.Sprintf(`{"type":"urn:ietf:params:acme:error:%s","detail":"says the test"}`, kind)
-	}
-	later := []string{"Retry-After", "3600"}
-	return []fault{
-		{name: "500", handle: answer(500, problem("serverInternal")), kind: "ca-error"},
-		{name: "500 null", handle: answer(500, "null"), kind: "ca-error"},
-		{name: "503 later", handle: answer(503, "<html>maintenance</html>", later...), kind: "ca-error", wait: time.Hour},
-		{name: "429 later", handle: answer(429, problem("rateLimited"), later...), kind: "rate-limited", wait: time.Hour},
-		{name: "429 without a type", handle: answer(429, "slow down", later...), kind: "rate-limited", wait: time.Hour},
-		{name: "404 of a proxy", handle: answer(404, "404 page not found"), kind: "ca-error"},
-		{name: "403", handle: answer(403, problem("unauthorized")), kind: "ca-refused", permanent: true},
-		{name: "400 with a broken problem", handle: answer(400, `{"type":7,"subproblems":[3,{"identifier":4}]}`), kind: "ca-refused", permanent: true},
-		{name: "null", handle: answer(200, "null"), kind: "ca-error"},
-		{name: "a list", handle: answer(200, "[]"), kind: "ca-error"},
-		{name: "truncated", handle: func(w http.ResponseWriter, good *httptest.ResponseRecorder) {
-			answer(good.Code, good.Body.String()[:good.Body.Len()/2])(w, good)
-		}, kind: "ca-error"},
-		{name: "2 MiB", handle: func(w http.ResponseWriter, good *httptest.ResponseRecorder) {
-			answer(200, strings.Repeat(" ", 2<<20)+good.Body.String())(w, good)
-		}, kind: "ca-error"},
-		{name: "redirect", handle: answer(302, "", "Location", "https://127.0.0.1:1/elsewhere"), kind: "ca-error"},
-		{name: "broken off", handle: func(http.ResponseWriter, *httptest.ResponseRecorder) { panic(http.ErrAbortHandler) }, kind: "ca-unreachable"},
-	}
-}
-
-// endpoints are all that an order needs.
-func endpoints() []ca.Endpoint {
-	return []ca.Endpoint{ca.Directory, ca.NewNonce, ca.NewAccount, ca.NewOrder, ca.Authz, ca.Challenge, ca.Order, ca.Finalize, ca.Certificate}
-}
-
-// exceptions are the cells in which something else comes out; works means that the order succeeds all the same.
-func exceptions(e ca.Endpoint, f *fault) (works bool) {
-	body := f.name == "null" || f.name == "a list" || f.name == "truncated" || f.name == "2 MiB"
-	switch {
-	case e == ca.NewNonce && body: // the nonce is in the header
-		return true
-	case e == ca.Challenge && f.name == "null": // the CA has got the request, and what it says does not matter
-		return true
-	case e == ca.Certificate && body && f.name != "2 MiB": // it is no JSON, but a chain that is none
-		f.kind, f.permanent = "bad-certificate", true
-	case e == ca.Certificate && f.permanent: // the order is valid, and its certificate is asked for again
-		f.permanent = false
-	case e == ca.NewNonce && f.permanent: // a HEAD has no body: there is no problem document
-		f.kind, f.permanent = "ca-error", false
-	}
-	return false
-}
-
-// TestFaultsAtEachEndpoint: whatever comes back, it is an error with a kind, that says whether to try again, and never
-// a crash. All cells run at once on one CA, which knows them by their user agent.
-func TestFaultsAtEachEndpoint(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, lab.Options{})
-	cells := map[string]cell{}
-	for _, e := range endpoints() {
-		for _, f := range faults() {
-			works := exceptions(e, &f)
-			cells[fmt.Sprintf("%s/%s", e, f.name)] = cell{endpoint: e, fault: f, works: works}
-		}
-	}
-	w.CA.SetWrap(func(inner http.Handler) http.Handler {
-		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-			agent, _, _ := strings.Cut(strings.TrimPrefix(r.UserAgent(), "cell "), " xenolf")
-			c, ok := cells[agent]
-			if !ok || ca.EndpointOf(r.URL.Path) != c.endpoint {
-				inner.ServeHTTP(rw, r)
-				return
-			}
-			good := httptest.NewRecorder()
-			inner.ServeHTTP(good, r)
-			c.fault.handle(rw, good)
-		})
-	})
-	limit := make(chan struct{}, 16)
-	var wg sync.WaitGroup
-	n := 0
-	for name, c := range cells {
-		n++
-		s := w.setup
-		s.State, s.Names, s.Settings.UserAgent = fmt.Sprintf("%s-%d", s.State, n), []string{fmt.Sprintf("cell%d.example.org", n)}, "cell "+name
-		wg.Go(func() {
-			limit <- struct{}{}
-			defer func() { <-limit }()
-			c.check(t, name, s)
-		})
-	}
-	wg.Wait()
-	if left := w.World.Challenges(); len(left) != 0 {
-		t.Errorf("TXT records are left: %v", left)
-	}
-}
-
+// cell is one fault at one endpoint: what is to come of it, and what has.
 type cell struct {
+	id       int
 	endpoint ca.Endpoint
 	fault    fault
-	works    bool
+	want     outcome
+
+	on     atomic.Bool
+	faulty atomic.Int32 // answers that the fault gave
+	placed atomic.Int32 // orders that the CA took
+	sent   atomic.Int64 // bytes of endless answers
 }
 
-func (c cell) check(t *testing.T, name string, s setup) {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+func (c *cell) String() string { return fmt.Sprintf("%s/%s", c.endpoint, c.fault.name) }
+
+// exchange is a request at a fault, before the CA has seen it.
+type exchange struct {
+	http.ResponseWriter
+	request *http.Request
+	inner   http.Handler
+	cell    *cell
+}
+
+// good lets the CA do what was asked, and keeps its answer.
+func (x *exchange) good() *httptest.ResponseRecorder {
+	good := httptest.NewRecorder()
+	x.inner.ServeHTTP(good, x.request)
+	if x.cell.endpoint == ca.NewOrder && good.Code == http.StatusCreated {
+		x.cell.placed.Add(1)
+	}
+	return good
+}
+
+// write answers with a status, the headers of a good answer but for its length, and a body.
+func (x *exchange) write(status int, header http.Header, body string) {
+	for name, values := range header {
+		if name != "Content-Length" && (name != "Retry-After" || status < http.StatusBadRequest) {
+			x.Header()[name] = values
+		}
+	}
+	x.WriteHeader(status)
+	_, _ = x.Write([]byte(body))
+}
+
+// proxy stands between the clients and the CA. It knows the cells by their user agents.
+func proxy(t *testing.T, cells []*cell, authority *ca.CA) func(http.Handler) http.Handler {
+	return func(inner http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			var id int
+			if _, err := fmt.Sscanf(r.UserAgent(), "cell-%d ", &id); err != nil || id >= len(cells) {
+				inner.ServeHTTP(w, r)
+				return
+			}
+			c := cells[id]
+			if (r.ProtoMajor == 1) != c.fault.raw {
+				t.Errorf("%s: %s %s", c, r.Proto, r.URL)
+			}
+			endpoint := ca.EndpointOf(r.URL.Path)
+			switch {
+			case c.on.Load() && endpoint == c.endpoint:
+				c.faulty.Add(1)
+				if endpoint == ca.Order { // by then the CA has looked: the records are removed after a failure
+					for authority.OrderStatus(r.URL.Path) == "pending" && r.Context().Err() == nil {
+						time.Sleep(5 * time.Millisecond)
+					}
+				}
+				c.fault.respond(&exchange{w, r, inner, c})
+			case endpoint == ca.NewOrder:
+				good := httptest.NewRecorder()
+				inner.ServeHTTP(good, r)
+				if good.Code == http.StatusCreated {
+					c.placed.Add(1)
+				}
+				(&exchange{ResponseWriter: w}).write(good.Code, good.Header(), good.Body.String())
+			default:
+				inner.ServeHTTP(w, r)
+			}
+		})
+	}
+}
+
+// TestFaults: whatever an endpoint does, it ends in bounded time in an error with a kind, a stage and a hint that says
+// whether to try again; nothing crashes, no TXT record is left, and what is stored stays as it is. With the fault gone
+// the next run succeeds, and takes up the order that was placed. All cells of a protocol run at once on one CA.
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	for _, raw := range []bool{false, true} {
+		t.Run(map[bool]string{false: "HTTP/2", true: "HTTP/1.1"}[raw], func(t *testing.T) {
+			t.Parallel()
+			cells := table(raw)
+			w := newWorld(t, lab.Options{CA: ca.Options{HTTP1: raw}})
+			w.CA.SetWrap(proxy(t, cells, w.CA))
+			before := w.order(t, nil)
+			var slow, quick sync.WaitGroup
+			lanes := make(chan struct{}, 16)
+			for _, c := range cells {
+				if c.fault.slow {
+					slow.Go(func() { c.run(t, w, before) })
+				}
+			}
+			for _, c := range cells {
+				if !c.fault.slow {
+					lanes <- struct{}{}
+					quick.Go(func() {
+						defer func() { <-lanes }()
+						c.run(t, w, before)
+					})
+				}
+			}
+			quick.Wait()
+			slow.Wait()
+			if left := w.World.Challenges(); len(left) != 0 {
+				t.Errorf("TXT records are left: %v", left)
+			}
+			t.Logf("%d cases", len(cells))
+		})
+	}
+}
+
+// run has the operation fail, and then succeed.
+func (c *cell) run(t *testing.T, w *world, before *acme.Issued) {
+	s := w.setup
+	s.Names, s.Settings.UserAgent = []string{fmt.Sprintf("cell%d.example.org", c.id)}, fmt.Sprintf("cell-%d", c.id)
+	s.State = filepath.Join(w.State+".cells", fmt.Sprint(c.id))
+	s.Settings.PreferredChain = c.fault.chain
+	if err := os.MkdirAll(filepath.Dir(s.State), 0o700); err != nil {
+		t.Error(err)
+		return
+	}
+	store, err := state.Open(s.State)
+	if err != nil {
+		t.Errorf("%s: %v", c, err)
+		return
+	}
+	if _, err := store.Lineage(s.Lineage).Add(before.Bundle, s.Names, s.Directory, before.Order, time.Now()); err != nil {
+		t.Errorf("%s: %v", c, err)
+		return
+	}
+	stored := files(t, filepath.Join(s.State, "lineages"))
+	c.on.Store(true)
+	faulty := s
+	if c.fault.slow {
+		faulty.RequestTime = 5 * time.Second
+	}
+	err = c.operate(t, faulty, before)
+	c.on.Store(false)
+	if c.faulty.Load() == 0 {
+		t.Errorf("%s: the fault was not met", c)
+	}
+	c.check(t, err)
+	if values := w.World.Challenges()["_acme-challenge."+s.Names[0]+"."]; len(values) != 0 {
+		t.Errorf("%s: TXT records are left: %v", c, values)
+	}
+	if now := files(t, filepath.Join(s.State, "lineages")); !maps.Equal(stored, now) {
+		t.Errorf("%s: the stored certificate has changed: %v", c, slices.Sorted(maps.Keys(now)))
+	}
+	if sent := c.sent.Load(); sent > 32<<20 {
+		t.Errorf("%s: %d MiB were read", c, sent>>20)
+	}
+	if err := c.operate(t, s, before); err != nil {
+		t.Errorf("%s, with the fault gone: %v", c, err)
+	}
+	if n := int(c.placed.Load()); n != c.want.orders {
+		t.Errorf("%s: %d orders were placed, want %d", c, n, c.want.orders)
+	}
+}
+
+// operate does what meets the cell's endpoint.
+func (c *cell) operate(t *testing.T, s setup, before *acme.Issued) error {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	_, err := s.issue(ctx, nil)
-	if c.works {
+	if c.endpoint == ca.RenewalInfo {
+		client, _, err := s.client()
 		if err != nil {
-			t.Errorf("%s: %v", name, err)
+			return err
+		}
+		defer client.Close()
+		_, err = client.RenewalInfo(ctx, before.Bundle.Leaf(), state.RenewalInfo{})
+		return err
+	}
+	if c.on.Load() && c.fault.endless { // the CA never gets ready
+		var cut context.CancelFunc
+		ctx, cut = context.WithTimeout(ctx, 5*time.Second)
+		defer cut()
+	}
+	issued, err := s.issue(ctx, nil)
+	if err == nil && issued.Bundle.Leaf().VerifyHostname(s.Names[0]) != nil {
+		return errors.New("the certificate is for another name")
+	}
+	return err
+}
+
+// check compares an error with what is to be said.
+func (c *cell) check(t *testing.T, err error) {
+	if c.want.kind == "" {
+		if err != nil {
+			t.Errorf("%s: %v", c, err)
+		}
+		return
+	}
+	if c.want.kind == "none" {
+		if !errors.Is(err, acme.ErrNoRenewalInfo) {
+			t.Errorf("%s: %v", c, err)
 		}
 		return
 	}
 	e, ok := errors.AsType[*acme.Error](err)
 	if !ok {
-		t.Errorf("%s: got %v", name, err)
+		t.Errorf("%s: got %v", c, err)
 		return
 	}
-	if e.Kind() != c.fault.kind || e.Temporary() == c.fault.permanent || e.Wait() != c.fault.wait {
-		t.Errorf("%s: %v\nkind %s, temporary %v, wait %s", name, e, e.Kind(), e.Temporary(), e.Wait())
+	if e.Kind() != c.want.kind || e.Stage != c.want.stage || e.Temporary() == c.want.permanent || !strings.Contains(e.Error(), c.want.says) {
+		t.Errorf("%s: %v\nkind %s, stage %s, temporary %v; want %+v", c, e, e.Kind(), e.Stage, e.Temporary(), c.want)
 	}
-	if e.Stage == "" || e.Hint() == "" || len(e.Error()) > 1000 || strings.ContainsAny(e.Error(), "\n\r\x1b") || strings.Contains(e.Error(), "%!") {
-		t.Errorf("%s: stage %q, hint %q, message %q", name, e.Stage, e.Hint(), e.Error())
+	if wait := e.Wait(); wait > c.want.wait || wait < c.want.wait*9/10 {
+		t.Errorf("%s: wait %s, want %s", c, wait, c.want.wait)
 	}
-}
-
-// TestForeignHosts: an answer that points elsewhere takes our signed requests nowhere.
-func TestForeignHosts(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, lab.Options{})
-	other := httptest.NewTLSServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { t.Errorf("%s %s went to another host", r.Method, r.URL) }))
-	defer other.Close()
-	host := strings.TrimSuffix(w.setup.Directory, "/dir")
-	for e, path := range map[ca.Endpoint]string{ca.NewOrder: "/authZ/", ca.Authz: "/chalZ/", ca.Order: "/finalize-order/", ca.Finalize: "/certZ/"} {
-		w.CA.SetWrap(func(inner http.Handler) http.Handler {
-			return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-				if at := ca.EndpointOf(r.URL.Path); at != e && (e != ca.Finalize || at != ca.Order) {
-					inner.ServeHTTP(rw, r)
-					return
-				}
-				good := httptest.NewRecorder()
-				inner.ServeHTTP(good, r)
-				for name, values := range good.Header() {
-					if name != "Content-Length" {
-						rw.Header()[name] = values
-					}
-				}
-				rw.WriteHeader(good.Code)
-				_, _ = rw.Write([]byte(strings.ReplaceAll(good.Body.String(), host+path, other.URL+path)))
-			})
-		})
-		s := w.setup
-		s.State += string(e)
-		_, err := s.issue(t.Context(), nil)
-		if err, ok := errors.AsType[*acme.Error](err); !ok || err.Kind() != "ca-error" || !err.Temporary() || !strings.Contains(err.Error(), "a host that its directory does not name") {
-			t.Errorf("%s: %v", e, err)
-		}
-	}
-	if left := w.World.Challenges(); len(left) != 0 {
-		t.Errorf("TXT records are left: %v", left)
+	if e.Hint() == "" || len(e.Error()) > 1000 || strings.ContainsAny(e.Error(), "\n\r\x1b") || strings.Contains(e.Error(), "%!") {
+		t.Errorf("%s: hint %q, message %q", c, e.Hint(), e.Error())
 	}
 }
 
-// TestOddAuthorizations: a CA that asks for more, or for something else, is not followed.
-func TestOddAuthorizations(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		what     string
-		endpoint ca.Endpoint
-		old, new string
-		says     string
-		kind     string
-	}{
-		{"more authorizations than names", ca.NewOrder, `"authorizations": [`, `"authorizations": ["https://x/1","https://x/2",`, "wants 3 authorizations for 1 names", "ca-error"},
-		{"another name", ca.Authz, `"value": "mx.example.org"`, `"value": "evil.example.org"`, "wants proof for evil.example.org, which was not asked for", "ca-error"},
-		{"no dns-01", ca.Authz, `"dns-01"`, `"dns-account-01"`, "offers no dns-01 challenge for mx.example.org", "ca-refused"},
-		{"an authorization that is over", ca.Authz, `"status": "pending"`, `"status": "deactivated"`, "does not accept the proof for mx.example.org (authorization deactivated)", "challenge"},
-		{"a status that does not exist", ca.Order, `"status": "`, `"status": "un`, "which is no status of RFC 8555", "ca-error"},
-	} {
-		w := newWorld(t, lab.Options{})
-		w.Names = []string{"mx.example.org"}
-		w.CA.SetWrap(func(inner http.Handler) http.Handler {
-			return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-				if ca.EndpointOf(r.URL.Path) != tt.endpoint {
-					inner.ServeHTTP(rw, r)
-					return
-				}
-				good := httptest.NewRecorder()
-				inner.ServeHTTP(good, r)
-				for name, values := range good.Header() {
-					if name != "Content-Length" {
-						rw.Header()[name] = values
-					}
-				}
-				rw.WriteHeader(good.Code)
-				body := good.Body.String()
-				if !strings.Contains(body, tt.old) {
-					t.Errorf("%s: no %q in %s", tt.what, tt.old, body)
-				}
-				_, _ = rw.Write([]byte(strings.ReplaceAll(body, tt.old, tt.new)))
-			})
-		})
-		_, err := w.issue(t.Context(), nil)
-		if e, ok := errors.AsType[*acme.Error](err); !ok || e.Kind() != tt.kind || !strings.Contains(e.Error(), tt.says) {
-			t.Errorf("%s: %v", tt.what, err)
+// files are the contents of all files below a folder.
+func files(t *testing.T, root string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || d.Name() == "lock" {
+			return err
 		}
-		w.clean(t, tt.what)
+		text, err := os.ReadFile(path)
+		all[path] = string(text)
+		return err
+	})
+	if err != nil {
+		t.Error(err)
 	}
+	return all
 }

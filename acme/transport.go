@@ -86,9 +86,11 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	if err == nil {
 		body, err = readAll(response)
 	}
-	t.note(request, response, err)
 	if err != nil {
-		return nil, t.inTime(ctx, err)
+		err = t.inTime(ctx, err)
+	}
+	if t.note(request, response, err); err != nil {
+		return nil, err
 	}
 	if response.StatusCode >= http.StatusBadRequest {
 		body = problemBody(response.StatusCode, body)

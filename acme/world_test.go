@@ -57,6 +57,7 @@ type setup struct {
 	Directory, CAFile, RootsFile, State, Lineage, TSIG, DieAt string
 	NameServers, Names                                        []string
 	Settings                                                  acme.Settings
+	RequestTime                                               time.Duration // for one request; 0 for what is usual
 }
 
 // world is a lab and the state of one host.
@@ -90,7 +91,11 @@ func (s setup) client() (*acme.Client, *state.Dir, error) {
 			return nil, nil, err
 		}
 	}
-	return acme.New(settings, store), store, nil
+	client := acme.New(settings, store)
+	if s.RequestTime > 0 {
+		client.SetPatience(s.RequestTime)
+	}
+	return client, store, nil
 }
 
 func pool(path string) (*x509.CertPool, error) {

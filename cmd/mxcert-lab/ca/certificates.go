@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/big"
 	"net/http"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,6 +27,16 @@ func (c *CA) Issued() []*x509.Certificate {
 		order.RUnlock()
 	}
 	return issued
+}
+
+// OrderStatus is the status of the order at a path of this CA; "" where there is none.
+func (c *CA) OrderStatus(orderPath string) string {
+	if order := c.store.GetOrderByID(path.Base(orderPath)); order != nil {
+		if status, err := order.GetStatus(); err == nil {
+			return status
+		}
+	}
+	return ""
 }
 
 // Revoked tells whether a certificate is revoked and for what reason (RFC 5280 section 5.3.1; 0 when none was given).
