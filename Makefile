@@ -6,11 +6,15 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.13.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 PREFIX ?= /usr
 
-.PHONY: build demo test e2e bench lint deb rpm release fuzz govulncheck install help
+.PHONY: build full demo test e2e bench lint deb rpm release fuzz govulncheck install help
 
 build: ## build mxcert and mxcert-lab into ./bin
 	@mkdir -p bin
 	$(GOBUILD) -o bin/ ./cmd/mxcert ./cmd/mxcert-lab
+
+full: ## build ./bin/mxcert-full with every DNS provider of lego (64 MB; minutes the first time)
+	@mkdir -p bin
+	$(GOBUILD) -tags allproviders -o bin/mxcert-full ./cmd/mxcert
 
 demo: build ## the main job in a mail world on this machine; KEEP=1 leaves it up
 	@KEEP=$(KEEP) sh packaging/demo.sh

@@ -102,6 +102,24 @@ func TestLeavingTheQueue(t *testing.T) {
 	})
 }
 
+// TestLeavingAtTheDoor: who is let in and gives up at the same moment is not counted as inside for ever.
+func TestLeavingAtTheDoor(t *testing.T) {
+	r := &resolvers{use: func([]string) {}}
+	late, cancel := context.WithCancel(t.Context())
+	cancel()
+	given := 0
+	for range 200 {
+		if leave, err := r.enter(late, []string{"a"}); err == nil {
+			leave()
+		} else {
+			given++
+		}
+	}
+	if r.inside != 0 || given == 0 {
+		t.Errorf("%d are inside, %d gave up", r.inside, given)
+	}
+}
+
 // finder is a provider that does what most of lego's do first: find the zone of a name.
 type finder struct {
 	zone  atomic.Pointer[string]
