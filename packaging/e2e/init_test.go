@@ -60,6 +60,9 @@ func TestInitFreshExim(t *testing.T) {
 	if r := s.mxcert(s.initArguments("--force", "--exim-macros")...); r.Code != 0 {
 		t.Fatalf("init --exim-macros: exit code %d", r.Code)
 	}
+	for _, address := range []string{"127.0.0.1:25", "[::1]:25"} {
+		s.check(s.AwaitPort(t.Context(), address))
+	}
 	if r := s.mxcert("renew", "--now"); r.Code != 0 {
 		t.Fatalf("renew --now: exit code %d", r.Code)
 	}
