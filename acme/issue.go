@@ -55,6 +55,9 @@ type Request struct {
 	Require  resolve.Require
 	Patience time.Duration // how long to wait for propagation
 	Progress Progress      // may be nil
+	// Notice is told what an operator has to know about the account, whether or not the order succeeds: that it was
+	// replaced, or lost. nil: Progress is told.
+	Notice func(text string)
 }
 
 // Issued is a certificate that passed every check.
@@ -83,18 +86,21 @@ func (c *Client) Issue(ctx context.Context, request Request) (issued *Issued, er
 	if request.Progress == nil {
 		request.Progress = func(string, string) {}
 	}
-	account, err := c.account(ctx, request.Progress)
+	k := c.keeper(request.Progress, request.Notice)
+	release, err := c.store.ShareAccount(ctx, c.settings.Directory)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	account, err := k.account(ctx)
 	if err != nil {
 		return nil, err
 	}
 	issued, err = c.issueAs(ctx, account, request)
 	if !unknownAccount(err) {
-		return issued, err
+		return issued, k.refusedAccount(ctx, account, err)
 	}
-	// The CA has lost the account. The same key is registered again, and that is said: an operator may have pinned the
-	// old account URL in CAA (RFC 8657).
-	request.Progress("account", fmt.Sprintf("warning: %s no longer knows account %s; registering the same key again", hostOf(c.settings.Directory), account.URL))
-	if account, err = c.register(ctx, account, request.Progress); err != nil {
+	if account, err = k.restore(ctx, account); err != nil {
 		return nil, err
 	}
 	return c.issueAs(ctx, account, request)

@@ -16,7 +16,7 @@ import (
 
 // Error is a failure between names and certificate.
 type Error struct {
-	Stage      string        // directory, account, order, authorization, dns, challenge, finalize, download, check
+	Stage      string        // directory, account, order, authorization, dns, challenge, finalize, download, check, revoke
 	ErrKind    string        // ca-unreachable, ca-error, ca-refused, rate-limited, account, challenge, bad-certificate, clock, tls, internal
 	Message    string        // what, where, why
 	NextStep   string        // what to do
@@ -159,6 +159,8 @@ func nextStep(kind string) string {
 		return "a CAA record forbids this CA: look at the CAA records of the name and its parents"
 	case "unauthorized":
 		return "the CA does not accept this account for the request"
+	case "badRevocationReason":
+		return "choose another --reason: the message of the CA says which it takes"
 	case "badCSR", "badPublicKey":
 		return "the CA refuses the key: choose another type in `keys`"
 	}

@@ -100,7 +100,7 @@ func TestPlainURLsAreSignedAsNamed(t *testing.T) {
 	}
 	c := New(Settings{Directory: s.URL + "/dir"}, store)
 	defer c.Close()
-	account, err := c.account(t.Context(), func(string, string) {})
+	account, err := c.keeper(func(string, string) {}, nil).account(t.Context())
 	if err != nil || account.URL != s.URL+"/accounts/7" || len(signed) != 1 || signed[0] != s.URL+"/account" {
 		t.Errorf("%q, signed %q, %v", account.URL, signed, err)
 	}
@@ -125,12 +125,12 @@ func TestForeignAccount(t *testing.T) {
 		})
 	})
 	say := func(string, string) {}
-	_, err := c.account(t.Context(), say)
+	_, err := c.keeper(say, nil).account(t.Context())
 	if e, ok := errors.AsType[*Error](err); !ok || e.Kind() != "ca-error" || !e.Temporary() || !strings.Contains(e.Error(), `"elsewhere.example", a host`) {
 		t.Errorf("%v", err)
 	}
 	foreign = false
-	if _, err := c.account(t.Context(), say); err != nil {
+	if _, err := c.keeper(say, nil).account(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
