@@ -25,6 +25,9 @@ test: ## everything: vet, unit tests with -race, the end-to-end test on a real m
 e2e: ## the end-to-end test on the real mail host alone (root)
 	@MXCERT_E2E=require go test -count=1 -timeout 40m -v ./packaging/e2e/...
 
+crash: ## every kill, error and power cut at every system call of a deployment and of the store (root; about 40 minutes)
+	@MXCERT_CRASH=all MXCERT_TEST_REQUIRE=1 go test -count=1 -timeout 120m -v ./packaging/crash/...
+
 bench: ## benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
 
