@@ -58,12 +58,12 @@ func (r *Resolver) caaAt(ctx context.Context, owner string) (CAASet, error) {
 		if err != nil && bogus == nil {
 			return caaAnswer{}, 0, err
 		}
-		if err != nil {
-			return caaAnswer{set: CAASet{Bogus: bogus}, err: err}, longestMemory, nil
+		got, life := caaAnswer{err: err}, longestMemory
+		if answer != nil {
+			got.set, life = caaIn(answer, owner), lifeOf(answer)
 		}
-		set := caaIn(answer, owner)
-		set.Bogus = bogus
-		return caaAnswer{set: set}, lifeOf(answer), nil
+		got.set.Bogus = bogus
+		return got, life, nil
 	})
 	if err != nil {
 		return CAASet{}, err
