@@ -48,7 +48,7 @@ verbose() { # verbose NAME COMMAND…: go test -v, of which only the essentials 
 	fi
 }
 
-need openssl dbus e2fsprogs lintian mandoc bind9-dnsutils
+need openssl dbus e2fsprogs lintian mandoc bind9-dnsutils certbot lego ansible ansible-lint
 if [ "${CI:-}" = true ] || [ "$(id -u)" = 0 ]; then
 	export MXCERT_TEST_REQUIRE=1
 fi
