@@ -189,7 +189,8 @@ func what(zone string, domains []string) string {
 	return fmt.Sprintf("TXT records for %s in zone %s", names, strings.TrimSuffix(zone, "."))
 }
 
-func (s *rfc2136) send(ctx context.Context, op, what, zone, primary string, message *dns.Msg) error {
+// send signs and sends a message. Beside NOERROR, the response codes of also are an answer to it that is well.
+func (s *rfc2136) send(ctx context.Context, op, what, zone, primary string, message *dns.Msg, also ...int) error {
 	server, err := s.serverFor(ctx, zone, primary)
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -203,7 +204,7 @@ func (s *rfc2136) send(ctx context.Context, op, what, zone, primary string, mess
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if err == nil && answer.Rcode == dns.RcodeSuccess {
+	if err == nil && (answer.Rcode == dns.RcodeSuccess || slices.Contains(also, answer.Rcode)) {
 		if answer.IsTsig() != nil {
 			return nil
 		}

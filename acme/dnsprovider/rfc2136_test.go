@@ -118,7 +118,7 @@ func TestUpdateFailures(t *testing.T) {
 				tt.record = record("mx.example.org", "value")
 			}
 			solver := newSolver(t, "rfc2136", tt.env)
-			for _, act := range []func(context.Context, []dnsprovider.Record) error{solver.Present, solver.CleanUp} {
+			for _, act := range []func(context.Context, []dnsprovider.Record) error{solver.Present, solver.CleanUp, solver.(dnsprovider.Checker).Check} {
 				err := act(t.Context(), []dnsprovider.Record{tt.record})
 				e, ok := errors.AsType[*dnsprovider.Error](err)
 				if !ok {
