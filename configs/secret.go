@@ -192,9 +192,10 @@ func (l *loader) checkSecret(p string, s Secret, private bool) {
 	}
 }
 
-// isPublic tells whether a variable of a DNS provider is known to hold no secret, and can be shown.
+// isPublic tells whether a variable of a DNS provider is known to hold no secret, and can be shown: settings, and names
+// of files and programs.
 func isPublic(name string) bool {
-	for _, end := range []string{"_NAMESERVER", "_ALGORITHM", "_TSIG_KEY", "_TTL", "_TIMEOUT", "_INTERVAL", "_REGION", "_ENDPOINT", "_PORT"} {
+	for _, end := range []string{"_NAMESERVER", "_ALGORITHM", "_TSIG_KEY", "_TTL", "_TIMEOUT", "_INTERVAL", "_REGION", "_ENDPOINT", "_PORT", "_FILE", "_HOOK", "EXEC_PATH", "EXEC_MODE"} {
 		if strings.HasSuffix(name, end) {
 			return true
 		}
