@@ -1,6 +1,8 @@
 package schedule
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -60,14 +62,17 @@ type Order struct {
 
 // Ledger is what an account has asked of a CA. It is stored as JSON by its owner.
 type Ledger struct {
-	Orders   []Placed `json:"orders,omitempty"`
+	Orders   []Placed `json:"orders,omitempty"` // in the order of time
 	Failures []Failed `json:"failures,omitempty"`
+
+	bySet map[string][]Placed // Orders once more; nil until it is needed
 }
 
 // Placed is one order of the past.
 type Placed struct {
 	At          time.Time `json:"at"`
-	Set         string    `json:"set"` // the names, sorted, separated by spaces
+	Set         string    `json:"set"`               // mark of the names
+	Domains     []string  `json:"domains,omitempty"` // registered domains, of a new set
 	Key         string    `json:"key,omitempty"`
 	New         bool      `json:"new,omitempty"`
 	Replacement bool      `json:"replacement,omitempty"`
@@ -93,63 +98,87 @@ func (h *Held) Error() string {
 // Check reports whether an order fits the limits; nil when it does. Entries from the future, as a wrong clock leaves
 // them, do not count.
 func (l *Ledger) Check(now time.Time, o Order, limits Limits) *Held {
-	set, window := setOf(o.Names), limits.Set
+	window := limits.Set
 	if o.Life > 0 && !(limits.SetIsFixed && !o.Replacement) {
 		window.Per = min(window.Per, o.Life/3)
 	}
-	held := l.over(now, window, "certificates for these names were ordered", func(p Placed) bool {
-		return p.Set == set && (limits.SetIsFixed || p.Key == o.Key) && (!limits.ExemptARI || p.Replacement == o.Replacement)
-	})
+	held := wait(l.ofSet(now, window, o, limits), window, "certificates for these names were ordered")
 	if !o.Replacement || !limits.ExemptARI {
 		account := limits.Orders
 		if o.New {
 			account.N = int(float64(account.N) * newShare)
 		}
-		held = longer(held, l.over(now, account, "orders were placed with this account", func(p Placed) bool { return !limits.ExemptARI || !p.Replacement }))
+		counted := func(p Placed) bool { return !limits.ExemptARI || !p.Replacement }
+		held = longer(held, wait(l.recent(now, account, counted), account, "orders were placed with this account"))
+	}
+	if o.New {
 		for _, domain := range registered(o.Names) {
-			if !o.New {
-				break
-			}
-			held = longer(held, l.over(now, limits.Domain, "new certificates were ordered below "+domain, func(p Placed) bool {
-				return p.New && slices.Contains(registered(strings.Fields(p.Set)), domain)
-			}))
+			below := func(p Placed) bool { return p.New && slices.Contains(p.Domains, domain) }
+			held = longer(held, wait(l.recent(now, limits.Domain, below), limits.Domain, "new certificates were ordered below "+domain))
 		}
 	}
+	if len(l.Failures) == 0 {
+		return held
+	}
 	for _, name := range o.Names {
-		held = longer(held, l.failing(now, limits.Failures, strings.TrimPrefix(name, "*.")))
+		held = longer(held, wait(l.failing(now, limits.Failures, proven(name)), limits.Failures, "proofs for "+name+" failed"))
 	}
 	return held
 }
 
-// over compares the orders of the past that count with a rate.
-func (l *Ledger) over(now time.Time, rate Rate, what string, counts func(Placed) bool) *Held {
-	if rate.N <= 0 {
-		return nil
-	}
-	var recent []time.Time
-	for _, p := range l.Orders {
-		if since := now.Sub(p.At); since >= 0 && since < rate.Per && counts(p) {
+// ofSet gives when the same set of names was ordered within a window.
+func (l *Ledger) ofSet(now time.Time, rate Rate, o Order, limits Limits) (recent []time.Time) {
+	for _, p := range l.sets()[setOf(o.Names)] {
+		since := now.Sub(p.At)
+		if since >= 0 && since < rate.Per && (limits.SetIsFixed || p.Key == o.Key) && (!limits.ExemptARI || p.Replacement == o.Replacement) {
 			recent = append(recent, p.At)
 		}
 	}
-	return wait(recent, rate, what)
+	return recent
 }
 
-func (l *Ledger) failing(now time.Time, rate Rate, name string) *Held {
+// sets gives the orders of each set of names.
+func (l *Ledger) sets() map[string][]Placed {
+	if l.bySet == nil {
+		l.bySet = map[string][]Placed{}
+		for _, p := range l.Orders {
+			l.bySet[p.Set] = append(l.bySet[p.Set], p)
+		}
+	}
+	return l.bySet
+}
+
+// recent gives the orders within a window that count, oldest first. It looks from the end: the entries are in the order of
+// time.
+func (l *Ledger) recent(now time.Time, rate Rate, counts func(Placed) bool) (recent []time.Time) {
 	if rate.N <= 0 {
 		return nil
 	}
-	var recent []time.Time
+	for _, p := range slices.Backward(l.Orders) {
+		since := now.Sub(p.At)
+		if since >= rate.Per {
+			break
+		}
+		if since >= 0 && counts(p) {
+			recent = append(recent, p.At)
+		}
+	}
+	slices.Reverse(recent)
+	return recent
+}
+
+func (l *Ledger) failing(now time.Time, rate Rate, name string) (recent []time.Time) {
 	for _, f := range l.Failures {
 		if since := now.Sub(f.At); since >= 0 && since < rate.Per && f.Name == name {
 			recent = append(recent, f.At)
 		}
 	}
-	return wait(recent, rate, "proofs for "+name+" failed")
+	return recent
 }
 
+// wait says how long, where so many are too many.
 func wait(recent []time.Time, rate Rate, what string) *Held {
-	if len(recent) < rate.N {
+	if rate.N <= 0 || len(recent) < rate.N {
 		return nil
 	}
 	return &Held{Until: recent[len(recent)-rate.N].Add(rate.Per), Why: fmt.Sprintf("%d %s within %s", len(recent), what, Words(rate.Per))}
@@ -165,7 +194,12 @@ func longer(a, b *Held) *Held {
 // Place notes an order, and forgets what no limit looks at any more.
 func (l *Ledger) Place(now time.Time, o Order) {
 	l.trim(now)
-	l.Orders = append(l.Orders, Placed{At: now.UTC(), Set: setOf(o.Names), Key: o.Key, New: o.New, Replacement: o.Replacement})
+	p := Placed{At: now.UTC(), Set: setOf(o.Names), Key: o.Key, New: o.New, Replacement: o.Replacement}
+	if o.New {
+		p.Domains = registered(o.Names)
+	}
+	sets := l.sets()
+	l.Orders, sets[p.Set] = append(l.Orders, p), append(sets[p.Set], p)
 }
 
 // Withdraw takes back the last note of an order: it came to nothing before the CA counted it.
@@ -173,7 +207,7 @@ func (l *Ledger) Withdraw(o Order) {
 	set := setOf(o.Names)
 	for i, p := range slices.Backward(l.Orders) {
 		if p.Set == set && p.Key == o.Key {
-			l.Orders = slices.Delete(l.Orders, i, i+1)
+			l.Orders, l.bySet = slices.Delete(l.Orders, i, i+1), nil
 			return
 		}
 	}
@@ -182,20 +216,48 @@ func (l *Ledger) Withdraw(o Order) {
 // Fail notes a failed proof.
 func (l *Ledger) Fail(now time.Time, name string) {
 	l.trim(now)
-	l.Failures = append(l.Failures, Failed{At: now.UTC(), Name: strings.TrimPrefix(name, "*.")})
+	l.Failures = append(l.Failures, Failed{At: now.UTC(), Name: proven(name)})
 }
+
+// proven is the name whose proof serves for a name.
+func proven(name string) string { return strings.TrimPrefix(name, "*.") }
 
 // remembered is longer than every window.
 const remembered = 8 * 24 * time.Hour
 
+// trim forgets old entries, and those from the future, which only a wrong clock can have made.
 func (l *Ledger) trim(now time.Time) {
-	old := func(at time.Time) bool { return now.Sub(at) > remembered || at.Sub(now) > time.Hour }
-	l.Orders = slices.DeleteFunc(l.Orders, func(p Placed) bool { return old(p.At) })
-	l.Failures = slices.DeleteFunc(l.Failures, func(f Failed) bool { return old(f.At) })
+	old := func(at time.Time) bool { return now.Sub(at) > remembered }
+	first := slices.IndexFunc(l.Orders, func(p Placed) bool { return !old(p.At) })
+	if first < 0 {
+		first = len(l.Orders)
+	}
+	for _, p := range l.Orders[:first] {
+		l.forget(p)
+	}
+	l.Orders = l.Orders[first:]
+	if n := len(l.Orders); n > 0 && l.Orders[n-1].At.Sub(now) > time.Hour {
+		l.Orders, l.bySet = slices.DeleteFunc(l.Orders, func(p Placed) bool { return p.At.Sub(now) > time.Hour }), nil
+	}
+	l.Failures = slices.DeleteFunc(l.Failures, func(f Failed) bool { return old(f.At) || f.At.Sub(now) > time.Hour })
 }
 
+// forget takes the oldest order of a set out of the index.
+func (l *Ledger) forget(p Placed) {
+	if l.bySet == nil {
+		return
+	}
+	if rest := l.bySet[p.Set][1:]; len(rest) > 0 {
+		l.bySet[p.Set] = rest
+	} else {
+		delete(l.bySet, p.Set)
+	}
+}
+
+// setOf is a short mark of a set of names.
 func setOf(names []string) string {
-	return strings.Join(slices.Compact(slices.Sorted(slices.Values(names))), " ")
+	sum := sha256.Sum256([]byte(strings.Join(slices.Compact(slices.Sorted(slices.Values(names))), " ")))
+	return hex.EncodeToString(sum[:12])
 }
 
 // registered lists the registered domains of names: one label more than the public suffix.
