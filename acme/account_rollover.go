@@ -62,11 +62,11 @@ func (c *Client) Rollover(ctx context.Context, say Progress, notice func(string)
 		return k.unsettled(ctx, errors.Join(refused, err))
 	case known == nextKey:
 		return nil
-	case refused != nil:
-		return refused
 	case known == noKey:
 		return &Error{Stage: "account", ErrKind: "account", Message: fmt.Sprintf("%s does not know the account %s any more, by neither key", k.host(), quoteURL(account.URL)),
 			NextStep: "mxcert account register finds out what became of it"}
+	case refused != nil:
+		return refused
 	}
 	return &Error{Stage: "account", ErrKind: "ca-error", Message: k.host() + " said that it had changed the account's key, and has not; the old key stays in use"}
 }

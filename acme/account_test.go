@@ -3,8 +3,6 @@ package acme_test
 import (
 	"encoding/base64"
 	"errors"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -21,63 +19,6 @@ func (w *world) account(t *testing.T) state.Account {
 		t.Fatalf("account: %v, %v", ok, err)
 	}
 	return account
-}
-
-// TestLostAccount: the CA forgot it. That is said, because CAA may pin the old one, and the same key is registered.
-func TestLostAccount(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, lab.Options{})
-	w.order(t, nil)
-	if err := w.lineage(t).DropOrder("ec256"); err != nil {
-		t.Fatal(err)
-	}
-	before := w.account(t)
-	lost := before
-	lost.URL = strings.TrimSuffix(before.URL, "/"+filepath.Base(before.URL)) + "/none"
-	if err := state.At(w.State).SaveAccount(lost); err != nil {
-		t.Fatal(err)
-	}
-	progress := &tape{}
-	w.order(t, func(r *acme.Request) { r.Progress = progress.say })
-	if after := w.account(t); after.Key != before.Key || after.URL != before.URL {
-		t.Errorf("the account is now %s, the key is the same: %v", after.URL, after.Key == before.Key)
-	}
-	if !progress.has("warning: ") || !progress.has("no longer knows account "+lost.URL) {
-		t.Errorf("it is not said: %q", progress.lines)
-	}
-	w.clean(t, "at the end")
-}
-
-// TestDamagedAccount: a broken file must not end all renewals.
-func TestDamagedAccount(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, lab.Options{})
-	w.order(t, nil)
-	before := w.account(t)
-	paths, err := filepath.Glob(filepath.Join(w.State, "accounts", "*", "account.json"))
-	if err != nil || len(paths) != 1 {
-		t.Fatal(paths, err)
-	}
-	if err := os.WriteFile(paths[0], []byte("{ half"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	progress := &tape{}
-	w.order(t, func(r *acme.Request) { r.Progress = progress.say })
-	if after := w.account(t); after.Key == before.Key || after.URL == "" || !progress.has("account.json: the file is damaged") {
-		t.Errorf("account %s, said %q", after.URL, progress.lines)
-	}
-	if text, err := os.ReadFile(paths[0] + ".damaged"); err != nil || string(text) != "{ half" {
-		t.Errorf("it is not kept: %q, %v", text, err)
-	}
-	bad := w.account(t)
-	bad.Key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
-	if err := state.At(w.State).SaveAccount(bad); err != nil {
-		t.Fatal(err)
-	}
-	_, err = w.issue(t.Context(), nil)
-	if e, ok := errors.AsType[*acme.Error](err); !ok || e.Kind() != "account" || !strings.Contains(e.Hint(), "backup") {
-		t.Errorf("a key that cannot be read: %v", err)
-	}
 }
 
 func TestExternalAccountBinding(t *testing.T) {
