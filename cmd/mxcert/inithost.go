@@ -178,7 +178,7 @@ func (i *initializer) readers() string {
 
 func (i *initializer) applyMacros(ctx context.Context, file, old string, lines []string) error {
 	if i.readers() != "" {
-		if out, err := exec.CommandContext(ctx, "usermod", "-aG", "mxcert-keys", "Debian-exim").CombinedOutput(); err != nil {
+		if out, err := hostProgram(ctx, "usermod", "-aG", "mxcert-keys", "Debian-exim"); err != nil {
 			return fmt.Errorf("usermod -aG mxcert-keys Debian-exim: %w: %s", err, out)
 		}
 	}
@@ -193,13 +193,20 @@ func (i *initializer) applyMacros(ctx context.Context, file, old string, lines [
 		return err
 	}
 	for _, step := range [][]string{{"update-exim4.conf"}, {eximProgram(), "-bV"}, {"systemctl", "restart", "exim4.service"}} {
-		out, err := exec.CommandContext(ctx, step[0], step[1:]...).CombinedOutput()
+		out, err := hostProgram(ctx, step...)
 		if err != nil {
 			back := writePublic(file, old)
 			return errors.Join(fmt.Errorf("%s: %w: %.300s; the macros are taken out again, Exim was not restarted", strings.Join(step, " "), err, out), back)
 		}
 	}
 	return i.say("added, and Exim restarted: it reads %s and %s\n", i.certificate, i.key)
+}
+
+// hostProgram runs a program of the host, which sees nothing of mxcert's environment but the path.
+func hostProgram(ctx context.Context, arguments ...string) ([]byte, error) {
+	command := exec.CommandContext(ctx, arguments[0], arguments[1:]...)
+	command.Env = []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8"}
+	return command.CombinedOutput()
 }
 
 // missingMacros lists the lines that a macro file lacks.
