@@ -57,13 +57,13 @@ reloads it through systemd, and proves by a STARTTLS handshake that senders get 
 		return &exitError{code: exitUsage, err: fmt.Errorf("%w\nsee: %s --help", err, cmd.CommandPath())}
 	})
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.checkFlags() }
-	root.AddCommand(a.runCommand(), a.renewCommand(), a.statusCommand(), a.verifyCommand(), a.checkCommand(), a.deployCommand(),
+	root.AddCommand(a.runCommand(), a.renewCommand(), a.statusCommand(), a.verifyCommand(), a.doctorCommand(), a.checkCommand(), a.deployCommand(),
 		a.rollbackCommand(), a.historyCommand(), a.configCommand(), a.providersCommand(), a.versionCommand(), a.helperCommand(), a.polkitCommand(), a.initCommand(), a.importCommand())
 	for _, extra := range extraCommands {
 		root.AddCommand(extra(a))
 	}
 	cobraCommands(root)
-	for _, name := range []string{"doctor", "tlsa", "account", "revoke", "report"} {
+	for _, name := range []string{"tlsa", "account", "revoke", "report"} {
 		root.AddCommand(&cobra.Command{Use: name, Hidden: true, DisableFlagParsing: true, RunE: func(cmd *cobra.Command, _ []string) error {
 			return usage("mxcert %s is not in this version", cmd.Name())
 		}})
