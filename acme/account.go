@@ -202,7 +202,14 @@ func unusable(host, url, why string, cause error) *Error {
 		NextStep: "find out who deactivated it and why; `mxcert account register --replace` registers a new one with a new key, whose URL CAA records with accounturi must then name"}
 }
 
-// lookUp asks the CA for the account that has this key (RFC 8555 section 7.3.1). found is false where none has.
+// ended reports whether an error is that of unusable.
+func ended(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.ErrKind == "account"
+}
+
+// lookUp asks the CA for the account that has this key (RFC 8555 section 7.3.1). found is false where none has, and true
+// with an error where it was ended.
 func (k keeper) lookUp(ctx context.Context, key string) (url string, found bool, err error) {
 	o, err := k.begin(ctx, state.Account{Directory: k.settings.Directory, Key: key}, accountRequests)
 	if err != nil {
@@ -215,12 +222,12 @@ func (k keeper) lookUp(ctx context.Context, key string) (url string, found bool,
 	case unknownAccount(err):
 		return "", false, nil
 	case problemIs(err, "unauthorized"): // only who has an account can have lost the right to it
-		return "", false, unusable(k.host(), "with this key", "the CA says: "+saidBy(err), err)
+		return "", true, unusable(k.host(), "with this key", "the CA says: "+saidBy(err), err)
 	case err != nil:
 		return "", false, o.explain("account", err)
 	}
 	url, err = o.accepted(answer)
-	return url, err == nil, err
+	return url, err == nil || ended(err), err
 }
 
 // restore finds out what became of an account that the CA does not know by its URL, and gives the one to go on with.

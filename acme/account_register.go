@@ -42,7 +42,7 @@ func (c *Client) Register(ctx context.Context, options RegisterOptions) (changed
 		err = k.ensure(ctx)
 	}
 	after, _, readErr := k.store.Account(k.settings.Directory)
-	changed = after.URL != before.URL || after.Key != before.Key || after.Email != before.Email
+	changed = after.URL != before.URL || after.Email != before.Email || after.Key != before.Key && after.URL != "" // a key by itself is no account
 	return changed, errors.Join(err, readErr)
 }
 

@@ -58,6 +58,8 @@ func (c *Client) Rollover(ctx context.Context, say Progress, notice func(string)
 	refused := k.changeKey(ctx, account)
 	_, known, err := k.settle(ctx, account)
 	switch {
+	case ended(err):
+		return err
 	case err != nil:
 		return k.unsettled(ctx, errors.Join(refused, err))
 	case known == nextKey:
@@ -148,21 +150,22 @@ const (
 // is found, and said, when the account is used. While the CA cannot be asked both stay. The lock is held.
 func (k keeper) settle(ctx context.Context, account state.Account) (settled state.Account, known knownKey, err error) {
 	url, found, err := k.lookUp(ctx, account.NextKey)
-	if err != nil {
+	if err != nil && !ended(err) {
 		return account, noKey, err
 	}
 	settled = account
-	if settled.NextKey = ""; found && url == account.URL {
+	if settled.NextKey = ""; found && (err != nil || url == account.URL) {
 		settled.Key = account.NextKey
 		k.say("account", "the CA has the new key")
-		return settled, nextKey, k.store.SaveAccount(settled)
+		return settled, nextKey, errors.Join(err, k.store.SaveAccount(settled))
 	}
-	if _, found, err = k.lookUp(ctx, account.Key); err != nil {
+	_, found, err = k.lookUp(ctx, account.Key)
+	if err != nil && !ended(err) {
 		return account, noKey, err
 	}
 	if found {
 		known = oldKey
 		k.say("account", "the account keeps its key")
 	}
-	return settled, known, k.store.SaveAccount(settled)
+	return settled, known, errors.Join(err, k.store.SaveAccount(settled))
 }

@@ -58,7 +58,8 @@ reloads it through systemd, and proves by a STARTTLS handshake that senders get 
 	})
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.checkFlags() }
 	root.AddCommand(a.runCommand(), a.renewCommand(), a.statusCommand(), a.verifyCommand(), a.doctorCommand(), a.checkCommand(), a.deployCommand(),
-		a.rollbackCommand(), a.historyCommand(), a.configCommand(), a.providersCommand(), a.versionCommand(), a.helperCommand(), a.polkitCommand(), a.initCommand(), a.importCommand())
+		a.rollbackCommand(), a.historyCommand(), a.configCommand(), a.providersCommand(), a.versionCommand(), a.helperCommand(), a.polkitCommand(), a.initCommand(), a.importCommand(),
+		a.accountCommand(), a.revokeCommand())
 	for _, extra := range extraCommands {
 		root.AddCommand(extra(a))
 	}

@@ -93,6 +93,9 @@ func (p *pass) describe() {
 		if b == nil {
 			continue
 		}
+		if why := p.revoked(key); why != "" {
+			p.result.Warnings = append(p.result.Warnings, fmt.Sprintf("the %s certificate with serial %s has to be replaced: %s", key, b.Serial(), why))
+		}
 		leaf := b.Leaf()
 		p.result.Keys = append(p.result.Keys, keyReport{Key: string(key), Serial: b.Serial(), NotBefore: leaf.NotBefore.UTC(),
 			NotAfter: leaf.NotAfter.UTC(), Issuer: leaf.Issuer.CommonName, SPKI: b.SPKI()})

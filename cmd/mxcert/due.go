@@ -35,6 +35,8 @@ func (p *pass) due(i int, key bundle.KeyType) string {
 		return "it does not lead to a root in acme.roots_file"
 	case now.After(current.NotAfter()):
 		return "it has expired"
+	case p.revoked(key) != "":
+		return p.revoked(key)
 	case p.unfinished(key):
 		return "an order that was begun is not finished"
 	case !now.Before(p.renewalTime(slot, current)):

@@ -237,7 +237,10 @@ func (p *pass) fallBack(key bundle.KeyType) *bundle.Bundle {
 		}
 	}
 	for _, id := range candidates {
-		if b, err := p.lineage.Bundle(id); id != "" && err == nil && time.Now().Before(b.NotAfter()) {
+		if _, revoked := p.lineage.Revocation(id); id == "" || revoked {
+			continue
+		}
+		if b, err := p.lineage.Bundle(id); err == nil && time.Now().Before(b.NotAfter()) {
 			slot.Current, slot.RenewAt, slot.Renewal = id, time.Time{}, state.RenewalInfo{}
 			return b
 		}
@@ -312,11 +315,11 @@ func (p *pass) order(ctx context.Context, i int, key bundle.KeyType, reason stri
 	request := acme.Request{
 		Names: p.certificate.Domains, KeyType: key, Profile: p.config.ACME.Profile, Roots: p.chainRoots,
 		Lineage: p.lineage, Provider: p.certificate.DNS.Provider, Solver: solver, Resolver: p.resolver(),
-		Require: resolve.Require(p.certificate.DNS.Propagation.Require), Patience: p.certificate.DNS.Propagation.Timeout, Progress: p.say,
+		Require: resolve.Require(p.certificate.DNS.Propagation.Require), Patience: p.certificate.DNS.Propagation.Timeout, Progress: p.say, Notice: p.accountNotice,
 		Claim: p.claim(i, key), Danger: p.inDanger(i),
 	}
 	if current := p.bundles[i]; current != nil {
-		if p.certificate.ReuseKey && !p.options.newKey && !p.freshKeyWaits(key) {
+		if p.certificate.ReuseKey && !p.options.newKey && !p.freshKeyWaits(key) && !p.lineage.Compromised(current.SPKI()) {
 			request.Key = current.Key()
 		}
 		if g, err := p.lineage.Generation(p.record.Slot(key).Current); err == nil {

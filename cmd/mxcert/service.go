@@ -245,6 +245,9 @@ func (p *pass) stepBack() error {
 		if time.Now().After(g.NotAfter) {
 			return fmt.Errorf("the earlier %s certificate of %s expired at %s: going back would break mail", key, p.certificate.Name, g.NotAfter.Format(time.RFC3339))
 		}
+		if _, revoked := p.lineage.Revocation(g.ID); revoked {
+			return fmt.Errorf("the earlier %s certificate of %s (serial %s) was revoked: it must not go back in service", key, p.certificate.Name, g.Serial)
+		}
 		slot.Current, slot.Previous, slot.RenewAt, slot.Renewal, slot.RolledBack = slot.Previous, "", time.Time{}, state.RenewalInfo{}, true
 		p.record.Log(state.Event{At: time.Now(), Event: "rolled-back", Key: key, Serial: g.Serial, Message: "by hand"})
 		stepped++

@@ -1,0 +1,59 @@
+package state
+
+import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"time"
+)
+
+// Revocation is that a generation's certificate was revoked, or is about to be. It is a file of its own beside those of the
+// generation, which never change: neither a lost record nor an order forgets it.
+type Revocation struct {
+	Version int       `json:"version"`
+	Reason  string    `json:"reason"`        // in the words of RFC 5280 section 5.3.1
+	Asked   time.Time `json:"asked"`         // by the operator
+	Done    time.Time `json:"done,omitzero"` // when the CA confirmed it; zero: not yet, or the certificate had expired
+	// KeyCompromised forbids that the generation's key is ever used again.
+	KeyCompromised bool `json:"key_compromised,omitempty"`
+}
+
+// SaveRevocation notes a revocation, durably. Call it under the lock.
+func (l *Lineage) SaveRevocation(id string, r Revocation) error {
+	r.Version = version
+	return writeJSON(l.revocationPath(id), r)
+}
+
+// DropRevocation takes a note back: the CA refused. Call it under the lock.
+func (l *Lineage) DropRevocation(id string) error { return removeFile(l.revocationPath(id)) }
+
+// Revocation reads what was noted about a generation; ok is false where nothing was. A damaged note is taken for the
+// worst that it can have said.
+func (l *Lineage) Revocation(id string) (r Revocation, ok bool) {
+	err := readJSON(l.revocationPath(id), &r)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return Revocation{}, false
+	case err != nil:
+		return Revocation{Reason: "keyCompromise", KeyCompromised: true}, true
+	}
+	return r, true
+}
+
+// Compromised reports whether a key, named by its SPKI hash as in [Generation], may not be used again.
+func (l *Lineage) Compromised(spki string) bool {
+	generations, err := l.Generations()
+	if err != nil {
+		return false // nothing can be read: there is no key to use
+	}
+	for _, g := range generations {
+		if r, ok := l.Revocation(g.ID); ok && r.KeyCompromised && g.SPKI == spki {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *Lineage) revocationPath(id string) string {
+	return filepath.Join(l.path, filepath.Base(id), "revoked.json")
+}
