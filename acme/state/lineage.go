@@ -71,7 +71,7 @@ type Failure struct {
 // Event is one line of history.
 type Event struct {
 	At      time.Time      `json:"at"`
-	Event   string         `json:"event"` // issued, served, deployed, reverted, rolled-back, healed, failed, repaired
+	Event   string         `json:"event"` // issued, served, deployed, reverted, rolled-back, healed, failed, repaired, account, revoked
 	Key     bundle.KeyType `json:"key,omitempty"`
 	Serial  string         `json:"serial,omitempty"`
 	Message string         `json:"message,omitempty"`

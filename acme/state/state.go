@@ -8,7 +8,7 @@
 //
 //	accounts/CA/            account.json, usage.json, lock (shared by who uses the account, see ShareAccount)
 //	lineages/NAME/          record.json, lock, one directory a generation
-//	lineages/NAME/GEN/      privkey.pem fullchain.pem cert.pem chain.pem meta.json
+//	lineages/NAME/GEN/      privkey.pem fullchain.pem cert.pem chain.pem meta.json, and revoked.json where it is
 //	lineages/NAME/displaced files that a first deployment replaced
 //	orders/NAME.KEY.json    an order in flight and its key
 //	journal/NAME.*.json     TXT records that may exist
