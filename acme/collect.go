@@ -28,21 +28,64 @@ const (
 	longestWait = 2 * time.Minute
 )
 
-// awaitOrder polls until the order leaves a status. The CA's Retry-After is obeyed as a minimum, also that of its answer
-// to finalize. An order that turns invalid is explained by its authorizations.
-// A poll that fails is repeated: the CA may be looking at the records, and they go when the run ends.
-func (f *flow) awaitOrder(ctx context.Context, leave string) error {
+// awaitOrder looks at the order until it leaves a status. An order that turns invalid is explained by its authorizations.
+// also are further URLs whose answers may have asked for patience.
+func (f *flow) awaitOrder(ctx context.Context, leave string, also ...string) error {
+	pace := &f.client.paces.validation
+	if leave != legoacme.StatusPending {
+		pace = &f.client.paces.issuance
+	}
+	return f.await(ctx, leave, pace, append([]string{f.url, f.order.Finalize}, also...), func() (done bool, err error) {
+		if err := f.refresh(); err != nil {
+			return false, err
+		}
+		switch f.order.Status {
+		case leave:
+			return false, nil
+		case legoacme.StatusInvalid:
+			return true, f.whyInvalid()
+		case legoacme.StatusPending, legoacme.StatusReady, legoacme.StatusProcessing, legoacme.StatusValid:
+			return true, nil
+		}
+		return true, &Error{Stage: "order", ErrKind: "ca-error", temporary: true,
+			Message: fmt.Sprintf("%s says that the order is %q, which is no status of RFC 8555", hostOf(f.stored.Directory), quoteWord(f.order.Status))}
+	})
+}
+
+// awaitAuthorization looks at the authorization of one name until the CA has its verdict.
+func (f *flow) awaitAuthorization(ctx context.Context, p pending) error {
+	return f.await(ctx, legoacme.StatusPending, &f.client.paces.validation, []string{p.url, p.challenge.URL}, func() (done bool, err error) {
+		authorization, err := call(f.operation, func() (legoacme.Authorization, error) { return f.core.Authorizations.Get(p.url) })
+		switch {
+		case err != nil:
+			return false, f.explain("authorization", err)
+		case authorization.Status == legoacme.StatusPending:
+			return false, nil
+		case authorization.Status == legoacme.StatusValid:
+			return true, nil
+		}
+		return true, challengeError(f.stored.Directory, p.domain, authorization)
+	})
+}
+
+// await looks until a step is done. The CA's Retry-After, in its last answers from the URLs, is obeyed as a minimum.
+//
+// The first look comes when the CA was done with earlier orders, or else after one round trip: many CAs are done by then,
+// and a look that is too early costs a request and a pause. A look that fails is repeated: the CA may be looking at the
+// records, and they go when the run ends.
+func (f *flow) await(ctx context.Context, status string, pace *pace, urls []string, look func() (done bool, err error)) error {
 	var failed error
-	failures := 0
-	for pause := time.Duration(0); ; pause = min(max(pause*3/2, firstPoll), lastPoll) {
-		asked := f.transport.remaining(f.url, f.order.Finalize)
-		wait := max(pause, asked)
+	start, early, failures := time.Now(), time.Duration(0), 0
+	next, pause := max(pace.first(), f.transport.roundTrip()), firstPoll
+	for {
+		asked := f.transport.remaining(urls...)
+		wait := max(next, asked)
 		if !affordable(ctx, wait) {
 			if failed != nil {
 				return failed
 			}
-			return &Error{Stage: "order", ErrKind: "ca-error", temporary: true, RetryAfter: max(asked, f.transport.retryAfterOf(f.url)),
-				Message:  fmt.Sprintf("%s is still at work on the order (%s)", hostOf(f.stored.Directory), leave),
+			return &Error{Stage: "order", ErrKind: "ca-error", temporary: true, RetryAfter: max(asked, f.transport.retryAfterOf(urls[0])),
+				Message:  fmt.Sprintf("%s is still at work on the order (%s)", hostOf(f.stored.Directory), status),
 				NextStep: "the order is kept: the next run goes on with it"}
 		}
 		select {
@@ -50,29 +93,31 @@ func (f *flow) awaitOrder(ctx context.Context, leave string) error {
 			return ctx.Err()
 		case <-time.After(wait):
 		}
-		if failed = f.refresh(); failed != nil {
-			if failures++; failures == pollTries || !fleeting(failed) {
-				return failed
-			}
-			continue
-		}
-		failures = 0
-		switch f.order.Status {
-		case leave:
-		case legoacme.StatusInvalid:
-			return f.whyInvalid()
-		case legoacme.StatusPending, legoacme.StatusReady, legoacme.StatusProcessing, legoacme.StatusValid:
+		sent := time.Since(start)
+		done, err := look()
+		switch {
+		case done && err == nil && asked == 0 && failures == 0: // otherwise the time says nothing about the CA's work
+			pace.learn(early, sent)
 			return nil
+		case done:
+			return err
+		case err != nil:
+			if failed, failures = err, failures+1; failures == pollTries || !fleeting(err) {
+				return err
+			}
 		default:
-			return &Error{Stage: "order", ErrKind: "ca-error", temporary: true,
-				Message: fmt.Sprintf("%s says that the order is %q, which is no status of RFC 8555", hostOf(f.stored.Directory), quoteWord(f.order.Status))}
+			failed, failures, early = nil, 0, sent
 		}
+		next, pause = pause, min(pause*3/2, lastPoll)
 	}
 }
 
 // fleeting reports whether a poll that failed may succeed in a moment.
 func fleeting(err error) bool {
 	e, ok := errors.AsType[*Error](err)
+	if problem, isProblem := errors.AsType[*legoacme.ProblemDetails](err); isProblem && problem.Type == badNonce {
+		return false // it was repeated often enough
+	}
 	return ok && e.temporary && (e.ErrKind == "ca-error" || e.ErrKind == "ca-unreachable")
 }
 

@@ -2,5 +2,6 @@ package acme
 
 import "time"
 
-// SetPatience shortens the time for one request, so that tests of slow CAs do not take minutes.
-func (c *Client) SetPatience(d time.Duration) { c.patience = d }
+// SetPatience shortens the time for one request and the life of idle connections, so that tests of slow CAs do not take
+// minutes. It is called before the first request.
+func (c *Client) SetPatience(d time.Duration) { c.patience, c.inner.IdleConnTimeout = d, d }

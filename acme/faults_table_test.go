@@ -33,6 +33,7 @@ type outcome struct {
 	wait      time.Duration // Retry-After that is passed on
 	says      string
 	orders    int // placed in all, once the fault has gone
+	requests  int // at most, at the faulty endpoint; 0 for mostRequests
 }
 
 func (o outcome) String() string {
@@ -45,13 +46,14 @@ func orderEndpoints() ([]ca.Endpoint, map[ca.Endpoint]string) {
 		map[ca.Endpoint]string{
 			ca.Directory: "directory", ca.NewNonce: "account", ca.NewAccount: "account", ca.NewOrder: "order", ca.Authz: "authorization",
 			ca.Challenge: "challenge", ca.Order: "order", ca.Finalize: "finalize", ca.Certificate: "download", ca.RenewalInfo: "renewal information",
+			ca.RevokeCert: "revoke", ca.KeyChange: "account",
 		}
 }
 
 // table is every fault at every endpoint where it applies.
 func table(raw bool) (cells []*cell) {
 	all, stages := orderEndpoints()
-	all = append(all, ca.RenewalInfo)
+	all = append(all, ca.RenewalInfo, ca.RevokeCert, ca.KeyChange)
 	for _, f := range slices.Concat(answers(), bodies(), connections(), orders()) {
 		for _, e := range all {
 			if f.raw != raw || (f.at != nil && !slices.Contains(f.at, e)) {
@@ -96,6 +98,15 @@ func rules(e ca.Endpoint, f fault, want outcome) outcome {
 			return outcome{kind: "bad-certificate", stage: "check", permanent: true, orders: 2}
 		}
 		want.permanent = false // the order is valid, and its certificate is asked for again
+	case ca.RevokeCert:
+		if f.body && !strings.Contains(f.name, "iB") { // the status says it
+			return works
+		}
+	case ca.KeyChange:
+		if !f.unseen { // the CA is asked which key it knows
+			return outcome{}
+		}
+		want.orders = 0
 	case ca.RenewalInfo:
 		want.orders = 0
 		if strings.HasPrefix(f.name, "404") {

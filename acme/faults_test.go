@@ -1,6 +1,7 @@
 package acme_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +31,7 @@ type cell struct {
 	fault    fault
 	want     outcome
 
+	issued *acme.Issued // to be revoked
 	on     atomic.Bool
 	faulty atomic.Int32 // answers that the fault gave
 	placed atomic.Int32 // orders that the CA took
@@ -142,6 +144,9 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// mostRequests is how many a fault may cost: a refused nonce is replaced twenty times.
+const mostRequests = 20
+
 // run has the operation fail, and then succeed.
 func (c *cell) run(t *testing.T, w *world, before *acme.Issued) {
 	s := w.setup
@@ -185,6 +190,14 @@ func (c *cell) run(t *testing.T, w *world, before *acme.Issued) {
 	if err := c.operate(t, s, before); err != nil {
 		t.Errorf("%s, with the fault gone: %v", c, err)
 	}
+	if c.issued != nil {
+		if _, revoked := w.CA.Revoked(c.issued.Bundle.Leaf().SerialNumber); !revoked {
+			t.Errorf("%s: the certificate is not revoked", c)
+		}
+	}
+	if n := int(c.faulty.Load()); n > cmp.Or(c.want.requests, mostRequests) {
+		t.Errorf("%s: %d requests", c, n)
+	}
 	if n := int(c.placed.Load()); n != c.want.orders {
 		t.Errorf("%s: %d orders were placed, want %d", c, n, c.want.orders)
 	}
@@ -194,13 +207,27 @@ func (c *cell) run(t *testing.T, w *world, before *acme.Issued) {
 func (c *cell) operate(t *testing.T, s setup, before *acme.Issued) error {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	if c.endpoint == ca.RenewalInfo {
-		client, _, err := s.client()
-		if err != nil {
-			return err
+	client, _, err := s.client()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	switch c.endpoint {
+	case ca.RenewalInfo:
+		_, err := client.RenewalInfo(ctx, before.Bundle.Leaf(), state.RenewalInfo{})
+		return err
+	case ca.KeyChange:
+		if _, err := client.Register(ctx, acme.RegisterOptions{}); err != nil {
+			return fmt.Errorf("register: %w", err)
 		}
-		defer client.Close()
-		_, err = client.RenewalInfo(ctx, before.Bundle.Leaf(), state.RenewalInfo{})
+		return client.Rollover(ctx, func(string, string) {}, nil)
+	case ca.RevokeCert:
+		if c.issued == nil {
+			if c.issued, err = s.issue(ctx, nil); err != nil {
+				return fmt.Errorf("issue: %w", err)
+			}
+		}
+		_, err := client.Revoke(ctx, acme.Revocation{Certificate: c.issued.Bundle.Leaf(), Reason: acme.Superseded})
 		return err
 	}
 	if c.on.Load() && c.fault.endless { // the CA never gets ready

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -49,7 +50,29 @@ func orderAndDie(text string) {
 			}
 		}
 	})
+	status, _ := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(status)) {
+		if strings.HasPrefix(line, "VmHWM:") {
+			fmt.Print(line)
+		}
+	}
 	fmt.Println("still alive:", err)
+}
+
+// apart orders in a process of its own, with further variables in its environment, and gives what it printed.
+func (s setup) apart(t *testing.T, environment ...string) string {
+	t.Helper()
+	text, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^$")
+	child.Env = append(append(os.Environ(), killEnv+"="+string(text)), environment...)
+	out, err := child.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return string(out)
 }
 
 // setup is what one order needs, in a form that another process can be given.
