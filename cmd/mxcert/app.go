@@ -64,7 +64,7 @@ reloads it through systemd, and proves by a STARTTLS handshake that senders get 
 		root.AddCommand(extra(a))
 	}
 	cobraCommands(root)
-	for _, name := range []string{"tlsa", "account", "revoke", "report"} {
+	for _, name := range []string{"tlsa", "report"} {
 		root.AddCommand(&cobra.Command{Use: name, Hidden: true, DisableFlagParsing: true, RunE: func(cmd *cobra.Command, _ []string) error {
 			return usage("mxcert %s is not in this version", cmd.Name())
 		}})
