@@ -1,7 +1,6 @@
 package deploy
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -20,16 +19,22 @@ type access struct {
 	labels   labels // of the file that is replaced
 }
 
-// wanted decides owner, group and mode of a file: what is configured, else what the replaced file has, else the group
-// of a setgid directory, else for Exim the group that it runs with, because it opens its key after it dropped root.
-// Others than owner and group keep no access to a private key.
+// wanted decides owner, group and mode of a file: what is configured, else what it was given before (a package may have
+// changed it since), else what the replaced file has, else the group of a setgid directory, else for Exim the group that
+// it runs with, because it opens its key after it dropped root. Others than owner and group keep no access to a key.
 func wanted(i item, root *os.Root, old *snapshot) (access, error) {
 	want := access{mode: newMode, uid: -1, gid: -1}
 	if old != nil {
 		want = old.access()
-		if i.secret {
-			want.mode &^= 0o007
+	}
+	if before, ok := i.target.Remembered[i.path]; ok && before.Mode != 0 {
+		want.mode, want.gid = before.Mode, before.GID
+		if os.Geteuid() == 0 {
+			want.uid = before.UID
 		}
+	}
+	if i.secret {
+		want.mode &^= 0o007
 	}
 	if i.target.Mode != 0 {
 		want.mode = i.target.Mode
@@ -102,7 +107,10 @@ func (a access) set(file *os.File) error {
 			return fmt.Errorf("set owner %s and group %s: %w", idText(a.uid), idText(a.gid), plain(err))
 		}
 	}
-	return errors.Join(a.labels.set(file), file.Chmod(a.mode))
+	if err := a.labels.set(file); err != nil {
+		return err
+	}
+	return plain(file.Chmod(a.mode))
 }
 
 func idText(id int) string {
@@ -115,4 +123,12 @@ func idText(id int) string {
 func setgid(root *os.Root) bool {
 	info, err := root.Stat(".")
 	return err == nil && info.Mode()&fs.ModeSetgid != 0
+}
+
+// Access is the part that is remembered.
+func (a access) Access() Access { return Access{Mode: a.mode, UID: a.uid, GID: a.gid} }
+
+// attributes is what a listing will show.
+func (a access) attributes() Attributes {
+	return Attributes{Owner: userName(a.uid), Group: groupName(a.gid), Mode: fmt.Sprintf("%04o", a.mode)}
 }

@@ -2,50 +2,104 @@ package deploy
 
 import (
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
-)
+	"time"
 
-// stagingPrefix begins the name of the staging directory, which lies in the destination's directory so that rename(2)
-// works, and is gone when Apply returns.
-const stagingPrefix = ".mxcert-"
+	"golang.org/x/sys/unix"
+)
 
 // Apply makes the changes. keep is called with each file that is about to be replaced, before anything changes; its
 // error stops the deployment. When Apply fails, the files are as they were before, unless only the last fsync failed.
 func (p *Plan) Apply(keep func(path string, content []byte) error) error {
 	for _, s := range p.steps {
-		if s.old != nil && s.differs {
+		if s.old != nil && s.differs && s.link == "" {
 			if err := keep(s.path, s.old.content); err != nil {
 				return err
 			}
 		}
 	}
 	p.sweep()
-	staged := make([]stagedFile, 0, len(p.steps))
-	defer func() { closeAll(staged) }()
+	t := &transaction{lineage: p.lineage}
+	defer t.close()
 	for _, s := range p.steps {
-		f, err := p.stage(s.item, s.content, s.access)
-		if err != nil {
+		if err := t.stage(s); err != nil {
 			return err
 		}
-		staged = append(staged, f)
 	}
-	for i, f := range staged {
-		if err := f.publish(); err != nil {
-			return errors.Join(err, p.putBack(p.steps[:i]), p.withdraw(p.steps[:i], staged))
+	if p.try != nil {
+		if err := p.try(t.candidate); err != nil {
+			return err
 		}
 	}
-	return syncAll(staged)
+	if err := p.publish(t, (*table).write); err != nil {
+		return err
+	}
+	p.prune()
+	return nil
+}
+
+// stage prepares one change.
+func (t *transaction) stage(s step) error {
+	switch {
+	case s.members != nil:
+		return t.stageDirectory(s)
+	case s.link != "":
+		return t.stageLink(s.item, s.link, s.old)
+	}
+	return t.stageFile(s.item, s.content, s.access, s.old)
+}
+
+// publish gives the new files their names, and then changes the maps, which read or name them.
+func (p *Plan) publish(t *transaction, change func(*table, *transaction) error) error {
+	unlock, err := p.lockTables()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := t.publish(); err != nil {
+		return err
+	}
+	for _, table := range p.tables {
+		if err := change(table, t); err != nil {
+			return errors.Join(err, t.undo())
+		}
+	}
+	if err := t.publish(); err != nil {
+		return err
+	}
+	return t.sync()
+}
+
+// Revert puts back what Apply replaced, all of it or nothing: half of it would not match. A file that was not there before
+// stays: removing it would leave the server with less than it has now.
+func (p *Plan) Revert() error {
+	t := &transaction{lineage: p.lineage}
+	defer t.close()
+	for _, s := range p.steps {
+		if s.old == nil {
+			continue
+		}
+		if err := t.stageOld(s.item, s.old); err != nil {
+			return err
+		}
+	}
+	return p.publish(t, (*table).writeBack)
 }
 
 // sweep removes what a killed run has left, a private key perhaps. The lineage is locked, so that the staging
 // directories are nobody else's. What cannot be removed shows when the next file is staged there.
 func (p *Plan) sweep() {
 	for _, job := range p.jobs {
-		for _, i := range job.Target.items(job.Bundle) {
-			if root, err := i.target.open(filepath.Dir(i.path)); err == nil {
+		directories := map[string]bool{}
+		for _, path := range job.Target.Places(job.Bundle) {
+			directories[filepath.Dir(path)] = true
+		}
+		if job.Target.Directory != "" {
+			directories[job.Target.Directory+generationsSuffix] = true
+		}
+		for dir := range directories {
+			if root, err := job.Target.open(dir); err == nil {
 				_ = root.RemoveAll(stagingPrefix + p.lineage)
 				_ = root.Close()
 			}
@@ -53,124 +107,85 @@ func (p *Plan) sweep() {
 	}
 }
 
-// Revert puts back what Apply replaced. A file that was not there before stays: removing it would leave the server
-// with less than it has now.
-func (p *Plan) Revert() error { return p.putBack(p.steps) }
+// Touch makes and removes a file in each directory where a server reads files at fixed paths: one that watches the
+// directory reads its files again, which cures a server that has seen a certificate and key of different times (GnuTLS).
+func (p *Plan) Touch() error {
+	var problems []error
+	done := map[string]bool{}
+	for _, job := range p.jobs {
+		for _, i := range job.Target.items(job.Bundle) {
+			dir := filepath.Dir(i.path)
+			if done[dir] {
+				continue
+			}
+			done[dir] = true
+			problems = append(problems, wrap("touch", dir, p.touch(i.target, dir)))
+		}
+	}
+	return errors.Join(problems...)
+}
 
-// putBack restores the old files, all of them or none: half of them would not match.
-func (p *Plan) putBack(steps []step) error {
-	var staged []stagedFile
-	defer func() { closeAll(staged) }()
-	for _, s := range steps {
-		if s.old == nil {
+func (p *Plan) touch(t Target, dir string) error {
+	root, err := t.open(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	name := stagingPrefix + p.lineage + ".touch"
+	file, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Close(), root.Remove(name))
+}
+
+// tablePatience is how long another run may take that changes the same map.
+const tablePatience = 10 * time.Second
+
+// lockTables keeps other certificates from changing the maps meanwhile: by a lock on their directories (flock(2)), in the
+// order of the paths.
+func (p *Plan) lockTables() (unlock func(), err error) {
+	var held []*os.File
+	unlock = func() {
+		for _, file := range held {
+			_ = file.Close()
+		}
+	}
+	locked := map[string]bool{}
+	for _, t := range p.tables {
+		dir := filepath.Dir(t.path)
+		if locked[dir] {
 			continue
 		}
-		f, err := p.stage(s.item, s.old.content, s.old.access())
+		locked[dir] = true
+		file, err := lockDirectory(t.target, dir)
 		if err != nil {
-			return err
+			unlock()
+			return nil, wrap("lock", dir, err)
 		}
-		staged = append(staged, f)
+		held = append(held, file)
 	}
-	var problems []error
-	for _, f := range slices.Backward(staged) {
-		problems = append(problems, f.publish())
-	}
-	return errors.Join(append(problems, syncAll(staged))...)
+	return unlock, nil
 }
 
-// withdraw removes files that were published where there had been none.
-func (p *Plan) withdraw(steps []step, staged []stagedFile) error {
-	var problems []error
-	for i, s := range steps {
-		if s.old == nil {
-			if err := staged[i].root.Remove(filepath.Base(s.path)); err != nil {
-				problems = append(problems, &Error{Op: "remove", Path: s.path, Err: err})
-			}
-		}
-	}
-	return errors.Join(problems...)
-}
-
-// stagedFile is a complete file that waits for its rename.
-type stagedFile struct {
-	root      *os.Root // the destination's directory
-	path      string
-	temporary string // relative to root
-}
-
-// stage writes a file beside its destination: owner and mode before content, then fsync.
-func (p *Plan) stage(i item, content []byte, want access) (f stagedFile, err error) {
-	dir, name := filepath.Split(i.path)
-	f = stagedFile{path: i.path, temporary: filepath.Join(stagingPrefix+p.lineage, name)}
-	if f.root, err = i.target.open(dir); err != nil {
-		return f, err
-	}
-	defer func() {
-		if err != nil {
-			f.close()
-			err = &Error{Op: "write", Path: i.path, Err: err}
-		}
-	}()
-	if err := f.root.Mkdir(filepath.Dir(f.temporary), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return f, err
-	}
-	// What was published from here before is gone, but a run that could not publish may have left it.
-	if err := f.root.Remove(f.temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return f, err
-	}
-	file, err := f.root.OpenFile(f.temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+func lockDirectory(t Target, dir string) (*os.File, error) {
+	root, err := t.open(dir)
 	if err != nil {
-		return f, err
+		return nil, err
 	}
-	err = want.set(file)
-	if err == nil {
-		_, err = file.Write(content)
+	defer root.Close()
+	file, err := root.Open(".")
+	if err != nil {
+		return nil, err
 	}
-	if err == nil {
-		err = file.Sync()
-	}
-	if closeErr := file.Close(); err == nil {
-		err = closeErr
-	}
-	return f, err
-}
-
-// publish renames the staged file over its destination.
-func (f stagedFile) publish() error {
-	if err := f.root.Rename(f.temporary, filepath.Base(f.path)); err != nil {
-		return &Error{Op: "replace", Path: f.path, Err: err}
-	}
-	return nil
-}
-
-// close removes what is left of the staging and closes the directory.
-func (f stagedFile) close() {
-	if f.root == nil {
-		return
-	}
-	// Neither matters for the files in service, and the next run removes what stays.
-	_ = f.root.Remove(f.temporary)
-	_ = f.root.Remove(filepath.Dir(f.temporary))
-	_ = f.root.Close()
-}
-
-func closeAll(staged []stagedFile) {
-	for _, f := range staged {
-		f.close()
-	}
-}
-
-// syncAll makes the renames durable.
-func syncAll(staged []stagedFile) error {
-	var problems []error
-	for _, f := range staged {
-		dir, err := f.root.Open(".")
+	for deadline := time.Now().Add(tablePatience); ; time.Sleep(20 * time.Millisecond) {
+		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
-			err = errors.Join(dir.Sync(), dir.Close())
+			return file, nil
 		}
-		if err != nil {
-			problems = append(problems, &Error{Op: "sync", Path: filepath.Dir(f.path), Err: err})
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
+			_ = file.Close()
+			return nil, err
 		}
 	}
-	return errors.Join(problems...)
 }

@@ -11,13 +11,16 @@ import (
 )
 
 var (
-	errSymlink       = errors.New("it is a symbolic link; mxcert replaces files, and would replace the link")
-	errNotRegular    = errors.New("it is not a regular file")
-	errHardLink      = errors.New("it has more than one hard link; replacing it would leave the other name with the old content")
-	errTooLarge      = errors.New("it is larger than any certificate or key")
-	errWorldWritable = errors.New("everybody may write into this directory, and could put a key of his own there")
-	errChanging      = errors.New("it is being replaced at this moment by another program")
-	errOldExpired    = errors.New("the certificate that was there before has expired")
+	errSymlink        = errors.New("it is a symbolic link; mxcert replaces files, and would replace the link")
+	errNoLink         = errors.New("it is a file or a directory; mxcert puts a symbolic link to a generation there")
+	errLeadsElsewhere = errors.New("it is a symbolic link that leads elsewhere, not to a generation that mxcert made")
+	errNotDirectory   = errors.New("it is not a directory")
+	errNotRegular     = errors.New("it is not a regular file")
+	errHardLink       = errors.New("it has more than one hard link; replacing it would leave the other name with the old content")
+	errTooLarge       = errors.New("it is larger than any certificate or key")
+	errWorldWritable  = errors.New("everybody may write into this directory, and could put a key of his own there")
+	errChanging       = errors.New("it is being replaced at this moment by another program")
+	errOldExpired     = errors.New("the certificate that was there before has expired")
 )
 
 // Error is a failure at one path.
@@ -71,7 +74,7 @@ func isRefusal(err error) bool {
 	if _, ok := errors.AsType[*foreignError](err); ok {
 		return true
 	}
-	for _, refusal := range []error{errSymlink, errHardLink, errNotRegular, errWorldWritable, errTooLarge} {
+	for _, refusal := range []error{errSymlink, errHardLink, errNotRegular, errNotDirectory, errWorldWritable, errTooLarge, errNoLink, errLeadsElsewhere} {
 		if errors.Is(err, refusal) {
 			return true
 		}
@@ -94,6 +97,8 @@ func (e *Error) Hint() string {
 		switch {
 		case errors.Is(e.Err, errWorldWritable):
 			return "take that right away (chmod o-w " + e.Path + "), or configure a path elsewhere"
+		case errors.Is(e.Err, errNoLink), errors.Is(e.Err, errLeadsElsewhere):
+			return "move it away first, or configure another path"
 		case errors.Is(e.Err, errSymlink):
 			return "configure the path that it points to, or remove it"
 		}
@@ -106,4 +111,15 @@ func (e *Error) Hint() string {
 		return fmt.Sprintf("mend `%s` in the deploy section, or make the %s", map[string]string{"user": "owner", "group": "group"}[missing.kind], missing.kind)
 	}
 	return "the files that were there before are untouched"
+}
+
+// wrap names what was tried and where, unless the error does so already; nil stays nil.
+func wrap(op, path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, done := errors.AsType[*Error](err); done {
+		return err
+	}
+	return &Error{Op: op, Path: path, Err: err}
 }

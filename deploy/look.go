@@ -18,6 +18,9 @@ type snapshot struct {
 	mode     fs.FileMode
 	uid, gid int
 	labels   labels
+
+	link  string               // it is a symbolic link that leads there
+	files map[string]*snapshot // and these are the files of the generation
 }
 
 // maxFile bounds what is read of a file that should be a certificate or a key.

@@ -16,7 +16,7 @@ func TestRefused(t *testing.T) {
 		kind          string
 		says, hint    string
 		concernsItDir bool // the error is about the directory
-		above         bool // or about the one that it lies in
+		above         bool // or about the one that it lies in, which only Check looks at
 		root          bool // only root can make it so
 	}{
 		{what: "symbolic link", kind: "refused", says: "symbolic link", hint: "points to", prepare: func(t *testing.T, path string) {
@@ -71,8 +71,9 @@ func TestRefused(t *testing.T) {
 			if tt.above {
 				path = filepath.Dir(dir)
 			}
-			_, err := tryPlan(fresh(t, 1), target)
-			refused(t, err, path, tt.kind, tt.says, tt.hint)
+			if _, err := tryPlan(fresh(t, 1), target); !tt.above {
+				refused(t, err, path, tt.kind, tt.says, tt.hint)
+			}
 			refused(t, deploy.Check([]deploy.Target{target}), path, tt.kind, tt.says, tt.hint)
 			if _, err := os.Lstat(target.PrivateKey); err == nil {
 				t.Error("the key was written")
@@ -132,4 +133,16 @@ func TestCheckWritesNothing(t *testing.T) {
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
 		t.Errorf("%v, %v", entries, err)
 	}
+}
+
+// TestRoom: a disk that is nearly full is found before an order is placed.
+func TestRoom(t *testing.T) {
+	dir := mountTmpfs(t, "size=128k")
+	if err := deploy.Check([]deploy.Target{pair(dir)}); err != nil {
+		t.Error(err)
+	}
+	write(t, filepath.Join(dir, "fill"), string(make([]byte, 80<<10)), 0o600)
+	refused(t, deploy.Check([]deploy.Target{pair(dir)}), dir, "disk-full", "KiB are free", "df -h")
+	inodes := mountTmpfs(t, "size=1m,nr_inodes=8")
+	refused(t, deploy.Check([]deploy.Target{pair(inodes)}), inodes, "disk-full", "inodes are free", "df -h")
 }

@@ -1,0 +1,84 @@
+package deploy
+
+import (
+	"cmp"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// keepGenerations is how many old generations stay beside what is in use.
+const keepGenerations = 3
+
+// prune removes old generations and versioned files. What cannot be removed is in nobody's way, and is tried again after the
+// next change.
+func (p *Plan) prune() {
+	for _, job := range p.jobs {
+		if job.Target.Directory != "" {
+			dir, name := filepath.Split(job.Target.Directory)
+			leads, err := os.Readlink(job.Target.Directory)
+			if err != nil {
+				continue
+			}
+			p.pruneIn(job.Target, filepath.Join(dir, name+generationsSuffix), func(string) bool { return true }, []string{filepath.Base(leads)})
+		}
+		if job.Target.versioned() {
+			p.pruneVersions(job)
+		}
+	}
+}
+
+// pruneVersions keeps what the map names.
+func (p *Plan) pruneVersions(job Job) {
+	dir := filepath.Dir(job.Target.Combined)
+	versions := versionsOf(job.Target.Combined)
+	inUse := []string{filepath.Base(job.Target.combined(job.Bundle))}
+	l := parseLines(string(readQuietly(job.Target.mapPath())), job.Target.Kind == kindPostfix)
+	for _, e := range l.entries {
+		for _, path := range l.paths(e.value) {
+			inUse = append(inUse, filepath.Base(path))
+		}
+	}
+	p.pruneIn(job.Target, dir, func(name string) bool { return versions.MatchString(filepath.Join(dir, name)) }, inUse)
+}
+
+// pruneIn removes all but the newest of what a function accepts in a directory.
+func (p *Plan) pruneIn(t Target, dir string, ours func(name string) bool, inUse []string) {
+	root, err := t.open(dir)
+	if err != nil {
+		return
+	}
+	defer root.Close()
+	entries, err := fs.ReadDir(root.FS(), ".")
+	if err != nil {
+		return
+	}
+	var old []fs.FileInfo
+	for _, e := range entries {
+		info, err := e.Info()
+		if err == nil && ours(e.Name()) && !strings.HasPrefix(e.Name(), ".") && !slices.Contains(inUse, e.Name()) {
+			old = append(old, info)
+		}
+	}
+	slices.SortFunc(old, func(a, b fs.FileInfo) int {
+		return cmp.Or(b.ModTime().Compare(a.ModTime()), strings.Compare(a.Name(), b.Name()))
+	})
+	for _, info := range old[min(len(old), keepGenerations):] {
+		_ = root.RemoveAll(info.Name())
+	}
+}
+
+// readQuietly reads a small file; nothing, where it cannot be read.
+func readQuietly(path string) []byte {
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() || info.Size() > maxFile {
+		return nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil
+	}
+	return text
+}

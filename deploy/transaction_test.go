@@ -1,0 +1,124 @@
+package deploy_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"mxcert/deploy"
+)
+
+// TestTry: the candidates are complete and have the access of the files that they will be; nothing has changed yet, and an
+// objection stops the deployment.
+func TestTry(t *testing.T) {
+	dir := t.TempDir()
+	target := pair(dir)
+	first := fresh(t, 1)
+	apply(t, first, target)
+	next := renewed(t, first, 2)
+	for _, objection := range []error{errors.New("no"), nil} {
+		p := plan(t, next, target)
+		called := false
+		p.Try(func(candidate func(string) string) error {
+			called = true
+			holds2(t, first.FullchainPEM(), target.Certificate)
+			if candidate(target.PrivateKey) != target.PrivateKey {
+				t.Error("the key does not change")
+			}
+			path := candidate(target.Certificate)
+			holds2(t, next.FullchainPEM(), path)
+			if filepath.Dir(filepath.Dir(path)) != dir || mode(t, path) != 0o640 {
+				t.Errorf("the candidate is %s, mode %o", path, mode(t, path))
+			}
+			return objection
+		})
+		if err := p.Apply(keepNothing); !errors.Is(err, objection) || !called {
+			t.Errorf("called %v, %v", called, err)
+		}
+		if objection != nil {
+			holds(t, first, target)
+		}
+	}
+	holds(t, next, target)
+}
+
+func holds2(t *testing.T, want []byte, path string) {
+	t.Helper()
+	if string(read(t, path)) != string(want) {
+		t.Errorf("%s holds something else", path)
+	}
+}
+
+// TestTakenBackWithoutRoom: a rename in the middle fails on a full disk, and what came before it is taken back all the same.
+func TestTakenBackWithoutRoom(t *testing.T) {
+	full, other := mountTmpfs(t, "size=64k"), t.TempDir()
+	keyFirst := deploy.Target{PrivateKey: filepath.Join(full, "mx.key"), Certificate: filepath.Join(other, "mx.crt"), Mode: 0o640}
+	old := fresh(t, 1)
+	apply(t, old, keyFirst)
+	immutable(t, keyFirst.Certificate)
+	p := plan(t, fresh(t, 2), keyFirst)
+	p.Try(func(func(string) string) error {
+		fill, err := os.Create(filepath.Join(full, "fill"))
+		if err != nil {
+			return err
+		}
+		defer func() { _ = fill.Close() }()
+		for err == nil {
+			_, err = fill.Write(make([]byte, 4096))
+		}
+		return nil
+	})
+	refused(t, p.Apply(keepNothing), keyFirst.Certificate, "permission", "operation not permitted (EPERM)", "lsattr")
+	holds(t, old, keyFirst)
+}
+
+// TestRemembered: what a file was given is put back, whatever a package upgrade has made of it.
+func TestRemembered(t *testing.T) {
+	needRoot(t, "give files away")
+	_, gid := ids(t)
+	target := pair(t.TempDir())
+	target.Mode = 0
+	b := fresh(t, 1)
+	write(t, target.PrivateKey, "x", 0o600)
+	own(t, target.PrivateKey, [2]int{0, gid})
+	p := plan(t, b, target)
+	if err := p.Apply(keepNothing); err != nil {
+		t.Fatal(err)
+	}
+	target.Remembered = p.Accesses()
+	if !plan(t, b, target).Empty() {
+		t.Error("it is not done")
+	}
+	own(t, target.PrivateKey, [2]int{0, 0})
+	chmod(t, target.PrivateKey, 0o640)
+	chmod(t, target.Certificate, 0o600)
+	if c := plan(t, b, target).Changes(); len(c) != 2 || c[0].Before.Mode != "0640" || c[0].After.Mode != "0600" || c[0].After.Group != anyGroup || c[0].Before.Group != "root" {
+		t.Errorf("changes: %+v", c)
+	}
+	if err := plan(t, renewed(t, b, 2), target).Apply(keepNothing); err != nil {
+		t.Fatal(err)
+	}
+	if s := stat(t, target.PrivateKey); int(s.Gid) != gid || mode(t, target.PrivateKey) != 0o600 || mode(t, target.Certificate) != 0o640 {
+		t.Errorf("key: group %d, mode %o; certificate: mode %o", s.Gid, mode(t, target.PrivateKey), mode(t, target.Certificate))
+	}
+	target.Mode = 0o440
+	if c := plan(t, b, target).Changes(); len(c) != 2 || c[0].After.Mode != "0440" {
+		t.Errorf("what is configured does not win: %+v", c)
+	}
+}
+
+func TestTouch(t *testing.T) {
+	dir := t.TempDir()
+	target := pair(dir)
+	b := fresh(t, 1)
+	apply(t, b, target)
+	before := stat(t, dir).Mtim
+	if err := plan(t, b, target).Touch(); err != nil {
+		t.Fatal(err)
+	}
+	if stat(t, dir).Mtim == before {
+		t.Error("nobody could have noticed")
+	}
+	noStaging(t, dir)
+}
