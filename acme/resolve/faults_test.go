@@ -69,6 +69,7 @@ func TestFaultsOfNameServers(t *testing.T) {
 		{what: "one server has an alias that the others do not", servers: []nameserver.Faults{{}, {}, {Edit: aliased(owner)}}, patience: 3 * time.Second, says: []string{"ns3.many.example", "it has a CNAME at _acme-challenge.fresh.many.example"}},
 		{what: "one server has another value", servers: []nameserver.Faults{{}, {Edit: without("new")}}, patience: 3 * time.Second, says: []string{"ns2.many.example", "does not serve"}},
 		{what: "one server has another value, quorum", servers: []nameserver.Faults{{}, {Edit: without("new")}}, require: resolve.Quorum},
+		{what: "the first server says that the zone ends above, quorum", servers: []nameserver.Faults{{Edit: parked}}, require: resolve.Quorum},
 		{what: "one server says that the zone ends above", servers: []nameserver.Faults{{}, {Edit: parked}}, patience: 3 * time.Second, says: []string{"ns2.many.example"}},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
