@@ -1,8 +1,8 @@
 package schedule
 
 import (
+	"container/heap"
 	"context"
-	"slices"
 	"sync"
 	"time"
 )
@@ -14,16 +14,18 @@ const reserved = 4
 // Gate lets a number of passes be under way at once. Of those that wait, the one whose certificate expires first goes
 // first; those without a certificate go last.
 type Gate struct {
-	mu      sync.Mutex
-	size    int
-	inside  int
-	fresh   int // of those inside, without a certificate
-	waiting []*waiter
+	mu       sync.Mutex
+	size     int
+	inside   int
+	new      int   // of those inside, without a certificate
+	renewals queue // by the end of the certificate
+	fresh    queue // without a certificate, in no order
 }
 
 type waiter struct {
 	notAfter time.Time
 	turn     chan struct{}
+	place    int // in its queue; -1 when it was let in
 }
 
 // NewGate makes a gate for size passes at once, at least one.
@@ -37,7 +39,7 @@ func (g *Gate) Enter(ctx context.Context, notAfter time.Time) (leave func(), err
 	}
 	w := &waiter{notAfter: notAfter, turn: make(chan struct{})}
 	g.mu.Lock()
-	g.waiting = append(g.waiting, w)
+	heap.Push(g.queueOf(w), w)
 	g.admit()
 	g.mu.Unlock()
 	select {
@@ -45,11 +47,11 @@ func (g *Gate) Enter(ctx context.Context, notAfter time.Time) (leave func(), err
 	case <-ctx.Done():
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		if i := slices.Index(g.waiting, w); i >= 0 {
-			g.waiting = slices.Delete(g.waiting, i, i+1)
-			return nil, ctx.Err()
+		if w.place >= 0 {
+			heap.Remove(g.queueOf(w), w.place)
+		} else {
+			g.out(w) // it was let in at the same moment
 		}
-		g.out(w) // it was let in at the same moment
 		return nil, ctx.Err()
 	}
 	var once sync.Once
@@ -62,10 +64,17 @@ func (g *Gate) Enter(ctx context.Context, notAfter time.Time) (leave func(), err
 	}, nil
 }
 
+func (g *Gate) queueOf(w *waiter) *queue {
+	if w.notAfter.IsZero() {
+		return &g.fresh
+	}
+	return &g.renewals
+}
+
 func (g *Gate) out(w *waiter) {
 	g.inside--
 	if w.notAfter.IsZero() {
-		g.fresh--
+		g.new--
 	}
 	g.admit()
 }
@@ -73,31 +82,45 @@ func (g *Gate) out(w *waiter) {
 // admit lets in as many as there are places for.
 func (g *Gate) admit() {
 	for g.inside < g.size {
-		next := -1
-		for i, w := range g.waiting {
-			if w.notAfter.IsZero() && g.fresh >= g.size-g.size/reserved {
-				continue
-			}
-			if next < 0 || before(w, g.waiting[next]) {
-				next = i
-			}
-		}
-		if next < 0 {
+		var w *waiter
+		switch {
+		case len(g.renewals) > 0:
+			w = heap.Pop(&g.renewals).(*waiter) //nolint:forcetypeassert // a queue holds nothing else
+		case len(g.fresh) > 0 && g.new < g.size-g.size/reserved:
+			w = heap.Pop(&g.fresh).(*waiter) //nolint:forcetypeassert // a queue holds nothing else
+			g.new++
+		default:
 			return
 		}
-		w := g.waiting[next]
-		g.waiting = slices.Delete(g.waiting, next, next+1)
 		g.inside++
-		if w.notAfter.IsZero() {
-			g.fresh++
-		}
 		close(w.turn)
 	}
 }
 
-func before(a, b *waiter) bool {
-	if a.notAfter.IsZero() || b.notAfter.IsZero() {
-		return !a.notAfter.IsZero() && b.notAfter.IsZero()
-	}
-	return a.notAfter.Before(b.notAfter)
+// queue is a heap.Interface: the certificate that ends first is at the top.
+type queue []*waiter
+
+func (q queue) Len() int           { return len(q) }
+func (q queue) Less(i, j int) bool { return q[i].notAfter.Before(q[j].notAfter) }
+
+func (q queue) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].place, q[j].place = i, j
+}
+
+// Push implements heap.Interface.
+func (q *queue) Push(x any) {
+	w := x.(*waiter) //nolint:forcetypeassert // a queue holds nothing else
+	w.place = len(*q)
+	*q = append(*q, w)
+}
+
+// Pop implements heap.Interface.
+func (q *queue) Pop() any {
+	last := len(*q) - 1
+	w := (*q)[last]
+	(*q)[last] = nil
+	*q = (*q)[:last]
+	w.place = -1
+	return w
 }

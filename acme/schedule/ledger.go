@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -109,12 +110,15 @@ func (l *Ledger) Check(now time.Time, o Order, limits Limits) *Held {
 			account.N = int(float64(account.N) * newShare)
 		}
 		counted := func(p Placed) bool { return !limits.ExemptARI || !p.Replacement }
-		held = longer(held, wait(l.recent(now, account, counted), account, "orders were placed with this account"))
+		held = longer(held, wait(l.recent(now, account, counted), account, "orders were placed with this account").spread())
+	}
+	if held != nil {
+		return held // what else holds it is seen when it comes back
 	}
 	if o.New {
 		for _, domain := range registered(o.Names) {
 			below := func(p Placed) bool { return p.New && slices.Contains(p.Domains, domain) }
-			held = longer(held, wait(l.recent(now, limits.Domain, below), limits.Domain, "new certificates were ordered below "+domain))
+			held = longer(held, wait(l.recent(now, limits.Domain, below), limits.Domain, "new certificates were ordered below "+domain).spread())
 		}
 	}
 	if len(l.Failures) == 0 {
@@ -182,6 +186,17 @@ func wait(recent []time.Time, rate Rate, what string) *Held {
 		return nil
 	}
 	return &Held{Until: recent[len(recent)-rate.N].Add(rate.Per), Why: fmt.Sprintf("%d %s within %s", len(recent), what, Words(rate.Per))}
+}
+
+// crowd is the time over which those are spread that wait for a limit which they share: all of them would come at the
+// moment at which there is room for one.
+const crowd = 3 * time.Hour
+
+func (h *Held) spread() *Held {
+	if h != nil {
+		h.Until = h.Until.Add(time.Duration(rand.Int64N(int64(crowd))))
+	}
+	return h
 }
 
 func longer(a, b *Held) *Held {
