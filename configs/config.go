@@ -139,16 +139,24 @@ type DANE struct {
 
 // Target is one place where a certificate is written, and the unit that is then reloaded.
 type Target struct {
-	// Kind is exim or files.
+	// Kind is exim, postfix, dovecot or files.
 	Kind string `yaml:"-"`
 	// Absolute path for the certificate chain; {name} and {key} are filled in. With several keys, a list in their
 	// order is possible.
 	Certificate []string `yaml:"certificate,single"`
 	// Absolute path for the private key, in the same manner.
 	PrivateKey []string `yaml:"private_key,single"`
-	// Absolute path for one file with both key and chain, in the same manner.
+	// Absolute path for one file with both key and chain, in the same manner. With sni_map, {serial} for exim.
 	Combined string `yaml:"combined"`
-	// The systemd unit to reload. Default for exim: exim4.service; without it nothing is reloaded.
+	// Absolute path of a symbolic link that mxcert makes, to a directory with fullchain.pem, privkey.pem and combined.pem
+	// of one time. The directories lie beside it, in a directory of the same name with .generations behind it.
+	Directory string `yaml:"directory"`
+	// Absolute path of a map from the names of the certificate to the file to use, which other certificates may share.
+	// For exim it names combined files with {serial} in their path; for postfix it is compiled, and the type of table can
+	// stand in front: hash:/etc/postfix/sni.
+	SNIMap string `yaml:"sni_map"`
+	// The systemd unit to reload. Default for exim: exim4.service, for postfix: postfix.service (the instance
+	// postfix@-.service, where there is one), for dovecot: dovecot.service; for files nothing is reloaded without it.
 	Unit string `yaml:"unit"`
 	// Owner of the files, a name or a number in quotes. Without it, a file that is replaced keeps its owner.
 	Owner string `yaml:"owner"`
@@ -157,8 +165,11 @@ type Target struct {
 	// Mode of the files, four octal digits; others must have no access. Without it, a file that is replaced keeps its
 	// mode, and a new one gets 0640.
 	Mode fs.FileMode `yaml:"mode"`
-	// When the unit is reloaded. Default: always, and never where there is no unit.
+	// When the unit is reloaded. Default: always, and never where there is no unit. auto is for exim and files: Postfix and
+	// Dovecot do not notice changed files.
 	Reload string `yaml:"reload" enum:"always auto never"`
+	// Deploy even if the mail server on this host says that it reads other files.
+	Unchecked bool `yaml:"unchecked"`
 }
 
 // Verify says where the certificate must be seen before it counts as in service.
@@ -213,11 +224,20 @@ func (c *Config) Warnings() []Problem { return slices.Clone(c.warnings) }
 // Where the files do not have the setting, the position is that of the nearest section around it.
 func (c *Config) At(path string) Problem { return c.index.problem(path) }
 
-// Paths returns the paths for key type key, the i-th of the certificate's keys, with {name} and {key} filled in.
-// A path that the target does not have is "".
+// Paths returns the paths for key type key, the i-th of the certificate's keys, with {name} and {key} filled in; {serial}
+// stays. A path that the target does not have is "".
 func (t Target) Paths(name, key string, i int) (cert, privkey, combined string) {
-	fill := strings.NewReplacer("{name}", name, "{key}", key)
+	fill := placeholders(name, key)
 	return fill.Replace(pick(t.Certificate, i)), fill.Replace(pick(t.PrivateKey, i)), fill.Replace(t.Combined)
+}
+
+// LinkPath returns the path of the directory setting in the same manner.
+func (t Target) LinkPath(name, key string) string {
+	return placeholders(name, key).Replace(t.Directory)
+}
+
+func placeholders(name, key string) *strings.Replacer {
+	return strings.NewReplacer("{name}", name, "{key}", key)
 }
 
 // pick chooses from a list in the order of the keys; a single template serves all of them.

@@ -88,7 +88,7 @@ func (m schemaMaker) value(t reflect.Type, f field) object {
 	case t == reflect.TypeFor[Target]():
 		target := m.object(t)
 		return object{"type": "object", "additionalProperties": false, "minProperties": 1, "maxProperties": 1,
-			"properties": object{"exim": target, "files": target}}
+			"properties": object{"exim": target, "postfix": target, "dovecot": target, "files": target}}
 	case t == reflect.TypeFor[time.Duration]():
 		return withDefault(object{"type": "string", "pattern": `^[0-9]+d$|^([0-9]+d)?([0-9.]+(h|m|s|ms))+$`}, f.def)
 	case t == reflect.TypeFor[fs.FileMode]():
@@ -266,7 +266,7 @@ func TestSchemaDescribes(t *testing.T) {
 		properties, _ := s["properties"].(object)
 		for key, value := range properties {
 			p := join(path, key)
-			if text, _ := value.(object)["description"].(string); text == "" && key != "exim" && key != "files" {
+			if text, _ := value.(object)["description"].(string); text == "" && !slices.Contains([]string{"exim", "postfix", "dovecot", "files"}, key) {
 				t.Errorf("%s has no description", p)
 			}
 			walk(value.(object), p)

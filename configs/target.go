@@ -10,11 +10,19 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
+// The kinds of target.
+const (
+	kindExim    = "exim"
+	kindPostfix = "postfix"
+	kindDovecot = "dovecot"
+	kindFiles   = "files"
+)
+
 // target decodes an element of deploy: a mapping whose only key is the kind.
 func (l *loader) target(n *yaml.Node, path string, to *Target) {
-	kinds := []string{"exim", "files", "postfix", "dovecot"}
+	kinds := []string{kindExim, kindPostfix, kindDovecot, kindFiles}
 	if n.Kind != yaml.MappingNode {
-		l.wrongType(n, path, "must be a section with one key, exim or files")
+		l.wrongType(n, path, "must be a section with one key: exim, postfix, dovecot or files")
 		return
 	}
 	if len(n.Content) != 2 {
@@ -22,19 +30,16 @@ func (l *loader) target(n *yaml.Node, path string, to *Target) {
 		if len(n.Content) > 2 && n.Content[1].Tag == "!!null" {
 			hint = "indent the lines below " + printable(n.Content[0].Value) + ": further than it"
 		}
-		l.bad(path, hint, "a target has one key, its kind: exim or files")
+		l.bad(path, hint, "a target has one key, its kind: exim, postfix, dovecot or files")
 		return
 	}
 	key, value := n.Content[0], n.Content[1]
 	p := join(path, key.Value)
 	if !slices.Contains(kinds, key.Value) {
-		l.keyFault(path, key, "unknown kind of target "+quote(key.Value), cmp.Or(suggest(key.Value, kinds), "known: exim, files"))
+		l.keyFault(path, key, "unknown kind of target "+quote(key.Value), cmp.Or(suggest(key.Value, kinds), "known: "+strings.Join(kinds, ", ")))
 		return
 	}
 	l.place(p, key, value)
-	if l.refuse(p, value) {
-		return
-	}
 	to.Kind = key.Value
 	if value = l.resolve(value, p); value != nil {
 		l.mapping(value, p, reflect.ValueOf(to).Elem())
@@ -50,30 +55,67 @@ func (l *loader) checkTarget(p string, c *Certificate, t *Target) {
 	l.checkUnit(p, t)
 	l.checkOwner(join(p, "owner"), t.Owner)
 	l.checkOwner(join(p, "group"), t.Group)
-	pair := len(t.Certificate) > 0 || len(t.PrivateKey) > 0
-	switch {
-	case !pair && t.Combined == "":
-		if !l.touched[p] {
-			l.missing(join(p, "certificate"), "give certificate and private_key, or combined")
-		}
-	case pair && len(t.Certificate) == 0:
-		l.missing(join(p, "certificate"), "give both certificate and private_key")
-	case pair && len(t.PrivateKey) == 0:
-		l.missing(join(p, "private_key"), "a certificate is of no use without its key: give both, or combined")
-	case pair && t.Combined != "" && t.Kind == "exim":
-		l.bad(join(p, "combined"), "Exim reads either: remove combined, or certificate and private_key", "is given together with certificate and private_key")
-	}
+	l.checkLayout(p, t)
+	l.checkSNIMap(p, t)
 	l.checkTemplates(join(p, "certificate"), c, t.Certificate)
 	l.checkTemplates(join(p, "private_key"), c, t.PrivateKey)
 	if t.Combined != "" {
 		l.checkTemplates(join(p, "combined"), c, []string{t.Combined})
 	}
+	if t.Directory != "" {
+		l.checkTemplates(join(p, "directory"), c, []string{t.Directory})
+	}
+}
+
+// checkLayout checks which paths are given together.
+func (l *loader) checkLayout(p string, t *Target) {
+	pair := len(t.Certificate) > 0 || len(t.PrivateKey) > 0
+	switch {
+	case !pair && t.Combined == "" && t.Directory == "":
+		if !l.touched[p] {
+			l.missing(join(p, "certificate"), "give certificate and private_key, or combined, or directory")
+		}
+	case pair && len(t.Certificate) == 0:
+		l.missing(join(p, "certificate"), "give both certificate and private_key")
+	case pair && len(t.PrivateKey) == 0:
+		l.missing(join(p, "private_key"), "a certificate is of no use without its key: give both, or combined")
+	case pair && t.Combined != "" && t.Kind != kindFiles:
+		l.bad(join(p, "combined"), server(t.Kind)+" reads either: remove combined, or certificate and private_key", "is given together with certificate and private_key")
+	case t.Directory != "" && (pair || t.Combined != "") && t.Kind != kindFiles:
+		l.bad(join(p, "directory"), server(t.Kind)+" reads either: the files are in the directory, named fullchain.pem, privkey.pem and combined.pem", "is given together with other paths")
+	}
+}
+
+// server is a kind as a person writes it.
+func server(kind string) string { return strings.ToUpper(kind[:1]) + kind[1:] }
+
+// checkSNIMap checks the map and what it can name.
+func (l *loader) checkSNIMap(p string, t *Target) {
+	where := join(p, "sni_map")
+	versioned := strings.Contains(t.Combined, "{serial}")
+	switch {
+	case versioned && (t.SNIMap == "" || t.Kind != kindExim):
+		l.bad(join(p, "combined"), "give sni_map too (exim), or leave {serial} out", "%s changes with every certificate: only a map can name it", quote(t.Combined))
+	case t.SNIMap == "":
+	case t.Kind != kindExim && t.Kind != kindPostfix:
+		l.bad(where, "remove it", "there is no map for %s", t.Kind)
+	case t.Kind == kindExim && !versioned:
+		l.bad(where, `write for example combined: "/etc/exim4/tls/{name}.{key}.{serial}.pem"`, "names combined files with {serial} in their path")
+	case t.Directory != "":
+		l.bad(where, "give combined, or certificate and private_key", "cannot name files in a directory that changes")
+	default:
+		file := t.SNIMap
+		if kind, rest, found := strings.Cut(file, ":"); found && t.Kind == kindPostfix && kind != "" && onlyHas(kind, lower) {
+			file = rest
+		}
+		l.checkPath(where, file)
+	}
 }
 
 // checkUnit fills in unit and reload and checks that they make sense together.
 func (l *loader) checkUnit(p string, t *Target) {
-	if t.Unit == "" && t.Kind == "exim" {
-		t.Unit = "exim4.service"
+	if t.Unit == "" {
+		t.Unit = map[string]string{kindExim: "exim4.service", kindPostfix: "postfix.service", kindDovecot: "dovecot.service"}[t.Kind]
 	}
 	switch {
 	case t.Unit == "" && (t.Reload == "always" || t.Reload == "auto"):
@@ -88,8 +130,9 @@ func (l *loader) checkUnit(p string, t *Target) {
 		l.bad(join(p, "unit"), hint, "%s does not end in .service", quote(t.Unit))
 	case !isUnitName(t.Unit):
 		l.bad(join(p, "unit"), "", "%s is not the name of a systemd unit", quote(t.Unit))
-	case t.Unit == "postfix.service":
-		l.warn(join(p, "unit"), "on Debian the unit is postfix@-.service", "reloading postfix.service does nothing on Debian")
+	}
+	if t.Reload == "auto" && (t.Kind == kindPostfix || t.Kind == kindDovecot) {
+		l.bad(join(p, "reload"), "leave it out: a reload of "+server(t.Kind)+" loses no connection", "%s does not notice changed files by itself", server(t.Kind))
 	}
 	if t.Reload == "" {
 		t.Reload = "always"
@@ -135,34 +178,62 @@ func (l *loader) checkTemplate(p, s string) {
 		name, behind, closed := strings.Cut(after, "}")
 		switch {
 		case strings.Contains(before, "}") || found && !closed:
-			l.bad(p, "placeholders are {name} and {key}", "%s has a brace without its partner", quote(s))
+			l.bad(p, placeholderHint(p), "%s has a brace without its partner", quote(s))
 			return
 		case !found:
 			l.checkPath(p, s)
 			return
-		case name != "name" && name != "key":
-			hint := cmp.Or(suggest(name, []string{"name", "key"}), "placeholders are {name} and {key}")
-			l.bad(p, hint, "unknown placeholder {%s}", printable(name))
+		case name != "name" && name != "key" && (name != "serial" || !strings.HasSuffix(p, ".combined")):
+			l.bad(p, cmp.Or(suggest(name, []string{"name", "key"}), placeholderHint(p)), "unknown placeholder {%s}", printable(name))
 			return
 		}
 		rest = behind
 	}
 }
 
+func placeholderHint(p string) string {
+	if strings.HasSuffix(p, ".combined") {
+		return "placeholders are {name} and {key}, and with sni_map {serial}"
+	}
+	return "placeholders are {name} and {key}"
+}
+
 // checkCollisions checks that no path is written twice, and none inside the state directory.
 func (l *loader) checkCollisions(c *Config) {
-	taken := map[string]string{}
+	taken, maps := map[string]string{}, map[string]string{}
 	for i := range c.Certificates {
 		cert := &c.Certificates[i]
 		for j, t := range cert.Deploy {
 			p := join(at(join(at("certificates", i), "deploy"), j), t.Kind)
+			l.claimMap(taken, maps, join(p, "sni_map"), t, c.State)
 			for k, key := range cert.Keys {
 				crt, prv, combined := t.Paths(cert.Name, key, k)
 				l.claim(taken, join(p, "certificate"), crt, c.State)
 				l.claim(taken, join(p, "private_key"), prv, c.State)
 				l.claim(taken, join(p, "combined"), combined, c.State)
+				if link := t.LinkPath(cert.Name, key); link != "" {
+					l.claim(taken, join(p, "directory"), link, c.State)
+					l.claim(taken, join(p, "directory"), link+".generations", c.State)
+				}
 			}
 		}
+	}
+}
+
+// claimMap takes a map for all targets of the same kind that name it.
+func (l *loader) claimMap(taken, maps map[string]string, p string, t Target, state string) {
+	kind, file := t.Kind, t.SNIMap
+	if i := strings.Index(file, ":/"); i >= 0 {
+		kind, file = kind+":"+file[:i], file[i+1:]
+	}
+	other, shared := maps[file]
+	switch {
+	case file == "" || shared && other == kind:
+	case shared:
+		l.bad(p, "give each kind of table a file of its own", "%s is written as another kind of map too (%s)", quote(file), other)
+	default:
+		l.claim(taken, p, file, state)
+		maps[file] = kind
 	}
 }
 

@@ -16,14 +16,11 @@ type refusal struct {
 
 // refusals is the only list of what is not built yet: who builds it deletes its line.
 func refusals() []refusal {
-	const files = "use a files target with its unit for now"
 	const leave = "remove it"
 	return []refusal{
 		{"certificates.dane.mode", is("check"), "dane: check", "set mode: off"},
 		{"certificates.dane.mode", is("gate"), "dane: gate", "set mode: off"},
 		{"certificates.dane.mode", is("publish"), "dane: publish", "set mode: off"},
-		{"certificates.deploy.postfix", anyValue, "deploy: postfix", files},
-		{"certificates.deploy.dovecot", anyValue, "deploy: dovecot", files},
 		{"certificates.mail_domains", notEmpty, "mail_domains", "list the MX host names in domains"},
 		{"metrics.listen", notEmpty, "metrics.listen", leave},
 		{"metrics.textfile", notEmpty, "metrics.textfile", leave},
@@ -58,8 +55,6 @@ func withoutIndexes(path string) string {
 		path = before + after
 	}
 }
-
-func anyValue(*yaml.Node) bool { return true }
 
 func isSection(n *yaml.Node) bool { return n.Kind == yaml.MappingNode }
 
