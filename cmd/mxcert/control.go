@@ -62,14 +62,14 @@ func (d *daemon) listen(ctx context.Context, config *configs.Config) (path strin
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", nil, err
 	}
-	listener, err := net.Listen("unix", path)
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		return "", nil, err
 	}
 	if err := os.Chmod(path, 0o600); err != nil {
 		return "", nil, errors.Join(err, listener.Close())
 	}
-	go d.accept(ctx, listener.(*net.UnixListener)) //nolint:forcetypeassert // that is what a unix listener is
+	go d.accept(ctx, listener)
 	return path, func() { _ = listener.Close() }, nil
 }
 
@@ -80,7 +80,7 @@ func (d *daemon) accept(ctx context.Context, listener *net.UnixListener) {
 			return // closed
 		}
 		d.tending.Go(func() {
-			defer conn.Close()
+			defer func() { _ = conn.Close() }() // the answer is sent, or nobody waits for it
 			d.serve(ctx, conn)
 		})
 	}

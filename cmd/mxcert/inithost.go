@@ -238,7 +238,7 @@ func macrosDiff(file string, lines []string) string {
 
 func writePublic(path, text string) error {
 	temporary := path + ".mxcert-new"
-	if err := os.WriteFile(temporary, []byte(text), 0o644); err != nil {
+	if err := os.WriteFile(temporary, []byte(text), 0o600); err != nil {
 		return err
 	}
 	if err := os.Chmod(temporary, 0o644); err != nil {

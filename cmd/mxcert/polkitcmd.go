@@ -89,7 +89,7 @@ func (a *app) installRule(file, rule string) error {
 		return err
 	}
 	temporary := file + ".new" // polkitd reads what ends in .rules
-	if err := os.WriteFile(temporary, []byte(rule), 0o644); err != nil {
+	if err := os.WriteFile(temporary, []byte(rule), 0o600); err != nil {
 		return err
 	}
 	if err := os.Chmod(temporary, 0o644); err != nil { // whatever the umask: polkitd is not root

@@ -76,12 +76,12 @@ func TestVariableTable(t *testing.T) {
 
 // short shows a default.
 func short(n yaml.Node) string {
-	switch {
-	case n.Kind == 0:
+	switch n.Kind {
+	case 0:
 		return ""
-	case n.Kind == yaml.ScalarNode:
+	case yaml.ScalarNode:
 		return "`" + n.Value + "`"
-	case n.Kind == yaml.MappingNode:
+	case yaml.MappingNode:
 		return "`{}`"
 	}
 	return "`[]`"
