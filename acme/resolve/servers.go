@@ -78,15 +78,6 @@ func (r *Resolver) Delegation(ctx context.Context, zone string) (Delegation, err
 	})
 }
 
-// Prepare looks up the delegations of zones, so that [Resolver.AwaitTXT] has them at hand.
-func (r *Resolver) Prepare(ctx context.Context, zones ...string) {
-	var wait sync.WaitGroup
-	for _, zone := range zones {
-		wait.Go(func() { _, _ = r.Delegation(ctx, zone) }) // what fails is asked again, and told, when it is needed
-	}
-	wait.Wait()
-}
-
 // hosts are name servers with their addresses, in the order of the NS records.
 type hosts struct {
 	names     []string

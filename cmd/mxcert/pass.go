@@ -44,6 +44,7 @@ type pass struct {
 	say         acme.Progress
 
 	lineage *state.Lineage
+	dns     *resolve.Resolver // of this pass: it remembers zones and servers for a minute; see resolver
 	record  state.Record
 	bundles []*bundle.Bundle // current, in the order of keys; nil where there is none
 	plan    deployment
@@ -288,6 +289,9 @@ func (p *pass) preflight(ctx context.Context) error {
 		if kind := kindOf(err); kind == "no-such-unit" || kind == "not-reloadable" || kind == "invalid-name" {
 			return at("reload", err) // a mistake in the configuration; what else is wrong with a unit may pass
 		}
+	}
+	if _, err := p.solver(); err != nil {
+		return at("dns", err)
 	}
 	findings := p.cas.Preflight(ctx, acme.PreflightRequest{Names: p.certificate.Domains, Profile: p.config.ACME.Profile, Resolver: p.resolver(),
 		Require: resolve.Require(p.certificate.DNS.Propagation.Require)})

@@ -187,7 +187,10 @@ func (p *pass) solver() (dnsprovider.Solver, error) {
 
 // resolver asks the configured name servers. The server that takes updates is asked on its own port too.
 func (p *pass) resolver() *resolve.Resolver {
-	return resolve.New(p.certificate.DNS.Resolvers, string(p.certificate.DNS.Env["DNSUPDATE_NAMESERVER"]))
+	if p.dns == nil {
+		p.dns = resolve.New(p.certificate.DNS.Resolvers, string(p.certificate.DNS.Env["DNSUPDATE_NAMESERVER"]))
+	}
+	return p.dns
 }
 
 // reloader asks systemd, with a connection for each question: one that is kept does not survive a restart of the bus.
