@@ -51,6 +51,7 @@ func (d *doctor) hostLooks() []doctorLook {
 		{id: "state", run: d.lookAtState},
 		{id: "daemon", run: d.lookAtDaemon},
 		{id: "hooks", run: d.lookAtHooks},
+		{id: "rights", run: d.lookAtRights},
 	}
 	for i, client := range d.world.cas.Clients() {
 		directory := d.config.ACME.Directories[i]

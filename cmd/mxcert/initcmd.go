@@ -30,6 +30,7 @@ type initAnswers struct {
 	certificate, key  string
 	unit, caFile      string
 	eximMacros        bool
+	doctor            bool
 }
 
 func (a *app) initCommand() *cobra.Command {
@@ -66,6 +67,7 @@ For Exim on Debian it shows the macros that make Exim read the certificate, and 
 	flags.StringVar(&w.key, "private-key", "", "`PATH` of its key")
 	flags.StringVar(&w.unit, "unit", "", "systemd `UNIT` to reload")
 	flags.BoolVar(&w.eximMacros, "exim-macros", false, "add the macros that make Exim on Debian read the certificate, and reload it")
+	flags.BoolVar(&w.doctor, "doctor", true, "test everything at the end, as mxcert doctor does")
 	return cmd
 }
 
@@ -107,7 +109,7 @@ func (i *initializer) run(ctx context.Context) error {
 			return err
 		}
 	}
-	return i.next()
+	return i.next(ctx)
 }
 
 // complete asks for what no flag gave.
@@ -299,10 +301,18 @@ func (i *initializer) write(text string, secrets map[string]string) error {
 	return i.installRule(polkitRules, polkitRule(configuredUnits(config)))
 }
 
-// next says what comes next.
-func (i *initializer) next() error {
+// next tests what was written, and says what comes next. A fault is shown and does not undo what was written.
+func (i *initializer) next(ctx context.Context) error {
+	if i.initAnswers.doctor {
+		err := i.app.doctor(ctx, nil)
+		if _, found := errors.AsType[*exitError](err); err != nil && !found {
+			return err
+		}
+		if err != nil {
+			return i.say("next: mend what is marked, try mxcert doctor again, then mxcert renew --now and systemctl enable --now mxcert\n")
+		}
+	}
 	return i.say(`next:
-  mxcert doctor        test everything a renewal needs
   mxcert renew --now   order, deploy, reload, prove
   systemctl enable --now mxcert
 `)
