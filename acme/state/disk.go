@@ -47,7 +47,7 @@ func writeJSON(path string, v any) error {
 // content does.
 func writeFile(path string, content []byte) error {
 	dir := filepath.Dir(path)
-	file, err := os.CreateTemp(dir, temporaryPrefix+"*")
+	file, err := os.CreateTemp(dir, temporaryPrefix+filepath.Base(path)+"~*") // whose it is tells who may remove it
 	if err != nil {
 		return failed("write", path, err)
 	}

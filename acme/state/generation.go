@@ -155,25 +155,6 @@ func (l *Lineage) remove(id string) error {
 	return failed("remove", l.Directory(id), err)
 }
 
-// sweep removes what killed processes left half made. The lineage's own directories are locked; elsewhere a young file
-// may be one that another process is writing.
-func (l *Lineage) sweep() (problems []error) {
-	const writing = time.Hour
-	for pattern, age := range map[string]time.Duration{
-		"lineages/NAME/.new-*": 0, "lineages/NAME/" + temporaryPrefix + "*": 0, "lineages/NAME/displaced/" + temporaryPrefix + "*": 0,
-		"orders/" + temporaryPrefix + "*": writing, "journal/" + temporaryPrefix + "*": writing, "accounts/*/" + temporaryPrefix + "*": writing,
-		temporaryPrefix + "*": writing, "lineages/" + temporaryPrefix + "*": writing, "accounts/" + temporaryPrefix + "*": writing,
-	} {
-		left, _ := filepath.Glob(filepath.Join(l.dir.path, strings.Replace(pattern, "NAME", l.name, 1))) // the pattern is well-formed
-		for _, path := range left {
-			if info, err := os.Lstat(path); err == nil && time.Since(info.ModTime()) >= age {
-				problems = append(problems, failed("remove", path, os.RemoveAll(path)))
-			}
-		}
-	}
-	return problems
-}
-
 // uniqueID gives a name that sorts by time and is never given twice.
 func uniqueID(at time.Time) string {
 	var random [4]byte

@@ -26,6 +26,8 @@ type Faults struct {
 	Rcode       int // answer to all questions, e.g. dns.RcodeServerFailure; 0 = none of it
 	UpdateRcode int // answer to all updates, e.g. dns.RcodeRefused; 0 = none of it
 
+	// Before is told of each message before anything is done about it, and may take its time.
+	Before func(request *dns.Msg)
 	// Edit may change a finished reply (a copy) before it is signed and sent; nil from it is silence.
 	Edit func(request, reply *dns.Msg) *dns.Msg
 }

@@ -116,6 +116,9 @@ func (s *Server) serve(w dns.ResponseWriter, request *dns.Msg) {
 	if s.silent(faults, udp) {
 		return
 	}
+	if faults.Before != nil {
+		faults.Before(request)
+	}
 	reply := new(dns.Msg).SetReply(request)
 	reply.RecursionAvailable = true
 	switch {
