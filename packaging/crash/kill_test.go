@@ -90,7 +90,9 @@ func converges(t *testing.T, s *subject, root, when string, row *row) {
 
 // configured reports whether a call renames a file to a configured path: mxcert makes these in an open directory, so
 // that the path is a plain name.
-func configured(c tracer.Call) bool { return c.Name == "renameat" && !strings.Contains(c.Path, "/") }
+func configured(c tracer.Call) bool {
+	return (c.Name == "renameat" || c.Name == "renameat2") && !strings.Contains(c.Path, "/")
+}
 
 // betweenRenames reports whether a call comes after the first rename to a configured path and not after the last.
 func betweenRenames(calls []tracer.Call, at int) bool {

@@ -94,7 +94,7 @@ func TestFullDisk(t *testing.T) {
 // fillUp runs the operation on a file system where some pages are free.
 func (s *subject) fillUp(t *testing.T, row *row, pages int) (report, error) {
 	t.Helper()
-	dir := t.TempDir()
+	dir := openDir(t)
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=256k,mode=0755"); err != nil {
 		return report{}, err
 	}

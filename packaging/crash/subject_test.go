@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 
@@ -44,17 +45,19 @@ func (s sight) String() string {
 	return strings.TrimSpace(fmt.Sprintf("%s %s", s.state, s.why))
 }
 
-// deployments are all operations on all layouts; of the careless ones a part will do.
+// deployments are all operations on all layouts. A part does without those that make the same calls as others.
 func deployments(b bundles) []*subject {
 	var list []*subject
 	for _, l := range operation.Layouts() {
+		if l.Also && !all() {
+			continue
+		}
 		list = append(list, deployment(b, l.Name, operation.Deploy, b.old, b.rekeyed))
 		if l.Careless == nil || all() {
-			list = append(list,
-				deployment(b, l.Name, operation.Deploy, "", b.old),
-				deployment(b, l.Name, operation.Deploy, b.old, b.renewed),
-				deployment(b, l.Name, operation.Revert, b.old, b.renewed),
-				deployment(b, l.Name, operation.Revert, b.old, b.rekeyed))
+			list = append(list, deployment(b, l.Name, operation.Deploy, "", b.old), deployment(b, l.Name, operation.Revert, b.old, b.rekeyed))
+		}
+		if l.Exchanges || all() {
+			list = append(list, deployment(b, l.Name, operation.Deploy, b.old, b.renewed), deployment(b, l.Name, operation.Revert, b.old, b.renewed))
 		}
 	}
 	return list
@@ -72,7 +75,7 @@ func deployment(b bundles, layoutName, action, old, next string) *subject {
 			return operation.Spec{Action: action, Layout: layoutName, Root: root, Old: old, New: next}
 		},
 		setup: func(root string) error {
-			for _, dir := range []string{"tls", "tls/other", "state"} {
+			for _, dir := range []string{"tls", "tls/other", "tls/sni", "state"} {
 				if err := os.Mkdir(filepath.Join(root, dir), 0o755); err != nil {
 					return err
 				}
@@ -135,8 +138,8 @@ func look(layout operation.Layout, root string, first bool, known map[string]*bu
 
 // lookAtPair says none where the server has no certificate, as before the first deployment.
 func lookAtPair(certificate, key string, known map[string]*bundle.Bundle) (state, why string) {
-	chain, err := os.ReadFile(certificate)
-	secret, keyErr := os.ReadFile(key)
+	chain, err := readAsServer(certificate)
+	secret, keyErr := readAsServer(key)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(keyErr, fs.ErrNotExist) {
 		return "none", ""
 	}
@@ -156,6 +159,24 @@ func lookAtPair(certificate, key string, known map[string]*bundle.Bundle) (state
 		}
 	}
 	return "broken", "neither the old nor the new chain"
+}
+
+// readAsServer reads a file as a user who is in the group and nothing else, by the file system's IDs of a thread
+// (setfsuid(2)), where root can do that.
+func readAsServer(path string) ([]byte, error) {
+	if os.Geteuid() != 0 {
+		return os.ReadFile(path)
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	const server = operation.Owner + 1
+	defer func() {
+		_, _, _ = syscall.RawSyscall(syscall.SYS_SETFSUID, 0, 0, 0)
+		_, _, _ = syscall.RawSyscall(syscall.SYS_SETFSGID, 0, 0, 0)
+	}()
+	_, _, _ = syscall.RawSyscall(syscall.SYS_SETFSGID, operation.Group, 0, 0)
+	_, _, _ = syscall.RawSyscall(syscall.SYS_SETFSUID, server, 0, 0)
+	return os.ReadFile(path)
 }
 
 func same(chain [][]byte, b *bundle.Bundle) bool {
@@ -200,14 +221,22 @@ func openKeys(root string) (open []string) {
 	return open
 }
 
-// temporary lists what should be gone: what mxcert stages begins with a dot.
+// temporary lists what should be gone: what mxcert stages begins with a dot, and a generation is whole.
 func temporary(root string) (left []string) {
 	_ = filepath.Walk(root, func(path string, _ fs.FileInfo, err error) error {
 		name := filepath.Base(path)
-		if path != root && (strings.HasPrefix(name, ".") || strings.HasSuffix(name, ".new")) {
+		half := strings.HasSuffix(filepath.Dir(path), ".generations") && !whole(path)
+		if path != root && (strings.HasPrefix(name, ".") || strings.HasSuffix(name, ".new") || half) {
 			left = append(left, strings.TrimPrefix(path, root))
 		}
 		return err
 	})
 	return left
+}
+
+// whole reports whether a generation of files is complete.
+func whole(dir string) bool {
+	_, err := tls.LoadX509KeyPair(filepath.Join(dir, "fullchain.pem"), filepath.Join(dir, "privkey.pem"))
+	_, otherErr := tls.LoadX509KeyPair(filepath.Join(dir, "combined.pem"), filepath.Join(dir, "combined.pem"))
+	return err == nil && otherErr == nil
 }

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"mxcert/acme/bundle"
 	"mxcert/deploy"
@@ -15,6 +17,7 @@ import (
 type Layout struct {
 	Name      string
 	Exchanges bool                                         // certificate and key have paths of their own, so that a new key takes two renames
+	Also      bool                                         // it makes no call that others do not
 	Targets   func(dir string) []deploy.Target             // how mxcert does it
 	Careless  func(dir string, b *bundle.Bundle) error     // or how others do
 	Reads     func(dir string) (certificate, key []string) // what a mail server opens, in its order; one of each a pair
@@ -34,8 +37,11 @@ func Find(name string) (Layout, error) {
 func Layouts() []Layout {
 	return []Layout{
 		{Name: "combined", Targets: combinedTarget, Reads: readsCombined},
+		{Name: "generation directory", Targets: directoryTarget, Reads: readsDirectory},
+		{Name: "SNI map", Targets: mapTarget, Reads: readsMap},
+		{Name: "three targets", Targets: threeTargets, Reads: readsThree},
 		{Name: "pair", Exchanges: true, Targets: pairTarget, Reads: readsPair},
-		{Name: "three targets", Exchanges: true, Targets: threeTargets, Reads: readsThree},
+		{Name: "pair and two others", Exchanges: true, Also: true, Targets: mixedTargets, Reads: readsMixed},
 		{Name: "in place", Careless: inPlace, Reads: readsPair},
 		{Name: "two renames", Careless: twoRenames, Reads: readsPair},
 		{Name: "combined, no fsync", Careless: renameOnly, Reads: readsCombined},
@@ -60,16 +66,59 @@ func readsCombined(dir string) (certificate, key []string) {
 	return path, path
 }
 
-// threeTargets are a combined file, a pair, and a combined file in another directory.
+func directoryTarget(dir string) []deploy.Target {
+	return []deploy.Target{{Kind: "files", Directory: filepath.Join(dir, "mx")}}
+}
+
+func readsDirectory(dir string) (certificate, key []string) {
+	return []string{filepath.Join(dir, "mx", "fullchain.pem")}, []string{filepath.Join(dir, "mx", "privkey.pem")}
+}
+
+func mapTarget(dir string) []deploy.Target {
+	return []deploy.Target{{Kind: "exim", Combined: filepath.Join(dir, "sni", "mx.{serial}.pem"), SNIMap: filepath.Join(dir, "sni.map"), Default: true}}
+}
+
+// readsMap looks a name up, and one that is not there, as lsearch* does.
+func readsMap(dir string) (certificate, key []string) {
+	text, err := os.ReadFile(filepath.Join(dir, "sni.map"))
+	if err != nil {
+		return []string{filepath.Join(dir, "sni.map")}, []string{filepath.Join(dir, "sni.map")}
+	}
+	for _, name := range []string{"mx.example.org", "*"} {
+		path := filepath.Join(dir, "there is no line for "+name)
+		for line := range strings.Lines(string(text)) {
+			found, value, _ := strings.Cut(line, ":")
+			if _, inside, ok := strings.Cut(strings.TrimSpace(value), "/tls/"); ok && found == name {
+				path = filepath.Join(dir, inside) // a copy of the disk is mounted elsewhere
+			}
+		}
+		certificate, key = append(certificate, path), append(key, path)
+	}
+	return certificate, key
+}
+
+// threeTargets are for three services.
 func threeTargets(dir string) []deploy.Target {
-	return append(append(combinedTarget(dir), pairTarget(dir)...),
-		deploy.Target{Kind: "files", Combined: filepath.Join(dir, "other", "mx.pem")})
+	return slices.Concat(combinedTarget(dir), directoryTarget(dir), mapTarget(dir))
 }
 
 func readsThree(dir string) (certificate, key []string) {
-	certificate, key = readsPair(dir)
-	for _, path := range []string{filepath.Join(dir, "mx.pem"), filepath.Join(dir, "other", "mx.pem")} {
-		certificate, key = append(certificate, path), append(key, path)
+	return readsAll(dir, readsCombined, readsDirectory, readsMap)
+}
+
+// mixedTargets are a combined file, a pair, and a combined file in another directory.
+func mixedTargets(dir string) []deploy.Target {
+	return slices.Concat(combinedTarget(dir), pairTarget(dir), combinedTarget(filepath.Join(dir, "other")))
+}
+
+func readsMixed(dir string) (certificate, key []string) {
+	return readsAll(dir, readsCombined, readsPair, func(dir string) (certificate, key []string) { return readsCombined(filepath.Join(dir, "other")) })
+}
+
+func readsAll(dir string, parts ...func(string) (certificate, key []string)) (certificate, key []string) {
+	for _, reads := range parts {
+		c, k := reads(dir)
+		certificate, key = append(certificate, c...), append(key, k...)
 	}
 	return certificate, key
 }
