@@ -259,3 +259,19 @@ func TestOneCAIsEnough(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// TestNoOrderThatWouldFail: what doctor finds to be certain to fail is not asked of the CA, and costs nothing there.
+func TestNoOrderThatWouldFail(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
+	h.check(h.World.Add(`example.org. CAA 0 issue "other.example"`))
+	c := h.report(exitFailed, "renew").Certificates[0]
+	if c.Error.Stage != "preflight" || c.Error.Kind != "caa" || !strings.Contains(c.Error.Message, "other.example") || !strings.Contains(c.Error.Hint, "CAA 0 issue") {
+		t.Errorf("got %+v", c.Error)
+	}
+	if n := h.CA.Count(ca.NewOrder, ca.NewAccount); n != 0 || len(h.World.Updates()) != 0 {
+		t.Errorf("%d requests, %d updates", n, len(h.World.Updates()))
+	}
+	h.check(h.World.Replace(`example.org. CAA 0 issue "pebble.letsencrypt.org"`))
+	h.report(exitOK, "renew")
+}
