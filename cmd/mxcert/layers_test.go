@@ -28,7 +28,7 @@ var permitted = map[string][]string{
 // homes says which package trees may import a library, directly. The bundle is standard library alone.
 var homes = map[string][]string{
 	"github.com/go-acme/lego/v4":       {"mxcert/acme"},
-	"github.com/go-jose/go-jose/v4":    {"mxcert/acme"},
+	"github.com/go-jose/go-jose/v4":    {"mxcert/acme", "mxcert/cmd"}, // import reads the keys of others
 	"github.com/coreos/go-systemd/v22": {"mxcert/hooks"},
 	"github.com/godbus/dbus/v5":        {"mxcert/hooks"},
 	"github.com/fsnotify/fsnotify":     {"mxcert/hooks", "mxcert/cmd/mxcert-lab"},
