@@ -9,14 +9,11 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	legoacme "github.com/go-acme/lego/v4/acme"
 	"golang.org/x/sync/errgroup"
 
 	"mxcert/acme/dnsprovider"
-	"mxcert/acme/resolve"
-	"mxcert/acme/state"
 )
 
 // tokenAlphabet is what tokens are made of (RFC 8555 section 8.1). They go to providers that are programs.
@@ -30,53 +27,31 @@ type pending struct {
 	record    dnsprovider.Record
 }
 
-// authorize proves control over all names of the order that are not proven yet.
-func (f *flow) authorize(ctx context.Context) error {
+// authorize proves control over all names of the order that are not proven yet. cleaned waits until the records are gone;
+// it has to be called in any case.
+func (f *flow) authorize(ctx context.Context) (cleaned func(), err error) {
+	nothing := func() {}
 	if f.order.Status != legoacme.StatusPending {
-		return nil
+		return nothing, nil
 	}
+	places := f.locate(ctx) // beside the authorizations
+	defer places.stop()
 	todo, err := f.unproven(ctx)
 	if err != nil {
-		return err
+		return nothing, err
 	}
 	if len(todo) == 0 {
-		return f.awaitOrder(ctx, legoacme.StatusPending)
+		return nothing, f.awaitOrder(ctx, legoacme.StatusPending)
 	}
-	if err := f.locate(ctx, todo); err != nil {
-		return err
+	for i := range todo {
+		if todo[i].record.Place, err = places.of(todo[i].domain); err != nil {
+			return nothing, err
+		}
 	}
-	records := make([]dnsprovider.Record, len(todo))
-	for i, p := range todo {
-		records[i] = p.record
+	if pause, yes := dnsprovider.Sequential(f.Solver); yes {
+		return nothing, f.proveInTurn(ctx, todo, pause)
 	}
-	forget, err := f.Lineage.Note(state.Entry{Provider: f.Provider, Records: journaled(records), Created: time.Now().UTC()})
-	if err != nil {
-		return err
-	}
-	proven := f.prove(ctx, todo, records)
-	f.cleanUp(ctx, records, forget)
-	return proven
-}
-
-// prove makes the records, waits until they are seen, and has the CA look.
-func (f *flow) prove(ctx context.Context, todo []pending, records []dnsprovider.Record) (err error) {
-	defer rescued(&err)
-	if err := f.Solver.Present(ctx, records); err != nil {
-		return err
-	}
-	f.Progress("dns", fmt.Sprintf("%d TXT %s made in %s", len(records), plural(len(records), "record"), strings.Join(zones(records), ", ")))
-	report := func(text string) { f.Progress("propagation", text) }
-	if err := f.Resolver.AwaitTXT(ctx, expected(records), f.Require, f.Patience, report); err != nil {
-		return err
-	}
-	if err := f.accept(ctx, todo); err != nil {
-		return err
-	}
-	if err := f.awaitOrder(ctx, legoacme.StatusPending); err != nil {
-		return err
-	}
-	f.Progress("validation", fmt.Sprintf("%s has seen all %d %s", hostOf(f.stored.Directory), len(records), plural(len(records), "record")))
-	return nil
+	return f.proveTogether(ctx, todo)
 }
 
 // unproven fetches the authorizations in parallel and picks the pending ones with their dns-01 challenge.
@@ -87,7 +62,7 @@ func (f *flow) unproven(ctx context.Context) ([]pending, error) {
 	}
 	urls := slices.Compact(slices.Sorted(slices.Values(f.order.Authorizations))) // a CA may name one twice
 	found := make([]*pending, len(urls))
-	err := inParallel(ctx, len(found), func(i int) error {
+	err := atMost(ctx, f.atOnce(), len(found), func(i int) error {
 		authorization, err := call(f.operation, func() (legoacme.Authorization, error) {
 			return f.core.Authorizations.Get(urls[i])
 		})
@@ -149,17 +124,8 @@ func (f *flow) pick(a legoacme.Authorization) (*pending, error) {
 		NextStep: "this CA or its policy for the name does not allow DNS validation"}
 }
 
-// locate finds, once for making and removing, where each record has to be.
-func (f *flow) locate(ctx context.Context, todo []pending) error {
-	return inParallel(ctx, len(todo), func(i int) error {
-		place, err := f.Resolver.Locate(ctx, "_acme-challenge."+todo[i].domain)
-		todo[i].record.Place = place
-		return err
-	})
-}
-
 func (f *flow) accept(ctx context.Context, todo []pending) error {
-	return inParallel(ctx, len(todo), func(i int) error {
+	return atMost(ctx, f.atOnce(), len(todo), func(i int) error {
 		if todo[i].challenge.Status != legoacme.StatusPending {
 			return nil // an earlier run has accepted it
 		}
@@ -185,80 +151,15 @@ func (f *flow) accepted(failure error, p pending) bool {
 	})
 }
 
-// cleanUp removes the records even when the context has ended, because a stop must leave none behind; what cannot be
-// removed stays in the journal.
-func (f *flow) cleanUp(ctx context.Context, records []dnsprovider.Record, forget func() error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
-	defer cancel()
-	err := guarded(func(int) error { return f.Solver.CleanUp(ctx, records) }, 0)
-	if err == nil {
-		err = forget()
-	}
-	if err != nil {
-		f.Progress("dns", fmt.Sprintf("warning: TXT records may remain; the next run removes them: %v", err))
-	}
-}
-
-// CleanUp removes the records that an earlier run left behind, as the journal says. Records of another provider than
-// the one given stay, and are named.
-func CleanUp(ctx context.Context, lineage *state.Lineage, provider string, solver dnsprovider.Solver, say Progress) error {
-	entries, err := lineage.Journal()
-	problems := []error{err}
-	for _, entry := range entries {
-		if entry.Provider != provider {
-			problems = append(problems, fmt.Errorf("TXT record %s was made by provider %s and is still there: remove it by hand", entry.Records[0].Name, entry.Provider))
-			continue
-		}
-		records := make([]dnsprovider.Record, len(entry.Records))
-		for i, r := range entry.Records {
-			records[i] = dnsprovider.Record{Place: resolve.Place{Name: r.Name, Zone: r.Zone}, Domain: r.Domain, Value: r.Value, Token: r.Token, KeyAuth: r.KeyAuth}
-		}
-		err := solver.CleanUp(ctx, records)
-		if err == nil {
-			say("dns", fmt.Sprintf("removed what an earlier run may have left: %d TXT %s", len(records), plural(len(records), "record")))
-			err = lineage.Forget(entry)
-		}
-		problems = append(problems, err)
-	}
-	return errors.Join(problems...)
-}
-
-func journaled(records []dnsprovider.Record) []state.TXT {
-	out := make([]state.TXT, len(records))
-	for i, r := range records {
-		out[i] = state.TXT{Domain: r.Domain, Name: r.Name, Zone: r.Zone, Value: r.Value, Token: r.Token, KeyAuth: r.KeyAuth}
-	}
-	return out
-}
-
-// expected groups the values by name: a wildcard and its apex share one.
-func expected(records []dnsprovider.Record) []resolve.TXT {
-	var out []resolve.TXT
-	for _, r := range records {
-		i := slices.IndexFunc(out, func(t resolve.TXT) bool { return t.Name == r.Name })
-		if i < 0 {
-			out = append(out, resolve.TXT{Name: r.Name, Zone: r.Zone})
-			i = len(out) - 1
-		}
-		out[i].Values = append(out[i].Values, r.Value)
-	}
-	return out
-}
-
-func zones(records []dnsprovider.Record) []string {
-	var out []string
-	for _, r := range records {
-		if zone := strings.TrimSuffix(r.Zone, "."); !slices.Contains(out, zone) {
-			out = append(out, zone)
-		}
-	}
-	return out
-}
-
-// inParallel runs f for 0…n-1, at most maxParallel at once, and gives the first error.
+// inParallel is atMost of maxParallel.
 func inParallel(ctx context.Context, n int, f func(i int) error) error {
+	return atMost(ctx, maxParallel, n, f)
+}
+
+// atMost runs f for 0…n-1, so many at once, and gives the first error.
+func atMost(ctx context.Context, limit, n int, f func(i int) error) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(maxParallel)
+	group.SetLimit(limit)
 	for i := range n {
 		group.Go(func() error {
 			if ctx.Err() != nil {

@@ -86,6 +86,7 @@ func (c *Client) reserve(ctx context.Context, claim Claim) error {
 			return err
 		}
 		u.Ledger.Place(time.Now(), claim.Order)
+		c.paces.exchange(u)
 		return nil
 	})
 }

@@ -48,6 +48,9 @@ type Client struct {
 	patience time.Duration // for one request and its answer
 
 	directory directoryCache
+	nonces    nonceStore
+	paces     paces
+	slots     chan struct{} // one for each request that is under way
 }
 
 // New makes a client. Nothing is asked or stored before the first order.
@@ -63,7 +66,7 @@ func New(settings Settings, store *state.Dir) *Client {
 	}
 	inner.TLSClientConfig = tlsConfig(settings.Roots)
 	settings.UserAgent = cmp.Or(settings.UserAgent, "mxcert")
-	return &Client{settings: settings, store: store, inner: inner, patience: requestTimeout}
+	return &Client{settings: settings, store: store, inner: inner, patience: requestTimeout, slots: make(chan struct{}, maxParallel)}
 }
 
 // Close releases idle connections.
@@ -93,6 +96,7 @@ func (c *Client) begin(ctx context.Context, account state.Account, requests int)
 			NextStep: "restore the accounts directory below the state directory from a backup, or move it away to register anew"}
 	}
 	t := c.newTransport(ctx, requests)
+	t.nonces.inherit(c.nonces.take(maxParallel))
 	o := &operation{client: c, transport: t, account: account}
 	httpClient := t.httpClient()
 	o.core, err = call(o, func() (*api.Core, error) {

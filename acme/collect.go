@@ -73,20 +73,28 @@ func (f *flow) awaitAuthorization(ctx context.Context, p pending) error {
 // The first look comes when the CA was done with earlier orders, or else after one round trip: many CAs are done by then,
 // and a look that is too early costs a request and a pause. A look that fails is repeated: the CA may be looking at the
 // records, and they go when the run ends.
-func (f *flow) await(ctx context.Context, status string, pace *pace, urls []string, look func() (done bool, err error)) error {
+func (f *flow) await(ctx context.Context, status string, pace *paceNote, urls []string, look func() (done bool, err error)) error {
 	var failed error
+	if f.resumed { // it began in an earlier run
+		pace = new(paceNote)
+	}
 	start, early, failures := time.Now(), time.Duration(0), 0
-	next, pause := max(pace.first(), f.transport.roundTrip()), firstPoll
+	next, pause := min(f.transport.roundTrip(), firstPoll), firstPoll
+	if usual := pace.first(); affordable(ctx, 2*usual) {
+		next = max(next, usual)
+	}
 	for {
 		asked := f.transport.remaining(urls...)
 		wait := max(next, asked)
-		if !affordable(ctx, wait) {
-			if failed != nil {
-				return failed
-			}
-			return &Error{Stage: "order", ErrKind: "ca-error", temporary: true, RetryAfter: max(asked, f.transport.retryAfterOf(urls[0])),
-				Message:  fmt.Sprintf("%s is still at work on the order (%s)", hostOf(f.stored.Directory), status),
-				NextStep: "the order is kept: the next run goes on with it"}
+		busy := &Error{Stage: "order", ErrKind: "ca-error", temporary: true, RetryAfter: max(asked, f.transport.retryAfterOf(urls[0])),
+			Message:  fmt.Sprintf("%s is still at work on the order (%s)", hostOf(f.stored.Directory), status),
+			NextStep: "the order is kept: the next run goes on with it"}
+		switch {
+		case affordable(ctx, wait):
+		case failed != nil:
+			return failed
+		default:
+			return busy
 		}
 		select {
 		case <-ctx.Done():
@@ -101,6 +109,8 @@ func (f *flow) await(ctx context.Context, status string, pace *pace, urls []stri
 			return nil
 		case done:
 			return err
+		case errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil && failed == nil:
+			return busy
 		case err != nil:
 			if failed, failures = err, failures+1; failures == pollTries || !fleeting(err) {
 				return err

@@ -75,7 +75,9 @@ type flow struct {
 	stored state.Order
 	url    string
 	order  legoacme.Order
-	chain  string // warning about the chain that was chosen, "" for none
+	// resumed is that an earlier run placed the order.
+	resumed bool
+	chain   string // warning about the chain that was chosen, "" for none
 }
 
 // Issue orders a certificate, or finishes the order that an earlier run stored. When it returns, the TXT records that
@@ -111,16 +113,22 @@ func (c *Client) issueAs(ctx context.Context, account state.Account, request Req
 	if err != nil {
 		return nil, err
 	}
+	defer o.leave()
 	f := &flow{operation: o, Request: request}
 	if err := f.place(ctx); err != nil {
 		return nil, f.concluded(err)
 	}
-	if err := f.authorize(ctx); err != nil {
+	cleaned, err := f.authorize(ctx)
+	defer cleaned()
+	if err != nil {
 		return nil, f.concluded(err)
 	}
 	chain, err := f.collect(ctx)
 	if err != nil {
 		return nil, f.concluded(err)
+	}
+	if err := c.keepPaces(); err != nil {
+		f.Progress("order", "warning: "+err.Error())
 	}
 	return f.check(chain)
 }
@@ -158,14 +166,19 @@ func (f *flow) place(ctx context.Context) error {
 		Directory: f.client.settings.Directory, Account: f.account.URL, Names: f.Names, KeyType: f.KeyType,
 		Key: string(keyPEM), Fresh: f.Key == nil, Profile: f.Profile, Created: time.Now().UTC(),
 	}
-	if err := f.Lineage.SaveOrder(f.stored); err != nil { // the key before it is used
-		return err
-	}
 	f.Claim.Names, f.Claim.Key = f.Names, string(f.KeyType)
-	if err := f.client.reserve(ctx, f.Claim); err != nil {
+	fetched := f.fetchNonces(ctx, len(f.Names))          // beside the writes, which may take as long
+	if err = f.Lineage.SaveOrder(f.stored); err == nil { // the key before it is used
+		err = f.client.reserve(ctx, f.Claim)
+	}
+	noNonce := fetched()
+	if err != nil {
 		return err
 	}
-	order, err := f.newOrder()
+	var order legoacme.ExtendedOrder
+	if err = noNonce; err == nil {
+		order, err = f.newOrder()
+	}
 	if err != nil {
 		return errors.Join(f.explain("order", err), f.client.withdraw(f.Claim))
 	}
@@ -218,7 +231,7 @@ func (f *flow) resume() (bool, error) {
 	if order.Status == legoacme.StatusInvalid || !sameNames(identifiers(order.Order), f.Names) {
 		return false, f.Lineage.DropOrder(f.KeyType)
 	}
-	f.stored, f.url, f.order = stored, stored.URL, order.Order
+	f.stored, f.url, f.order, f.resumed = stored, stored.URL, order.Order, true
 	f.Progress("order", fmt.Sprintf("goes on with the order of %s (%.20s)", stored.Created.Format(time.RFC3339), quote(order.Status)))
 	return true, nil
 }

@@ -2,6 +2,7 @@ package acme
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -35,12 +36,15 @@ type transport struct {
 	cache     *directoryCache
 	directory string
 	patience  time.Duration // for one request and its answer
+	slots     chan struct{} // of the requests to this CA that are under way
+	nonces    nonces
 
 	mu         sync.Mutex
 	budget     int
 	retryAfter map[string]hold // by URL, of the last answer
 	skew       time.Duration   // this host's clock minus the CA's Date
 	alternates []string        // URLs of other chains, of the last answer (RFC 8555 section 7.4.2)
+	took       time.Duration   // by one answer, about
 	noNonce    error           // why the last request for a nonce failed: the JOSE library keeps only its text
 }
 
@@ -52,7 +56,7 @@ type hold struct {
 
 // newTransport is the transport of one operation of at most so many requests.
 func (c *Client) newTransport(ctx context.Context, budget int) *transport {
-	return &transport{ctx: ctx, inner: c.inner, cache: &c.directory, directory: c.settings.Directory, patience: c.patience,
+	return &transport{ctx: ctx, inner: c.inner, cache: &c.directory, directory: c.settings.Directory, patience: c.patience, slots: c.slots,
 		budget: budget, retryAfter: map[string]hold{}}
 }
 
@@ -60,8 +64,20 @@ func (t *transport) httpClient() *http.Client {
 	return &http.Client{Transport: t, CheckRedirect: refuseRedirect}
 }
 
-// RoundTrip implements http.RoundTripper.
+// RoundTrip implements http.RoundTripper. It keeps the nonces, so that lego's own store stays empty and asks here for each.
 func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
+	if request.Method == http.MethodHead { // lego asks for nonces so, and for nothing else
+		if nonce := t.nonces.pop(); nonce != "" {
+			response := textResponse(request, http.StatusOK, "", nil)
+			response.Header.Set("Replay-Nonce", nonce)
+			return response, nil
+		}
+	}
+	return t.send(request)
+}
+
+// send asks the CA.
+func (t *transport) send(request *http.Request) (*http.Response, error) {
 	target, err := t.target(request.URL)
 	if err != nil {
 		return nil, err
@@ -77,10 +93,16 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	if err := t.spend(); err != nil {
 		return nil, err
 	}
+	release, err := t.slot()
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	ctx, cancel := context.WithTimeout(t.ctx, t.patience)
 	defer cancel()
 	outgoing := request.WithContext(ctx)
 	outgoing.URL = target
+	start := time.Now()
 	response, err := t.inner.RoundTrip(outgoing)
 	var body []byte
 	if err == nil {
@@ -89,7 +111,7 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	if err != nil {
 		err = t.inTime(ctx, err)
 	}
-	if t.note(request, response, err); err != nil {
+	if t.note(request, response, time.Since(start), err); err != nil {
 		return nil, err
 	}
 	if response.StatusCode >= http.StatusBadRequest {
@@ -97,6 +119,10 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	}
 	if isDirectory && response.StatusCode == http.StatusOK {
 		t.cache.store(body)
+	}
+	if request.Method == http.MethodPost {
+		t.nonces.push(response.Header.Get("Replay-Nonce"), response.StatusCode == http.StatusBadRequest && bytes.Contains(body, []byte(badNonce)))
+		response.Header.Del("Replay-Nonce")
 	}
 	absolute(response, request.URL)
 	response.Body, response.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
@@ -161,8 +187,18 @@ func (t *transport) spend() error {
 	return t.ctx.Err()
 }
 
-// note remembers Retry-After, how far the clocks are apart, and why there is no nonce.
-func (t *transport) note(request *http.Request, response *http.Response, err error) {
+// slot waits until the request may be sent beside those of other operations at this CA.
+func (t *transport) slot() (release func(), err error) {
+	select {
+	case t.slots <- struct{}{}:
+		return func() { <-t.slots }, nil
+	case <-t.ctx.Done():
+		return nil, t.ctx.Err()
+	}
+}
+
+// note remembers Retry-After, how long answers take, how far the clocks are apart, and why there is no nonce.
+func (t *transport) note(request *http.Request, response *http.Response, took time.Duration, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if request.Method == http.MethodHead { // lego asks for nonces so, and for nothing else
@@ -175,6 +211,10 @@ func (t *transport) note(request *http.Request, response *http.Response, err err
 	}
 	if err != nil {
 		return
+	}
+	if request.Method == http.MethodPost { // those before make the connection, too
+		t.took = cmp.Or(t.took, took)
+		t.took += (took - t.took) / 4
 	}
 	t.alternates = alternates(request.URL, response.Header)
 	now := time.Now()
@@ -209,6 +249,13 @@ func (t *transport) remaining(urls ...string) (wait time.Duration) {
 		}
 	}
 	return wait
+}
+
+// roundTrip is how long the CA's last answers took.
+func (t *transport) roundTrip() time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.took
 }
 
 // clockSkew is this host's clock minus the CA's, from the last Date header.

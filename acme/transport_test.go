@@ -122,7 +122,7 @@ func server(t *testing.T, handler http.HandlerFunc, budget int) (*httptest.Serve
 	cache := &directoryCache{}
 	cache.store([]byte(fmt.Sprintf(`{"newNonce":"%[1]s/n","newAccount":"%[1]s/a","newOrder":"%[1]s/o"}`, s.URL)))
 	tr := &transport{ctx: t.Context(), inner: s.Client().Transport, cache: cache, directory: s.URL + "/directory", patience: requestTimeout,
-		budget: budget, retryAfter: map[string]hold{}}
+		slots: make(chan struct{}, maxParallel), budget: budget, retryAfter: map[string]hold{}}
 	return s, tr.httpClient(), tr
 }
 

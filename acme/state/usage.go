@@ -14,6 +14,9 @@ type Usage struct {
 	Version int              `json:"version"`
 	Ledger  schedule.Ledger  `json:"ledger,omitzero"`
 	Breaker schedule.Breaker `json:"breaker,omitzero"`
+	// Validation and Issuance are how long the CA takes to look at the records, and to make the certificate.
+	Validation schedule.Pace `json:"validation,omitzero"`
+	Issuance   schedule.Pace `json:"issuance,omitzero"`
 }
 
 // Usage reads the usage of a CA. One that is missing or damaged is empty: a lost note must not stop a renewal.

@@ -1,0 +1,218 @@
+package acme
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	legoacme "github.com/go-acme/lego/v4/acme"
+
+	"mxcert/acme/dnsprovider"
+	"mxcert/acme/resolve"
+	"mxcert/acme/state"
+)
+
+// places are where the records of an order have to be, as they are being found out.
+type places struct {
+	stop  func()
+	found map[string]func() (resolve.Place, error) // by domain
+}
+
+func (p *places) of(domain string) (resolve.Place, error) { return p.found[domain]() }
+
+// locate begins to find out, once for making and removing, where each record has to be, and who serves the zones.
+func (f *flow) locate(ctx context.Context) *places {
+	ctx, stop := context.WithCancel(ctx)
+	p := &places{stop: stop, found: map[string]func() (resolve.Place, error){}}
+	var finders []func() (resolve.Place, error)
+	for _, name := range f.Names {
+		domain := strings.TrimPrefix(name, "*.")
+		if p.found[domain] != nil {
+			continue
+		}
+		find := sync.OnceValues(func() (place resolve.Place, err error) {
+			defer rescued(&err)
+			return f.Resolver.Locate(ctx, "_acme-challenge."+domain)
+		})
+		p.found[domain], finders = find, append(finders, find)
+	}
+	go func() {
+		_ = inParallel(ctx, len(finders), func(i int) error { // whoever needs the place is told the error
+			place, err := finders[i]()
+			if err == nil && f.Require != resolve.None {
+				_, _ = f.Resolver.Delegation(ctx, place.Zone) // so that it is known when propagation is looked at
+			}
+			return nil
+		})
+	}()
+	return p
+}
+
+// batch is what is made, proven and removed together.
+type batch struct {
+	todo    []pending
+	records []dnsprovider.Record
+	forget  func() error // takes it out of the journal
+}
+
+// note writes into the journal what is about to be made.
+func (f *flow) note(todo []pending) (*batch, error) {
+	b := &batch{todo: todo, records: make([]dnsprovider.Record, len(todo))}
+	for i, p := range todo {
+		b.records[i] = p.record
+	}
+	var err error
+	b.forget, err = f.Lineage.Note(state.Entry{Provider: f.Provider, Records: journaled(b.records), Created: time.Now().UTC()})
+	return b, err
+}
+
+// proveTogether proves all names at once, with one change of each zone where the provider can. The records are removed
+// while the certificate is being made.
+func (f *flow) proveTogether(ctx context.Context, todo []pending) (cleaned func(), err error) {
+	b, err := f.note(todo)
+	if err != nil {
+		return func() {}, err
+	}
+	if err := f.prove(ctx, b, func() error { return f.awaitOrder(ctx, legoacme.StatusPending, urls(todo)...) }); err != nil {
+		f.warn(f.cleanUp(ctx, b))
+		return func() {}, err
+	}
+	done := make(chan error, 1)
+	go func() { done <- f.cleanUp(ctx, b) }()
+	return func() { f.warn(<-done) }, nil
+}
+
+// proveInTurn proves one name after another, with a pause in between: the provider can be trusted with one record at a
+// time only.
+func (f *flow) proveInTurn(ctx context.Context, todo []pending, pause time.Duration) error {
+	for i := range todo {
+		if i > 0 {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(pause):
+			}
+		}
+		b, err := f.note(todo[i : i+1])
+		if err != nil {
+			return err
+		}
+		err = f.prove(ctx, b, func() error { return f.awaitAuthorization(ctx, todo[i]) })
+		if f.warn(f.cleanUp(ctx, b)); err != nil {
+			return err
+		}
+	}
+	return f.awaitOrder(ctx, legoacme.StatusPending)
+}
+
+// prove makes the records, waits until they are seen, and has the CA look.
+func (f *flow) prove(ctx context.Context, b *batch, verdict func() error) (err error) {
+	defer rescued(&err)
+	if err := f.Solver.Present(ctx, b.records); err != nil {
+		return err
+	}
+	f.Progress("dns", fmt.Sprintf("%d TXT %s made in %s", len(b.records), plural(len(b.records), "record"), strings.Join(zones(b.records), ", ")))
+	report := func(text string) { f.Progress("propagation", text) }
+	if err := f.Resolver.AwaitTXT(ctx, expected(b.records), f.Require, f.Patience, report); err != nil {
+		return err
+	}
+	if err := f.accept(ctx, b.todo); err != nil {
+		return err
+	}
+	if err := verdict(); err != nil {
+		return err
+	}
+	all := "all "
+	if len(b.records) == 1 {
+		all = ""
+	}
+	f.Progress("validation", fmt.Sprintf("%s has seen %s%d %s", hostOf(f.stored.Directory), all, len(b.records), plural(len(b.records), "record")))
+	return nil
+}
+
+// cleanUp removes the records even when the context has ended, because a stop must leave none behind; what cannot be
+// removed stays in the journal.
+func (f *flow) cleanUp(ctx context.Context, b *batch) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
+	defer cancel()
+	err := guarded(func(int) error { return f.Solver.CleanUp(ctx, b.records) }, 0)
+	if err == nil {
+		err = b.forget()
+	}
+	return err
+}
+
+func (f *flow) warn(err error) {
+	if err != nil {
+		f.Progress("dns", fmt.Sprintf("warning: TXT records may remain; the next run removes them: %v", err))
+	}
+}
+
+// CleanUp removes the records that an earlier run left behind, as the journal says. Records of another provider than
+// the one given stay, and are named.
+func CleanUp(ctx context.Context, lineage *state.Lineage, provider string, solver dnsprovider.Solver, say Progress) error {
+	entries, err := lineage.Journal()
+	problems := []error{err}
+	for _, entry := range entries {
+		if entry.Provider != provider {
+			problems = append(problems, fmt.Errorf("TXT record %s was made by provider %s and is still there: remove it by hand", entry.Records[0].Name, entry.Provider))
+			continue
+		}
+		records := make([]dnsprovider.Record, len(entry.Records))
+		for i, r := range entry.Records {
+			records[i] = dnsprovider.Record{Place: resolve.Place{Name: r.Name, Zone: r.Zone}, Domain: r.Domain, Value: r.Value, Token: r.Token, KeyAuth: r.KeyAuth}
+		}
+		err := solver.CleanUp(ctx, records)
+		if err == nil {
+			say("dns", fmt.Sprintf("removed what an earlier run may have left: %d TXT %s", len(records), plural(len(records), "record")))
+			err = lineage.Forget(entry)
+		}
+		problems = append(problems, err)
+	}
+	return errors.Join(problems...)
+}
+
+func journaled(records []dnsprovider.Record) []state.TXT {
+	out := make([]state.TXT, len(records))
+	for i, r := range records {
+		out[i] = state.TXT{Domain: r.Domain, Name: r.Name, Zone: r.Zone, Value: r.Value, Token: r.Token, KeyAuth: r.KeyAuth}
+	}
+	return out
+}
+
+// expected groups the values by name: a wildcard and its apex share one.
+func expected(records []dnsprovider.Record) []resolve.TXT {
+	var out []resolve.TXT
+	for _, r := range records {
+		i := slices.IndexFunc(out, func(t resolve.TXT) bool { return t.Name == r.Name })
+		if i < 0 {
+			out = append(out, resolve.TXT{Name: r.Name, Zone: r.Zone})
+			i = len(out) - 1
+		}
+		out[i].Values = append(out[i].Values, r.Value)
+	}
+	return out
+}
+
+// urls are where the CA's answers about a proof come from.
+func urls(todo []pending) []string {
+	var out []string
+	for _, p := range todo {
+		out = append(out, p.url, p.challenge.URL)
+	}
+	return out
+}
+
+func zones(records []dnsprovider.Record) []string {
+	var out []string
+	for _, r := range records {
+		if zone := strings.TrimSuffix(r.Zone, "."); !slices.Contains(out, zone) {
+			out = append(out, zone)
+		}
+	}
+	return out
+}
