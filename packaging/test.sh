@@ -56,6 +56,7 @@ part 'go vet' go vet ./...
 packages=$(go list ./... | grep -v -e /packaging/e2e -e /packaging/crash)
 # shellcheck disable=SC2086 # a list of names
 part 'unit tests (-race)' verbose unit go test -race -v -timeout 15m $packages
+part 'two years of up to ten thousand certificates' verbose years go test -count=1 -v -timeout 20m -run TestTwoYears ./acme/schedule
 part 'kills, errors and power cuts at every system call' verbose crash go test -count=1 -v -timeout 20m ./packaging/crash/...
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
