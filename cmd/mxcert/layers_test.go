@@ -18,6 +18,7 @@ var permitted = map[string][]string{
 	"mxcert/acme/state":       {"mxcert/acme/bundle", "mxcert/acme/schedule"},
 	"mxcert/configs":          {},
 	"mxcert/deploy":           {"mxcert/acme/bundle", "mxcert/acme/resolve"},
+	"mxcert/deploy/discover":  {},
 	"mxcert/deploy/starttls":  {},
 	"mxcert/hooks/notify":     {},
 	"mxcert/hooks/script":     {},

@@ -1,0 +1,332 @@
+package discover
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// program puts a program into PATH that says what the real one was seen to say.
+func program(t *testing.T, name, script string) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+}
+
+// fakeExim answers as Exim 4.96 of Debian 12 does.
+func fakeExim(t *testing.T, certificate, key, expanded, configFile string) {
+	t.Helper()
+	program(t, "exim4", `
+for a; do case "$a" in -DMAIN_TLS_CERTKEY=*) certkey=${a#*=};; -DMAIN_TLS_CERTIFICATE=*) cert=${a#*=};; -DMAIN_TLS_PRIVATEKEY=*) key=${a#*=};; esac; done
+case "$*" in
+*"-bP config_file"*) echo "`+configFile+`";;
+*-bP*) cat <<'END'
+tls_ocsp_file = 
+tls_advertise_hosts = *
+exim_user = Debian-exim
+END
+	if [ -n "$certkey" ]; then echo "tls_certificate = $certkey"; echo "tls_privatekey = "
+	elif [ -n "$cert" ]; then echo "tls_certificate = $cert"; echo "tls_privatekey = $key"
+	else cat <<'END'
+tls_certificate = `+certificate+`
+tls_privatekey = `+key+`
+END
+	fi;;
+-be*) shift; case "$1" in *tls_in_sni*) echo "not replaced" >&2; exit 3;; *mx.example.org*) echo "`+expanded+`";; *) echo "Failed: \"if\" failed and \"fail\" requested";; esac;;
+*-bh*) cat "$(dirname "$0")/session";;
+esac
+`)
+}
+
+func look(t *testing.T, kind string, names ...string) *Server {
+	t.Helper()
+	s, err := Look(t.Context(), kind, names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+const (
+	crt = "/etc/exim4/exim.crt"
+	key = "/etc/exim4/exim.key"
+	pem = "/etc/exim4/mx.pem"
+	sni = "/etc/exim4/tls/sni.map"
+)
+
+func TestExim(t *testing.T) {
+	names := []string{"mx.example.org", "host7.example.org"}
+	place := func(pairs ...Pair) Place { return Place{Names: names[:1], Pairs: pairs} }
+	lookup := "${lookup{${lc:$tls_in_sni}}lsearch*{" + sni + "}{$value}}"
+	for _, tt := range []struct {
+		what                       string
+		certificate, key, expanded string
+		config                     string
+		place                      Place
+		hint                       []string // nil: it is read
+	}{
+		{"the files of Debian", crt, key, "", debianGenerated, place(Pair{crt, key}), nil},
+		{"another key", crt, key, "", debianGenerated, place(Pair{crt, "/etc/exim4/other.key"}), []string{"MAIN_TLS_CERTIFICATE = " + crt, "MAIN_TLS_PRIVATEKEY = /etc/exim4/other.key", debianMacros, "update-exim4.conf", "unchecked: true"}},
+		{"no TLS", "", "", "", debianGenerated, place(Pair{crt, key}), []string{"MAIN_TLS_ENABLE = yes", "MAIN_TLS_CERTIFICATE = " + crt}},
+		{"combined", pem, "", "", debianGenerated, place(Combined(pem)), nil},
+		{"combined wanted", crt, key, "", debianGenerated, place(Combined(pem)), []string{"MAIN_TLS_CERTKEY = " + pem}},
+		{"combined in the way", pem, "", "", debianGenerated, place(Pair{crt, key}), []string{"remove MAIN_TLS_CERTKEY"}},
+		{"two types of key", "/a.crt : /b.crt", "/a.key : /b.key", "", debianGenerated, place(Pair{"/a.crt", "/a.key"}, Pair{"/b.crt", "/b.key"}), nil},
+		{"two types of key, crossed", "/a.crt : /b.crt", "/b.key : /a.key", "", debianGenerated, place(Pair{"/a.crt", "/a.key"}, Pair{"/b.crt", "/b.key"}), []string{"MAIN_TLS_CERTIFICATE = /a.crt : /b.crt", "MAIN_TLS_PRIVATEKEY = /a.key : /b.key"}},
+		{"one type of key is missing", "/a.crt", "/a.key", "", debianGenerated, place(Pair{"/a.crt", "/a.key"}, Pair{"/b.crt", "/b.key"}), []string{"/a.crt : /b.crt"}},
+		{"another separator", "<; /a.crt ; /b.crt", "<;/a.key;/b.key", "", debianGenerated, place(Pair{"/b.crt", "/b.key"}), nil},
+		{"expanded for a name", "${if exists{x}{$tls_in_sni}}", "", pem, debianGenerated, place(Combined(pem)), nil},
+		{"expanded with braces", "${if exists{x}{${tls_in_sni}}}", "", pem, debianGenerated, place(Combined(pem)), nil},
+		{"expanded to something else", "${if exists{x}{$tls_in_sni}}", "", "/other.pem", debianGenerated, place(Combined(pem)), []string{"MAIN_TLS_CERTKEY = " + pem}},
+		{"map", lookup, "", "/etc/exim4/tls/mx.01.pem", debianGenerated, Place{Names: names, SNIMap: sni}, nil},
+		{"map wanted", crt, key, "", debianGenerated, Place{Names: names, SNIMap: sni}, []string{"MAIN_TLS_CERTKEY = " + lookup}},
+		{"directory", "/etc/exim4/tls/mx/fullchain.pem", "/etc/exim4/tls/mx/privkey.pem", "", debianGenerated, Place{Names: names, Directory: []string{"/etc/exim4/tls/mx"}}, nil},
+		{"directory, combined", "/etc/exim4/tls/mx/combined.pem", "", "", debianGenerated, Place{Names: names, Directory: []string{"/etc/exim4/tls/mx"}}, nil},
+		{"not Debian's", crt, key, "", "/etc/exim/exim.conf", place(Combined(pem)), []string{"`tls_certificate = " + pem + "`", "/etc/exim/exim.conf"}},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			fakeExim(t, tt.certificate, tt.key, tt.expanded, tt.config)
+			s := look(t, "exim", names...)
+			if s.User != "Debian-exim" || s.PerConnection != strings.Contains(tt.certificate, "$") {
+				t.Errorf("user %q, per connection %v", s.User, s.PerConnection)
+			}
+			_, err := s.Compare(tt.place)
+			mismatch, ok := errors.AsType[*Mismatch](err)
+			if ok != (tt.hint != nil) {
+				t.Fatalf("got %v", err)
+			}
+			for _, word := range tt.hint {
+				if !strings.Contains(mismatch.Hint(), word) {
+					t.Errorf("the hint has no %q: %s", word, mismatch.Hint())
+				}
+			}
+			if ok && (mismatch.Kind() != "not-read" || !strings.Contains(mismatch.Error(), "Exim does not read")) {
+				t.Errorf("%v", mismatch)
+			}
+		})
+	}
+}
+
+// TestLinks: a path that leads to the same file is read, and that Exim does not notice changes there is told.
+func TestLinks(t *testing.T) {
+	dir := t.TempDir()
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, "real.pem"), nil, 0o600), os.Symlink("real.pem", filepath.Join(dir, "link.pem"))); err != nil {
+		t.Fatal(err)
+	}
+	fakeExim(t, filepath.Join(dir, "link.pem"), "", "", debianGenerated)
+	notes, err := look(t, "exim", "mx.example.org").Compare(Place{Names: []string{"mx.example.org"}, Pairs: []Pair{Combined(filepath.Join(dir, "real.pem"))}})
+	if err != nil || len(notes) != 1 || !strings.Contains(notes[0], "symbolic link") {
+		t.Errorf("%q, %v", notes, err)
+	}
+}
+
+// TestOtherNames: what a client gets that asks for another name of the certificate is told, and refuses nothing.
+func TestOtherNames(t *testing.T) {
+	fakeExim(t, "${if exists{x}{$tls_in_sni}}", "", pem, debianGenerated)
+	names := []string{"mx.example.org", "host7.example.org"}
+	notes, err := look(t, "exim", names...).Compare(Place{Names: names, Pairs: []Pair{Combined(pem)}})
+	if err != nil || len(notes) != 1 || !strings.Contains(notes[0], "for the name host7.example.org, Exim reads no certificate of yours") {
+		t.Errorf("%q, %v", notes, err)
+	}
+}
+
+func TestPostfix(t *testing.T) {
+	for _, tt := range []struct {
+		what, says, overrides string
+		place                 Place
+		hint, note            string
+	}{
+		{"chain files", "smtpd_tls_chain_files = /k.pem, /c.pem\nsmtpd_tls_cert_file = /x\nsmtpd_tls_security_level = may", "", Place{Pairs: []Pair{{"/c.pem", "/k.pem"}}}, "", ""},
+		{"one file", "smtpd_tls_chain_files =\n    /a.pem /b.pem\nsmtpd_tls_security_level = may", "", Place{Pairs: []Pair{Combined("/a.pem")}}, "", ""},
+		{"chain files win", "smtpd_tls_chain_files = /a.pem\nsmtpd_tls_cert_file = /x.crt\nsmtpd_tls_key_file = /x.key\nsmtpd_tls_security_level = may", "", Place{Pairs: []Pair{{"/x.crt", "/x.key"}}}, "smtpd_tls_chain_files = /x.key, /x.crt'", ""},
+		{"key after certificate", "smtpd_tls_chain_files = /c.pem, /k.pem\nsmtpd_tls_security_level = may", "", Place{Pairs: []Pair{{"/c.pem", "/k.pem"}}}, "= /k.pem, /c.pem'", ""},
+		{"the older settings", "smtpd_tls_cert_file = /x.crt\nsmtpd_tls_key_file = /x.key\nsmtpd_tls_eccert_file = /e.pem\nsmtpd_tls_eckey_file = /e.pem\nsmtpd_tls_security_level = may", "", Place{Pairs: []Pair{{"/x.crt", "/x.key"}, Combined("/e.pem")}}, "", ""},
+		{"no TLS", "smtpd_tls_security_level = none", "", Place{Pairs: []Pair{Combined("/a.pem")}}, "smtpd_tls_security_level = may", "offers no TLS"},
+		{"directory", "smtpd_tls_chain_files = /d/mx/combined.pem\nsmtpd_tls_security_level = may", "", Place{Directory: []string{"/d/mx"}}, "", ""},
+		{"map", "smtpd_tls_chain_files = /a.pem\ntls_server_sni_maps = hash:/etc/postfix/sni\nsmtpd_tls_security_level = may", "", Place{Pairs: []Pair{Combined("/a.pem")}, SNIMap: "hash:/etc/postfix/sni"}, "", ""},
+		{"map wanted", "smtpd_tls_chain_files = /a.pem\nsmtpd_tls_security_level = may", "", Place{Pairs: []Pair{Combined("/a.pem")}, SNIMap: "hash:/etc/postfix/sni"}, "tls_server_sni_maps = hash:/etc/postfix/sni", ""},
+		{"a service of its own", "smtpd_tls_chain_files = /a.pem\nsmtpd_tls_security_level = may", "submission/inet/smtpd_tls_chain_files = /s.pem", Place{Pairs: []Pair{Combined("/a.pem")}}, "", "submission/inet"},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			program(t, "postconf", "[ \"$1\" = -P ] && { echo '"+tt.overrides+"'; exit; }\n[ \"$1\" = -x ] && cat <<'END'\n"+strings.ReplaceAll(tt.says, "=\n    ", "= ")+"\nEND\n")
+			s := look(t, "postfix", "mx.example.org")
+			tt.place.Names = []string{"mx.example.org"}
+			_, err := s.Compare(tt.place)
+			mismatch, ok := errors.AsType[*Mismatch](err)
+			if ok != (tt.hint != "") || ok && !strings.Contains(mismatch.Hint(), tt.hint) {
+				t.Errorf("got %v, hint %q", err, hint(err))
+			}
+			if notes := strings.Join(s.Notes, "\n"); (tt.note == "") != (notes == "") || !strings.Contains(notes, tt.note) {
+				t.Errorf("notes %q", notes)
+			}
+		})
+	}
+}
+
+func hint(err error) string {
+	if h, ok := errors.AsType[*Mismatch](err); ok {
+		return h.Hint()
+	}
+	return ""
+}
+
+func TestDovecot(t *testing.T) {
+	place := Place{Names: []string{"mx.example.org"}, Pairs: []Pair{{"/mx.crt", "/mx.key"}}}
+	for _, tt := range []struct {
+		what, global, named string
+		place               Place
+		hint, note          string
+	}{
+		{"read", "yes\n</mx.crt\n</mx.key\n\n", "yes\n</mx.crt\n</mx.key\n\n", place, "", ""},
+		{"two types of key", "yes\n</mx.crt\n</mx.key\n</rsa.crt\n</rsa.key\n", "yes\n</mx.crt\n</mx.key\n</rsa.crt\n</rsa.key\n", Place{Names: place.Names, Pairs: []Pair{{"/mx.crt", "/mx.key"}, {"/rsa.crt", "/rsa.key"}}}, "", ""},
+		{"a block of its own", "yes\n</mx.crt\n</mx.key\n\n", "yes\n</block.crt\n</block.key\n\n", place, "`ssl_cert = </mx.crt`, `ssl_key = </mx.key`", ""},
+		{"a block that inherits", "yes\n</all.crt\n</all.key\n</rsa.crt\n</rsa.key\n", "yes\n</mx.crt\n</mx.key\n</rsa.crt\n</rsa.key\n", place, "", "inherits ssl_alt_cert = </rsa.crt"},
+		{"no TLS", "no\n\n\n\n\n", "no\n\n\n\n\n", place, "ssl_cert", "offers no TLS"},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			program(t, "doveconf", "case \"$*\" in *ssl_server_cert_file*) exit 89;; \"-f lname=mx.example.org \"*) printf '"+tt.named+"';; *) printf '"+tt.global+"';; esac\n")
+			s := look(t, "dovecot", "mx.example.org")
+			_, err := s.Compare(tt.place)
+			if (err == nil) != (tt.hint == "") || !strings.Contains(hint(err), tt.hint) {
+				t.Errorf("got %v, hint %q", err, hint(err))
+			}
+			if notes := strings.Join(s.Notes, "\n"); (tt.note == "") != (notes == "") || !strings.Contains(notes, tt.note) {
+				t.Errorf("notes %q", notes)
+			}
+		})
+	}
+	t.Run("2.4", func(t *testing.T) {
+		program(t, "doveconf", "case \"$*\" in *ssl_alt_cert*) echo 'doveconf: Fatal: Unknown setting: ssl_cert' >&2; exit 89;; *) printf 'yes\n/mx.crt\n/mx.key\n';; esac\n")
+		if _, err := look(t, "dovecot", "mx.example.org").Compare(place); err != nil {
+			t.Error(err)
+		}
+		if _, err := look(t, "dovecot", "mx.example.org").Compare(Place{Names: place.Names, Pairs: []Pair{{"/o.crt", "/o.key"}}}); !strings.Contains(hint(err), "`ssl_server_cert_file = /o.crt`") {
+			t.Errorf("%v, hint %q", err, hint(err))
+		}
+	})
+}
+
+func TestAbsent(t *testing.T) {
+	if _, err := find("mxcert-has-no-such-program"); !errors.Is(err, ErrAbsent) {
+		t.Error(err)
+	}
+	if _, err := Look(t.Context(), "files", nil); !errors.Is(err, ErrAbsent) {
+		t.Error(err)
+	}
+	if err := Sound(t.Context(), "files"); !errors.Is(err, ErrAbsent) {
+		t.Error(err)
+	}
+}
+
+func TestProgramsThatMisbehave(t *testing.T) {
+	program(t, "postconf", "echo 'postconf: fatal: main.cf, line 48: missing' >&2; exit 1\n")
+	_, err := Look(t.Context(), "postfix", nil)
+	if e, ok := errors.AsType[*Error](err); !ok || !strings.Contains(e.Error(), "line 48") || e.Kind() != "discovery" || !strings.Contains(e.Hint(), "postconf -x") {
+		t.Errorf("%v", err)
+	}
+	program(t, "postconf", "yes | head -c 4000000\n")
+	if _, err := Look(t.Context(), "postfix", nil); err != nil {
+		t.Errorf("a program that says a lot: %v", err)
+	}
+	program(t, "postconf", "trap '' TERM; sleep 600 & sleep 600\n")
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	if _, err := Look(ctx, "postfix", nil); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > time.Minute {
+		t.Errorf("after %v: %v", time.Since(began), err)
+	}
+	program(t, "exim4", "echo '\x1b[2J = surprise'\n")
+	if _, err := Look(t.Context(), "exim", nil); err == nil || strings.Contains(err.Error(), "\x1b") {
+		t.Errorf("%q", err)
+	}
+	t.Setenv("SECRET", "x")
+	program(t, "postconf", "echo \"smtpd_tls_cert_file = /${SECRET:-none}\"\n")
+	if s := look(t, "postfix"); s.text("") != "/none" {
+		t.Errorf("the program got our environment: %s", s.text(""))
+	}
+}
+
+func TestSound(t *testing.T) {
+	for _, tt := range []struct{ kind, name, script, says string }{
+		{"exim", "exim4", "echo Exim version 4.96", ""},
+		{"exim", "exim4", "echo '2026-11-24 11:34:07 Exim configuration error in line 960 of /x:\n  option \"rubbish\" unknown' >&2; echo Exim version 4.96; exit 1", `Exim configuration error in line 960 of /x: option \"rubbish\" unknown`},
+		{"postfix", "postfix", "[ \"$1\" = check ]", ""},
+		{"postfix", "postfix", "echo 'postfix: fatal: /etc/postfix/main.cf, line 48: missing' >&2; exit 1", "line 48"},
+		{"dovecot", "doveconf", "echo x", ""},
+		{"dovecot", "doveconf", "echo 'doveconf: Fatal: Error in configuration file x line 19' >&2; exit 89", "line 19"},
+	} {
+		program(t, tt.name, tt.script+"\n")
+		err := Sound(t.Context(), tt.kind)
+		unsound, ok := errors.AsType[*Unsound](err)
+		if ok != (tt.says != "") || (err == nil) != (tt.says == "") || ok && (!strings.Contains(unsound.Error(), tt.says) || !strings.Contains(unsound.Hint(), "look with")) {
+			t.Errorf("%s, %s: %v", tt.kind, tt.script, err)
+		}
+	}
+}
+
+// TestTryExim shows sessions as Exim 4.96 had them.
+func TestTryExim(t *testing.T) {
+	session := func(t *testing.T, text string) {
+		t.Helper()
+		path, err := find("exim4")
+		if err == nil {
+			err = os.WriteFile(filepath.Join(filepath.Dir(path), "session"), []byte(text), 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	const greeting = ">>> host in hosts_connection_nolog? no (option unset)\n220 vm ESMTP Exim 4.96\n250-vm Hello\n250-STARTTLS\n250 HELP\n"
+	fakeExim(t, crt, key, "", debianGenerated)
+	session(t, greeting+"220 TLS go ahead\nLOG: TLS error on connection from (x) [127.0.0.1] (gnutls_handshake): Error in the pull function.\n")
+	if tried, err := TryExim(t.Context(), []Pair{{"/c.crt", "/c.key"}}); !tried || err != nil {
+		t.Errorf("%v, %v", tried, err)
+	}
+	session(t, greeting+"LOG: TLS error on connection from (x) [127.0.0.1] (cert/key setup: cert=/c.crt key=/c.key): The certificate and the given key do not match.\n454 TLS currently unavailable\n421 vm lost input connection\n")
+	for _, pairs := range [][]Pair{{{"/c.crt", "/c.key"}}, {Combined("/c.pem")}} {
+		tried, err := TryExim(t.Context(), pairs)
+		if refused, ok := errors.AsType[*Refused](err); !ok || !tried || !strings.Contains(refused.Error(), "given key do not match") {
+			t.Errorf("%v, %v", tried, err)
+		}
+	}
+	session(t, "220 vm ESMTP\n250 HELP\n503 STARTTLS command used when not advertised\n")
+	if tried, err := TryExim(t.Context(), []Pair{{"/c.crt", "/c.key"}}); tried || err != nil {
+		t.Errorf("without STARTTLS: %v, %v", tried, err)
+	}
+	program(t, "exim4", "[ \"$1\" = -bP ] || exit 1; echo 'tls_certificate = /fixed'\n")
+	if tried, err := TryExim(t.Context(), []Pair{{"/c.crt", "/c.key"}}); tried || err != nil {
+		t.Errorf("a configuration without the macros: %v, %v", tried, err)
+	}
+}
+
+func TestEximList(t *testing.T) {
+	for text, want := range map[string][]string{
+		"": nil, "/a": {"/a"}, "/a:/b": {"/a", "/b"}, " /a : /b ": {"/a", "/b"}, "<;/a;/b": {"/a", "/b"}, "<, /a:x, /b": {"/a:x", "/b"}, "/a::b : /c": {"/a:b", "/c"},
+	} {
+		if got := eximList(text); !slices.Equal(got, want) {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
+
+func FuzzEximList(f *testing.F) {
+	f.Add("<; /a ; /b")
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, part := range eximList(text) {
+			if strings.TrimSpace(part) != part || part == "" {
+				t.Errorf("%q: %q", text, part)
+			}
+		}
+		mapsIn(text)
+		chainFiles(text)
+		settings(text)
+	})
+}

@@ -1,0 +1,97 @@
+package discover
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+)
+
+// dovecotNames are the settings of Dovecot 2.3; 2.4 has other names for the first two, and no alternative certificate.
+func dovecotNames() [][]string {
+	return [][]string{{"ssl", "ssl_cert", "ssl_key", "ssl_alt_cert", "ssl_alt_key"}, {"ssl", "ssl_server_cert_file", "ssl_server_key_file"}}
+}
+
+func lookAtDovecot(ctx context.Context, names []string) (*Server, error) {
+	program, err := find("doveconf")
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{Kind: "dovecot", reads: map[string][]Pair{}}
+	var settings []string
+	var global []string
+	for _, settings = range dovecotNames() {
+		if global, err = askDovecot(ctx, program, "", settings); err == nil {
+			break
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.reads[""] = dovecotPairs(global)
+	if global[0] == "no" {
+		s.Notes = append(s.Notes, "Dovecot offers no TLS: ssl = no")
+	}
+	for _, name := range names {
+		values, err := askDovecot(ctx, program, name, settings)
+		if err != nil {
+			return nil, err
+		}
+		s.reads[name] = dovecotPairs(values)
+		if len(values) > 4 && values[3] != "" && values[3] == global[3] && values[1] != global[1] {
+			s.Notes = append(s.Notes, fmt.Sprintf("the local_name block for %s has an ssl_cert of its own, but inherits ssl_alt_cert = %s: set `ssl_alt_cert =` and `ssl_alt_key =` (empty) or paths of its own there",
+				name, printable(values[3])))
+		}
+	}
+	s.advise = func(place Place) string { return adviseDovecot(place, settings) }
+	return s, nil
+}
+
+// askDovecot gives the settings as they are for a client that asks for a name, in their order.
+func askDovecot(ctx context.Context, program, name string, settings []string) ([]string, error) {
+	args := append([]string{"-h"}, settings...)
+	if name != "" {
+		args = append([]string{"-f", "lname=" + name}, args...)
+	}
+	out, _, err := run(ctx, "", program, args...)
+	if err != nil {
+		return nil, err
+	}
+	values := make([]string, len(settings))
+	for i, line := range strings.SplitN(out, "\n", len(settings)+1) {
+		if i < len(values) {
+			values[i] = strings.TrimSpace(line)
+		}
+	}
+	return values, nil
+}
+
+// dovecotPairs reads ssl_cert = </path (the < of 2.3 reads a file into the setting).
+func dovecotPairs(values []string) (pairs []Pair) {
+	for i := 1; i+1 < len(values); i += 2 {
+		if certificate := fileOf(values[i]); certificate != "" {
+			pairs = append(pairs, Pair{certificate, fileOf(values[i+1])})
+		}
+	}
+	return pairs
+}
+
+func fileOf(value string) string { return strings.TrimSpace(strings.TrimPrefix(value, "<")) }
+
+func adviseDovecot(place Place, settings []string) string {
+	file := "/etc/dovecot/conf.d/10-ssl.conf"
+	if _, err := os.Stat(file); err != nil {
+		file = "/etc/dovecot/dovecot.conf"
+	}
+	prefix := "<"
+	if len(settings) < 5 {
+		prefix = ""
+	}
+	var lines []string
+	for i, want := range place.wants() {
+		if 2+2*i < len(settings) {
+			lines = append(lines, fmt.Sprintf("`%s = %s%s`", settings[1+2*i], prefix, want[0].Certificate), fmt.Sprintf("`%s = %s%s`", settings[2+2*i], prefix, want[0].Key))
+		}
+	}
+	return fmt.Sprintf("write %s into %s (and into the local_name block of that name, where there is one), then: systemctl reload dovecot", strings.Join(lines, ", "), file)
+}
