@@ -5,22 +5,25 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
 var (
-	errSymlink        = errors.New("it is a symbolic link; mxcert replaces files, and would replace the link")
-	errNoLink         = errors.New("it is a file or a directory; mxcert puts a symbolic link to a generation there")
-	errLeadsElsewhere = errors.New("it is a symbolic link that leads elsewhere, not to a generation that mxcert made")
-	errNotDirectory   = errors.New("it is not a directory")
-	errNotRegular     = errors.New("it is not a regular file")
-	errHardLink       = errors.New("it has more than one hard link; replacing it would leave the other name with the old content")
-	errTooLarge       = errors.New("it is larger than any certificate or key")
-	errWorldWritable  = errors.New("everybody may write into this directory, and could put a key of his own there")
-	errChanging       = errors.New("it is being replaced at this moment by another program")
-	errOldExpired     = errors.New("the certificate that was there before has expired")
+	errSymlink         = errors.New("it is a symbolic link; mxcert replaces files, and would replace the link")
+	errNoLink          = errors.New("it is a file or a directory; mxcert puts a symbolic link to a generation there")
+	errLeadsElsewhere  = errors.New("it is a symbolic link that leads elsewhere, not to a generation that mxcert made")
+	errNotDirectory    = errors.New("it is not a directory")
+	errNotRegular      = errors.New("it is not a regular file")
+	errHardLink        = errors.New("it has more than one hard link; replacing it would leave the other name with the old content")
+	errTooLarge        = errors.New("it is larger than any certificate or key")
+	errWorldWritable   = errors.New("everybody may write into this directory, and could put a key of his own there")
+	errChanging        = errors.New("it is being replaced at this moment by another program")
+	errNothingCompiled = errors.New("postmap has made no file")
+	errNotCompiled     = errors.New("postmap has left out the lines of the certificate: does this type of table take files (postmap -F)?")
+	errOldExpired      = errors.New("the certificate that was there before has expired")
 )
 
 // Error is a failure at one path.
@@ -106,6 +109,9 @@ func (e *Error) Hint() string {
 			return fmt.Sprintf("give it to root (chown root %s), or, where this is meant, write `owner: %s` in the deploy section", e.Path, userName(foreign.uid))
 		}
 		return "remove it, or configure another path"
+	}
+	if missing, ok := errors.AsType[*exec.Error](e.Err); ok {
+		return fmt.Sprintf("install Postfix, whose program %s is needed for sni_map, or remove sni_map", missing.Name)
 	}
 	if missing, ok := errors.AsType[*accountError](e.Err); ok {
 		return fmt.Sprintf("mend `%s` in the deploy section, or make the %s", map[string]string{"user": "owner", "group": "group"}[missing.kind], missing.kind)

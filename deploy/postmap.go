@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -18,21 +19,26 @@ const compiledMode = 0o600
 // postmapPatience bounds one run of postmap.
 const postmapPatience = 30 * time.Second
 
-// compiledDiffers tells why the compiled map does not hold what the files will hold; "" where it does.
-func (t *table) compiledDiffers() (why string, err error) {
+// compiledDiffers tells why the compiled map of a source does not hold what the files will hold; "" where it does.
+func (t *table) compiledDiffers(source string) (why string, err error) {
 	for name, want := range t.embedded() {
-		out, err := postmap("-F", "-q", name, t.named(t.path))
+		out, err := postmap("-F", "-q", name, t.named(source))
 		if missing, ok := errors.AsType[*exec.Error](err); ok {
 			return "", missing
 		}
 		if err != nil {
 			return whyMissing, nil // no compiled map, or no such name in it
 		}
-		if !bytes.Equal(bytes.TrimSpace([]byte(out)), bytes.TrimSpace(want)) {
+		if !bytes.Equal(filled([]byte(out)), filled(want)) {
 			return whyContent, nil
 		}
 	}
 	return "", nil
+}
+
+// filled leaves out empty lines: postmap puts some between files.
+func filled(text []byte) []byte {
+	return bytes.Join(bytes.FieldsFunc(text, func(r rune) bool { return r == '\n' }), []byte("\n"))
 }
 
 // embedded is what a compiled map is to hold for each name: the files one after the other.
@@ -58,19 +64,28 @@ func (t *table) named(path string) string {
 }
 
 // compile makes the compiled map beside its source, which is in a staging directory, and gives its names: one file with a
-// suffix, or two.
+// suffix, or two. postmap leaves out a line whose files it cannot read, and says it is done: so it is asked.
 func (t *table) compile(source string) ([]string, error) {
 	if _, err := postmap("-F", t.named(source)); err != nil {
 		return nil, err
 	}
-	files, err := filepath.Glob(filepath.Join(filepath.Dir(source), strings.ReplaceAll(filepath.Base(source), "*", `\*`)+".*"))
-	if err == nil && len(files) == 0 {
-		err = fmt.Errorf("postmap made no file for a table of type %q", t.kind)
+	return filesBeside(source)
+}
+
+func filesBeside(source string) (files []string, err error) {
+	entries, err := os.ReadDir(filepath.Dir(source))
+	if err != nil {
+		return nil, err
 	}
-	for i := range files {
-		files[i] = filepath.Base(files[i])
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), filepath.Base(source)+".") {
+			files = append(files, e.Name())
+		}
 	}
-	return files, err
+	if len(files) == 0 {
+		return nil, errNothingCompiled
+	}
+	return files, nil
 }
 
 // postmap runs Postfix's program; its complaint is the error.

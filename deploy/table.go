@@ -124,7 +124,7 @@ func (t *table) compare() (changed bool, err error) {
 	case t.differs(t.old):
 		t.why = whyAccess
 	case t.postfix():
-		if t.why, err = t.compiledDiffers(); err != nil {
+		if t.why, err = t.compiledDiffers(t.path); err != nil {
 			return false, &Error{Op: "look up in", Path: t.path, Err: err}
 		}
 	}
@@ -187,10 +187,18 @@ func (t *table) write(tx *transaction) error {
 		return err
 	}
 	content, back := t.merged(now)
-	if t.back = back; t.postfix() || now == nil || !bytes.Equal(content, now.content) || t.differs(now) {
-		return t.stageIn(tx, content, now)
+	t.back = back
+	if !t.postfix() && now != nil && bytes.Equal(content, now.content) && !t.differs(now) {
+		return nil
 	}
-	return nil
+	if err := t.stageIn(tx, content, now); err != nil || !t.postfix() {
+		return err
+	}
+	why, err := t.compiledDiffers(tx.candidate(t.path))
+	if err == nil && why != "" {
+		err = errNotCompiled
+	}
+	return wrap("compile", t.path, err)
 }
 
 // writeBack stages the map without them.
