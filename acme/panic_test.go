@@ -55,7 +55,7 @@ func TestPanics(t *testing.T) {
 		if err != nil || (len(left) == 1) != (in == "clean up") {
 			t.Errorf("%s: journal %v, %v", in, left, err)
 		}
-		if err := CleanUp(t.Context(), lineage, "rfc2136", solver, func(string, string) {}); err != nil {
+		if err := CleanUp(t.Context(), lineage, "rfc2136", solver, resolver, func(string, string) {}); err != nil {
 			t.Errorf("%s: %v", in, err)
 		}
 		if left := l.World.Challenges(); len(left) != 0 {

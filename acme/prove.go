@@ -153,8 +153,9 @@ func (f *flow) warn(err error) {
 }
 
 // CleanUp removes the records that an earlier run left behind, as the journal says. Records of another provider than
-// the one given stay, and are named.
-func CleanUp(ctx context.Context, lineage *state.Lineage, provider string, solver dnsprovider.Solver, say Progress) error {
+// the one given stay, and are named. Those that only the process which made them could have removed are named until they
+// are gone from DNS, where the resolver looks.
+func CleanUp(ctx context.Context, lineage *state.Lineage, provider string, solver dnsprovider.Solver, resolver *resolve.Resolver, say Progress) error {
 	entries, err := lineage.Journal()
 	problems := []error{err}
 	for _, entry := range entries {
@@ -166,14 +167,32 @@ func CleanUp(ctx context.Context, lineage *state.Lineage, provider string, solve
 		for i, r := range entry.Records {
 			records[i] = dnsprovider.Record{Place: resolve.Place{Name: r.Name, Zone: r.Zone}, Domain: r.Domain, Value: r.Value, Token: r.Token, KeyAuth: r.KeyAuth}
 		}
-		err := solver.CleanUp(ctx, records)
+		err := guarded(func(int) error { return solver.CleanUp(ctx, records) }, 0)
 		if err == nil {
 			say("dns", fmt.Sprintf("removed what an earlier run may have left: %d TXT %s", len(records), plural(len(records), "record")))
+			err = lineage.Forget(entry)
+		} else if gone(ctx, resolver, err) {
+			say("dns", "the TXT records that an earlier run left are gone")
 			err = lineage.Forget(entry)
 		}
 		problems = append(problems, err)
 	}
 	return errors.Join(problems...)
+}
+
+// gone reports whether an error of CleanUp is about nothing but records that the provider cannot remove any more, and none
+// of them is seen in DNS.
+func gone(ctx context.Context, resolver *resolve.Resolver, err error) bool {
+	records, rest := dnsprovider.Forgotten(err)
+	if rest != nil || len(records) == 0 {
+		return false
+	}
+	for _, r := range records {
+		if shows, err := resolver.Shows(ctx, r.Name, r.Value); err != nil || shows {
+			return false
+		}
+	}
+	return true
 }
 
 func journaled(records []dnsprovider.Record) []state.TXT {

@@ -185,11 +185,11 @@ func (s setup) lineage(t testing.TB) *state.Lineage {
 // sweep removes what an earlier run left behind, as the beginning of a pass does.
 func (s setup) sweep(t *testing.T) error {
 	t.Helper()
-	solver, _, err := s.solver()
+	solver, resolver, err := s.solver()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return acme.CleanUp(t.Context(), s.lineage(t), "rfc2136", solver, func(string, string) {})
+	return acme.CleanUp(t.Context(), s.lineage(t), "rfc2136", solver, resolver, func(string, string) {})
 }
 
 // clean fails the test when TXT records or journal entries are left.

@@ -48,7 +48,7 @@ func (w *world) sweepOrphan(ctx context.Context, lineage *state.Lineage, say acm
 		p := &pass{world: w, certificate: c}
 		var solver dnsprovider.Solver
 		if solver, err = p.solver(); err == nil {
-			err = acme.CleanUp(ctx, lineage, provider, solver, say)
+			err = acme.CleanUp(ctx, lineage, provider, solver, p.resolver(), say)
 		}
 		if err == nil {
 			return nil

@@ -193,7 +193,7 @@ func (p *pass) sweepTXT(ctx context.Context) {
 	defer cancel()
 	solver, err := p.solver()
 	if err == nil {
-		err = acme.CleanUp(ctx, p.lineage, p.certificate.DNS.Provider, solver, p.say)
+		err = acme.CleanUp(ctx, p.lineage, p.certificate.DNS.Provider, solver, p.resolver(), p.say)
 	}
 	if err != nil {
 		p.warn(fmt.Sprintf("TXT records of an earlier run remain: %v", err))
