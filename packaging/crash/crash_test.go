@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"syscall"
 	"testing"
 
 	"mxcert/packaging/crash/operation"
@@ -28,6 +29,9 @@ import (
 var victim string
 
 func TestMain(m *testing.M) {
+	if os.Geteuid() == 0 && os.Getenv(ownMounts) == "" {
+		os.Exit(inOwnNamespace())
+	}
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "mxcert-crash-")
 		if err != nil {
@@ -47,6 +51,27 @@ func TestMain(m *testing.M) {
 		}
 		return m.Run()
 	}())
+}
+
+// ownMounts says that this process has a mount namespace to itself.
+const ownMounts = "MXCERT_TEST_OWN_MOUNTS"
+
+// inOwnNamespace runs the tests where what they mount is gone with them, however they end (mount_namespaces(7)).
+func inOwnNamespace() int {
+	inner := exec.Command("/proc/self/exe", os.Args[1:]...)
+	inner.Env = append(os.Environ(), ownMounts+"=1")
+	inner.Stdin, inner.Stdout, inner.Stderr = os.Stdin, os.Stdout, os.Stderr
+	inner.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	runtime.LockOSThread() // it would die with the thread that started it
+	err := inner.Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return max(1, exit.ExitCode())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
 }
 
 // all says that every case runs.
