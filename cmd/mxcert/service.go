@@ -101,7 +101,7 @@ func (p *pass) activate(ctx context.Context) error {
 	units := p.units("always", "auto")
 	var inactive []error
 	for _, unit := range units {
-		err := p.reload(ctx, unit)
+		err := p.reload(ctx, unit, false)
 		if err != nil && !notRunning(err) {
 			return at("reload", err)
 		}
@@ -130,11 +130,10 @@ func (p *pass) tellByHook(ctx context.Context) {
 	p.told, p.toldErr = true, p.runHooks(ctx, "deploy")
 }
 
-func (p *pass) reload(ctx context.Context, unit string) error {
-	ctx, cancel := context.WithTimeout(ctx, reloadPatience)
-	defer cancel()
+// reload has a unit reloaded, by one reload for all certificates that want it now; urgent does not wait for others.
+func (p *pass) reload(ctx context.Context, unit string, urgent bool) error {
 	start := time.Now()
-	if err := p.reloader.reload(ctx, unit); err != nil {
+	if err := p.reloader.reload(ctx, p, unit, urgent); err != nil {
 		return err
 	}
 	p.say("reload", fmt.Sprintf("%s (%s)", unit, time.Since(start).Round(time.Millisecond)))
@@ -190,7 +189,7 @@ func (p *pass) revert(ctx context.Context, cause error) error {
 	p.changed = p.issued // what was deployed is taken back
 	p.say("revert", "the files that were there before are back")
 	for _, unit := range p.units("always", "auto") {
-		if err := p.reload(ctx, unit); err != nil {
+		if err := p.reload(ctx, unit, true); err != nil {
 			p.say("revert", fmt.Sprintf("warning: %v", err))
 		}
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -18,7 +17,6 @@ import (
 	"mxcert/acme/resolve"
 	"mxcert/acme/state"
 	"mxcert/configs"
-	"mxcert/hooks/unit"
 )
 
 // world is what the passes of one configuration share.
@@ -191,27 +189,6 @@ func (p *pass) resolver() *resolve.Resolver {
 		p.dns = resolve.New(p.certificate.DNS.Resolvers, string(p.certificate.DNS.Env["DNSUPDATE_NAMESERVER"]))
 	}
 	return p.dns
-}
-
-// reloader asks systemd, with a connection for each question: one that is kept does not survive a restart of the bus.
-type reloader struct{}
-
-func (reloader) check(ctx context.Context, name string) error {
-	m, err := unit.Connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer m.Close()
-	return m.Check(ctx, name)
-}
-
-func (reloader) reload(ctx context.Context, name string) error {
-	m, err := unit.Connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer m.Close()
-	return m.Reload(ctx, name)
 }
 
 // caName is the short name of a CA for people.
