@@ -174,8 +174,9 @@ func merged(byCA [][]Finding, said []caVoice) []Finding {
 	return out
 }
 
-// Blocked gives the error of findings that make an order certain to fail, nil where there is none: an *Error of the
-// stage "preflight" that names all of them, with the kind and the hint of the first.
+// Blocked gives the error of findings that make an order certain to fail, nil where there is none: an *Error that names
+// all of them, with the kind and the hint of the first. Its stage is "dns" where it is about zones and their servers, as it
+// would be in an order, otherwise "preflight".
 func Blocked(findings []Finding) error {
 	var first *Error
 	var messages []string
@@ -185,6 +186,12 @@ func Blocked(findings []Finding) error {
 		}
 		if first == nil {
 			first = &Error{Stage: "preflight", ErrKind: f.ID, NextStep: f.Hint}
+			switch f.ID {
+			case "challenge", "delegation":
+				first.Stage, first.ErrKind = "dns", "dns"
+			case "dnssec":
+				first.Stage = "dns"
+			}
 		}
 		if !slices.Contains(messages, f.Message) {
 			messages = append(messages, f.Message)

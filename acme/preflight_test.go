@@ -3,6 +3,7 @@ package acme_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -337,9 +338,14 @@ func TestBlocked(t *testing.T) {
 		t.Error(err)
 	}
 	err := acme.Blocked([]acme.Finding{{ID: "caa", Severity: acme.SeverityError, Message: "one", Hint: "do this"}, {ID: "dnssec", Severity: acme.SeverityError, Message: "two", Hint: "do that"}})
-	e, ok := err.(*acme.Error)
+	e, ok := errors.AsType[*acme.Error](err)
 	if !ok || e.Stage != "preflight" || e.Kind() != "caa" || e.Hint() != "do this" || e.Temporary() || e.Charged || !strings.Contains(e.Message, "one; two") {
 		t.Errorf("%+v", err)
 	}
-
+	for id, want := range map[string][2]string{"caa": {"preflight", "caa"}, "profile": {"preflight", "profile"}, "challenge": {"dns", "dns"}, "delegation": {"dns", "dns"}, "dnssec": {"dns", "dnssec"}} {
+		e, ok := errors.AsType[*acme.Error](acme.Blocked([]acme.Finding{{ID: id, Severity: acme.SeverityError}}))
+		if !ok || [2]string{e.Stage, e.ErrKind} != want {
+			t.Errorf("%s: %+v", id, e)
+		}
+	}
 }

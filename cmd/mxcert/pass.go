@@ -301,7 +301,7 @@ func (p *pass) preflight(ctx context.Context) error {
 		}
 	}
 	if err := acme.Blocked(findings); err != nil {
-		return at("preflight", err)
+		return at(stageOf(err), err)
 	}
 	if err := p.lineage.Save(p.record); err != nil { // from now on it is missing only when it was lost
 		return at("store", err)
