@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 )
 
@@ -29,6 +30,7 @@ type Error struct {
 	KeyType    KeyType
 	Step       string // the step that failed
 	Code       int    // the server's SMTP reply code; 0 when it was not a reply that failed
+	protocol   Protocol
 	kind       string
 	reason     string
 	cause      error
@@ -36,7 +38,11 @@ type Error struct {
 
 // Error says where, at which step and why. Text of the server is quoted and capped.
 func (e *Error) Error() string {
-	return fmt.Sprintf("STARTTLS on %s%s failed at step %s: %s", e.Address, e.asked(), e.Step, e.reason)
+	how := "STARTTLS"
+	if e.protocol == TLS || e.protocol == SMTPS {
+		how = "TLS"
+	}
+	return fmt.Sprintf("%s on %s%s failed at step %s: %s", how, e.Address, e.asked(), e.Step, e.reason)
 }
 
 // asked names what was special about the request.
@@ -93,7 +99,7 @@ func (e *Error) Hint() string {
 	case "rejected":
 		return "the server refuses this client; its log says why (access lists, HELO checks, load, connection limits)"
 	case "protocol":
-		return fmt.Sprintf("is %s really a port that speaks SMTP in clear text first? (465 does not)", e.Address)
+		return fmt.Sprintf("is %s really a port that speaks %s first?", e.Address, strings.ToUpper(string(e.protocol)))
 	case "starttls-not-supported":
 		return "switch TLS on in the mail server (exim: MAIN_TLS_ENABLE = yes and tls_advertise_hosts; postfix: smtpd_tls_security_level = may)"
 	case "tls-unavailable":
@@ -105,7 +111,11 @@ func (e *Error) Hint() string {
 	case "tls-version":
 		return "allow TLS 1.2 and TLS 1.3 in the mail server; a key type can be asked for with TLS 1.2 only"
 	case "validation-failure":
-		return fmt.Sprintf("compare with: openssl s_client -starttls smtp -connect %s; the server's log has its side of it", e.Address)
+		start := ""
+		if e.protocol != TLS && e.protocol != SMTPS {
+			start = " -starttls " + string(e.protocol)
+		}
+		return fmt.Sprintf("compare with: openssl s_client%s -connect %s; the server's log has its side of it", start, e.Address)
 	}
 	return ""
 }
@@ -122,7 +132,7 @@ func (e *Error) timeoutHint() string {
 
 func (s *session) fail(step, kind, format string, a ...any) *Error {
 	return &Error{Address: s.request.Address, ServerName: s.request.ServerName, KeyType: s.request.KeyType,
-		Step: step, kind: kind, reason: fmt.Sprintf(format, a...)}
+		Step: step, protocol: s.request.Protocol, kind: kind, reason: fmt.Sprintf(format, a...)}
 }
 
 // rejected is a reply that ends the conversation.

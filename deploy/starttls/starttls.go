@@ -1,15 +1,16 @@
-// Package starttls answers one question: what does this SMTP port really serve? It connects as a sending mail server
+// Package starttls answers one question: what does this port really serve? It connects as a sending mail server
 // does, starts TLS and reports the certificates exactly as they were sent, so that the verdict can be made elsewhere.
 //
 // [Handshake] speaks SMTP (RFC 5321) up to EHLO, STARTTLS (RFC 3207), TLS 1.2 or 1.3, EHLO once more, and leaves with
-// QUIT; it never sends MAIL. It verifies nothing of the certificate: [Match] and [CheckChain] do that afterwards, on
+// QUIT; it never sends MAIL. On the ports where mail is read it speaks IMAP or POP3 up to STARTTLS, and where TLS comes first
+// (465, 993, 995) it comes first: see [Protocol]. It verifies nothing of the certificate: [Match] and [CheckChain] do that afterwards, on
 // the chain as sent, with the rules of RFC 8446 section 4.4.2, RFC 5280 and RFC 9525. Failures carry the result types
 // of RFC 8460 section 4.3 where one fits.
 //
 // It does not use net/smtp, whose StartTLS drops bytes that were sent in clear text after the 220; a client that goes
 // on with them is open to response injection (CVE-2021-38371 and relatives), so here they are an error.
 //
-// Not supported: implicit TLS (port 465), LMTP, TLS 1.1 and older, client certificates, revocation (OCSP, CRL), and
+// Not supported: LMTP, ManageSieve, TLS 1.1 and older, client certificates, revocation (OCSP, CRL), and
 // names that are not ASCII (give the A-label).
 package starttls
 
@@ -45,7 +46,8 @@ type Request struct {
 	Address    string // host:port
 	ServerName string // sent as SNI (RFC 6066); none when empty or an IP address
 	KeyType    KeyType
-	HELO       string // the name in EHLO; by default this host's full name, else the connection's own address literal
+	Protocol   Protocol // what the port speaks; by default what is usual for its number, see ProtocolOf
+	HELO       string   // the name in EHLO; by default this host's full name, else the connection's own address literal
 	// Dialer replaces the system's way to connect.
 	Dialer func(ctx context.Context, network, address string) (net.Conn, error)
 	// BannerTimeout bounds the wait for the greeting, which many servers delay on purpose: 60 s by default.
@@ -108,6 +110,9 @@ func (r Request) withDefaults() Request {
 	if r.KeyType == "" {
 		r.KeyType = Any
 	}
+	if r.Protocol == "" {
+		r.Protocol = ProtocolOf(r.Address)
+	}
 	if r.Dialer == nil {
 		r.Dialer = (&net.Dialer{}).DialContext
 	}
@@ -151,7 +156,7 @@ func (s *session) use(conn net.Conn) {
 	s.in = bufio.NewReaderSize(conn, maxLine)
 }
 
-func (s *session) talk(ctx context.Context) error {
+func (s *session) talkSMTP(ctx context.Context) error {
 	if err := s.greeting(); err != nil {
 		return err
 	}
@@ -224,6 +229,11 @@ func (s *session) startTLS() error {
 		return s.rejected(StepSTARTTLS, "rejected", r)
 	}
 	s.polite = false
+	return s.nothingBuffered()
+}
+
+// nothingBuffered refuses bytes in clear text after the reply to STARTTLS.
+func (s *session) nothingBuffered() error {
 	if n := s.in.Buffered(); n > 0 {
 		text, _ := s.in.Peek(n)
 		return s.fail(StepSTARTTLS, "injection", "%d bytes in clear text follow the reply to STARTTLS: %s", n, quote(string(text)))
@@ -292,7 +302,7 @@ func (s *session) exchange(step, command string, timeout time.Duration) (reply, 
 
 // leave says QUIT and waits a little for the answer (RFC 5321 section 4.1.1.10). Nothing depends on it.
 func (s *session) leave() {
-	if s.polite {
+	if s.polite && (s.request.Protocol == SMTP || s.request.Protocol == SMTPS) {
 		_, _ = s.exchange("quit", "QUIT", min(s.request.StepTimeout, 5*time.Second))
 	}
 }
