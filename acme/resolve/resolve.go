@@ -1,12 +1,15 @@
 // Package resolve asks DNS questions for mxcert: through recursive resolvers, whose answers carry their DNSSEC status
-// (AD bit, RFC 4035 section 3.2.3), and directly at every authoritative server of a zone.
+// (AD bit, RFC 4035 section 3.2.3), and directly at the authoritative servers of a zone.
 //
 // A question goes out over UDP with EDNS (payload 1232) and is repeated over TCP when the answer is truncated, lost or
 // about something else (RFC 5452 section 9.1).
 // A name server's silence is an error, never "no such record": zones are taken from the SOA of an answer or its
-// authority section, so that one lost packet cannot move a record into the parent zone.
+// authority section, so that one lost packet cannot move a record into the parent zone. Where the record of a challenge
+// belongs is asked of the zone's own servers (see [Resolver.Locate]), and whether it is there, of all servers that the zone
+// or its parent names (see [Delegation]). Answers about zones, servers and addresses are used again for their TTL, a minute
+// at most; those about the challenge's names never.
 //
-// Not supported: own DNSSEC validation (the AD bit of a local validating resolver is believed), DoT and DoH.
+// Not supported: own DNSSEC validation (a validating resolver is believed), DoT and DoH, DNAME.
 package resolve
 
 import (
