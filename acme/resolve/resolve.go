@@ -9,7 +9,7 @@
 // or its parent names (see [Delegation]). Answers about zones, servers and addresses are used again for their TTL, a minute
 // at most; those about the challenge's names never.
 //
-// Not supported: own DNSSEC validation (a validating resolver is believed), DoT and DoH, DNAME.
+// Not supported: own DNSSEC validation (a validating resolver is believed), DoT and DoH.
 package resolve
 
 import (
