@@ -232,7 +232,8 @@ func (f *flow) download(ctx context.Context) ([]byte, error) {
 			return f.preferredChain(chain, f.transport.otherChains()), nil
 		}
 		wait := max(pause, f.transport.retryAfterOf(f.order.Certificate))
-		if try == downloadTries || !passing(err) || !affordable(ctx, wait) || ctx.Err() != nil {
+		hung := try > 1 && errors.Is(err, context.DeadlineExceeded) // each try costs its whole time
+		if try == downloadTries || hung || !passing(err) || !affordable(ctx, wait) || ctx.Err() != nil {
 			explained := f.explain("download", err)
 			if e, ok := errors.AsType[*Error](explained); ok {
 				e.temporary = true // the order is valid: the next run downloads again, for a day (orderLife)

@@ -69,7 +69,7 @@ func compressed(x *exchange) {
 // connections are faults below the answers.
 func connections() []fault {
 	gone := outcome{kind: "ca-unreachable"}
-	late := outcome{kind: "ca-unreachable", says: "no complete answer within 5s"}
+	late := outcome{kind: "ca-unreachable", says: "no complete answer within " + slowRequest.String()}
 	return []fault{
 		{name: "no answer", slow: true, want: late, unseen: true, respond: func(x *exchange) { <-x.request.Context().Done() }},
 		{name: "answer after the CA hangs", slow: true, want: late, respond: func(x *exchange) { x.good(); <-x.request.Context().Done() }},
