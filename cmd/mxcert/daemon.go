@@ -42,6 +42,7 @@ type daemon struct {
 	progress map[*pass]time.Time // when each pass under way began
 	tending  sync.WaitGroup      // of all shifts, those that run out too
 	rereads  chan struct{}       // a command wants the configuration to be read again
+	reread   time.Time           // when a command last had the configuration read again
 	desk     *desk               // of the helpers of an unprivileged service; nil where it needs none
 }
 
@@ -123,13 +124,29 @@ func (d *daemon) loop(ctx, work context.Context, watcher *watch.Watcher, hup <-c
 				feeder.Beat()
 			}
 		case <-watcher.Changes():
-			d.reload(work, "the configuration file changed")
+			d.reload(work, byWatch)
 		case <-hup:
 			d.reload(work, "SIGHUP")
 		case <-d.rereads:
 			d.reload(work, "a command found it changed")
+			d.reread = time.Now()
 		}
 	}
+}
+
+const (
+	// byWatch is the reason of a reload that the watched files asked for.
+	byWatch = "the configuration file changed"
+	// justNow is how long after a command's reload the same change may still be told by the watch.
+	justNow = 5 * time.Second
+)
+
+// inForce reports whether a configuration is the one that is worked with already, and no other was tried since.
+func (d *daemon) inForce(config *configs.Config) bool {
+	mark, err := fingerprint(config)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return err == nil && d.shift != nil && d.shift.world.fingerprint == mark && d.status.ConfigError == ""
 }
 
 // reload takes a new configuration, or keeps the old one when the new is bad (a broken edit must not stop renewals).
@@ -137,6 +154,9 @@ func (d *daemon) reload(ctx context.Context, why string) {
 	d.tell(notify.Reloading())
 	defer func() { d.tell(notify.Ready()) }()
 	config, err := configs.Load(d.app.configFile)
+	if err == nil && why == byWatch && time.Since(d.reread) < justNow && d.inForce(config) {
+		return // a command was faster: the work that it waits for goes on
+	}
 	if err == nil {
 		err = d.begin(ctx, config)
 	}
@@ -239,7 +259,7 @@ func (d *daemon) tend(ctx context.Context, s *shift, c configs.Certificate, gate
 // expiry is when the first of a lineage's current certificates ends; zero where one is missing.
 func expiry(lineage *state.Lineage) (first time.Time) {
 	record, _, err := lineage.Look()
-	if err != nil {
+	if err != nil || record.Applying { // what a crash left half done comes before everything else
 		return time.Time{}
 	}
 	for _, slot := range record.Keys {

@@ -162,7 +162,7 @@ func takeOne(ctx context.Context, config *configs.Config, store *state.Dir, f fo
 	if time.Now().After(b.NotAfter()) {
 		one.Notes = append(one.Notes, "it has expired; its key is kept for the next order")
 	}
-	accountURL, err := takeAccount(store, f, dryRun)
+	accountURL, err := takeAccount(ctx, store, f, dryRun)
 	if err != nil {
 		return one, err
 	}
@@ -206,9 +206,16 @@ func storeForeign(ctx context.Context, lineage *state.Lineage, f foreign, b *bun
 }
 
 // takeAccount stores the account where there is none at that CA yet.
-func takeAccount(store *state.Dir, f foreign, dryRun bool) (string, error) {
+func takeAccount(ctx context.Context, store *state.Dir, f foreign, dryRun bool) (string, error) {
 	if f.Directory == "" || f.Account.Key == nil {
 		return "", nil
+	}
+	if !dryRun {
+		unlock, err := store.Lock(ctx)
+		if err != nil {
+			return "", err
+		}
+		defer unlock()
 	}
 	own, ok, err := store.Account(f.Directory)
 	if err == nil && ok {
