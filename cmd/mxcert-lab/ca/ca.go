@@ -17,12 +17,14 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"reflect"
 	"time"
 
 	pebbleca "github.com/letsencrypt/pebble/v2/ca"
 	"github.com/letsencrypt/pebble/v2/db"
 	"github.com/letsencrypt/pebble/v2/va"
 	"github.com/letsencrypt/pebble/v2/wfe"
+	"github.com/miekg/dns"
 )
 
 // DefaultProfile is the profile of orders that name none.
@@ -147,12 +149,30 @@ func (c *CA) build(opts Options) (*wfe.WebFrontEndImpl, error) {
 	logger := log.New(opts.Log, "pebble ", log.LstdFlags)
 	c.issuer = pebbleca.New(logger, c.store, "", keyType, opts.AlternateRoots, opts.ChainLength, opts.profiles())
 	var pebble wfe.WebFrontEndImpl
+	patient := false
 	err := withEnvironment(opts.environment(), func() {
 		validator := va.New(logger, 0, 0, false, opts.Resolver, c.store)
+		patient = waitForDNS(validator)
 		pebble = wfe.New(logger, c.store, validator, c.issuer, []string{"pebble.letsencrypt.org"}, false,
 			len(opts.EAB) > 0, seconds(opts.AuthzRetryAfter), seconds(opts.OrderRetryAfter))
 	})
+	if err == nil && !patient {
+		err = errors.New("this version of Pebble is another inside")
+	}
 	return &pebble, err
+}
+
+// waitForDNS has the validation wait for an answer as long as Pebble waits for a validation. Its DNS client, which cannot
+// be reached otherwise, gives up after two seconds: less than a busy machine may take.
+func waitForDNS(validator *va.VAImpl) bool {
+	field := reflect.ValueOf(validator).Elem().FieldByName("dnsClient")
+	if !field.IsValid() || field.Type() != reflect.TypeFor[*dns.Client]() {
+		return false
+	}
+	if !field.IsNil() { // nil: the system's resolver is asked
+		(*dns.Client)(field.UnsafePointer()).Timeout = 15 * time.Second
+	}
+	return true
 }
 
 func (o *Options) profiles() map[string]pebbleca.Profile {
