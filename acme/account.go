@@ -156,6 +156,7 @@ func (k keeper) register(ctx context.Context, account state.Account) (state.Acco
 	if err != nil {
 		return account, err
 	}
+	defer o.leave()
 	request := legoacme.Account{TermsOfServiceAgreed: true, Contact: contactOf(k.settings.Email)}
 	answer, err := call(o, func() (legoacme.ExtendedAccount, error) {
 		if k.settings.EABKeyID != "" && (!k.settings.EABIfRequired || o.core.GetDirectory().Meta.ExternalAccountRequired) {

@@ -34,8 +34,7 @@ func (f *flow) authorize(ctx context.Context) (cleaned func(), err error) {
 	if f.order.Status != legoacme.StatusPending {
 		return nothing, nil
 	}
-	places := f.locate(ctx) // beside the authorizations
-	defer places.stop()
+	f.locate(ctx) // beside the authorizations
 	todo, err := f.unproven(ctx)
 	if err != nil {
 		return nothing, err
@@ -44,7 +43,7 @@ func (f *flow) authorize(ctx context.Context) (cleaned func(), err error) {
 		return nothing, f.awaitOrder(ctx, legoacme.StatusPending)
 	}
 	for i := range todo {
-		if todo[i].record.Place, err = places.of(todo[i].domain); err != nil {
+		if todo[i].record.Place, err = f.places[todo[i].domain](); err != nil {
 			return nothing, err
 		}
 	}

@@ -60,10 +60,12 @@ type bareOrder struct {
 	Authorizations                []string
 }
 
-// order is a whole order on a fresh connection.
+// order is a whole order.
 func (y *yardstick) order(ctx context.Context, names []string) error {
-	if err := y.begin(ctx); err != nil {
-		return err
+	if y.resource.NewOrder == "" {
+		if err := y.begin(ctx); err != nil {
+			return err
+		}
 	}
 	identifiers := make([]map[string]string, len(names))
 	for i, name := range names {

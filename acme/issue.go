@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	legoacme "github.com/go-acme/lego/v4/acme"
@@ -75,6 +76,7 @@ type flow struct {
 	stored state.Order
 	url    string
 	order  legoacme.Order
+	places map[string]finder // by domain
 	// resumed is that an earlier run placed the order.
 	resumed bool
 	chain   string // warning about the chain that was chosen, "" for none
@@ -114,6 +116,8 @@ func (c *Client) issueAs(ctx context.Context, account state.Account, request Req
 		return nil, err
 	}
 	defer o.leave()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	f := &flow{operation: o, Request: request}
 	if err := f.place(ctx); err != nil {
 		return nil, f.concluded(err)
@@ -167,13 +171,12 @@ func (f *flow) place(ctx context.Context) error {
 		Key: string(keyPEM), Fresh: f.Key == nil, Profile: f.Profile, Created: time.Now().UTC(),
 	}
 	f.Claim.Names, f.Claim.Key = f.Names, string(f.KeyType)
-	fetched := f.fetchNonces(ctx, len(f.Names))          // beside the writes, which may take as long
-	if err = f.Lineage.SaveOrder(f.stored); err == nil { // the key before it is used
-		err = f.client.reserve(ctx, f.Claim)
-	}
-	noNonce := fetched()
-	if err != nil {
-		return err
+	saved, reserved, noNonce := f.prepare(ctx)
+	switch {
+	case saved != nil && reserved == nil:
+		return errors.Join(saved, f.client.withdraw(f.Claim))
+	case saved != nil || reserved != nil:
+		return errors.Join(saved, reserved)
 	}
 	var order legoacme.ExtendedOrder
 	if err = noNonce; err == nil {
@@ -186,11 +189,27 @@ func (f *flow) place(ctx context.Context) error {
 		return &Error{Stage: "order", ErrKind: "ca-error", Message: hostOf(f.stored.Directory) + " gave no URL for the order", temporary: true}
 	}
 	f.stored.URL, f.url, f.order = order.Location, order.Location, order.Order
+	f.locate(ctx) // beside the write
 	if err := f.Lineage.SaveOrder(f.stored); err != nil {
 		return err
 	}
 	f.Progress("order", fmt.Sprintf("%d %s at %s", len(f.Names), plural(len(f.Names), "name"), hostOf(f.stored.Directory)))
 	return nil
+}
+
+// prepare does at once what has to be done before an order is placed and takes about as long: the key is stored, the order
+// noted in the budget, and nonces are fetched.
+func (f *flow) prepare(ctx context.Context) (saved, reserved, noNonce error) {
+	var wait sync.WaitGroup
+	for err, do := range map[*error]func(int) error{
+		&saved:    func(int) error { return f.Lineage.SaveOrder(f.stored) },
+		&reserved: func(int) error { return f.client.reserve(ctx, f.Claim) },
+		&noNonce:  func(int) error { return f.fetchNonces(ctx, len(f.Names)) },
+	} {
+		wait.Go(func() { *err = guarded(do, 0) })
+	}
+	wait.Wait()
+	return saved, reserved, noNonce
 }
 
 // newOrder places the order. A CA that refuses it because of the certificate it is to replace gets it once more without:

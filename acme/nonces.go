@@ -102,19 +102,14 @@ func (o *operation) atOnce() int {
 	return min(max(firstNonces, o.transport.nonces.count()), maxParallel)
 }
 
-// fetchNonces begins to fetch what is missing for an order of so many names, all at once. wait gives an error where
-// there is none at all afterwards.
-func (o *operation) fetchNonces(ctx context.Context, names int) (wait func() error) {
-	fetched := make(chan error, 1)
-	go func() {
-		fetched <- inParallel(ctx, min(names, firstNonces)-o.transport.nonces.count(), func(int) error { return o.fetchNonce(ctx) })
-	}()
-	return func() error {
-		if err := <-fetched; o.transport.nonces.count() == 0 {
-			return err
-		}
-		return nil
+// fetchNonces fetches what is missing for an order of so many names, all at once. It fails where there is none at all
+// afterwards.
+func (o *operation) fetchNonces(ctx context.Context, names int) error {
+	err := inParallel(ctx, min(names, firstNonces)-o.transport.nonces.count(), func(int) error { return o.fetchNonce(ctx) })
+	if o.transport.nonces.count() == 0 {
+		return err
 	}
+	return nil
 }
 
 func (o *operation) fetchNonce(ctx context.Context) error {

@@ -16,40 +16,35 @@ import (
 	"mxcert/acme/state"
 )
 
-// places are where the records of an order have to be, as they are being found out.
-type places struct {
-	stop  func()
-	found map[string]func() (resolve.Place, error) // by domain
-}
+// finder gives where the record of a domain has to be, once that is found out.
+type finder func() (resolve.Place, error)
 
-func (p *places) of(domain string) (resolve.Place, error) { return p.found[domain]() }
-
-// locate begins to find out, once for making and removing, where each record has to be, and who serves the zones.
-func (f *flow) locate(ctx context.Context) *places {
-	ctx, stop := context.WithCancel(ctx)
-	p := &places{stop: stop, found: map[string]func() (resolve.Place, error){}}
-	var finders []func() (resolve.Place, error)
+// locate begins to find out where each record of a pending order has to be, once for making and removing, and who serves
+// the zones.
+func (f *flow) locate(ctx context.Context) {
+	if f.places != nil || f.order.Status != legoacme.StatusPending {
+		return
+	}
+	f.places = map[string]finder{}
+	var finders []finder
 	for _, name := range f.Names {
 		domain := strings.TrimPrefix(name, "*.")
-		if p.found[domain] != nil {
-			continue
+		if f.places[domain] == nil {
+			f.places[domain] = sync.OnceValues(func() (place resolve.Place, err error) {
+				defer rescued(&err)
+				return f.Resolver.Locate(ctx, "_acme-challenge."+domain)
+			})
+			finders = append(finders, f.places[domain])
 		}
-		find := sync.OnceValues(func() (place resolve.Place, err error) {
-			defer rescued(&err)
-			return f.Resolver.Locate(ctx, "_acme-challenge."+domain)
-		})
-		p.found[domain], finders = find, append(finders, find)
 	}
 	go func() {
 		_ = inParallel(ctx, len(finders), func(i int) error { // whoever needs the place is told the error
-			place, err := finders[i]()
-			if err == nil && f.Require != resolve.None {
+			if place, err := finders[i](); err == nil && f.Require != resolve.None {
 				_, _ = f.Resolver.Delegation(ctx, place.Zone) // so that it is known when propagation is looked at
 			}
 			return nil
 		})
 	}()
-	return p
 }
 
 // batch is what is made, proven and removed together.

@@ -143,6 +143,11 @@ func (s setup) issue(ctx context.Context, edit func(*acme.Request)) (*acme.Issue
 		return nil, err
 	}
 	defer client.Close()
+	return s.issueBy(ctx, client, store, edit)
+}
+
+// issueBy is issue with a client that goes on.
+func (s setup) issueBy(ctx context.Context, client *acme.Client, store *state.Dir, edit func(*acme.Request)) (*acme.Issued, error) {
 	solver, resolver, err := s.solver()
 	if err != nil {
 		return nil, err
