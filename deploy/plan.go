@@ -251,5 +251,5 @@ func (s step) predicted() access {
 		return s.access
 	}
 	defer root.Close()
-	return s.access.made(root)
+	return s.made(root)
 }

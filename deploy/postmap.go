@@ -27,7 +27,7 @@ func (t *table) compiledDiffers(source string) (why string, err error) {
 			return "", missing
 		}
 		if err != nil {
-			return whyMissing, nil // no compiled map, or no such name in it
+			return whyMissing, nil //nolint:nilerr // no compiled map, or no such name in it
 		}
 		if !bytes.Equal(filled([]byte(out)), filled(want)) {
 			return whyContent, nil

@@ -205,12 +205,12 @@ func TestPostfixMap(t *testing.T) {
 			t.Errorf("the compiled map (mode %o) does not hold %s:\n%s", mode(t, db), b.Serial(), text)
 		}
 	}
-	p := deployAs(t, "mx", deploy.Job{Bundle: first, Target: target})
+	deployAs(t, "mx", deploy.Job{Bundle: first, Target: target})
 	compiled(first)
 	if !plan(t, first, target).Empty() {
 		t.Errorf("it is not done: %+v", plan(t, first, target).Changes())
 	}
-	p = deployAs(t, "mx", deploy.Job{Bundle: second, Target: target})
+	p := deployAs(t, "mx", deploy.Job{Bundle: second, Target: target})
 	compiled(second)
 	if err := p.Revert(); err != nil {
 		t.Fatal(err)

@@ -115,7 +115,7 @@ func (t *transaction) stageLink(i item, leads string, old *snapshot) error {
 // stageDirectory makes a directory with files, complete before it has its name, and the directory around it where there is
 // none yet.
 func (t *transaction) stageDirectory(s step) error {
-	if err := t.stageAround(s.target, filepath.Dir(s.path), s.access.searchable()); err != nil {
+	if err := t.stageAround(s.target, filepath.Dir(s.path), s.searchable()); err != nil {
 		return err
 	}
 	f, err := t.begin(s.item, nil, s.access)

@@ -188,8 +188,8 @@ func TestLedgerNeverExceeds(t *testing.T) {
 		sets, domains := map[string][]time.Time{}, map[string][]time.Time{}
 		for range 3_000 {
 			now = now.Add(time.Duration(random.Int64N(int64(5 * time.Minute))))
-			set, domain := fmt.Sprintf("mx%d.example%d.org", random.IntN(40), random.IntN(4)), ""
-			_, domain, _ = cut(set)
+			set := fmt.Sprintf("mx%d.example%d.org", random.IntN(40), random.IntN(4))
+			_, domain, _ := cut(set)
 			o := Order{Names: []string{set}, New: random.IntN(2) == 0, Life: 90 * day}
 			if l.Check(now, o, own) != nil {
 				continue

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -155,6 +156,7 @@ func (h *host) orders() int {
 func TestHealing(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
+	h.edit(fmt.Sprintf("private_key: %q", h.Path("tls", "mx.key")), fmt.Sprintf("private_key: %q, mode: \"0640\"", h.Path("tls", "mx.key")))
 	serial := h.report(exitOK, "renew").Certificates[0].Keys[0].Serial
 	for name, damage := range map[string]func() error{
 		"overwritten": func() error { return os.WriteFile(h.Path("tls", "mx.crt"), []byte("garbage"), 0o640) },

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -123,6 +124,7 @@ func TestDryRunOfADeployment(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{Preload: true}, lab.ConfigOptions{})
 	h.edit("timeout: 30s}", "timeout: 1s}")
+	h.edit(fmt.Sprintf("private_key: %q", h.Path("tls", "mx.key")), fmt.Sprintf("private_key: %q, mode: \"0640\"", h.Path("tls", "mx.key")))
 	h.report(exitNotInService, "renew")
 	h.check(h.SMTP.Reload())
 	h.report(exitOK, "renew")
