@@ -44,7 +44,7 @@ func TestCancelAtEachStage(t *testing.T) {
 					}
 				}
 			})
-			if took := time.Since(stopped); stopped.IsZero() || took > 2*time.Second {
+			if took := time.Since(stopped); stopped.IsZero() || took > 5*time.Second { // half a second, on a machine of its own
 				t.Errorf("it took %s", took)
 			}
 			if stage == "certificate" { // it is there, and is not thrown away

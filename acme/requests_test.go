@@ -1,0 +1,269 @@
+package acme_test
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"mxcert/acme"
+	"mxcert/acme/bundle"
+	"mxcert/acme/state"
+	"mxcert/cmd/mxcert-lab/ca"
+	"mxcert/cmd/mxcert-lab/lab"
+)
+
+func manyNames(n int) (names []string) {
+	for i := range n {
+		names = append(names, fmt.Sprintf("host%d.example.org", i))
+	}
+	return names
+}
+
+// prompt is a CA that is done when it is asked, however busy this machine is.
+func (w *world) prompt() {
+	w.CA.SetWrap(func(inner http.Handler) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			for ca.EndpointOf(r.URL.Path) == ca.Order && slices.Contains([]string{"pending", "processing"}, w.CA.OrderStatus(r.URL.Path)) {
+				time.Sleep(time.Millisecond)
+			}
+			inner.ServeHTTP(rw, r)
+		})
+	})
+}
+
+// register makes the account, as an earlier process did.
+func (w *world) register(t *testing.T) {
+	t.Helper()
+	client, _, err := w.client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if _, err := client.Register(t.Context(), acme.RegisterOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRequests counts what an order costs: at the CA, in DNS messages, in changes of the zone.
+func TestRequests(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{1, 2, 3, 10, 100} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, lab.Options{Secondaries: 1})
+			w.Names = manyNames(n)
+			w.prompt()
+			w.register(t)
+			client, store, err := w.client()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			for _, most := range []struct {
+				order              string
+				requests, messages int
+			}{
+				{"the first order of a process", 2*n + 6 + min(n, 3), 3*n + 11},
+				{"the next one", 2*n + 5, 3*n + 11}, // directory and nonces are there
+			} {
+				w.CA.ResetRequests()
+				w.World.ResetLog()
+				if _, err := w.issueBy(t.Context(), client, store, nil); err != nil {
+					t.Fatal(err)
+				}
+				if got := w.CA.Count(); got > most.requests || most.requests > 2*n+9 {
+					t.Errorf("%s: %d requests, want %d and never more than %d: %v", most.order, got, most.requests, 2*n+9, w.tally())
+				}
+				if got := w.asked(); got > most.messages {
+					t.Errorf("%s: %d DNS messages, want %d", most.order, got, most.messages)
+				}
+				var changes []string
+				for _, u := range w.World.Updates() {
+					changes = append(changes, fmt.Sprintf("%s +%d -%d", u.Zone, len(u.Adds), len(u.Deletes)))
+				}
+				if want := []string{fmt.Sprintf("%s +%d -0", lab.Zone, n), fmt.Sprintf("%s +0 -%d", lab.Zone, n)}; !slices.Equal(changes, want) {
+					t.Errorf("%s: changes %q, want %q", most.order, changes, want)
+				}
+				if err := w.lineage(t).DropOrder(bundle.EC256); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// tally counts the requests by endpoint.
+func (w *world) tally() map[ca.Endpoint]int {
+	counts := map[ca.Endpoint]int{}
+	for _, r := range w.CA.Requests() {
+		counts[r.Endpoint]++
+	}
+	return counts
+}
+
+// TestAtMostEightAtOnce: of one order, and of several with one client.
+func TestAtMostEightAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, lab.Options{CA: ca.Options{SkipValidation: true}})
+	var now, most atomic.Int32
+	w.CA.SetWrap(func(inner http.Handler) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			n := now.Add(1)
+			defer now.Add(-1)
+			for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
+			}
+			time.Sleep(10 * time.Millisecond)
+			inner.ServeHTTP(rw, r)
+		})
+	})
+	client, store, err := w.client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	var all sync.WaitGroup
+	for i := range 6 {
+		all.Go(func() {
+			s := w.setup
+			s.Lineage, s.Names = fmt.Sprintf("lineage%d", i), nil
+			for j := range 12 {
+				s.Names = append(s.Names, fmt.Sprintf("host%d-%d.example.org", i, j))
+			}
+			if _, err := s.issueBy(t.Context(), client, store, nil); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if n := most.Load(); n > 8 || n < 4 {
+		t.Errorf("%d requests at once", n)
+	}
+}
+
+// TestOldNonces: those of an earlier order that the CA has forgotten cost one request, as fetching one does.
+func TestOldNonces(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, lab.Options{})
+	w.Names = manyNames(10)
+	w.prompt()
+	client, store, err := w.client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	for spoilt := range 2 {
+		w.CA.ResetRequests()
+		if _, err := w.issueBy(t.Context(), client, store, nil); err != nil {
+			t.Fatal(err)
+		}
+		refused := 0
+		for _, r := range w.CA.Requests() {
+			if r.Status == http.StatusBadRequest {
+				refused++
+			}
+		}
+		if refused != spoilt || w.CA.Count(ca.NewNonce) > 3 {
+			t.Errorf("%d requests were refused, want %d; %v", refused, spoilt, w.tally())
+		}
+		if n := client.SpoilNonces(); n < 3 {
+			t.Errorf("%d nonces are left", n)
+		}
+		if err := w.lineage(t).DropOrder(bundle.EC256); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestHalfOfTheNoncesRefused: each request is repeated with the nonce that came with the refusal, at once.
+func TestHalfOfTheNoncesRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, lab.Options{CA: ca.Options{BadNonces: 50}})
+	w.Names = manyNames(10)
+	w.order(t, nil)
+	var refused int
+	shortest := time.Hour
+	last := map[string]ca.Request{}
+	for _, r := range w.CA.Requests() {
+		if before, ok := last[r.Path]; ok && before.Status == http.StatusBadRequest {
+			refused, shortest = refused+1, min(shortest, r.Time.Sub(before.Time))
+		}
+		last[r.Path] = r
+	}
+	if refused < 5 || shortest > 90*time.Millisecond { // lego itself waits for 100 ms at least
+		t.Errorf("%d repeated, the fastest after %s", refused, shortest)
+	}
+	if w.CA.Count(ca.NewNonce) > 4 { // what is refused brings a nonce, too
+		t.Errorf("%v", w.tally())
+	}
+}
+
+// TestPaceIsKept: a later process looks at the order when the CA was done with earlier ones, and not before.
+func TestPaceIsKept(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, lab.Options{})
+	w.slow(pace{validation: 700 * time.Millisecond})
+	looks := func() (first time.Duration, n int) {
+		var accepted time.Time
+		for _, r := range w.CA.Requests() {
+			switch {
+			case r.Endpoint == ca.Challenge:
+				accepted = r.Time
+			case r.Endpoint == ca.Finalize:
+				return first, n
+			case r.Endpoint == ca.Order:
+				if n++; n == 1 {
+					first = r.Time.Sub(accepted)
+				}
+			}
+		}
+		return first, n
+	}
+	w.order(t, nil)
+	_, before := looks()
+	if err := w.lineage(t).DropOrder(bundle.EC256); err != nil {
+		t.Fatal(err)
+	}
+	usage, err := state.At(w.State).Usage(w.CA.DirectoryURL())
+	if err != nil || usage.Validation.Enough < 600*time.Millisecond || usage.Validation.Early >= usage.Validation.Enough {
+		t.Errorf("stored %+v, %v", usage.Validation, err)
+	}
+	w.CA.ResetRequests()
+	w.order(t, nil)
+	if first, n := looks(); n >= before || first < usage.Validation.First() {
+		t.Errorf("%d looks, before %d; the first after %s, want %s", n, before, first, usage.Validation.First())
+	}
+}
+
+// TestLooks: the first is early, the others are a quarter of a second apart at least, and more and more.
+func TestLooks(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, lab.Options{})
+	var on atomic.Bool
+	on.Store(true)
+	var looks atomic.Int32
+	never := strings.NewReplacer(`"status": "valid"`, `"status": "pending"`, `"status": "ready"`, `"status": "pending"`).Replace
+	w.CA.SetWrap(rewrite(ca.Order, &on, func(body string) string {
+		if looks.Add(1) > 5 {
+			return body
+		}
+		return never(body)
+	}))
+	w.order(t, nil)
+	var times []time.Time
+	for _, r := range w.CA.Requests() {
+		if r.Endpoint == ca.Order && len(times) < 6 {
+			times = append(times, r.Time)
+		}
+	}
+	least := []time.Duration{250 * time.Millisecond, 375 * time.Millisecond, 562 * time.Millisecond, 843 * time.Millisecond, 1265 * time.Millisecond}
+	for i, want := range least {
+		if pause := times[i+1].Sub(times[i]); pause < want {
+			t.Errorf("look %d came %s after the one before, want %s", i+2, pause, want)
+		}
+	}
+}
