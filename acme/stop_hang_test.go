@@ -111,6 +111,9 @@ func TestStopWhileItHangs(t *testing.T) {
 			w.clean(t, "after the stop")
 			w.CA.SetWrap(nil)
 			w.Primary.SetFaults(nameserver.Faults{})
+			if h.name == "the validation" { // the CA does not find the record any more: the order is lost
+				return
+			}
 			before := w.orders()
 			w.order(t, nil)
 			if again := w.orders() - before; again > 0 && before > 0 && !strings.HasSuffix(h.name, "newOrder") {
