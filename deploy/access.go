@@ -100,8 +100,19 @@ func (a access) permitted(root *os.Root) error {
 }
 
 // set gives an open file, which is still empty, its owner, group, labels and mode, in this order: chown(2) may clear mode
-// bits, and the mode has the last word over an access list.
+// bits, and the mode has the last word over an access list. What it has already is not set again: in a setgid directory the
+// group is right by itself, and a sandbox may forbid even the empty change.
 func (a access) set(file *os.File) error {
+	if info, err := file.Stat(); err == nil {
+		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+			if a.uid == int(stat.Uid) {
+				a.uid = -1
+			}
+			if a.gid == int(stat.Gid) {
+				a.gid = -1
+			}
+		}
+	}
 	if a.uid >= 0 || a.gid >= 0 {
 		if err := file.Chown(a.uid, a.gid); err != nil {
 			return fmt.Errorf("set owner %s and group %s: %w", idText(a.uid), idText(a.gid), plain(err))

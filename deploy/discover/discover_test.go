@@ -260,6 +260,8 @@ func TestSound(t *testing.T) {
 		{"exim", "exim4", "echo '2026-11-24 11:34:07 Exim configuration error in line 960 of /x:\n  option \"rubbish\" unknown' >&2; echo Exim version 4.96; exit 1", `Exim configuration error in line 960 of /x: option \"rubbish\" unknown`},
 		{"postfix", "postfix", "[ \"$1\" = check ]", ""},
 		{"postfix", "postfix", "echo 'postfix: fatal: /etc/postfix/main.cf, line 48: missing' >&2; exit 1", "line 48"},
+		{"postfix", "postfix", "echo 'postconf: fatal: /etc/postfix/main.cf, line 48: missing attribute name' >&2; exit 1", "line 48"},
+		{"exim", "exim4", "echo '2026-11-24 11:34:07 non-existent configuration file(s): /etc/exim4/exim4.conf' >&2; echo Exim version 4.96; exit 1", "non-existent configuration file"},
 		{"dovecot", "doveconf", "echo x", ""},
 		{"dovecot", "doveconf", "echo 'doveconf: Fatal: Error in configuration file x line 19' >&2; exit 89", "line 19"},
 	} {
@@ -269,6 +271,28 @@ func TestSound(t *testing.T) {
 		if ok != (tt.says != "") || (err == nil) != (tt.says == "") || ok && (!strings.Contains(unsound.Error(), tt.says) || !strings.Contains(unsound.Hint(), "look with")) {
 			t.Errorf("%s, %s: %v", tt.kind, tt.script, err)
 		}
+	}
+}
+
+// TestPostfixTellsSyslog: postfix check says nothing where its standard error is no terminal.
+func TestPostfixTellsSyslog(t *testing.T) {
+	program(t, "postfix", "exit 1\n")
+	program(t, "postconf", "echo \"postconf: fatal: /etc/postfix/main.cf, line 48: missing '=' after attribute name\" >&2; exit 1\n")
+	if unsound, ok := errors.AsType[*Unsound](Sound(t.Context(), "postfix")); !ok || !strings.Contains(unsound.Error(), "line 48") {
+		t.Errorf("%v", unsound)
+	}
+	program(t, "postconf", "exit 0\n")
+	if _, ok := errors.AsType[*Error](Sound(t.Context(), "postfix")); !ok {
+		t.Error("what it complains of is not known")
+	}
+}
+
+// TestSandboxed: a server's program that may not do what it wants says nothing about the configuration.
+func TestSandboxed(t *testing.T) {
+	program(t, "exim4", "echo 'exim: setgroups() failed: Operation not permitted' >&2; exit 1\n")
+	err := Sound(t.Context(), "exim")
+	if _, unsound := errors.AsType[*Unsound](err); unsound || err == nil || !strings.Contains(err.Error(), "setgroups") {
+		t.Errorf("%v", err)
 	}
 }
 

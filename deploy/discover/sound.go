@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -29,7 +30,17 @@ func Sound(ctx context.Context, kind string) error {
 	if !ok || failed.unfinished() {
 		return err
 	}
-	return &Unsound{Server: kind, Said: complaint(stderr + "\n" + stdout), Command: strings.Join(check, " ")}
+	said := complaint(stderr + "\n" + stdout)
+	if said == "" && kind == "postfix" { // it tells syslog; postconf tells us
+		if postconf, findErr := find("postconf"); findErr == nil {
+			_, stderr, _ := run(ctx, "", postconf, "-n")
+			said = complaint(stderr)
+		}
+	}
+	if said == "" {
+		return err // it failed for another reason: a sandbox, no rights
+	}
+	return &Unsound{Server: kind, Said: said, Command: strings.Join(check, " ")}
 }
 
 // unfinished reports whether the program gave no answer at all.
@@ -64,21 +75,24 @@ func (e *Unsound) Hint() string {
 // timestamp begins the lines that Exim and Postfix print for a log.
 var timestamp = regexp.MustCompile(`^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d `) //nolint:gochecknoglobals // a constant
 
-// complaint is the line that says what is wrong, with the one that continues it.
+// faults are words of the lines by which the servers complain of their configuration.
+func faults() []string {
+	return []string{"configuration error", "configuration file", "fatal: /", "fatal: bad", "fatal: error in config", "missing '='", "not found in", "unknown setting"}
+}
+
+// complaint is the line that says what is wrong with a configuration, with the one that continues it; "" where none does.
 func complaint(text string) string {
 	lines := strings.Split(text, "\n")
 	for i, line := range lines {
 		lower := strings.ToLower(line)
-		for _, word := range []string{"error", "fatal", "non-existent", "panic", "invalid"} {
-			if !strings.Contains(lower, word) {
-				continue
-			}
-			line = timestamp.ReplaceAllString(strings.TrimSpace(line), "")
-			if i+1 < len(lines) && strings.HasPrefix(lines[i+1], " ") {
-				line += " " + strings.TrimSpace(lines[i+1])
-			}
-			return line
+		if !slices.ContainsFunc(faults(), func(word string) bool { return strings.Contains(lower, word) }) || strings.Contains(lower, "search path") {
+			continue
 		}
+		line = timestamp.ReplaceAllString(strings.TrimSpace(line), "")
+		if i+1 < len(lines) && strings.HasPrefix(lines[i+1], " ") {
+			line += " " + strings.TrimSpace(lines[i+1])
+		}
+		return line
 	}
-	return firstLine(text)
+	return ""
 }
