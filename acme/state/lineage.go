@@ -26,6 +26,7 @@ type Record struct {
 	HooksDue    bool                     `json:"hooks_due,omitempty"` // deploy hooks failed and are to be run again
 	Failure     *Failure                 `json:"failure,omitempty"`   // the last pass failed
 	LastSuccess time.Time                `json:"last_success,omitzero"`
+	Files       map[string]File          `json:"files,omitempty"`  // what was written for a mail server, by path
 	Events      []Event                  `json:"events,omitempty"` // oldest first, at most maxEvents
 }
 
@@ -66,6 +67,13 @@ type Failure struct {
 	NotBefore   time.Time `json:"not_before,omitzero"`   // the daemon does not try again before
 	ChargedToCA bool      `json:"charged_to_ca"`         // it used up some of the CA's patience: one-shots wait too
 	Fingerprint string    `json:"fingerprint,omitempty"` // of the configuration that failed; a changed one may try at once
+}
+
+// File is who may use a file that was written for a mail server. A zero File is one of which that is not known.
+type File struct {
+	Mode fs.FileMode `json:"mode,omitempty"`
+	UID  int         `json:"uid"`
+	GID  int         `json:"gid"`
 }
 
 // Event is one line of history.

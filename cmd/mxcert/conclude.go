@@ -103,17 +103,12 @@ func (p *pass) describe() {
 			p.result.NextRenewal = &renew
 		}
 	}
-	for _, t := range p.targets() {
-		for _, path := range []string{t.Certificate, t.PrivateKey, t.Combined} {
-			if path != "" {
-				p.result.Files = append(p.result.Files, path)
-			}
-		}
-	}
+	p.result.Files = append(p.result.Files, p.places()...)
 }
 
 // succeeded notes that every endpoint has shown the current certificates.
 func (p *pass) succeeded() {
+	p.remember()
 	event := "served"
 	if len(p.result.Endpoints) == 0 {
 		event = "deployed"

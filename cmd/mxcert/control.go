@@ -30,6 +30,7 @@ type controlOrder struct {
 	NewKey      bool      `json:"new_key,omitempty"`
 	DeployOnly  bool      `json:"deploy_only,omitempty"`
 	Rollback    bool      `json:"rollback,omitempty"`
+	Shorter     bool      `json:"shorter,omitempty"`
 	Asked       time.Time `json:"asked"`
 	Fingerprint string    `json:"fingerprint"` // of the configuration as the command reads it
 }
@@ -145,7 +146,7 @@ func (d *daemon) obey(ctx context.Context, order controlOrder, answer *controlWr
 	if err != nil {
 		return controlLine{Refuse: err.Error()}
 	}
-	options := passOptions{force: order.Force, newKey: order.NewKey, deployOnly: order.DeployOnly, rollback: order.Rollback, asked: order.Asked, replaced: s.stop}
+	options := passOptions{force: order.Force, newKey: order.NewKey, deployOnly: order.DeployOnly, rollback: order.Rollback, shorter: order.Shorter, asked: order.Asked, replaced: s.stop}
 	r := &report{Certificates: make([]certificateReport, len(certificates))}
 	var group errgroup.Group
 	group.SetLimit(maxPasses)

@@ -31,23 +31,37 @@ type probe struct {
 	key                 bundle.KeyType
 	ask                 starttls.KeyType
 	want                *bundle.Bundle
+	times               int // in a row that the certificate has to be seen: a server may have several processes
 }
+
+// timesOfMany is how often servers are asked that answer with many processes, old and new ones for a while.
+const timesOfMany = 3
 
 // endpoints are the addresses that must show the certificate.
 func (p *pass) endpoints() []string {
 	if p.certificate.Verify.EndpointsSet {
 		return p.certificate.Verify.Endpoints
 	}
-	return defaultEndpoints()
+	var ports []string
+	if p.hasKind("exim", "postfix", "files") || !p.hasKind("dovecot") {
+		ports = append(ports, "25")
+	}
+	if p.hasKind("dovecot") {
+		ports = append(ports, "993")
+	}
+	return defaultEndpoints(ports...)
 }
 
-// defaultEndpoints are the local SMTP port, on IPv6 only where something listens there.
-func defaultEndpoints() []string {
-	endpoints := []string{"127.0.0.1:25"}
+// defaultEndpoints are local ports, on IPv6 only where something listens there.
+func defaultEndpoints(ports ...string) []string {
+	var endpoints []string
 	dialer := net.Dialer{Timeout: time.Second}
-	if conn, err := dialer.DialContext(context.Background(), "tcp", "[::1]:25"); err == nil {
-		_ = conn.Close()
-		endpoints = append(endpoints, "[::1]:25")
+	for _, port := range ports {
+		endpoints = append(endpoints, "127.0.0.1:"+port)
+		if conn, err := dialer.DialContext(context.Background(), "tcp", "[::1]:"+port); err == nil {
+			_ = conn.Close()
+			endpoints = append(endpoints, "[::1]:"+port)
+		}
 	}
 	return endpoints
 }
@@ -56,6 +70,10 @@ func defaultEndpoints() []string {
 // for by itself.
 func (p *pass) probes() []probe {
 	var probes []probe
+	times := 1
+	if p.hasKind("postfix", "dovecot") {
+		times = timesOfMany
+	}
 	for _, address := range p.endpoints() {
 		for i, key := range p.keys() {
 			if p.bundles[i] == nil {
@@ -65,7 +83,7 @@ func (p *pass) probes() []probe {
 			if len(p.certificate.Keys) > 1 {
 				ask = askFor(key)
 			}
-			probes = append(probes, probe{address: address, serverName: serverName(p.certificate.Domains), key: key, ask: ask, want: p.bundles[i]})
+			probes = append(probes, probe{address: address, serverName: serverName(p.certificate.Domains), key: key, ask: ask, want: p.bundles[i], times: times})
 		}
 	}
 	return probes
@@ -123,9 +141,15 @@ func (p *pass) servesAnother() bool {
 
 // repeat shakes hands until satisfied, until a closed port or 454 has lasted too long, or until ctx ends.
 func (pr probe) repeat(ctx context.Context, patience time.Duration, satisfied func(endpointReport) bool) endpointReport {
-	start := time.Now()
+	start, seen := time.Now(), 0
 	for pause := firstPause; ; pause = min(pause*2, lastPause) {
 		r := pr.once(ctx)
+		if seen++; !satisfied(r) {
+			seen = 0
+		} else if seen < pr.times {
+			pause = firstPause / 2 // the next look comes at once
+			continue
+		}
 		hopeless := r.Error != "" && time.Since(start) > closedPatience
 		if satisfied(r) || hopeless || ctx.Err() != nil || time.Since(start)+pause > patience {
 			return r
@@ -177,5 +201,5 @@ func (e *notServed) Hint() string {
 	if e.report.hint != "" {
 		return e.report.hint
 	}
-	return "does the mail server read the configured paths? (for Exim: exim4 -bP tls_certificate tls_privatekey)"
+	return "does the mail server read the configured paths? (exim4 -bP tls_certificate tls_privatekey; postconf -x smtpd_tls_chain_files; doveconf -h ssl_cert ssl_key)"
 }

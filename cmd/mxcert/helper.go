@@ -137,11 +137,12 @@ func (i *installer) obey(order installOrder) installAnswer {
 	}
 	switch order.Verb {
 	case verbCheck:
-		p := &pass{certificate: certificate}
-		return installAnswer{Error: toHelperError(deploy.Check(p.targets()))}
+		p := i.passOf(certificate)
+		err := p.lookAtPlaces(context.Background(), order.Sound)
+		return installAnswer{Error: toHelperError(err), Notes: p.result.Warnings}
 	case verbPlan:
 		return i.makePlan(certificate, order.Bundles)
-	case verbApply, verbRevert, verbRevertible:
+	case verbApply, verbRevert, verbRevertible, verbShortens, verbTouch:
 		if i.plan == nil {
 			break
 		}
@@ -156,7 +157,8 @@ func (i *installer) makePlan(certificate configs.Certificate, files []installFil
 		answer.Error = toHelperError(fmt.Errorf("%d certificates for %d keys", len(files), len(certificate.Keys)))
 		return answer
 	}
-	p := &pass{certificate: certificate, bundles: make([]*bundle.Bundle, len(files))}
+	p := i.passOf(certificate)
+	p.bundles = make([]*bundle.Bundle, len(files))
 	for n, f := range files {
 		if f.Chain == "" {
 			continue
@@ -168,7 +170,7 @@ func (i *installer) makePlan(certificate configs.Certificate, files []installFil
 		}
 		p.bundles[n] = b
 	}
-	plan, err := deploy.Make(certificate.Name, p.jobs())
+	plan, err := p.planHere(p.bundles)
 	if err != nil {
 		answer.Error = toHelperError(err)
 		return answer
@@ -178,6 +180,33 @@ func (i *installer) makePlan(certificate configs.Certificate, files []installFil
 		answer.Changes = append(answer.Changes, installChange{Change: c, FileMode: c.Mode})
 	}
 	return answer
+}
+
+// passOf is a pass that knows the configuration and what this helper has given to files before.
+func (i *installer) passOf(certificate configs.Certificate) *pass {
+	p := &pass{world: &world{config: i.config}, certificate: certificate, say: func(string, string) {}}
+	if record, _, err := i.lineage(certificate.Name).Look(); err == nil {
+		p.record = record
+	}
+	return p
+}
+
+// lineage is where this helper remembers: the service's is not its own.
+func (i *installer) lineage(name string) *state.Lineage {
+	return state.At(os.Getenv("STATE_DIRECTORY")).Lineage(name)
+}
+
+// remember notes who may use the files. Failing that costs no more than the memory.
+func (i *installer) remember() {
+	certificate, ok := i.config.Certificate(i.name)
+	if !ok || os.Getenv("STATE_DIRECTORY") == "" {
+		return
+	}
+	p := i.passOf(certificate)
+	p.plan = i.plan
+	p.remember()
+	_ = os.MkdirAll(filepath.Join(os.Getenv("STATE_DIRECTORY"), "lineages", i.name), 0o700)
+	_ = i.lineage(i.name).Save(p.record)
 }
 
 // proven takes a certificate and key that match, are valid now, and for a name that is configured. They need not be for
@@ -202,12 +231,19 @@ func proven(certificate configs.Certificate, key string, f installFiles) (*bundl
 func (i *installer) carryOut(order installOrder) (answer installAnswer) {
 	switch order.Verb {
 	case verbApply:
-		answer.Error = toHelperError(i.plan.Apply(i.keep))
-		answer.Kept = i.kept
+		err := i.plan.Apply(i.keep)
+		if err == nil {
+			i.remember()
+		}
+		answer.Error, answer.Kept = toHelperError(err), i.kept
 	case verbRevert:
 		answer.Error = toHelperError(i.plan.Revert())
 	case verbRevertible:
 		answer.Error = toHelperError(i.plan.Revertible(order.At))
+	case verbShortens:
+		answer.Error = toHelperError(i.plan.Shortens(order.At))
+	case verbTouch:
+		answer.Error = toHelperError(i.plan.Touch())
 	}
 	return answer
 }

@@ -32,6 +32,7 @@ type passOptions struct {
 	daemon     bool      // wait out every backoff; a person's own attempt waits only for the CA's sake
 	deployOnly bool      // order nothing
 	rollback   bool      // go back to the certificate that was served before
+	shorter    bool      // --shorter: the new certificate may end before the one in service
 
 	replaced <-chan struct{} // closed when a newer configuration is in force: what has not begun must not begin
 }
@@ -75,17 +76,19 @@ func (p *pass) run(ctx context.Context) certificateReport {
 		if p.isReplaced() {
 			return p.fail(at("lock", errReplaced))
 		}
+		defer p.reloader.expect(p, p.units("always", "auto"))()
 	}
 	if err := p.load(ctx); err != nil {
 		return p.fail(at("state", err))
 	}
+	repairErr := p.repair(ctx)
 	p.askRenewalInfo(ctx)
 	issueErr := p.issue(ctx)
 	if p.options.dryRun {
 		return p.conclude(ctx, issueErr, p.planOnly(ctx))
 	}
-	if ctx.Err() != nil {
-		return p.conclude(ctx, issueErr, nil) // a stop begins nothing
+	if ctx.Err() != nil || repairErr != nil && !p.issued {
+		return p.conclude(ctx, issueErr, repairErr) // a stop begins nothing, and what has just failed would fail again
 	}
 	if p.resumes {
 		p.sweepTXT(ctx)
@@ -142,16 +145,21 @@ func (p *pass) load(ctx context.Context) error {
 		p.warn(repaired)
 		p.record.Log(state.Event{At: time.Now(), Event: "repaired", Message: repaired})
 	}
-	if p.options.dryRun {
+	if p.options.dryRun && !p.options.rollback {
 		return p.readBundles()
 	}
-	if err := p.adopt(); err != nil {
-		return err
+	if !p.options.dryRun {
+		if err := p.adopt(); err != nil {
+			return err
+		}
 	}
 	if p.options.rollback {
 		if err := p.stepBack(); err != nil {
 			return err
 		}
+	}
+	if p.options.dryRun {
+		return p.readBundles()
 	}
 	// The CA may be looking at the records of an order in flight: they go when that has come to its end.
 	if p.resumes = slices.ContainsFunc(p.keys(), p.unfinished); !p.resumes {

@@ -19,6 +19,9 @@ type deployment interface {
 	Apply(keep func(path string, content []byte) error) error
 	Revert() error
 	Revertible(at time.Time) error
+	Shortens(at time.Time) error
+	Touch() error
+	Accesses() map[string]deploy.Access
 }
 
 // installVerb is what the install helper can do.
@@ -30,6 +33,8 @@ const (
 	verbApply      installVerb = "apply"      // of what was planned
 	verbRevert     installVerb = "revert"     // of what was applied
 	verbRevertible installVerb = "revertible" // was there anything worth going back to?
+	verbShortens   installVerb = "shortens"   // is what is live valid for longer?
+	verbTouch      installVerb = "touch"      // make the server look again
 )
 
 // installOrder goes to the install helper.
@@ -38,6 +43,7 @@ type installOrder struct {
 	Name    string         `json:"name"`              // of the certificate
 	Bundles []installFiles `json:"bundles,omitempty"` // plan: one for each key type, empty where there is none
 	At      time.Time      `json:"at,omitzero"`
+	Sound   bool           `json:"sound,omitempty"` // check: is the configuration of the mail server in order, too?
 }
 
 // installFiles is a certificate and its key, PEM.
@@ -51,6 +57,7 @@ type installAnswer struct {
 	Changes []installChange `json:"changes,omitempty"`
 	Content bool            `json:"content,omitempty"`
 	Kept    []string        `json:"kept,omitempty"` // where files that were replaced are kept
+	Notes   []string        `json:"notes,omitempty"`
 	Error   *helperError    `json:"error,omitempty"`
 }
 
@@ -60,10 +67,16 @@ type installChange struct {
 	FileMode fs.FileMode `json:"mode"`
 }
 
-// checkPlaces finds out whether the files can be written, by this process or by the helper.
-func (p *pass) checkPlaces(ctx context.Context) error {
+// checkPlaces finds out whether the files can be written and are those that the mail server reads.
+func (p *pass) checkPlaces(ctx context.Context) error { return p.lookAtPlaces(ctx, false) }
+
+// lookAtPlaces does so by this process or by the helper; sound asks whether the server could be reloaded, too.
+func (p *pass) lookAtPlaces(ctx context.Context, sound bool) error {
 	err := deploy.Check(p.targets())
 	if !p.needsHelper(err) {
+		if err == nil {
+			err = p.inspect(ctx, sound)
+		}
 		return err
 	}
 	h, err := p.desk.call(ctx, installHelper)
@@ -72,8 +85,11 @@ func (p *pass) checkPlaces(ctx context.Context) error {
 	}
 	defer h.Close()
 	var answer installAnswer
-	if err := h.ask(ctx, installOrder{Verb: verbCheck, Name: p.certificate.Name}, &answer); err != nil {
+	if err := h.ask(ctx, installOrder{Verb: verbCheck, Name: p.certificate.Name, Sound: sound}, &answer); err != nil {
 		return err
+	}
+	for _, note := range answer.Notes {
+		p.warn(note)
 	}
 	return answer.Error.orNil()
 }
@@ -81,7 +97,7 @@ func (p *pass) checkPlaces(ctx context.Context) error {
 // makePlan compares the bundles, in the order of the keys, with the files.
 func (p *pass) makePlan(ctx context.Context, bundles []*bundle.Bundle) (deployment, error) {
 	if err := deploy.Check(p.targets()); !p.needsHelper(err) {
-		return deploy.Make(p.certificate.Name, p.jobsFor(bundles))
+		return p.planHere(bundles)
 	}
 	if p.remote != nil {
 		_ = p.remote.Close() // of an earlier plan of this pass
@@ -102,6 +118,16 @@ func (p *pass) makePlan(ctx context.Context, bundles []*bundle.Bundle) (deployme
 		return nil, err
 	}
 	return plan, plan.answer.Error.orNil()
+}
+
+// planHere compares the bundles with the files in this process.
+func (p *pass) planHere(bundles []*bundle.Bundle) (*deploy.Plan, error) {
+	plan, err := deploy.Make(p.certificate.Name, p.jobsFor(bundles))
+	if err != nil {
+		return nil, err
+	}
+	p.tryCandidates(plan, bundles)
+	return plan, nil
 }
 
 // needsHelper reports whether files cannot be written for want of rights that the helper has.
@@ -153,6 +179,21 @@ func (r *remotePlan) Revertible(at time.Time) error {
 	_, err := r.do(installOrder{Verb: verbRevertible, At: at})
 	return err
 }
+
+// Shortens asks the helper whether what is live is valid for longer.
+func (r *remotePlan) Shortens(at time.Time) error {
+	_, err := r.do(installOrder{Verb: verbShortens, At: at})
+	return err
+}
+
+// Touch has the helper make the server look at its files again.
+func (r *remotePlan) Touch() error {
+	_, err := r.do(installOrder{Verb: verbTouch})
+	return err
+}
+
+// Accesses are for the helper to remember, which writes the files.
+func (r *remotePlan) Accesses() map[string]deploy.Access { return nil }
 
 func (r *remotePlan) do(order installOrder) (answer installAnswer, err error) {
 	ctx, cancel := context.WithTimeout(r.ctx, reloadPatience)

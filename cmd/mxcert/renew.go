@@ -115,7 +115,7 @@ func (a *app) passByDaemon(ctx context.Context, config *configs.Config, names []
 		return nil, err
 	}
 	return a.askDaemon(ctx, config, controlOrder{Names: names, Force: options.force, NewKey: options.newKey, DeployOnly: options.deployOnly,
-		Rollback: options.rollback, Asked: options.asked, Fingerprint: mark})
+		Rollback: options.rollback, Shorter: options.shorter, Asked: options.asked, Fingerprint: mark})
 }
 
 // result prints a report and chooses the exit code.

@@ -28,7 +28,8 @@ type certificateReport struct {
 	Error       *errorReport     `json:"error"`
 	Files       []string         `json:"files"`
 	Warnings    []string         `json:"warnings"`
-	Plan        []string         `json:"plan,omitempty"` // --dry-run: what would be done
+	Plan        []string         `json:"plan,omitempty"`    // --dry-run: what would be done, in words
+	DryRun      *dryRunReport    `json:"dry_run,omitempty"` // --dry-run: the same for programs
 
 	code         int
 	retryAt      *time.Time // after a failure: not before this moment

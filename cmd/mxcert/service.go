@@ -10,7 +10,6 @@ import (
 
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
-	"mxcert/deploy"
 )
 
 const (
@@ -22,62 +21,18 @@ const (
 	revertPatience = 20 * time.Second
 )
 
-func (p *pass) keys() []bundle.KeyType {
-	keys := make([]bundle.KeyType, len(p.certificate.Keys))
-	for i, k := range p.certificate.Keys {
-		keys[i] = bundle.KeyType(k)
-	}
-	return keys
-}
-
-func (p *pass) haveBundle() bool {
-	return slices.ContainsFunc(p.bundles, func(b *bundle.Bundle) bool { return b != nil })
-}
-
-// targets are all places of the certificate, for every key type.
-func (p *pass) targets() []deploy.Target {
-	var targets []deploy.Target
-	for i, key := range p.certificate.Keys {
-		for _, t := range p.certificate.Deploy {
-			certificate, privateKey, combined := t.Paths(p.certificate.Name, key, i)
-			targets = append(targets, deploy.Target{Kind: t.Kind, Certificate: certificate, PrivateKey: privateKey,
-				Combined: combined, Owner: t.Owner, Group: t.Group, Mode: t.Mode})
-		}
-	}
-	return targets
-}
-
-// jobs pairs the current bundles with their targets.
-func (p *pass) jobs() []deploy.Job { return p.jobsFor(p.bundles) }
-
-func (p *pass) jobsFor(bundles []*bundle.Bundle) []deploy.Job {
-	var jobs []deploy.Job
-	targets := p.targets()
-	each := len(p.certificate.Deploy)
-	for i, b := range bundles {
-		for _, t := range targets[i*each : (i+1)*each] {
-			if b != nil {
-				jobs = append(jobs, deploy.Job{Bundle: b, Target: t})
-			}
-		}
-	}
-	return jobs
-}
-
-// units lists the units to reload, each once, of targets with one of the given ways.
-func (p *pass) units(ways ...string) []string {
-	var units []string
-	for _, t := range p.certificate.Deploy {
-		if t.Unit != "" && slices.Contains(ways, t.Reload) && !slices.Contains(units, t.Unit) {
-			units = append(units, t.Unit)
-		}
-	}
-	return units
-}
-
-// checkUnits finds a unit that could not be reloaded before a file is touched. A unit that is not running is no
-// obstacle: it reads the files when it starts.
+// checkUnits finds what would keep a deployment from its end before a file is touched: a certificate that is better than the
+// new one, places that the server does not read, a broken configuration, a unit that could not be reloaded. A unit that is
+// not running is no obstacle: it reads the files when it starts.
 func (p *pass) checkUnits(ctx context.Context) error {
+	if p.plan != nil && !p.options.rollback && !p.options.shorter && !p.rolledBack() {
+		if err := p.plan.Shortens(time.Now()); err != nil {
+			return at("deploy", err)
+		}
+	}
+	if err := p.lookAtPlaces(ctx, true); err != nil {
+		return at("deploy", err)
+	}
 	for _, unit := range p.units("always", "auto") {
 		err := p.reloader.check(ctx, unit)
 		if err != nil && !notRunning(err) {
@@ -90,38 +45,77 @@ func (p *pass) checkUnits(ctx context.Context) error {
 // notRunning reports whether systemd said that the unit is not active.
 func notRunning(err error) bool { return kindOf(err) == "inactive" || kindOf(err) == "invalid" }
 
-// activate tells the server and waits for the proof.
+// activate tells the servers and waits for the proof.
 func (p *pass) activate(ctx context.Context) error {
-	if units := p.units("auto"); len(units) > 0 && len(p.units("always")) == 0 {
-		p.say("reload", fmt.Sprintf("waits up to %s for %s to notice by itself", autoPatience, strings.Join(units, ", ")))
-		if err := p.awaitServed(ctx, autoPatience); err == nil || ctx.Err() != nil {
+	inactive, err := p.reloadAll(ctx, p.units("always"))
+	if err != nil {
+		return err
+	}
+	if auto := p.units("auto"); len(auto) > 0 {
+		if err := p.awaitNoticed(ctx, auto); err == nil || ctx.Err() != nil {
 			return at("verify", err)
 		}
+		more, err := p.reloadAll(ctx, auto)
+		if err != nil {
+			return err
+		}
+		inactive = append(inactive, more...)
 	}
 	units := p.units("always", "auto")
-	var inactive []error
-	for _, unit := range units {
-		err := p.reload(ctx, unit, false)
-		if err != nil && !notRunning(err) {
-			return at("reload", err)
-		}
-		if err != nil {
-			inactive = append(inactive, at("reload", err))
-		}
-	}
 	if len(units) > 0 && len(inactive) == len(units) {
 		return errors.Join(inactive...)
 	}
 	if len(units) == 0 && p.plan != nil && p.plan.ContentChanges() {
 		p.tellByHook(ctx)
 	}
-	if err := p.awaitServed(ctx, p.certificate.Verify.Timeout); err != nil {
+	err = p.awaitServed(ctx, p.certificate.Verify.Timeout)
+	if err != nil && len(units) == 0 && ctx.Err() == nil {
+		err = p.cure(ctx, err)
+	}
+	if err != nil {
 		return errors.Join(append([]error{at("verify", err)}, inactive...)...)
 	}
 	for _, err := range inactive {
 		p.warn(err.Error())
 	}
 	return nil
+}
+
+// reloadAll reloads units, each of them. Those that do not run read the files when they start.
+func (p *pass) reloadAll(ctx context.Context, units []string) (inactive []error, err error) {
+	for _, unit := range units {
+		err := p.reload(ctx, unit, false)
+		if err != nil && !notRunning(err) {
+			return nil, at("reload", err)
+		}
+		if err != nil {
+			inactive = append(inactive, at("reload", err))
+		}
+	}
+	return inactive, nil
+}
+
+// awaitNoticed gives servers the time to notice changed files by themselves.
+func (p *pass) awaitNoticed(ctx context.Context, units []string) error {
+	p.say("reload", fmt.Sprintf("waits up to %s for %s to notice by itself", autoPatience, strings.Join(units, ", ")))
+	err := p.awaitServed(ctx, autoPatience)
+	if err != nil && ctx.Err() == nil {
+		err = p.cure(ctx, err)
+	}
+	return err
+}
+
+// cure is for a server that has seen a certificate and key of different times, because it looked between two renames: GnuTLS
+// then answers 454 even when the files are right again, until something in their directory changes. Others are left alone.
+func (p *pass) cure(ctx context.Context, err error) error {
+	if p.plan == nil || !slices.ContainsFunc(p.result.Endpoints, func(e endpointReport) bool { return e.kind == "tls-unavailable" }) {
+		return err
+	}
+	p.say("verify", "the server answers 454 though the files are right; it is made to look at them again")
+	if touchErr := p.plan.Touch(); touchErr != nil {
+		return errors.Join(err, touchErr)
+	}
+	return p.awaitServed(ctx, autoPatience)
 }
 
 // tellByHook is for targets without a unit to reload: a deploy hook may be what makes the server use the files, so that it
@@ -254,5 +248,17 @@ func (p *pass) stepBack() error {
 	if stepped == 0 {
 		return fmt.Errorf("there is no earlier certificate of %s to go back to", p.certificate.Name)
 	}
+	if p.options.dryRun {
+		return nil
+	}
 	return p.lineage.Save(p.record)
+}
+
+// repair finishes what a crash left half done, before anything else: certificate and key may be of different times.
+func (p *pass) repair(ctx context.Context) error {
+	if !p.record.Applying || p.options.dryRun || !p.haveBundle() {
+		return nil
+	}
+	p.say("deploy", "an earlier deployment was broken off; it is finished first")
+	return p.putInService(ctx)
 }

@@ -130,34 +130,6 @@ func (p *pass) lastFailure() {
 	}
 }
 
-// planOnly is the end of a dry run.
-func (p *pass) planOnly(ctx context.Context) error {
-	if !p.haveBundle() {
-		return at("deploy", deploy.Check(p.targets()))
-	}
-	plan, err := deploy.Make(p.certificate.Name, p.jobs())
-	if err != nil {
-		return at("deploy", err)
-	}
-	for _, change := range plan.Changes() {
-		p.result.Plan = append(p.result.Plan, fmt.Sprintf("write %s (%s), mode %04o", change.Path, change.Why, change.Mode))
-	}
-	if plan.ContentChanges() {
-		for _, unit := range p.units("always") {
-			p.result.Plan = append(p.result.Plan, "reload "+unit)
-		}
-	}
-	if err := p.checkUnits(ctx); err != nil {
-		return at("reload", err)
-	}
-	p.plan = plan
-	err = p.awaitServed(ctx, confirmPatience)
-	if err != nil && plan.Empty() && p.servesAnother() {
-		p.result.Plan = append(p.result.Plan, "reload, because the server shows another certificate")
-	}
-	return nil
-}
-
 // stateKey finds the state directory in a configuration that cannot be read as a whole.
 var stateKey = regexp.MustCompile(`(?m)^state:\s*"?(/[^"\s#]+)`)
 
