@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"mxcert/acme/schedule"
@@ -25,6 +26,9 @@ func (p *pass) fail(err error) certificateReport {
 
 // warn is for the report and the progress both.
 func (p *pass) warn(text string) {
+	if slices.Contains(p.result.Warnings, text) {
+		return
+	}
 	p.result.Warnings = append(p.result.Warnings, text)
 	p.say("warning", text)
 }

@@ -22,16 +22,30 @@ func (p *pass) inspect(ctx context.Context, sound bool) error {
 		if !p.hasCheckedKind(kind) {
 			continue
 		}
-		problems = append(problems, p.inspectServer(ctx, kind)...)
-		if err := discover.Sound(ctx, kind); err != nil && os.Geteuid() == 0 {
-			if _, unsound := errors.AsType[*discover.Unsound](err); unsound && sound {
-				problems = append(problems, &aboutUnit{err: err, unit: p.unitOf(kind)})
-			} else if !errors.Is(err, discover.ErrAbsent) {
-				p.warn(err.Error())
-			}
+		if err := p.soundServer(ctx, kind); err != nil && sound {
+			problems = append(problems, err)
+		} else if err != nil {
+			p.warn(err.Error())
+		} else {
+			problems = append(problems, p.inspectServer(ctx, kind)...)
 		}
 	}
 	return errors.Join(problems...)
+}
+
+// soundServer asks a server whether its configuration is in order. Only root's answer counts.
+func (p *pass) soundServer(ctx context.Context, kind string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	err := discover.Sound(ctx, kind)
+	if _, unsound := errors.AsType[*discover.Unsound](err); unsound {
+		return &aboutUnit{err: err, unit: p.unitOf(kind)}
+	}
+	if err != nil && !errors.Is(err, discover.ErrAbsent) {
+		p.warn(err.Error())
+	}
+	return nil
 }
 
 func (p *pass) hasCheckedKind(kind string) bool {
