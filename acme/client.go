@@ -96,7 +96,7 @@ func (c *Client) begin(ctx context.Context, account state.Account, requests int)
 			NextStep: "restore the accounts directory below the state directory from a backup, or move it away to register anew"}
 	}
 	t := c.newTransport(ctx, requests)
-	t.nonces.inherit(c.nonces.take(maxParallel))
+	t.nonces.inherited = c.nonces.take(maxParallel)
 	o := &operation{client: c, transport: t, account: account}
 	httpClient := t.httpClient()
 	o.core, err = call(o, func() (*api.Core, error) {

@@ -17,6 +17,8 @@ import (
 
 // Polling starts fast, because most answers are there at once, and grows.
 const (
+	// atOnce bounds what is waited before a first look: a request is under way for longer.
+	atOnce    = 20 * time.Millisecond
 	firstPoll = 250 * time.Millisecond
 	lastPoll  = 5 * time.Second
 	// pollTries is how many polls in a row may fail.
@@ -70,8 +72,8 @@ func (f *flow) awaitAuthorization(ctx context.Context, p pending) error {
 
 // await looks until a step is done. The CA's Retry-After, in its last answers from the URLs, is obeyed as a minimum.
 //
-// The first look comes when the CA was done with earlier orders, or else after one round trip: many CAs are done by then,
-// and a look that is too early costs a request and a pause. A look that fails is repeated: the CA may be looking at the
+// The first look comes when the CA was done with earlier orders, or else almost at once, because many CAs are done by the
+// time that it arrives. One that is too early costs a request and a pause. A look that fails is repeated: the CA may be looking at the
 // records, and they go when the run ends.
 func (f *flow) await(ctx context.Context, status string, pace *paceNote, urls []string, look func() (done bool, err error)) error {
 	var failed error
@@ -79,7 +81,7 @@ func (f *flow) await(ctx context.Context, status string, pace *paceNote, urls []
 		pace = new(paceNote)
 	}
 	start, early, failures := time.Now(), time.Duration(0), 0
-	next, pause := min(f.transport.roundTrip(), firstPoll), firstPoll
+	next, pause := min(f.transport.roundTrip(), atOnce), firstPoll
 	if usual := pace.first(); affordable(ctx, 2*usual) {
 		next = max(next, usual)
 	}

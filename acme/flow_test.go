@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -172,15 +173,18 @@ func TestFreshCertificateNotFound(t *testing.T) {
 func TestSequenceOfAnOrder(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, lab.Options{})
+	var mu sync.Mutex
 	seen := map[ca.Endpoint]string{}
 	w.CA.SetWrap(func(inner http.Handler) http.Handler {
 		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			endpoint := ca.EndpointOf(r.URL.Path)
+			mu.Lock()
 			if slices.Contains([]ca.Endpoint{ca.NewOrder, ca.Authz, ca.Challenge}, endpoint) && seen[endpoint] == "" {
 				order, _, err := w.lineage(t).Order(bundle.EC256)
 				entries, journalErr := w.lineage(t).Journal()
 				seen[endpoint] = fmt.Sprint(order.Key != "", order.URL != "", len(entries), len(w.World.Challenges()), err, journalErr)
 			}
+			mu.Unlock()
 			inner.ServeHTTP(rw, r)
 		})
 	})

@@ -39,7 +39,7 @@ func TestIssue(t *testing.T) {
 			// Beside two a name: directory, account, order, finalize, certificate. How often the order is looked at depends on
 			// how long the CA takes.
 			nonces, polls := w.CA.Count(ca.NewNonce), w.CA.Count(ca.Order)
-			if others := w.CA.Count() - nonces - polls; others != 2*n+5 || nonces != min(n, 3) || polls > 2+int(time.Since(start)/(200*time.Millisecond)) {
+			if others := w.CA.Count() - nonces - polls; others != 2*n+5 || nonces != min(n, 5) || polls > 2+int(time.Since(start)/(200*time.Millisecond)) {
 				t.Errorf("%d requests, %d nonces and %d looks at the order for %d names", others, nonces, polls, n)
 			}
 			zones := map[string]bool{}

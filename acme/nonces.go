@@ -10,20 +10,23 @@ import (
 
 // Each signed request takes a nonce that no other has used, and its answer brings one (RFC 8555 section 6.5). So as many
 // requests can be under way at once as nonces were fetched, by a request each, and lego's own store fetches one whenever
-// it has none: eight challenges at once cost seven requests more, which say nothing.
+// it has none: eight challenges at once cost seven requests that say nothing.
 //
-// The trade: an order of n names takes 2n+6 requests that it cannot do without and one look at the order that comes too
-// early now and then, and is to cost 2n+9 at most. An order therefore begins with three nonces, fetched together while
-// the key is stored, and sends three requests at once: with a CA that takes 40 ms to answer, ten names lose a tenth of a
-// second against eight at once, and a hundred names, for which nobody waits, two seconds. What an operation has left is
-// kept for the next one at the same CA: of certificates that are ordered one after another only the first begins with
-// three, and the others get up to eight at once for nothing.
+// The trade: an order of n names cannot do without 2n+5 requests (newOrder, 2n, two looks, finalize, certificate), and is
+// to cost 2n+9 at most, the directory included. So up to four are left for nonces. They are fetched together, while the key
+// is stored. The first order of a process, which reads the directory, sends three requests at once: with a CA that takes
+// 40 ms to answer, ten names lose a tenth of a second against eight at once, and a hundred names, for which nobody waits,
+// two seconds. What an operation has left is kept for the next one at the same CA, so that from the third order on eight
+// requests are sent at once, and no nonce is fetched.
 const (
 	firstNonces = 3
+	// spare is what an order may cost beside what it cannot do without.
+	spare = 4
 	// mostNonces bounds what is kept for later operations.
 	mostNonces = 64
 	// nonceLife is how long a nonce is kept. That it may be too old by then does no harm: a refused nonce costs one
-	// request, as fetching one does, and comes with a new one.
+	// request, as fetching one does, and comes with a new one. The first request of an operation is sent alone and finds
+	// that out for all.
 	nonceLife = 5 * time.Minute
 )
 
@@ -63,18 +66,19 @@ func (s *nonceStore) put(nonces []string) {
 // nonces are those of one operation.
 type nonces struct {
 	mu        sync.Mutex
-	free      []string
-	inherited int // how many of free, from the first, are of an earlier operation
+	inherited []string // of earlier operations
+	own       []string
 }
-
-func (n *nonces) inherit(free []string) { n.free, n.inherited = free, len(free) }
 
 func (n *nonces) pop() (nonce string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if last := len(n.free) - 1; last >= 0 {
-		nonce, n.free = n.free[last], n.free[:last]
-		n.inherited = min(n.inherited, last)
+	from := &n.inherited
+	if len(*from) == 0 {
+		from = &n.own
+	}
+	if last := len(*from) - 1; last >= 0 {
+		nonce, *from = (*from)[last], (*from)[:last]
 	}
 	return nonce
 }
@@ -84,17 +88,17 @@ func (n *nonces) push(nonce string, refused bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if refused {
-		n.free, n.inherited = n.free[n.inherited:], 0
+		n.inherited = nil
 	}
 	if nonce != "" && strings.Trim(nonce, tokenAlphabet) == "" { // others are to be ignored (RFC 8555 section 6.5.1)
-		n.free = append(n.free, nonce)
+		n.own = append(n.own, nonce)
 	}
 }
 
 func (n *nonces) count() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return len(n.free)
+	return len(n.inherited) + len(n.own)
 }
 
 // atOnce is how many requests of the operation are sent at once.
@@ -102,10 +106,11 @@ func (o *operation) atOnce() int {
 	return min(max(firstNonces, o.transport.nonces.count()), maxParallel)
 }
 
-// fetchNonces fetches what is missing for an order of so many names, all at once. It fails where there is none at all
-// afterwards.
+// fetchNonces fetches what is missing for an order of so many names, as far as it may, all at once. It fails where there
+// is none at all afterwards.
 func (o *operation) fetchNonces(ctx context.Context, names int) error {
-	err := inParallel(ctx, min(names, firstNonces)-o.transport.nonces.count(), func(int) error { return o.fetchNonce(ctx) })
+	missing := min(names, maxParallel) - o.transport.nonces.count()
+	err := inParallel(ctx, min(missing, spare-o.transport.sent()), func(int) error { return o.fetchNonce(ctx) })
 	if o.transport.nonces.count() == 0 {
 		return err
 	}

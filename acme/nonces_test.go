@@ -33,15 +33,15 @@ func TestNoncesAreKept(t *testing.T) {
 func TestRefusedNonce(t *testing.T) {
 	t.Parallel()
 	var n nonces
-	n.inherit([]string{"old1", "old2", "old3"})
+	n.inherited = []string{"old1", "old2", "old3"}
 	n.push("own", false)
 	n.push("no nonce: it has blanks", false)
 	n.push("", false)
-	if got := n.pop() + n.pop(); got != "ownold3" {
+	if got := n.pop() + n.pop(); got != "old3old2" {
 		t.Errorf("got %s", got)
 	}
 	n.push("fresh", true)
-	if got := n.pop(); got != "fresh" || n.count() != 0 {
+	if got := n.pop() + n.pop() + n.pop(); got != "freshown" || n.count() != 0 {
 		t.Errorf("got %q, and %d more", got, n.count())
 	}
 	n.push("a", false)

@@ -40,6 +40,7 @@ type transport struct {
 	nonces    nonces
 
 	mu         sync.Mutex
+	granted    int // requests, of which budget are left
 	budget     int
 	retryAfter map[string]hold // by URL, of the last answer
 	skew       time.Duration   // this host's clock minus the CA's Date
@@ -57,7 +58,7 @@ type hold struct {
 // newTransport is the transport of one operation of at most so many requests.
 func (c *Client) newTransport(ctx context.Context, budget int) *transport {
 	return &transport{ctx: ctx, inner: c.inner, cache: &c.directory, directory: c.settings.Directory, patience: c.patience, slots: c.slots,
-		budget: budget, retryAfter: map[string]hold{}}
+		granted: budget, budget: budget, retryAfter: map[string]hold{}}
 }
 
 func (t *transport) httpClient() *http.Client {
@@ -249,6 +250,13 @@ func (t *transport) remaining(urls ...string) (wait time.Duration) {
 		}
 	}
 	return wait
+}
+
+// sent is how many requests were sent until now.
+func (t *transport) sent() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.granted - t.budget
 }
 
 // roundTrip is how long the CA's last answers took.

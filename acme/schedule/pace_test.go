@@ -16,7 +16,8 @@ func TestPace(t *testing.T) {
 		looks int // at the first 20 orders
 		late  time.Duration
 	}{
-		{0, 20, 0}, {100 * ms, 40, 200 * ms}, {300 * ms, 40, 350 * ms}, {time.Second, 30, 300 * ms}, {10 * time.Second, 40, 4 * time.Second}, {3 * time.Minute, 100, 5 * time.Second},
+		{0, 20, 0}, {100 * ms, 40, 200 * ms}, {300 * ms, 30, 250 * ms}, {time.Second, 30, 250 * ms}, {10 * time.Second, 36, 250 * ms},
+		{3 * time.Minute, 85, 1500 * ms},
 	} {
 		var p schedule.Pace
 		looks, late := 0, time.Duration(0)
@@ -43,7 +44,7 @@ func TestPace(t *testing.T) {
 func TestPaceOfACAThatBecameFaster(t *testing.T) {
 	t.Parallel()
 	p := schedule.Pace{Early: time.Second, Enough: 1100 * time.Millisecond}
-	for range 100 {
+	for range 20 {
 		p.Learn(0, p.First())
 	}
 	if p != (schedule.Pace{}) {
