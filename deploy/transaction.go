@@ -79,16 +79,30 @@ func (t *transaction) enter(i item, old *snapshot, want access) (f *staged, err 
 	if f.aside, err = f.root.Open(aside); err != nil {
 		return nil, err
 	}
-	if os.Geteuid() == 0 && want.gid >= 0 { // so that the server can be asked to try what is in it
-		err = f.aside.Chown(-1, want.gid)
-		if err == nil {
-			err = f.aside.Chmod(0o710)
-		}
-		if err != nil {
+	if os.Geteuid() == 0 { // so that the server can be asked to try what is in it
+		if err = f.letIn(want); err != nil {
 			return nil, plain(err)
 		}
 	}
 	return f, nil
+}
+
+// letIn lets the group of the files search the staging directory, and leaves a setgid directory one, so that new files have
+// its group by themselves.
+func (f *staged) letIn(want access) error {
+	mode := fs.FileMode(0o710)
+	switch {
+	case setgid(f.root):
+		mode |= fs.ModeSetgid
+	case want.gid < 0:
+		return nil
+	}
+	if want.gid >= 0 {
+		if err := f.aside.Chown(-1, want.gid); err != nil {
+			return err
+		}
+	}
+	return f.aside.Chmod(mode)
 }
 
 // temporary is the place of the new content, relative to root.
