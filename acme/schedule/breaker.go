@@ -5,6 +5,10 @@ import "time"
 // probing is how long one process may try a CA that failed before, while the others still leave it alone.
 const probing = 2 * time.Minute
 
+// longestBreak is the number of failures after which the breaks of a CA do not grow any more: at 100 minutes. One that is back
+// after days may want certificates replaced within a day, and a try by a single order is little load.
+const longestBreak = 3
+
 // Breaker is a circuit breaker: after failures of a CA it is left alone for a while, and then one order tries it. The
 // zero value is closed. It is stored as JSON by its owner.
 type Breaker struct {
@@ -28,7 +32,7 @@ func (b *Breaker) Fail(now time.Time, asked time.Duration, reason string) {
 		return
 	}
 	b.Failures, b.Probed = b.Failures+1, false
-	b.Until = now.Add(max(Backoff(b.Failures), asked)).UTC().Truncate(time.Second)
+	b.Until = now.Add(max(Backoff(min(b.Failures, longestBreak)), asked)).UTC().Truncate(time.Second)
 }
 
 // Probe takes the one try after a delay; false where the CA is to be left alone. Where it never failed, nothing changes.
