@@ -74,20 +74,33 @@ func writeFile(path string, content []byte) error {
 const temporaryPrefix = ".tmp-"
 
 // makeDir makes a directory, and those above it, durably. It appears under its name with its mode and owner, because a
-// directory of root's, left by a command that was killed, would keep the service out for good.
-func makeDir(path string) error {
-	if _, err := os.Lstat(path); err == nil {
-		return nil
-	}
-	above := filepath.Dir(path)
-	temporary, err := os.MkdirTemp(above, temporaryPrefix+"*")
-	if errors.Is(err, fs.ErrNotExist) {
-		if err = makeDir(above); err == nil {
-			temporary, err = os.MkdirTemp(above, temporaryPrefix+"*")
+// directory of root's, left by a command that was killed, would keep the service out for good. Another process may take it
+// for a leftover before it has its name (sweep): it is made again then.
+func makeDir(path string) (err error) {
+	for range 10 {
+		if _, err := os.Lstat(path); err == nil {
+			return nil
+		}
+		if err = makeOnce(path); !errors.Is(err, fs.ErrNotExist) {
+			break
 		}
 	}
+	if _, named := errors.AsType[*Error](err); named {
+		return err // of a directory above
+	}
+	return failed("make", path, err)
+}
+
+func makeOnce(path string) error {
+	above := filepath.Dir(path)
+	if _, err := os.Lstat(above); errors.Is(err, fs.ErrNotExist) {
+		if err := makeDir(above); err != nil {
+			return err
+		}
+	}
+	temporary, err := os.MkdirTemp(above, temporaryPrefix+"*")
 	if err != nil {
-		return failed("make", path, err)
+		return err
 	}
 	defer os.Remove(temporary) // after the rename there is nothing to remove
 	if err = settleDir(temporary); err == nil {
@@ -99,7 +112,7 @@ func makeDir(path string) error {
 	if err == nil {
 		err = syncDir(above)
 	}
-	return failed("make", path, err)
+	return err
 }
 
 // settleDir works on a descriptor as root, because the owner of the directory above could put a link in its place.

@@ -47,7 +47,11 @@ func (l *Lineage) ownByName(name string) time.Duration {
 func (d *Dir) removeLeft(pattern string, age func(name string) time.Duration) (problems []error) {
 	left, _ := filepath.Glob(filepath.Join(d.path, pattern)) // the pattern is well-formed
 	for _, path := range left {
-		if info, err := os.Lstat(path); err == nil && time.Since(info.ModTime()) >= age(filepath.Base(path)) {
+		info, err := os.Lstat(path)
+		if err == nil && info.IsDir() && os.Remove(path) == nil {
+			continue // it was empty, and whoever makes it makes it again (makeDir)
+		}
+		if err == nil && time.Since(info.ModTime()) >= age(filepath.Base(path)) {
 			problems = append(problems, failed("remove", path, os.RemoveAll(path)))
 		}
 	}

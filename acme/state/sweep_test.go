@@ -1,8 +1,10 @@
 package state_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"mxcert/acme/state"
@@ -47,4 +49,45 @@ func TestSweepKnowsItsOwn(t *testing.T) {
 	if _, err := os.Lstat(account); err == nil {
 		t.Error("the account's is still there")
 	}
+}
+
+// TestSweepTakesEmptyDirectories: a run that was killed while it made a directory leaves an empty one, which goes at once.
+// Another process whose directory is taken away makes it again.
+func TestSweepTakesEmptyDirectories(t *testing.T) {
+	dir := open(t)
+	left := []string{makeDir(t, dir.Path(), ".tmp-1"), makeDir(t, dir.Path(), "lineages", ".tmp-2"), makeDir(t, dir.Path(), "accounts", ".tmp-3")}
+	if err := dir.Lineage("mx").Prune(state.Record{}, 3); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range left {
+		if _, err := os.Lstat(path); err == nil {
+			t.Errorf("%s is still there", path)
+		}
+	}
+	done := make(chan struct{})
+	var sweeping sync.WaitGroup
+	sweeping.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				if err := dir.Lineage("mx").Prune(state.Record{}, 3); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		}
+	})
+	for i := range 100 {
+		lineage := dir.Lineage(fmt.Sprintf("host%d", i))
+		unlock, err := lineage.Lock(t.Context())
+		if err != nil {
+			t.Error(err)
+			break
+		}
+		unlock()
+	}
+	close(done)
+	sweeping.Wait()
 }
