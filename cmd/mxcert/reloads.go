@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -119,7 +120,7 @@ func (r *reloader) reload(ctx context.Context, who any, name string, urgent bool
 	case <-next.done:
 		return next.err
 	case <-ctx.Done():
-		return ctx.Err()
+		return fmt.Errorf("the reload of %s has not ended: %w", name, ctx.Err())
 	}
 }
 

@@ -17,8 +17,10 @@ const (
 	autoPatience = 8 * time.Second
 	// reloadPatience bounds the wait for a reload job.
 	reloadPatience = 60 * time.Second
-	// revertPatience bounds the proof that the old certificate is back.
+	// revertPatience bounds the proof that the old certificate is back; revertReloads, a part of it, the reloads before, one
+	// of which may be waiting for the one that hangs.
 	revertPatience = 20 * time.Second
+	revertReloads  = 10 * time.Second
 )
 
 // checkUnits finds what would keep a deployment from its end before a file is touched: a certificate that is better than the
@@ -182,8 +184,10 @@ func (p *pass) revert(ctx context.Context, cause error) error {
 	p.record.Log(state.Event{At: time.Now(), Event: "reverted", Message: cause.Error()})
 	p.changed = p.issued // what was deployed is taken back
 	p.say("revert", "the files that were there before are back")
+	reloads, stop := context.WithTimeout(ctx, revertReloads)
+	defer stop()
 	for _, unit := range p.units("always", "auto") {
-		if err := p.reload(ctx, unit, true); err != nil {
+		if err := p.reload(reloads, unit, true); err != nil {
 			p.say("revert", fmt.Sprintf("warning: %v", err))
 		}
 	}

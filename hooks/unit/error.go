@@ -137,7 +137,9 @@ func (e *Error) Hint() string {
 		return "write the full name of a service, such as exim4.service"
 	case resultNoSuchUnit:
 		return "list the units with: systemctl list-units --type=service"
-	case resultMasked, resultNotLoaded:
+	case resultMasked:
+		return fmt.Sprintf("somebody wants it never to be started; if that is over: systemctl unmask %s (systemctl status %[1]s says where it is masked)", e.Unit)
+	case resultNotLoaded:
 		return "look at it with: systemctl status " + e.Unit
 	case resultInactive, "invalid":
 		return fmt.Sprintf("start the mail server (systemctl start %s); mxcert never does that", e.Unit)

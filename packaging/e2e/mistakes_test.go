@@ -101,6 +101,7 @@ func TestEximStopped(t *testing.T) {
 
 // An Exim that hangs says "reloaded" to systemd: only the handshake tells the truth.
 func TestEximHangs(t *testing.T) {
+	t.Parallel()
 	s := begin(t, options{config: strings.Replace(hostConfig, "timeout: 60s", "timeout: 5s", 1)})
 	old := s.report(0, "renew").Certificates[0].Keys[0].Serial
 	must(t, s.Host, "sh", "-c", "kill -STOP $(cat /run/exim4/exim.pid)")
