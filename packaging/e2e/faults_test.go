@@ -83,3 +83,27 @@ func TestReloadHangs(t *testing.T) {
 	}
 	s.served(again.Keys[0].Serial)
 }
+
+// Without its polkit rule the service may not reload Exim: the old files come back, doctor names the rule, and when it is
+// installed, the certificate is deployed.
+func TestPolkitRuleMissing(t *testing.T) {
+	s := begin(t, options{service: true, config: strings.Replace(keysConfig, "timeout: 60s", "timeout: 5s", 1)})
+	must(t, s.Host, "sh", "-c", `printf 'MAIN_TLS_CERTIFICATE = /var/lib/mxcert-keys/mx.crt\nMAIN_TLS_PRIVATEKEY = /var/lib/mxcert-keys/mx.key\n' >>/etc/exim4/exim4.conf.localmacros && update-exim4.conf && systemctl restart exim4`)
+	must(t, s.Host, "systemctl", "start", "mxcert.service")
+	old := s.servedByAuthority()
+	must(t, s.Host, "sh", "-c", "mv /etc/polkit-1/rules.d/50-mxcert.rules /root/ && systemctl restart polkit")
+	c := s.report(5, "renew", "--now", "--new-key").Certificates[0]
+	if c.Error == nil || c.Error.Stage != "reload" || c.Error.Kind != "access-denied" || !strings.Contains(c.Error.Hint, "mxcert polkit --install") {
+		t.Errorf("the error is %+v", c.Error)
+	}
+	s.served(old)
+	if r := s.mxcert("doctor"); r.Code != 3 || !strings.Contains(r.Stdout, "polkit") {
+		t.Errorf("doctor: exit code %d", r.Code)
+	}
+	must(t, s.Host, "mxcert", "polkit", "--install")
+	again := s.report(0, "renew").Certificates[0]
+	if again.Keys[0].Serial == old {
+		t.Error("the certificate that was paid for is not in service")
+	}
+	s.served(again.Keys[0].Serial)
+}
