@@ -17,7 +17,8 @@ const (
 	selinuxLabel = "security.selinux"
 	accessList   = "system.posix_acl_access" // acl(5)
 
-	maxLabel = 64 << 10 // XATTR_SIZE_MAX
+	usualLabel = 256      // that is enough for nearly all
+	maxLabel   = 64 << 10 // XATTR_SIZE_MAX
 )
 
 func labelNames() []string { return []string{selinuxLabel, accessList} }
@@ -26,8 +27,12 @@ func labelNames() []string { return []string{selinuxLabel, accessList} }
 func readLabels(file *os.File) (labels, error) {
 	var found labels
 	for _, name := range labelNames() {
-		value := make([]byte, maxLabel)
+		value := make([]byte, usualLabel)
 		n, err := unix.Fgetxattr(int(file.Fd()), name, value)
+		if errors.Is(err, unix.ERANGE) {
+			value = make([]byte, maxLabel)
+			n, err = unix.Fgetxattr(int(file.Fd()), name, value)
+		}
 		switch {
 		case errors.Is(err, unix.ENODATA), errors.Is(err, unix.ENOTSUP), errors.Is(err, unix.ENOSYS):
 			continue

@@ -9,10 +9,10 @@ import (
 	"mxcert/acme/bundle"
 )
 
-// What is looked for in a damaged file, as JSON writes it.
-var (
-	keyInText = regexp.MustCompile(`-----BEGIN PRIVATE KEY-----[A-Za-z0-9+/=\\\s]+-----END PRIVATE KEY-----`) //nolint:gochecknoglobals // a constant
-	urlInText = regexp.MustCompile(`"url":\s*"(https?://[!-~]{1,500}?)"`)                                     //nolint:gochecknoglobals // a constant
+// What is looked for in a damaged file, as JSON writes it. The expressions are large, and hardly ever needed.
+const (
+	keyInText = `-----BEGIN PRIVATE KEY-----[A-Za-z0-9+/=\\\s]+-----END PRIVATE KEY-----`
+	urlInText = `"url":\s*"(https?://[!-~]{1,500}?)"`
 )
 
 // SalvageAccount looks for what remains of a damaged account file: the key, without which nobody finds the account
@@ -27,11 +27,11 @@ func (d *Dir) SalvageAccount(directory string) Account {
 			return account
 		}
 	}
-	key := []byte(strings.ReplaceAll(string(keyInText.Find(text)), `\n`, "\n") + "\n")
+	key := []byte(strings.ReplaceAll(string(regexp.MustCompile(keyInText).Find(text)), `\n`, "\n") + "\n")
 	if _, err := bundle.ParseKey(key); err == nil {
 		account.Key = string(key)
 	}
-	if m := urlInText.FindSubmatch(text); m != nil {
+	if m := regexp.MustCompile(urlInText).FindSubmatch(text); m != nil {
 		account.URL = string(m[1])
 	}
 	return account
