@@ -224,6 +224,10 @@ func (c *Config) Warnings() []Problem { return slices.Clone(c.warnings) }
 // Where the files do not have the setting, the position is that of the nearest section around it.
 func (c *Config) At(path string) Problem { return c.index.problem(path) }
 
+// Forget lets go of the text of the files and of where the settings stand in it, which is more than the settings need
+// themselves. At and Files know nothing afterwards.
+func (c *Config) Forget() { c.index = &index{} }
+
 // Paths returns the paths for key type key, the i-th of the certificate's keys, with {name} and {key} filled in; {serial}
 // stays. A path that the target does not have is "".
 func (t Target) Paths(name, key string, i int) (cert, privkey, combined string) {

@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"bytes"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -16,11 +17,34 @@ import (
 // Effective returns the configuration as one YAML document: all files together, defaults filled in, names resolved.
 // References to secrets stay references; a literal secret is shown as "(secret)", which Load refuses.
 func (c *Config) Effective() ([]byte, error) {
-	data, err := yaml.Dump(encodeStruct(reflect.ValueOf(c).Elem()), yaml.WithV4Defaults(), yaml.WithLineWidth(-1), yaml.WithQuotePreference(yaml.QuoteDouble))
-	if err != nil {
-		return nil, fmt.Errorf("writing the effective configuration: %v", err)
+	var text []byte
+	all := encodeStruct(reflect.ValueOf(c).Elem()).Content
+	for i := 0; i < len(all); i += 2 {
+		for n, part := range partsOf(all[i+1]) {
+			data, err := yaml.Dump(mappingOf(all[i], part), yaml.WithV4Defaults(), yaml.WithLineWidth(-1), yaml.WithQuotePreference(yaml.QuoteDouble))
+			if err != nil {
+				return nil, fmt.Errorf("writing the effective configuration: %v", err)
+			}
+			if n > 0 {
+				_, data, _ = bytes.Cut(data, []byte("\n")) // the key stands above the first part
+			}
+			text = append(text, data...)
+		}
 	}
-	return data, nil
+	return text, nil
+}
+
+// partsOf takes a long list apart, into lists that give the same text when they are written one after another: the emitter
+// keeps all that it has written until its document ends, a thousand certificates would be 120 MB.
+func partsOf(n *yaml.Node) []*yaml.Node {
+	if n.Kind != yaml.SequenceNode || n.Style == yaml.FlowStyle || len(n.Content) < 2 {
+		return []*yaml.Node{n}
+	}
+	var parts []*yaml.Node
+	for element := range slices.Chunk(n.Content, 20) {
+		parts = append(parts, &yaml.Node{Kind: yaml.SequenceNode, Content: element})
+	}
+	return parts
 }
 
 // encode turns a value into a YAML node. It is nil for a list or mapping that is not set.

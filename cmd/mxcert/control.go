@@ -146,7 +146,7 @@ func (d *daemon) obey(ctx context.Context, order controlOrder, answer *controlWr
 	if err != nil {
 		return controlLine{Refuse: err.Error()}
 	}
-	options := passOptions{force: order.Force, newKey: order.NewKey, deployOnly: order.DeployOnly, rollback: order.Rollback, shorter: order.Shorter, asked: order.Asked, replaced: s.stop}
+	options := passOptions{force: order.Force, newKey: order.NewKey, deployOnly: order.DeployOnly, rollback: order.Rollback, shorter: order.Shorter, asked: order.Asked, replaced: s.waiting.Done()}
 	r := &report{Certificates: make([]certificateReport, len(certificates))}
 	var group errgroup.Group
 	group.SetLimit(maxPasses)

@@ -40,22 +40,17 @@ type daemon struct {
 	shift    *shift
 	status   daemonReport
 	progress map[*pass]time.Time // when each pass under way began
+	idle     *time.Timer         // gives memory back when no pass has been under way for a while
 	tending  sync.WaitGroup      // of all shifts, those that run out too
 	rereads  chan struct{}       // a command wants the configuration to be read again
 	reread   time.Time           // when a command last had the configuration read again
 	desk     *desk               // of the helpers of an unprivileged service; nil where it needs none
 }
 
-// shift is the work on one configuration, until another replaces it.
-type shift struct {
-	world *world
-	stop  chan struct{} // closed: finish what is under way, begin nothing
-	done  sync.WaitGroup
-}
-
 func (a *app) newDaemon() *daemon {
 	d := &daemon{app: a, progress: map[*pass]time.Time{}, rereads: make(chan struct{})}
 	d.log = a.logger(&d.level)
+	d.idle = time.AfterFunc(untilIdle, giveBack)
 	return d
 }
 
@@ -103,6 +98,7 @@ func (d *daemon) run(ctx context.Context) error {
 	var feeder notify.Feeder
 	go feeder.Run(work)
 	d.tell(notify.Ready())
+	d.work(work, d.current())
 	d.loop(ctx, work, watcher, hup, &feeder)
 	return d.end(cancel)
 }
@@ -160,6 +156,9 @@ func (d *daemon) reload(ctx context.Context, why string) {
 	if err == nil {
 		err = d.begin(ctx, config)
 	}
+	if err == nil {
+		d.work(ctx, d.current())
+	}
 	if err != nil {
 		d.setStatus(func(s *daemonReport) { s.ConfigError, s.ConfigErrorAt = err.Error(), new(time.Now().UTC()) })
 		d.log.Error("the configuration is bad; the one that was loaded before stays in force", "reason", why, "error", err)
@@ -172,30 +171,28 @@ func (d *daemon) reload(ctx context.Context, why string) {
 	d.log.Info("configuration loaded", "reason", why, "certificates", len(config.Certificates))
 }
 
-// begin starts the work on a configuration and lets that on the old one run out.
+// begin puts a configuration in force and lets the work on the old one run out.
 func (d *daemon) begin(ctx context.Context, config *configs.Config) error {
 	w, err := newWorld(config, false)
 	if err != nil {
 		return err
 	}
 	w.desk = d.desk
-	effective, err := config.Effective()
-	if err == nil {
-		// A hidden secret is none: in this copy, which nobody orders with, it is a reference like the others.
-		err = w.store.SaveRunningConfig(bytes.ReplaceAll(effective, []byte("(secret)"), []byte("env:HIDDEN")))
-	}
-	if err != nil {
+	// A hidden secret is none: in this copy, which nobody orders with, it is a reference like the others.
+	if err := w.store.SaveRunningConfig(bytes.ReplaceAll(w.effective, []byte("(secret)"), []byte("env:HIDDEN"))); err != nil {
 		w.close()
 		return err
 	}
+	w.effective = nil
+	config.Forget() // what is wrong with it has been said
 	d.level.Set(d.app.threshold(config))
-	next := &shift{world: w, stop: make(chan struct{})}
+	next := newShift(w)
 	d.mu.Lock()
 	old := d.shift
 	d.shift = next
 	d.mu.Unlock()
 	if old != nil {
-		close(old.stop)
+		old.end()
 		go func() {
 			old.done.Wait()
 			old.world.close()
@@ -204,6 +201,13 @@ func (d *daemon) begin(ctx context.Context, config *configs.Config) error {
 	d.setStatus(func(s *daemonReport) {
 		s.ConfigError, s.ConfigErrorAt, s.ConfigLoaded = "", nil, time.Now().UTC()
 	})
+	d.tell(notify.Status(fmt.Sprintf("%d %s", len(config.Certificates), plural(len(config.Certificates), "certificate"))))
+	return nil
+}
+
+// work starts the work on the configuration in force.
+func (d *daemon) work(ctx context.Context, s *shift) {
+	w := s.world
 	d.tending.Go(func() {
 		say := func(stage, message string) { d.log.Info("progress", "stage", stage, "detail", oneLine(message)) }
 		if err := w.sweepOrphans(ctx, say); err != nil && ctx.Err() == nil {
@@ -211,49 +215,26 @@ func (d *daemon) begin(ctx context.Context, config *configs.Config) error {
 		}
 	})
 	gate := schedule.NewGate(maxPasses)
-	for _, c := range config.Certificates {
-		d.tending.Add(1)
-		next.done.Go(func() {
-			defer d.tending.Done()
-			d.tend(ctx, next, c, gate)
-		})
+	for _, c := range w.config.Certificates {
+		d.tend(ctx, s, c, gate)
 	}
-	d.tell(notify.Status(fmt.Sprintf("%d %s", len(config.Certificates), plural(len(config.Certificates), "certificate"))))
-	return nil
 }
 
-// tend makes pass after pass over one certificate, each when it is due.
+// tend makes pass after pass over one certificate, each when it is due. Between them there is a timer and nothing else: the
+// stacks of a thousand goroutines that wait would be most of what the daemon needs.
 func (d *daemon) tend(ctx context.Context, s *shift, c configs.Certificate, gate *schedule.Gate) {
-	log := d.log.With("certificate", c.Name)
-	waiting, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() {
-		select {
-		case <-s.stop:
-			cancel()
-		case <-waiting.Done():
-		}
-	}()
-	for {
-		leave, err := gate.Enter(waiting, expiry(s.world.store.Lineage(c.Name)))
+	s.begin(&d.tending, func() {
+		leave, err := gate.Enter(s.waiting, expiry(s.world.store.Lineage(c.Name)))
 		if err != nil {
 			return
 		}
+		log := d.log.With("certificate", c.Name)
 		result := d.pass(ctx, s, c, log)
 		leave()
 		wake := nextPass(result, time.Now())
 		log.Debug("sleeps", "until", wake.UTC().Format(time.RFC3339))
-		timer := time.NewTimer(time.Until(wake))
-		select {
-		case <-timer.C:
-		case <-s.stop:
-			timer.Stop()
-			return
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		}
-	}
+		s.later(time.Until(wake), func() { d.tend(ctx, s, c, gate) })
+	})
 }
 
 // expiry is when the first of a lineage's current certificates ends; zero where one is missing.
@@ -277,7 +258,7 @@ func expiry(lineage *state.Lineage) (first time.Time) {
 func (d *daemon) pass(ctx context.Context, s *shift, c configs.Certificate, log *slog.Logger) certificateReport {
 	ctx, cancel := context.WithTimeout(ctx, passTime)
 	defer cancel()
-	p := &pass{world: s.world, certificate: c, options: passOptions{daemon: true, replaced: s.stop}, say: d.voice(ctx, log)}
+	p := &pass{world: s.world, certificate: c, options: passOptions{daemon: true, replaced: s.waiting.Done()}, say: d.voice(ctx, log)}
 	d.note(p, time.Now())
 	defer d.note(p, time.Time{})
 	result := p.run(ctx)
@@ -347,7 +328,7 @@ func (d *daemon) end(cancel context.CancelFunc) error {
 	d.mu.Lock()
 	current := d.shift
 	d.mu.Unlock()
-	close(current.stop)
+	current.end()
 	cancel()
 	finished := make(chan struct{})
 	go func() {
@@ -367,11 +348,14 @@ func (d *daemon) end(cancel context.CancelFunc) error {
 func (d *daemon) note(p *pass, began time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if began.IsZero() {
-		delete(d.progress, p)
+	if !began.IsZero() {
+		d.progress[p] = began
+		d.idle.Stop()
 		return
 	}
-	d.progress[p] = began
+	if delete(d.progress, p); len(d.progress) == 0 {
+		d.idle.Reset(untilIdle)
+	}
 }
 
 // hangs reports whether a pass has outlived even its own deadline.

@@ -22,7 +22,8 @@ import (
 // world is what the passes of one configuration share.
 type world struct {
 	config      *configs.Config
-	fingerprint string // of the configuration, to see whether it changed since a failure
+	effective   []byte // the configuration as one text; a daemon lets it go when it is stored
+	fingerprint string // of that text, to see whether it changed since a failure
 	store       *state.Dir
 	cas         *acme.Authorities
 	chainRoots  *x509.CertPool // of acme.roots_file; nil: none demanded
@@ -44,9 +45,10 @@ func newWorld(config *configs.Config, readOnly bool) (*world, error) {
 		return nil, err
 	}
 	w := &world{config: config, store: store}
-	if w.fingerprint, err = fingerprint(config); err != nil {
+	if w.effective, err = config.Effective(); err != nil {
 		return nil, err
 	}
+	w.fingerprint = fingerprintOf(w.effective)
 	if w.chainRoots, err = readRoots("acme.roots_file", config.ACME.RootsFile); err != nil {
 		return nil, err
 	}
@@ -131,8 +133,12 @@ func checkOutside(config *configs.Config) error {
 
 func fingerprint(config *configs.Config) (string, error) {
 	text, err := config.Effective()
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:8]), err
+	return fingerprintOf(text), err
+}
+
+func fingerprintOf(effective []byte) string {
+	sum := sha256.Sum256(effective)
+	return hex.EncodeToString(sum[:8])
 }
 
 // readRoots reads a file of root certificates; nil where none is configured.

@@ -1,0 +1,135 @@
+// Command idle measures what the service costs while it has nothing to do, beside Caddy, which manages one name, as a scale.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"slices"
+	"time"
+)
+
+func main() {
+	program := flag.String("mxcert", "bin/mxcert", "the `PROGRAM` to measure")
+	rest := flag.Duration("rest", time.Minute, "measure the rest for `DURATION`")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := table(ctx, *program, *rest); err != nil {
+		fmt.Fprintln(os.Stderr, "idle:", err)
+		os.Exit(1)
+	}
+}
+
+// table prints a line for each service that is measured.
+func table(ctx context.Context, program string, rest time.Duration) error {
+	fmt.Printf("%-24s %9s %9s %9s %12s %12s %10s %9s\n", "", "binary", "RSS", "anonymous", "CPU/minute", "wake-ups/min", "to READY", "status")
+	for _, n := range []int{1, 100, 1000} {
+		if err := measureMxcert(ctx, program, n, rest); err != nil {
+			return err
+		}
+	}
+	caddy, err := exec.LookPath("caddy")
+	if err != nil {
+		fmt.Println("without Caddy: apt-get install caddy")
+		return nil
+	}
+	args, stop, err := newPeer(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	return measure(ctx, "caddy, 1 name", rest, nil, caddy, args...)
+}
+
+func measureMxcert(ctx context.Context, program string, certificates int, rest time.Duration) error {
+	w, err := newWorld(ctx, certificates)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	if err := w.issue(ctx, program); err != nil {
+		return err
+	}
+	status := func() error {
+		out, err := exec.CommandContext(ctx, program, "-c", w.config, "status").CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("mxcert status: %w\n%.2000s", err, out)
+		}
+		return nil
+	}
+	return measure(ctx, fmt.Sprintf("mxcert, %d certificates", certificates), rest, status, program, "-c", w.config, "run")
+}
+
+// measure starts a service several times for the time it takes, and lets the last one rest.
+func measure(ctx context.Context, name string, rest time.Duration, status func() error, program string, args ...string) error {
+	var s *service
+	var starts []time.Duration
+	for range 5 {
+		if s != nil {
+			if err := s.stop(); err != nil {
+				return err
+			}
+		}
+		var err error
+		if s, err = start(ctx, program, args...); err != nil {
+			return err
+		}
+		starts = append(starts, s.ready)
+	}
+	defer s.stop() //nolint:errcheck // the figures are taken
+	if err := s.settle(ctx); err != nil {
+		return err
+	}
+	before, err := s.usage()
+	if err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(rest):
+	}
+	after, err := s.usage()
+	if err != nil {
+		return err
+	}
+	looked, err := repeat(5, status)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(program)
+	if err != nil {
+		return err
+	}
+	minute := float64(time.Minute) / float64(rest)
+	fmt.Printf("%-24s %5.1f MiB %5.1f MiB %5.1f MiB %9.2f ms %12.0f %7.0f ms %6.0f ms\n", name, mib(info.Size()), mib(after.rss), mib(after.anonymous),
+		milliseconds(after.cpu-before.cpu)*minute, float64(after.wakeups-before.wakeups)*minute, milliseconds(median(starts)), milliseconds(looked))
+	return nil
+}
+
+// repeat gives the median time of several runs.
+func repeat(times int, run func() error) (time.Duration, error) {
+	if run == nil {
+		return 0, nil
+	}
+	var took []time.Duration
+	for range times {
+		began := time.Now()
+		if err := run(); err != nil {
+			return 0, err
+		}
+		took = append(took, time.Since(began))
+	}
+	return median(took), nil
+}
+
+func median(list []time.Duration) time.Duration {
+	return slices.Sorted(slices.Values(list))[len(list)/2]
+}
+
+func mib(bytes int64) float64              { return float64(bytes) / (1 << 20) }
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

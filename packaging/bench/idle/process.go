@@ -1,0 +1,126 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// service is a process started as systemd would, with a socket for its notifications and two processors for Go.
+type service struct {
+	cmd   *exec.Cmd
+	log   bytes.Buffer
+	ready time.Duration // from the start to READY=1
+}
+
+// start starts a program and waits until it says that it is ready.
+func start(ctx context.Context, program string, args ...string) (*service, error) {
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "notify"), Net: "unixgram"})
+	if err != nil {
+		return nil, err
+	}
+	defer socket.Close()
+	s := &service{cmd: exec.CommandContext(ctx, program, args...)}
+	s.cmd.Env = append(os.Environ(), "GOMAXPROCS=2", "NOTIFY_SOCKET="+socket.LocalAddr().String(), "XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir)
+	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
+	s.cmd.Cancel = func() error { return s.cmd.Process.Signal(syscall.SIGTERM) }
+	began := time.Now()
+	if err := s.cmd.Start(); err != nil {
+		return nil, err
+	}
+	_ = socket.SetReadDeadline(began.Add(time.Minute))
+	for buffer := make([]byte, 4096); ; {
+		n, err := socket.Read(buffer)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("%s is not ready: %w", program, err), s.stop())
+		}
+		if bytes.Contains(buffer[:n], []byte("READY=1")) {
+			s.ready = time.Since(began)
+			return s, nil
+		}
+	}
+}
+
+// stop ends the process by SIGTERM.
+func (s *service) stop() error {
+	_ = s.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+	if err := s.cmd.Wait(); err != nil {
+		return fmt.Errorf("%w\n%.2000s", err, s.log.String())
+	}
+	return nil
+}
+
+// usage is what a process has used so far, and what it holds.
+type usage struct {
+	rss, anonymous int64 // bytes
+	cpu            time.Duration
+	wakeups        int64 // times that one of its threads was put on a processor
+}
+
+// usage reads proc(5).
+func (s *service) usage() (u usage, err error) {
+	proc := fmt.Sprintf("/proc/%d", s.cmd.Process.Pid)
+	status, err := os.ReadFile(proc + "/status")
+	if err != nil {
+		return u, err
+	}
+	u.rss, u.anonymous = kilobytes(string(status), "VmRSS:"), kilobytes(string(status), "RssAnon:")
+	threads, err := filepath.Glob(proc + "/task/*/schedstat")
+	for _, thread := range threads {
+		text, err := os.ReadFile(thread)
+		if err != nil {
+			return u, err
+		}
+		fields := strings.Fields(string(text)) // time on the processor, time in the queue, time slices
+		if len(fields) != 3 {
+			return u, fmt.Errorf("%s: %q", thread, text)
+		}
+		ran, _ := strconv.ParseInt(fields[0], 10, 64)
+		slices, _ := strconv.ParseInt(fields[2], 10, 64)
+		u.cpu, u.wakeups = u.cpu+time.Duration(ran), u.wakeups+slices
+	}
+	return u, err
+}
+
+func kilobytes(status, name string) int64 {
+	_, after, _ := strings.Cut(status, name)
+	value, _, _ := strings.Cut(strings.TrimSpace(after), " ")
+	n, _ := strconv.ParseInt(value, 10, 64)
+	return n << 10
+}
+
+// quiet is longer than mxcert waits before it gives back what its first passes needed.
+const quiet = 15 * time.Second
+
+// settle waits until the work of the start is done: a while in which hardly anything was computed.
+func (s *service) settle(ctx context.Context) error {
+	for {
+		before, err := s.usage()
+		if err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(quiet):
+		}
+		after, err := s.usage()
+		if err != nil || after.cpu-before.cpu < 10*time.Millisecond {
+			return err
+		}
+	}
+}

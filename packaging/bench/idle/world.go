@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+
+	"mxcert/cmd/mxcert-lab/ca"
+	"mxcert/cmd/mxcert-lab/lab"
+)
+
+// world is a lab with a configuration of many certificates: the first is the lab's own, served by its SMTP server and proven
+// there; the others are pairs of files.
+type world struct {
+	*lab.Lab
+	config string
+}
+
+func newWorld(ctx context.Context, certificates int) (*world, error) {
+	// What is counted is the daemon at rest; the DNS is not looked at a thousand times before that.
+	l, err := lab.Start(ctx, lab.Options{CA: ca.Options{SkipValidation: true}})
+	if err != nil {
+		return nil, err
+	}
+	w := &world{Lab: l, config: l.Path("mxcert.yaml")}
+	text := l.Config(lab.ConfigOptions{})
+	begin, end, _ := strings.Cut(text, "state: ")
+	for i := 1; i < certificates; i++ {
+		begin += fmt.Sprintf("  - name: mx%d\n    domains: [mx%d.example.org]\n    deploy:\n      - files: {certificate: %q, private_key: %q}\n    verify: {endpoints: []}\n",
+			i, i, l.Path("tls", fmt.Sprintf("mx%d.crt", i)), l.Path("tls", fmt.Sprintf("mx%d.key", i)))
+	}
+	if err := os.WriteFile(w.config, []byte(begin+"state: "+end), 0o600); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return w, nil
+}
+
+// issue orders and deploys all certificates, as a person would.
+func (w *world) issue(ctx context.Context, mxcert string) error {
+	out, err := exec.CommandContext(ctx, mxcert, "-c", w.config, "--progress", "none", "renew", "--now").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("mxcert renew --now: %w\n%.2000s", err, out)
+	}
+	return nil
+}
+
+// caddyfile has Caddy manage one name by ACME, at a CA of its own.
+const caddyfile = `{
+	admin off
+	http_port 0
+	https_port 0
+	storage file_system %q
+	acme_ca %s
+	acme_ca_root %s
+}
+mx.example.org {
+	respond "hello"
+}
+`
+
+// newPeer starts a CA for Caddy and gives the arguments that make Caddy run.
+func newPeer(ctx context.Context) (args []string, stop func() error, err error) {
+	l, err := lab.Start(ctx, lab.Options{CA: ca.Options{SkipValidation: true, Log: io.Discard}})
+	if err != nil {
+		return nil, nil, err
+	}
+	file := l.Path("Caddyfile")
+	text := fmt.Sprintf(caddyfile, l.Path("caddy"), l.CA.DirectoryURL(), l.Path("ca.pem"))
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		return nil, nil, errors.Join(err, l.Close())
+	}
+	return []string{"run", "--adapter", "caddyfile", "--config", file}, l.Close, nil
+}
