@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"mxcert/packaging/e2e/mailhost"
 )
@@ -66,7 +67,7 @@ func TestPackageIsReproducible(t *testing.T) {
 	}
 }
 
-// A host's life with the package: install, first certificate, upgrade under the running service, remove, purge.
+// A host's life with the package: install, first certificate, upgrade under the running service, boots, remove, purge.
 func TestPackageOnTheHost(t *testing.T) {
 	s := begin(t, options{bare: true})
 	s.dpkg(deb(t, "1.0"), "-i")
@@ -99,6 +100,8 @@ func TestPackageOnTheHost(t *testing.T) {
 	if r := s.mxcert("renew"); r.Code != 0 || s.servedByAuthority() != first {
 		t.Errorf("renew after the upgrade: %d", r.Code)
 	}
+	s.bootsAgain("stopped and booted", s.Reboot, first)
+	s.bootsAgain("after a power cut", s.Crash, first)
 
 	must(t, s.Host, "dpkg", "--remove", "mxcert")
 	must(t, s.Host, "test", "-d", "/var/lib/mxcert/lineages/mx")
@@ -115,6 +118,40 @@ func TestPackageOnTheHost(t *testing.T) {
 	if now := s.servedByAuthority(); now != first {
 		t.Errorf("%s is served after the purge", now)
 	}
+}
+
+// bootsAgain boots the host once more: the service comes up by itself, the certificate stays in service, nothing is ordered.
+func (s *story) bootsAgain(how string, boot func(context.Context) error, serial string) {
+	s.t.Helper()
+	if got := strings.TrimSpace(must(s.t, s.Host, "systemctl", "is-enabled", "mxcert.service")); got != "enabled" {
+		s.t.Errorf("the service is %s", got)
+	}
+	roots, err := s.Get(mailhost.RootsFile)
+	s.check(err)
+	s.check(boot(s.t.Context()))
+	began := time.Now()
+	within(s.t, 60*time.Second, "the service is active", func() bool { return s.property("ActiveState") == "active" })
+	if now := s.servedByAuthority(); now != serial {
+		s.t.Errorf("%s: %s is served, want %s", how, now, serial)
+	}
+	// The authority comes up after the service, and is a new one: that must not be a reason to order.
+	s.check(s.StartPebble(s.t.Context(), 90*24*time.Hour))
+	s.check(s.Put(mailhost.RootsFile, roots, 0o644))
+	if r := s.mxcert("renew"); r.Code != 0 || !strings.Contains(r.Stdout, "served") {
+		s.t.Errorf("%s: renew exits with %d:\n%s", how, r.Code, r.Stderr)
+	}
+	if now := s.servedByAuthority(); now != serial || s.orders() != 0 {
+		s.t.Errorf("%s: %d orders, %s is served, want %s", how, s.orders(), now, serial)
+	}
+	if s.property("NRestarts") != "0" || s.property("Result") != "success" {
+		s.t.Errorf("%s: the service was restarted %s times, %s", how, s.property("NRestarts"), s.property("Result"))
+	}
+	log, err := s.Journal(s.t.Context(), "mxcert.service", time.Time{})
+	s.check(err)
+	if strings.Contains(log, "stage=order") || strings.Contains(log, "level=ERROR") {
+		s.t.Errorf("%s: the service's journal:\n%s", how, log)
+	}
+	figure(s.t, "%s: looked at everything %.1f s after the boot", how, time.Since(began).Seconds())
 }
 
 // dpkg installs a package file.
