@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -18,6 +19,7 @@ const untilIdle = 10 * time.Second
 // variables of DNS providers are set up then, and the kernel maps 64 KiB and more for each page that is touched. They stay
 // in the page cache as long as nobody needs the memory, and come back one by one when they are used.
 func giveBack() {
+	runtime.GC() // what pools hold goes in two steps
 	debug.FreeOSMemory()
 	program, err := os.Readlink("/proc/self/exe")
 	if err != nil {
