@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"mxcert/cmd/mxcert-lab/ca"
+	"mxcert/cmd/mxcert-lab/lab"
 )
 
 // Commands ask a running daemon, show its progress and its exit codes, and leave the work to it.
@@ -127,6 +128,47 @@ func TestFiftyCommands(t *testing.T) {
 			t.Errorf("%d orders, daemon %v", n, withDaemon)
 		}
 	}
+}
+
+// Two daemons and twenty commands begin at once, on a host without a certificate: one daemon stays, the other says why it
+// does not, all commands succeed, and there is one order.
+func TestTwoDaemons(t *testing.T) {
+	t.Parallel()
+	// The lag keeps the first order open until all the others have asked.
+	h := newHost(t, lab.Options{DNSLag: 3 * time.Second}, lab.ConfigOptions{})
+	daemons := []*running{h.daemon(), h.daemon()}
+	var wait sync.WaitGroup
+	for range 20 {
+		wait.Go(func() {
+			if got := h.run("renew", "--now"); got.code != exitOK {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+	var err error
+	stays := daemons[0]
+	select {
+	case err = <-daemons[0].ended:
+		stays = daemons[1]
+	case err = <-daemons[1].ended:
+	case <-time.After(time.Minute):
+		t.Fatal("both daemons stay")
+	}
+	if exitCodeOf(err) != exitTemporary || !strings.Contains(err.Error(), "another mxcert run") {
+		t.Errorf("the second daemon ends with %v", err)
+	}
+	wait.Wait()
+	if n := h.placed(); n != 1 {
+		t.Errorf("%d orders", n)
+	}
+	if r, _ := h.status(); r.Daemon == nil || r.Certificates[0].Stage != stageServed {
+		t.Errorf("%+v", r)
+	}
+	if got := h.run("renew", "--now"); got.code != exitOK || h.placed() != 2 {
+		t.Errorf("%d orders, %+v", h.placed(), got)
+	}
+	stays.awaitLog("by a command") // its socket is still there
+	stays.stop()
 }
 
 // What is no order is refused, and a peer that says nothing does not stay.
