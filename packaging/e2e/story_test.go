@@ -15,7 +15,8 @@ import (
 // story is one host of its own with mxcert on it, and an authority.
 type story struct {
 	*mailhost.Host
-	t *testing.T
+	t    *testing.T
+	said strings.Builder // what mxcert printed
 }
 
 const (
@@ -66,6 +67,7 @@ func begin(t *testing.T, o options) *story {
 	}
 	s := &story{Host: h, t: t}
 	t.Cleanup(func() {
+		s.secretsKept()
 		if t.Failed() {
 			t.Log(h.Diagnose())
 		}
@@ -97,6 +99,7 @@ func (s *story) mxcert(args ...string) mailhost.Result {
 	defer cancel()
 	result, err := s.Run(ctx, append([]string{"mxcert"}, args...)...)
 	s.check(err)
+	s.said.WriteString(result.Stdout + result.Stderr)
 	s.t.Logf("mxcert %s: exit %d\n%s%s", strings.Join(args, " "), result.Code, result.Stderr, result.Stdout)
 	return result
 }
