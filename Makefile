@@ -6,7 +6,7 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.13.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 PREFIX ?= /usr
 
-.PHONY: build full demo test e2e bench lint deb rpm release fuzz govulncheck install help
+.PHONY: build full demo test e2e bench bench-idle lint deb rpm release fuzz govulncheck install help
 
 build: ## build mxcert and mxcert-lab into ./bin
 	@mkdir -p bin
@@ -30,6 +30,9 @@ crash: ## every kill, error and power cut at every system call of a deployment a
 
 bench: ## benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
+
+bench-idle: build ## what the service costs at rest, with 1, 100 and 1,000 certificates, beside Caddy (apt-get install caddy); 10 minutes
+	go run ./packaging/bench/idle -mxcert bin/mxcert
 
 lint: ## gofmt, go vet, golangci-lint
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run: gofmt -w .'; exit 1; }
@@ -61,4 +64,4 @@ install: ## install the program, its units and its pages below DESTDIR
 	install -m 0640 configs/mxcert.yaml $(DESTDIR)/etc/mxcert/mxcert.yaml.example
 
 help: ## this list
-	@sed -n 's/^\([a-z0-9]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile

@@ -82,7 +82,7 @@ func (d *daemon) run(ctx context.Context) error {
 	}
 	defer d.desk.close()
 	d.status = daemonReport{PID: os.Getpid(), Started: time.Now().UTC(), Version: version()}
-	if err := d.begin(work, config); err != nil {
+	if err := d.begin(config); err != nil {
 		return err
 	}
 	socket, closeSocket, err := d.listen(work, config)
@@ -154,7 +154,7 @@ func (d *daemon) reload(ctx context.Context, why string) {
 		return // a command was faster: the work that it waits for goes on
 	}
 	if err == nil {
-		err = d.begin(ctx, config)
+		err = d.begin(config)
 	}
 	if err == nil {
 		d.work(ctx, d.current())
@@ -172,7 +172,7 @@ func (d *daemon) reload(ctx context.Context, why string) {
 }
 
 // begin puts a configuration in force and lets the work on the old one run out.
-func (d *daemon) begin(ctx context.Context, config *configs.Config) error {
+func (d *daemon) begin(config *configs.Config) error {
 	w, err := newWorld(config, false)
 	if err != nil {
 		return err

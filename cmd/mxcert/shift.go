@@ -9,7 +9,7 @@ import (
 // shift is the work on one configuration, until another replaces it.
 type shift struct {
 	world   *world
-	waiting context.Context // ends when the shift does: finish what is under way, begin nothing
+	waiting context.Context //nolint:containedctx // ends when the shift does: finish what is under way, begin nothing
 	cancel  context.CancelFunc
 	done    sync.WaitGroup
 

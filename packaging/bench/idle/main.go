@@ -41,7 +41,7 @@ func table(ctx context.Context, program string, rest time.Duration) error {
 	if err != nil {
 		return err
 	}
-	defer stop()
+	defer stop() //nolint:errcheck // the figures are taken
 	return measure(ctx, "caddy, 1 name", rest, nil, caddy, args...)
 }
 
@@ -50,7 +50,7 @@ func measureMxcert(ctx context.Context, program string, certificates int, rest t
 	if err != nil {
 		return err
 	}
-	defer w.Close()
+	defer w.Close() //nolint:errcheck // the figures are taken
 	if err := w.issue(ctx, program); err != nil {
 		return err
 	}

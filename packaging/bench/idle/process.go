@@ -33,7 +33,7 @@ func start(ctx context.Context, program string, args ...string) (*service, error
 	if err != nil {
 		return nil, err
 	}
-	defer socket.Close()
+	defer socket.Close() //nolint:errcheck // it is read only
 	s := &service{cmd: exec.CommandContext(ctx, program, args...)}
 	s.cmd.Env = append(os.Environ(), "GOMAXPROCS=2", "NOTIFY_SOCKET="+socket.LocalAddr().String(), "XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir)
 	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
