@@ -26,6 +26,7 @@ type Record struct {
 	HooksDue    bool                     `json:"hooks_due,omitempty"` // deploy hooks failed and are to be run again
 	Failure     *Failure                 `json:"failure,omitempty"`   // the last pass failed
 	LastSuccess time.Time                `json:"last_success,omitzero"`
+	Heals       []time.Time              `json:"heals,omitempty"`  // when the daemon put right what others had changed, in the hour that began with the first
 	Files       map[string]File          `json:"files,omitempty"`  // what was written for a mail server, by path
 	Events      []Event                  `json:"events,omitempty"` // oldest first, at most maxEvents
 }

@@ -189,6 +189,7 @@ func (d *daemon) begin(ctx context.Context, config *configs.Config) error {
 		return err
 	}
 	d.level.Set(d.app.threshold(config))
+	w.guard = newGuard(d.log, config.Certificates)
 	next := &shift{world: w, stop: make(chan struct{})}
 	d.mu.Lock()
 	old := d.shift
@@ -222,7 +223,7 @@ func (d *daemon) begin(ctx context.Context, config *configs.Config) error {
 	return nil
 }
 
-// tend makes pass after pass over one certificate, each when it is due.
+// tend makes pass after pass over one certificate, each when it is due, or when its files were changed by others.
 func (d *daemon) tend(ctx context.Context, s *shift, c configs.Certificate, gate *schedule.Gate) {
 	log := d.log.With("certificate", c.Name)
 	waiting, cancel := context.WithCancel(ctx)
@@ -234,18 +235,22 @@ func (d *daemon) tend(ctx context.Context, s *shift, c configs.Certificate, gate
 		case <-waiting.Done():
 		}
 	}()
-	for {
+	for woken := false; ; {
 		leave, err := gate.Enter(waiting, expiry(s.world.store.Lineage(c.Name)))
 		if err != nil {
 			return
 		}
-		result := d.pass(ctx, s, c, log)
+		result := d.pass(ctx, s, c, woken, log)
 		leave()
 		wake := nextPass(result, time.Now())
 		log.Debug("sleeps", "until", wake.UTC().Format(time.RFC3339))
 		timer := time.NewTimer(time.Until(wake))
 		select {
 		case <-timer.C:
+			woken = false
+		case <-s.world.guard.woken(c.Name):
+			timer.Stop()
+			woken = true
 		case <-s.stop:
 			timer.Stop()
 			return
@@ -274,10 +279,10 @@ func expiry(lineage *state.Lineage) (first time.Time) {
 	return first
 }
 
-func (d *daemon) pass(ctx context.Context, s *shift, c configs.Certificate, log *slog.Logger) certificateReport {
+func (d *daemon) pass(ctx context.Context, s *shift, c configs.Certificate, woken bool, log *slog.Logger) certificateReport {
 	ctx, cancel := context.WithTimeout(ctx, passTime)
 	defer cancel()
-	p := &pass{world: s.world, certificate: c, options: passOptions{daemon: true, replaced: s.stop}, say: d.voice(ctx, log)}
+	p := &pass{world: s.world, certificate: c, options: passOptions{daemon: true, woken: woken, replaced: s.stop}, say: d.voice(ctx, log)}
 	d.note(p, time.Now())
 	defer d.note(p, time.Time{})
 	result := p.run(ctx)
@@ -306,6 +311,8 @@ func (d *daemon) logResult(ctx context.Context, p *pass, result certificateRepor
 	stopped := errors.Is(ctx.Err(), context.Canceled)
 	switch {
 	case p.isReplaced(): // what it did not do, the newer configuration's pass does
+	case p.repeats && !stopped:
+		log.Info("the files are left alone", "detail", oneLine(result.Error.Message))
 	case result.Error != nil && !stopped && result.Error.Kind == "backoff":
 		log.Info("the order waits", "detail", oneLine(result.Error.Message), "hint", result.Error.Hint)
 	case result.Error != nil && !stopped:

@@ -93,6 +93,9 @@ func (p *pass) look(ctx context.Context) certificateReport {
 			p.result.Warnings = append(p.result.Warnings, fmt.Sprintf("%s: %s", change.Path, change.Why))
 		}
 		p.result.code = exitNotInService
+		if held := p.contention(changesText(plan.Changes())); held != nil && p.wasServed() {
+			p.result.Error = newErrorReport(at("deploy", held))
+		}
 	default:
 		p.result.Stage = stageDeployed
 	}
@@ -118,7 +121,9 @@ func (p *pass) lastFailure() {
 	if f == nil {
 		return
 	}
-	p.result.Error = &errorReport{Stage: f.Stage, Kind: f.Kind, Message: f.Message, Hint: f.Hint}
+	if p.result.Error == nil || p.result.Error.Kind != kindDrift { // that is how it is now, and newer
+		p.result.Error = &errorReport{Stage: f.Stage, Kind: f.Kind, Message: f.Message, Hint: f.Hint}
+	}
 	p.result.Warnings = append(p.result.Warnings, fmt.Sprintf("the last pass failed at %s (%d in a row); the daemon tries again at %s",
 		f.At.Format(time.RFC3339), f.Count, f.NotBefore.Format(time.RFC3339)))
 	switch {
