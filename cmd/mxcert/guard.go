@@ -201,22 +201,27 @@ func (g *guard) lookAt(c *charge) {
 func (g *guard) wake(c *charge) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	var changed []string
-	for path, print := range c.left {
-		if watch.Fingerprint(path) != print {
-			changed = append(changed, path)
-		}
-	}
+	changed := differing(c.left)
 	if c.busy || len(changed) == 0 {
 		return
 	}
-	slices.Sort(changed)
 	g.log.Info("files were changed by others", "certificate", c.name, "files", strings.Join(changed, " "))
 	c.wakes = append(c.wakes, time.Now())
 	select {
 	case c.woken <- struct{}{}:
 	default:
 	}
+}
+
+// differing are the files that are not what they were.
+func differing(prints map[string]string) (files []string) {
+	for path, print := range prints {
+		if watch.Fingerprint(path) != print {
+			files = append(files, path)
+		}
+	}
+	slices.Sort(files)
+	return files
 }
 
 func printsOf(paths []string) map[string]string {

@@ -13,6 +13,7 @@ import (
 
 	"mxcert/acme/state"
 	"mxcert/cmd/mxcert-lab/lab"
+	"mxcert/configs"
 )
 
 // otherLayout writes the certificate to another kind of place; DIR is where the lab's files are.
@@ -209,16 +210,59 @@ func TestFightIsGivenUp(t *testing.T) {
 	store := state.At(h.Path("state")).Lineage("mx")
 	record, _, err := store.Load()
 	h.check(err)
-	if len(record.Heals) != mostHeals {
+	if len(record.Heals.At) != mostHeals {
 		t.Fatalf("heals: %v", record.Heals)
 	}
-	record.Heals[0] = record.Heals[0].Add(-healHour)
+	record.Heals.At[0] = record.Heals.At[0].Add(-healHour)
 	h.check(store.Save(record))
 	d = h.daemon()
 	eventually(t, "it is healed in the next hour", func() bool { _, got := h.status(); return got.code == exitOK })
 	d.stop()
-	if record, _, err = store.Load(); err != nil || len(record.Heals) != 1 || rewritten() {
+	if record, _, err = store.Load(); err != nil || len(record.Heals.At) != 1 || rewritten() {
 		t.Errorf("heals: %v, %v", record.Heals, err)
+	}
+}
+
+// threeHeals is the record of a daemon that has healed as often as it does.
+func (h *host) threeHeals() (heals state.Heals) {
+	h.t.Helper()
+	config, err := configs.Load(h.config)
+	h.check(err)
+	heals.Fingerprint, err = fingerprint(config)
+	h.check(err)
+	for range mostHeals {
+		heals.At = append(heals.At, time.Now().UTC())
+	}
+	return heals
+}
+
+// An operator who edits the configuration, to get out of the way of another tool, does not have to wait.
+func TestEditEndsTheHold(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{Endpoints: []string{}})
+	h.report(exitOK, "renew")
+	store := state.At(h.Path("state")).Lineage("mx")
+	record, _, err := store.Load()
+	h.check(err)
+	record.Heals = h.threeHeals()
+	h.check(store.Save(record))
+	h.check(os.Remove(h.Path("tls", "mx.crt")))
+	d := h.daemon()
+	d.awaitLog("kind=drift")
+	h.edit("/tls/mx.crt", "/tls/other.crt")
+	eventually(t, "the certificate at its new path", func() bool { _, got := h.status(); return got.code == exitOK })
+	d.stop()
+}
+
+// A deployment that fails because somebody writes the files at the same time says so.
+func TestChangedMeanwhile(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
+	h.edit("timeout: 30s}\nstate", "timeout: 1s}\nstate")
+	h.hook("deploy.d/10-other", `echo garbage >"$lab/tls/mx.crt"`)
+	c := h.report(exitNotInService, "renew").Certificates[0]
+	if c.Error == nil || !strings.Contains(c.Error.Message, "something else has changed "+h.Path("tls", "mx.crt")) || !strings.Contains(c.Error.Hint, "auditctl -w "+h.Path("tls")) || c.Error.Stage != "verify" {
+		t.Errorf("%+v", c.Error)
 	}
 }
 
@@ -230,9 +274,7 @@ func TestDriftThatEnds(t *testing.T) {
 	store := state.At(h.Path("state")).Lineage("mx")
 	record, _, err := store.Load()
 	h.check(err)
-	for range mostHeals {
-		record.Heals = append(record.Heals, time.Now().UTC())
-	}
+	record.Heals = h.threeHeals()
 	h.check(store.Save(record))
 	good, err := os.ReadFile(h.Path("tls", "mx.crt"))
 	h.check(err)
@@ -279,9 +321,7 @@ func TestServerThatShowsAnother(t *testing.T) {
 	store := state.At(h.Path("state")).Lineage("mx")
 	record, _, err := store.Load()
 	h.check(err)
-	for range mostHeals {
-		record.Heals = append(record.Heals, time.Now().UTC())
-	}
+	record.Heals = h.threeHeals()
 	h.check(store.Save(record))
 	d := h.daemon()
 	d.awaitLog("stage=verify kind=drift")
@@ -371,7 +411,7 @@ func TestGuardKeepsCalm(t *testing.T) {
 	})
 }
 
-func TestRecentHeals(t *testing.T) {
+func TestHealsOfHour(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	ago := func(list ...time.Duration) (heals []time.Time) {
@@ -391,7 +431,7 @@ func TestRecentHeals(t *testing.T) {
 		{"the hour is over", ago(61*time.Minute, time.Minute, 0), 0},
 		{"of a clock that was ahead", ago(-2 * time.Minute), 0},
 	} {
-		if got := recentHeals(tt.heals, now); len(got) != tt.want {
+		if got := healsOfHour(tt.heals, now); len(got) != tt.want {
 			t.Errorf("%s: %d heals, want %d", tt.what, len(got), tt.want)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"mxcert/acme/state"
 	"mxcert/deploy"
 )
 
@@ -38,7 +39,7 @@ func (p *pass) wasServed() bool {
 
 // contention is the error that ends the healing for the rest of an hour; nil while there is none.
 func (p *pass) contention(what string) error {
-	heals := recentHeals(p.record.Heals, time.Now())
+	heals := p.recentHeals()
 	if len(heals) < mostHeals {
 		return nil
 	}
@@ -50,8 +51,16 @@ func untilHeal(heals []time.Time) time.Time {
 	return heals[0].Add(healHour).UTC().Truncate(time.Second).Add(time.Second)
 }
 
-// recentHeals are those of the hour that is not over; heals of the future are of a clock that was ahead.
-func recentHeals(heals []time.Time, now time.Time) []time.Time {
+// recentHeals are those that count.
+func (p *pass) recentHeals() []time.Time {
+	if p.record.Heals.Fingerprint != p.fingerprint {
+		return nil // the operator's edit may have ended the fight
+	}
+	return healsOfHour(p.record.Heals.At, time.Now())
+}
+
+// healsOfHour are those of the hour that is not over; heals of the future are of a clock that was ahead.
+func healsOfHour(heals []time.Time, now time.Time) []time.Time {
 	if len(heals) == 0 || now.After(untilHeal(heals)) || heals[0].After(now.Add(time.Minute)) {
 		return nil
 	}
@@ -73,7 +82,7 @@ func (p *pass) mayHeal(what string) error {
 // healed counts one time.
 func (p *pass) healed() {
 	if p.heals() {
-		p.record.Heals = append(recentHeals(p.record.Heals, time.Now()), time.Now().UTC())
+		p.record.Heals = state.Heals{At: append(p.recentHeals(), time.Now().UTC()), Fingerprint: p.fingerprint}
 	}
 }
 
@@ -108,4 +117,29 @@ func (e *driftError) Hint() string {
 		hint += fmt.Sprintf(" (auditctl -w %s -p wa shows who writes there)", filepath.Dir(path))
 	}
 	return hint
+}
+
+// changedMeanwhile is why a deployment failed whose files did not stay what they were made.
+type changedMeanwhile struct {
+	cause error
+	files []string
+}
+
+// meanwhile looks for such files; left is how the deployment left them.
+func (p *pass) meanwhile(left map[string]string, cause error) error {
+	if files := differing(left); len(files) > 0 {
+		return &changedMeanwhile{cause: cause, files: files}
+	}
+	return cause
+}
+
+func (e *changedMeanwhile) Error() string {
+	return fmt.Sprintf("%v; something else has changed %s since mxcert wrote it", e.cause, strings.Join(e.files, " and "))
+}
+
+func (e *changedMeanwhile) Unwrap() error { return e.cause }
+
+// Hint says how to end it.
+func (e *changedMeanwhile) Hint() string {
+	return fmt.Sprintf("find the program that does it, and stop it (auditctl -w %s -p wa shows who writes there)", filepath.Dir(e.files[0]))
 }

@@ -407,8 +407,9 @@ func (p *pass) putInService(ctx context.Context) error {
 		return at("deploy", errors.Join(err, p.applied()))
 	}
 	p.changed = p.changed || !plan.Empty()
+	left := p.prints()
 	if err := p.activate(ctx); err != nil {
-		return errors.Join(p.revert(ctx, err), p.applied())
+		return errors.Join(p.revert(ctx, p.meanwhile(left, err)), p.applied())
 	}
 	return p.applied()
 }

@@ -46,12 +46,16 @@ func (a *app) status(ctx context.Context, names []string) error {
 		return err
 	}
 	r.Daemon = readDaemon(store)
+	mark, err := fingerprint(config)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := a.within(ctx, verifyTime)
 	defer cancel()
 	r.Certificates = make([]certificateReport, len(certificates))
 	var wait sync.WaitGroup
 	for i, c := range certificates {
-		p := &pass{world: &world{config: config, store: store}, certificate: c, options: passOptions{dryRun: true}, say: func(string, string) {}}
+		p := &pass{world: &world{config: config, fingerprint: mark, store: store}, certificate: c, options: passOptions{dryRun: true}, say: func(string, string) {}}
 		wait.Go(func() { r.Certificates[i] = p.look(ctx) })
 	}
 	wait.Wait()
