@@ -210,7 +210,7 @@ func (p *pass) summary() string {
 // heldAgain reports whether the pass found what an earlier one has recorded: that the files are left alone for now.
 func (p *pass) heldAgain() bool {
 	f := p.record.Failure
-	return f != nil && f.Kind == kindDrift && !p.heldUntil.IsZero() && f.At.After(p.heldUntil.Add(-healHour))
+	return f != nil && f.Kind == kindDrift && !p.heldUntil.IsZero() && !f.NotBefore.Before(p.heldUntil)
 }
 
 // recordFailure notes the failure and when the daemon may try again, up to a tenth later, so that hosts do not come

@@ -254,6 +254,39 @@ func TestEditEndsTheHold(t *testing.T) {
 	d.stop()
 }
 
+// Passes that find the same hold again do not alarm again: neither in the log nor by the fail hooks.
+func TestHoldIsToldOnce(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
+	h.report(exitOK, "renew")
+	h.hook("fail.d/10-note", `echo failed >>"$lab/failed"`)
+	store := state.At(h.Path("state")).Lineage("mx")
+	record, _, err := store.Load()
+	h.check(err)
+	record.Heals = h.threeHeals()
+	h.check(store.Save(record))
+	h.check(os.Remove(h.Path("tls", "mx.crt")))
+	config, err := configs.Load(h.config)
+	h.check(err)
+	w, err := newWorld(config, false)
+	h.check(err)
+	defer w.close()
+	log := &transcript{}
+	d := (&app{stdout: io.Discard, stderr: log, configFile: h.config}).newDaemon()
+	w.guard = newGuard(d.log, config.Certificates)
+	for range 3 {
+		r := d.pass(t.Context(), &shift{world: w}, config.Certificates[0], true, d.log)
+		until := untilHeal(record.Heals.At)
+		if r.Error == nil || r.Error.Kind != kindDrift || r.retryAt == nil || !r.retryAt.Equal(until) || nextPass(r, time.Now()) != until {
+			t.Errorf("%+v, again at %v, want %v", r.Error, r.retryAt, until)
+		}
+	}
+	text, err := os.ReadFile(h.Path("failed"))
+	if n := strings.Count(log.String(), "level=ERROR"); err != nil || string(text) != "failed\n" || n != 1 || strings.Count(log.String(), "the files are left alone") != 2 {
+		t.Errorf("told %d times as an error; the hooks ran %q, %v:\n%s", n, text, err, log)
+	}
+}
+
 // A deployment that fails because somebody writes the files at the same time says so.
 func TestChangedMeanwhile(t *testing.T) {
 	t.Parallel()
