@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 	"maps"
 	"os"
@@ -28,8 +29,8 @@ const (
 // guard notices that files change which passes left behind, and wakes their certificates. What a pass writes itself, staging
 // included, is no such change. That a server does not use the files is for the passes to see.
 //
-// A change between a rename and the look at its result, less than a millisecond later, is taken for this program's own; the
-// hourly pass finds it.
+// What others did between a pass's renames and its look at their result cannot be told from its own changes; so the files are
+// compared once more after the proof.
 type guard struct {
 	log     *slog.Logger
 	watcher *watch.Watcher
@@ -260,4 +261,21 @@ func (p *pass) write(change func() error) error {
 	err := change()
 	p.guard.wrote(p.guard.charges[p.certificate.Name], before, p.prints())
 	return err
+}
+
+// compareAgain finds what others have changed since the files were written, and has the next pass see to it.
+func (p *pass) compareAgain(ctx context.Context) {
+	if p.guard == nil {
+		return
+	}
+	p.settle()
+	plan, err := p.makePlan(ctx, p.bundles)
+	if err != nil {
+		return // the hourly pass tells it, with its reason
+	}
+	p.guard.mu.Lock()
+	defer p.guard.mu.Unlock()
+	for _, change := range plan.Changes() {
+		p.guard.charges[p.certificate.Name].next[change.Path] = "not what was written"
+	}
 }

@@ -160,7 +160,7 @@ func TestFightIsGivenUp(t *testing.T) {
 			select {
 			case <-stop:
 				return
-			case <-time.After(100 * time.Millisecond):
+			case <-time.After(time.Millisecond): // sometimes between a rename and the look at its result
 			}
 			text, err := os.ReadFile(h.Path("tls", "mx.crt"))
 			if err == nil && !strings.HasPrefix(string(text), "# managed") {
@@ -251,6 +251,16 @@ func TestEditEndsTheHold(t *testing.T) {
 	d.awaitLog("kind=drift")
 	h.edit("/tls/mx.crt", "/tls/other.crt")
 	eventually(t, "the certificate at its new path", func() bool { _, got := h.status(); return got.code == exitOK })
+	d.stop()
+}
+
+// What happens to the files before the pass that wrote them has ended is seen too.
+func TestDriftDuringADeployment(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{Endpoints: []string{}})
+	h.hook("deploy.d/10-other", `test -e "$lab/once" || { touch "$lab/once"; chmod 604 "$lab/tls/mx.key"; }`)
+	d := h.daemon()
+	eventually(t, "the mode is healed", func() bool { return h.events("healed") == 1 })
 	d.stop()
 }
 

@@ -411,6 +411,7 @@ func (p *pass) putInService(ctx context.Context) error {
 	if err := p.activate(ctx); err != nil {
 		return errors.Join(p.revert(ctx, p.meanwhile(left, err)), p.applied())
 	}
+	p.compareAgain(ctx)
 	return p.applied()
 }
 
