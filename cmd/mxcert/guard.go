@@ -269,7 +269,13 @@ func (p *pass) compareAgain(ctx context.Context) {
 		return
 	}
 	p.settle()
-	plan, err := p.makePlan(ctx, p.bundles)
+	var plan deployment
+	var err error
+	if r, remote := p.plan.(*remotePlan); remote { // the helper is here still
+		plan, err = p.planThere(ctx, r.conn, p.bundles)
+	} else {
+		plan, err = p.planHere(p.bundles)
+	}
 	if err != nil {
 		return // the hourly pass tells it, with its reason
 	}

@@ -236,6 +236,19 @@ func (h *host) threeHeals() (heals state.Heals) {
 	return heals
 }
 
+// untilWell waits until status has nothing to say: the files have to be left alone for half a minute after a failure.
+func (h *host) untilWell() {
+	h.t.Helper()
+	for deadline := time.Now().Add(2 * calm); ; time.Sleep(100 * time.Millisecond) {
+		r, got := h.status()
+		if c := r.Certificates[0]; got.code == exitOK && c.Error == nil && len(c.Warnings) == 0 {
+			return
+		} else if time.Now().After(deadline) {
+			h.t.Fatalf("status shows a fault that is none any more: %+v", c)
+		}
+	}
+}
+
 // An operator who edits the configuration, to get out of the way of another tool, does not have to wait.
 func TestEditEndsTheHold(t *testing.T) {
 	t.Parallel()
@@ -325,17 +338,24 @@ func TestDriftThatEnds(t *testing.T) {
 	d := h.daemon()
 	d.awaitLog("kind=drift")
 	h.check(os.WriteFile(h.Path("tls", "mx.crt"), good, 0o640))
-	deadline := time.Now().Add(time.Minute) // they have to be left alone for half of it
-	for {
-		if r, got := h.status(); got.code == exitOK && r.Certificates[0].Error == nil {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("status shows a fault that is none any more")
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
+	h.untilWell()
 	d.stop()
+}
+
+// A directory that is gone is a failure that is told; when it comes back, with its files, so does peace.
+func TestDirectoryGoneForAWhile(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{Endpoints: []string{}})
+	d := h.daemon()
+	d.awaitLog("sleeps")
+	h.check(os.Rename(h.Path("tls"), h.Path("away")))
+	d.awaitLog(`msg="pass failed" certificate=mx stage=deploy`)
+	h.check(os.Rename(h.Path("away"), h.Path("tls")))
+	h.untilWell()
+	d.stop()
+	if n := h.events("healed"); n != 0 {
+		t.Errorf("%d heals of files that nobody has changed", n)
+	}
 }
 
 // A server that shows another certificate though the files are right is not told without end either.
