@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"bytes"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -59,6 +60,28 @@ func (t Target) generation(b *bundle.Bundle, dir string) []item {
 		{path: filepath.Join(dir, fullchainFile), content: b.FullchainPEM(), target: t, bundle: b},
 		{path: filepath.Join(dir, combinedFile), content: b.CombinedPEM(), secret: true, target: t, bundle: b},
 	}
+}
+
+// Files are all paths of a bundle at the target that a server may read: the places, what lies in the generation directory, and
+// the compiled forms that an SNI map has.
+func (t Target) Files(b *bundle.Bundle) []string {
+	list := t.Places(b)
+	if t.Directory != "" {
+		for _, i := range t.generation(b, t.Directory) {
+			list = append(list, i.path)
+		}
+	}
+	for _, suffix := range []string{".db", ".lmdb", ".cdb", ".dir", ".pag"} {
+		if path := t.mapPath() + suffix; t.SNIMap != "" && t.Kind == kindPostfix && exists(path) {
+			list = append(list, path)
+		}
+	}
+	return list
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 // versioned reports whether the combined file has a name of its own for each certificate.

@@ -96,6 +96,35 @@ func TestPlan(t *testing.T) {
 }
 
 // TestSameKeyLeavesTheKeyFileAlone: only so can a server never see a pair that does not match.
+// Files are all that a server may read, and that may be watched.
+func TestFiles(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"sni.db", "sni.bak"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in := func(names ...string) (list []string) {
+		for _, name := range names {
+			list = append(list, filepath.Join(dir, name))
+		}
+		return list
+	}
+	for _, tt := range []struct {
+		target deploy.Target
+		want   []string
+	}{
+		{pair(dir), in("mx.crt", "mx.key")},
+		{deploy.Target{Kind: "exim", Combined: dir + "/mx.{serial}.pem", SNIMap: dir + "/sni"}, in("mx.07.pem", "sni")},
+		{deploy.Target{Kind: "postfix", Combined: dir + "/mx.{serial}.pem", SNIMap: "hash:" + dir + "/sni"}, in("mx.07.pem", "sni", "sni.db")},
+		{deploy.Target{Kind: "dovecot", Directory: dir + "/live"}, in("live", "live/privkey.pem", "live/fullchain.pem", "live/combined.pem")},
+	} {
+		if got := tt.target.Files(fresh(t, 7)); !slices.Equal(got, tt.want) {
+			t.Errorf("%+v: %v, want %v", tt.target, got, tt.want)
+		}
+	}
+}
+
 func TestSameKeyLeavesTheKeyFileAlone(t *testing.T) {
 	target := pair(t.TempDir())
 	b := fresh(t, 1)

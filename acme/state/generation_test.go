@@ -151,6 +151,9 @@ func TestDisplacedFilesAreKept(t *testing.T) {
 	if text, err := os.ReadFile(first); err != nil || string(text) != "old key" || !strings.HasSuffix(first, "-exim.key") {
 		t.Errorf("%s: %q, %v", first, text, err)
 	}
+	if again, err := l.Displace("/etc/exim4/exim.key", []byte("old key"), time.Now()); err != nil || again != first {
+		t.Errorf("the same is kept twice: %s and %s, %v", first, again, err)
+	}
 	if got := ids(t, l); len(got) != 0 {
 		t.Errorf("they are taken for generations: %q", got)
 	}

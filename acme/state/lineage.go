@@ -1,11 +1,13 @@
 package state
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -26,6 +28,7 @@ type Record struct {
 	HooksDue    bool                     `json:"hooks_due,omitempty"` // deploy hooks failed and are to be run again
 	Failure     *Failure                 `json:"failure,omitempty"`   // the last pass failed
 	LastSuccess time.Time                `json:"last_success,omitzero"`
+	Heals       Heals                    `json:"heals,omitzero"`
 	Files       map[string]File          `json:"files,omitempty"`  // what was written for a mail server, by path
 	Events      []Event                  `json:"events,omitempty"` // oldest first, at most maxEvents
 }
@@ -68,6 +71,15 @@ type Failure struct {
 	ChargedToCA bool      `json:"charged_to_ca"`         // it used up some of the CA's patience: one-shots wait too
 	Fingerprint string    `json:"fingerprint,omitempty"` // of the configuration that failed; a changed one may try at once
 }
+
+// Heals is when the daemon has put right what others had changed, in the hour that began with the first time.
+type Heals struct {
+	At          []time.Time `json:"at"`
+	Fingerprint string      `json:"fingerprint"` // of the configuration; a changed one begins anew
+}
+
+// IsZero reports that there were none.
+func (h Heals) IsZero() bool { return len(h.At) == 0 }
 
 // File is who may use a file that was written for a mail server. A zero File is one of which that is not known.
 type File struct {
@@ -195,11 +207,21 @@ func (l *Lineage) Save(record Record) error {
 func (l *Lineage) recordPath() string { return filepath.Join(l.path, "record.json") }
 
 // Displace keeps a copy of a file that a deployment is about to replace and that is not mxcert's own, so that nothing
-// of the operator's is lost. It gives the path of the copy.
+// of the operator's is lost. It gives the path of the copy, perhaps of an earlier one with the same content: a program that
+// fights for the file fills no disk.
 func (l *Lineage) Displace(original string, content []byte, at time.Time) (string, error) {
 	dir := filepath.Join(l.path, "displaced")
 	if err := makeDir(dir); err != nil {
 		return "", err
+	}
+	kept, err := filepath.Glob(filepath.Join(dir, "*-"+filepath.Base(original)))
+	if err != nil {
+		return "", err
+	}
+	for _, path := range kept {
+		if text, err := os.ReadFile(path); err == nil && bytes.Equal(text, content) {
+			return path, nil
+		}
 	}
 	path := filepath.Join(dir, uniqueID(at)+"-"+filepath.Base(original))
 	return path, writeFile(path, content)

@@ -64,8 +64,14 @@ func (p *pass) conclude(ctx context.Context, issueErr, serviceErr error) certifi
 	}
 	if until, waits := holdOf(issueErr); waits && serviceErr == nil {
 		p.result.retryAt = &until
+	} else if issueErr == nil && p.heldAgain() {
+		p.result.retryAt = &p.heldUntil
 	} else {
-		p.recordFailure(err)
+		if issueErr != nil && !p.heldUntil.IsZero() {
+			p.recordFailure(issueErr) // that the files are left alone is seen from the record without it
+		} else {
+			p.recordFailure(err)
+		}
 		if hookErr := p.failHooks(ctx); hookErr != nil {
 			p.warn(hookErr.Error())
 		}
@@ -201,6 +207,12 @@ func (p *pass) summary() string {
 	return "nothing to do, " + p.result.Stage
 }
 
+// heldAgain reports whether the pass found what an earlier one has recorded: that the files are left alone for now.
+func (p *pass) heldAgain() bool {
+	f := p.record.Failure
+	return f != nil && f.Kind == kindDrift && !p.heldUntil.IsZero() && !f.NotBefore.Before(p.heldUntil)
+}
+
 // recordFailure notes the failure and when the daemon may try again, up to a tenth later, so that hosts do not come
 // back together. What the CA asks for is a minimum.
 func (p *pass) recordFailure(err error) {
@@ -220,6 +232,9 @@ func (p *pass) recordFailure(err error) {
 		ChargedToCA() bool
 	}](err)
 	r, notBefore := newErrorReport(err), time.Now().Add(delay)
+	if r.Kind == kindDrift {
+		notBefore = p.heldUntil
+	}
 	isCharged := ok && charged.ChargedToCA()
 	if f := p.record.Failure; f != nil && !stale(f) && f.ChargedToCA && time.Now().Before(f.NotBefore) {
 		// A failure of another kind must not shorten the CA's peace.

@@ -186,6 +186,7 @@ func (d *daemon) begin(config *configs.Config) error {
 	w.effective = nil
 	config.Forget() // what is wrong with it has been said
 	d.level.Set(d.app.threshold(config))
+	w.guard = newGuard(d.log, config.Certificates)
 	next := newShift(w)
 	d.mu.Lock()
 	old := d.shift
@@ -216,24 +217,29 @@ func (d *daemon) work(ctx context.Context, s *shift) {
 	})
 	gate := schedule.NewGate(maxPasses)
 	for _, c := range w.config.Certificates {
-		d.tend(ctx, s, c, gate)
+		d.tend(ctx, s, c, false, gate)
 	}
 }
 
-// tend makes pass after pass over one certificate, each when it is due. Between them there is a timer and nothing else: the
-// stacks of a thousand goroutines that wait would be most of what the daemon needs.
-func (d *daemon) tend(ctx context.Context, s *shift, c configs.Certificate, gate *schedule.Gate) {
+// tend makes pass after pass over one certificate, each when it is due, or when its files were changed by others. Between
+// them there is a timer and nothing else: the stacks of a thousand goroutines that wait would be most of what the daemon
+// needs.
+func (d *daemon) tend(ctx context.Context, s *shift, c configs.Certificate, woken bool, gate *schedule.Gate) {
 	s.begin(&d.tending, func() {
 		leave, err := gate.Enter(s.waiting, expiry(s.world.store.Lineage(c.Name)))
 		if err != nil {
 			return
 		}
 		log := d.log.With("certificate", c.Name)
-		result := d.pass(ctx, s, c, log)
+		result := d.pass(ctx, s, c, woken, log)
 		leave()
 		wake := nextPass(result, time.Now())
 		log.Debug("sleeps", "until", wake.UTC().Format(time.RFC3339))
-		s.later(time.Until(wake), func() { d.tend(ctx, s, c, gate) })
+		rouse := s.later(time.Until(wake), func(woken bool) {
+			s.world.guard.awake(c.Name)
+			d.tend(ctx, s, c, woken, gate)
+		})
+		s.world.guard.asleep(c.Name, rouse)
 	})
 }
 
@@ -255,10 +261,10 @@ func expiry(lineage *state.Lineage) (first time.Time) {
 	return first
 }
 
-func (d *daemon) pass(ctx context.Context, s *shift, c configs.Certificate, log *slog.Logger) certificateReport {
+func (d *daemon) pass(ctx context.Context, s *shift, c configs.Certificate, woken bool, log *slog.Logger) certificateReport {
 	ctx, cancel := context.WithTimeout(ctx, passTime)
 	defer cancel()
-	p := &pass{world: s.world, certificate: c, options: passOptions{daemon: true, replaced: s.waiting.Done()}, say: d.voice(ctx, log)}
+	p := &pass{world: s.world, certificate: c, options: passOptions{daemon: true, woken: woken, replaced: s.waiting.Done()}, say: d.voice(ctx, log)}
 	d.note(p, time.Now())
 	defer d.note(p, time.Time{})
 	result := p.run(ctx)
@@ -287,6 +293,8 @@ func (d *daemon) logResult(ctx context.Context, p *pass, result certificateRepor
 	stopped := errors.Is(ctx.Err(), context.Canceled)
 	switch {
 	case p.isReplaced(): // what it did not do, the newer configuration's pass does
+	case p.repeats && !stopped:
+		log.Info("the files are left alone", "detail", oneLine(result.Error.Message))
 	case result.Error != nil && !stopped && result.Error.Kind == "backoff":
 		log.Info("the order waits", "detail", oneLine(result.Error.Message), "hint", result.Error.Hint)
 	case result.Error != nil && !stopped:

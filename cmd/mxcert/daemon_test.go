@@ -431,7 +431,7 @@ func TestPassThatRunsOutOfTimeIsLogged(t *testing.T) {
 	d := a.newDaemon()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	result := d.pass(ctx, newShift(w), config.Certificates[0], d.log)
+	result := d.pass(ctx, newShift(w), config.Certificates[0], false, d.log)
 	if result.Error == nil || result.retryAt == nil || !strings.Contains(log.String(), "pass failed") {
 		t.Errorf("error %+v, log:\n%s", result.Error, log)
 	}

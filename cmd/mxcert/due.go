@@ -171,7 +171,7 @@ func (e *heldError) Hint() string    { return e.hint + "; `mxcert renew --now` t
 // failure; a person's own run waits only where the CA counts failures; --now and a changed configuration do not wait.
 func (p *pass) held(i int, key bundle.KeyType) error {
 	f := p.record.Failure
-	if f != nil && !p.urgent() && !stale(f) && f.Fingerprint == p.fingerprint && time.Now().Before(f.NotBefore) && (p.options.daemon || f.ChargedToCA) {
+	if f != nil && (f.Kind != kindDrift || f.ChargedToCA) && !p.urgent() && !stale(f) && f.Fingerprint == p.fingerprint && time.Now().Before(f.NotBefore) && (p.options.daemon || f.ChargedToCA) {
 		return &heldError{until: f.NotBefore, hint: f.Hint,
 			why: fmt.Sprintf("%d failed %s, the last: %s", f.Count, plural(f.Count, "attempt"), f.Message)}
 	}

@@ -30,6 +30,7 @@ type passOptions struct {
 	newKey     bool      // --new-key
 	dryRun     bool      // say what would be done
 	daemon     bool      // wait out every backoff; a person's own attempt waits only for the CA's sake
+	woken      bool      // by a change of the files
 	deployOnly bool      // order nothing
 	rollback   bool      // go back to the certificate that was served before
 	shorter    bool      // --shorter: the new certificate may end before the one in service
@@ -56,6 +57,9 @@ type pass struct {
 	told    bool // the deploy hooks have run already
 	toldErr error
 	result  certificateReport
+
+	heldUntil time.Time // not healed before, because somebody fights
+	repeats   bool      // that was said before
 }
 
 // run makes the pass and gives the report. Everything that goes wrong is in it.
@@ -77,6 +81,7 @@ func (p *pass) run(ctx context.Context) certificateReport {
 			return p.fail(at("lock", errReplaced))
 		}
 		defer p.reloader.expect(p, p.units("always", "auto"))()
+		defer p.guard.attend(p)()
 	}
 	if err := p.load(ctx); err != nil {
 		return p.fail(at("state", err))
@@ -371,6 +376,7 @@ func (p *pass) putInService(ctx context.Context) error {
 	if !p.haveBundle() {
 		return nil // nothing was ever issued: the error of the order says why
 	}
+	p.settle() // before the comparison: what changes after it is found by the guard
 	plan, err := p.makePlan(ctx, p.bundles)
 	if err != nil {
 		return at("deploy", err)
@@ -379,8 +385,16 @@ func (p *pass) putInService(ctx context.Context) error {
 	if plan.Empty() && !p.record.Applying {
 		return p.confirm(ctx)
 	}
+	if !plan.Empty() {
+		if err := p.mayHeal(changesText(plan.Changes())); err != nil {
+			return at("deploy", err)
+		}
+	}
 	if err := p.checkUnits(ctx); err != nil {
 		return at("reload", err)
+	}
+	if !plan.Empty() {
+		p.healed()
 	}
 	p.record.Applying = true
 	if err := p.lineage.Save(p.record); err != nil {
@@ -389,13 +403,15 @@ func (p *pass) putInService(ctx context.Context) error {
 	for _, change := range plan.Changes() {
 		p.say("deploy", fmt.Sprintf("%s (%s)", change.Path, change.Why))
 	}
-	if err := plan.Apply(p.keepDisplaced); err != nil {
+	if err := p.write(func() error { return plan.Apply(p.keepDisplaced) }); err != nil {
 		return at("deploy", errors.Join(err, p.applied()))
 	}
 	p.changed = p.changed || !plan.Empty()
+	left := p.prints()
 	if err := p.activate(ctx); err != nil {
-		return errors.Join(p.revert(ctx, err), p.applied())
+		return errors.Join(p.revert(ctx, p.meanwhile(left, err)), p.applied())
 	}
+	p.compareAgain(ctx)
 	return p.applied()
 }
 
@@ -412,10 +428,14 @@ func (p *pass) confirm(ctx context.Context) error {
 	if err == nil || ctx.Err() != nil || !p.servesAnother() {
 		return at("verify", err)
 	}
+	if held := p.mayHeal("the files are right, but the server shows another certificate"); held != nil {
+		return at("verify", held)
+	}
 	p.say("verify", "the files are right, but the server shows another certificate")
 	if err := p.checkUnits(ctx); err != nil {
 		return at("reload", err)
 	}
+	p.healed()
 	p.changed = true
 	return p.activate(ctx)
 }

@@ -107,6 +107,11 @@ func (p *pass) makePlan(ctx context.Context, bundles []*bundle.Bundle) (deployme
 		return nil, err
 	}
 	p.remote = h
+	return p.planThere(ctx, h, bundles)
+}
+
+// planThere has a helper compare the bundles with the files.
+func (p *pass) planThere(ctx context.Context, h *helperConn, bundles []*bundle.Bundle) (deployment, error) {
 	order := installOrder{Verb: verbPlan, Name: p.certificate.Name, Bundles: make([]installFiles, len(bundles))}
 	for i, b := range bundles {
 		if b != nil {

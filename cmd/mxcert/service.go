@@ -200,7 +200,7 @@ func (p *pass) revert(ctx context.Context, cause error) error {
 func (p *pass) putOldBack(ctx context.Context) error {
 	err := p.plan.Revertible(time.Now())
 	if err == nil && !p.plan.Empty() {
-		return p.plan.Revert()
+		return p.write(p.plan.Revert)
 	}
 	old := make([]*bundle.Bundle, len(p.bundles))
 	for i, key := range p.keys() {
@@ -218,7 +218,7 @@ func (p *pass) putOldBack(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return plan.Apply(p.keepDisplaced)
+	return p.write(func() error { return plan.Apply(p.keepDisplaced) })
 }
 
 // takenBack is why a deployment is not in service, and what was done about it.

@@ -36,21 +36,32 @@ func (s *shift) begin(all *sync.WaitGroup, work func()) {
 	}
 }
 
-// later does something after a time, unless the shift has ended by then.
-func (s *shift) later(wait time.Duration, work func()) {
+// later does something after a time, or when it is roused before, unless the shift has ended by then.
+func (s *shift) later(wait time.Duration, work func(roused bool)) (rouse func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.waiting.Err() != nil {
-		return
+		return func() {}
 	}
 	var timer *time.Timer
 	timer = time.AfterFunc(wait, func() {
 		s.mu.Lock()
 		delete(s.timers, timer)
 		s.mu.Unlock()
-		work()
+		work(false)
 	})
 	s.timers[timer] = true
+	return func() {
+		s.mu.Lock()
+		sleeps := s.timers[timer] && timer.Stop()
+		if sleeps {
+			delete(s.timers, timer)
+		}
+		s.mu.Unlock()
+		if sleeps {
+			work(true)
+		}
+	}
 }
 
 // end lets nothing begin any more; done.Wait waits for what is under way.

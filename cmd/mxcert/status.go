@@ -46,12 +46,16 @@ func (a *app) status(ctx context.Context, names []string) error {
 		return err
 	}
 	r.Daemon = readDaemon(store)
+	mark, err := fingerprint(config)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := a.within(ctx, verifyTime)
 	defer cancel()
 	r.Certificates = make([]certificateReport, len(certificates))
 	var wait sync.WaitGroup
 	for i, c := range certificates {
-		p := &pass{world: &world{config: config, store: store}, certificate: c, options: passOptions{dryRun: true}, say: func(string, string) {}}
+		p := &pass{world: &world{config: config, fingerprint: mark, store: store}, certificate: c, options: passOptions{dryRun: true}, say: func(string, string) {}}
 		wait.Go(func() { r.Certificates[i] = p.look(ctx) })
 	}
 	wait.Wait()
@@ -93,6 +97,9 @@ func (p *pass) look(ctx context.Context) certificateReport {
 			p.result.Warnings = append(p.result.Warnings, fmt.Sprintf("%s: %s", change.Path, change.Why))
 		}
 		p.result.code = exitNotInService
+		if held := p.contention(changesText(plan.Changes())); held != nil && p.wasServed() {
+			p.result.Error = newErrorReport(at("deploy", held))
+		}
 	default:
 		p.result.Stage = stageDeployed
 	}
@@ -118,7 +125,9 @@ func (p *pass) lastFailure() {
 	if f == nil {
 		return
 	}
-	p.result.Error = &errorReport{Stage: f.Stage, Kind: f.Kind, Message: f.Message, Hint: f.Hint}
+	if p.result.Error == nil || p.result.Error.Kind != kindDrift { // that is how it is now, and newer
+		p.result.Error = &errorReport{Stage: f.Stage, Kind: f.Kind, Message: f.Message, Hint: f.Hint}
+	}
 	p.result.Warnings = append(p.result.Warnings, fmt.Sprintf("the last pass failed at %s (%d in a row); the daemon tries again at %s",
 		f.At.Format(time.RFC3339), f.Count, f.NotBefore.Format(time.RFC3339)))
 	switch {

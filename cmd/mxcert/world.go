@@ -28,7 +28,8 @@ type world struct {
 	cas         *acme.Authorities
 	chainRoots  *x509.CertPool // of acme.roots_file; nil: none demanded
 	reloader    reloader
-	desk        *desk // of helpers with the rights that this process lacks; nil where it needs none
+	desk        *desk  // of helpers with the rights that this process lacks; nil where it needs none
+	guard       *guard // of the files; nil where no daemon is at work
 }
 
 // newWorld translates a configuration. readOnly makes no state directory.
@@ -93,8 +94,13 @@ func viewStore(path string) (*state.Dir, error) {
 	return store, err
 }
 
-// close releases connections.
-func (w *world) close() { w.cas.Close() }
+// close releases connections, and watches no more.
+func (w *world) close() {
+	w.cas.Close()
+	if w.guard != nil {
+		w.guard.close()
+	}
+}
 
 // checkOutside finds what the configuration by itself cannot know: files of root certificates that cannot be read, names
 // of providers that this build lacks.

@@ -1,4 +1,5 @@
-// Package watch tells when files have changed, so that the daemon can read its configuration again.
+// Package watch tells when files have changed, so that the daemon can read its configuration again, and look at the files
+// that it wrote for mail servers.
 //
 // It watches the directories of the files with inotify(7), because editors and configuration tools replace files rather
 // than write them, and takes every event there only as a reason to look: a change is reported when the identity, size,
@@ -6,10 +7,12 @@
 // links that are swapped (the ..data of Kubernetes), and directories that are removed and made again. A slow poll finds
 // what inotify cannot: network file systems, mounts, links in the middle of a path, an exhausted inotify.
 //
-// Not supported: telling which file changed, and comparing contents; a touch counts as a change.
+// Not supported: telling which file changed (callers compare [Fingerprint]), and comparing contents; a touch counts as a
+// change.
 package watch
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -95,6 +98,16 @@ func (w *Watcher) Set(files []string) {
 	}
 	w.files, w.seen = slices.Clone(files), seen
 	poke(w.stirred)
+}
+
+// Know takes the files as they are now for known: a change is what differs from that. Without it, a file that goes twice
+// within the half second before a look, and was put back in between by the caller, would be missing before and after.
+func (w *Watcher) Know() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, file := range w.files {
+		w.seen[file] = fingerprint(file)
+	}
 }
 
 // Err says why changes are noticed only by the slow poll; nil when the kernel reports them.
@@ -209,7 +222,11 @@ func (w *Watcher) follow(anew bool) {
 			continue
 		}
 		if err := w.inotify.Add(dir); err != nil {
-			w.err = fmt.Errorf("watching %s: changes are noticed only after %s: %w (fs.inotify.max_user_watches)", dir, pollEvery, err)
+			setting := ""
+			if errors.Is(err, syscall.ENOSPC) {
+				setting = " (fs.inotify.max_user_watches)"
+			}
+			w.err = fmt.Errorf("watching %s: changes are noticed only after %s: %w%s", dir, pollEvery, err, setting)
 		}
 	}
 }
@@ -248,22 +265,27 @@ func matches(pattern string) []string {
 	return []string{pattern}
 }
 
-// fingerprint is different when a file is another one or was changed, and never "": Set uses that for unknown.
+// fingerprint is that of all files that a pattern stands for, and never "": Set uses that for unknown.
 func fingerprint(pattern string) string {
 	var text strings.Builder
 	for _, file := range matches(pattern) {
-		info, err := os.Stat(file)
-		if err != nil {
-			fmt.Fprintf(&text, "%q missing\n", file)
-			continue
-		}
-		fmt.Fprintf(&text, "%q %d %d %d %s", file, info.Size(), info.ModTime().UnixNano(), changeTime(info).UnixNano(), info.Mode())
-		if s, ok := info.Sys().(*syscall.Stat_t); ok {
-			fmt.Fprintf(&text, " %d %d", s.Dev, s.Ino)
-		}
-		text.WriteByte('\n')
+		fmt.Fprintf(&text, "%q %s\n", file, Fingerprint(file))
 	}
 	return text.String()
+}
+
+// Fingerprint is a text that differs when a file is another one than before, or was changed, or is gone. The file is a name,
+// not a pattern; links are followed.
+func Fingerprint(file string) string {
+	info, err := os.Stat(file)
+	if err != nil {
+		return "missing"
+	}
+	text := fmt.Sprintf("%d %d %d %s", info.Size(), info.ModTime().UnixNano(), changeTime(info).UnixNano(), info.Mode())
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		text += fmt.Sprintf(" %d %d", s.Dev, s.Ino)
+	}
+	return text
 }
 
 // changedSince tells whether a file was changed after a time.

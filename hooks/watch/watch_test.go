@@ -265,6 +265,23 @@ func TestClose(t *testing.T) {
 	assertSilence(t, w)
 }
 
+// TestKnow: a file that is gone, was put back by the caller and is gone again has changed since it was put back.
+func TestKnow(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "mx.key")
+	write(t, file, "key")
+	w := watching(t, file)
+	must(t, os.Remove(file))
+	assertChange(t, w)
+	write(t, file, "key")
+	w.Know()
+	must(t, os.Remove(file))
+	assertChange(t, w)
+	write(t, file, "key")
+	w.Know()
+	assertSilence(t, w)
+}
+
 // TestPoll is the watcher without inotify, under the fake clock.
 func TestPoll(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "conf")
