@@ -50,7 +50,7 @@ type daemon struct {
 func (a *app) newDaemon() *daemon {
 	d := &daemon{app: a, progress: map[*pass]time.Time{}, rereads: make(chan struct{})}
 	d.log = a.logger(&d.level)
-	d.idle = time.AfterFunc(untilIdle, giveBack)
+	d.idle = time.AfterFunc(untilIdle, d.rest)
 	return d
 }
 

@@ -15,6 +15,14 @@ import (
 // an hour, on a host whose memory is for mail.
 const untilIdle = 10 * time.Second
 
+// rest ends connections that nobody will use before their idle time is over, and gives back memory.
+func (d *daemon) rest() {
+	if s := d.current(); s != nil {
+		s.world.close()
+	}
+	giveBack()
+}
+
 // giveBack returns free memory to the system, and the pages of the program, of which the start maps nearly all: the package
 // variables of DNS providers are set up then, and the kernel maps 64 KiB and more for each page that is touched. They stay
 // in the page cache as long as nobody needs the memory, and come back one by one when they are used.

@@ -58,7 +58,13 @@ func start(ctx context.Context, program string, args ...string) (*service, error
 // stop ends the process by SIGTERM.
 func (s *service) stop() error {
 	_ = s.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
-	if err := s.cmd.Wait(); err != nil {
+	err := s.cmd.Wait()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		if how, ok := exit.Sys().(syscall.WaitStatus); ok && how.Signal() == syscall.SIGTERM {
+			return nil // it was stopped before it listened to signals
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("%w\n%.2000s", err, s.log.String())
 	}
 	return nil
