@@ -211,12 +211,12 @@ func TestPaceIsKept(t *testing.T) {
 	looks := func() (first time.Duration, n int) {
 		var accepted time.Time
 		for _, r := range w.CA.Requests() {
-			switch {
-			case r.Endpoint == ca.Challenge:
+			switch r.Endpoint {
+			case ca.Challenge:
 				accepted = r.Time
-			case r.Endpoint == ca.Finalize:
+			case ca.Finalize:
 				return first, n
-			case r.Endpoint == ca.Order:
+			case ca.Order:
 				if n++; n == 1 {
 					first = r.Time.Sub(accepted)
 				}

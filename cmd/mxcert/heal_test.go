@@ -153,7 +153,7 @@ func TestHoldIsToldOnce(t *testing.T) {
 	d := (&app{stdout: io.Discard, stderr: log, configFile: h.config}).newDaemon()
 	w.guard = newGuard(d.log, config.Certificates)
 	for range 3 {
-		r := d.pass(t.Context(), &shift{world: w}, config.Certificates[0], true, d.log)
+		r := d.pass(t.Context(), newShift(w), config.Certificates[0], true, d.log)
 		until := untilHeal(record.Heals.At)
 		if r.Error == nil || r.Error.Kind != kindDrift || r.retryAt == nil || !r.retryAt.Equal(until) || nextPass(r, time.Now()) != until {
 			t.Errorf("%+v, again at %v, want %v", r.Error, r.retryAt, until)
