@@ -189,7 +189,6 @@ func (f *flow) place(ctx context.Context) error {
 		return &Error{Stage: "order", ErrKind: "ca-error", Message: hostOf(f.stored.Directory) + " gave no URL for the order", temporary: true}
 	}
 	f.stored.URL, f.url, f.order = order.Location, order.Location, order.Order
-	f.locate(ctx) // beside the write
 	if err := f.Lineage.SaveOrder(f.stored); err != nil {
 		return err
 	}

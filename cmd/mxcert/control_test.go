@@ -108,7 +108,8 @@ func TestStoppedCommand(t *testing.T) {
 func TestFiftyCommands(t *testing.T) {
 	t.Parallel()
 	for _, withDaemon := range []bool{true, false} {
-		h := newHost(t, labDefault, configDefault)
+		// The lag keeps the first order open until all the others have asked.
+		h := newHost(t, lab.Options{DNSLag: 5 * time.Second}, configDefault)
 		if withDaemon {
 			d := h.daemon()
 			d.awaitLog("certificate in service")

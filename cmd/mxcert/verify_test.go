@@ -123,7 +123,7 @@ func TestVerifyWithoutEndpoints(t *testing.T) {
 func TestDryRunOfADeployment(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{Preload: true}, lab.ConfigOptions{})
-	h.edit("timeout: 30s}", "timeout: 1s}")
+	h.edit("timeout: 30s}", "timeout: 4s}")
 	h.edit(fmt.Sprintf("private_key: %q", h.Path("tls", "mx.key")), fmt.Sprintf("private_key: %q, mode: \"0640\"", h.Path("tls", "mx.key")))
 	h.report(exitNotInService, "renew")
 	h.check(h.SMTP.Reload())
