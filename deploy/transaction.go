@@ -28,6 +28,7 @@ type staged struct {
 	path  string
 	name  string // in either directory
 
+	leads     string    // a link: to where, absolute
 	old       *snapshot // what the plan has seen at the path; nil: nothing
 	target    Target
 	published bool
@@ -121,6 +122,7 @@ func (t *transaction) stageFile(i item, content []byte, want access, old *snapsh
 func (t *transaction) stageLink(i item, leads string, old *snapshot) error {
 	f, err := t.begin(i, old, access{uid: -1, gid: -1})
 	if err == nil {
+		f.leads = filepath.Join(filepath.Dir(i.path), leads)
 		err = f.root.Symlink(leads, f.temporary())
 	}
 	return wrap("write", i.path, err)
@@ -342,10 +344,15 @@ func (t *transaction) close() {
 	}
 }
 
-// candidate is where what is staged for a path lies; the path itself, where nothing is.
+// candidate is where what is staged for a path lies; the path itself, where nothing is. A staged link leads nowhere from
+// where it lies: what it will lead to is staged too, or in place already.
 func (t *transaction) candidate(path string) string {
 	for _, f := range t.entries {
-		if f.path == path {
+		switch {
+		case f.path != path:
+		case f.leads != "":
+			return t.candidate(f.leads)
+		default:
 			return filepath.Join(filepath.Dir(path), stagingPrefix+t.lineage, f.name)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"mxcert/acme/bundle"
 	"mxcert/deploy"
 )
 
@@ -41,6 +42,26 @@ func TestTry(t *testing.T) {
 		}
 	}
 	holds(t, next, target)
+}
+
+// TestTryGeneration: what a link will lead to can be opened before the link is there.
+func TestTryGeneration(t *testing.T) {
+	dir := t.TempDir()
+	target := deploy.Target{Directory: filepath.Join(dir, "mx"), Mode: 0o640}
+	first := fresh(t, 1)
+	for _, b := range []*bundle.Bundle{first, renewed(t, first, 2)} {
+		p := plan(t, b, target)
+		called := false
+		p.Try(func(candidate func(string) string) error {
+			called = true
+			holds2(t, b.CombinedPEM(), filepath.Join(candidate(target.Directory), "combined.pem"))
+			return nil
+		})
+		if err := p.Apply(keepNothing); err != nil || !called {
+			t.Fatalf("called %t, %v", called, err)
+		}
+		holds2(t, b.CombinedPEM(), filepath.Join(target.Directory, "combined.pem"))
+	}
 }
 
 func holds2(t *testing.T, want []byte, path string) {
