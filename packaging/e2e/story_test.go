@@ -50,6 +50,7 @@ type options struct {
 	config   string        // hostConfig where it is ""
 	service  bool          // units, the service's user and its rules too
 	bare     bool          // without mxcert
+	server   mailhost.Server
 }
 
 func begin(t *testing.T, o options) *story {
@@ -61,7 +62,7 @@ func begin(t *testing.T, o options) *story {
 	if o.config == "" {
 		o.config = hostConfig
 	}
-	h, err := mailhost.Boot(t.Context(), mailhost.Options{})
+	h, err := mailhost.Boot(t.Context(), mailhost.Options{Server: o.server})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,6 +112,7 @@ type report struct {
 		Name string `json:"name"`
 		Keys []struct {
 			Serial string `json:"serial"`
+			SPKI   string `json:"spki_sha256"`
 		} `json:"keys"`
 		Stage     string `json:"stage"`
 		Changed   bool   `json:"changed"`
@@ -148,7 +150,13 @@ func (s *story) served(serial string) {
 // servedFrom is served with the root of an authority that may be gone.
 func (s *story) servedFrom(serial, roots string) {
 	s.t.Helper()
-	for _, address := range []string{"127.0.0.1:25", "[::1]:25"} {
+	s.servedAt(serial, roots, "127.0.0.1:25", "[::1]:25")
+}
+
+// servedAt is servedFrom with other endpoints.
+func (s *story) servedAt(serial, roots string, addresses ...string) {
+	s.t.Helper()
+	for _, address := range addresses {
 		served, err := s.ServedBy(s.t.Context(), address, "mx.example.org", roots)
 		s.check(err)
 		if served.Serial != serial {

@@ -1,16 +1,18 @@
 // Package mailhost boots a Debian 12 mail host in a container and drives it from a test: real systemd, D-Bus
-// and polkit, Exim on port 25, BIND with a signed zone that takes updates under TSIG, and Pebble as the
+// and polkit, a mail server, BIND with a signed zone that takes updates under TSIG, and Pebble as the
 // certification authority. The container has a loopback interface and nothing else.
 //
 // The host is mx.example.org, also host7.example.org. Exim (Debian's unsplit configuration, TLS from
-// /etc/exim4/exim.crt and exim.key, which begin as a self-signed pair) listens on 127.0.0.1 and ::1. BIND listens there
+// /etc/exim4/exim.crt and exim.key, which begin as a self-signed pair) listens on port 25 of 127.0.0.1 and ::1. With Options.Server
+// "postfix" there is no Exim, but Postfix (25, 465, 587; /etc/postfix/tls/mx.crt and mx.key) and Dovecot (143, 993;
+// /etc/dovecot/tls/mx.crt and mx.key; every user has the password "secret"). BIND listens there
 // too; it is authoritative for example.org (signed) and example.com (not signed), lets the TSIG key "mxcert."
 // change their TXT and TLSA records and `nsupdate -l` all of them, and answers NXDOMAIN to everything else. Two units
 // are off until a story starts them: pebble.service (StartPebble) and resolver.service, a validating
 // resolver on 127.0.0.53:53 whose answers carry AD.
 //
-// It needs root, and the packages that packaging/e2e/roottree.sh installs. Not supported: mail servers other
-// than Exim, more than one host in a network, machines that are not Debian.
+// It needs root, and the packages that packaging/e2e/roottree.sh installs. Not supported: other
+// mail servers, more than one host in a network, machines that are not Debian.
 package mailhost
 
 import (
@@ -38,10 +40,29 @@ var keeperScript string
 
 // Options say how a host differs from the ordinary one.
 type Options struct {
+	// Server is the mail server: Exim (the zero value), or Postfix, which brings Dovecot.
+	Server Server
 	// Files are put into the host's root before it boots, over those of the world.
 	Files []File
 	// Logf, if set, is told what Boot did and how long each part took.
 	Logf func(format string, args ...any)
+}
+
+// Server is what a host serves mail with.
+type Server string
+
+// The servers. As Debian packages they exclude each other.
+const (
+	Exim    Server = "exim"
+	Postfix Server = "postfix"
+)
+
+// units are the units of the servers, and ports the last of each to be opened.
+func (s Server) units() (units, ports []string) {
+	if s == Postfix {
+		return []string{"postfix@-.service", "dovecot.service"}, []string{"127.0.0.1:25", "127.0.0.1:993"}
+	}
+	return []string{"exim4.service"}, []string{"127.0.0.1:25"}
 }
 
 // A Host is one booted container. Its methods may be called from several goroutines at once.
@@ -50,8 +71,10 @@ type Host struct {
 	Name string
 	// TSIGSecret is the base64 secret of the TSIG key "mxcert." (hmac-sha256); also in /etc/bind/mxcert.key.
 	TSIGSecret string
-	// BootTime is how long the last boot took, from the start of the container to Exim's banner.
+	// BootTime is how long the last boot took, from the start of the container to a mail server that answers.
 	BootTime time.Duration
+
+	server Server
 
 	logf   func(format string, args ...any)
 	run    string // directory of this host on the machine: console, mount point
@@ -68,15 +91,18 @@ type Host struct {
 const bootTimeout = 60 * time.Second
 
 // Boot makes the root tree if there is none yet (about a minute, see roottree.sh), mounts a fresh overlay over it,
-// boots it and returns when systemd has started everything and Exim answers. The caller ends it by PowerOff
+// boots it and returns when systemd has started everything and the mail server answers. The caller ends it by PowerOff
 // or Kill; should the test's process die first, however it dies, the host is killed with it.
 func Boot(ctx context.Context, o Options) (*Host, error) {
 	began := time.Now()
-	tree, err := rootTree(ctx)
+	if o.Server == "" {
+		o.Server = Exim
+	}
+	tree, err := rootTree(ctx, o.Server)
 	if err != nil {
 		return nil, err
 	}
-	h := &Host{Name: "mx-" + randomHex(4), logf: o.Logf, events: make(chan string, 8)}
+	h := &Host{Name: "mx-" + randomHex(4), server: o.Server, logf: o.Logf, events: make(chan string, 8)}
 	if h.logf == nil {
 		h.logf = func(string, ...any) {}
 	}
@@ -200,14 +226,19 @@ func (h *Host) ready(ctx context.Context) error {
 		return err
 	}
 	h.logf("%s: systemd up: %v", h.Name, since(began))
-	if r, err := h.Run(ctx, "systemctl", "is-active", "exim4.service"); err != nil || r.Code != 0 {
-		return errors.Join(err, fmt.Errorf("exim4.service is %s", r.Stdout))
+	units, ports := h.server.units()
+	for _, unit := range units {
+		if r, err := h.Run(ctx, "systemctl", "is-active", unit); err != nil || r.Code != 0 {
+			return errors.Join(err, fmt.Errorf("%s is %s", unit, r.Stdout))
+		}
 	}
-	if err := h.AwaitPort(ctx, "127.0.0.1:25"); err != nil {
-		return err
+	for _, port := range ports {
+		if err := h.AwaitPort(ctx, port); err != nil {
+			return err
+		}
 	}
 	h.BootTime = time.Since(began)
-	h.logf("%s: booted, Exim answers: %v", h.Name, since(began))
+	h.logf("%s: booted, %s answers: %v", h.Name, h.server, since(began))
 	return nil
 }
 

@@ -46,7 +46,7 @@ func (h *Host) InstallMxcert(ctx context.Context, i Install) error {
 const accounts = `set -e
 systemd-sysusers mxcert.conf
 systemd-tmpfiles --create mxcert.conf
-usermod --append --groups mxcert-keys Debian-exim
+if getent passwd Debian-exim >/dev/null; then usermod --append --groups mxcert-keys Debian-exim; fi
 `
 
 func (h *Host) installService(ctx context.Context) error {

@@ -1,15 +1,11 @@
 package mailhost
 
 import (
-	"bufio"
 	"context"
-	"crypto/tls"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"os"
 	"slices"
 	"strings"
@@ -42,14 +38,16 @@ func (c Counts) String() string {
 
 // A Load is a running load.
 type Load struct {
-	stop   context.CancelFunc
-	done   sync.WaitGroup
-	mu     sync.Mutex
-	counts Counts
+	stop context.CancelFunc
+	done sync.WaitGroup
+
+	mu       sync.Mutex
+	counts   Counts
+	sessions []Session
 }
 
-// StartLoad starts workers that open one short SMTP session after another on the addresses in turn, from inside the host:
-// banner, EHLO, STARTTLS, handshake, QUIT. Only the possession of the key is checked, not the chain. Between two
+// StartLoad starts workers that open one short session after another on the addresses in turn, from inside the host: banner,
+// EHLO, STARTTLS, handshake, EHLO, NOOP, QUIT, or what that is in IMAP on its ports; without STARTTLS on 465 and 993. Only the possession of the key is checked, not the chain. Between two
 // sessions a worker waits for pause; without one, it knocks some thousand times a second where nobody listens.
 func (h *Host) StartLoad(ctx context.Context, workers int, pause time.Duration, addresses ...string) *Load {
 	ctx, cancel := context.WithCancel(ctx)
@@ -79,81 +77,48 @@ func (l *Load) Counts() Counts {
 func (l *Load) work(ctx context.Context, h *Host, wait time.Duration, addresses []string, turn int) {
 	leave, err := h.enterNetwork()
 	if err != nil {
-		l.count("", err)
+		l.count(Session{Err: err})
 		return
 	}
 	defer leave()
 	for ; ctx.Err() == nil; turn++ {
-		l.count(session(addresses[turn%len(addresses)]))
+		l.count(converse(addresses[turn%len(addresses)]))
 		if wait > 0 && pause(ctx, wait) != nil {
 			return
 		}
 	}
 }
 
-// A replyError is an SMTP reply that is not the one hoped for.
-type replyError struct{ wanted, got string }
-
-func (e replyError) Error() string { return fmt.Sprintf("wanted %s, got %q", e.wanted, e.got) }
-
-// A handshakeError is a failure after the server's go-ahead.
-type handshakeError struct{ error }
-
-func (e handshakeError) Unwrap() error { return e.error }
-
-// session runs one session and returns the serial that was served.
-func session(address string) (serial string, err error) {
-	conn, err := net.DialTimeout("tcp", address, 10*time.Second)
-	if err != nil {
-		return "", err
-	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
-	plain := bufio.NewReader(conn)
-	for _, step := range []struct{ command, code string }{{"", "220"}, {"EHLO load.example.org\r\n", "250"}, {"STARTTLS\r\n", "220"}} {
-		if err := exchange(conn, plain, step.command, step.code); err != nil {
-			return "", err
+// converse has one short session.
+func converse(address string) (s Session) {
+	s.Address, s.Began = address, time.Now()
+	c, err := dial(address)
+	if err == nil {
+		defer c.Close()
+		s.Greeted = true
+		err = c.secure()
+		s.Secured, s.Serial = c.secured, c.serial
+		if err == nil {
+			err = c.say(append(c.look, c.quit...))
 		}
 	}
-	secure := tls.Client(conn, &tls.Config{ServerName: "mx.example.org", InsecureSkipVerify: true})
-	if err := secure.Handshake(); err != nil {
-		return "", handshakeError{err}
-	}
-	serial = hex.EncodeToString(secure.ConnectionState().PeerCertificates[0].SerialNumber.Bytes())
-	return serial, exchange(secure, bufio.NewReader(secure), "QUIT\r\n", "221")
+	s.Err = err
+	return s
 }
 
-// exchange sends a command and reads its reply, of one line or several.
-func exchange(w io.Writer, r *bufio.Reader, command, code string) error {
-	if _, err := io.WriteString(w, command); err != nil {
-		return err
-	}
-	for {
-		line, err := r.ReadString('\n')
-		if err != nil {
-			return err
-		}
-		if !strings.HasPrefix(line, code) {
-			return replyError{code, line}
-		}
-		if !strings.HasPrefix(line, code+"-") {
-			return nil
-		}
-	}
-}
-
-func (l *Load) count(serial string, err error) {
+func (l *Load) count(s Session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.sessions = append(l.sessions, s)
 	c := &l.counts
 	c.Attempts++
-	if serial != "" {
-		c.Serials[serial]++
+	if s.Serial != "" {
+		c.Serials[s.Serial]++
 	}
-	if err != nil && len(c.Errors) < 5 {
-		c.Errors = append(c.Errors, err.Error())
+	if s.Err != nil && len(c.Errors) < 5 {
+		c.Errors = append(c.Errors, s.Err.Error())
 	}
-	*c.field(err)++
+	*c.field(s.Err)++
 }
 
 // field is the count that an end of a session belongs to.

@@ -25,14 +25,17 @@ type Served struct {
 
 var verifyReturn = regexp.MustCompile(`Verify return code: (\d+) \((.*)\)`)
 
-// ServedBy shakes hands by STARTTLS inside the host with `openssl s_client`. The chain is verified against the
+// ServedBy shakes hands inside the host with `openssl s_client`, by STARTTLS or at once, as the port wants. The chain is verified against the
 // certificates of caFile, a path in the host, or the system's when it is empty, and against serverName where there is
 // one; without it no SNI is sent. More arguments go to openssl: -tls1_2, -cipher … . A handshake that fails is
 // an error that shows openssl's output.
 func (h *Host) ServedBy(ctx context.Context, address, serverName, caFile string, more ...string) (Served, error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	args := []string{"openssl", "s_client", "-starttls", "smtp", "-connect", address, "-showcerts"}
+	args := []string{"openssl", "s_client", "-connect", address, "-showcerts"}
+	if d := dialectOf(address); !d.implicit {
+		args = append(args, "-starttls", d.protocol)
+	}
 	if serverName != "" {
 		args = append(args, "-servername", serverName, "-verify_hostname", serverName)
 	} else {

@@ -17,20 +17,52 @@ import (
 	"time"
 )
 
-// What every host has, laid over the root tree before it boots.
+// What every host has, and what those with one server have, laid over the root tree before it boots.
 //
-//go:embed world
+//go:embed world world-exim world-postfix
 var worldFiles embed.FS
 
 // world gathers the files of a new host: the embedded ones, and those with secrets, which are made for it.
 func (h *Host) world() ([]File, error) {
-	var files []File
-	err := fs.WalkDir(worldFiles, "world", func(name string, d fs.DirEntry, err error) error {
+	files, err := embedded("world")
+	if err != nil {
+		return nil, err
+	}
+	servers, err := embedded("world-" + string(h.server))
+	if err != nil {
+		return nil, err
+	}
+	secret := make([]byte, 32)
+	rand.Read(secret)
+	h.TSIGSecret = base64.StdEncoding.EncodeToString(secret)
+	pair, err := selfSigned("mx.example.org")
+	if err != nil {
+		return nil, err
+	}
+	files = append(append(files, servers...),
+		File{Path: "/etc/machine-id", Content: []byte(randomHex(16) + "\n"), Mode: 0o444},
+		File{Path: "/etc/bind/mxcert.key", Content: tsigKey("mxcert.", h.TSIGSecret), Mode: 0o640, Owner: "root:bind"})
+	if h.server == Exim {
+		return append(files,
+			File{Path: "/etc/exim4/exim.crt", Content: pair.certificate, Mode: 0o640, Owner: "root:Debian-exim"},
+			File{Path: "/etc/exim4/exim.key", Content: pair.key, Mode: 0o640, Owner: "root:Debian-exim"}), nil
+	}
+	for _, directory := range []string{"/etc/postfix/tls/", "/etc/dovecot/tls/"} {
+		files = append(files,
+			File{Path: directory + "mx.crt", Content: pair.certificate, Mode: 0o644},
+			File{Path: directory + "mx.key", Content: pair.key, Mode: 0o600})
+	}
+	return files, nil
+}
+
+// embedded reads the files below a directory of this package's.
+func embedded(directory string) (files []File, err error) {
+	err = fs.WalkDir(worldFiles, directory, func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
 		content, err := worldFiles.ReadFile(name)
-		f := File{Path: strings.TrimPrefix(name, "world"), Content: content, Mode: 0o644}
+		f := File{Path: strings.TrimPrefix(name, directory), Content: content, Mode: 0o644}
 		switch {
 		case strings.HasPrefix(f.Path, "/var/lib/bind/"):
 			f.Owner = "bind:bind"
@@ -40,22 +72,7 @@ func (h *Host) world() ([]File, error) {
 		files = append(files, f)
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	secret := make([]byte, 32)
-	rand.Read(secret)
-	h.TSIGSecret = base64.StdEncoding.EncodeToString(secret)
-	exim, err := selfSigned("mx.example.org")
-	if err != nil {
-		return nil, err
-	}
-	return append(files,
-		File{Path: "/etc/machine-id", Content: []byte(randomHex(16) + "\n"), Mode: 0o444},
-		File{Path: "/etc/bind/mxcert.key", Content: tsigKey("mxcert.", h.TSIGSecret), Mode: 0o640, Owner: "root:bind"},
-		File{Path: "/etc/exim4/exim.crt", Content: exim.certificate, Mode: 0o640, Owner: "root:Debian-exim"},
-		File{Path: "/etc/exim4/exim.key", Content: exim.key, Mode: 0o640, Owner: "root:Debian-exim"},
-	), nil
+	return files, err
 }
 
 // tsigKey writes a key as named.conf and nsupdate -k read it.

@@ -1,0 +1,204 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"mxcert/packaging/e2e/mailhost"
+)
+
+// row is what one way to deploy does to senders.
+type row struct {
+	layout
+	reload, key string
+
+	deployments int
+	counts      mailhost.Counts
+	stale       int             // sessions with the old certificate that began after mxcert had said that the new one is served
+	held, lost  int             // sessions that waited while the certificate changed, and those of them that could not go on
+	gaps        []time.Duration // for which an address refused connections
+	shown       []time.Duration // from the renaming to the first handshake with the new certificate
+	problems    []string
+}
+
+const tableHead = "server   reload  layout     key       deployed attempts  refused reset 454 handshake other stale  held lost  gap ms median/max  shown ms median/max"
+
+func (r *row) String() string {
+	c := r.counts
+	return fmt.Sprintf("%-8s %-7s %-10s %-9s %8d %8d %8d %5d %3d %9d %5d %5d %5d %4d %9d/%-8d %10d/%-8d", r.server, r.reload, r.name, r.key, r.deployments, c.Attempts,
+		c.Refused, c.Reset, c.Unavailable, c.Handshake, c.Busy+c.Timeout+c.Other, r.stale, r.held, r.lost, median(r.gaps), longest(r.gaps), median(r.shown), longest(r.shown))
+}
+
+func median(list []time.Duration) int64 {
+	if len(list) == 0 {
+		return 0
+	}
+	slices.Sort(list)
+	return list[len(list)/2].Milliseconds()
+}
+
+func longest(list []time.Duration) int64 {
+	if len(list) == 0 {
+		return 0
+	}
+	return slices.Max(list).Milliseconds()
+}
+
+// deployments is how often each row of the table deploys: MXCERT_LOAD, or a few.
+func deployments(t *testing.T) int {
+	t.Helper()
+	text := os.Getenv("MXCERT_LOAD")
+	if text == "" {
+		return 4
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("MXCERT_LOAD=%q is no number of deployments", text)
+	}
+	return n
+}
+
+// Story 8: certificates are exchanged again and again while eight clients at a time talk to the server, and some wait with a
+// session open. Every kind of failure that a sender could see is counted.
+func TestDeploymentsUnderLoad(t *testing.T) {
+	mailhost.Require(t)
+	n := deployments(t)
+	var mu sync.Mutex
+	var table []*row
+	t.Cleanup(func() {
+		fmt.Printf("figure: %s: %s\n", t.Name(), tableHead)
+		for _, r := range table {
+			fmt.Printf("figure: %s: %s\n", t.Name(), r)
+		}
+	})
+	for _, l := range layouts() {
+		for _, reload := range []string{"always", "auto"} {
+			if reload == "auto" && (l.server != "exim" || l.name == "directory") { // nothing but Exim with files notices by itself
+				continue
+			}
+			rows := []*row{{layout: l, reload: reload, key: "same key"}, {layout: l, reload: reload, key: "new key"}}
+			t.Run(strings.Join([]string{l.server, l.name, reload}, "/"), func(t *testing.T) {
+				if reload == "auto" {
+					t.Parallel() // they wait most of the time
+				}
+				s := beginWith(t, reload, l)
+				s.report(0, "renew")
+				for _, r := range rows {
+					r.deployments = n
+					if !t.Run(r.key, func(t *testing.T) { (&story{Host: s.Host, t: t}).deployUnderLoad(r) }) {
+						break
+					}
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				table = append(table, rows...)
+			})
+		}
+	}
+}
+
+// deployUnderLoad fills a row in and holds it against what mxcert promises.
+func (s *story) deployUnderLoad(r *row) {
+	s.t.Helper()
+	args := []string{"renew", "--now"}
+	if r.key == "new key" {
+		args = append(args, "--new-key")
+	}
+	s.report(0, args...)
+	addresses := endpoints(r.server)
+	pace := 25 * time.Millisecond
+	if r.reload == "auto" {
+		pace = 250 * time.Millisecond // Exim takes its time
+	}
+	load := s.StartLoad(s.t.Context(), 8, pace, addresses...)
+	var windows [][2]time.Time
+	for i := range r.deployments {
+		held := s.hold(addresses[i%len(addresses)])
+		began := time.Now()
+		serial := s.report(0, "rollback", "mx").Certificates[0].Keys[0].Serial
+		ended := time.Now()
+		windows = append(windows, [2]time.Time{began, ended})
+		for _, h := range held {
+			r.held++
+			if err := h.Use(); err != nil {
+				r.lost++
+				r.problems = append(r.problems, fmt.Sprintf("a session open during the change: %v", err))
+			}
+		}
+		time.Sleep(100 * time.Millisecond)
+		renamed := s.renamed(r.marks)
+		sessions := load.Sessions()
+		for _, x := range sessions {
+			if x.Serial != "" && x.Serial != serial && x.Began.After(ended) {
+				r.stale++
+			}
+		}
+		first, ok := mailhost.FirstShown(sessions, serial, began)
+		if !ok || renamed.Before(began) || first.Before(renamed.Add(-10*time.Millisecond)) {
+			s.t.Errorf("began %v, renamed %v, shown %v (%t)", began, renamed, first, ok)
+		}
+		r.shown = append(r.shown, max(0, first.Sub(renamed)))
+	}
+	r.counts = load.Stop()
+	r.gaps = mailhost.Gaps(load.Sessions())
+	s.judge(r, load.Sessions(), windows)
+}
+
+// hold begins two sessions that wait: one with TLS and one before it.
+func (s *story) hold(address string) []*mailhost.Held {
+	s.t.Helper()
+	var list []*mailhost.Held
+	for _, secure := range []bool{true, false} {
+		h, err := s.Hold(address, secure)
+		if err != nil {
+			s.t.Fatalf("begin a session at %s: %v", address, err)
+		}
+		list = append(list, h)
+	}
+	return list
+}
+
+// renamed is the time of the last change of these files' inodes.
+func (s *story) renamed(paths string) (last time.Time) {
+	s.t.Helper()
+	for _, path := range strings.Fields(paths) {
+		info, err := s.Stat(path)
+		s.check(err)
+		if c := info.Sys().(*syscall.Stat_t).Ctim; time.Unix(c.Unix()).After(last) {
+			last = time.Unix(c.Unix())
+		}
+	}
+	return last
+}
+
+// judge compares a row with the promises: nothing is lost, but that an Exim that is reloaded listens anew. Until it does,
+// connections are refused, and those that waited to be accepted are reset: no session that has begun ends, and nothing happens
+// at any other time.
+func (s *story) judge(r *row, sessions []mailhost.Session, windows [][2]time.Time) {
+	s.t.Helper()
+	listensAnew := r.server == "exim" && r.reload == "always"
+	for _, x := range sessions {
+		if x.Err == nil {
+			continue
+		}
+		closed := errors.Is(x.Err, syscall.ECONNREFUSED) || errors.Is(x.Err, syscall.ECONNRESET) && !x.Greeted
+		during := slices.ContainsFunc(windows, func(w [2]time.Time) bool { return x.Began.After(w[0]) && x.Began.Before(w[1].Add(time.Second)) })
+		if !listensAnew || !closed || !during {
+			r.problems = append(r.problems, fmt.Sprintf("%s (answered: %t, during a deployment: %t): %v", x.Address, x.Greeted, during, x.Err))
+		}
+	}
+	if r.stale > 0 {
+		r.problems = append(r.problems, fmt.Sprintf("%d sessions had the old certificate after all", r.stale))
+	}
+	if len(r.problems) > 0 {
+		s.t.Errorf("%s\n%s\n%s", tableHead, r, strings.Join(r.problems[:min(10, len(r.problems))], "\n"))
+	}
+}
