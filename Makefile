@@ -6,7 +6,7 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.13.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 PREFIX ?= /usr
 
-.PHONY: build full demo test e2e bench bench-idle lint deb rpm release fuzz govulncheck install help
+.PHONY: build full demo test e2e load bench bench-idle lint deb rpm release fuzz govulncheck install help
 
 build: ## build mxcert and mxcert-lab into ./bin
 	@mkdir -p bin
@@ -27,6 +27,10 @@ e2e: ## the end-to-end test on the real mail host alone (root)
 
 crash: ## every kill, error and power cut at every system call of a deployment and of the store (root; about 40 minutes)
 	@MXCERT_CRASH=all MXCERT_TEST_REQUIRE=1 go test -count=1 -p 1 -timeout 180m -v ./packaging/crash/...
+
+LOAD ?= 200
+load: ## what LOAD (200) deployments under load cost senders, for each server, layout, way to reload and kind of key (root; hours)
+	@MXCERT_E2E=require MXCERT_LOAD=$(LOAD) go test -count=1 -parallel 1 -timeout 600m -v -run 'TestDeploymentsUnderLoad|TestTimeToNewHandshake' ./packaging/e2e
 
 bench: ## benchmarks
 	go test -run '^$$' -bench . -benchmem ./...

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -52,56 +51,52 @@ func longest(list []time.Duration) int64 {
 	return slices.Max(list).Milliseconds()
 }
 
-// deployments is how often each row of the table deploys: MXCERT_LOAD, or a few.
+// deployments is how often each row of the table deploys: MXCERT_LOAD, or a few times.
 func deployments(t *testing.T) int {
 	t.Helper()
-	text := os.Getenv("MXCERT_LOAD")
-	if text == "" {
-		return 4
+	if !wholeTable() {
+		return 3
 	}
-	n, err := strconv.Atoi(text)
+	n, err := strconv.Atoi(os.Getenv("MXCERT_LOAD"))
 	if err != nil || n < 1 {
-		t.Fatalf("MXCERT_LOAD=%q is no number of deployments", text)
+		t.Fatalf("MXCERT_LOAD=%q is no number of deployments", os.Getenv("MXCERT_LOAD"))
 	}
 	return n
+}
+
+// wholeTable says that all rows are wanted; otherwise there is time for the pair of files and for the SNI map.
+func wholeTable() bool { return os.Getenv("MXCERT_LOAD") != "" }
+
+// table lists the rows: of each server, of each layout and of each way to reload one with the same key and one with a new one.
+func table() (rows [][2]*row) {
+	for _, l := range layouts() {
+		for _, reload := range []string{"always", "auto"} {
+			byItself := l.server == "exim" && l.name != "directory" // nothing but Exim with files notices a change
+			if (reload == "always" || byItself) && (wholeTable() || l.name == "pair" || l.name == "sni_map") {
+				rows = append(rows, [2]*row{{layout: l, reload: reload, key: "same key"}, {layout: l, reload: reload, key: "new key"}})
+			}
+		}
+	}
+	return rows
 }
 
 // Story 8: certificates are exchanged again and again while eight clients at a time talk to the server, and some wait with a
 // session open. Every kind of failure that a sender could see is counted.
 func TestDeploymentsUnderLoad(t *testing.T) {
 	mailhost.Require(t)
-	n := deployments(t)
-	var mu sync.Mutex
-	var table []*row
-	t.Cleanup(func() {
-		fmt.Printf("figure: %s: %s\n", t.Name(), tableHead)
-		for _, r := range table {
-			fmt.Printf("figure: %s: %s\n", t.Name(), r)
-		}
-	})
-	for _, l := range layouts() {
-		for _, reload := range []string{"always", "auto"} {
-			if reload == "auto" && (l.server != "exim" || l.name == "directory") { // nothing but Exim with files notices by itself
-				continue
+	figure(t, "%s", tableHead)
+	for _, keys := range table() {
+		r := keys[0]
+		t.Run(strings.Join([]string{r.server, r.name, r.reload}, "/"), func(t *testing.T) {
+			t.Parallel()
+			s := beginWith(t, r.reload, r.layout)
+			s.report(0, "renew")
+			for _, r := range keys {
+				if !t.Run(r.key, func(t *testing.T) { (&story{Host: s.Host, t: t}).deployUnderLoad(r) }) {
+					break
+				}
 			}
-			rows := []*row{{layout: l, reload: reload, key: "same key"}, {layout: l, reload: reload, key: "new key"}}
-			t.Run(strings.Join([]string{l.server, l.name, reload}, "/"), func(t *testing.T) {
-				if reload == "auto" {
-					t.Parallel() // they wait most of the time
-				}
-				s := beginWith(t, reload, l)
-				s.report(0, "renew")
-				for _, r := range rows {
-					r.deployments = n
-					if !t.Run(r.key, func(t *testing.T) { (&story{Host: s.Host, t: t}).deployUnderLoad(r) }) {
-						break
-					}
-				}
-				mu.Lock()
-				defer mu.Unlock()
-				table = append(table, rows...)
-			})
-		}
+		})
 	}
 }
 
@@ -114,18 +109,19 @@ func (s *story) deployUnderLoad(r *row) {
 	}
 	s.report(0, args...)
 	addresses := endpoints(r.server)
-	pace := 25 * time.Millisecond
+	pace := 60 * time.Millisecond
 	if r.reload == "auto" {
-		pace = 250 * time.Millisecond // Exim takes its time
+		pace = 500 * time.Millisecond // Exim takes five seconds each time
 	}
 	load := s.StartLoad(s.t.Context(), 8, pace, addresses...)
 	var windows [][2]time.Time
-	for i := range r.deployments {
+	for i := range deployments(s.t) {
 		held := s.hold(addresses[i%len(addresses)])
 		began := time.Now()
 		serial := s.report(0, "rollback", "mx").Certificates[0].Keys[0].Serial
 		ended := time.Now()
 		windows = append(windows, [2]time.Time{began, ended})
+		r.deployments++
 		for _, h := range held {
 			r.held++
 			if err := h.Use(); err != nil {
@@ -149,6 +145,7 @@ func (s *story) deployUnderLoad(r *row) {
 	}
 	r.counts = load.Stop()
 	r.gaps = mailhost.Gaps(load.Sessions())
+	figure(s.t, "%s", r)
 	s.judge(r, load.Sessions(), windows)
 }
 

@@ -25,6 +25,7 @@ func TestPostfixAndDovecot(t *testing.T) {
 			continue
 		}
 		t.Run(l.server+"/"+l.name, func(t *testing.T) {
+			t.Parallel()
 			s := beginWith(t, "always", l)
 			first := s.report(0, "renew").Certificates[0]
 			if first.Stage != "served" || len(first.Endpoints) != len(endpoints(l.server)) {
@@ -91,6 +92,7 @@ func (s *story) unreadable(l layout) {
 func TestBrokenPostfixAndDovecot(t *testing.T) {
 	for server, file := range map[string]string{"postfix": "/etc/postfix/main.cf", "dovecot": "/etc/dovecot/local.conf"} {
 		t.Run(server, func(t *testing.T) {
+			t.Parallel()
 			l := findLayout(t, server, "pair")
 			s := beginWith(t, "always", l)
 			old := s.report(0, "renew").Certificates[0].Keys[0].Serial
@@ -119,6 +121,7 @@ func TestBrokenPostfixAndDovecot(t *testing.T) {
 func TestServersAsOneTransaction(t *testing.T) {
 	for _, names := range [][2]string{{"pair", "pair"}, {"sni_map", "directory"}} {
 		t.Run(names[0]+" and "+names[1], func(t *testing.T) {
+			t.Parallel()
 			postfix, dovecot := findLayout(t, "postfix", names[0]), findLayout(t, "dovecot", names[1])
 			s := beginWith(t, "always", postfix, dovecot)
 			config, err := s.Get("/etc/mxcert/mxcert.yaml")

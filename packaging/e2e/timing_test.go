@@ -1,0 +1,67 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"mxcert/packaging/e2e/mailhost"
+)
+
+// TestTimeToNewHandshake measures what mxcert adds to the time that a server needs by itself from the renaming of a file to the
+// first handshake with the new certificate. By hand, the certificate is renamed, and systemctl reloads the unit or nothing
+// does. The two take turns, so that what else the machine does falls upon both.
+func TestTimeToNewHandshake(t *testing.T) {
+	ways := [][2]string{{"dovecot", "always"}, {"postfix", "always"}, {"exim", "always"}, {"exim", "auto"}}
+	if !wholeTable() {
+		ways = ways[:1]
+	}
+	for _, way := range ways {
+		t.Run(strings.Join(way[:], "/"), func(t *testing.T) {
+			server, reload := way[0], way[1]
+			l := findLayout(t, server, "pair")
+			s := beginWith(t, reload, l)
+			var serials [2]string
+			for i, args := range [][]string{{"renew"}, {"renew", "--now"}} {
+				serials[i] = s.report(0, args...).Certificates[0].Keys[0].Serial
+				must(t, s.Host, "cp", "-p", l.marks, "/root/"+serials[i])
+			}
+			load := s.StartLoad(t.Context(), 2, 5*time.Millisecond, endpoints(server)...)
+			defer load.Stop()
+			var ours, byHand []time.Duration
+			for i := range deployments(t) {
+				for _, serial := range []string{serials[i%2], serials[1-i%2]} {
+					byHand = append(byHand, s.timed(load, l, func() string { s.renameByHand(l, reload, serial); return serial }))
+				}
+				ours = append(ours, s.timed(load, l, func() string { return s.report(0, "rollback", "mx").Certificates[0].Keys[0].Serial }))
+			}
+			figure(t, "from the renaming to the first handshake, median of %d: %d ms by mxcert, %d ms by hand", len(ours), median(ours), median(byHand))
+			if median(ours) > 2*median(byHand)+2000 {
+				t.Errorf("mxcert: %v; by hand: %v", ours, byHand)
+			}
+		})
+	}
+}
+
+// timed is how long after the renaming in a change a handshake showed the certificate of the serial that it gives.
+func (s *story) timed(load *mailhost.Load, l layout, change func() string) time.Duration {
+	s.t.Helper()
+	began := time.Now()
+	serial := change()
+	var first time.Time
+	within(s.t, 30*time.Second, serial+" is served", func() (ok bool) {
+		first, ok = mailhost.FirstShown(load.Sessions(), serial, began)
+		return ok
+	})
+	return max(0, first.Sub(s.renamed(l.marks)))
+}
+
+// renameByHand puts a kept certificate into the place of the one that is served.
+func (s *story) renameByHand(l layout, reload, serial string) {
+	s.t.Helper()
+	script := `mkdir -p "$1.by-hand"; cp -p "/root/$2" "$1.by-hand/new"; mv -fT "$1.by-hand/new" "$1"`
+	if reload == "always" {
+		script += "; systemctl reload " + unitOf(l.server)
+	}
+	must(s.t, s.Host, "sh", "-ec", script, "sh", l.marks, serial)
+}
