@@ -115,6 +115,14 @@ func unitOf(server string) string {
 	return map[string]string{"exim": "exim4.service", "postfix": "postfix.service", "dovecot": "dovecot.service"}[server]
 }
 
+// workerOf is the unit that does the work: Debian's postfix.service does nothing.
+func workerOf(server string) string {
+	if server == "postfix" {
+		return "postfix@-.service"
+	}
+	return unitOf(server)
+}
+
 // beginWith is a story on a host whose servers read these layouts.
 func beginWith(t *testing.T, reload string, list ...layout) *story {
 	t.Helper()

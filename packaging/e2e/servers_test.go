@@ -60,11 +60,7 @@ func TestPostfixAndDovecot(t *testing.T) {
 // reloads counts those of the unit that does the work.
 func (s *story) reloads(server string) int {
 	s.t.Helper()
-	unit := unitOf(server)
-	if server == "postfix" {
-		unit = "postfix@-.service"
-	}
-	n, err := s.ReloadCount(s.t.Context(), unit)
+	n, err := s.ReloadCount(s.t.Context(), workerOf(server))
 	s.check(err)
 	return n
 }

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -28,14 +29,22 @@ func TestTimeToNewHandshake(t *testing.T) {
 			}
 			load := s.StartLoad(t.Context(), 2, 5*time.Millisecond, endpoints(server)...)
 			defer load.Stop()
-			var ours, byHand []time.Duration
+			var ours, byHand, asked []time.Duration
 			for i := range deployments(t) {
 				for _, serial := range []string{serials[i%2], serials[1-i%2]} {
 					byHand = append(byHand, s.timed(load, l, func() string { s.renameByHand(l, reload, serial); return serial }))
 				}
+				began := time.Now()
 				ours = append(ours, s.timed(load, l, func() string { return s.report(0, "rollback", "mx").Certificates[0].Keys[0].Serial }))
+				if at := s.reloading(server); at.After(began) {
+					asked = append(asked, at.Sub(s.renamed(l.marks)))
+				}
 			}
-			figure(t, "from the renaming to the first handshake, median of %d: %d ms by mxcert, %d ms by hand", len(ours), median(ours), median(byHand))
+			figure(t, "from the renaming to the first handshake, median of %d: %d ms by mxcert, %d ms by hand; to the begin of the reload %d ms", len(ours), median(ours),
+				median(byHand), median(asked))
+			if (reload == "always") != (len(asked) == len(ours)) || reload == "auto" && len(asked) > 0 {
+				t.Errorf("%d reloads for %d deployments", len(asked), len(ours))
+			}
 			if median(ours) > 2*median(byHand)+2000 {
 				t.Errorf("mxcert: %v; by hand: %v", ours, byHand)
 			}
@@ -64,4 +73,21 @@ func (s *story) renameByHand(l layout, reload, serial string) {
 		script += "; systemctl reload " + unitOf(l.server)
 	}
 	must(s.t, s.Host, "sh", "-ec", script, "sh", l.marks, serial)
+}
+
+// unitReloading is the MESSAGE_ID under which systemd journals that a reload begins.
+const unitReloading = "d34d037fff1847e6ae669a370e694725"
+
+// reloading is when the last reload of a server began.
+func (s *story) reloading(server string) time.Time {
+	s.t.Helper()
+	must(s.t, s.Host, "journalctl", "--sync")
+	out := must(s.t, s.Host, "journalctl", "-q", "-n1", "-o", "json", "--output-fields=__REALTIME_TIMESTAMP", "MESSAGE_ID="+unitReloading, "UNIT="+workerOf(server))
+	var entry struct {
+		Microseconds int64 `json:"__REALTIME_TIMESTAMP,string"`
+	}
+	if out != "" {
+		s.check(json.Unmarshal([]byte(out), &entry))
+	}
+	return time.UnixMicro(entry.Microseconds)
 }
