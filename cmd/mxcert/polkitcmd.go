@@ -46,19 +46,20 @@ func (a *app) polkitCommand() *cobra.Command {
 	return cmd
 }
 
-// configuredUnits lists the units that are reloaded, each once.
+// configuredUnits lists the units that are reloaded, each once, and what is reloaded in the place of one.
 func configuredUnits(config *configs.Config) []string {
 	units := []string{}
 	for _, c := range config.Certificates {
 		p := &pass{certificate: c}
 		for _, unit := range p.units("always", "auto") {
-			if !slices.Contains(units, unit) {
-				units = append(units, unit)
+			units = append(units, unit)
+			if unit == postfixUnit {
+				units = append(units, postfixInstance)
 			}
 		}
 	}
 	slices.Sort(units)
-	return units
+	return slices.Compact(units)
 }
 
 // polkitRule is the rule for exactly these units and the verb reload.

@@ -152,7 +152,7 @@ func TestPostfix(t *testing.T) {
 		{"no TLS", "smtpd_tls_security_level = none", "", Place{Pairs: []Pair{Combined("/a.pem")}}, "smtpd_tls_security_level = may", "offers no TLS"},
 		{"directory", "smtpd_tls_chain_files = /d/mx/combined.pem\nsmtpd_tls_security_level = may", "", Place{Directory: []string{"/d/mx"}}, "", ""},
 		{"map", "smtpd_tls_chain_files = /a.pem\ntls_server_sni_maps = hash:/etc/postfix/sni\nsmtpd_tls_security_level = may", "", Place{Pairs: []Pair{Combined("/a.pem")}, SNIMap: "hash:/etc/postfix/sni"}, "", ""},
-		{"map wanted", "smtpd_tls_chain_files = /a.pem\nsmtpd_tls_security_level = may", "", Place{Pairs: []Pair{Combined("/a.pem")}, SNIMap: "hash:/etc/postfix/sni"}, "tls_server_sni_maps = hash:/etc/postfix/sni", ""},
+		{"map wanted", "smtpd_tls_chain_files = /a.pem\nsmtpd_tls_security_level = may", "", Place{Pairs: []Pair{Combined("/a.pem")}, SNIMap: "hash:/etc/postfix/sni"}, "(umask 077 && touch /etc/postfix/sni && postmap -F hash:/etc/postfix/sni) && postconf -e 'smtpd_tls_chain_files = /a.pem' 'tls_server_sni_maps = hash:/etc/postfix/sni'", ""},
 		{"a service of its own", "smtpd_tls_chain_files = /a.pem\nsmtpd_tls_security_level = may", "submission/inet/smtpd_tls_chain_files = /s.pem", Place{Pairs: []Pair{Combined("/a.pem")}}, "", "submission/inet"},
 	} {
 		t.Run(tt.what, func(t *testing.T) {

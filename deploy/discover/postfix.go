@@ -95,7 +95,12 @@ func advisePostfix(place Place, off bool) string {
 	}
 	set := fmt.Sprintf("postconf -e 'smtpd_tls_chain_files = %s'", strings.Join(files, ", "))
 	if place.SNIMap != "" {
-		set += fmt.Sprintf(" 'tls_server_sni_maps = %s'", place.SNIMap)
+		// With a map that is not there yet, Postfix fails every handshake of a client that asks for a name.
+		_, source, typed := strings.Cut(place.SNIMap, ":")
+		if !typed {
+			source = place.SNIMap
+		}
+		set = fmt.Sprintf("(umask 077 && touch %s && postmap -F %s) && ", source, place.SNIMap) + set + fmt.Sprintf(" 'tls_server_sni_maps = %s'", place.SNIMap)
 	}
 	if off {
 		set += " 'smtpd_tls_security_level = may'"

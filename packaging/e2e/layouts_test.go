@@ -42,7 +42,7 @@ func layouts() []layout {
 			postfix + `smtpd_tls_chain_files=/etc/postfix/tls/mx.ec256.pem`, "/etc/postfix/tls/mx.ec256.pem"},
 		{"postfix", "directory", `{directory: /etc/postfix/tls/mx`, postfix + `smtpd_tls_chain_files=/etc/postfix/tls/mx/combined.pem`, "/etc/postfix/tls/mx"},
 		{"postfix", "sni_map", `{combined: "/etc/postfix/tls/{name}.{key}.pem", sni_map: "hash:/etc/postfix/sni"`,
-			postfix + `smtpd_tls_chain_files=/etc/postfix/tls/mx.ec256.pem tls_server_sni_maps=hash:/etc/postfix/sni`, "/etc/postfix/sni.db"},
+			postfix + `smtpd_tls_chain_files=/etc/postfix/tls/mx.ec256.pem tls_server_sni_maps=hash:/etc/postfix/sni; umask 077; touch ../sni; postmap -F hash:/etc/postfix/sni`, "/etc/postfix/sni.db"},
 
 		{"dovecot", "pair", `{certificate: /etc/dovecot/tls/mx.crt, private_key: /etc/dovecot/tls/mx.key`, `true`, "/etc/dovecot/tls/mx.crt"},
 		{"dovecot", "combined", `{combined: "/etc/dovecot/tls/{name}.{key}.pem"`,

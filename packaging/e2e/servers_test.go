@@ -176,3 +176,31 @@ func TestLongSessions(t *testing.T) {
 		}
 	}
 }
+
+// Story 12: the service without root's rights brings certificates to Postfix and Dovecot, whose keys only root may read.
+func TestServiceWithPostfixAndDovecot(t *testing.T) {
+	postfix, dovecot := findLayout(t, "postfix", "sni_map"), findLayout(t, "dovecot", "pair")
+	s := begin(t, options{server: mailhost.Postfix, service: true, config: serversConfig(postfix.line("always")+dovecot.line("always"), "postfix", "dovecot")})
+	s.lay(postfix, dovecot)
+	for _, address := range append(endpoints("postfix"), endpoints("dovecot")...) {
+		_, err := s.ServedBy(t.Context(), address, "mx.example.org", "")
+		s.check(err)
+	}
+	must(t, s.Host, "systemctl", "start", "mxcert.service")
+	var first string
+	within(t, time.Minute, "the first certificate", func() bool {
+		served, err := s.ServedBy(t.Context(), "127.0.0.1:993", "mx.example.org", mailhost.RootsFile)
+		first = served.Serial
+		return err == nil && served.VerifyCode == 0
+	})
+	renewed := s.report(0, "renew", "--now", "--new-key").Certificates[0] // the daemon does it
+	if renewed.Stage != "served" || renewed.Keys[0].Serial == first {
+		t.Errorf("after %s: %+v", first, renewed)
+	}
+	s.everywhere(renewed.Keys[0].Serial, "postfix", "dovecot")
+	s.unreadable(postfix)
+	s.unreadable(dovecot)
+	if user := must(t, s.Host, "systemctl", "show", "-p", "User", "mxcert.service"); strings.TrimSpace(user) != "User=mxcert" {
+		t.Errorf("the service is %s", user)
+	}
+}
