@@ -57,12 +57,7 @@ func (s *story) timed(load *mailhost.Load, l layout, change func() string) time.
 	s.t.Helper()
 	began := time.Now()
 	serial := change()
-	var first time.Time
-	within(s.t, 30*time.Second, serial+" is served", func() (ok bool) {
-		first, ok = mailhost.FirstShown(load.Sessions(), serial, began)
-		return ok
-	})
-	return max(0, first.Sub(s.renamed(l.marks)))
+	return s.firstShown(load, serial, began).Sub(s.renamed(l.marks))
 }
 
 // renameByHand puts a kept certificate into the place of the one that is served.
