@@ -92,9 +92,7 @@ func TestDeploymentsUnderLoad(t *testing.T) {
 			s := beginWith(t, r.reload, r.layout)
 			s.report(0, "renew")
 			for _, r := range keys {
-				if !t.Run(r.key, func(t *testing.T) { (&story{Host: s.Host, t: t}).deployUnderLoad(r) }) {
-					break
-				}
+				t.Run(r.key, func(t *testing.T) { (&story{Host: s.Host, t: t}).deployUnderLoad(r) })
 			}
 		})
 	}
@@ -184,19 +182,27 @@ func (s *story) renamed(paths string) (last time.Time) {
 	return last
 }
 
-// judge compares a row with the promises: nothing is lost, but that an Exim that is reloaded listens anew. Until it does,
-// connections are refused, and those that waited to be accepted are reset: no session that has begun ends, and nothing happens
-// at any other time.
+// judge compares a row with the promises: nothing is lost, but what a reload costs that mxcert cannot make cheaper.
+//
+// An Exim that is reloaded listens anew: until it does, connections are refused, and those that waited to be accepted are
+// reset. A login process of Dovecot that has just started and is not connected to the authentication server yet says BYE to
+// its client when a reload comes (login_die in src/login-common/main.c): one in some ten thousand on a busy machine. No other
+// session that has begun ends, and nothing happens at any other time.
 func (s *story) judge(r *row, sessions []mailhost.Session, windows [][2]time.Time) {
 	s.t.Helper()
-	listensAnew := r.server == "exim" && r.reload == "always"
+	farewells := 0
 	for _, x := range sessions {
 		if x.Err == nil {
 			continue
 		}
-		closed := errors.Is(x.Err, syscall.ECONNREFUSED) || errors.Is(x.Err, syscall.ECONNRESET) && !x.Greeted
 		during := slices.ContainsFunc(windows, func(w [2]time.Time) bool { return x.Began.After(w[0]) && x.Began.Before(w[1].Add(time.Second)) })
-		if !listensAnew || !closed || !during {
+		closed := errors.Is(x.Err, syscall.ECONNREFUSED) || errors.Is(x.Err, syscall.ECONNRESET) && !x.Greeted
+		farewell := strings.Contains(x.Err.Error(), "* BYE Shutting down")
+		switch {
+		case during && closed && r.server == "exim" && r.reload == "always":
+		case during && farewell && r.server == "dovecot" && farewells <= r.deployments/20:
+			farewells++
+		default:
 			r.problems = append(r.problems, fmt.Sprintf("%s (answered: %t, during a deployment: %t): %v", x.Address, x.Greeted, during, x.Err))
 		}
 	}
