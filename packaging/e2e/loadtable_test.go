@@ -92,7 +92,7 @@ func TestDeploymentsUnderLoad(t *testing.T) {
 			s := beginWith(t, r.reload, r.layout)
 			s.report(0, "renew")
 			for _, r := range keys {
-				t.Run(r.key, func(t *testing.T) { (&story{Host: s.Host, t: t}).deployUnderLoad(r) })
+				t.Run(r.key, func(t *testing.T) { s.in(t).deployUnderLoad(r) })
 			}
 		})
 	}

@@ -86,6 +86,13 @@ func begin(t *testing.T, o options) *story {
 	return s
 }
 
+// in is the story in a test of its own.
+func (s *story) in(t *testing.T) *story {
+	part := &story{Host: s.Host, t: t}
+	t.Cleanup(func() { s.said.WriteString(part.said.String()) })
+	return part
+}
+
 func (s *story) check(err error) {
 	s.t.Helper()
 	if err != nil {
