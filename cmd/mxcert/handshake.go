@@ -116,7 +116,7 @@ func (p *pass) await(ctx context.Context, patience time.Duration, satisfied func
 	defer cancel()
 	var wait sync.WaitGroup
 	for i, pr := range probes {
-		wait.Go(func() { reports[i] = pr.repeat(ctx, patience, satisfied) })
+		wait.Go(func() { reports[i] = repeat(ctx, patience, pr.times, pr.once, satisfied) })
 	}
 	wait.Wait()
 	p.result.Endpoints = reports
@@ -139,18 +139,21 @@ func (p *pass) servesAnother() bool {
 	})
 }
 
-// repeat shakes hands until satisfied, until a closed port or 454 has lasted too long, or until ctx ends.
-func (pr probe) repeat(ctx context.Context, patience time.Duration, satisfied func(endpointReport) bool) endpointReport {
+// repeat shakes hands until satisfied as many times in a row, until a closed port or 454 has lasted too long, or until ctx
+// ends. One attempt that took long shows nothing of the kind: a connection that was made in the moment of a reload may belong
+// to nobody, and hang for a quarter of a minute while the server answers all others.
+func repeat(ctx context.Context, patience time.Duration, times int, once func(context.Context) endpointReport, satisfied func(endpointReport) bool) endpointReport {
 	start, seen := time.Now(), 0
 	for pause := firstPause; ; pause = min(pause*2, lastPause) {
-		r := pr.once(ctx)
+		began := time.Now()
+		r := once(ctx)
 		if seen++; !satisfied(r) {
 			seen = 0
-		} else if seen < pr.times {
+		} else if seen < times {
 			pause = firstPause / 2 // the next look comes at once
 			continue
 		}
-		hopeless := r.Error != "" && time.Since(start) > closedPatience
+		hopeless := r.Error != "" && began.Sub(start) > closedPatience
 		if satisfied(r) || hopeless || ctx.Err() != nil || time.Since(start)+pause > patience {
 			return r
 		}

@@ -46,10 +46,10 @@ func Gaps(sessions []Session) []time.Duration {
 	return gaps
 }
 
-// FirstShown is the end of the first handshake after a moment that showed a certificate, at any address.
+// FirstShown is the end of the first handshake that showed a certificate, of the sessions that began after a moment, at any address.
 func FirstShown(sessions []Session, serial string, after time.Time) (at time.Time, ok bool) {
 	for _, s := range sessions {
-		if s.Serial == serial && s.Secured.After(after) && (!ok || s.Secured.Before(at)) {
+		if s.Serial == serial && s.Began.After(after) && (!ok || s.Secured.Before(at)) {
 			at, ok = s.Secured, true
 		}
 	}

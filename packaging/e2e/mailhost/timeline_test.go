@@ -38,7 +38,8 @@ func TestGaps(t *testing.T) {
 
 func TestFirstShown(t *testing.T) {
 	sessions := []Session{
-		{Serial: "b", Secured: at(5)}, {Serial: "a", Secured: at(20)}, {Serial: "b", Secured: at(40)}, {Serial: "b", Secured: at(30)}, {},
+		{Serial: "b", Began: at(5), Secured: at(25)}, {Serial: "a", Began: at(11), Secured: at(20)}, {Serial: "b", Began: at(12), Secured: at(40)},
+		{Serial: "b", Began: at(13), Secured: at(30)}, {},
 	}
 	if first, ok := FirstShown(sessions, "b", at(10)); !ok || !first.Equal(at(30)) {
 		t.Errorf("%v, %t", first, ok)
