@@ -190,7 +190,7 @@ func (s *story) renamed(paths string) (last time.Time) {
 //
 // An Exim that is reloaded listens anew: until it does, connections are refused, and those that waited to be accepted are
 // reset. A login process of Dovecot that has just started and is not connected to the authentication server yet says BYE to
-// its client when a reload comes (login_die in src/login-common/main.c): one in some ten thousand on a busy machine. No other
+// its client when a reload comes (login_die in src/login-common/main.c): two in ten thousand on a busy machine. No other
 // session that has begun ends, and nothing happens at any other time.
 func (s *story) judge(r *row, sessions []mailhost.Session, windows [][2]time.Time) {
 	s.t.Helper()
