@@ -36,6 +36,8 @@ verbose() { # verbose NAME COMMAND…: go test -v, of which only the essentials 
 	shift
 	if ! "$@" >"$output" 2>&1; then
 		grep -v -e '^=== ' -e '^ *--- PASS' -e '^ok' -e '^PASS$' "$output" | tail -n 300
+		echo 'what the tests said:'
+		grep -E '^ *[a-z_0-9]+_test\.go:[0-9]+: ' "$output" | cut -c 1-300 | tail -n 200
 		echo 'failed:'
 		grep -E -e '^ *--- FAIL' -e '^FAIL.*[a-z]' -e '^panic' "$output"
 		return 1

@@ -75,7 +75,7 @@ func TestFight(t *testing.T) {
 	s.asleep()
 	orders := s.orders()
 
-	must(t, s.Host, "sh", "-c", "mkdir /root/away && mv /etc/exim4/exim.* /root/away/")
+	must(t, s.Host, "sh", "-c", "mkdir /etc/exim4/away && mv /etc/exim4/exim.* /etc/exim4/away/")
 	moved := time.Now()
 	within(t, time.Minute, "what was moved away is back", func() bool { return s.events("healed") == 1 })
 	figure(t, "drift, files moved away: healed and proven %.1f s later", time.Since(moved).Seconds())

@@ -3,6 +3,7 @@ package e2e
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 // hostFault is something that is wrong with the host when a new key is to be deployed.
@@ -101,6 +102,7 @@ func TestPolkitRuleMissing(t *testing.T) {
 		t.Errorf("doctor: exit code %d", r.Code)
 	}
 	must(t, s.Host, "mxcert", "polkit", "--install")
+	within(t, 20*time.Second, "polkitd has read the rule", func() bool { return s.mxcert("renew").Code == 0 })
 	again := s.report(0, "renew").Certificates[0]
 	if again.Keys[0].Serial == old {
 		t.Error("the certificate that was paid for is not in service")

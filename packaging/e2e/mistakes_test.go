@@ -99,6 +99,28 @@ func TestEximStopped(t *testing.T) {
 	s.served(c.Keys[0].Serial)
 }
 
+// Exim was killed, which systemd does not notice, because Debian's unit remains active: the handshakes tell.
+func TestEximKilled(t *testing.T) {
+	t.Parallel()
+	s := begin(t, options{config: strings.Replace(hostConfig, "timeout: 60s", "timeout: 5s", 1)})
+	old := s.report(0, "renew").Certificates[0].Keys[0].Serial
+	must(t, s.Host, "systemctl", "kill", "--signal=KILL", "exim4")
+	c := s.report(5, "renew", "--now").Certificates[0]
+	if c.Error == nil || c.Error.Hint == "" || c.Error.Stage != "reload" && c.Error.Stage != "verify" {
+		t.Errorf("the error is %+v", c.Error)
+	}
+	if got := s.fileSerial(certificateFile); got != old {
+		t.Errorf("the file holds %s, want the old %s", got, old)
+	}
+	must(t, s.Host, "systemctl", "restart", "exim4")
+	s.check(s.AwaitPort(t.Context(), "[::1]:25"))
+	s.served(old)
+	if again := s.report(0, "renew").Certificates[0]; again.Keys[0].Serial != c.Keys[0].Serial {
+		t.Errorf("%+v", again)
+	}
+	s.served(c.Keys[0].Serial)
+}
+
 // An Exim that hangs says "reloaded" to systemd: only the handshake tells the truth.
 func TestEximHangs(t *testing.T) {
 	t.Parallel()
