@@ -22,9 +22,6 @@ type finder func() (resolve.Place, error)
 // locate begins to find out where each record of a pending order has to be, once for making and removing, and who serves
 // the zones.
 func (f *flow) locate(ctx context.Context) {
-	if f.places != nil || f.order.Status != legoacme.StatusPending {
-		return
-	}
 	f.places = map[string]finder{}
 	var finders []finder
 	for _, name := range f.Names {

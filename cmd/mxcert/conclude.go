@@ -62,16 +62,18 @@ func (p *pass) conclude(ctx context.Context, issueErr, serviceErr error) certifi
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return p.finish(err, inService) // stopped, not failed: nothing to back off from
 	}
-	if until, waits := holdOf(issueErr); waits && serviceErr == nil {
+	until, waits := holdOf(issueErr)
+	switch {
+	case waits && serviceErr == nil:
 		p.result.retryAt = &until
-	} else if issueErr == nil && p.heldAgain() {
+	case issueErr == nil && p.heldAgain():
 		p.result.retryAt = &p.heldUntil
-	} else {
+	default:
+		failure := err
 		if issueErr != nil && !p.heldUntil.IsZero() {
-			p.recordFailure(issueErr) // that the files are left alone is seen from the record without it
-		} else {
-			p.recordFailure(err)
+			failure = issueErr // that the files are left alone is seen from the record without it
 		}
+		p.recordFailure(failure)
 		if hookErr := p.failHooks(ctx); hookErr != nil {
 			p.warn(hookErr.Error())
 		}

@@ -140,11 +140,6 @@ func TestOwnDeploymentsAreNoDrift(t *testing.T) {
 	d.stop()
 }
 
-// Somebody who rewrites a file all the time gets his way after three heals, and that is said: once in the log, in status, and
-// again after a restart. A person's own commands work all the same, and the daemon begins anew when the hour is over.
-// threeHeals is the record of a daemon that has healed as often as it does.
-// untilWell waits until status has nothing to say: the files have to be left alone for half a minute after a failure.
-// An operator who edits the configuration, to get out of the way of another tool, does not have to wait.
 // What happens to the files before the pass that wrote them has ended is seen too.
 func TestDriftDuringADeployment(t *testing.T) {
 	t.Parallel()
@@ -155,9 +150,6 @@ func TestDriftDuringADeployment(t *testing.T) {
 	d.stop()
 }
 
-// Passes that find the same hold again do not alarm again: neither in the log nor by the fail hooks.
-// A deployment that fails because somebody writes the files at the same time says so.
-// Drift that ends by itself is forgotten: the operator has put the files back.
 // A directory that is gone is a failure that is told; when it comes back, with its files, so does peace.
 func TestDirectoryGoneForAWhile(t *testing.T) {
 	t.Parallel()
@@ -174,7 +166,6 @@ func TestDirectoryGoneForAWhile(t *testing.T) {
 	}
 }
 
-// A server that shows another certificate though the files are right is not told without end either.
 // A few changes of an hour are looked into at once; later ones when the files are left alone, or after less than a minute;
 // those after a failure when they are left alone.
 func TestGuardKeepsCalm(t *testing.T) {

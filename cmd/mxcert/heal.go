@@ -38,7 +38,7 @@ func (p *pass) wasServed() bool {
 }
 
 // contention is the error that ends the healing for the rest of an hour; nil while there is none.
-func (p *pass) contention(what string) error {
+func (p *pass) contention(what string) *driftError {
 	heals := p.recentHeals()
 	if len(heals) < mostHeals {
 		return nil
@@ -72,11 +72,11 @@ func (p *pass) mayHeal(what string) error {
 	if !p.heals() {
 		return nil
 	}
-	err := p.contention(what)
-	if drift, ok := err.(*driftError); ok { //nolint:errorlint // it comes from the line above
+	if drift := p.contention(what); drift != nil {
 		p.heldUntil = drift.until
+		return drift
 	}
-	return err
+	return nil
 }
 
 // healed counts one time.

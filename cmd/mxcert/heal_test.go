@@ -12,6 +12,8 @@ import (
 	"mxcert/configs"
 )
 
+// Somebody who rewrites a file all the time gets his way after three heals, and that is said: once in the log, in status, and
+// again after a restart. A person's own commands work all the same, and the daemon begins anew when the hour is over.
 func TestFightIsGivenUp(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
@@ -92,6 +94,7 @@ func TestFightIsGivenUp(t *testing.T) {
 	}
 }
 
+// threeHeals stores the record of a daemon that has healed as often as it does.
 func (h *host) threeHeals() (heals state.Heals) {
 	h.t.Helper()
 	config, err := configs.Load(h.config)
@@ -101,9 +104,15 @@ func (h *host) threeHeals() (heals state.Heals) {
 	for range mostHeals {
 		heals.At = append(heals.At, time.Now().UTC())
 	}
+	store := state.At(h.Path("state")).Lineage("mx")
+	record, _, err := store.Load()
+	h.check(err)
+	record.Heals = heals
+	h.check(store.Save(record))
 	return heals
 }
 
+// untilWell waits until status has nothing to say: the files have to be left alone for half a minute after a failure.
 func (h *host) untilWell() {
 	h.t.Helper()
 	for deadline := time.Now().Add(2 * calm); ; time.Sleep(100 * time.Millisecond) {
@@ -116,15 +125,12 @@ func (h *host) untilWell() {
 	}
 }
 
+// An operator who edits the configuration, to get out of the way of another tool, does not have to wait.
 func TestEditEndsTheHold(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{Endpoints: []string{}})
 	h.report(exitOK, "renew")
-	store := state.At(h.Path("state")).Lineage("mx")
-	record, _, err := store.Load()
-	h.check(err)
-	record.Heals = h.threeHeals()
-	h.check(store.Save(record))
+	h.threeHeals()
 	h.check(os.Remove(h.Path("tls", "mx.crt")))
 	d := h.daemon()
 	d.awaitLog("kind=drift")
@@ -133,16 +139,13 @@ func TestEditEndsTheHold(t *testing.T) {
 	d.stop()
 }
 
+// Passes that find the same hold again do not alarm again: neither in the log nor by the fail hooks.
 func TestHoldIsToldOnce(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 	h.report(exitOK, "renew")
 	h.hook("fail.d/10-note", `echo failed >>"$lab/failed"`)
-	store := state.At(h.Path("state")).Lineage("mx")
-	record, _, err := store.Load()
-	h.check(err)
-	record.Heals = h.threeHeals()
-	h.check(store.Save(record))
+	heals := h.threeHeals()
 	h.check(os.Remove(h.Path("tls", "mx.crt")))
 	config, err := configs.Load(h.config)
 	h.check(err)
@@ -154,7 +157,7 @@ func TestHoldIsToldOnce(t *testing.T) {
 	w.guard = newGuard(d.log, config.Certificates)
 	for range 3 {
 		r := d.pass(t.Context(), newShift(w), config.Certificates[0], true, d.log)
-		until := untilHeal(record.Heals.At)
+		until := untilHeal(heals.At)
 		if r.Error == nil || r.Error.Kind != kindDrift || r.retryAt == nil || !r.retryAt.Equal(until) || nextPass(r, time.Now()) != until {
 			t.Errorf("%+v, again at %v, want %v", r.Error, r.retryAt, until)
 		}
@@ -165,6 +168,7 @@ func TestHoldIsToldOnce(t *testing.T) {
 	}
 }
 
+// A deployment that fails because somebody writes the files at the same time says so.
 func TestChangedMeanwhile(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
@@ -176,15 +180,12 @@ func TestChangedMeanwhile(t *testing.T) {
 	}
 }
 
+// Drift that ends by itself is forgotten: the operator has put the files back.
 func TestDriftThatEnds(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 	h.report(exitOK, "renew")
-	store := state.At(h.Path("state")).Lineage("mx")
-	record, _, err := store.Load()
-	h.check(err)
-	record.Heals = h.threeHeals()
-	h.check(store.Save(record))
+	h.threeHeals()
 	good, err := os.ReadFile(h.Path("tls", "mx.crt"))
 	h.check(err)
 	h.check(os.WriteFile(h.Path("tls", "mx.crt"), []byte("garbage"), 0o640))
@@ -195,6 +196,7 @@ func TestDriftThatEnds(t *testing.T) {
 	d.stop()
 }
 
+// A server that shows another certificate though the files are right is not told without end either.
 func TestServerThatShowsAnother(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{Preload: true}, lab.ConfigOptions{})
@@ -217,11 +219,7 @@ func TestServerThatShowsAnother(t *testing.T) {
 	put(first)
 	h.check(h.SMTP.Reload())
 	put(second)
-	store := state.At(h.Path("state")).Lineage("mx")
-	record, _, err := store.Load()
-	h.check(err)
-	record.Heals = h.threeHeals()
-	h.check(store.Save(record))
+	h.threeHeals()
 	d := h.daemon()
 	d.awaitLog("stage=verify kind=drift")
 	d.stop()
