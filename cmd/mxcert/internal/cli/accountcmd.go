@@ -1,0 +1,258 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"mxcert/acme"
+	"mxcert/acme/state"
+	"mxcert/configs"
+)
+
+// accountTime bounds the commands that ask a CA about the account; a rollover waits for orders under way, see renewTime.
+const accountTime = 2 * time.Minute
+
+// accountsReport is `account show|register|rollover --json`.
+type accountsReport struct {
+	Changed  bool            `json:"changed"`
+	Accounts []accountReport `json:"accounts"`
+}
+
+// accountReport is one account: as the CA sees it where Asked, else as it is stored.
+type accountReport struct {
+	CA         string                `json:"ca"`        // host of the directory
+	Directory  string                `json:"directory"` // URL
+	Configured bool                  `json:"configured"`
+	URL        string                `json:"url"`
+	Status     string                `json:"status"` // valid, deactivated, revoked, none, unregistered, unknown, refused, damaged; "" where it is not known
+	Asked      bool                  `json:"asked"`  // the CA was
+	Contact    []string              `json:"contact"`
+	Key        *accountKey           `json:"key"`
+	Created    *time.Time            `json:"created"`
+	Terms      accountTerms          `json:"terms"`
+	Former     []state.FormerAccount `json:"former"` // accounts in whose place this one came
+	Changed    bool                  `json:"changed"`
+	Warnings   []string              `json:"warnings"`
+	Error      *errorReport          `json:"error"`
+
+	code int
+}
+
+type accountKey struct {
+	Type       string `json:"type"`
+	Thumbprint string `json:"thumbprint"` // RFC 7638
+	Pending    bool   `json:"rollover_pending"`
+}
+
+type accountTerms struct {
+	Agreed string `json:"agreed"`  // URL of the terms that were agreed to
+	Now    string `json:"current"` // URL of those that the CA has now
+}
+
+func (a *app) accountCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "account", Short: "The accounts at the CAs: what they are, registration, new keys", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return usage("account show, account register or account rollover?")
+		},
+	}
+	cmd.AddCommand(a.accountShowCommand(), a.accountRegisterCommand(), a.accountRolloverCommand())
+	return cmd
+}
+
+func caFlag(cmd *cobra.Command, ca *string) {
+	cmd.Flags().StringVar(ca, "ca", "", "only this `CA` of the configuration: the URL of its directory, or the host in it (default: all)")
+}
+
+func (a *app) accountShowCommand() *cobra.Command {
+	var ca string
+	cmd := &cobra.Command{
+		Use: "show", Short: "Account URL, status, contact and key at each CA", Args: cobra.NoArgs,
+		Long: `Shows the accounts of the configured CAs and others that are stored. The CA is asked for status and contact; where it
+cannot be reached, what is stored is shown, and that is said. Nothing is changed. CAA records with accounturi (RFC 8657)
+must name the account's URL.`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.accountShow(cmd.Context(), ca) },
+	}
+	caFlag(cmd, &ca)
+	return cmd
+}
+
+func (a *app) accountRegisterCommand() *cobra.Command {
+	var ca string
+	var replace bool
+	cmd := &cobra.Command{
+		Use: "register", Short: "Register the account, find it again by its key, or tell the CA a changed address", Args: cobra.NoArgs,
+		Long: `Makes sure that there is an account at each configured CA and that it may be used. Orders do the same by themselves;
+this does it before, for instance to know the account's URL for CAA records. An account that was deactivated is not replaced,
+unless --replace says so: the old one is set aside, and a new one with a new key is registered.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.changeAccounts(cmd.Context(), ca, func(ctx context.Context, c *acme.Client, say acme.Progress, notice func(string)) (bool, error) {
+				return c.Register(ctx, acme.RegisterOptions{Replace: replace, Progress: say, Notice: notice})
+			})
+		},
+	}
+	caFlag(cmd, &ca)
+	cmd.Flags().BoolVar(&replace, "replace", false, "set the account that is stored aside and register a new one with a new key")
+	cmd.Flags().BoolVar(&a.detailedExit, "detailed-exitcode", false, "exit with 10 when something was changed")
+	return cmd
+}
+
+func (a *app) accountRolloverCommand() *cobra.Command {
+	var ca string
+	cmd := &cobra.Command{
+		Use: "rollover", Short: "Give the account a new key", Args: cobra.NoArgs,
+		Long: `Changes the key of the account at each configured CA (RFC 8555 section 7.3.5). The account's URL stays the same. It waits
+for orders under way. What is interrupted, or whose answer is lost, is ended by the next order or rollover: the CA is asked
+which of the two keys it knows.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.changeAccounts(cmd.Context(), ca, func(ctx context.Context, c *acme.Client, say acme.Progress, notice func(string)) (bool, error) {
+				err := c.Rollover(ctx, say, notice)
+				return err == nil, err
+			})
+		},
+	}
+	caFlag(cmd, &ca)
+	cmd.Flags().BoolVar(&a.detailedExit, "detailed-exitcode", false, "exit with 10 when something was changed")
+	return cmd
+}
+
+// chosenCAs are the configured CAs that --ca means.
+func chosenCAs(config *configs.Config, ca string) ([]string, error) {
+	var list, known []string
+	for _, directory := range config.ACME.Directories {
+		known = append(known, caName(directory))
+		if ca == "" || ca == directory || ca == caName(directory) {
+			list = append(list, directory)
+		}
+	}
+	if len(list) == 0 {
+		return nil, usage("the configuration has no CA %q; it has: %s", ca, strings.Join(known, ", "))
+	}
+	return list, nil
+}
+
+func (a *app) accountShow(ctx context.Context, ca string) error {
+	config, err := a.load()
+	if err != nil {
+		return err
+	}
+	directories, err := chosenCAs(config, ca)
+	if err != nil {
+		return err
+	}
+	w, err := newWorld(config, a.version, true)
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	ctx, cancel := a.within(ctx, accountTime)
+	defer cancel()
+	r := &accountsReport{Accounts: make([]accountReport, len(directories))}
+	var wait sync.WaitGroup
+	for i, directory := range directories {
+		wait.Go(func() { r.Accounts[i] = newAccountReport(w.cas.At(directory).Account(ctx), true) })
+	}
+	wait.Wait()
+	if ca == "" {
+		r.Accounts = append(r.Accounts, otherAccounts(w)...)
+	}
+	for i := range r.Accounts { // they are told, not met on the way to something else
+		r.Accounts[i].code = exitOK
+	}
+	return a.accountsResult(r)
+}
+
+// otherAccounts are those of CAs that the configuration does not name. Files that cannot be read are left out: whose they
+// are is not known, and those of configured CAs are reported as damaged.
+func otherAccounts(w *world) (list []accountReport) {
+	stored, _ := w.store.Accounts()
+	for _, account := range stored {
+		if w.cas.At(account.Directory) == nil {
+			list = append(list, newAccountReport(acme.ShowAccount(account), false))
+		}
+	}
+	return list
+}
+
+// changeAccounts does something with the accounts at all chosen CAs, one after the other.
+func (a *app) changeAccounts(ctx context.Context, ca string, change func(context.Context, *acme.Client, acme.Progress, func(string)) (bool, error)) error {
+	config, err := a.load()
+	if err != nil {
+		return err
+	}
+	directories, err := chosenCAs(config, ca)
+	if err != nil {
+		return err
+	}
+	w, err := newWorld(config, a.version, false)
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	ctx, cancel := a.within(ctx, renewTime)
+	defer cancel()
+	narrator := a.narrate()
+	r := &accountsReport{Accounts: []accountReport{}}
+	for _, directory := range directories {
+		say, client := narrator.speak(caName(directory)), w.cas.At(directory)
+		warnings := []string{}
+		changed, err := change(ctx, client, say, func(text string) {
+			warnings = append(warnings, text)
+			say("warning", text)
+		})
+		if err != nil {
+			say("failed", err.Error())
+		}
+		r.Accounts = append(r.Accounts, a.changedAccount(ctx, client, changed, warnings, err))
+		r.Changed = r.Changed || changed
+	}
+	narrator.end()
+	return a.accountsResult(r)
+}
+
+// changedAccount tells how it went. What the CA says is asked where nothing went wrong.
+func (a *app) changedAccount(ctx context.Context, client *acme.Client, changed bool, warnings []string, err error) accountReport {
+	asking, cancel := context.WithTimeout(ctx, accountTime)
+	defer cancel()
+	if err != nil {
+		cancel() // what is stored is shown
+	}
+	c := newAccountReport(client.Account(asking), true)
+	c.Changed, c.Warnings = changed, warnings
+	if c.Error, c.code = nil, exitOK; err != nil {
+		c.Error, c.code = newErrorReport(at("account", err)), exitCodeOf(err)
+	}
+	return c
+}
+
+func newAccountReport(info acme.AccountInfo, configured bool) accountReport {
+	c := accountReport{CA: caName(info.Directory), Directory: info.Directory, Configured: configured, URL: info.URL, Status: info.Status, Asked: info.Asked,
+		Contact: info.Contact, Terms: accountTerms{Agreed: info.Terms, Now: info.CATerms}, Former: info.Former, Warnings: []string{}}
+	if c.Contact == nil {
+		c.Contact = []string{}
+	}
+	if c.Former == nil {
+		c.Former = []state.FormerAccount{}
+	}
+	if info.Thumbprint != "" {
+		c.Key = &accountKey{Type: string(info.KeyType), Thumbprint: info.Thumbprint, Pending: info.Pending}
+	}
+	if !info.Created.IsZero() {
+		c.Created = new(info.Created.UTC())
+	}
+	if info.Pending {
+		c.Warnings = append(c.Warnings, "a change of the key was begun and has not ended: the next order, or mxcert account rollover, ends it")
+	}
+	if c.Terms.Agreed != "" && c.Terms.Now != "" && c.Terms.Agreed != c.Terms.Now {
+		c.Warnings = append(c.Warnings, "the CA has other terms of service now: read them")
+	}
+	if info.Err != nil && !errors.Is(info.Err, context.Canceled) {
+		c.Error = newErrorReport(at("account", info.Err))
+	}
+	return c
+}

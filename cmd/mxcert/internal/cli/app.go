@@ -1,0 +1,232 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"mxcert/configs"
+)
+
+// extraCommands are added by files that only some builds contain.
+var extraCommands []func(*app) *cobra.Command //nolint:gochecknoglobals // filled by those files
+
+const defaultConfig = "/etc/mxcert/mxcert.yaml"
+
+// app is one run of the program: the global flags and where output goes. stdout carries the result, stderr progress
+// and logs.
+type app struct {
+	version        string // of the program
+	stdout, stderr io.Writer
+
+	configFile   string
+	json         bool
+	progress     string
+	logLevel     string
+	noColor      bool
+	quiet        bool
+	timeout      time.Duration
+	detailedExit bool
+}
+
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "mxcert",
+		Short: "Certificates for mail hosts, proven on the wire",
+		Long: `mxcert obtains certificates for a mail host by DNS-01, writes them to the paths that the mail server reads,
+reloads it through systemd, and proves by a STARTTLS handshake that senders get the new certificate.`,
+		SilenceErrors: true, SilenceUsage: true, SuggestionsMinimumDistance: 2,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	flags := root.PersistentFlags()
+	flags.StringVarP(&a.configFile, "config", "c", defaultConfig, "configuration `FILE`")
+	flags.BoolVar(&a.json, "json", false, "print one JSON document on standard output")
+	flags.StringVar(&a.progress, "progress", "auto", "progress on standard error: `auto|plain|none`")
+	flags.StringVar(&a.logLevel, "log-level", "", "log `debug|info|warn|error` instead of the configured level")
+	flags.BoolVar(&a.noColor, "no-color", os.Getenv("NO_COLOR") != "", "no colour; the variable NO_COLOR does the same")
+	flags.BoolVarP(&a.quiet, "quiet", "q", false, "no progress, and no result when all is well")
+	flags.DurationVar(&a.timeout, "timeout", 0, "give up after this `DURATION` (default: what the command needs)")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &exitError{code: exitUsage, err: fmt.Errorf("%w\nsee: %s --help", err, cmd.CommandPath())}
+	})
+	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.checkFlags() }
+	root.AddCommand(a.runCommand(), a.renewCommand(), a.statusCommand(), a.verifyCommand(), a.doctorCommand(), a.checkCommand(), a.deployCommand(),
+		a.rollbackCommand(), a.historyCommand(), a.configCommand(), a.providersCommand(), a.versionCommand(), a.helperCommand(), a.polkitCommand(), a.initCommand(), a.importCommand(),
+		a.accountCommand(), a.revokeCommand())
+	for _, extra := range extraCommands {
+		root.AddCommand(extra(a))
+	}
+	cobraCommands(root)
+	for _, name := range []string{"tlsa", "report"} {
+		root.AddCommand(&cobra.Command{Use: name, Hidden: true, DisableFlagParsing: true, RunE: func(cmd *cobra.Command, _ []string) error {
+			return usage("mxcert %s is not in this version", cmd.Name())
+		}})
+	}
+	usageErrors(root)
+	return root
+}
+
+func (a *app) checkFlags() error {
+	switch a.progress {
+	case "auto", "plain", "none":
+	default:
+		return usage("--progress is auto, plain or none, not %q", a.progress)
+	}
+	switch a.logLevel {
+	case "", "debug", "info", "warn", "error":
+	default:
+		return usage("--log-level is debug, info, warn or error, not %q", a.logLevel)
+	}
+	if a.timeout < 0 {
+		return usage("--timeout must not be negative")
+	}
+	return nil
+}
+
+func usage(format string, args ...any) error {
+	return &exitError{code: exitUsage, err: fmt.Errorf(format, args...)}
+}
+
+// usageErrors makes wrong arguments and unknown commands exit with 2.
+func usageErrors(cmd *cobra.Command) {
+	check := cmd.Args
+	if check == nil {
+		check = cobra.ArbitraryArgs
+	}
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		err := check(cmd, args)
+		if err == nil {
+			return nil
+		}
+		if cmd.HasAvailableSubCommands() && len(args) > 0 {
+			err = unknownCommand(cmd, args[0])
+		}
+		return usage("%v\nsee: %s --help", err, cmd.CommandPath())
+	}
+	for _, sub := range cmd.Commands() {
+		usageErrors(sub)
+	}
+}
+
+// unknownCommand names the word and the nearest command, both as they are typed after mxcert.
+func unknownCommand(parent *cobra.Command, word string) error {
+	_, path, _ := strings.Cut(parent.CommandPath()+" ", " ")
+	text := fmt.Sprintf("unknown command %q", path+word)
+	parent.SuggestionsMinimumDistance = 2 // cobra sets its default only where it suggests by itself
+	if near := parent.SuggestionsFor(word); len(near) > 0 {
+		text += fmt.Sprintf("; did you mean %q?", path+near[0])
+	}
+	return errors.New(text)
+}
+
+// cobraCommands brings the two commands that cobra adds by itself in line: wrong words are wrong usage there too.
+func cobraCommands(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	root.InitDefaultHelpCmd()
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "completion":
+			cmd.RunE = func(*cobra.Command, []string) error {
+				return usage("completion bash, completion zsh, completion fish or completion powershell?")
+			}
+		case "help":
+			cmd.Args = func(_ *cobra.Command, words []string) error {
+				if _, rest, err := root.Find(words); err != nil || len(rest) > 0 {
+					return fmt.Errorf("unknown command %q", strings.Join(words, " "))
+				}
+				return nil
+			}
+		}
+	}
+}
+
+// load reads the configuration and says its warnings.
+func (a *app) load() (*configs.Config, error) {
+	config, err := configs.Load(a.configFile)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range config.Warnings() {
+		if !a.quiet {
+			fmt.Fprintf(a.stderr, "warning: %s:%d:%d: %s\n", w.File, w.Line, w.Column, w.Message)
+		}
+	}
+	return config, nil
+}
+
+// chosen picks the certificates that were named, all where none was.
+func chosen(config *configs.Config, names []string) ([]configs.Certificate, error) {
+	if len(names) == 0 {
+		return config.Certificates, nil
+	}
+	var list []configs.Certificate
+	for _, name := range names {
+		c, ok := config.Certificate(name)
+		if !ok {
+			var known []string
+			for _, c := range config.Certificates {
+				known = append(known, c.Name)
+			}
+			return nil, usage("the configuration has no certificate %q; it has: %s", name, strings.Join(known, ", "))
+		}
+		list = append(list, c)
+	}
+	return list, nil
+}
+
+// within bounds a command by --timeout or its own default.
+func (a *app) within(ctx context.Context, ordinary time.Duration) (context.Context, context.CancelFunc) {
+	if a.timeout > 0 {
+		ordinary = a.timeout
+	}
+	return context.WithTimeout(ctx, ordinary)
+}
+
+// printJSON writes the one document of --json.
+func (a *app) printJSON(v any) error {
+	encoder := json.NewEncoder(a.stdout)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(v)
+}
+
+// failureReport is what --json prints when a command fails before it has anything to report.
+type failureReport struct {
+	report
+	Error    *errorReport    `json:"error"`
+	Problems []problemReport `json:"problems,omitempty"` // of the configuration
+}
+
+// sayFailure shows an error that no report has shown: for a person on stderr, and with --json as the one document too.
+func (a *app) sayFailure(err error) {
+	fmt.Fprintln(a.stderr, a.errorText(err))
+	if !a.json {
+		return
+	}
+	r := failureReport{report: report{Certificates: []certificateReport{}}, Error: newErrorReport(err)}
+	if problems, ok := errors.AsType[*configs.Problems](err); ok {
+		r.Error.Stage, r.Error.Kind, r.Problems = "configuration", "configuration", problemReports(problems.List)
+	}
+	if err := a.printJSON(r); err != nil {
+		fmt.Fprintln(a.stderr, a.errorText(err))
+	}
+}
+
+// errorText is an error as a person reads it: the message and, on a line of its own, what to do.
+func (a *app) errorText(err error) string {
+	if problems, ok := errors.AsType[*configs.Problems](err); ok {
+		return strings.TrimRight(problems.Error(), "\n")
+	}
+	text := "mxcert: " + err.Error()
+	if hint := hintOf(err); hint != "" {
+		text += "\n  " + a.paint("→", cyan) + " " + hint
+	}
+	return text
+}

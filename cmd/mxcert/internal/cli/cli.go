@@ -1,0 +1,45 @@
+// Package cli is the command line of mxcert: one file for each command. A command turns its flags into a question for one
+// room, and prints the answer. No rule about certificates lives here.
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+)
+
+// Run executes one command line and returns the exit code. The result goes to stdout, progress and logs to stderr; release
+// is the version that the program reports. The end of ctx interrupts the command.
+func Run(ctx context.Context, release string, args []string, stdout, stderr io.Writer) int {
+	out := &checkedWriter{Writer: stdout}
+	a := &app{version: release, stdout: out, stderr: stderr}
+	root := a.rootCommand()
+	root.SetArgs(args)
+	root.SetOut(out)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil && out.err != nil {
+		err = fmt.Errorf("write the result: %w", out.err)
+	}
+	if err == nil {
+		return exitOK
+	}
+	if err.Error() != "" { // otherwise the report has said everything
+		a.sayFailure(err)
+	}
+	return exitCodeOf(err)
+}
+
+// checkedWriter remembers the first failure, so that a result which nobody received is not called a success.
+type checkedWriter struct {
+	io.Writer
+	err error
+}
+
+func (w *checkedWriter) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	if err != nil && w.err == nil {
+		w.err = err
+	}
+	return n, err
+}

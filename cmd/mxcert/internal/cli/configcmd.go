@@ -1,0 +1,38 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"mxcert/configs"
+)
+
+func (a *app) configCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "config", Short: "Show the configuration in force, an example, or its schema", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return usage("config show, config example or config schema?")
+		},
+	}
+	cmd.AddCommand(
+		&cobra.Command{Use: "show", Short: "The configuration with all defaults, secrets hidden", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
+			config, err := a.load()
+			if err != nil {
+				return err
+			}
+			text, err := config.Effective()
+			if err == nil {
+				_, err = a.stdout.Write(text)
+			}
+			return err
+		}},
+		&cobra.Command{Use: "example", Short: "An annotated example to start from", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
+			_, err := a.stdout.Write(configs.Example())
+			return err
+		}},
+		&cobra.Command{Use: "schema", Short: "The JSON schema of the configuration", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
+			_, err := a.stdout.Write(configs.Schema())
+			return err
+		}},
+	)
+	return cmd
+}

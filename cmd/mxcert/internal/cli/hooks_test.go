@@ -1,0 +1,252 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"mxcert/cmd/mxcert-lab/ca"
+	"mxcert/cmd/mxcert-lab/lab"
+)
+
+// hook writes an executable. $lab is the lab's directory.
+func (h *host) hook(name, script string) {
+	h.t.Helper()
+	path := h.Path("hooks", name)
+	h.check(os.MkdirAll(filepath.Dir(path), 0o755))
+	h.check(os.WriteFile(path, []byte(fmt.Sprintf("#!/bin/sh\nlab='%s'\n%s\n", h.Directory, script)), 0o755))
+}
+
+// ran gives the lines that hooks wrote to $lab/ran, and empties it.
+func (h *host) ran() []string {
+	h.t.Helper()
+	text, err := os.ReadFile(h.Path("ran"))
+	if os.IsNotExist(err) {
+		return nil
+	}
+	h.check(err)
+	h.check(os.Remove(h.Path("ran")))
+	return strings.Fields(string(text))
+}
+
+// note is a hook that writes its environment and its standard input down.
+const note = `echo "$MXCERT_EVENT" >> "$lab/ran"; env > "$lab/$MXCERT_EVENT.env"; cat > "$lab/$MXCERT_EVENT.json"`
+
+func (h *host) noted(event string) (env map[string]string, document map[string]any) {
+	h.t.Helper()
+	text, err := os.ReadFile(h.Path(event + ".env"))
+	h.check(err)
+	env = map[string]string{}
+	for _, line := range strings.Split(strings.TrimSpace(string(text)), "\n") {
+		name, value, _ := strings.Cut(line, "=")
+		env[name] = value
+	}
+	for _, ofShell := range []string{"PWD", "OLDPWD", "SHLVL", "_"} {
+		delete(env, ofShell)
+	}
+	input, err := os.ReadFile(h.Path(event + ".json"))
+	h.check(err)
+	h.check(json.Unmarshal(input, &document))
+	return env, document
+}
+
+// The events of a certificate's life, in order, and what each hook is told: variables and document are a contract.
+func TestHooksAreTold(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
+	for _, event := range []string{"pre", "deploy", "post", "fail"} {
+		h.hook(event+".d/50-note", note)
+	}
+	h.check(os.WriteFile(h.Path("hooks", "deploy.d", "README"), []byte("no hook"), 0o644))
+	c := h.report(exitOK, "renew").Certificates[0]
+	if got := h.ran(); !slices.Equal(got, []string{"pre", "deploy", "post"}) {
+		t.Errorf("the hooks that ran: %v", got)
+	}
+	dir, _ := filepath.Glob(h.Path("state", "lineages", "mx", "2*"))
+	for _, event := range []string{"deploy", "post"} {
+		env, document := h.noted(event)
+		want := map[string]string{
+			"PATH": env["PATH"], "LANG": env["LANG"],
+			"MXCERT_EVENT": event, "MXCERT_NAME": "mx", "MXCERT_DOMAINS": "mx.example.org host7.example.org",
+			"MXCERT_FULLCHAIN": dir[0] + "/fullchain.pem", "MXCERT_PRIVKEY": dir[0] + "/privkey.pem",
+			"MXCERT_SERIAL": c.Keys[0].Serial, "MXCERT_NOT_AFTER": c.Keys[0].NotAfter.Format(time.RFC3339), "MXCERT_CHANGED": "true",
+			"RENEWED_LINEAGE": dir[0], "RENEWED_DOMAINS": "mx.example.org host7.example.org",
+			"LEGO_CERT_PATH": dir[0] + "/fullchain.pem", "LEGO_CERT_KEY_PATH": dir[0] + "/privkey.pem", "LEGO_CERT_DOMAIN": "mx.example.org",
+		}
+		if fmt.Sprint(env) != fmt.Sprint(want) {
+			t.Errorf("the environment of %s is\n%v\nwant\n%v", event, env, want)
+		}
+		if got, want := fmt.Sprint(document), fmt.Sprint(map[string]any{
+			"event": event, "name": "mx", "domains": []any{"mx.example.org", "host7.example.org"}, "fullchain": env["MXCERT_FULLCHAIN"],
+			"privkey": env["MXCERT_PRIVKEY"], "serial": c.Keys[0].Serial, "not_after": env["MXCERT_NOT_AFTER"], "changed": true,
+		}); got != want {
+			t.Errorf("the document of %s is\n%s\nwant\n%s", event, got, want)
+		}
+	}
+	if env, _ := h.noted("pre"); env["MXCERT_NAME"] != "mx" || env["MXCERT_SERIAL"] != "" || env["MXCERT_CHANGED"] != "false" {
+		t.Errorf("the environment of pre before the first issue is %v", env)
+	}
+	for _, path := range []string{dir[0] + "/fullchain.pem", dir[0] + "/privkey.pem"} {
+		if _, err := os.Stat(path); err != nil {
+			t.Error(err)
+		}
+	}
+
+	h.report(exitOK, "renew")
+	if got := h.ran(); len(got) > 0 {
+		t.Errorf("nothing was to be done, and these hooks ran: %v", got)
+	}
+	h.check(os.Remove(h.Path("tls", "mx.crt")))
+	h.report(exitOK, "renew")
+	if got := h.ran(); !slices.Equal(got, []string{"deploy", "post"}) { // no unit: a deploy hook is what tells the server
+		t.Errorf("after healing these hooks ran: %v", got)
+	}
+	h.check(h.CA.Close())
+	h.report(exitTemporary, "renew", "--now")
+	if got := h.ran(); !slices.Equal(got, []string{"pre", "fail"}) {
+		t.Errorf("after a failure these hooks ran: %v", got)
+	}
+	if env, _ := h.noted("fail"); env["MXCERT_SERIAL"] != c.Keys[0].Serial || env["MXCERT_CHANGED"] != "false" {
+		t.Errorf("the environment of fail is %v", env)
+	}
+}
+
+// A deploy hook that fails is no reason to take a good deployment back. It is run again at every pass until it succeeds,
+// then post.d has its turn, and then it is quiet.
+func TestDeployHookFails(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
+	h.hook("deploy.d/10-first", `echo first >> "$lab/ran"`)
+	h.hook("deploy.d/20-fails", `echo fails >> "$lab/ran"; echo "no luck today"; exit 3`)
+	h.hook("deploy.d/30-last", `echo last >> "$lab/ran"`)
+	h.hook("post.d/10-post", note)
+	for pass := range 2 {
+		c := h.report(exitFailed, "renew").Certificates[0]
+		if c.Stage != stageServed || !c.Endpoints[0].Matches || c.Changed != (pass == 0) {
+			t.Errorf("pass %d: %+v", pass, c)
+		}
+		if e := c.Error; e == nil || e.Stage != "hook" || e.Kind != "failed" || !strings.Contains(e.Message, "20-fails: exit status 3") ||
+			!strings.Contains(e.Message, `"no luck today"`) || !strings.Contains(e.Hint, "next pass") {
+			t.Errorf("pass %d: the error is %+v", pass, e)
+		}
+		if got := h.ran(); !slices.Equal(got, []string{"first", "fails", "last"}) {
+			t.Errorf("pass %d: the hooks that ran: %v", pass, got)
+		}
+	}
+	h.hook("deploy.d/20-fails", `echo mended >> "$lab/ran"`)
+	h.report(exitOK, "renew")
+	if got := h.ran(); !slices.Equal(got, []string{"first", "mended", "last", "post"}) {
+		t.Errorf("after mending, the hooks that ran: %v", got)
+	}
+	h.report(exitOK, "renew")
+	if got := h.ran(); len(got) > 0 {
+		t.Errorf("the hooks ran once more: %v", got)
+	}
+	if n := h.CA.Count(ca.NewOrder); n != 1 {
+		t.Errorf("%d orders", n)
+	}
+}
+
+// So is one of post.d after a new certificate, of several key types too.
+func TestPostHookFails(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{Keys: []string{"ec256", "rsa2048"}}, lab.ConfigOptions{})
+	h.hook("post.d/fails", `echo "$MXCERT_SERIAL" >> "$lab/ran"; test -e "$lab/mended"`)
+	c := h.report(exitFailed, "renew").Certificates[0]
+	if c.Stage != stageServed || c.Error.Stage != "hook" {
+		t.Errorf("%+v", c)
+	}
+	want := []string{c.Keys[0].Serial, c.Keys[1].Serial}
+	if got := h.ran(); !slices.Equal(got, want) {
+		t.Errorf("told %v, want %v", got, want)
+	}
+	h.check(os.WriteFile(h.Path("mended"), nil, 0o600))
+	h.report(exitOK, "renew")
+	if got := h.ran(); !slices.Equal(got, want) {
+		t.Errorf("told %v again, want %v", got, want)
+	}
+	h.report(exitOK, "renew")
+	if got := h.ran(); len(got) > 0 {
+		t.Errorf("told %v once more", got)
+	}
+}
+
+// A pre hook that fails keeps the order from being placed, at the first issue and at a renewal; fail.d hears of it.
+func TestPreHookStopsTheOrder(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
+	h.hook("fail.d/note", note)
+	h.hook("pre.d/no", `exit 1`)
+	c := h.report(exitFailed, "renew").Certificates[0]
+	if c.Stage != stageFailed || c.Error == nil || c.Error.Stage != "hook" || c.Changed {
+		t.Errorf("%+v", c)
+	}
+	if n := h.CA.Count() - h.CA.Count(ca.Directory); n > 0 {
+		t.Errorf("the CA got %d requests beside that for its directory", n)
+	}
+	env, document := h.noted("fail")
+	if env["MXCERT_EVENT"] != "fail" || env["MXCERT_NAME"] != "mx" || env["MXCERT_SERIAL"] != "" || document["name"] != "mx" {
+		t.Errorf("the environment of fail is %v, the document %v", env, document)
+	}
+	if _, ok := env["RENEWED_LINEAGE"]; ok {
+		t.Error("RENEWED_LINEAGE is set, though there is nothing")
+	}
+	h.hook("pre.d/no", `exit 0`)
+	serial := h.report(exitOK, "renew").Certificates[0].Keys[0].Serial
+	h.ran()
+	h.hook("pre.d/no", `exit 1`)
+	c = h.report(exitFailed, "renew", "--now").Certificates[0]
+	if c.Stage != stageServed || c.Error.Stage != "hook" || c.Keys[0].Serial != serial {
+		t.Errorf("%+v", c)
+	}
+	if got := h.ran(); !slices.Equal(got, []string{"fail"}) {
+		t.Errorf("the hooks that ran: %v", got)
+	}
+	if n := h.CA.Count(ca.NewOrder); n != 1 {
+		t.Errorf("%d orders", n)
+	}
+}
+
+// Hooks that cannot be run, or that do not end, are failures that say so.
+func TestHooksThatCannotRun(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ name, kind string }{{"writable", "unsafe"}, {"slow", "timeout"}, {"broken", "cannot-start"}} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t, lab.Options{}, lab.ConfigOptions{})
+			h.edit("hooks: {", "hooks: {timeout: 1s, ")
+			path := h.Path("hooks", "deploy.d", tt.name)
+			switch h.hook("deploy.d/"+tt.name, `exec sleep 100`); tt.name {
+			case "writable":
+				h.check(os.Chmod(path, 0o757))
+			case "broken":
+				h.check(os.WriteFile(path, []byte("#!/nonexistent/interpreter\n"), 0o755))
+			}
+			began := time.Now()
+			c := h.report(exitFailed, "renew").Certificates[0]
+			if c.Stage != stageServed || c.Error.Stage != "hook" || c.Error.Kind != tt.kind || c.Error.Hint == "" || !strings.Contains(c.Error.Message, path) {
+				t.Errorf("stage %s, error %+v", c.Stage, c.Error)
+			}
+			if took := time.Since(began); took > 20*time.Second {
+				t.Errorf("it took %s", took)
+			}
+		})
+	}
+}
+
+// A fail hook that fails is a warning beside the failure that it was to tell about.
+func TestFailHookFails(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
+	h.check(h.CA.Close())
+	h.hook("fail.d/fails", `exit 1`)
+	c := h.report(exitTemporary, "renew").Certificates[0]
+	if c.Error.Kind != "ca-unreachable" || !slices.ContainsFunc(c.Warnings, func(w string) bool { return strings.Contains(w, "fail.d/fails: exit status 1") }) {
+		t.Errorf("error %+v, warnings %v", c.Error, c.Warnings)
+	}
+}

@@ -1,0 +1,147 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+
+	"mxcert/acme"
+)
+
+// The few colours in use; all are off with --no-color, NO_COLOR, or when the output is no terminal.
+const (
+	red    = "31"
+	green  = "32"
+	yellow = "33"
+	cyan   = "36"
+	faint  = "2"
+)
+
+func isTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
+}
+
+func (a *app) paint(text, colour string) string {
+	if a.noColor || !isTerminal(a.stderr) {
+		return text
+	}
+	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+}
+
+// narrator tells the progress of passes on stderr: a line for each change of state, and on a terminal a last line that
+// shows what is being waited for. A nil narrator is silent.
+type narrator struct {
+	app      *app
+	animated bool
+	start    time.Time
+
+	mu   sync.Mutex
+	last time.Time
+	now  string // what the animated line shows
+	stop chan struct{}
+}
+
+// narrate begins the progress of a command. Call end before the result is printed.
+func (a *app) narrate() *narrator {
+	if a.quiet || a.progress == "none" {
+		return nil
+	}
+	n := &narrator{app: a, start: time.Now(), last: time.Now(), stop: make(chan struct{})}
+	n.animated = a.progress == "auto" && isTerminal(a.stderr) && os.Getenv("TERM") != "dumb"
+	if n.animated {
+		go n.animate()
+	}
+	return n
+}
+
+func (n *narrator) end() {
+	if n == nil || !n.animated {
+		return
+	}
+	close(n.stop)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.clear()
+}
+
+// speak gives the voice of one certificate.
+func (n *narrator) speak(certificate string) acme.Progress {
+	if n == nil {
+		return func(string, string) {}
+	}
+	return func(stage, message string) { n.line(certificate, stage, message) }
+}
+
+func (n *narrator) line(certificate, stage, message string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := time.Now()
+	n.clear()
+	mark := n.app.paint("·", faint)
+	switch stage {
+	case "warning":
+		mark = n.app.paint("!", yellow)
+	case "failed":
+		mark = n.app.paint("✗", red)
+	case "done", "issued", "verify":
+		mark = n.app.paint("✓", green)
+	}
+	took := n.app.paint(fmt.Sprintf("%7s", seconds(now.Sub(n.last))), faint)
+	fmt.Fprintf(n.app.stderr, "%s %s  %-12s %s  %s\n", mark, certificate, stage, took, oneLine(message))
+	n.last, n.now = now, certificate+"  "+waitingFor(stage)
+}
+
+// waitingFor says what follows a stage, for the line that is shown while nothing else is.
+func waitingFor(stage string) string {
+	switch stage {
+	case "dns":
+		return "waits for the name servers"
+	case "propagation", "account", "order", "validation":
+		return "waits for the CA"
+	case "reload", "deploy", "revert":
+		return "waits for the mail server"
+	}
+	return "at work"
+}
+
+func (n *narrator) animate() {
+	frames := []rune("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for i := 0; ; i++ {
+		select {
+		case <-n.stop:
+			return
+		case <-ticker.C:
+			n.mu.Lock()
+			n.clear()
+			fmt.Fprintf(n.app.stderr, "%c %s  %s", frames[i%len(frames)], n.now, seconds(time.Since(n.last)))
+			n.mu.Unlock()
+		}
+	}
+}
+
+// clear empties the animated line. The lock is held.
+func (n *narrator) clear() {
+	if n.animated {
+		fmt.Fprint(n.app.stderr, "\r\x1b[K")
+	}
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
+
+// oneLine keeps a message of several errors on one line.
+func oneLine(text string) string { return strings.Join(strings.Split(text, "\n"), "; ") }
+
+func plural(n int, word string) string {
+	if n == 1 {
+		return word
+	}
+	return word + "s"
+}

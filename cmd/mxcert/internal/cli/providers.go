@@ -1,0 +1,116 @@
+package cli
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"mxcert/acme/dnsprovider"
+	"mxcert/configs"
+)
+
+func (a *app) providersCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "providers [NAME]", Short: "List the DNS providers, or the variables of one", Args: cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, names []string) error {
+			if len(names) == 1 {
+				return a.describeProvider(names[0])
+			}
+			return a.listProviders()
+		},
+	}
+}
+
+// providerReport is one line of `providers --json`.
+type providerReport struct {
+	Provider string `json:"provider"`
+	dnsprovider.Description
+}
+
+func (a *app) listProviders() error {
+	list := []providerReport{}
+	for _, name := range dnsprovider.Names() {
+		d, err := dnsprovider.Describe(name)
+		if err != nil {
+			return err
+		}
+		list = append(list, providerReport{Provider: name, Description: d})
+	}
+	if a.json {
+		return a.printJSON(map[string]any{"providers": list})
+	}
+	for _, p := range list {
+		fmt.Fprintf(a.stdout, "%-14s %s\n", p.Provider, p.Name)
+	}
+	return nil
+}
+
+func (a *app) describeProvider(name string) error {
+	d, err := dnsprovider.Describe(name)
+	if err != nil {
+		return &exitError{code: exitUsage, err: err}
+	}
+	if a.json {
+		return a.printJSON(providerReport{Provider: name, Description: d})
+	}
+	fmt.Fprintf(a.stdout, "%s: %s\n", name, d.Name)
+	for _, page := range []string{d.URL, d.Documentation} {
+		if page != "" {
+			fmt.Fprintln(a.stdout, page)
+		}
+	}
+	if d.Sequential {
+		fmt.Fprintln(a.stdout, "It is given one record at a time: names are proven one after another.")
+	}
+	if d.Forgetful {
+		fmt.Fprintln(a.stdout, "It finds a record only in the process that made it: what a crash leaves behind is reported, to be removed by hand.")
+	}
+	a.printVariables("Credentials, for dns.env", d.Variables, func(v dnsprovider.Variable) bool { return v.Credential })
+	a.printVariables("Settings, for dns.env", d.Variables, func(v dnsprovider.Variable) bool { return !v.Credential })
+	fmt.Fprintln(a.stdout, "\nNAME_FILE names a file with the value; cred:, file: and env: references work too. Other certificates and providers do not see them.")
+	return nil
+}
+
+func (a *app) printVariables(title string, variables []dnsprovider.Variable, belongs func(dnsprovider.Variable) bool) {
+	shown := slices.DeleteFunc(slices.Clone(variables), func(v dnsprovider.Variable) bool { return !belongs(v) })
+	if len(shown) == 0 {
+		return
+	}
+	if shown[0].Credential && !slices.ContainsFunc(shown, func(v dnsprovider.Variable) bool { return v.Required }) {
+		title += " (not all: there are alternatives)"
+	}
+	fmt.Fprintf(a.stdout, "\n%s:\n", title)
+	for _, v := range shown {
+		line := v.Name
+		if v.File != "" {
+			line += " or " + v.File
+		}
+		if v.Required {
+			line += " (needed)"
+		}
+		fmt.Fprintf(a.stdout, "  %s\n      %s\n", line, v.Meaning)
+	}
+}
+
+// misspeltVariables are warnings: the libraries of some providers read variables that nobody has listed.
+func misspeltVariables(config *configs.Config) []configs.Problem {
+	var list []configs.Problem
+	warn := func(path string, settings configs.DNS) {
+		wrong := dnsprovider.Misspelt(settings.Provider, slices.Collect(maps.Keys(settings.Env)))
+		for _, name := range slices.Sorted(maps.Keys(wrong)) {
+			p := config.At(path + ".env." + name)
+			p.Message = fmt.Sprintf("%s.env.%s: provider %s has no such variable; did you mean %s?", path, name, settings.Provider, wrong[name])
+			p.Hint = "`mxcert providers " + settings.Provider + "` lists them"
+			list = append(list, p)
+		}
+	}
+	warn("dns", config.DNS)
+	for i, c := range config.Certificates {
+		if !maps.Equal(c.DNS.Env, config.DNS.Env) {
+			warn(fmt.Sprintf("certificates[%d].dns", i), c.DNS)
+		}
+	}
+	return list
+}

@@ -1,0 +1,57 @@
+package cli
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+
+	"mxcert/cmd/mxcert-lab/ca"
+	"mxcert/cmd/mxcert-lab/lab"
+)
+
+// A rehearsal orders for real at the staging service, and leaves accounts, certificates, files and DNS as they were. It is
+// not parallel, because it adds the lab's CA to the table of staging services.
+func TestRehearsal(t *testing.T) {
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
+	directory := h.CA.DirectoryURL()
+	h.edit(directory, "https://ca.example/directory")
+	staging["https://ca.example/directory"] = directory
+	defer delete(staging, "https://ca.example/directory")
+	temporary := t.TempDir()
+	t.Setenv("TMPDIR", temporary)
+
+	got := h.run("renew", "--staging")
+	if got.code != exitOK || !strings.Contains(got.stdout, "1 certificate would be issued; nothing was stored or deployed") {
+		t.Errorf("exit code %d:\n%s%s", got.code, got.stdout, got.stderr)
+	}
+	got = h.run("renew", "--staging", "--json")
+	var r rehearsalReport
+	if err := json.Unmarshal([]byte(got.stdout), &r); err != nil || got.code != exitOK || r.Changed || len(r.Rehearsed) != 1 || r.Rehearsed[0] != "mx" {
+		t.Errorf("exit code %d (%v):\n%s", got.code, err, got.stdout)
+	}
+	if got = h.run("renew", "--staging", "-q"); got.code != exitOK || got.stdout+got.stderr != "" {
+		t.Errorf("exit code %d:\n%s%s", got.code, got.stdout, got.stderr)
+	}
+	if n := h.CA.Count(ca.Certificate); n != 3 {
+		t.Errorf("%d certificates were issued", n)
+	}
+	h.CA.SetWrap(func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
+	})
+	if got = h.run("renew", "--staging", "--json"); got.code != exitTemporary || !json.Valid([]byte(got.stdout)) {
+		t.Errorf("exit code %d:\n%s%s", got.code, got.stdout, got.stderr)
+	}
+	for _, path := range []string{"state/accounts", "state/lineages", "tls/mx.crt", "tls/mx.key"} {
+		if entries, err := os.ReadDir(h.Path(path)); !os.IsNotExist(err) && len(entries) > 0 || strings.HasPrefix(path, "tls") && !os.IsNotExist(err) {
+			t.Errorf("%s was made", path)
+		}
+	}
+	if left, err := os.ReadDir(temporary); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v (%v)", left, err)
+	}
+	if left := h.World.Challenges(); len(left) > 0 {
+		t.Errorf("TXT records remain: %v", left)
+	}
+}
