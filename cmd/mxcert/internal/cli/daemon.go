@@ -17,7 +17,7 @@ import (
 	"mxcert/acme/schedule"
 	"mxcert/acme/state"
 	"mxcert/configs"
-	"mxcert/hooks/notify"
+	"mxcert/hooks/sdnotify"
 	"mxcert/hooks/watch"
 )
 
@@ -95,18 +95,18 @@ func (d *daemon) run(ctx context.Context) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	var feeder notify.Feeder
+	var feeder sdnotify.Feeder
 	go feeder.Run(work)
-	d.tell(notify.Ready())
+	d.tell(sdnotify.Ready())
 	d.work(work, d.current())
 	d.loop(ctx, work, watcher, hup, &feeder)
 	return d.end(cancel)
 }
 
 // loop waits for a changed configuration, SIGHUP and the end. Its ticks feed the watchdog while no pass hangs.
-func (d *daemon) loop(ctx, work context.Context, watcher *watch.Watcher, hup <-chan os.Signal, feeder *notify.Feeder) {
+func (d *daemon) loop(ctx, work context.Context, watcher *watch.Watcher, hup <-chan os.Signal, feeder *sdnotify.Feeder) {
 	interval := time.Minute
-	if watchdog, on := notify.Watchdog(); on {
+	if watchdog, on := sdnotify.Watchdog(); on {
 		interval = watchdog / 4
 	}
 	tick := time.NewTicker(interval)
@@ -147,8 +147,8 @@ func (d *daemon) inForce(config *configs.Config) bool {
 
 // reload takes a new configuration, or keeps the old one when the new is bad (a broken edit must not stop renewals).
 func (d *daemon) reload(ctx context.Context, why string) {
-	d.tell(notify.Reloading())
-	defer func() { d.tell(notify.Ready()) }()
+	d.tell(sdnotify.Reloading())
+	defer func() { d.tell(sdnotify.Ready()) }()
 	config, err := configs.Load(d.app.configFile)
 	if err == nil && why == byWatch && time.Since(d.reread) < justNow && d.inForce(config) {
 		return // a command was faster: the work that it waits for goes on
@@ -162,7 +162,7 @@ func (d *daemon) reload(ctx context.Context, why string) {
 	if err != nil {
 		d.setStatus(func(s *daemonReport) { s.ConfigError, s.ConfigErrorAt = err.Error(), new(time.Now().UTC()) })
 		d.log.Error("the configuration is bad; the one that was loaded before stays in force", "reason", why, "error", err)
-		d.tell(notify.Status("bad configuration, the old one stays in force: " + oneLine(err.Error())))
+		d.tell(sdnotify.Status("bad configuration, the old one stays in force: " + oneLine(err.Error())))
 		return
 	}
 	for _, w := range config.Warnings() {
@@ -202,7 +202,7 @@ func (d *daemon) begin(config *configs.Config) error {
 	d.setStatus(func(s *daemonReport) {
 		s.ConfigError, s.ConfigErrorAt, s.ConfigLoaded = "", nil, time.Now().UTC()
 	})
-	d.tell(notify.Status(fmt.Sprintf("%d %s", len(config.Certificates), plural(len(config.Certificates), "certificate"))))
+	d.tell(sdnotify.Status(fmt.Sprintf("%d %s", len(config.Certificates), plural(len(config.Certificates), "certificate"))))
 	return nil
 }
 
@@ -331,7 +331,7 @@ func nextPass(r certificateReport, now time.Time) time.Time {
 // end stops all work. A pass under way gets its context cancelled, which removes its TXT records and takes back a
 // half-proven deployment.
 func (d *daemon) end(cancel context.CancelFunc) error {
-	d.tell(notify.Stopping())
+	d.tell(sdnotify.Stopping())
 	d.log.Info("stopping")
 	d.mu.Lock()
 	current := d.shift

@@ -1,4 +1,4 @@
-// Package notify tells systemd how this service is doing: sd_notify(3) with ready, reloading, stopping, a status line,
+// Package sdnotify tells systemd how this service is doing: sd_notify(3) with ready, reloading, stopping, a status line,
 // and a watchdog that is fed only while real work gets done.
 //
 // It works with Type=notify on systemd 252 and newer; Type=notify-reload (253) understands the same messages. Without
@@ -6,7 +6,7 @@
 // for the same writes without a deadline, so that a busy systemd could hold up the service: here each message has one.
 //
 // Not supported: file descriptor store, MAINPID and messages on behalf of other processes, vsock addresses.
-package notify
+package sdnotify
 
 import (
 	"context"
