@@ -20,7 +20,7 @@ var permitted = map[string][]string{
 	"mxcert/deploy":           {"mxcert/acme/bundle", "mxcert/acme/resolve"},
 	"mxcert/deploy/discover":  {},
 	"mxcert/deploy/starttls":  {},
-	"mxcert/hooks/sdnotify":     {},
+	"mxcert/hooks/sdnotify":   {},
 	"mxcert/hooks/script":     {},
 	"mxcert/hooks/unit":       {},
 	"mxcert/hooks/watch":      {},
