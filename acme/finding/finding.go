@@ -1,0 +1,84 @@
+// Package finding is one thing that was looked at, and what was found: the common answer of every room that inspects
+// something, so that doctor, verify and check can print any of them. It also makes text from others fit to be printed.
+//
+// A Finding is a value. It is not an error: an error ends an operation, a finding only describes. Which severities fail a
+// command is the command's decision.
+package finding
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Severity is how much a finding matters.
+type Severity string
+
+const (
+	// OK is a thing that was looked at and is right.
+	OK Severity = "ok"
+	// Warning does not make the operation in question fail, and deserves a look.
+	Warning Severity = "warning"
+	// Error makes the operation in question fail: an order, a deployment, a delivery by a strict sender.
+	Error Severity = "error"
+)
+
+// Finding is one thing that was looked at.
+type Finding struct {
+	ID       string   `json:"id"` // stable: lower case with dashes; an RFC 8460 result type where one fits
+	Severity Severity `json:"severity"`
+	Subject  string   `json:"subject,omitempty"` // the DNS name, path, unit, endpoint or CA; "" if the ID says enough
+	Message  string   `json:"message"`
+	Hint     string   `json:"hint"` // what to do next; "" if there is nothing to do
+}
+
+// New returns a finding with a formatted message.
+func New(id string, severity Severity, format string, values ...any) Finding {
+	return Finding{ID: id, Severity: severity, Message: fmt.Sprintf(format, values...)}
+}
+
+// About returns a copy of f with a subject.
+func (f Finding) About(subject string) Finding {
+	f.Subject = subject
+	return f
+}
+
+// Next returns a copy of f with a hint.
+func (f Finding) Next(hint string) Finding {
+	f.Hint = hint
+	return f
+}
+
+// Worst returns the highest severity of a list; OK for an empty one.
+func Worst(list []Finding) Severity {
+	worst := OK
+	for _, f := range list {
+		if f.Severity == Error || f.Severity == Warning && worst == OK {
+			worst = f.Severity
+		}
+	}
+	return worst
+}
+
+// MostQuoted is the cap, in bytes, for text whose source says nothing about a useful length.
+const MostQuoted = 300
+
+// Quote makes text from a peer, a file or a program fit for messages and logs: one line, printable characters only (no
+// terminal sequences, nothing that changes the direction of writing), valid UTF-8, and at most most bytes, cut with an
+// ellipsis. White space of any kind becomes a single space.
+func Quote(text string, most int) string {
+	text = strings.Join(strings.Fields(strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) || r == utf8.RuneError {
+			return ' '
+		}
+		return r
+	}, text)), " ")
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + "…"
+	}
+	return text
+}
+
+// Quoted is Quote between quotation marks, as in a sentence: the server answered "…".
+func Quoted(text string, most int) string { return `"` + Quote(text, most) + `"` }
