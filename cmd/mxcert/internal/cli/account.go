@@ -12,6 +12,8 @@ import (
 	"mxcert/acme"
 	"mxcert/acme/state"
 	"mxcert/configs"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // accountTime bounds the commands that ask a CA about the account; a rollover waits for orders under way, see renewTime.
@@ -38,9 +40,9 @@ type accountReport struct {
 	Former     []state.FormerAccount `json:"former"` // accounts in whose place this one came
 	Changed    bool                  `json:"changed"`
 	Warnings   []string              `json:"warnings"`
-	Error      *errorReport          `json:"error"`
+	Error      *report.Error         `json:"error"`
 
-	code int
+	code report.Code
 }
 
 type accountKey struct {
@@ -162,7 +164,7 @@ func (a *app) accountShow(ctx context.Context, ca string) error {
 		r.Accounts = append(r.Accounts, otherAccounts(w)...)
 	}
 	for i := range r.Accounts { // they are told, not met on the way to something else
-		r.Accounts[i].code = exitOK
+		r.Accounts[i].code = report.CodeOK
 	}
 	return a.accountsResult(r)
 }
@@ -224,8 +226,8 @@ func (a *app) changedAccount(ctx context.Context, client *acme.Client, changed b
 	}
 	c := newAccountReport(client.Account(asking), true)
 	c.Changed, c.Warnings = changed, warnings
-	if c.Error, c.code = nil, exitOK; err != nil {
-		c.Error, c.code = newErrorReport(at("account", err)), exitCodeOf(err)
+	if c.Error, c.code = nil, report.CodeOK; err != nil {
+		c.Error, c.code = report.NewError(report.At("account", err)), report.CodeOf(err)
 	}
 	return c
 }
@@ -252,7 +254,7 @@ func newAccountReport(info acme.AccountInfo, configured bool) accountReport {
 		c.Warnings = append(c.Warnings, "the CA has other terms of service now: read them")
 	}
 	if info.Err != nil && !errors.Is(info.Err, context.Canceled) {
-		c.Error = newErrorReport(at("account", info.Err))
+		c.Error = report.NewError(report.At("account", info.Err))
 	}
 	return c
 }

@@ -6,21 +6,23 @@ import (
 	"time"
 
 	"mxcert/acme/state"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // accountsResult prints the report and chooses the exit code, by the rules of a report on certificates.
 func (a *app) accountsResult(r *accountsReport) error {
-	var sum report
+	var sum report.Report
 	for _, c := range r.Accounts {
-		sum.Certificates = append(sum.Certificates, certificateReport{code: c.code})
+		sum.Certificates = append(sum.Certificates, report.Certificate{Code: c.code})
 	}
-	code := sum.exitCode()
+	code := sum.ExitCode()
 	switch {
 	case a.json:
 		if err := a.printJSON(r); err != nil {
 			return err
 		}
-	case !a.quiet || code != exitOK:
+	case !a.quiet || code != report.CodeOK:
 		for i, c := range r.Accounts {
 			if i > 0 {
 				fmt.Fprintln(a.stdout)
@@ -28,11 +30,11 @@ func (a *app) accountsResult(r *accountsReport) error {
 			a.printAccount(c)
 		}
 	}
-	if code == exitOK && r.Changed && a.detailedExit {
-		code = exitChanged
+	if code == report.CodeOK && r.Changed && a.detailedExit {
+		code = report.CodeChanged
 	}
-	if code != exitOK {
-		return &exitError{code: code}
+	if code != report.CodeOK {
+		return &report.Exit{Code: code}
 	}
 	return nil
 }
@@ -63,7 +65,7 @@ func (a *app) printAccount(c accountReport) {
 		line("key", "%s, thumbprint %s", c.Key.Type, c.Key.Thumbprint)
 	}
 	if c.Created != nil {
-		line("created", "%s", minute(*c.Created))
+		line("created", "%s", report.Minute(*c.Created))
 	}
 	if c.Terms.Agreed != "" {
 		line("terms", "%s", c.Terms.Agreed)
@@ -72,7 +74,7 @@ func (a *app) printAccount(c accountReport) {
 		line("terms now", "%s", c.Terms.Now)
 	}
 	for _, f := range c.Former {
-		line("formerly", "%s until %s: %s", orUnknown(f.URL), minute(f.Until), f.Why)
+		line("formerly", "%s until %s: %s", orUnknown(f.URL), report.Minute(f.Until), f.Why)
 	}
 	for _, w := range c.Warnings {
 		line("warning", "%s", w)

@@ -13,6 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"mxcert/configs"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // extraCommands are added by files that only some builds contain.
@@ -55,7 +57,7 @@ reloads it through systemd, and proves by a STARTTLS handshake that senders get 
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "no progress, and no result when all is well")
 	flags.DurationVar(&a.timeout, "timeout", 0, "give up after this `DURATION` (default: what the command needs)")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &exitError{code: exitUsage, err: fmt.Errorf("%w\nsee: %s --help", err, cmd.CommandPath())}
+		return &report.Exit{Code: report.CodeUsage, Err: fmt.Errorf("%w\nsee: %s --help", err, cmd.CommandPath())}
 	})
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.checkFlags() }
 	root.AddCommand(a.runCommand(), a.renewCommand(), a.statusCommand(), a.verifyCommand(), a.doctorCommand(), a.checkCommand(), a.deployCommand(),
@@ -92,7 +94,7 @@ func (a *app) checkFlags() error {
 }
 
 func usage(format string, args ...any) error {
-	return &exitError{code: exitUsage, err: fmt.Errorf(format, args...)}
+	return &report.Exit{Code: report.CodeUsage, Err: fmt.Errorf(format, args...)}
 }
 
 // usageErrors makes wrong arguments and unknown commands exit with 2.
@@ -199,8 +201,8 @@ func (a *app) printJSON(v any) error {
 
 // failureReport is what --json prints when a command fails before it has anything to report.
 type failureReport struct {
-	report
-	Error    *errorReport    `json:"error"`
+	report.Report
+	Error    *report.Error   `json:"error"`
 	Problems []problemReport `json:"problems,omitempty"` // of the configuration
 }
 
@@ -210,7 +212,7 @@ func (a *app) sayFailure(err error) {
 	if !a.json {
 		return
 	}
-	r := failureReport{report: report{Certificates: []certificateReport{}}, Error: newErrorReport(err)}
+	r := failureReport{Report: report.Report{Certificates: []report.Certificate{}}, Error: report.NewError(err)}
 	if problems, ok := errors.AsType[*configs.Problems](err); ok {
 		r.Error.Stage, r.Error.Kind, r.Problems = "configuration", "configuration", problemReports(problems.List)
 	}
@@ -225,7 +227,7 @@ func (a *app) errorText(err error) string {
 		return strings.TrimRight(problems.Error(), "\n")
 	}
 	text := "mxcert: " + err.Error()
-	if hint := hintOf(err); hint != "" {
+	if hint := report.HintOf(err); hint != "" {
 		text += "\n  " + a.paint("→", cyan) + " " + hint
 	}
 	return text

@@ -9,6 +9,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"mxcert/configs"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // problemReport is one fault of the configuration in `check --json`.
@@ -58,15 +60,15 @@ func (a *app) check() error {
 			return err
 		}
 	case isProblem:
-		return &exitError{code: exitFault, err: problems}
+		return &report.Exit{Code: report.CodeFault, Err: problems}
 	case !a.quiet:
 		for _, w := range r.Warnings {
 			fmt.Fprintf(a.stderr, "warning: %s:%d:%d: %s\n", w.File, w.Line, w.Column, w.Message)
 		}
-		fmt.Fprintf(a.stdout, "%s: no fault found; %d %s\n", a.configFile, len(config.Certificates), plural(len(config.Certificates), "certificate"))
+		fmt.Fprintf(a.stdout, "%s: no fault found; %d %s\n", a.configFile, len(config.Certificates), report.Plural(len(config.Certificates), "certificate"))
 	}
 	if isProblem {
-		return &exitError{code: exitFault}
+		return &report.Exit{Code: report.CodeFault}
 	}
 	return nil
 }
@@ -78,7 +80,7 @@ func unreadableSecrets(config *configs.Config) []configs.Problem {
 	warn := func(path string, secret configs.Secret) {
 		if _, err := secret.Read(); err != nil {
 			p := config.At(path)
-			p.Message, p.Hint = fmt.Sprintf("%s: %v", path, err), hintOf(err)
+			p.Message, p.Hint = fmt.Sprintf("%s: %v", path, err), report.HintOf(err)
 			list = append(list, p)
 		}
 	}

@@ -11,15 +11,17 @@ import (
 	"mxcert/acme/schedule"
 	"mxcert/acme/state"
 	"mxcert/hooks/script"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // fail ends a pass that could not even begin.
-func (p *pass) fail(err error) certificateReport {
-	p.result.Stage, p.result.Error = stageFailed, newErrorReport(err)
-	if isTemporary(err) {
-		p.result.Stage = stageWaiting
+func (p *pass) fail(err error) report.Certificate {
+	p.result.Stage, p.result.Error = report.Failed, report.NewError(err)
+	if report.IsTemporary(err) {
+		p.result.Stage = report.Waiting
 	}
-	p.result.code = exitCodeOf(err)
+	p.result.Code = report.CodeOf(err)
 	p.say("failed", err.Error())
 	return p.result
 }
@@ -34,7 +36,7 @@ func (p *pass) warn(text string) {
 }
 
 // conclude records how the pass ended and makes the report.
-func (p *pass) conclude(ctx context.Context, issueErr, serviceErr error) certificateReport {
+func (p *pass) conclude(ctx context.Context, issueErr, serviceErr error) report.Certificate {
 	p.describe()
 	if p.options.dryRun {
 		return p.finish(errors.Join(issueErr, serviceErr), p.shownEverywhere())
@@ -51,23 +53,23 @@ func (p *pass) conclude(ctx context.Context, issueErr, serviceErr error) certifi
 			}
 		}
 		if err := errors.Join(p.lineage.Save(p.record), p.lineage.Prune(p.record, keepGenerations)); err != nil {
-			return p.finish(at("store", err), false)
+			return p.finish(report.At("store", err), false)
 		}
 		return p.finish(hookErr, true)
 	}
 	// That senders are not served is the worse news of the two.
 	err := errors.Join(serviceErr, issueErr)
 	inService := serviceErr == nil && p.haveBundle()
-	p.result.outOfService = serviceErr != nil
+	p.result.OutOfService = serviceErr != nil
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return p.finish(err, inService) // stopped, not failed: nothing to back off from
 	}
 	until, waits := holdOf(issueErr)
 	switch {
 	case waits && serviceErr == nil:
-		p.result.retryAt = &until
+		p.result.NextTry = &until
 	case issueErr == nil && p.heldAgain():
-		p.result.retryAt = &p.heldUntil
+		p.result.NextTry = &p.heldUntil
 	default:
 		failure := err
 		if issueErr != nil && !p.heldUntil.IsZero() {
@@ -79,7 +81,7 @@ func (p *pass) conclude(ctx context.Context, issueErr, serviceErr error) certifi
 		}
 	}
 	if issueErr != nil {
-		p.result.NextRenewal = p.result.retryAt // the order is due: what comes next is another try
+		p.result.NextRenewal = p.result.NextTry // the order is due: what comes next is another try
 	}
 	if saveErr := p.lineage.Save(p.record); saveErr != nil {
 		p.warn(saveErr.Error())
@@ -91,7 +93,7 @@ func (p *pass) conclude(ctx context.Context, issueErr, serviceErr error) certifi
 func (p *pass) lacking() error {
 	for i, key := range p.keys() {
 		if p.bundles[i] == nil {
-			return at("deploy", fmt.Errorf("there is no usable %s certificate of %s yet: run mxcert renew", key, p.certificate.Name))
+			return report.At("deploy", fmt.Errorf("there is no usable %s certificate of %s yet: run mxcert renew", key, p.certificate.Name))
 		}
 	}
 	return nil
@@ -109,7 +111,7 @@ func (p *pass) describe() {
 			p.result.Warnings = append(p.result.Warnings, fmt.Sprintf("the %s certificate with serial %s has to be replaced: %s", key, b.Serial(), why))
 		}
 		leaf := b.Leaf()
-		p.result.Keys = append(p.result.Keys, keyReport{Key: string(key), Serial: b.Serial(), NotBefore: leaf.NotBefore.UTC(),
+		p.result.Keys = append(p.result.Keys, report.Key{Key: string(key), Serial: b.Serial(), NotBefore: leaf.NotBefore.UTC(),
 			NotAfter: leaf.NotAfter.UTC(), Issuer: leaf.Issuer.CommonName, SPKI: b.SPKI()})
 		if renew := p.renewalTime(p.record.Slot(key), b).UTC(); p.result.NextRenewal == nil || renew.Before(*p.result.NextRenewal) {
 			p.result.NextRenewal = &renew
@@ -142,42 +144,42 @@ func (p *pass) succeeded() {
 }
 
 // finish gives the report its stage, error and exit code.
-func (p *pass) finish(err error, inService bool) certificateReport {
+func (p *pass) finish(err error, inService bool) report.Certificate {
 	switch {
 	case inService && len(p.result.Endpoints) > 0:
-		p.result.Stage = stageServed
+		p.result.Stage = report.Served
 	case inService:
-		p.result.Stage = stageDeployed
+		p.result.Stage = report.Deployed
 	case p.plan != nil && p.filesHold():
-		p.result.Stage = stageDeployed
+		p.result.Stage = report.Deployed
 	case p.haveBundle():
-		p.result.Stage = stageIssued
+		p.result.Stage = report.Issued
 	}
 	if err == nil {
 		if p.result.Stage == "" {
-			p.result.Stage = stageWaiting
+			p.result.Stage = report.Waiting
 		}
 		p.say("done", p.summary())
 		return p.result
 	}
-	p.result.Error = newErrorReport(err)
-	p.result.code = exitCodeOf(err)
+	p.result.Error = report.NewError(err)
+	p.result.Code = report.CodeOf(err)
 	switch stage := p.result.Error.Stage; {
 	case stage == "deploy" || stage == "reload" || stage == "verify":
 		if p.haveBundle() {
-			p.result.code = exitNotInService
+			p.result.Code = report.CodeNotInService
 			break
 		}
-		p.result.Stage = stageFailed
+		p.result.Stage = report.Failed
 	case stage == "hook": // tried again at the next pass, but a person has to mend it
-		p.result.code = exitFailed
+		p.result.Code = report.CodeFailed
 		if !p.haveBundle() {
-			p.result.Stage = stageFailed
+			p.result.Stage = report.Failed
 		}
-	case isTemporary(err):
-		p.result.Stage = stageWaiting
+	case report.IsTemporary(err):
+		p.result.Stage = report.Waiting
 	default:
-		p.result.Stage = stageFailed
+		p.result.Stage = report.Failed
 	}
 	p.say("failed", err.Error())
 	return p.result
@@ -201,12 +203,12 @@ func (p *pass) filesHold() bool {
 
 func (p *pass) summary() string {
 	if n := len(p.result.Plan); n > 0 {
-		return fmt.Sprintf("%d %s would be taken", n, plural(n, "step"))
+		return fmt.Sprintf("%d %s would be taken", n, report.Plural(n, "step"))
 	}
 	if p.result.Changed {
-		return "changed, and " + p.result.Stage
+		return "changed, and " + string(p.result.Stage)
 	}
-	return "nothing to do, " + p.result.Stage
+	return "nothing to do, " + string(p.result.Stage)
 }
 
 // heldAgain reports whether the pass found what an earlier one has recorded: that the files are left alone for now.
@@ -233,7 +235,7 @@ func (p *pass) recordFailure(err error) {
 		error
 		ChargedToCA() bool
 	}](err)
-	r, notBefore := newErrorReport(err), time.Now().Add(delay)
+	r, notBefore := report.NewError(err), time.Now().Add(delay)
 	if r.Kind == kindDrift {
 		notBefore = p.heldUntil
 	}
@@ -247,7 +249,7 @@ func (p *pass) recordFailure(err error) {
 	}
 	p.record.Failure = &state.Failure{Stage: r.Stage, Kind: r.Kind, Message: r.Message, Hint: r.Hint, At: time.Now().UTC(), Count: count,
 		NotBefore: notBefore.UTC().Truncate(time.Second), ChargedToCA: isCharged, Fingerprint: p.fingerprint}
-	p.result.retryAt = &p.record.Failure.NotBefore
+	p.result.NextTry = &p.record.Failure.NotBefore
 	p.record.Log(state.Event{At: time.Now(), Event: "failed", Message: fmt.Sprintf("%s: %s", r.Stage, r.Message)})
 }
 
@@ -261,12 +263,12 @@ func (p *pass) successHooks(ctx context.Context) error {
 			err = p.runHooks(ctx, "deploy")
 		}
 		if err != nil {
-			return at("hook", err)
+			return report.At("hook", err)
 		}
 	}
 	if due || p.changed {
 		if err := p.runHooks(ctx, "post"); err != nil {
-			return at("hook", err)
+			return report.At("hook", err)
 		}
 	}
 	p.record.HooksDue = false

@@ -17,6 +17,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"mxcert/configs"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // The control socket is how commands ask a running daemon to act, so that there is one worker with one user's rights. A
@@ -41,9 +43,8 @@ type controlLine struct {
 	Stage       string `json:"stage,omitempty"`
 	Message     string `json:"message,omitempty"`
 
-	Report *report `json:"report,omitempty"`
-	Codes  []int   `json:"codes,omitempty"`  // exit codes of the certificates in the report
-	Refuse string  `json:"refuse,omitempty"` // why the daemon does not do it
+	Report *report.Report `json:"report,omitempty"`
+	Refuse string         `json:"refuse,omitempty"` // why the daemon does not do it
 }
 
 // controlPatience bounds how long a peer may take to say what it wants.
@@ -147,7 +148,7 @@ func (d *daemon) obey(ctx context.Context, order controlOrder, answer *controlWr
 		return controlLine{Refuse: err.Error()}
 	}
 	options := passOptions{force: order.Force, newKey: order.NewKey, deployOnly: order.DeployOnly, rollback: order.Rollback, shorter: order.Shorter, asked: order.Asked, replaced: s.waiting.Done()}
-	r := &report{Certificates: make([]certificateReport, len(certificates))}
+	r := &report.Report{Certificates: make([]report.Certificate, len(certificates))}
 	var group errgroup.Group
 	group.SetLimit(maxPasses)
 	for i, c := range certificates {
@@ -157,16 +158,11 @@ func (d *daemon) obey(ctx context.Context, order controlOrder, answer *controlWr
 		})
 	}
 	_ = group.Wait() // the passes report their errors themselves
-	end := controlLine{Report: r}
-	for _, c := range r.Certificates {
-		r.Changed = r.Changed || c.Changed
-		end.Codes = append(end.Codes, c.code)
-	}
-	return end
+	return controlLine{Report: report.Sum(r.Certificates)}
 }
 
 // passFor makes one pass for a command, whose progress goes to it and into the log.
-func (d *daemon) passFor(ctx context.Context, s *shift, c configs.Certificate, options passOptions, answer *controlWriter) certificateReport {
+func (d *daemon) passFor(ctx context.Context, s *shift, c configs.Certificate, options passOptions, answer *controlWriter) report.Certificate {
 	log := d.log.With("certificate", c.Name, "asked", "by a command")
 	say := d.voice(ctx, log)
 	p := &pass{world: s.world, certificate: c, options: options, say: func(stage, message string) {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"mxcert/configs"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // maxControlLine bounds a line of the daemon's answer: the report of some thousand certificates.
@@ -19,7 +21,7 @@ const maxControlLine = 16 << 20
 var errNoDaemon = errors.New("no daemon runs")
 
 // askDaemon has a running daemon make the passes, and shows its progress. errNoDaemon where none can be asked.
-func (a *app) askDaemon(ctx context.Context, config *configs.Config, order controlOrder) (*report, error) {
+func (a *app) askDaemon(ctx context.Context, config *configs.Config, order controlOrder) (*report.Report, error) {
 	store, err := viewStore(config.State)
 	if err != nil {
 		return nil, errNoDaemon // what is wrong with it is said by who tries to work with it
@@ -55,9 +57,6 @@ func (a *app) askDaemon(ctx context.Context, config *configs.Config, order contr
 		case line.Refuse != "":
 			return nil, errors.New(line.Refuse)
 		case line.Report != nil:
-			for i, code := range line.Codes[:min(len(line.Codes), len(line.Report.Certificates))] {
-				line.Report.Certificates[i].code = code
-			}
 			return line.Report, nil
 		}
 		narrator.speak(line.Certificate)(line.Stage, line.Message)
@@ -65,5 +64,5 @@ func (a *app) askDaemon(ctx context.Context, config *configs.Config, order contr
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	return nil, &exitError{code: exitTemporary, err: errors.New("the daemon ended before the work was done; the next pass goes on with it (journalctl -u mxcert tells why)")}
+	return nil, &report.Exit{Code: report.CodeTemporary, Err: errors.New("the daemon ended before the work was done; the next pass goes on with it (journalctl -u mxcert tells why)")}
 }

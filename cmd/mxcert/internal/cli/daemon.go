@@ -19,6 +19,8 @@ import (
 	"mxcert/configs"
 	"mxcert/hooks/sdnotify"
 	"mxcert/hooks/watch"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 const (
@@ -38,7 +40,7 @@ type daemon struct {
 
 	mu       sync.Mutex
 	shift    *shift
-	status   daemonReport
+	status   report.Daemon
 	progress map[*pass]time.Time // when each pass under way began
 	idle     *time.Timer         // gives memory back when no pass has been under way for a while
 	tending  sync.WaitGroup      // of all shifts, those that run out too
@@ -71,7 +73,7 @@ func (d *daemon) run(ctx context.Context) error {
 	}
 	unlock, err := store.LockDaemon()
 	if errors.Is(err, state.ErrLocked) {
-		return &exitError{code: exitTemporary, err: fmt.Errorf("another mxcert run is at work on %s: stop it first (systemctl stop mxcert)", config.State)}
+		return &report.Exit{Code: report.CodeTemporary, Err: fmt.Errorf("another mxcert run is at work on %s: stop it first (systemctl stop mxcert)", config.State)}
 	}
 	if err != nil {
 		return err
@@ -81,7 +83,7 @@ func (d *daemon) run(ctx context.Context) error {
 		return err
 	}
 	defer d.desk.close()
-	d.status = daemonReport{PID: os.Getpid(), Started: time.Now().UTC(), Version: d.app.version}
+	d.status = report.Daemon{PID: os.Getpid(), Started: time.Now().UTC(), Version: d.app.version}
 	if err := d.begin(config); err != nil {
 		return err
 	}
@@ -90,7 +92,7 @@ func (d *daemon) run(ctx context.Context) error {
 		d.log.Warn("commands cannot ask this daemon; they work under its locks instead", "error", err)
 	} else {
 		defer closeSocket()
-		d.setStatus(func(s *daemonReport) { s.Socket = socket })
+		d.setStatus(func(s *report.Daemon) { s.Socket = socket })
 	}
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
@@ -160,9 +162,9 @@ func (d *daemon) reload(ctx context.Context, why string) {
 		d.work(ctx, d.current())
 	}
 	if err != nil {
-		d.setStatus(func(s *daemonReport) { s.ConfigError, s.ConfigErrorAt = err.Error(), new(time.Now().UTC()) })
+		d.setStatus(func(s *report.Daemon) { s.ConfigError, s.ConfigErrorAt = err.Error(), new(time.Now().UTC()) })
 		d.log.Error("the configuration is bad; the one that was loaded before stays in force", "reason", why, "error", err)
-		d.tell(sdnotify.Status("bad configuration, the old one stays in force: " + oneLine(err.Error())))
+		d.tell(sdnotify.Status("bad configuration, the old one stays in force: " + report.OneLine(err.Error())))
 		return
 	}
 	for _, w := range config.Warnings() {
@@ -199,10 +201,10 @@ func (d *daemon) begin(config *configs.Config) error {
 			old.world.close()
 		}()
 	}
-	d.setStatus(func(s *daemonReport) {
+	d.setStatus(func(s *report.Daemon) {
 		s.ConfigError, s.ConfigErrorAt, s.ConfigLoaded = "", nil, time.Now().UTC()
 	})
-	d.tell(sdnotify.Status(fmt.Sprintf("%d %s", len(config.Certificates), plural(len(config.Certificates), "certificate"))))
+	d.tell(sdnotify.Status(fmt.Sprintf("%d %s", len(config.Certificates), report.Plural(len(config.Certificates), "certificate"))))
 	return nil
 }
 
@@ -210,7 +212,7 @@ func (d *daemon) begin(config *configs.Config) error {
 func (d *daemon) work(ctx context.Context, s *shift) {
 	w := s.world
 	d.tending.Go(func() {
-		say := func(stage, message string) { d.log.Info("progress", "stage", stage, "detail", oneLine(message)) }
+		say := func(stage, message string) { d.log.Info("progress", "stage", stage, "detail", report.OneLine(message)) }
 		if err := w.sweepOrphans(ctx, say); err != nil && ctx.Err() == nil {
 			d.log.Warn("TXT records remain", "error", err)
 		}
@@ -261,7 +263,7 @@ func expiry(lineage *state.Lineage) (first time.Time) {
 	return first
 }
 
-func (d *daemon) pass(ctx context.Context, s *shift, c configs.Certificate, woken bool, log *slog.Logger) certificateReport {
+func (d *daemon) pass(ctx context.Context, s *shift, c configs.Certificate, woken bool, log *slog.Logger) report.Certificate {
 	ctx, cancel := context.WithTimeout(ctx, passTime)
 	defer cancel()
 	p := &pass{world: s.world, certificate: c, options: passOptions{daemon: true, woken: woken, replaced: s.waiting.Done()}, say: d.voice(ctx, log)}
@@ -284,27 +286,27 @@ func (d *daemon) voice(ctx context.Context, log *slog.Logger) acme.Progress {
 		case "verify", "done":
 			level = slog.LevelDebug
 		}
-		log.Log(ctx, level, "progress", "stage", stage, "detail", oneLine(message))
+		log.Log(ctx, level, "progress", "stage", stage, "detail", report.OneLine(message))
 	}
 }
 
 // logResult logs how a pass ended.
-func (d *daemon) logResult(ctx context.Context, p *pass, result certificateReport, log *slog.Logger) {
+func (d *daemon) logResult(ctx context.Context, p *pass, result report.Certificate, log *slog.Logger) {
 	stopped := errors.Is(ctx.Err(), context.Canceled)
 	switch {
 	case p.isReplaced(): // what it did not do, the newer configuration's pass does
 	case p.repeats && !stopped:
-		log.Info("the files are left alone", "detail", oneLine(result.Error.Message))
+		log.Info("the files are left alone", "detail", report.OneLine(result.Error.Message))
 	case result.Error != nil && !stopped && result.Error.Kind == "backoff":
-		log.Info("the order waits", "detail", oneLine(result.Error.Message), "hint", result.Error.Hint)
+		log.Info("the order waits", "detail", report.OneLine(result.Error.Message), "hint", result.Error.Hint)
 	case result.Error != nil && !stopped:
-		log.Error("pass failed", "stage", result.Error.Stage, "kind", result.Error.Kind, "error", oneLine(result.Error.Message), "hint", result.Error.Hint)
+		log.Error("pass failed", "stage", result.Error.Stage, "kind", result.Error.Kind, "error", report.OneLine(result.Error.Message), "hint", result.Error.Hint)
 	case result.Error == nil && result.Changed:
 		log.Info("certificate in service", "stage", result.Stage, "serial", serials(result), "next_renewal", result.NextRenewal)
 	}
 }
 
-func serials(r certificateReport) (list []string) {
+func serials(r report.Certificate) (list []string) {
 	for _, k := range r.Keys {
 		list = append(list, k.Serial)
 	}
@@ -314,12 +316,12 @@ func serials(r certificateReport) (list []string) {
 // nextPass is when a certificate is looked at again: at its renewal time exactly, at the end of a backoff, and once an
 // hour in any case, because files and servers change behind our back. A failed deployment is not tried more often than
 // its backoff says: each attempt may delay mail.
-func nextPass(r certificateReport, now time.Time) time.Time {
+func nextPass(r report.Certificate, now time.Time) time.Time {
 	soonest, wake := now.Add(time.Second), now.Add(lookAround)
 	switch {
-	case r.retryAt != nil && (r.outOfService || r.retryAt.Before(wake)):
-		wake = *r.retryAt
-	case r.retryAt == nil && r.NextRenewal != nil && r.NextRenewal.Before(wake):
+	case r.NextTry != nil && (r.OutOfService || r.NextTry.Before(wake)):
+		wake = *r.NextTry
+	case r.NextTry == nil && r.NextRenewal != nil && r.NextRenewal.Before(wake):
 		wake = *r.NextRenewal
 	}
 	if wake.Before(soonest) {

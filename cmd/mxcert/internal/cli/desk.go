@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"mxcert/hooks/unit"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // The service has no privileges. Two things need some: writing to paths that belong to root, and the operator's hooks.
@@ -257,7 +259,7 @@ func toHelperError(err error) *helperError {
 	if err == nil {
 		return nil
 	}
-	return &helperError{Message: err.Error(), KindText: kindOf(err), NextStep: hintOf(err)}
+	return &helperError{Message: err.Error(), KindText: report.KindOf(err), NextStep: report.HintOf(err)}
 }
 
 // orNil keeps a nil *helperError from becoming an error.

@@ -14,6 +14,8 @@ import (
 
 	"mxcert/acme/resolve"
 	"mxcert/configs"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 const (
@@ -190,7 +192,7 @@ func faults(err error, otherwise string) []doctorCheck {
 	}
 	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // this is what a tree is walked by
 	if !ok {
-		return []doctorCheck{bad("%s", oneLine(err.Error())).because(cmp.Or(hintOf(err), otherwise))}
+		return []doctorCheck{bad("%s", report.OneLine(err.Error())).because(cmp.Or(report.HintOf(err), otherwise))}
 	}
 	var checks []doctorCheck
 	for _, e := range joined.Unwrap() {
@@ -217,7 +219,7 @@ func (a *app) printDoctor(checks []doctorCheck) error {
 		a.showDoctor(r)
 	}
 	if !r.OK {
-		return &exitError{code: exitFault}
+		return &report.Exit{Code: report.CodeFault}
 	}
 	return nil
 }
@@ -238,7 +240,7 @@ func (a *app) showDoctor(r doctorReport) {
 			fmt.Fprintf(a.stdout, "                          next step: %s\n", c.Hint)
 		}
 	}
-	verdict := fmt.Sprintf("%d %s, %d %s", counts[errorSeverity], plural(counts[errorSeverity], "error"), counts[warningSeverity], plural(counts[warningSeverity], "warning"))
+	verdict := fmt.Sprintf("%d %s, %d %s", counts[errorSeverity], report.Plural(counts[errorSeverity], "error"), counts[warningSeverity], report.Plural(counts[warningSeverity], "warning"))
 	if r.OK {
 		verdict += ": nothing found that would make a renewal fail"
 	}

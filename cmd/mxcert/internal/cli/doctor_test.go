@@ -17,17 +17,19 @@ import (
 	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/cmd/mxcert-lab/nameserver"
 	"mxcert/cmd/mxcert-lab/smtpd"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // examined runs doctor --json; the exit code must be the wanted one.
-func (h *host) examined(code int, args ...string) doctorReport {
+func (h *host) examined(code report.Code, args ...string) doctorReport {
 	h.t.Helper()
 	got := h.run(append([]string{"doctor", "--json"}, args...)...)
 	var r doctorReport
 	if err := json.Unmarshal([]byte(got.stdout), &r); err != nil {
 		h.t.Fatalf("doctor printed no JSON (%v):\n%s\n%s", err, got.stdout, got.stderr)
 	}
-	if got.code != code || r.OK != (code == exitOK) {
+	if got.code != code || r.OK != (code == report.CodeOK) {
 		h.t.Errorf("doctor exited with %d, ok %v, want %d:%s", got.code, r.OK, code, r)
 	}
 	return r
@@ -133,15 +135,15 @@ func TestDoctor(t *testing.T) {
 			t.Parallel()
 			h := newHost(t, tt.options, tt.config)
 			if tt.renewed {
-				h.report(exitOK, "renew", "--now")
+				h.report(report.CodeOK, "renew", "--now")
 			}
 			if tt.breaks != nil {
 				tt.breaks(h)
 			}
 			before := h.traces()
-			code := exitOK
+			code := report.CodeOK
 			if tt.errors > 0 {
-				code = exitFault
+				code = report.CodeFault
 			}
 			r := h.examined(code, tt.args...)
 			for _, f := range tt.finds {
@@ -185,7 +187,7 @@ func (h *host) serveOther() {
 		h.check(err)
 		before[name] = text
 	}
-	h.report(exitOK, "renew", "--now")
+	h.report(report.CodeOK, "renew", "--now")
 	for name, text := range before {
 		h.check(os.WriteFile(h.Path("tls", name), text, 0o640))
 	}
@@ -201,15 +203,15 @@ func TestDoctorForPeople(t *testing.T) {
 			t.Errorf("%q is not in\n%s", line, got.stdout)
 		}
 	}
-	if got.code != exitOK || strings.Contains(got.stdout, "\x1b") {
+	if got.code != report.CodeOK || strings.Contains(got.stdout, "\x1b") {
 		t.Errorf("code %d\n%s%s", got.code, got.stdout, got.stderr)
 	}
-	if got := h.run("doctor", "-q"); got.code != exitOK || got.stdout != "" {
+	if got := h.run("doctor", "-q"); got.code != report.CodeOK || got.stdout != "" {
 		t.Errorf("quiet: code %d, %q", got.code, got.stdout)
 	}
 	h.check(h.SMTP.Close())
 	got = h.run("doctor", "-q")
-	if got.code != exitFault || !strings.Contains(got.stdout, "  ✗ error   endpoint") || !strings.Contains(got.stdout, "next step: ") || !strings.Contains(got.stdout, "1 error, ") {
+	if got.code != report.CodeFault || !strings.Contains(got.stdout, "  ✗ error   endpoint") || !strings.Contains(got.stdout, "next step: ") || !strings.Contains(got.stdout, "1 error, ") {
 		t.Errorf("a fault: code %d\n%s", got.code, got.stdout)
 	}
 }
@@ -219,7 +221,7 @@ func TestDoctorEnds(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 	h.SMTP.SetFaults(smtpd.Faults{GreetingDelay: time.Hour})
-	r := h.examined(exitFault, "--timeout", "3s")
+	r := h.examined(report.CodeFault, "--timeout", "3s")
 	if !r.has("endpoint", "error", "") || !r.has("ca", "ok", "answers") {
 		t.Errorf("found:%s", r)
 	}
@@ -265,7 +267,7 @@ func TestNoOrderThatWouldFail(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 	h.check(h.World.Add(`example.org. CAA 0 issue "other.example"`))
-	c := h.report(exitFailed, "renew").Certificates[0]
+	c := h.report(report.CodeFailed, "renew").Certificates[0]
 	if c.Error.Stage != "preflight" || c.Error.Kind != "caa" || !strings.Contains(c.Error.Message, "other.example") || !strings.Contains(c.Error.Hint, "CAA 0 issue") {
 		t.Errorf("got %+v", c.Error)
 	}
@@ -273,5 +275,5 @@ func TestNoOrderThatWouldFail(t *testing.T) {
 		t.Errorf("%d requests, %d updates", n, len(h.World.Updates()))
 	}
 	h.check(h.World.Replace(`example.org. CAA 0 issue "pebble.letsencrypt.org"`))
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"mxcert/acme"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // How far this host's clock may be from the CA's: TSIG bears five minutes (RFC 8945 section 10), and a new certificate may
@@ -20,7 +22,7 @@ func (d *doctor) lookAtCA(ctx context.Context, url string, client *acme.Client) 
 	name := caName(url)
 	directory, err := client.Directory(ctx)
 	if err != nil {
-		return []doctorCheck{bad("%s", oneLine(err.Error())).about(name).because(hintOf(err))}
+		return []doctorCheck{bad("%s", report.OneLine(err.Error())).about(name).because(report.HintOf(err))}
 	}
 	text := name + " answers"
 	if directory.Terms != "" {
@@ -59,7 +61,7 @@ func (d *doctor) accountCheck(directory acme.Directory, account acme.AccountInfo
 		return doubtful("%s does not know the account %s any more: the next order registers its key again", name, account.URL).
 			because("where CAA records name the account (accounturi), they have to be changed then")
 	case account.Err != nil:
-		return bad("the account at %s: %s", name, oneLine(account.Err.Error())).because(hintOf(account.Err))
+		return bad("the account at %s: %s", name, report.OneLine(account.Err.Error())).because(report.HintOf(account.Err))
 	case account.Status == "valid":
 		if account.Terms != "" && account.CATerms != "" && account.Terms != account.CATerms {
 			return doubtful("the account %s agreed to %s, and the terms of service are %s now", account.URL, account.Terms, account.CATerms).because("read them; acme.agree_tos says that you agree")

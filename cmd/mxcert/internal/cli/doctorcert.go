@@ -12,6 +12,8 @@ import (
 	"mxcert/acme/resolve"
 	"mxcert/configs"
 	"mxcert/deploy/starttls"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // certificateLooks are the tests of one certificate.
@@ -52,7 +54,7 @@ func (d *doctor) lookAtStored(ctx context.Context, c configs.Certificate) []doct
 		checks = append(checks, p.stored(i, key))
 	}
 	if f := p.record.Failure; f != nil {
-		checks = append(checks, doubtful("the last pass failed at %s, stage %s: %s", minute(f.At), f.Stage, oneLine(f.Message)).because(f.Hint))
+		checks = append(checks, doubtful("the last pass failed at %s, stage %s: %s", report.Minute(f.At), f.Stage, report.OneLine(f.Message)).because(f.Hint))
 	}
 	return checks
 }
@@ -65,11 +67,11 @@ func (p *pass) stored(i int, key bundle.KeyType) doctorCheck {
 	case b == nil:
 		return well("no %s certificate yet", key)
 	case time.Now().After(b.NotAfter()):
-		return bad("the %s certificate (serial %s) has expired: %s", key, b.Serial(), until(b.NotAfter())).because("mxcert renew says what keeps it from being renewed")
+		return bad("the %s certificate (serial %s) has expired: %s", key, b.Serial(), report.Until(b.NotAfter())).because("mxcert renew says what keeps it from being renewed")
 	case p.inDanger(i):
-		return doubtful("the %s certificate (serial %s) expires %s and should have been renewed", key, b.Serial(), until(b.NotAfter())).because("mxcert renew says what keeps it from being renewed")
+		return doubtful("the %s certificate (serial %s) expires %s and should have been renewed", key, b.Serial(), report.Until(b.NotAfter())).because("mxcert renew says what keeps it from being renewed")
 	}
-	return well("the %s certificate (serial %s) is valid until %s, its renewal is due %s", key, b.Serial(), minute(b.NotAfter()), until(p.renewalTime(p.record.Slot(key), b)))
+	return well("the %s certificate (serial %s) is valid until %s, its renewal is due %s", key, b.Serial(), report.Minute(b.NotAfter()), report.Until(p.renewalTime(p.record.Slot(key), b)))
 }
 
 // lookAtProvider sets the DNS provider up, and asks it for its rights where it can be asked.
@@ -119,7 +121,7 @@ func (d *doctor) lookAtPlaces(ctx context.Context, c configs.Certificate) []doct
 	if len(c.Deploy) == 0 {
 		return []doctorCheck{well("nothing is deployed: the certificate stays in the state directory")}
 	}
-	return []doctorCheck{well("every file of %d %s can be written", len(c.Deploy), plural(len(c.Deploy), "target"))}
+	return []doctorCheck{well("every file of %d %s can be written", len(c.Deploy), report.Plural(len(c.Deploy), "target"))}
 }
 
 func (d *doctor) lookAtUnit(ctx context.Context, unit string) []doctorCheck {
@@ -128,9 +130,9 @@ func (d *doctor) lookAtUnit(ctx context.Context, unit string) []doctorCheck {
 	case err == nil:
 		return []doctorCheck{well("%s runs and can be reloaded", unit).about(unit)}
 	case notRunning(err):
-		return []doctorCheck{doubtful("%s", oneLine(err.Error())).about(unit).because(hintOf(err))}
+		return []doctorCheck{doubtful("%s", report.OneLine(err.Error())).about(unit).because(report.HintOf(err))}
 	}
-	return []doctorCheck{bad("%s", oneLine(err.Error())).about(unit).because(hintOf(err))}
+	return []doctorCheck{bad("%s", report.OneLine(err.Error())).about(unit).because(report.HintOf(err))}
 }
 
 // lookAtEndpoints shakes hands everywhere and tells what is served now.
@@ -174,7 +176,7 @@ func (l look) diagnose(ctx context.Context) []doctorCheck {
 	for i, ask := range issued.keys {
 		shake, result, err := issued.shake(ctx, ask, issued.labels[i])
 		if err != nil {
-			checks = append(checks, endpointFault(err).about(l.address).because(hintOf(err)))
+			checks = append(checks, endpointFault(err).about(l.address).because(report.HintOf(err)))
 			continue
 		}
 		checks = append(checks, issued.serves(shake, result.Chain[0].Subject.CommonName, result.Chain[0].NotAfter))
@@ -185,15 +187,15 @@ func (l look) diagnose(ctx context.Context) []doctorCheck {
 // endpointFault is an error, because the proof at the end of a renewal would fail; a server without TLS is to get it by
 // the certificate that is not there yet.
 func endpointFault(err error) doctorCheck {
-	if kind := kindOf(err); kind == "starttls-not-supported" || kind == "tls-unavailable" {
-		return doubtful("%s", oneLine(err.Error()))
+	if kind := report.KindOf(err); kind == "starttls-not-supported" || kind == "tls-unavailable" {
+		return doubtful("%s", report.OneLine(err.Error()))
 	}
-	return bad("%s", oneLine(err.Error()))
+	return bad("%s", report.OneLine(err.Error()))
 }
 
 // serves says what an endpoint shows.
 func (l look) serves(shake handshakeReport, subject string, notAfter time.Time) doctorCheck {
-	text := fmt.Sprintf("%s serves the certificate with serial %s, valid until %s", l.address, shake.Serial, minute(notAfter))
+	text := fmt.Sprintf("%s serves the certificate with serial %s, valid until %s", l.address, shake.Serial, report.Minute(notAfter))
 	if subject != "" {
 		text = fmt.Sprintf("%s (%.80q)", text, subject)
 	}

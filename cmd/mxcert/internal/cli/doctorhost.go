@@ -15,6 +15,8 @@ import (
 	"mxcert/acme/state"
 	"mxcert/configs"
 	"mxcert/hooks/script"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // Room in the state directory's file system: below the first a renewal may fail, below the second it is worth knowing.
@@ -85,7 +87,7 @@ func (d *doctor) lookAtConfiguration(context.Context) []doctorCheck {
 		checks = append(checks, doubtful("%s", positioned(w)).because(w.Hint))
 	}
 	if len(checks) == 0 {
-		checks = append(checks, well("%s: no fault found; %d %s", d.configFile, len(d.config.Certificates), plural(len(d.config.Certificates), "certificate")))
+		checks = append(checks, well("%s: no fault found; %d %s", d.configFile, len(d.config.Certificates), report.Plural(len(d.config.Certificates), "certificate")))
 	}
 	return checks
 }
@@ -109,7 +111,7 @@ func (d *doctor) lookAtState(context.Context) []doctorCheck {
 		return []doctorCheck{d.lookAbove(path)}
 	}
 	if err != nil {
-		return []doctorCheck{bad("%s", err).about(path).because(hintOf(err))}
+		return []doctorCheck{bad("%s", err).about(path).because(report.HintOf(err))}
 	}
 	var checks []doctorCheck
 	for _, f := range faults {
@@ -170,12 +172,12 @@ func (d *doctor) lookAtDaemon(context.Context) []doctorCheck {
 	case r == nil:
 		return []doctorCheck{well("no daemon runs here: certificates are renewed when something calls mxcert renew")}
 	case r.ConfigError != "":
-		return []doctorCheck{doubtful("the daemon (process %d) found the configuration bad at %s and goes on with the old one", r.PID, minute(*r.ConfigErrorAt)).
+		return []doctorCheck{doubtful("the daemon (process %d) found the configuration bad at %s and goes on with the old one", r.PID, report.Minute(*r.ConfigErrorAt)).
 			because("systemctl reload mxcert, now that the file is good; mxcert status shows what it said")}
 	case r.Version != d.version:
 		return []doctorCheck{doubtful("the daemon (process %d) is mxcert %s, this is %s", r.PID, r.Version, d.version).because("systemctl restart mxcert")}
 	}
-	return []doctorCheck{well("the daemon runs since %s (process %d)", minute(r.Started), r.PID)}
+	return []doctorCheck{well("the daemon runs since %s (process %d)", report.Minute(r.Started), r.PID)}
 }
 
 // lookAtHooks finds hooks that would be refused, or skipped by mistake.
@@ -188,7 +190,7 @@ func (d *doctor) lookAtHooks(context.Context) []doctorCheck {
 		for _, o := range outcomes {
 			switch {
 			case o.Err != nil:
-				checks = append(checks, bad("%s", o.Err).about(o.Hook).because(hintOf(o.Err)))
+				checks = append(checks, bad("%s", o.Err).about(o.Hook).because(report.HintOf(o.Err)))
 			case o.Skipped == "it is not executable":
 				checks = append(checks, doubtful("%s is no hook: %s", o.Hook, o.Skipped).about(o.Hook).because("chmod +x "+o.Hook+", if it is meant to run"))
 			case o.Skipped == "":
@@ -197,7 +199,7 @@ func (d *doctor) lookAtHooks(context.Context) []doctorCheck {
 		}
 	}
 	if len(checks) == 0 {
-		checks = append(checks, well("%d %s in %s", count, plural(count, "hook"), d.config.Hooks.Directory))
+		checks = append(checks, well("%d %s in %s", count, report.Plural(count, "hook"), d.config.Hooks.Directory))
 	}
 	return checks
 }

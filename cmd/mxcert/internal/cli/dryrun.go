@@ -6,38 +6,19 @@ import (
 	"slices"
 
 	"mxcert/deploy"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
-
-// dryRunReport is what a pass would do, for programs; certificateReport.Plan has it in words.
-type dryRunReport struct {
-	Orders     []string        `json:"orders"`
-	Files      []deploy.Change `json:"files"` // of the certificates that there are; what an order brings is not known
-	Reloads    []plannedReload `json:"reloads"`
-	Handshakes []plannedLook   `json:"handshakes"`
-}
-
-// plannedReload is a unit and when it is reloaded.
-type plannedReload struct {
-	Unit string `json:"unit"`
-	When string `json:"when"` // always, or auto: only if the server does not notice by itself
-}
-
-// plannedLook is a handshake that has to show a certificate.
-type plannedLook struct {
-	Address    string `json:"address"`
-	ServerName string `json:"server_name"`
-	Key        string `json:"key"`
-}
 
 // planOnly is the end of a dry run: the difference between what is and what would be.
 func (p *pass) planOnly(ctx context.Context) error {
-	p.result.DryRun = &dryRunReport{Orders: append([]string{}, p.result.Plan...), Files: []deploy.Change{}, Reloads: []plannedReload{}, Handshakes: []plannedLook{}}
+	p.result.DryRun = &report.DryRun{Orders: append([]string{}, p.result.Plan...), Files: []deploy.Change{}, Reloads: []report.Reload{}, Handshakes: []report.Handshake{}}
 	if !p.haveBundle() {
-		return at("deploy", p.checkPlaces(ctx))
+		return report.At("deploy", p.checkPlaces(ctx))
 	}
 	plan, err := deploy.Make(p.certificate.Name, p.jobs())
 	if err != nil {
-		return at("deploy", err)
+		return report.At("deploy", err)
 	}
 	p.plan = plan
 	for _, change := range plan.Changes() {
@@ -48,7 +29,7 @@ func (p *pass) planOnly(ctx context.Context) error {
 		p.planProof()
 	}
 	if err := p.checkUnits(ctx); err != nil {
-		return at("reload", err)
+		return report.At("reload", err)
 	}
 	err = p.awaitServed(ctx, confirmPatience)
 	if err != nil && plan.Empty() && p.servesAnother() {
@@ -61,7 +42,7 @@ func (p *pass) planOnly(ctx context.Context) error {
 func (p *pass) planProof() {
 	for _, way := range []string{"always", "auto"} {
 		for _, unit := range p.units(way) {
-			p.result.DryRun.Reloads = append(p.result.DryRun.Reloads, plannedReload{Unit: unit, When: way})
+			p.result.DryRun.Reloads = append(p.result.DryRun.Reloads, report.Reload{Unit: unit, When: way})
 			text := "reload " + unit
 			if way == "auto" {
 				text += ", unless it notices by itself"
@@ -70,7 +51,7 @@ func (p *pass) planProof() {
 		}
 	}
 	for _, pr := range p.probes() {
-		p.result.DryRun.Handshakes = append(p.result.DryRun.Handshakes, plannedLook{Address: pr.address, ServerName: pr.serverName, Key: string(pr.key)})
+		p.result.DryRun.Handshakes = append(p.result.DryRun.Handshakes, report.Handshake{Address: pr.address, ServerName: pr.serverName, Key: string(pr.key)})
 		p.result.Plan = append(p.result.Plan, fmt.Sprintf("shake hands with %s as %s until it shows serial %s (%s)", pr.address, pr.serverName, pr.want.Serial(), pr.key))
 	}
 }

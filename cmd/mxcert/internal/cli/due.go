@@ -13,6 +13,8 @@ import (
 	"mxcert/acme/bundle"
 	"mxcert/acme/schedule"
 	"mxcert/acme/state"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // due says why a certificate has to be ordered, "" when it has not.
@@ -119,7 +121,7 @@ func (p *pass) askRenewalInfo(ctx context.Context) {
 		before := slot.Renewal
 		info, err := client.RenewalInfo(ctx, p.bundles[i].Leaf(), before)
 		if err != nil && !errors.Is(err, acme.ErrNoRenewalInfo) && ctx.Err() == nil {
-			p.say("renewal info", oneLine(err.Error()))
+			p.say("renewal info", report.OneLine(err.Error()))
 		}
 		if info.Explanation != "" && info.Explanation != before.Explanation {
 			p.warn(fmt.Sprintf("the CA explains its renewal window: %s", info.Explanation))
@@ -173,7 +175,7 @@ func (p *pass) held(i int, key bundle.KeyType) error {
 	f := p.record.Failure
 	if f != nil && (f.Kind != kindDrift || f.ChargedToCA) && !p.urgent() && !stale(f) && f.Fingerprint == p.fingerprint && time.Now().Before(f.NotBefore) && (p.options.daemon || f.ChargedToCA) {
 		return &heldError{until: f.NotBefore, hint: f.Hint,
-			why: fmt.Sprintf("%d failed %s, the last: %s", f.Count, plural(f.Count, "attempt"), f.Message)}
+			why: fmt.Sprintf("%d failed %s, the last: %s", f.Count, report.Plural(f.Count, "attempt"), f.Message)}
 	}
 	err := p.cas.Held(p.claim(i, key))
 	if held, ok := errors.AsType[*acme.HeldError](err); ok && !p.urgent() {

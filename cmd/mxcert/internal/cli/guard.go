@@ -118,7 +118,7 @@ func (g *guard) leave(c *charge, p *pass) {
 	defer g.mu.Unlock()
 	c.busy = false
 	c.seen, c.since = nil, time.Time{}
-	c.uneasy = p.result.outOfService
+	c.uneasy = p.result.OutOfService
 	if p.options.daemon {
 		f := p.record.Failure // of an order, perhaps, which is to be told
 		p.repeats = !p.heldUntil.IsZero() && p.heldUntil.Equal(c.held) && f != nil && f.Kind == kindDrift

@@ -13,6 +13,8 @@ import (
 
 	"mxcert/acme/state"
 	"mxcert/cmd/mxcert-lab/lab"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // otherLayout writes the certificate to another kind of place; DIR is where the lab's files are.
@@ -94,7 +96,7 @@ func TestDriftIsHealed(t *testing.T) {
 				eventually(t, damage.name+" is healed", func() bool { return h.events("healed") == i+1 })
 				eventually(t, damage.name+" in status", func() bool {
 					r, got := h.status()
-					return got.code == exitOK && r.Certificates[0].Stage == stageDeployed && len(r.Certificates[0].Warnings) == 0
+					return got.code == report.CodeOK && r.Certificates[0].Stage == report.Deployed && len(r.Certificates[0].Warnings) == 0
 				})
 			}
 			d.stop()
@@ -121,12 +123,12 @@ func TestOwnDeploymentsAreNoDrift(t *testing.T) {
 	layout := `exim: {combined: "DIR/{name}.{serial}.pem", sni_map: DIR/sni.map, reload: never, unchecked: true}`
 	h.otherLayout(layout)
 	h.edit("state: ", "  - name: other\n    domains: [\"lists.example.org\"]\n    deploy:\n      - "+strings.ReplaceAll(layout, "DIR", h.Path("tls"))+"\n    verify: {endpoints: []}\nstate: ")
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	d := h.daemon()
 	eventually(t, "both asleep", func() bool { return strings.Count(d.log.String(), "sleeps") == 2 })
-	h.report(exitOK, "renew", "mx", "--now")
-	h.report(exitOK, "renew", "other", "--now")
-	h.report(exitOK, "rollback", "mx")
+	h.report(report.CodeOK, "renew", "mx", "--now")
+	h.report(report.CodeOK, "renew", "other", "--now")
+	h.report(report.CodeOK, "rollback", "mx")
 	h.check(os.WriteFile(h.Path("tls", "something"), nil, 0o600)) // of no concern
 	time.Sleep(2 * time.Second)                                   // four times the time in which a change is told
 	const told = `msg="files were changed by others" certificate=`
@@ -136,7 +138,7 @@ func TestOwnDeploymentsAreNoDrift(t *testing.T) {
 	h.check(os.Remove(h.Path("tls", "sni.map")))
 	d.awaitLog(told + "mx")
 	d.awaitLog(told + "other")
-	eventually(t, "the map is back", func() bool { _, got := h.status(); return got.code == exitOK })
+	eventually(t, "the map is back", func() bool { _, got := h.status(); return got.code == report.CodeOK })
 	d.stop()
 }
 

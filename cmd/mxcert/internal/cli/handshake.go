@@ -12,6 +12,8 @@ import (
 
 	"mxcert/acme/bundle"
 	"mxcert/deploy/starttls"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 const (
@@ -100,17 +102,17 @@ func serverName(domains []string) string {
 
 // awaitServed shakes hands at every endpoint, all at once, until each shows the current certificate or time is up.
 func (p *pass) awaitServed(ctx context.Context, patience time.Duration) error {
-	return p.await(ctx, patience, func(e endpointReport) bool { return e.Matches })
+	return p.await(ctx, patience, func(e report.Endpoint) bool { return e.Matches })
 }
 
 // awaitOther is the proof of a way back: handshakes work, and show another certificate.
 func (p *pass) awaitOther(ctx context.Context, patience time.Duration) error {
-	return p.await(ctx, patience, func(e endpointReport) bool { return e.Serial != "" && !e.Matches })
+	return p.await(ctx, patience, func(e report.Endpoint) bool { return e.Serial != "" && !e.Matches })
 }
 
-func (p *pass) await(ctx context.Context, patience time.Duration, satisfied func(endpointReport) bool) error {
+func (p *pass) await(ctx context.Context, patience time.Duration, satisfied func(report.Endpoint) bool) error {
 	probes := p.probes()
-	reports := make([]endpointReport, len(probes))
+	reports := make([]report.Endpoint, len(probes))
 	// Patience bounds the repeating. One handshake may take longer: many servers delay their greeting on purpose.
 	ctx, cancel := context.WithTimeout(ctx, max(patience, p.certificate.Verify.Timeout))
 	defer cancel()
@@ -123,7 +125,7 @@ func (p *pass) await(ctx context.Context, patience time.Duration, satisfied func
 	var problems []error
 	for _, r := range reports {
 		if satisfied(r) {
-			p.say("verify", fmt.Sprintf("%s shows serial %s (%s)", r.Address, r.Serial, r.took.Round(time.Millisecond)))
+			p.say("verify", fmt.Sprintf("%s shows serial %s (%s)", r.Address, r.Serial, r.Took.Round(time.Millisecond)))
 			continue
 		}
 		problems = append(problems, &notServed{report: r})
@@ -134,15 +136,15 @@ func (p *pass) await(ctx context.Context, patience time.Duration, satisfied func
 // servesAnother reports whether the last look found working servers with another certificate, or TLS out of order:
 // something that a reload can mend. A closed port is not.
 func (p *pass) servesAnother() bool {
-	return slices.ContainsFunc(p.result.Endpoints, func(e endpointReport) bool {
-		return !e.Matches && (e.Error == "" || e.kind == "tls-unavailable" || e.kind == "validation-failure" || e.kind == "starttls-not-supported")
+	return slices.ContainsFunc(p.result.Endpoints, func(e report.Endpoint) bool {
+		return !e.Matches && (e.Error == "" || e.Kind == "tls-unavailable" || e.Kind == "validation-failure" || e.Kind == "starttls-not-supported")
 	})
 }
 
 // repeat shakes hands until satisfied as many times in a row, until a closed port or 454 has lasted too long, or until ctx
 // ends. One attempt that took long shows nothing of the kind: a connection that was made in the moment of a reload may belong
 // to nobody, and hang for a quarter of a minute while the server answers all others.
-func repeat(ctx context.Context, patience time.Duration, times int, once func(context.Context) endpointReport, satisfied func(endpointReport) bool) endpointReport {
+func repeat(ctx context.Context, patience time.Duration, times int, once func(context.Context) report.Endpoint, satisfied func(report.Endpoint) bool) report.Endpoint {
 	start, seen := time.Now(), 0
 	for pause := firstPause; ; pause = min(pause*2, lastPause) {
 		began := time.Now()
@@ -165,21 +167,21 @@ func repeat(ctx context.Context, patience time.Duration, times int, once func(co
 	}
 }
 
-func (pr probe) once(ctx context.Context) endpointReport {
-	r := endpointReport{Address: pr.address, ServerName: pr.serverName, Key: string(pr.key)}
+func (pr probe) once(ctx context.Context) report.Endpoint {
+	r := report.Endpoint{Address: pr.address, ServerName: pr.serverName, Key: string(pr.key)}
 	result, err := starttls.Handshake(ctx, starttls.Request{Address: pr.address, ServerName: pr.serverName, KeyType: pr.ask})
 	if err != nil {
-		r.Error, r.hint, r.kind = err.Error(), hintOf(err), kindOf(err)
+		r.Error, r.Hint, r.Kind = err.Error(), report.HintOf(err), report.KindOf(err)
 		return r
 	}
-	r.took = result.Elapsed
+	r.Took = result.Elapsed
 	r.Serial = bundle.SerialOf(result.Chain[0])
 	r.Matches = starttls.Match(result.Chain, pr.want.Leaf())
 	return r
 }
 
 // notServed is an endpoint that does not show the certificate.
-type notServed struct{ report endpointReport }
+type notServed struct{ report report.Endpoint }
 
 func (e *notServed) Error() string {
 	if e.report.Error != "" {
@@ -193,16 +195,16 @@ func (e *notServed) Error() string {
 
 // Kind is that of the handshake, or "not-served".
 func (e *notServed) Kind() string {
-	if e.report.kind != "" {
-		return e.report.kind
+	if e.report.Kind != "" {
+		return e.report.Kind
 	}
 	return "not-served"
 }
 
 // Hint is that of the handshake, or where to look.
 func (e *notServed) Hint() string {
-	if e.report.hint != "" {
-		return e.report.hint
+	if e.report.Hint != "" {
+		return e.report.Hint
 	}
 	return "does the mail server read the configured paths? (exim4 -bP tls_certificate tls_privatekey; postconf -x smtpd_tls_chain_files; doveconf -h ssl_cert ssl_key)"
 }

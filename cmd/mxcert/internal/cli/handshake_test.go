@@ -5,11 +5,13 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // TestOneHandshakeThatHangs: only what lasts is a fault of the server; a single connection that was lost in a reload is not.
 func TestOneHandshakeThatHangs(t *testing.T) {
-	matches := func(r endpointReport) bool { return r.Matches }
+	matches := func(r report.Endpoint) bool { return r.Matches }
 	for _, tt := range []struct {
 		what        string
 		bad         int           // attempts that fail
@@ -29,12 +31,12 @@ func TestOneHandshakeThatHangs(t *testing.T) {
 		t.Run(tt.what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				attempts, began := 0, time.Now()
-				got := repeat(t.Context(), time.Minute, tt.times, func(context.Context) endpointReport {
+				got := repeat(t.Context(), time.Minute, tt.times, func(context.Context) report.Endpoint {
 					if attempts++; attempts <= tt.bad {
 						time.Sleep(tt.takes)
-						return endpointReport{Error: "the server closed the connection"}
+						return report.Endpoint{Error: "the server closed the connection"}
 					}
-					return endpointReport{Matches: true}
+					return report.Endpoint{Matches: true}
 				}, matches)
 				if took := time.Since(began); got.Matches != tt.ok || took > tt.atMost || attempts < tt.least || attempts > tt.most {
 					t.Errorf("%+v after %v and %d attempts", got, took, attempts)

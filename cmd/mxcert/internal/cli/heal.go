@@ -8,6 +8,8 @@ import (
 
 	"mxcert/acme/state"
 	"mxcert/deploy"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 const (
@@ -104,7 +106,7 @@ type driftError struct {
 
 func (e *driftError) Error() string {
 	return fmt.Sprintf("something else goes on changing what mxcert has put right %d times since %s: %s; the daemon leaves it alone until %s",
-		e.count, second(e.since), e.what, second(e.until))
+		e.count, report.Second(e.since), e.what, report.Second(e.until))
 }
 
 // Kind is "drift".

@@ -10,6 +10,8 @@ import (
 	"mxcert/acme/state"
 	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/configs"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // Somebody who rewrites a file all the time gets his way after three heals, and that is said: once in the log, in status, and
@@ -46,7 +48,7 @@ func TestFightIsGivenUp(t *testing.T) {
 	says := func() {
 		t.Helper()
 		r, got := h.status()
-		if c := r.Certificates[0]; got.code != exitNotInService || c.Error == nil || c.Error.Kind != kindDrift ||
+		if c := r.Certificates[0]; got.code != report.CodeNotInService || c.Error == nil || c.Error.Kind != kindDrift ||
 			!strings.Contains(c.Error.Message, "3 times") || !strings.Contains(c.Error.Message, h.Path("tls", "mx.crt")+" (content)") || !strings.Contains(c.Error.Hint, "mxcert deploy mx") {
 			t.Errorf("status, exit code %d: %+v, %+v", got.code, c, c.Error)
 		}
@@ -59,13 +61,13 @@ func TestFightIsGivenUp(t *testing.T) {
 		t.Errorf("the fail hooks ran %q, %v", text, err)
 	}
 
-	c := h.report(exitOK, "deploy", "mx").Certificates[0]
-	if !c.Changed || c.Stage != stageServed || h.orders() != 1 {
+	c := h.report(report.CodeOK, "deploy", "mx").Certificates[0]
+	if !c.Changed || c.Stage != report.Served || h.orders() != 1 {
 		t.Errorf("deploy by hand: %+v", c)
 	}
 	eventually(t, "the file is rewritten again", rewritten)
 	says()
-	renewed := h.report(exitOK, "renew", "--now").Certificates[0]
+	renewed := h.report(report.CodeOK, "renew", "--now").Certificates[0]
 	if !renewed.Changed || renewed.Keys[0].Serial == c.Keys[0].Serial {
 		t.Errorf("renew by hand: %+v", renewed)
 	}
@@ -87,7 +89,7 @@ func TestFightIsGivenUp(t *testing.T) {
 	record.Heals.At[0] = record.Heals.At[0].Add(-healHour)
 	h.check(store.Save(record))
 	d = h.daemon()
-	eventually(t, "it is healed in the next hour", func() bool { _, got := h.status(); return got.code == exitOK })
+	eventually(t, "it is healed in the next hour", func() bool { _, got := h.status(); return got.code == report.CodeOK })
 	d.stop()
 	if record, _, err = store.Load(); err != nil || len(record.Heals.At) != 1 || rewritten() {
 		t.Errorf("heals: %v, %v", record.Heals, err)
@@ -117,7 +119,7 @@ func (h *host) untilWell() {
 	h.t.Helper()
 	for deadline := time.Now().Add(2 * calm); ; time.Sleep(100 * time.Millisecond) {
 		r, got := h.status()
-		if c := r.Certificates[0]; got.code == exitOK && c.Error == nil && len(c.Warnings) == 0 {
+		if c := r.Certificates[0]; got.code == report.CodeOK && c.Error == nil && len(c.Warnings) == 0 {
 			return
 		} else if time.Now().After(deadline) {
 			h.t.Fatalf("status shows a fault that is none any more: %+v", c)
@@ -129,13 +131,13 @@ func (h *host) untilWell() {
 func TestEditEndsTheHold(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{Endpoints: []string{}})
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	h.threeHeals()
 	h.check(os.Remove(h.Path("tls", "mx.crt")))
 	d := h.daemon()
 	d.awaitLog("kind=drift")
 	h.edit("/tls/mx.crt", "/tls/other.crt")
-	eventually(t, "the certificate at its new path", func() bool { _, got := h.status(); return got.code == exitOK })
+	eventually(t, "the certificate at its new path", func() bool { _, got := h.status(); return got.code == report.CodeOK })
 	d.stop()
 }
 
@@ -143,7 +145,7 @@ func TestEditEndsTheHold(t *testing.T) {
 func TestHoldIsToldOnce(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	h.hook("fail.d/10-note", `echo failed >>"$lab/failed"`)
 	heals := h.threeHeals()
 	h.check(os.Remove(h.Path("tls", "mx.crt")))
@@ -158,8 +160,8 @@ func TestHoldIsToldOnce(t *testing.T) {
 	for range 3 {
 		r := d.pass(t.Context(), newShift(w), config.Certificates[0], true, d.log)
 		until := untilHeal(heals.At)
-		if r.Error == nil || r.Error.Kind != kindDrift || r.retryAt == nil || !r.retryAt.Equal(until) || nextPass(r, time.Now()) != until {
-			t.Errorf("%+v, again at %v, want %v", r.Error, r.retryAt, until)
+		if r.Error == nil || r.Error.Kind != kindDrift || r.NextTry == nil || !r.NextTry.Equal(until) || nextPass(r, time.Now()) != until {
+			t.Errorf("%+v, again at %v, want %v", r.Error, r.NextTry, until)
 		}
 	}
 	text, err := os.ReadFile(h.Path("failed"))
@@ -174,7 +176,7 @@ func TestChangedMeanwhile(t *testing.T) {
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 	h.edit("timeout: 30s}\nstate", "timeout: 1s}\nstate")
 	h.hook("deploy.d/10-other", `echo garbage >"$lab/tls/mx.crt"`)
-	c := h.report(exitNotInService, "renew").Certificates[0]
+	c := h.report(report.CodeNotInService, "renew").Certificates[0]
 	if c.Error == nil || !strings.Contains(c.Error.Message, "something else has changed "+h.Path("tls", "mx.crt")) || !strings.Contains(c.Error.Hint, "auditctl -w "+h.Path("tls")) || c.Error.Stage != "verify" {
 		t.Errorf("%+v", c.Error)
 	}
@@ -184,7 +186,7 @@ func TestChangedMeanwhile(t *testing.T) {
 func TestDriftThatEnds(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	h.threeHeals()
 	good, err := os.ReadFile(h.Path("tls", "mx.crt"))
 	h.check(err)
@@ -202,7 +204,7 @@ func TestServerThatShowsAnother(t *testing.T) {
 	h := newHost(t, lab.Options{Preload: true}, lab.ConfigOptions{})
 	deployed := func(before string, args ...string) (files [2]string) {
 		go reloadWhenChanged(h, before)
-		h.report(exitOK, args...)
+		h.report(report.CodeOK, args...)
 		for i, name := range []string{"mx.crt", "mx.key"} {
 			text, err := os.ReadFile(h.Path("tls", name))
 			h.check(err)
@@ -223,7 +225,7 @@ func TestServerThatShowsAnother(t *testing.T) {
 	d := h.daemon()
 	d.awaitLog("stage=verify kind=drift")
 	d.stop()
-	if r, got := h.status(); got.code != exitNotInService || r.Certificates[0].Error.Kind != kindDrift {
+	if r, got := h.status(); got.code != report.CodeNotInService || r.Certificates[0].Error.Kind != kindDrift {
 		t.Errorf("status: exit code %d, %+v", got.code, r.Certificates[0].Error)
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"mxcert/acme/state"
 	"mxcert/configs"
 	"mxcert/hooks/script"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // helped is a pass whose files a helper writes, in this process instead of as a unit of systemd.
@@ -60,9 +62,9 @@ func filesOf(b *bundle.Bundle) []installFiles {
 // The helper plans, applies and takes back, with owner and mode of the configuration, and keeps what it replaced first.
 func TestInstallHelper(t *testing.T) {
 	h := newHost(t, labDefault, configDefault)
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	first := h.current()
-	h.report(exitOK, "renew", "--now", "--new-key")
+	h.report(report.CodeOK, "renew", "--now", "--new-key")
 	second := h.current()
 	h.check(os.WriteFile(h.Path("tls", "mx.crt"), []byte("an operator's own file"), 0o644))
 	p, _ := h.helped()
@@ -107,11 +109,11 @@ func (h *host) current() *bundle.Bundle {
 // Whoever took over the service gets nothing from the helper but certificates of the configured names at configured paths.
 func TestInstallHelperRefuses(t *testing.T) {
 	h := newHost(t, labDefault, configDefault)
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	good := filesOf(h.current())
 	other := newHost(t, labDefault, configDefault)
 	other.edit(`["mx.example.org", "host7.example.org"]`, `["other.example.org"]`)
-	other.report(exitOK, "renew")
+	other.report(report.CodeOK, "renew")
 	before, err := os.ReadFile(h.Path("tls", "mx.crt"))
 	h.check(err)
 	p, _ := h.helped()
@@ -145,7 +147,7 @@ func TestInstallHelperRefuses(t *testing.T) {
 	h.write(text)
 	h.check(os.Chmod(h.config, 0o666))
 	a := &app{stdout: io.Discard, stderr: io.Discard, configFile: h.config, quiet: true}
-	if err := a.helper(t.Context(), installHelper, "1", h.Path("nowhere")); err == nil || kindOf(err) != "permission" {
+	if err := a.helper(t.Context(), installHelper, "1", h.Path("nowhere")); err == nil || report.KindOf(err) != "permission" {
 		t.Errorf("a configuration that anybody may write: %v", err)
 	}
 }
@@ -153,7 +155,7 @@ func TestInstallHelperRefuses(t *testing.T) {
 // The hook helper runs the configured hooks, with the event that it was told, where the event is one of the configuration.
 func TestHookHelper(t *testing.T) {
 	h := newHost(t, labDefault, configDefault)
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	h.hook("deploy.d/10-note", "#!/bin/sh\necho \"$MXCERT_NAME $MXCERT_EVENT\" >> "+h.Path("noted")+"\ncat >> "+h.Path("noted")+"\n")
 	h.hook("deploy.d/20-fail", "#!/bin/sh\necho no >&2\nexit 3\n")
 	p, _ := h.helped()

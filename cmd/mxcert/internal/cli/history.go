@@ -7,6 +7,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"mxcert/acme/state"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // historyReport is `history --json`.
@@ -21,7 +23,7 @@ type lineageHistory struct {
 }
 
 type generationReport struct {
-	keyReport
+	report.Key
 	ID      string    `json:"id"`
 	Names   []string  `json:"names"`
 	Created time.Time `json:"created"`
@@ -80,7 +82,7 @@ func readHistory(lineage *state.Lineage) (lineageHistory, error) {
 		slot := record.Slot(g.Key)
 		h.Generations = append(h.Generations, generationReport{ID: g.ID, Names: g.Names, Created: g.Created,
 			Current: slot.Current == g.ID, Served: slot.Served == g.ID,
-			keyReport: keyReport{Key: string(g.Key), Serial: g.Serial, NotBefore: g.NotBefore, NotAfter: g.NotAfter, Issuer: g.Issuer, SPKI: g.SPKI}})
+			Key: report.Key{Key: string(g.Key), Serial: g.Serial, NotBefore: g.NotBefore, NotAfter: g.NotAfter, Issuer: g.Issuer, SPKI: g.SPKI}})
 	}
 	h.Events = append(h.Events, record.Events...)
 	return h, nil
@@ -96,9 +98,9 @@ func (a *app) printHistory(h lineageHistory) {
 		if g.Served {
 			mark += " served"
 		}
-		fmt.Fprintf(a.stdout, "  %s  %-8s serial %s, valid until %s%s\n", second(g.Created), g.Key, g.Serial, minute(g.NotAfter), mark)
+		fmt.Fprintf(a.stdout, "  %s  %-8s serial %s, valid until %s%s\n", report.Second(g.Created), g.Key, g.Serial, report.Minute(g.NotAfter), mark)
 	}
 	for _, e := range h.Events {
-		fmt.Fprintf(a.stdout, "  %s  %-11s %s %s %s\n", second(e.At), e.Event, e.Key, e.Serial, oneLine(e.Message))
+		fmt.Fprintf(a.stdout, "  %s  %-11s %s %s %s\n", report.Second(e.At), e.Event, e.Key, e.Serial, report.OneLine(e.Message))
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"mxcert/acme/schedule"
 	"mxcert/acme/state"
 	"mxcert/configs"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // foreign is what another ACME client left of one certificate. Nothing of the other client's is ever changed.
@@ -127,7 +129,7 @@ func (a *app) takeOver(ctx context.Context, found []foreign, directory string, d
 			return err
 		}
 		if len(problems) > 0 {
-			return &exitError{code: exitFailed}
+			return &report.Exit{Code: report.CodeFailed}
 		}
 		return nil
 	}
@@ -283,7 +285,7 @@ func (a *app) printImported(one importedReport, dryRun bool) error {
 	if one.Error != "" {
 		return nil // it is among the errors
 	}
-	text := fmt.Sprintf("%s: %s as %s\n  names        %s\n  certificate  %s, serial %s, valid until %s\n", one.From, verb, one.Name, strings.Join(one.Names, ", "), one.Key, one.Serial, minute(one.NotAfter))
+	text := fmt.Sprintf("%s: %s as %s\n  names        %s\n  certificate  %s, serial %s, valid until %s\n", one.From, verb, one.Name, strings.Join(one.Names, ", "), one.Key, one.Serial, report.Minute(one.NotAfter))
 	if one.Account != "" {
 		text += "  account      " + one.Account + "\n"
 	}

@@ -16,6 +16,8 @@ import (
 	"mxcert/acme/dnsprovider"
 	"mxcert/acme/resolve"
 	"mxcert/configs"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // initAnswers are what `init` has to know. Flags give them, or questions on a terminal.
@@ -81,7 +83,7 @@ type initializer struct {
 
 func (i *initializer) run(ctx context.Context) error {
 	if _, err := os.Lstat(i.configFile); err == nil && !i.force {
-		return &exitError{code: exitUsage, err: fmt.Errorf("%s exists: edit it (mxcert check), or write a new one with --force, which keeps the old", i.configFile)}
+		return &report.Exit{Code: report.CodeUsage, Err: fmt.Errorf("%s exists: edit it (mxcert check), or write a new one with --force, which keeps the old", i.configFile)}
 	}
 	if i.env == nil {
 		i.env = map[string]string{}
@@ -188,7 +190,7 @@ func (i *initializer) places() {
 // variables asks for what the DNS provider needs.
 func (i *initializer) variables() error {
 	if err := dnsprovider.Known(i.provider); err != nil {
-		return &exitError{code: exitUsage, err: fmt.Errorf("%w; %s", err, hintOf(err))}
+		return &report.Exit{Code: report.CodeUsage, Err: fmt.Errorf("%w; %s", err, report.HintOf(err))}
 	}
 	description, err := dnsprovider.Describe(i.provider)
 	if err != nil {
@@ -305,7 +307,7 @@ func (i *initializer) write(text string, secrets map[string]string) error {
 func (i *initializer) next(ctx context.Context) error {
 	if i.initAnswers.doctor {
 		err := i.app.doctor(ctx, nil)
-		if _, found := errors.AsType[*exitError](err); err != nil && !found {
+		if _, found := errors.AsType[*report.Exit](err); err != nil && !found {
 			return err
 		}
 		if err != nil {

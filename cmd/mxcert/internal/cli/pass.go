@@ -15,6 +15,8 @@ import (
 	"mxcert/acme/schedule"
 	"mxcert/acme/state"
 	"mxcert/configs"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // keepGenerations is how many old generations of each key type stay on disk beside those in use.
@@ -56,15 +58,15 @@ type pass struct {
 	changed bool
 	told    bool // the deploy hooks have run already
 	toldErr error
-	result  certificateReport
+	result  report.Certificate
 
 	heldUntil time.Time // not healed before, because somebody fights
 	repeats   bool      // that was said before
 }
 
 // run makes the pass and gives the report. Everything that goes wrong is in it.
-func (p *pass) run(ctx context.Context) certificateReport {
-	p.result = certificateReport{Name: p.certificate.Name, Names: p.certificate.Domains, Endpoints: []endpointReport{}, Keys: []keyReport{}, Warnings: []string{}, Files: []string{}}
+func (p *pass) run(ctx context.Context) report.Certificate {
+	p.result = report.Certificate{Name: p.certificate.Name, Names: p.certificate.Domains, Endpoints: []report.Endpoint{}, Keys: []report.Key{}, Warnings: []string{}, Files: []string{}}
 	p.lineage = p.store.Lineage(p.certificate.Name)
 	defer func() {
 		if p.remote != nil {
@@ -74,17 +76,17 @@ func (p *pass) run(ctx context.Context) certificateReport {
 	if !p.options.dryRun {
 		unlock, err := p.lock(ctx)
 		if err != nil {
-			return p.fail(at("lock", err))
+			return p.fail(report.At("lock", err))
 		}
 		defer unlock()
 		if p.isReplaced() {
-			return p.fail(at("lock", errReplaced))
+			return p.fail(report.At("lock", errReplaced))
 		}
 		defer p.reloader.expect(p, p.units("always", "auto"))()
 		defer p.guard.attend(p)()
 	}
 	if err := p.load(ctx); err != nil {
-		return p.fail(at("state", err))
+		return p.fail(report.At("state", err))
 	}
 	repairErr := p.repair(ctx)
 	p.askRenewalInfo(ctx)
@@ -277,7 +279,7 @@ func (p *pass) issue(ctx context.Context) error {
 			continue
 		}
 		if err := p.held(i, key); err != nil {
-			return at("order", err)
+			return report.At("order", err)
 		}
 		if !p.issued {
 			if err := p.preflight(ctx); err != nil {
@@ -295,16 +297,16 @@ func (p *pass) issue(ctx context.Context) error {
 // fail for certain.
 func (p *pass) preflight(ctx context.Context) error {
 	if err := p.checkPlaces(ctx); err != nil {
-		return at("deploy", err)
+		return report.At("deploy", err)
 	}
 	for _, unit := range p.units("always", "auto") {
 		err := p.reloader.check(ctx, unit)
-		if kind := kindOf(err); kind == "no-such-unit" || kind == "not-reloadable" || kind == "invalid-name" {
-			return at("reload", err) // a mistake in the configuration; what else is wrong with a unit may pass
+		if kind := report.KindOf(err); kind == "no-such-unit" || kind == "not-reloadable" || kind == "invalid-name" {
+			return report.At("reload", err) // a mistake in the configuration; what else is wrong with a unit may pass
 		}
 	}
 	if _, err := p.solver(); err != nil {
-		return at("dns", err)
+		return report.At("dns", err)
 	}
 	findings := p.cas.Preflight(ctx, acme.PreflightRequest{Names: p.certificate.Domains, Profile: p.config.ACME.Profile, Resolver: p.resolver(),
 		Require: resolve.Require(p.certificate.DNS.Propagation.Require)})
@@ -314,12 +316,12 @@ func (p *pass) preflight(ctx context.Context) error {
 		}
 	}
 	if err := acme.Blocked(findings); err != nil {
-		return at(stageOf(err), err)
+		return report.At(stageOf(err), err)
 	}
 	if err := p.lineage.Save(p.record); err != nil { // from now on it is missing only when it was lost
-		return at("store", err)
+		return report.At("store", err)
 	}
-	return at("hook", p.runHooks(ctx, "pre"))
+	return report.At("hook", p.runHooks(ctx, "pre"))
 }
 
 // order gets one certificate and stores it before anything of the mail server is touched.
@@ -327,7 +329,7 @@ func (p *pass) order(ctx context.Context, i int, key bundle.KeyType, reason stri
 	p.say("order", fmt.Sprintf("%s certificate: %s", key, reason))
 	solver, err := p.solver()
 	if err != nil {
-		return at("dns", err)
+		return report.At("dns", err)
 	}
 	request := acme.Request{
 		Names: p.certificate.Domains, KeyType: key, Profile: p.config.ACME.Profile, Roots: p.chainRoots,
@@ -345,21 +347,21 @@ func (p *pass) order(ctx context.Context, i int, key bundle.KeyType, reason stri
 	}
 	issued, err := p.cas.Issue(ctx, request)
 	if err != nil {
-		return at(stageOf(err), err)
+		return report.At(stageOf(err), err)
 	}
 	for _, warning := range issued.Warnings {
 		p.warn(warning)
 	}
 	generation, err := p.lineage.Add(issued.Bundle, p.certificate.Domains, issued.Directory, issued.Order, time.Now())
 	if err != nil {
-		return at("store", err)
+		return report.At("store", err)
 	}
 	slot := p.record.Slot(key)
 	slot.Issued(generation.ID, schedule.RenewalTime(generation.NotBefore, generation.NotAfter, generation.Created))
 	p.record.Log(state.Event{At: time.Now(), Event: "issued", Key: key, Serial: generation.Serial, Message: reason})
 	p.bundles[i], p.issued, p.changed = issued.Bundle, true, true
 	if err := errors.Join(p.lineage.Save(p.record), p.lineage.DropOrder(key)); err != nil {
-		return at("store", err)
+		return report.At("store", err)
 	}
 	p.say("issued", fmt.Sprintf("%s, serial %s, valid until %s", key, generation.Serial, generation.NotAfter.Format(time.RFC3339)))
 	return nil
@@ -379,7 +381,7 @@ func (p *pass) putInService(ctx context.Context) error {
 	p.settle() // before the comparison: what changes after it is found by the guard
 	plan, err := p.makePlan(ctx, p.bundles)
 	if err != nil {
-		return at("deploy", err)
+		return report.At("deploy", err)
 	}
 	p.plan = plan
 	if plan.Empty() && !p.record.Applying {
@@ -387,24 +389,24 @@ func (p *pass) putInService(ctx context.Context) error {
 	}
 	if !plan.Empty() {
 		if err := p.mayHeal(changesText(plan.Changes())); err != nil {
-			return at("deploy", err)
+			return report.At("deploy", err)
 		}
 	}
 	if err := p.checkUnits(ctx); err != nil {
-		return at("reload", err)
+		return report.At("reload", err)
 	}
 	if !plan.Empty() {
 		p.healed()
 	}
 	p.record.Applying = true
 	if err := p.lineage.Save(p.record); err != nil {
-		return at("store", err)
+		return report.At("store", err)
 	}
 	for _, change := range plan.Changes() {
 		p.say("deploy", fmt.Sprintf("%s (%s)", change.Path, change.Why))
 	}
 	if err := p.write(func() error { return plan.Apply(p.keepDisplaced) }); err != nil {
-		return at("deploy", errors.Join(err, p.applied()))
+		return report.At("deploy", errors.Join(err, p.applied()))
 	}
 	p.changed = p.changed || !plan.Empty()
 	left := p.prints()
@@ -418,7 +420,7 @@ func (p *pass) putInService(ctx context.Context) error {
 // applied notes that no deployment is half done any more.
 func (p *pass) applied() error {
 	p.record.Applying = false
-	return at("store", p.lineage.Save(p.record))
+	return report.At("store", p.lineage.Save(p.record))
 }
 
 // confirm is for files that are right already: the handshake decides whether the server uses them. If it does not, an
@@ -426,14 +428,14 @@ func (p *pass) applied() error {
 func (p *pass) confirm(ctx context.Context) error {
 	err := p.awaitServed(ctx, confirmPatience)
 	if err == nil || ctx.Err() != nil || !p.servesAnother() {
-		return at("verify", err)
+		return report.At("verify", err)
 	}
 	if held := p.mayHeal("the files are right, but the server shows another certificate"); held != nil {
-		return at("verify", held)
+		return report.At("verify", held)
 	}
 	p.say("verify", "the files are right, but the server shows another certificate")
 	if err := p.checkUnits(ctx); err != nil {
-		return at("reload", err)
+		return report.At("reload", err)
 	}
 	p.healed()
 	p.changed = true

@@ -3,11 +3,12 @@ package cli
 import (
 	"fmt"
 	"strings"
-	"time"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // printReport writes a report for a person to stdout.
-func (a *app) printReport(r *report) {
+func (a *app) printReport(r *report.Report) {
 	for i, c := range r.Certificates {
 		if i > 0 {
 			fmt.Fprintln(a.stdout)
@@ -16,7 +17,7 @@ func (a *app) printReport(r *report) {
 	}
 }
 
-func (a *app) printCertificate(c certificateReport) {
+func (a *app) printCertificate(c report.Certificate) {
 	state := c.Stage
 	if c.Changed {
 		state += ", changed"
@@ -24,7 +25,7 @@ func (a *app) printCertificate(c certificateReport) {
 	fmt.Fprintf(a.stdout, "%s: %s\n", c.Name, state)
 	fmt.Fprintf(a.stdout, "  names        %s\n", strings.Join(c.Names, ", "))
 	for _, k := range c.Keys {
-		fmt.Fprintf(a.stdout, "  %-12s serial %s, from %q, valid until %s (%s)\n", k.Key, k.Serial, k.Issuer, minute(k.NotAfter), until(k.NotAfter))
+		fmt.Fprintf(a.stdout, "  %-12s serial %s, from %q, valid until %s (%s)\n", k.Key, k.Serial, k.Issuer, report.Minute(k.NotAfter), report.Until(k.NotAfter))
 	}
 	for _, path := range c.Files {
 		fmt.Fprintf(a.stdout, "  file         %s\n", path)
@@ -39,11 +40,11 @@ func (a *app) printCertificate(c certificateReport) {
 		}
 		fmt.Fprintf(a.stdout, "  endpoint     %s (%s): %s\n", e.Address, e.Key, what)
 	}
-	if len(c.Endpoints) == 0 && c.Stage == stageDeployed {
+	if len(c.Endpoints) == 0 && c.Stage == report.Deployed {
 		fmt.Fprintf(a.stdout, "  endpoint     none configured: that the files hold it is the last that is known\n")
 	}
 	if c.NextRenewal != nil {
-		fmt.Fprintf(a.stdout, "  next renewal %s (%s)\n", minute(*c.NextRenewal), until(*c.NextRenewal))
+		fmt.Fprintf(a.stdout, "  next renewal %s (%s)\n", report.Minute(*c.NextRenewal), report.Until(*c.NextRenewal))
 	}
 	for _, step := range c.Plan {
 		fmt.Fprintf(a.stdout, "  would        %s\n", step)
@@ -57,29 +58,4 @@ func (a *app) printCertificate(c certificateReport) {
 			fmt.Fprintf(a.stdout, "  next step    %s\n", c.Error.Hint)
 		}
 	}
-}
-
-func minute(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
-
-func second(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
-
-// until says a distance in time in the unit a person thinks in.
-func until(t time.Time) string {
-	d := time.Until(t)
-	if d < 0 {
-		return span(-d) + " ago"
-	}
-	return "in " + span(d)
-}
-
-func span(d time.Duration) string {
-	switch {
-	case d >= 48*time.Hour:
-		return fmt.Sprintf("%d days", int(d.Hours()/24))
-	case d >= 2*time.Hour:
-		return fmt.Sprintf("%d hours", int(d.Hours()))
-	case d >= 2*time.Minute:
-		return fmt.Sprintf("%d minutes", int(d.Minutes()))
-	}
-	return fmt.Sprintf("%d seconds", int(d.Seconds()))
 }

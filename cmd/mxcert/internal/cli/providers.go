@@ -9,6 +9,8 @@ import (
 
 	"mxcert/acme/dnsprovider"
 	"mxcert/configs"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 func (a *app) providersCommand() *cobra.Command {
@@ -50,7 +52,7 @@ func (a *app) listProviders() error {
 func (a *app) describeProvider(name string) error {
 	d, err := dnsprovider.Describe(name)
 	if err != nil {
-		return &exitError{code: exitUsage, err: err}
+		return &report.Exit{Code: report.CodeUsage, Err: err}
 	}
 	if a.json {
 		return a.printJSON(providerReport{Provider: name, Description: d})

@@ -8,6 +8,8 @@ import (
 
 	"mxcert/acme/state"
 	"mxcert/configs"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // staging knows the rehearsal services of the CAs that have one.
@@ -55,21 +57,21 @@ func (a *app) rehearse(ctx context.Context, config *configs.Config, names []stri
 
 // rehearsalReport is `renew --staging --json` of a success.
 type rehearsalReport struct {
-	report
+	report.Report
 	Rehearsed []string `json:"rehearsed"` // names of certificates
 	CA        string   `json:"ca"`
 }
 
 func (a *app) sayRehearsed(ca string, certificates []configs.Certificate) error {
 	if a.json {
-		r := rehearsalReport{report: report{Certificates: []certificateReport{}}, Rehearsed: []string{}, CA: ca}
+		r := rehearsalReport{Report: report.Report{Certificates: []report.Certificate{}}, Rehearsed: []string{}, CA: ca}
 		for _, c := range certificates {
 			r.Rehearsed = append(r.Rehearsed, c.Name)
 		}
 		return a.printJSON(r)
 	}
 	if !a.quiet {
-		fmt.Fprintf(a.stdout, "rehearsed at %s: %d %s would be issued; nothing was stored or deployed\n", ca, len(certificates), plural(len(certificates), "certificate"))
+		fmt.Fprintf(a.stdout, "rehearsed at %s: %d %s would be issued; nothing was stored or deployed\n", ca, len(certificates), report.Plural(len(certificates), "certificate"))
 	}
 	return nil
 }

@@ -9,6 +9,8 @@ import (
 
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // A rehearsal orders for real at the staging service, and leaves accounts, certificates, files and DNS as they were. It is
@@ -23,15 +25,15 @@ func TestRehearsal(t *testing.T) {
 	t.Setenv("TMPDIR", temporary)
 
 	got := h.run("renew", "--staging")
-	if got.code != exitOK || !strings.Contains(got.stdout, "1 certificate would be issued; nothing was stored or deployed") {
+	if got.code != report.CodeOK || !strings.Contains(got.stdout, "1 certificate would be issued; nothing was stored or deployed") {
 		t.Errorf("exit code %d:\n%s%s", got.code, got.stdout, got.stderr)
 	}
 	got = h.run("renew", "--staging", "--json")
 	var r rehearsalReport
-	if err := json.Unmarshal([]byte(got.stdout), &r); err != nil || got.code != exitOK || r.Changed || len(r.Rehearsed) != 1 || r.Rehearsed[0] != "mx" {
+	if err := json.Unmarshal([]byte(got.stdout), &r); err != nil || got.code != report.CodeOK || r.Changed || len(r.Rehearsed) != 1 || r.Rehearsed[0] != "mx" {
 		t.Errorf("exit code %d (%v):\n%s", got.code, err, got.stdout)
 	}
-	if got = h.run("renew", "--staging", "-q"); got.code != exitOK || got.stdout+got.stderr != "" {
+	if got = h.run("renew", "--staging", "-q"); got.code != report.CodeOK || got.stdout+got.stderr != "" {
 		t.Errorf("exit code %d:\n%s%s", got.code, got.stdout, got.stderr)
 	}
 	if n := h.CA.Count(ca.Certificate); n != 3 {
@@ -40,7 +42,7 @@ func TestRehearsal(t *testing.T) {
 	h.CA.SetWrap(func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
 	})
-	if got = h.run("renew", "--staging", "--json"); got.code != exitTemporary || !json.Valid([]byte(got.stdout)) {
+	if got = h.run("renew", "--staging", "--json"); got.code != report.CodeTemporary || !json.Valid([]byte(got.stdout)) {
 		t.Errorf("exit code %d:\n%s%s", got.code, got.stdout, got.stderr)
 	}
 	for _, path := range []string{"state/accounts", "state/lineages", "tls/mx.crt", "tls/mx.key"} {

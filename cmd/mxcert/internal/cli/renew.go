@@ -9,6 +9,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"mxcert/configs"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 const (
@@ -87,7 +89,7 @@ func (a *app) pass(ctx context.Context, config *configs.Config, names []string, 
 			narrator.speak("-")("warning", err.Error())
 		}
 	}
-	r := &report{Certificates: make([]certificateReport, len(certificates))}
+	r := &report.Report{Certificates: make([]report.Certificate, len(certificates))}
 	var group errgroup.Group
 	group.SetLimit(maxPasses)
 	for i, c := range certificates {
@@ -106,7 +108,7 @@ func (a *app) pass(ctx context.Context, config *configs.Config, names []string, 
 }
 
 // passByDaemon has the daemon make the passes, where one runs.
-func (a *app) passByDaemon(ctx context.Context, config *configs.Config, names []string, options passOptions) (*report, error) {
+func (a *app) passByDaemon(ctx context.Context, config *configs.Config, names []string, options passOptions) (*report.Report, error) {
 	if err := checkOutside(config); err != nil {
 		return nil, err
 	}
@@ -119,21 +121,21 @@ func (a *app) passByDaemon(ctx context.Context, config *configs.Config, names []
 }
 
 // result prints a report and chooses the exit code.
-func (a *app) result(r *report) error {
-	code := r.exitCode()
+func (a *app) result(r *report.Report) error {
+	code := r.ExitCode()
 	switch {
 	case a.json:
 		if err := a.printJSON(r); err != nil {
 			return err
 		}
-	case !a.quiet || code != exitOK:
+	case !a.quiet || code != report.CodeOK:
 		a.printReport(r)
 	}
-	if code == exitOK && r.Changed && a.detailedExit {
-		code = exitChanged
+	if code == report.CodeOK && r.Changed && a.detailedExit {
+		code = report.CodeChanged
 	}
-	if code != exitOK {
-		return &exitError{code: code}
+	if code != report.CodeOK {
+		return &report.Exit{Code: code}
 	}
 	return nil
 }

@@ -17,6 +17,8 @@ import (
 	"mxcert/acme"
 	"mxcert/acme/state"
 	"mxcert/configs"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // revokeTime bounds a revocation once it is confirmed: a pass of the daemon may have to end before.
@@ -34,14 +36,14 @@ type revokeReport struct {
 
 // revokedReport is one certificate that was to be revoked.
 type revokedReport struct {
-	keyReport
-	Revoked  bool         `json:"revoked"`
-	Changed  bool         `json:"changed"`   // false where it had been revoked before
-	SignedBy string       `json:"signed_by"` // account, or key: the certificate's own (RFC 8555 section 7.6)
-	Served   bool         `json:"served"`    // an endpoint shows it
-	Error    *errorReport `json:"error"`
+	report.Key
+	Revoked  bool          `json:"revoked"`
+	Changed  bool          `json:"changed"`   // false where it had been revoked before
+	SignedBy string        `json:"signed_by"` // account, or key: the certificate's own (RFC 8555 section 7.6)
+	Served   bool          `json:"served"`    // an endpoint shows it
+	Error    *report.Error `json:"error"`
 
-	code int
+	code report.Code
 }
 
 // revokeOptions are the flags of revoke.
@@ -157,12 +159,12 @@ func (w *world) revoker(name string) (*pass, error) {
 func (r *revocation) choose(ctx context.Context, o revokeOptions) error {
 	record, _, err := r.lineage.Look()
 	if err != nil {
-		return at("state", err)
+		return report.At("state", err)
 	}
 	r.record = record
 	generations, err := r.lineage.Generations()
 	if err != nil {
-		return at("state", err)
+		return report.At("state", err)
 	}
 	for _, g := range generations {
 		if o.key != "" && string(g.Key) != o.key || o.serial != "" && plainSerial(g.Serial) != plainSerial(o.serial) {
@@ -245,7 +247,7 @@ func (r *revocation) confirm(a *app, in io.Reader) error {
 	}
 	fmt.Fprintf(a.stderr, "to be revoked, reason %s:\n", r.reason)
 	for _, g := range r.targets {
-		text := fmt.Sprintf("  %s serial %s, valid until %s", g.Key, g.Serial, minute(g.NotAfter))
+		text := fmt.Sprintf("  %s serial %s, valid until %s", g.Key, g.Serial, report.Minute(g.NotAfter))
 		if r.served[g.Serial] {
 			text += ", in service now"
 		}

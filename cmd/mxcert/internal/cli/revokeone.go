@@ -10,18 +10,20 @@ import (
 	"mxcert/acme"
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // carryOut revokes under the lock, so that a daemon's pass and the revocation do not meet.
 func (r *revocation) carryOut(ctx context.Context) error {
 	unlock, err := r.lock(ctx)
 	if err != nil {
-		return at("lock", err)
+		return report.At("lock", err)
 	}
 	defer unlock()
 	record, repaired, err := r.lineage.Load()
 	if err != nil {
-		return at("state", err)
+		return report.At("state", err)
 	}
 	r.record = record
 	if repaired != "" {
@@ -34,7 +36,7 @@ func (r *revocation) carryOut(ctx context.Context) error {
 		r.report.Changed = r.report.Changed || c.Changed
 	}
 	r.whatNext()
-	return at("store", r.lineage.Save(r.record))
+	return report.At("store", r.lineage.Save(r.record))
 }
 
 func (r *revocation) warning(format string, values ...any) {
@@ -46,25 +48,25 @@ func (r *revocation) warning(format string, values ...any) {
 // one revokes one certificate. What is noted before the CA is asked survives a killed process: the certificate is then
 // replaced, and the next run of the command finds out whether it is revoked.
 func (r *revocation) one(ctx context.Context, g state.Generation) revokedReport {
-	c := revokedReport{Served: r.served[g.Serial], keyReport: keyReport{Key: string(g.Key), Serial: g.Serial, NotBefore: g.NotBefore.UTC(), NotAfter: g.NotAfter.UTC(), Issuer: g.Issuer, SPKI: g.SPKI}}
+	c := revokedReport{Served: r.served[g.Serial], Key: report.Key{Key: string(g.Key), Serial: g.Serial, NotBefore: g.NotBefore.UTC(), NotAfter: g.NotAfter.UTC(), Issuer: g.Issuer, SPKI: g.SPKI}}
 	_, noted := r.lineage.Revocation(g.ID)
 	if err := r.note(g, r.reason == acme.KeyCompromise, false); err != nil {
-		return c.failed(at("store", err))
+		return c.failed(report.At("store", err))
 	}
 	if time.Now().After(g.NotAfter) {
-		r.warning("the certificate with serial %s expired at %s: there is nothing to revoke", g.Serial, minute(g.NotAfter))
+		r.warning("the certificate with serial %s expired at %s: there is nothing to revoke", g.Serial, report.Minute(g.NotAfter))
 		return c
 	}
 	already, err := r.ask(ctx, g, &c)
 	if err != nil {
-		if note, _ := r.lineage.Revocation(g.ID); !noted && !note.KeyCompromised && !isTemporary(err) { // the CA has refused it
+		if note, _ := r.lineage.Revocation(g.ID); !noted && !note.KeyCompromised && !report.IsTemporary(err) { // the CA has refused it
 			err = errors.Join(err, r.lineage.DropRevocation(g.ID))
 		}
-		r.record.Log(state.Event{At: time.Now(), Event: "failed", Key: g.Key, Serial: g.Serial, Message: "revoke: " + oneLine(err.Error())})
-		return c.failed(at("revoke", err))
+		r.record.Log(state.Event{At: time.Now(), Event: "failed", Key: g.Key, Serial: g.Serial, Message: "revoke: " + report.OneLine(err.Error())})
+		return c.failed(report.At("revoke", err))
 	}
 	if err := r.note(g, false, true); err != nil {
-		return c.failed(at("store", err))
+		return c.failed(report.At("store", err))
 	}
 	if c.Revoked, c.Changed = true, !already; already {
 		r.say("revoke", fmt.Sprintf("%s, serial %s, had been revoked before", g.Key, g.Serial))
@@ -100,7 +102,7 @@ type signer struct {
 func (r *revocation) ask(ctx context.Context, g state.Generation, c *revokedReport) (already bool, err error) {
 	b, err := r.lineage.Bundle(g.ID)
 	if err != nil {
-		return false, at("state", err)
+		return false, report.At("state", err)
 	}
 	client, err := r.authority(g.Directory)
 	if err != nil {
@@ -133,14 +135,14 @@ func (r *revocation) ask(ctx context.Context, g state.Generation, c *revokedRepo
 // such a signature for proof of that, revokes all certificates of the key, and certifies it no more.
 func (r *revocation) giveUpKey(g state.Generation, cause error) error {
 	r.warning("the account cannot revoke the certificate with serial %s (%s): its own key signs. The CA may take that key for compromised, so that it is not used again",
-		g.Serial, oneLine(cause.Error()))
+		g.Serial, report.OneLine(cause.Error()))
 	generations, err := r.lineage.Generations()
 	for _, other := range generations {
 		if other.SPKI == g.SPKI {
 			err = errors.Join(err, r.note(other, true, false))
 		}
 	}
-	return at("store", err)
+	return report.At("store", err)
 }
 
 // accountChanged puts what an operator has to know about the account into the report and the history.
@@ -171,7 +173,7 @@ func (w *world) authority(directory string) (*acme.Client, error) {
 }
 
 func (c revokedReport) failed(err error) revokedReport {
-	c.Error, c.code = newErrorReport(err), exitCodeOf(err)
+	c.Error, c.code = report.NewError(err), report.CodeOf(err)
 	return c
 }
 
@@ -208,24 +210,24 @@ func (r *revocation) whatNext() {
 
 // revokeResult prints the report and chooses the exit code, by the rules of a report on certificates.
 func (a *app) revokeResult(r *revokeReport) error {
-	var sum report
+	var sum report.Report
 	for _, c := range r.Certificates {
-		sum.Certificates = append(sum.Certificates, certificateReport{code: c.code})
+		sum.Certificates = append(sum.Certificates, report.Certificate{Code: c.code})
 	}
-	code := sum.exitCode()
+	code := sum.ExitCode()
 	switch {
 	case a.json:
 		if err := a.printJSON(r); err != nil {
 			return err
 		}
-	case !a.quiet || code != exitOK:
+	case !a.quiet || code != report.CodeOK:
 		a.printRevoked(r)
 	}
-	if code == exitOK && r.Changed && a.detailedExit {
-		code = exitChanged
+	if code == report.CodeOK && r.Changed && a.detailedExit {
+		code = report.CodeChanged
 	}
-	if code != exitOK {
-		return &exitError{code: code}
+	if code != report.CodeOK {
+		return &report.Exit{Code: code}
 	}
 	return nil
 }
@@ -242,7 +244,7 @@ func (a *app) printRevoked(r *revokeReport) {
 		}
 		fmt.Fprintf(a.stdout, "  %-12s serial %s: %s\n", c.Key, c.Serial, what)
 		if c.Error != nil {
-			fmt.Fprintf(a.stdout, "  error        %s: %s\n", c.Error.Stage, oneLine(c.Error.Message))
+			fmt.Fprintf(a.stdout, "  error        %s: %s\n", c.Error.Stage, report.OneLine(c.Error.Message))
 			if c.Error.Hint != "" {
 				fmt.Fprintf(a.stdout, "  next step    %s\n", c.Error.Hint)
 			}

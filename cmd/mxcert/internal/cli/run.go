@@ -6,24 +6,14 @@ import (
 	"log/slog"
 	"os"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"mxcert/acme/state"
 	"mxcert/configs"
-)
 
-// daemonReport is what the daemon leaves for `status` to read.
-type daemonReport struct {
-	PID           int        `json:"pid"`
-	Version       string     `json:"version"`
-	Socket        string     `json:"socket,omitempty"` // where commands can ask it
-	Started       time.Time  `json:"started"`
-	ConfigLoaded  time.Time  `json:"config_loaded"`
-	ConfigError   string     `json:"config_error,omitempty"`
-	ConfigErrorAt *time.Time `json:"config_error_at,omitempty"`
-}
+	"mxcert/cmd/mxcert/internal/report"
+)
 
 func (a *app) runCommand() *cobra.Command {
 	return &cobra.Command{
@@ -59,7 +49,7 @@ func (a *app) threshold(config *configs.Config) (level slog.Level) {
 }
 
 // setStatus changes what the daemon leaves for `status`.
-func (d *daemon) setStatus(change func(*daemonReport)) {
+func (d *daemon) setStatus(change func(*report.Daemon)) {
 	d.mu.Lock()
 	change(&d.status)
 	status, s := d.status, d.shift
@@ -76,20 +66,20 @@ func alive(pid int) bool {
 }
 
 // readDaemon reads what a running daemon left; nil where none runs.
-func readDaemon(store *state.Dir) *daemonReport {
-	var r daemonReport
+func readDaemon(store *state.Dir) *report.Daemon {
+	var r report.Daemon
 	if err := store.Daemon(&r); err != nil || !alive(r.PID) {
 		return nil
 	}
 	return &r
 }
 
-func (a *app) printDaemon(r *daemonReport) {
+func (a *app) printDaemon(r *report.Daemon) {
 	if r == nil || a.json || a.quiet {
 		return
 	}
-	fmt.Fprintf(a.stdout, "daemon: running since %s (process %d), configuration of %s\n", minute(r.Started), r.PID, minute(r.ConfigLoaded))
+	fmt.Fprintf(a.stdout, "daemon: running since %s (process %d), configuration of %s\n", report.Minute(r.Started), r.PID, report.Minute(r.ConfigLoaded))
 	if r.ConfigError != "" {
-		fmt.Fprintf(a.stdout, "  error        the configuration changed at %s is bad, the old one stays in force:\n%s\n", minute(*r.ConfigErrorAt), r.ConfigError)
+		fmt.Fprintf(a.stdout, "  error        the configuration changed at %s is bad, the old one stays in force:\n%s\n", report.Minute(*r.ConfigErrorAt), r.ConfigError)
 	}
 }

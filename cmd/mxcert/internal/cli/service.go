@@ -10,6 +10,8 @@ import (
 
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 const (
@@ -29,11 +31,11 @@ const (
 func (p *pass) checkUnits(ctx context.Context) error {
 	if p.plan != nil && !p.options.rollback && !p.options.shorter && !p.rolledBack() {
 		if err := p.plan.Shortens(time.Now()); err != nil {
-			return at("deploy", err)
+			return report.At("deploy", err)
 		}
 	}
 	if err := p.lookAtPlaces(ctx, true); err != nil {
-		return at("deploy", err)
+		return report.At("deploy", err)
 	}
 	for _, unit := range p.units("always", "auto") {
 		err := p.reloader.check(ctx, unit)
@@ -45,7 +47,9 @@ func (p *pass) checkUnits(ctx context.Context) error {
 }
 
 // notRunning reports whether systemd said that the unit is not active.
-func notRunning(err error) bool { return kindOf(err) == "inactive" || kindOf(err) == "invalid" }
+func notRunning(err error) bool {
+	return report.KindOf(err) == "inactive" || report.KindOf(err) == "invalid"
+}
 
 // activate tells the servers and waits for the proof.
 func (p *pass) activate(ctx context.Context) error {
@@ -55,7 +59,7 @@ func (p *pass) activate(ctx context.Context) error {
 	}
 	if auto := p.units("auto"); len(auto) > 0 {
 		if err := p.awaitNoticed(ctx, auto); err == nil || ctx.Err() != nil {
-			return at("verify", err)
+			return report.At("verify", err)
 		}
 		more, err := p.reloadAll(ctx, auto)
 		if err != nil {
@@ -75,7 +79,7 @@ func (p *pass) activate(ctx context.Context) error {
 		err = p.cure(ctx, err)
 	}
 	if err != nil {
-		return errors.Join(append([]error{at("verify", err)}, inactive...)...)
+		return errors.Join(append([]error{report.At("verify", err)}, inactive...)...)
 	}
 	for _, err := range inactive {
 		p.warn(err.Error())
@@ -88,10 +92,10 @@ func (p *pass) reloadAll(ctx context.Context, units []string) (inactive []error,
 	for _, unit := range units {
 		err := p.reload(ctx, unit, false)
 		if err != nil && !notRunning(err) {
-			return nil, at("reload", err)
+			return nil, report.At("reload", err)
 		}
 		if err != nil {
-			inactive = append(inactive, at("reload", err))
+			inactive = append(inactive, report.At("reload", err))
 		}
 	}
 	return inactive, nil
@@ -110,7 +114,7 @@ func (p *pass) awaitNoticed(ctx context.Context, units []string) error {
 // cure is for a server that has seen a certificate and key of different times, because it looked between two renames: GnuTLS
 // then answers 454 even when the files are right again, until something in their directory changes. Others are left alone.
 func (p *pass) cure(ctx context.Context, err error) error {
-	if p.plan == nil || !slices.ContainsFunc(p.result.Endpoints, func(e endpointReport) bool { return e.kind == "tls-unavailable" }) {
+	if p.plan == nil || !slices.ContainsFunc(p.result.Endpoints, func(e report.Endpoint) bool { return e.Kind == "tls-unavailable" }) {
 		return err
 	}
 	p.say("verify", "the server answers 454 though the files are right; it is made to look at them again")

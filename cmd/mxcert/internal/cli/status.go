@@ -14,6 +14,8 @@ import (
 	"mxcert/acme/state"
 	"mxcert/configs"
 	"mxcert/deploy"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // statusPatience bounds the handshakes of status.
@@ -29,7 +31,7 @@ which finds the same: 0 when all is served, 5 when something issued is not in se
 }
 
 func (a *app) status(ctx context.Context, names []string) error {
-	r := &report{Certificates: []certificateReport{}}
+	r := &report.Report{Certificates: []report.Certificate{}}
 	config, configErr := a.load()
 	if configErr != nil {
 		if config = a.runningConfig(); config == nil {
@@ -52,7 +54,7 @@ func (a *app) status(ctx context.Context, names []string) error {
 	}
 	ctx, cancel := a.within(ctx, verifyTime)
 	defer cancel()
-	r.Certificates = make([]certificateReport, len(certificates))
+	r.Certificates = make([]report.Certificate, len(certificates))
 	var wait sync.WaitGroup
 	for i, c := range certificates {
 		p := &pass{world: &world{config: config, fingerprint: mark, store: store}, certificate: c, options: passOptions{dryRun: true}, say: func(string, string) {}}
@@ -67,54 +69,54 @@ func (a *app) status(ctx context.Context, names []string) error {
 	fmt.Fprintln(a.stderr, a.errorText(configErr))
 	a.printDaemon(r.Daemon)
 	err = a.result(r)
-	if _, said := errors.AsType[*exitError](err); err != nil && !said {
+	if _, said := errors.AsType[*report.Exit](err); err != nil && !said {
 		return err
 	}
-	return &exitError{code: exitConfig}
+	return &report.Exit{Code: report.CodeConfig}
 }
 
 // look is a pass that only looks.
-func (p *pass) look(ctx context.Context) certificateReport {
-	p.result = certificateReport{Name: p.certificate.Name, Names: p.certificate.Domains, Endpoints: []endpointReport{}, Keys: []keyReport{}, Warnings: []string{}, Files: []string{}}
+func (p *pass) look(ctx context.Context) report.Certificate {
+	p.result = report.Certificate{Name: p.certificate.Name, Names: p.certificate.Domains, Endpoints: []report.Endpoint{}, Keys: []report.Key{}, Warnings: []string{}, Files: []string{}}
 	p.lineage = p.store.Lineage(p.certificate.Name)
 	if err := p.load(ctx); err != nil {
-		return p.fail(at("state", err))
+		return p.fail(report.At("state", err))
 	}
 	p.describe()
 	if !p.haveBundle() {
-		p.result.Stage, p.result.code = stageWaiting, exitTemporary
+		p.result.Stage, p.result.Code = report.Waiting, report.CodeTemporary
 		p.result.Warnings = append(p.result.Warnings, "nothing is issued yet: mxcert renew orders it, or the daemon")
 		p.lastFailure()
 		return p.result
 	}
-	p.result.Stage = stageIssued
+	p.result.Stage = report.Issued
 	plan, err := deploy.Make(p.certificate.Name, p.jobs())
 	switch {
 	case err != nil:
-		p.result.Error, p.result.code = newErrorReport(at("deploy", err)), exitNotInService
+		p.result.Error, p.result.Code = report.NewError(report.At("deploy", err)), report.CodeNotInService
 	case !plan.Empty():
 		for _, change := range plan.Changes() {
 			p.result.Warnings = append(p.result.Warnings, fmt.Sprintf("%s: %s", change.Path, change.Why))
 		}
-		p.result.code = exitNotInService
+		p.result.Code = report.CodeNotInService
 		if held := p.contention(changesText(plan.Changes())); held != nil && p.wasServed() {
-			p.result.Error = newErrorReport(at("deploy", held))
+			p.result.Error = report.NewError(report.At("deploy", held))
 		}
 	default:
-		p.result.Stage = stageDeployed
+		p.result.Stage = report.Deployed
 	}
 	if err := p.awaitServed(ctx, statusPatience); err != nil {
-		p.result.code = exitNotInService
+		p.result.Code = report.CodeNotInService
 		if p.result.Error == nil {
-			p.result.Error = newErrorReport(at("verify", err))
+			p.result.Error = report.NewError(report.At("verify", err))
 		}
 	} else if len(p.result.Endpoints) > 0 {
-		p.result.Stage = stageServed
+		p.result.Stage = report.Served
 	}
 	p.lastFailure()
-	if p.record.HooksDue && p.result.code == exitOK {
-		p.result.Error = newErrorReport(at("hook", errors.New("the hooks of the certificate in service have not succeeded yet; they run again at the next pass")))
-		p.result.code = exitFailed
+	if p.record.HooksDue && p.result.Code == report.CodeOK {
+		p.result.Error = report.NewError(report.At("hook", errors.New("the hooks of the certificate in service have not succeeded yet; they run again at the next pass")))
+		p.result.Code = report.CodeFailed
 	}
 	return p.result
 }
@@ -126,16 +128,16 @@ func (p *pass) lastFailure() {
 		return
 	}
 	if p.result.Error == nil || p.result.Error.Kind != kindDrift { // that is how it is now, and newer
-		p.result.Error = &errorReport{Stage: f.Stage, Kind: f.Kind, Message: f.Message, Hint: f.Hint}
+		p.result.Error = &report.Error{Stage: f.Stage, Kind: f.Kind, Message: f.Message, Hint: f.Hint}
 	}
 	p.result.Warnings = append(p.result.Warnings, fmt.Sprintf("the last pass failed at %s (%d in a row); the daemon tries again at %s",
 		f.At.Format(time.RFC3339), f.Count, f.NotBefore.Format(time.RFC3339)))
 	switch {
-	case p.result.code != exitOK:
+	case p.result.Code != report.CodeOK:
 	case f.Stage == "deploy" || f.Stage == "reload" || f.Stage == "verify":
-		p.result.code = exitNotInService
+		p.result.Code = report.CodeNotInService
 	default:
-		p.result.code = exitFailed
+		p.result.Code = report.CodeFailed
 	}
 }
 

@@ -16,6 +16,8 @@ import (
 	"mxcert/acme/state"
 	"mxcert/configs"
 	"mxcert/deploy/starttls"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // verifyTime bounds a look at endpoints: a greeting may take a minute.
@@ -186,7 +188,7 @@ func (a *app) judge(ctx context.Context, looks []look) error {
 		a.printVerify(r)
 	}
 	if !r.OK {
-		return &exitError{code: exitFault}
+		return &report.Exit{Code: report.CodeFault}
 	}
 	return nil
 }
@@ -202,7 +204,7 @@ func (l look) judge(ctx context.Context) hostReport {
 		h.Handshakes = append(h.Handshakes, shake)
 		if err != nil {
 			reached, reason = false, err.Error()
-			h.Findings = append(h.Findings, starttls.Finding{ID: kindOf(err), Severity: starttls.SeverityError, Message: err.Error(), Hint: hintOf(err)})
+			h.Findings = append(h.Findings, starttls.Finding{ID: report.KindOf(err), Severity: starttls.SeverityError, Message: err.Error(), Hint: report.HintOf(err)})
 			continue
 		}
 		h.Findings = append(h.Findings, result.Findings...)

@@ -17,6 +17,8 @@ import (
 	"mxcert/acme/resolve"
 	"mxcert/acme/state"
 	"mxcert/configs"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // world is what the passes of one configuration share.
@@ -126,7 +128,7 @@ func checkOutside(config *configs.Config) error {
 		if c.DNS.Provider == config.DNS.Provider {
 			problem = config.At(setting)
 		}
-		problem.Message, problem.Hint = err.Error(), hintOf(err)
+		problem.Message, problem.Hint = err.Error(), report.HintOf(err)
 		problems.List = append(problems.List, problem)
 		if c.DNS.Provider == config.DNS.Provider {
 			break
