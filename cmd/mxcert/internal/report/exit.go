@@ -1,5 +1,7 @@
 package report
 
+import "fmt"
+
 // Code is an exit code of the program, part of the contract with scripts. 75, 77 and 78 are those of sysexits(3).
 type Code int
 
@@ -68,3 +70,8 @@ func (e *Exit) Error() string {
 
 // Unwrap returns Err.
 func (e *Exit) Unwrap() error { return e.Err }
+
+// Usage is an error about how a command was called.
+func Usage(format string, values ...any) error {
+	return &Exit{Code: CodeUsage, Err: fmt.Errorf(format, values...)}
+}

@@ -37,8 +37,9 @@ type Certificate struct {
 	Code        Code       `json:"exit_code"`          // of a command about this certificate alone
 	NextTry     *time.Time `json:"next_try,omitempty"` // after a failure: when the daemon tries again
 
-	OutOfService bool `json:"-"` // what is issued could not be put in service
-	Repeats      bool `json:"-"` // an earlier report has said the same error
+	OutOfService bool      `json:"-"` // what is issued could not be put in service
+	HeldUntil    time.Time `json:"-"` // files that something else keeps changing are left alone until then; zero if there is no fight
+	HeldOnly     bool      `json:"-"` // that is all that the error says
 }
 
 // New returns the report of a certificate of which nothing is known yet.

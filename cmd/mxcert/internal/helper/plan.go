@@ -1,0 +1,110 @@
+package helper
+
+import (
+	"context"
+	"time"
+
+	"mxcert/acme/bundle"
+	"mxcert/cmd/mxcert/internal/wanted"
+	"mxcert/deploy"
+)
+
+// Plan is the difference between bundles and files, which can be applied and taken back: a *deploy.Plan of this process, or
+// one that the install helper has made and keeps.
+type Plan interface {
+	Empty() bool
+	Changes() []deploy.Change
+	ContentChanges() bool
+	Apply(keep func(path string, content []byte) error) error
+	Revert() error
+	Revertible(at time.Time) error
+	Shortens(at time.Time) error
+	Touch() error
+}
+
+// Known is what earlier deployments gave to files, by path: owner and mode are put back if the configuration does not
+// say them.
+type Known = map[string]deploy.Access
+
+// planHere compares the bundles with the files in this process.
+func planHere(want wanted.Certificate, bundles []*bundle.Bundle, known Known) (*deploy.Plan, error) {
+	plan, err := deploy.Make(want.Name, want.Jobs(bundles, known))
+	if err != nil {
+		return nil, err
+	}
+	tryCandidates(plan, want, bundles)
+	return plan, nil
+}
+
+// Look compares the bundles with the files in this process and asks no server.
+func Look(want wanted.Certificate, bundles []*bundle.Bundle, known Known) (*deploy.Plan, error) {
+	return deploy.Make(want.Name, want.Jobs(bundles, known))
+}
+
+// remotePlan is a plan that the install helper made and keeps as long as the connection is open.
+type remotePlan struct {
+	ctx    context.Context //nolint:containedctx // the methods of a plan take none; a deployment is not interrupted half way
+	name   string
+	conn   *conn
+	say    func(stage, message string)
+	answer installAnswer // to the plan
+}
+
+// Empty reports that the files are as they should be.
+func (r *remotePlan) Empty() bool { return len(r.answer.Changes) == 0 }
+
+// ContentChanges reports whether the content of a file changes.
+func (r *remotePlan) ContentChanges() bool { return r.answer.Content }
+
+// Changes lists the plan.
+func (r *remotePlan) Changes() []deploy.Change {
+	list := make([]deploy.Change, len(r.answer.Changes))
+	for i, c := range r.answer.Changes {
+		list[i] = c.Change
+		list[i].Mode = c.FileMode
+	}
+	return list
+}
+
+// Apply has the helper make the changes. It keeps what it replaces in a directory of its own: the service may not read it.
+func (r *remotePlan) Apply(func(string, []byte) error) error {
+	answer, err := r.do(installOrder{Verb: verbApply})
+	for _, path := range answer.Kept {
+		r.say("deploy", "the file that was there is kept as "+path)
+	}
+	return err
+}
+
+// Revert has the helper put back what it replaced.
+func (r *remotePlan) Revert() error {
+	_, err := r.do(installOrder{Verb: verbRevert})
+	return err
+}
+
+// Revertible is what the helper said when it made the plan: why there is nothing worth going back to.
+func (r *remotePlan) Revertible(time.Time) error { return r.answer.Revertible.orNil() }
+
+// Shortens is what the helper said when it made the plan: whether a live certificate is valid for longer.
+func (r *remotePlan) Shortens(time.Time) error { return r.answer.Shortens.orNil() }
+
+// Touch has the helper make the server look at its files again.
+func (r *remotePlan) Touch() error {
+	_, err := r.do(installOrder{Verb: verbTouch})
+	return err
+}
+
+// Close ends the helper.
+func (r *remotePlan) Close() error { return r.conn.Close() }
+
+func (r *remotePlan) do(order installOrder) (answer installAnswer, err error) {
+	ctx, cancel := context.WithTimeout(r.ctx, stepPatience)
+	defer cancel()
+	order.Name = r.name
+	if err := r.conn.ask(ctx, order, &answer); err != nil {
+		return answer, err
+	}
+	return answer, answer.Error.orNil()
+}
+
+// stepPatience bounds one step of the helper.
+const stepPatience = 60 * time.Second
