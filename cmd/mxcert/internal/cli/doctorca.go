@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"mxcert/acme"
+	"mxcert/acme/authority"
 )
 
 // How far this host's clock may be from the CA's: TSIG bears five minutes (RFC 8945 section 10), and a new certificate may
@@ -17,7 +18,7 @@ const (
 
 // lookAtCA asks a CA for its directory, and for the account where there is one.
 func (d *doctor) lookAtCA(ctx context.Context, url string, client *acme.Client) []doctorCheck {
-	name := caName(url)
+	name := authority.Name(url)
 	directory, err := client.Directory(ctx)
 	if err != nil {
 		return []doctorCheck{bad("%s", oneLine(err.Error())).about(name).because(hintOf(err))}
@@ -52,7 +53,7 @@ func clockCheck(ca string, skew time.Duration) doctorCheck {
 
 // accountCheck says what the CA makes of the account, or what a new one would need.
 func (d *doctor) accountCheck(directory acme.Directory, account acme.AccountInfo) doctorCheck {
-	name := caName(directory.URL)
+	name := authority.Name(directory.URL)
 	binding, bound := d.config.ACME.Binding(directory.URL)
 	switch {
 	case account.Status == acme.AccountUnknown:
