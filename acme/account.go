@@ -11,6 +11,7 @@ import (
 
 	legoacme "github.com/go-acme/lego/v4/acme"
 
+	"mxcert/acme/authority"
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
 )
@@ -35,7 +36,7 @@ func (c *Client) keeper(say Progress, notice func(string)) keeper {
 	return keeper{Client: c, say: say, notice: notice}
 }
 
-func (k keeper) host() string { return hostOf(k.settings.Directory) }
+func (k keeper) host() string { return authority.Name(k.settings.Directory) }
 
 // account gives the account to work with, registering it at the first use. What is half done is brought to its end: a
 // registration, a change of the key, a change of the contact. The key is stored before the CA sees it, so that a killed
@@ -183,12 +184,12 @@ func (k keeper) register(ctx context.Context, account state.Account) (state.Acco
 
 // accepted checks the answer to a request for an account, and gives its URL.
 func (o *operation) accepted(answer legoacme.ExtendedAccount) (string, error) {
-	host := hostOf(o.client.settings.Directory)
+	host := authority.Name(o.client.settings.Directory)
 	switch {
 	case answer.Location == "":
 		return "", &Error{Stage: "account", ErrKind: "ca-error", temporary: true, Message: host + " gave no URL for the account"}
-	case !o.transport.cache.names(hostOf(answer.Location)): // stored, it would spoil every later request
-		return "", o.explain("account", refusal("the account is at %.100q, a host that the directory does not name", hostOf(answer.Location)))
+	case !o.transport.cache.names(authority.Name(answer.Location)): // stored, it would spoil every later request
+		return "", o.explain("account", refusal("the account is at %.100q, a host that the directory does not name", authority.Name(answer.Location)))
 	case answer.Status == legoacme.StatusDeactivated || answer.Status == legoacme.StatusRevoked:
 		return "", unusable(host, answer.Location, fmt.Sprintf("it is %s", answer.Status), nil)
 	}

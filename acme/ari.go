@@ -7,12 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"time"
 
 	legoacme "github.com/go-acme/lego/v4/acme"
 
+	"mxcert/acme/authority"
+	"mxcert/acme/schedule"
 	"mxcert/acme/state"
 )
 
@@ -61,13 +62,8 @@ func (c *Client) RenewalInfo(ctx context.Context, leaf *x509.Certificate, known 
 		return known, nil
 	}
 	known.Start, known.End = answer.Window.Start.UTC(), answer.Window.End.UTC()
-	known.At = draw(known.Start, known.End)
+	known.At = schedule.Draw(known.Start, known.End)
 	return known, nil
-}
-
-// draw takes one instant of the window, each equally likely.
-func draw(start, end time.Time) time.Time {
-	return start.Add(time.Duration(rand.Int64N(int64(end.Sub(start))))).Truncate(time.Second)
 }
 
 // renewalAnswer is the CA's answer (RFC 9773 section 4.2).
@@ -130,7 +126,7 @@ func (c *Client) get(ctx context.Context, client *http.Client, url string, v any
 			err = problem
 		}
 	case response.StatusCode != http.StatusOK:
-		err = refusal("%s answered %d", hostOf(url), response.StatusCode)
+		err = refusal("%s answered %d", authority.Name(url), response.StatusCode)
 	default:
 		err = json.Unmarshal(body, v)
 	}

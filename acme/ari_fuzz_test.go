@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"testing"
 	"time"
+
+	"mxcert/acme/schedule"
 )
 
 // FuzzRenewalInfo: a window that is accepted gives an instant in it.
@@ -23,7 +25,7 @@ func FuzzRenewalInfo(f *testing.F) {
 		if json.Unmarshal(body, &answer) != nil || checkWindow(answer.Window.Start, answer.Window.End, leaf) != nil {
 			return
 		}
-		if at := draw(answer.Window.Start, answer.Window.End); at.Before(answer.Window.Start.Add(-time.Second)) || !at.Before(answer.Window.End) {
+		if at := schedule.Draw(answer.Window.Start, answer.Window.End); at.Before(answer.Window.Start.Add(-time.Second)) || !at.Before(answer.Window.End) {
 			t.Errorf("%s is not from %s to %s", at, answer.Window.Start, answer.Window.End)
 		}
 	})

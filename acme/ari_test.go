@@ -75,25 +75,6 @@ func TestRenewalInfoIsDrawnOnceAndKept(t *testing.T) {
 	}
 }
 
-func TestDrawCoversTheWindow(t *testing.T) {
-	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	var early, late int
-	for range 1000 {
-		at := draw(start, start.Add(time.Hour))
-		if at.Before(start) || !at.Before(start.Add(time.Hour)) {
-			t.Fatal(at)
-		}
-		if at.Before(start.Add(30 * time.Minute)) {
-			early++
-		} else {
-			late++
-		}
-	}
-	if early < 350 || late < 350 {
-		t.Errorf("%d instants in the first half, %d in the second", early, late)
-	}
-}
-
 // What is no answer leaves what was known in force, and is not asked for again before long.
 func TestBadRenewalInfo(t *testing.T) {
 	l, c, leaf := ariClient(t)

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"mxcert/acme/authority"
+	"mxcert/acme/schedule"
 	"mxcert/acme/state"
 )
 
@@ -46,16 +48,16 @@ func (a *Authorities) At(directory string) *Client {
 	return nil
 }
 
-// Held reports whether no CA may be asked now: nil where one may, else the *HeldError that ends first.
+// Held reports whether no CA may be asked now: nil where one may, else the [*schedule.Held] that ends first.
 func (a *Authorities) Held(claim Claim) error {
 	var first error
 	for _, c := range a.clients {
 		err := c.Held(claim)
-		held, ok := errors.AsType[*HeldError](err)
+		held, ok := errors.AsType[*schedule.Held](err)
 		if !ok {
 			return err
 		}
-		if earliest, ok := errors.AsType[*HeldError](first); !ok || held.Until.Before(earliest.Until) {
+		if earliest, ok := errors.AsType[*schedule.Held](first); !ok || held.Until.Before(earliest.Until) {
 			first = err
 		}
 	}
@@ -125,7 +127,7 @@ func (a *Authorities) admit(ctx context.Context, c *Client, request Request) err
 	}
 	return a.store.ChangeUsage(ctx, c.settings.Directory, func(u *state.Usage) error {
 		if !u.Breaker.Probe(time.Now()) {
-			return c.resting(u.Breaker)
+			return c.resting(u.Breaker, request.Claim)
 		}
 		return nil
 	})
@@ -149,7 +151,7 @@ func (a *Authorities) fit(ctx context.Context, c *Client, request Request) Reque
 	}
 	if request.Profile != "" && c != a.clients[0] {
 		if directory, err := c.Directory(ctx); err == nil && !directory.Knows(request.Profile) {
-			request.Progress("order", fmt.Sprintf("warning: %s has no profile %q; its default is ordered", hostOf(c.settings.Directory), request.Profile))
+			request.Progress("order", fmt.Sprintf("warning: %s has no profile %q; its default is ordered", authority.Name(c.settings.Directory), request.Profile))
 			request.Profile = ""
 		}
 	}
@@ -161,12 +163,12 @@ func passedOver(failed []error, c *Client) []string {
 	if len(failed) == 0 {
 		return nil
 	}
-	return []string{fmt.Sprintf("the certificate comes from %s, because another CA gave none: %s", hostOf(c.settings.Directory), oneLine(errors.Join(failed...).Error()))}
+	return []string{fmt.Sprintf("the certificate comes from %s, because another CA gave none: %s", authority.Name(c.settings.Directory), oneLine(errors.Join(failed...).Error()))}
 }
 
 // elsewhere reports whether another CA may succeed where this one failed.
 func elsewhere(err error, danger bool) bool {
-	if _, held := errors.AsType[*HeldError](err); held {
+	if _, held := errors.AsType[*schedule.Held](err); held {
 		return true
 	}
 	e, ok := errors.AsType[*Error](err)
@@ -189,7 +191,7 @@ func none(failed []error) error {
 }
 
 func rank(err error) int {
-	if _, held := errors.AsType[*HeldError](err); held {
+	if _, held := errors.AsType[*schedule.Held](err); held {
 		return 1
 	}
 	return 0

@@ -13,6 +13,7 @@ import (
 	legoacme "github.com/go-acme/lego/v4/acme"
 	"golang.org/x/sync/errgroup"
 
+	"mxcert/acme/authority"
 	"mxcert/acme/dnsprovider"
 )
 
@@ -57,7 +58,7 @@ func (f *flow) authorize(ctx context.Context) (cleaned func(), err error) {
 func (f *flow) unproven(ctx context.Context) ([]pending, error) {
 	if len(f.order.Authorizations) > len(f.Names) {
 		return nil, &Error{Stage: "authorization", ErrKind: "ca-error", Charged: true,
-			Message: fmt.Sprintf("%s wants %d authorizations for %d names", hostOf(f.stored.Directory), len(f.order.Authorizations), len(f.Names))}
+			Message: fmt.Sprintf("%s wants %d authorizations for %d names", authority.Name(f.stored.Directory), len(f.order.Authorizations), len(f.Names))}
 	}
 	urls := slices.Compact(slices.Sorted(slices.Values(f.order.Authorizations))) // a CA may name one twice
 	found := make([]*pending, len(urls))
@@ -86,7 +87,7 @@ func (f *flow) unproven(ctx context.Context) ([]pending, error) {
 func (f *flow) pick(a legoacme.Authorization) (*pending, error) {
 	domain := strings.ToLower(a.Identifier.Value)
 	if domain == "" {
-		return nil, &Error{Stage: "authorization", ErrKind: "ca-error", temporary: true, Message: hostOf(f.stored.Directory) + " gave an authorization without a name"}
+		return nil, &Error{Stage: "authorization", ErrKind: "ca-error", temporary: true, Message: authority.Name(f.stored.Directory) + " gave an authorization without a name"}
 	}
 	name := domain
 	if a.Wildcard {
@@ -94,7 +95,7 @@ func (f *flow) pick(a legoacme.Authorization) (*pending, error) {
 	}
 	if !slices.Contains(f.Names, name) {
 		return nil, &Error{Stage: "authorization", ErrKind: "ca-error", Charged: true,
-			Message: fmt.Sprintf("%s wants proof for %s, which was not asked for", hostOf(f.stored.Directory), quoteWord(name))}
+			Message: fmt.Sprintf("%s wants proof for %s, which was not asked for", authority.Name(f.stored.Directory), quoteWord(name))}
 	}
 	switch a.Status {
 	case legoacme.StatusValid:
@@ -119,7 +120,7 @@ func (f *flow) pick(a legoacme.Authorization) (*pending, error) {
 			Domain: domain, Token: challenge.Token, KeyAuth: keyAuth, Value: base64.RawURLEncoding.EncodeToString(sum[:]),
 		}}, nil
 	}
-	return nil, &Error{Stage: "authorization", ErrKind: "ca-refused", Message: fmt.Sprintf("%s offers no dns-01 challenge for %s", hostOf(f.stored.Directory), domain),
+	return nil, &Error{Stage: "authorization", ErrKind: "ca-refused", Message: fmt.Sprintf("%s offers no dns-01 challenge for %s", authority.Name(f.stored.Directory), domain),
 		NextStep: "this CA or its policy for the name does not allow DNS validation"}
 }
 

@@ -5,39 +5,14 @@ import (
 	"errors"
 	"time"
 
+	"mxcert/acme/authority"
 	"mxcert/acme/schedule"
 	"mxcert/acme/state"
 )
 
-// HeldError says that a CA is not asked for now: by its limits, or because it failed a moment ago. Nothing was asked of
-// it.
-type HeldError struct {
-	CA       string // host of the CA
-	Until    time.Time
-	Why      string
-	NextStep string
-}
-
-// Error says until when and why.
-func (e *HeldError) Error() string {
-	return (&schedule.Held{Until: e.Until, Why: e.Why}).Error()
-}
-
-// Kind is "backoff".
-func (e *HeldError) Kind() string { return "backoff" }
-
-// Temporary is true.
-func (e *HeldError) Temporary() bool { return true }
-
-// Hint says what to do.
-func (e *HeldError) Hint() string { return e.NextStep }
-
-// Wait is how long it is until then.
-func (e *HeldError) Wait() time.Duration { return time.Until(e.Until) }
-
 // Claim is what a budget is asked for: an order that is to be placed.
 type Claim struct {
-	schedule.Order
+	schedule.Purchase
 	Urgent bool // a person wants it at once: only what the CA itself would refuse is held
 	Person bool // a person waits for it: a breaker does not hold it
 }
@@ -54,28 +29,31 @@ func (c *Client) limits(claim Claim) schedule.Limits {
 	return limits
 }
 
-// Held reports whether the CA may be asked now for an order; nil where it may, else a *HeldError. It changes nothing.
+// Held reports whether the CA may be asked now for an order; nil where it may, else a [*schedule.Held]. It changes nothing.
 func (c *Client) Held(claim Claim) error {
 	usage, err := c.store.Usage(c.settings.Directory)
 	if err != nil {
 		return err
 	}
 	if now := time.Now(); !claim.Person && usage.Breaker.Open(now) {
-		return c.resting(usage.Breaker)
+		return c.resting(usage.Breaker, claim)
 	}
 	return c.overBudget(&usage.Ledger, claim)
 }
 
-func (c *Client) resting(b schedule.Breaker) error {
-	return &HeldError{CA: hostOf(c.settings.Directory), Until: b.Until, Why: hostOf(c.settings.Directory) + " failed: " + b.Reason,
-		NextStep: "mxcert tries the CA again then"}
+// resting says that the CA failed and is left alone for a while.
+func (c *Client) resting(b schedule.Breaker, claim Claim) error {
+	return &schedule.Held{Until: b.Until, Why: authority.Name(c.settings.Directory) + " failed: " + b.Reason,
+		NextStep: "mxcert tries the CA again then", Skippable: !claim.Urgent}
 }
 
 func (c *Client) overBudget(ledger *schedule.Ledger, claim Claim) error {
-	if held := ledger.Check(time.Now(), claim.Order, c.limits(claim)); held != nil {
-		return &HeldError{CA: hostOf(c.settings.Directory), Until: held.Until, Why: held.Why, NextStep: "`mxcert history` shows why they were ordered"}
+	held := ledger.Check(time.Now(), claim.Purchase, c.limits(claim))
+	if held == nil {
+		return nil
 	}
-	return nil
+	held.NextStep, held.Skippable = "`mxcert history` shows why they were ordered", !claim.Urgent
+	return held
 }
 
 // reserve notes an order before it is placed, where the budget allows it: several processes and certificates share the
@@ -85,7 +63,7 @@ func (c *Client) reserve(ctx context.Context, claim Claim) error {
 		if err := c.overBudget(&u.Ledger, claim); err != nil {
 			return err
 		}
-		u.Ledger.Place(time.Now(), claim.Order)
+		u.Ledger.Place(time.Now(), claim.Purchase)
 		c.paces.exchange(u)
 		return nil
 	})
@@ -93,13 +71,13 @@ func (c *Client) reserve(ctx context.Context, claim Claim) error {
 
 // withdraw takes a note back: the order was not placed.
 func (c *Client) withdraw(claim Claim) error {
-	return c.change(func(u *state.Usage) { u.Ledger.Withdraw(claim.Order) })
+	return c.change(func(u *state.Usage) { u.Ledger.Withdraw(claim.Purchase) })
 }
 
 // conclude notes what an attempt says about the CA and about the names: whether the CA is in service, and whose proof
 // failed.
 func (c *Client) conclude(err error) error {
-	var held *HeldError
+	var held *schedule.Held
 	if errors.As(err, &held) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return nil
 	}

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"mxcert/acme/authority"
 )
 
 // maxAlternates bounds the other chains that are looked at; CAs offer two or three.
@@ -43,7 +45,7 @@ func (f *flow) preferredChain(standard []byte, others []string) []byte {
 		}
 	}
 	f.chain = fmt.Sprintf("%s offers no chain to %q (acme.preferred_chain), only to: %s; its default chain is used",
-		hostOf(f.stored.Directory), wanted, strings.Join(offered, ", "))
+		authority.Name(f.stored.Directory), wanted, strings.Join(offered, ", "))
 	return standard
 }
 

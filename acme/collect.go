@@ -12,6 +12,7 @@ import (
 
 	legoacme "github.com/go-acme/lego/v4/acme"
 
+	"mxcert/acme/authority"
 	"mxcert/acme/bundle"
 )
 
@@ -50,7 +51,7 @@ func (f *flow) awaitOrder(ctx context.Context, leave string, also ...string) err
 			return true, nil
 		}
 		return true, &Error{Stage: "order", ErrKind: "ca-error", temporary: true,
-			Message: fmt.Sprintf("%s says that the order is %q, which is no status of RFC 8555", hostOf(f.stored.Directory), quoteWord(f.order.Status))}
+			Message: fmt.Sprintf("%s says that the order is %q, which is no status of RFC 8555", authority.Name(f.stored.Directory), quoteWord(f.order.Status))}
 	})
 }
 
@@ -89,7 +90,7 @@ func (f *flow) await(ctx context.Context, status string, pace *paceNote, urls []
 		asked := f.transport.remaining(urls...)
 		wait := max(next, asked)
 		busy := &Error{Stage: "order", ErrKind: "ca-error", temporary: true, RetryAfter: max(asked, f.transport.retryAfterOf(urls[0])),
-			Message:  fmt.Sprintf("%s is still at work on the order (%s)", hostOf(f.stored.Directory), status),
+			Message:  fmt.Sprintf("%s is still at work on the order (%s)", authority.Name(f.stored.Directory), status),
 			NextStep: "the order is kept: the next run goes on with it"}
 		switch {
 		case affordable(ctx, wait):
@@ -160,21 +161,21 @@ func (f *flow) whyInvalid() error {
 		}
 	}
 	if f.order.Error != nil {
-		e := explainProblem("order", hostOf(f.stored.Directory), f.order.Error, 0)
+		e := explainProblem("order", authority.Name(f.stored.Directory), f.order.Error, 0)
 		e.Charged, e.temporary = true, false
 		return e
 	}
-	return &Error{Stage: "order", ErrKind: "ca-refused", Charged: true, Message: hostOf(f.stored.Directory) + " gave up the order without a reason"}
+	return &Error{Stage: "order", ErrKind: "ca-refused", Charged: true, Message: authority.Name(f.stored.Directory) + " gave up the order without a reason"}
 }
 
 // challengeError says why a name could not be proven.
 func challengeError(directory, domain string, a legoacme.Authorization) *Error {
 	e := &Error{Stage: "challenge", ErrKind: "challenge", Charged: true, Identifier: domain,
-		Message:  fmt.Sprintf("%s does not accept the proof for %s (authorization %.20s)", hostOf(directory), domain, quote(a.Status)),
+		Message:  fmt.Sprintf("%s does not accept the proof for %s (authorization %.20s)", authority.Name(directory), domain, quote(a.Status)),
 		NextStep: fmt.Sprintf("is _acme-challenge.%s served by all name servers of the zone, and does DNSSEC validate? (delv _acme-challenge.%s TXT)", domain, domain)}
 	for _, c := range a.Challenges {
 		if c.Error != nil {
-			e.Message = fmt.Sprintf("%s could not verify %s: %s", hostOf(directory), domain, quote(detail(c.Error)))
+			e.Message = fmt.Sprintf("%s could not verify %s: %s", authority.Name(directory), domain, quote(detail(c.Error)))
 			break
 		}
 	}
@@ -195,7 +196,7 @@ func (f *flow) collect(ctx context.Context) ([]byte, error) {
 	}
 	if f.order.Status != legoacme.StatusValid || f.order.Certificate == "" {
 		return nil, &Error{Stage: "finalize", ErrKind: "ca-error", temporary: true,
-			Message: fmt.Sprintf("%s gave no certificate (order is %.20q)", hostOf(f.stored.Directory), f.order.Status)}
+			Message: fmt.Sprintf("%s gave no certificate (order is %.20q)", authority.Name(f.stored.Directory), f.order.Status)}
 	}
 	return f.download(ctx)
 }

@@ -15,6 +15,7 @@ import (
 	legoacme "github.com/go-acme/lego/v4/acme"
 	"github.com/go-acme/lego/v4/acme/api"
 
+	"mxcert/acme/authority"
 	"mxcert/acme/bundle"
 	"mxcert/acme/dnsprovider"
 	"mxcert/acme/resolve"
@@ -186,13 +187,13 @@ func (f *flow) place(ctx context.Context) error {
 		return errors.Join(f.explain("order", err), f.client.withdraw(f.Claim))
 	}
 	if order.Location == "" {
-		return &Error{Stage: "order", ErrKind: "ca-error", Message: hostOf(f.stored.Directory) + " gave no URL for the order", temporary: true}
+		return &Error{Stage: "order", ErrKind: "ca-error", Message: authority.Name(f.stored.Directory) + " gave no URL for the order", temporary: true}
 	}
 	f.stored.URL, f.url, f.order = order.Location, order.Location, order.Order
 	if err := f.Lineage.SaveOrder(f.stored); err != nil {
 		return err
 	}
-	f.Progress("order", fmt.Sprintf("%d %s at %s", len(f.Names), plural(len(f.Names), "name"), hostOf(f.stored.Directory)))
+	f.Progress("order", fmt.Sprintf("%d %s at %s", len(f.Names), plural(len(f.Names), "name"), authority.Name(f.stored.Directory)))
 	return nil
 }
 
@@ -258,7 +259,7 @@ func (f *flow) resume() (bool, error) {
 // profile, and the key that is wanted.
 func (f *flow) fits(stored state.Order) bool {
 	if stored.Directory != f.client.settings.Directory || stored.Account != f.account.URL || stored.Profile != f.Profile || !sameNames(stored.Names, f.Names) ||
-		!f.transport.cache.names(hostOf(stored.URL)) {
+		!f.transport.cache.names(authority.Name(stored.URL)) {
 		return false
 	}
 	key, err := bundle.ParseKey([]byte(stored.Key))
@@ -290,7 +291,7 @@ func (f *flow) check(chainPEM []byte) (*Issued, error) {
 		return &Issued{Bundle: b, Directory: f.stored.Directory, Order: f.url, Warnings: warnings}, nil
 	}
 	e := &Error{Stage: "check", ErrKind: "bad-certificate", Charged: true, cause: err,
-		Message:  fmt.Sprintf("the certificate that %s delivered is not usable and was thrown away: %v", hostOf(f.stored.Directory), err),
+		Message:  fmt.Sprintf("the certificate that %s delivered is not usable and was thrown away: %v", authority.Name(f.stored.Directory), err),
 		NextStep: "nothing was deployed; the next attempt waits, so that a fault of the CA does not use up its limits"}
 	if hinting, ok := errors.AsType[*bundle.Fault](err); ok {
 		e.NextStep = hinting.Hint()

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"mxcert/acme/authority"
 	"mxcert/acme/resolve"
 )
 
@@ -85,7 +86,7 @@ type caVoice struct {
 }
 
 func (c *Client) voice(ctx context.Context) caVoice {
-	v := caVoice{host: hostOf(c.settings.Directory)}
+	v := caVoice{host: authority.Name(c.settings.Directory)}
 	v.directory, v.err = c.Directory(ctx)
 	if account, ok, err := c.store.Account(c.settings.Directory); err == nil && ok {
 		v.account = account.URL

@@ -12,6 +12,8 @@ import (
 	"unicode"
 
 	legoacme "github.com/go-acme/lego/v4/acme"
+
+	"mxcert/acme/authority"
 )
 
 // Error is a failure between names and certificate.
@@ -91,7 +93,7 @@ func (o *operation) explain(stage string, err error) error {
 	if ctxErr := o.transport.ctx.Err(); ctxErr != nil {
 		return ctxErr
 	}
-	ca := hostOf(o.client.settings.Directory)
+	ca := authority.Name(o.client.settings.Directory)
 	if nonce := o.transport.nonceError(); nonce != nil && strings.Contains(err.Error(), "nonce") {
 		err = nonce
 	}
@@ -233,10 +235,3 @@ func quote(text string) string {
 }
 
 func quoteWord(text string) string { return fmt.Sprintf("%.60s", quote(text)) }
-
-func hostOf(directory string) string {
-	if u, err := url.Parse(directory); err == nil && u.Host != "" {
-		return u.Host
-	}
-	return directory
-}

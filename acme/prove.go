@@ -11,6 +11,7 @@ import (
 
 	legoacme "github.com/go-acme/lego/v4/acme"
 
+	"mxcert/acme/authority"
 	"mxcert/acme/dnsprovider"
 	"mxcert/acme/resolve"
 	"mxcert/acme/state"
@@ -122,7 +123,7 @@ func (f *flow) prove(ctx context.Context, b *batch, verdict func() error) (err e
 	if len(b.records) == 1 {
 		all = ""
 	}
-	f.Progress("validation", fmt.Sprintf("%s has seen %s%d %s", hostOf(f.stored.Directory), all, len(b.records), plural(len(b.records), "record")))
+	f.Progress("validation", fmt.Sprintf("%s has seen %s%d %s", authority.Name(f.stored.Directory), all, len(b.records), plural(len(b.records), "record")))
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 
 	legoacme "github.com/go-acme/lego/v4/acme"
 
+	"mxcert/acme/authority"
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
 )
@@ -79,7 +80,7 @@ func (c *Client) Revoke(ctx context.Context, r Revocation) (already bool, err er
 		return false, err
 	}
 	if o.core.GetDirectory().RevokeCertURL == "" {
-		return false, &Error{Stage: "revoke", ErrKind: "ca-refused", Message: hostOf(c.settings.Directory) + " revokes no certificates by ACME", NextStep: "ask the CA how it revokes"}
+		return false, &Error{Stage: "revoke", ErrKind: "ca-refused", Message: authority.Name(c.settings.Directory) + " revokes no certificates by ACME", NextStep: "ask the CA how it revokes"}
 	}
 	message := legoacme.RevokeCertMessage{Certificate: base64.RawURLEncoding.EncodeToString(r.Certificate.Raw)}
 	if r.Reason != Unspecified { // RFC 5280 section 5.3.1: it is told by telling no reason
@@ -106,7 +107,7 @@ func (c *Client) revoker(ctx context.Context, r Revocation) (state.Account, erro
 		return account, err
 	}
 	if !ok || account.URL == "" {
-		return account, &Error{Stage: "account", ErrKind: "account", Message: "there is no account at " + hostOf(c.settings.Directory), NextStep: "mxcert account register"}
+		return account, &Error{Stage: "account", ErrKind: "account", Message: "there is no account at " + authority.Name(c.settings.Directory), NextStep: "mxcert account register"}
 	}
 	return c.keeper(r.Progress, r.Notice).account(ctx)
 }

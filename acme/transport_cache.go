@@ -45,7 +45,7 @@ func (d *directoryCache) store(body []byte) {
 	for _, v := range entries {
 		if text, ok := v.(string); ok {
 			if u, err := url.Parse(text); err == nil {
-				d.hosts[authority(u.Host)] = true
+				d.hosts[hostPort(u.Host)] = true
 			}
 		}
 	}
@@ -55,11 +55,11 @@ func (d *directoryCache) store(body []byte) {
 func (d *directoryCache) names(host string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.hosts[authority(host)]
+	return d.hosts[hostPort(host)]
 }
 
-// authority is the form in which hosts are compared (RFC 3986 section 6.2).
-func authority(host string) string { return strings.TrimSuffix(strings.ToLower(host), ":443") }
+// hostPort is the form in which hosts are compared (RFC 3986 section 6.2).
+func hostPort(host string) string { return strings.TrimSuffix(strings.ToLower(host), ":443") }
 
 func (d *directoryCache) noteSkew(skew time.Duration) {
 	d.mu.Lock()

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"mxcert/acme"
+	"mxcert/acme/authority"
 	"mxcert/acme/state"
 	"mxcert/configs"
 
@@ -127,8 +128,8 @@ which of the two keys it knows.`,
 func chosenCAs(config *configs.Config, ca string) ([]string, error) {
 	var list, known []string
 	for _, directory := range config.ACME.Directories {
-		known = append(known, caName(directory))
-		if ca == "" || ca == directory || ca == caName(directory) {
+		known = append(known, authority.Name(directory))
+		if ca == "" || ca == directory || ca == authority.Name(directory) {
 			list = append(list, directory)
 		}
 	}
@@ -201,7 +202,7 @@ func (a *app) changeAccounts(ctx context.Context, ca string, change func(context
 	narrator := a.narrate()
 	r := &accountsReport{Accounts: []accountReport{}}
 	for _, directory := range directories {
-		say, client := narrator.speak(caName(directory)), w.cas.At(directory)
+		say, client := narrator.speak(authority.Name(directory)), w.cas.At(directory)
 		warnings := []string{}
 		changed, err := change(ctx, client, say, func(text string) {
 			warnings = append(warnings, text)
@@ -233,7 +234,7 @@ func (a *app) changedAccount(ctx context.Context, client *acme.Client, changed b
 }
 
 func newAccountReport(info acme.AccountInfo, configured bool) accountReport {
-	c := accountReport{CA: caName(info.Directory), Directory: info.Directory, Configured: configured, URL: info.URL, Status: info.Status, Asked: info.Asked,
+	c := accountReport{CA: authority.Name(info.Directory), Directory: info.Directory, Configured: configured, URL: info.URL, Status: info.Status, Asked: info.Asked,
 		Contact: info.Contact, Terms: accountTerms{Agreed: info.Terms, Now: info.CATerms}, Former: info.Former, Warnings: []string{}}
 	if c.Contact == nil {
 		c.Contact = []string{}

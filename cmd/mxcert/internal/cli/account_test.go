@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"mxcert/acme/authority"
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 
@@ -157,7 +158,7 @@ func TestAccountsOfSeveralCAs(t *testing.T) {
 	if n := h.CA.Count(); n != 0 {
 		t.Errorf("the other CA had %d requests", n)
 	}
-	if got := h.run("account", "register", "--ca", "nosuch.example"); got.code != report.CodeUsage || !strings.Contains(got.stderr, caName(second.DirectoryURL())) {
+	if got := h.run("account", "register", "--ca", "nosuch.example"); got.code != report.CodeUsage || !strings.Contains(got.stderr, authority.Name(second.DirectoryURL())) {
 		t.Errorf("no such CA: %d\n%s", got.code, got.stderr)
 	}
 	h.CA.SetWrap(outOfOrder(ca.NewAccount))

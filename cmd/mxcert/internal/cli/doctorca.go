@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"mxcert/acme"
+	"mxcert/acme/authority"
 
 	"mxcert/cmd/mxcert/internal/report"
 )
@@ -19,7 +20,7 @@ const (
 
 // lookAtCA asks a CA for its directory, and for the account where there is one.
 func (d *doctor) lookAtCA(ctx context.Context, url string, client *acme.Client) []doctorCheck {
-	name := caName(url)
+	name := authority.Name(url)
 	directory, err := client.Directory(ctx)
 	if err != nil {
 		return []doctorCheck{bad("%s", report.OneLine(err.Error())).about(name).because(report.HintOf(err))}
@@ -54,7 +55,7 @@ func clockCheck(ca string, skew time.Duration) doctorCheck {
 
 // accountCheck says what the CA makes of the account, or what a new one would need.
 func (d *doctor) accountCheck(directory acme.Directory, account acme.AccountInfo) doctorCheck {
-	name := caName(directory.URL)
+	name := authority.Name(directory.URL)
 	binding, bound := d.config.ACME.Binding(directory.URL)
 	switch {
 	case account.Status == acme.AccountUnknown:

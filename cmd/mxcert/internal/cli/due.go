@@ -178,7 +178,7 @@ func (p *pass) held(i int, key bundle.KeyType) error {
 			why: fmt.Sprintf("%d failed %s, the last: %s", f.Count, report.Plural(f.Count, "attempt"), f.Message)}
 	}
 	err := p.cas.Held(p.claim(i, key))
-	if held, ok := errors.AsType[*acme.HeldError](err); ok && !p.urgent() {
+	if held, ok := errors.AsType[*schedule.Held](err); ok && !p.urgent() {
 		return &heldError{until: held.Until, hint: held.NextStep, why: held.Why}
 	}
 	return err
@@ -193,7 +193,7 @@ func stale(f *state.Failure) bool { return f.At.After(time.Now().Add(time.Minute
 // claim says what the CA's budget has to know of an order.
 func (p *pass) claim(i int, key bundle.KeyType) acme.Claim {
 	edited := p.record.Failure != nil && p.record.Failure.Fingerprint != p.fingerprint // since it failed: the fault may be mended
-	claim := acme.Claim{Urgent: p.urgent(), Person: !p.options.daemon || edited, Order: schedule.Order{Names: p.certificate.Domains, Key: string(key), New: true}}
+	claim := acme.Claim{Urgent: p.urgent(), Person: !p.options.daemon || edited, Purchase: schedule.Purchase{Names: p.certificate.Domains, Key: string(key), New: true}}
 	slot := p.record.Slot(key)
 	g, err := p.lineage.Generation(slot.Current)
 	if p.bundles[i] == nil || err != nil {
@@ -211,7 +211,7 @@ func holdOf(err error) (until time.Time, ok bool) {
 		return held.until, true
 	}
 	_, asked := errors.AsType[*acme.Error](err)
-	held, waits := errors.AsType[*acme.HeldError](err)
+	held, waits := errors.AsType[*schedule.Held](err)
 	if asked || !waits {
 		return time.Time{}, false
 	}

@@ -6,16 +6,15 @@ import (
 	"fmt"
 	"os"
 
+	"mxcert/acme/authority"
 	"mxcert/acme/state"
 	"mxcert/configs"
 
 	"mxcert/cmd/mxcert/internal/report"
 )
 
-// staging knows the rehearsal services of the CAs that have one.
-var staging = map[string]string{ //nolint:gochecknoglobals // a constant table
-	"https://acme-v02.api.letsencrypt.org/directory": "https://acme-staging-v02.api.letsencrypt.org/directory",
-}
+// stagingOf finds the staging service of a CA; the test has one for the lab's.
+var stagingOf = authority.Staging //nolint:gochecknoglobals // a constant but for the test
 
 // rehearse orders the certificates at the CA's staging service with a state directory that is thrown away: accounts,
 // certificates and files stay as they are.
@@ -24,9 +23,9 @@ func (a *app) rehearse(ctx context.Context, config *configs.Config, names []stri
 	if err != nil {
 		return err
 	}
-	directory, ok := staging[config.ACME.Directories[0]]
+	directory, ok := stagingOf(config.ACME.Directories[0])
 	if !ok {
-		return usage("--staging: no staging service of %s is known; to rehearse, set acme.directory to one (letsencrypt-staging)", caName(config.ACME.Directories[0]))
+		return usage("--staging: no staging service of %s is known; to rehearse, set acme.directory to one (letsencrypt-staging)", authority.Name(config.ACME.Directories[0]))
 	}
 	temporary, err := os.MkdirTemp("", "mxcert-staging-")
 	if err != nil {
@@ -52,7 +51,7 @@ func (a *app) rehearse(ctx context.Context, config *configs.Config, names []stri
 	if err := errors.Join(problems...); err != nil {
 		return err
 	}
-	return a.sayRehearsed(caName(directory), certificates)
+	return a.sayRehearsed(authority.Name(directory), certificates)
 }
 
 // rehearsalReport is `renew --staging --json` of a success.

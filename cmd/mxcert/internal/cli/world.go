@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"net/url"
 	"os"
 	"slices"
 
@@ -204,12 +203,4 @@ func (p *pass) resolver() *resolve.Resolver {
 		p.dns = resolve.New(p.certificate.DNS.Resolvers, string(p.certificate.DNS.Env["DNSUPDATE_NAMESERVER"]))
 	}
 	return p.dns
-}
-
-// caName is the short name of a CA for people.
-func caName(directory string) string {
-	if u, err := url.Parse(directory); err == nil && u.Host != "" {
-		return u.Host
-	}
-	return directory
 }

@@ -114,34 +114,16 @@ func (p *pass) issuer(key bundle.KeyType) *acme.Client {
 	return p.CAs.At(g.Directory)
 }
 
-// heldError says that an attempt would come too early.
-type heldError struct {
-	until time.Time
-	why   string
-	hint  string
-}
-
-func (e *heldError) Error() string {
-	return fmt.Sprintf("waits until %s: %s", e.until.UTC().Format(time.RFC3339), e.why)
-}
-func (e *heldError) Kind() string    { return "backoff" }
-func (e *heldError) Temporary() bool { return true }
-func (e *heldError) Hint() string    { return e.hint + "; `mxcert renew --now` tries at once" }
-
 // held keeps a certificate from using up the CA's limits, by failures or by successes. The daemon waits out every
 // failure; a person's own run waits only for failures that the CA counts; --now and a changed configuration do not wait.
 func (p *pass) held(i int, key bundle.KeyType) error {
 	f := p.have.Record.Failure
 	if f != nil && (f.Kind != kindDrift || f.ChargedToCA) && !p.urgent() && !stale(f) && f.Fingerprint == p.want.Fingerprint &&
 		time.Now().Before(f.NotBefore) && (p.options.Daemon || f.ChargedToCA) {
-		return &heldError{until: f.NotBefore, hint: f.Hint,
-			why: fmt.Sprintf("%d failed %s, the last: %s", f.Count, report.Plural(f.Count, "attempt"), f.Message)}
+		return &schedule.Held{Until: f.NotBefore, NextStep: f.Hint, Skippable: true,
+			Why: fmt.Sprintf("%d failed %s, the last: %s", f.Count, report.Plural(f.Count, "attempt"), f.Message)}
 	}
-	err := p.CAs.Held(p.claim(i, key))
-	if held, ok := errors.AsType[*acme.HeldError](err); ok && !p.urgent() {
-		return &heldError{until: held.Until, hint: held.NextStep, why: held.Why}
-	}
-	return err
+	return p.CAs.Held(p.claim(i, key))
 }
 
 // stale reports that a failure was recorded while the clock was ahead: it says nothing about now.
@@ -151,7 +133,7 @@ func stale(f *state.Failure) bool { return f.At.After(time.Now().Add(time.Minute
 func (p *pass) claim(i int, key bundle.KeyType) acme.Claim {
 	f := p.have.Record.Failure
 	edited := f != nil && f.Fingerprint != p.want.Fingerprint // since it failed: the fault may be fixed
-	claim := acme.Claim{Urgent: p.urgent(), Person: !p.options.Daemon || edited, Order: schedule.Order{Names: p.want.Names, Key: string(key), New: true}}
+	claim := acme.Claim{Urgent: p.urgent(), Person: !p.options.Daemon || edited, Purchase: schedule.Purchase{Names: p.want.Names, Key: string(key), New: true}}
 	g, err := p.have.Current(key)
 	if p.have.Bundles[i] == nil || err != nil {
 		return claim
@@ -165,11 +147,8 @@ func (p *pass) claim(i int, key bundle.KeyType) acme.Claim {
 
 // holdOf returns the end of a hold if nothing but holds kept an order from being placed.
 func holdOf(err error) (until time.Time, ok bool) {
-	if held, ok := errors.AsType[*heldError](err); ok {
-		return held.until, true
-	}
 	_, asked := errors.AsType[*acme.Error](err)
-	held, waits := errors.AsType[*acme.HeldError](err)
+	held, waits := errors.AsType[*schedule.Held](err)
 	if asked || !waits {
 		return time.Time{}, false
 	}
