@@ -103,7 +103,7 @@ func (p *pass) inspectServer(ctx context.Context, kind string) (problems []error
 		if t.Kind != kind || t.Unchecked {
 			continue
 		}
-		place := p.place(t, nil, inPlace)
+		place := p.place(t)
 		if t.SNIMap != "" && kind == "exim" {
 			place.Pairs = nil
 		}
@@ -121,33 +121,27 @@ func (p *pass) inspectServer(ctx context.Context, kind string) (problems []error
 
 // readableBy asks whether a mail server's user could read the files of the targets.
 func (p *pass) readableBy(user, kind string) error {
-	reader, err := deploy.FindReader(user)
-	if err != nil {
-		return err
-	}
-	return reader.CanRead(slices.DeleteFunc(p.targets(), func(t deploy.Target) bool { return t.Kind != kind }))
+	return deploy.Readable(user, slices.DeleteFunc(p.targets(), func(t deploy.Target) bool { return t.Kind != kind }), p.remembered())
 }
 
 // tryCandidates has Exim open the new files before they are in place. Only root can ask.
-func (p *pass) tryCandidates(plan *deploy.Plan, bundles []*bundle.Bundle) {
-	if os.Geteuid() != 0 || !p.hasCheckedKind("exim") || !plan.ContentChanges() {
+func (p *pass) tryCandidates(plan *deploy.Plan) {
+	if os.Geteuid() != 0 || !p.hasCheckedKind("exim") || !plan.Summary().ContentChanges() {
 		return
 	}
-	plan.Try(func(candidate func(path string) string) error {
+	plan.Try(func(staged []deploy.Target) error {
 		ctx, cancel := context.WithTimeout(context.Background(), tryPatience)
 		defer cancel()
-		for _, t := range p.certificate.Deploy {
-			if t.Kind != "exim" || t.Unchecked {
-				continue
+		var candidates []discover.Pair
+		for _, t := range staged {
+			if t.Kind == "exim" && !t.Unchecked {
+				ways := t.Pairs(nil)
+				candidates = append(candidates, discover.Pair(ways[len(ways)-1]))
 			}
-			place := p.place(t, bundles, candidate)
-			for _, dir := range place.Directory {
-				place.Pairs = append(place.Pairs, discover.Combined(dir+"/combined.pem"))
-			}
-			_, err := discover.TryExim(ctx, place.Pairs)
-			if refused, ok := errors.AsType[*discover.Refused](err); ok {
-				return refused
-			}
+		}
+		_, err := discover.TryExim(ctx, candidates)
+		if refused, ok := errors.AsType[*discover.Refused](err); ok {
+			return refused
 		}
 		return nil
 	})

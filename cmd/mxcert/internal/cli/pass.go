@@ -382,31 +382,31 @@ func (p *pass) putInService(ctx context.Context) error {
 		return at("deploy", err)
 	}
 	p.plan = plan
-	if plan.Empty() && !p.record.Applying {
+	if plan.Summary().Empty() && !p.record.Applying {
 		return p.confirm(ctx)
 	}
-	if !plan.Empty() {
-		if err := p.mayHeal(changesText(plan.Changes())); err != nil {
+	if !plan.Summary().Empty() {
+		if err := p.mayHeal(changesText(plan.Summary().Changes)); err != nil {
 			return at("deploy", err)
 		}
 	}
 	if err := p.checkUnits(ctx); err != nil {
 		return at("reload", err)
 	}
-	if !plan.Empty() {
+	if !plan.Summary().Empty() {
 		p.healed()
 	}
 	p.record.Applying = true
 	if err := p.lineage.Save(p.record); err != nil {
 		return at("store", err)
 	}
-	for _, change := range plan.Changes() {
+	for _, change := range plan.Summary().Changes {
 		p.say("deploy", fmt.Sprintf("%s (%s)", change.Path, change.Why))
 	}
 	if err := p.write(func() error { return plan.Apply(p.keepDisplaced) }); err != nil {
 		return at("deploy", errors.Join(err, p.applied()))
 	}
-	p.changed = p.changed || !plan.Empty()
+	p.changed = p.changed || !plan.Summary().Empty()
 	left := p.prints()
 	if err := p.activate(ctx); err != nil {
 		return errors.Join(p.revert(ctx, p.meanwhile(left, err)), p.applied())

@@ -28,7 +28,7 @@ const (
 // not running is no obstacle: it reads the files when it starts.
 func (p *pass) checkUnits(ctx context.Context) error {
 	if p.plan != nil && !p.options.rollback && !p.options.shorter && !p.rolledBack() {
-		if err := p.plan.Shortens(time.Now()); err != nil {
+		if err := p.plan.Summary().Shortens(time.Now()); err != nil {
 			return at("deploy", err)
 		}
 	}
@@ -67,7 +67,7 @@ func (p *pass) activate(ctx context.Context) error {
 	if len(units) > 0 && len(inactive) == len(units) {
 		return errors.Join(inactive...)
 	}
-	if len(units) == 0 && p.plan != nil && p.plan.ContentChanges() {
+	if len(units) == 0 && p.plan != nil && p.plan.Summary().ContentChanges() {
 		p.tellByHook(ctx)
 	}
 	err = p.awaitServed(ctx, p.certificate.Verify.Timeout)
@@ -198,8 +198,8 @@ func (p *pass) revert(ctx context.Context, cause error) error {
 }
 
 func (p *pass) putOldBack(ctx context.Context) error {
-	err := p.plan.Revertible(time.Now())
-	if err == nil && !p.plan.Empty() {
+	err := p.plan.Summary().Revertible(time.Now())
+	if err == nil && !p.plan.Summary().Empty() {
 		return p.write(p.plan.Revert)
 	}
 	old := make([]*bundle.Bundle, len(p.bundles))

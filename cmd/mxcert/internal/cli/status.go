@@ -88,16 +88,16 @@ func (p *pass) look(ctx context.Context) certificateReport {
 		return p.result
 	}
 	p.result.Stage = stageIssued
-	plan, err := deploy.Make(p.certificate.Name, p.jobs())
+	plan, err := deploy.Make(p.certificate.Name, p.jobs(), p.remembered())
 	switch {
 	case err != nil:
 		p.result.Error, p.result.code = newErrorReport(at("deploy", err)), exitNotInService
-	case !plan.Empty():
-		for _, change := range plan.Changes() {
+	case !plan.Summary().Empty():
+		for _, change := range plan.Summary().Changes {
 			p.result.Warnings = append(p.result.Warnings, fmt.Sprintf("%s: %s", change.Path, change.Why))
 		}
 		p.result.code = exitNotInService
-		if held := p.contention(changesText(plan.Changes())); held != nil && p.wasServed() {
+		if held := p.contention(changesText(plan.Summary().Changes)); held != nil && p.wasServed() {
 			p.result.Error = newErrorReport(at("deploy", held))
 		}
 	default:
