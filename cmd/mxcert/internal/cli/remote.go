@@ -116,7 +116,7 @@ func (p *pass) planHere(bundles []*bundle.Bundle) (*deploy.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.tryCandidates(plan)
+	tryCandidates(plan)
 	return plan, nil
 }
 

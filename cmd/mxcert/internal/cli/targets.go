@@ -10,7 +10,6 @@ import (
 	"mxcert/acme/state"
 	"mxcert/configs"
 	"mxcert/deploy"
-	"mxcert/deploy/discover"
 )
 
 func (p *pass) keys() []bundle.KeyType {
@@ -131,23 +130,6 @@ func (p *pass) units(ways ...string) []string {
 // hasKind reports whether a target is of one of the kinds.
 func (p *pass) hasKind(kinds ...string) bool {
 	return slices.ContainsFunc(p.certificate.Deploy, func(t configs.Target) bool { return slices.Contains(kinds, t.Kind) })
-}
-
-// place is what a target writes for a mail server, as discover compares it, of all types of key.
-func (p *pass) place(t configs.Target) discover.Place {
-	place := discover.Place{Names: clientNames(p.certificate.Domains), SNIMap: t.SNIMap}
-	for i := range p.certificate.Keys {
-		target := p.target(t, i)
-		switch {
-		case target.Directory != "":
-			place.Directory = append(place.Directory, target.Directory)
-		case target.Combined != "":
-			place.Pairs = append(place.Pairs, discover.Combined(target.Combined))
-		default:
-			place.Pairs = append(place.Pairs, discover.Pair{Certificate: target.Certificate, Key: target.PrivateKey})
-		}
-	}
-	return place
 }
 
 // clientNames are names that a client may ask for: of a wildcard, some host below it.
