@@ -168,7 +168,7 @@ func (l look) diagnose(ctx context.Context) []doctorCheck {
 		}
 	}
 	if len(issued.keys) == 0 {
-		issued.keys, issued.labels = []starttls.KeyType{starttls.Any}, []string{"any"}
+		issued.keys, issued.labels = []starttls.KeyType{starttls.Any}, []string{string(starttls.Any)}
 	}
 	var checks []doctorCheck
 	for i, ask := range issued.keys {
@@ -185,7 +185,7 @@ func (l look) diagnose(ctx context.Context) []doctorCheck {
 // endpointFault is an error, because the proof at the end of a renewal would fail; a server without TLS is to get it by
 // the certificate that is not there yet.
 func endpointFault(err error) doctorCheck {
-	if kind := kindOf(err); kind == "starttls-not-supported" || kind == "tls-unavailable" {
+	if kind := kindOf(err); kind == starttls.KindSTARTTLSNotSupported || kind == starttls.KindTLSUnavailable {
 		return doubtful("%s", oneLine(err.Error()))
 	}
 	return bad("%s", oneLine(err.Error()))

@@ -135,7 +135,7 @@ func (p *pass) await(ctx context.Context, patience time.Duration, satisfied func
 // something that a reload can mend. A closed port is not.
 func (p *pass) servesAnother() bool {
 	return slices.ContainsFunc(p.result.Endpoints, func(e endpointReport) bool {
-		return !e.Matches && (e.Error == "" || e.kind == "tls-unavailable" || e.kind == "validation-failure" || e.kind == "starttls-not-supported")
+		return !e.Matches && (e.Error == "" || e.kind == starttls.KindTLSUnavailable || e.kind == starttls.KindValidationFailure || e.kind == starttls.KindSTARTTLSNotSupported)
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
+	"mxcert/deploy/starttls"
 )
 
 const (
@@ -110,7 +111,7 @@ func (p *pass) awaitNoticed(ctx context.Context, units []string) error {
 // cure is for a server that has seen a certificate and key of different times, because it looked between two renames: GnuTLS
 // then answers 454 even when the files are right again, until something in their directory changes. Others are left alone.
 func (p *pass) cure(ctx context.Context, err error) error {
-	if p.plan == nil || !slices.ContainsFunc(p.result.Endpoints, func(e endpointReport) bool { return e.kind == "tls-unavailable" }) {
+	if p.plan == nil || !slices.ContainsFunc(p.result.Endpoints, func(e endpointReport) bool { return e.kind == starttls.KindTLSUnavailable }) {
 		return err
 	}
 	p.say("verify", "the server answers 454 though the files are right; it is made to look at them again")

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"mxcert/acme/bundle"
+	"mxcert/acme/finding"
 	"mxcert/acme/state"
 	"mxcert/configs"
 	"mxcert/deploy/starttls"
@@ -33,7 +34,7 @@ type hostReport struct {
 	Port       int                      `json:"port"`
 	Handshakes []handshakeReport        `json:"handshakes"`
 	Verdicts   map[string]verdictReport `json:"verdicts"`
-	Findings   []starttls.Finding       `json:"findings"`
+	Findings   []finding.Finding        `json:"findings"`
 }
 
 type handshakeReport struct {
@@ -158,7 +159,7 @@ func (a *app) verifyHost(ctx context.Context, host string, port int) error {
 	var looks []look
 	for _, address := range addresses {
 		looks = append(looks, look{mx: host, address: net.JoinHostPort(address, strconv.Itoa(port)), names: []string{host},
-			keys: []starttls.KeyType{starttls.Any}, labels: []string{"any"}})
+			keys: []starttls.KeyType{starttls.Any}, labels: []string{string(starttls.Any)}})
 	}
 	return a.judge(ctx, looks)
 }
@@ -175,7 +176,7 @@ func (a *app) judge(ctx context.Context, looks []look) error {
 	wait.Wait()
 	for _, h := range r.Hosts {
 		for _, f := range h.Findings {
-			r.OK = r.OK && f.Severity != starttls.SeverityError
+			r.OK = r.OK && f.Severity != finding.Error
 		}
 	}
 	if a.json {
@@ -194,7 +195,7 @@ func (a *app) judge(ctx context.Context, looks []look) error {
 func (l look) judge(ctx context.Context) hostReport {
 	host, port, _ := net.SplitHostPort(l.address)
 	number, _ := strconv.Atoi(port) // configs has checked it
-	h := hostReport{MX: l.mx, Address: host, Port: number, Handshakes: []handshakeReport{}, Findings: []starttls.Finding{}}
+	h := hostReport{MX: l.mx, Address: host, Port: number, Handshakes: []handshakeReport{}, Findings: []finding.Finding{}}
 	reached, trusted := true, true
 	var reason, distrust string
 	for i, ask := range l.keys {
@@ -202,13 +203,13 @@ func (l look) judge(ctx context.Context) hostReport {
 		h.Handshakes = append(h.Handshakes, shake)
 		if err != nil {
 			reached, reason = false, err.Error()
-			h.Findings = append(h.Findings, starttls.Finding{ID: kindOf(err), Severity: starttls.SeverityError, Message: err.Error(), Hint: hintOf(err)})
+			h.Findings = append(h.Findings, finding.Finding{ID: kindOf(err), Severity: finding.Error, Message: err.Error(), Hint: hintOf(err)})
 			continue
 		}
 		h.Findings = append(h.Findings, result.Findings...)
 		for _, f := range starttls.CheckChain(result.Chain, l.names, l.roots, time.Now()) {
 			h.Findings = append(h.Findings, f)
-			if f.Severity == starttls.SeverityError || f.ID == "certificate-not-trusted" {
+			if f.Severity == finding.Error || f.ID == "certificate-not-trusted" {
 				trusted, distrust = false, f.Message
 			}
 		}
@@ -236,8 +237,8 @@ func (l look) shake(ctx context.Context, ask starttls.KeyType, label string) (ha
 	return shake, result, nil
 }
 
-func notCurrent(want *bundle.Bundle, serial string) starttls.Finding {
-	f := starttls.Finding{ID: "not-current", Severity: starttls.SeverityError, Hint: "run: mxcert renew",
+func notCurrent(want *bundle.Bundle, serial string) finding.Finding {
+	f := finding.Finding{ID: "not-current", Severity: finding.Error, Hint: "run: mxcert renew",
 		Message: fmt.Sprintf("the certificate that is served (serial %s) was not issued through mxcert", serial)}
 	if want != nil {
 		f.Message = fmt.Sprintf("serial %s is served, but serial %s is current", serial, want.Serial())

@@ -10,9 +10,9 @@ import (
 	"strings"
 	"testing"
 
+	"mxcert/acme/finding"
 	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/cmd/mxcert-lab/smtpd"
-	"mxcert/deploy/starttls"
 )
 
 // verified runs verify with --json and reads its report; the exit code must be the wanted one.
@@ -27,7 +27,7 @@ func (h *host) verified(code int, args ...string) verifyReport {
 }
 
 func (r hostReport) finds(id string) bool {
-	return slices.ContainsFunc(r.Findings, func(f starttls.Finding) bool { return f.ID == id && f.Message != "" })
+	return slices.ContainsFunc(r.Findings, func(f finding.Finding) bool { return f.ID == id && f.Message != "" })
 }
 
 // What verify makes of what a server shows, and of what it does not show.
