@@ -108,7 +108,7 @@ func TestPipe(t *testing.T) {
 	if err := os.Remove(target.Combined); err != nil {
 		t.Fatal(err)
 	}
-	if err := deploy.Check([]deploy.Target{target}); err != nil {
+	if err := deploy.Check([]deploy.Target{target}, nil); err != nil {
 		t.Error(err)
 	}
 }

@@ -78,7 +78,7 @@ func tryPlan(b *bundle.Bundle, targets ...deploy.Target) (*deploy.Plan, error) {
 	for _, target := range targets {
 		jobs = append(jobs, deploy.Job{Bundle: b, Target: target})
 	}
-	return deploy.Make("mx", jobs)
+	return deploy.Make("mx", jobs, nil)
 }
 
 func apply(t testing.TB, b *bundle.Bundle, targets ...deploy.Target) {

@@ -192,13 +192,13 @@ func (p *pass) shownEverywhere() bool {
 			return false
 		}
 	}
-	return p.haveBundle() && p.plan != nil && p.plan.Empty()
+	return p.haveBundle() && p.plan != nil && p.plan.Summary().Empty()
 }
 
 // filesHold looks whether the files hold the current certificates now.
 func (p *pass) filesHold() bool {
 	plan, err := p.makePlan(context.Background(), p.bundles)
-	return err == nil && plan.Empty()
+	return err == nil && plan.Summary().Empty()
 }
 
 func (p *pass) summary() string {

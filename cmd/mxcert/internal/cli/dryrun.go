@@ -16,23 +16,23 @@ func (p *pass) planOnly(ctx context.Context) error {
 	if !p.haveBundle() {
 		return report.At("deploy", p.checkPlaces(ctx))
 	}
-	plan, err := deploy.Make(p.certificate.Name, p.jobs())
+	plan, err := deploy.Make(p.certificate.Name, p.jobs(), p.remembered())
 	if err != nil {
 		return report.At("deploy", err)
 	}
 	p.plan = plan
-	for _, change := range plan.Changes() {
+	for _, change := range plan.Summary().Changes {
 		p.result.DryRun.Files = append(p.result.DryRun.Files, change)
 		p.result.Plan = append(p.result.Plan, changeText(change))
 	}
-	if plan.ContentChanges() {
+	if plan.Summary().ContentChanges() {
 		p.planProof()
 	}
 	if err := p.checkUnits(ctx); err != nil {
 		return report.At("reload", err)
 	}
 	err = p.awaitServed(ctx, confirmPatience)
-	if err != nil && plan.Empty() && p.servesAnother() {
+	if err != nil && plan.Summary().Empty() && p.servesAnother() {
 		p.result.Plan = append(p.result.Plan, "reload, because the server shows another certificate")
 	}
 	return nil

@@ -298,7 +298,7 @@ func (p *pass) compareAgain(ctx context.Context) {
 	}
 	p.guard.mu.Lock()
 	defer p.guard.mu.Unlock()
-	for _, change := range plan.Changes() {
+	for _, change := range plan.Summary().Changes {
 		p.guard.charges[p.certificate.Name].next[change.Path] = "not what was written"
 	}
 }

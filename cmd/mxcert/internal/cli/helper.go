@@ -142,7 +142,7 @@ func (i *installer) obey(order installOrder) installAnswer {
 		return installAnswer{Error: toHelperError(err), Notes: p.result.Warnings}
 	case verbPlan:
 		return i.makePlan(certificate, order.Bundles)
-	case verbApply, verbRevert, verbRevertible, verbShortens, verbTouch:
+	case verbApply, verbRevert, verbTouch:
 		if i.plan == nil {
 			break
 		}
@@ -175,10 +175,7 @@ func (i *installer) makePlan(certificate configs.Certificate, files []installFil
 		answer.Error = toHelperError(err)
 		return answer
 	}
-	i.plan, answer.Content = plan, plan.ContentChanges()
-	for _, c := range plan.Changes() {
-		answer.Changes = append(answer.Changes, installChange{Change: c, FileMode: c.Mode})
-	}
+	i.plan, answer.Plan = plan, plan.Summary()
 	return answer
 }
 
@@ -238,10 +235,6 @@ func (i *installer) carryOut(order installOrder) (answer installAnswer) {
 		answer.Error, answer.Kept = toHelperError(err), i.kept
 	case verbRevert:
 		answer.Error = toHelperError(i.plan.Revert())
-	case verbRevertible:
-		answer.Error = toHelperError(i.plan.Revertible(order.At))
-	case verbShortens:
-		answer.Error = toHelperError(i.plan.Shortens(order.At))
 	case verbTouch:
 		answer.Error = toHelperError(i.plan.Touch())
 	}

@@ -71,7 +71,7 @@ func TestInstallHelper(t *testing.T) {
 	plan := &remotePlan{ctx: t.Context(), pass: p}
 	plan.answer, plan.conn = p.install(t, installOrder{Verb: verbPlan, Name: "mx", Bundles: filesOf(first)})
 	h.check(plan.answer.Error.orNil())
-	if len(plan.Changes()) != 2 || !plan.ContentChanges() || plan.Changes()[0].Mode == 0 {
+	if len(plan.Summary().Changes) != 2 || !plan.Summary().ContentChanges() || plan.Summary().Changes[0].After.Mode != "0640" {
 		t.Fatalf("%+v", plan.answer)
 	}
 	h.check(plan.Apply(nil))
@@ -82,13 +82,13 @@ func TestInstallHelper(t *testing.T) {
 	if !slices.ContainsFunc(kept, func(path string) bool { text, _ := os.ReadFile(path); return string(text) == "an operator's own file" }) {
 		t.Errorf("kept: %v", kept)
 	}
-	if err := plan.Revertible(time.Now()); err == nil {
+	if err := plan.Summary().Revertible(time.Now()); err == nil {
 		t.Error("half a pair is revertible")
 	}
 	again := &remotePlan{ctx: t.Context(), pass: p}
 	again.answer, again.conn = p.install(t, installOrder{Verb: verbPlan, Name: "mx", Bundles: filesOf(second)})
 	h.check(again.Apply(nil))
-	h.check(again.Revertible(time.Now()))
+	h.check(again.Summary().Revertible(time.Now()))
 	h.check(again.Revert())
 	if got, _ := os.ReadFile(h.Path("tls", "mx.key")); string(got) != string(first.KeyPEM()) {
 		t.Error("the old key is not back")

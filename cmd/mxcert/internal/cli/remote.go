@@ -13,28 +13,21 @@ import (
 
 // deployment is a plan that can be carried out and taken back: *deploy.Plan, or one that a helper has.
 type deployment interface {
-	Empty() bool
-	Changes() []deploy.Change
-	ContentChanges() bool
+	Summary() deploy.Summary
 	Apply(keep func(path string, content []byte) error) error
 	Revert() error
-	Revertible(at time.Time) error
-	Shortens(at time.Time) error
 	Touch() error
-	Accesses() map[string]deploy.Access
 }
 
 // installVerb is what the install helper can do.
 type installVerb string
 
 const (
-	verbCheck      installVerb = "check"      // could the files be written?
-	verbPlan       installVerb = "plan"       // what would change?
-	verbApply      installVerb = "apply"      // of what was planned
-	verbRevert     installVerb = "revert"     // of what was applied
-	verbRevertible installVerb = "revertible" // was there anything worth going back to?
-	verbShortens   installVerb = "shortens"   // is what is live valid for longer?
-	verbTouch      installVerb = "touch"      // make the server look again
+	verbCheck  installVerb = "check"  // could the files be written?
+	verbPlan   installVerb = "plan"   // what would change?
+	verbApply  installVerb = "apply"  // of what was planned
+	verbRevert installVerb = "revert" // of what was applied
+	verbTouch  installVerb = "touch"  // make the server look again
 )
 
 // installOrder goes to the install helper.
@@ -42,8 +35,7 @@ type installOrder struct {
 	Verb    installVerb    `json:"verb"`
 	Name    string         `json:"name"`              // of the certificate
 	Bundles []installFiles `json:"bundles,omitempty"` // plan: one for each key type, empty where there is none
-	At      time.Time      `json:"at,omitzero"`
-	Sound   bool           `json:"sound,omitempty"` // check: is the configuration of the mail server in order, too?
+	Sound   bool           `json:"sound,omitempty"`   // check: is the configuration of the mail server in order, too?
 }
 
 // installFiles is a certificate and its key, PEM.
@@ -54,17 +46,10 @@ type installFiles struct {
 
 // installAnswer comes back.
 type installAnswer struct {
-	Changes []installChange `json:"changes,omitempty"`
-	Content bool            `json:"content,omitempty"`
-	Kept    []string        `json:"kept,omitempty"` // where files that were replaced are kept
-	Notes   []string        `json:"notes,omitempty"`
-	Error   *helperError    `json:"error,omitempty"`
-}
-
-// installChange is a deploy.Change with its mode.
-type installChange struct {
-	deploy.Change
-	FileMode fs.FileMode `json:"mode"`
+	Plan  deploy.Summary `json:"plan,omitzero"`
+	Kept  []string       `json:"kept,omitempty"` // where files that were replaced are kept
+	Notes []string       `json:"notes,omitempty"`
+	Error *helperError   `json:"error,omitempty"`
 }
 
 // checkPlaces finds out whether the files can be written and are those that the mail server reads.
@@ -72,7 +57,7 @@ func (p *pass) checkPlaces(ctx context.Context) error { return p.lookAtPlaces(ct
 
 // lookAtPlaces does so by this process or by the helper; sound asks whether the server could be reloaded, too.
 func (p *pass) lookAtPlaces(ctx context.Context, sound bool) error {
-	err := deploy.Check(p.targets())
+	err := deploy.Check(p.targets(), p.remembered())
 	if !p.needsHelper(err) {
 		if err == nil {
 			err = p.inspect(ctx, sound)
@@ -96,7 +81,7 @@ func (p *pass) lookAtPlaces(ctx context.Context, sound bool) error {
 
 // makePlan compares the bundles, in the order of the keys, with the files.
 func (p *pass) makePlan(ctx context.Context, bundles []*bundle.Bundle) (deployment, error) {
-	if err := deploy.Check(p.targets()); !p.needsHelper(err) {
+	if err := deploy.Check(p.targets(), p.remembered()); !p.needsHelper(err) {
 		return p.planHere(bundles)
 	}
 	if p.remote != nil {
@@ -127,11 +112,11 @@ func (p *pass) planThere(ctx context.Context, h *helperConn, bundles []*bundle.B
 
 // planHere compares the bundles with the files in this process.
 func (p *pass) planHere(bundles []*bundle.Bundle) (*deploy.Plan, error) {
-	plan, err := deploy.Make(p.certificate.Name, p.jobsFor(bundles))
+	plan, err := deploy.Make(p.certificate.Name, p.jobsFor(bundles), p.remembered())
 	if err != nil {
 		return nil, err
 	}
-	p.tryCandidates(plan, bundles)
+	tryCandidates(plan)
 	return plan, nil
 }
 
@@ -148,21 +133,8 @@ type remotePlan struct {
 	answer installAnswer // to the plan
 }
 
-// Empty reports that the files are as they should be.
-func (r *remotePlan) Empty() bool { return len(r.answer.Changes) == 0 }
-
-// ContentChanges reports whether the content of a file changes.
-func (r *remotePlan) ContentChanges() bool { return r.answer.Content }
-
-// Changes lists the plan.
-func (r *remotePlan) Changes() []deploy.Change {
-	list := make([]deploy.Change, len(r.answer.Changes))
-	for i, c := range r.answer.Changes {
-		list[i] = c.Change
-		list[i].Mode = c.FileMode
-	}
-	return list
-}
+// Summary is what the helper said of the plan.
+func (r *remotePlan) Summary() deploy.Summary { return r.answer.Plan }
 
 // Apply has the helper make the changes. It keeps what it replaces in a directory of its own: the service may not read it.
 func (r *remotePlan) Apply(func(string, []byte) error) error {
@@ -179,26 +151,11 @@ func (r *remotePlan) Revert() error {
 	return err
 }
 
-// Revertible asks the helper whether there is anything worth going back to.
-func (r *remotePlan) Revertible(at time.Time) error {
-	_, err := r.do(installOrder{Verb: verbRevertible, At: at})
-	return err
-}
-
-// Shortens asks the helper whether what is live is valid for longer.
-func (r *remotePlan) Shortens(at time.Time) error {
-	_, err := r.do(installOrder{Verb: verbShortens, At: at})
-	return err
-}
-
 // Touch has the helper make the server look at its files again.
 func (r *remotePlan) Touch() error {
 	_, err := r.do(installOrder{Verb: verbTouch})
 	return err
 }
-
-// Accesses are for the helper to remember, which writes the files.
-func (r *remotePlan) Accesses() map[string]deploy.Access { return nil }
 
 func (r *remotePlan) do(order installOrder) (answer installAnswer, err error) {
 	ctx, cancel := context.WithTimeout(r.ctx, reloadPatience)

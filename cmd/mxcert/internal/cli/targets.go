@@ -3,7 +3,6 @@ package cli
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -11,7 +10,6 @@ import (
 	"mxcert/acme/state"
 	"mxcert/configs"
 	"mxcert/deploy"
-	"mxcert/deploy/discover"
 )
 
 func (p *pass) keys() []bundle.KeyType {
@@ -42,7 +40,7 @@ func (p *pass) target(t configs.Target, i int) deploy.Target {
 	key := p.certificate.Keys[i]
 	certificate, privateKey, combined := t.Paths(p.certificate.Name, key, i)
 	return deploy.Target{Kind: t.Kind, Certificate: certificate, PrivateKey: privateKey, Combined: combined, Directory: t.LinkPath(p.certificate.Name, key),
-		SNIMap: t.SNIMap, Default: p.firstIn(t.SNIMap), Owner: t.Owner, Group: t.Group, Mode: t.Mode, Remembered: p.remembered()}
+		SNIMap: t.SNIMap, Default: p.firstIn(t.SNIMap), Owner: t.Owner, Group: t.Group, Mode: t.Mode, Unit: t.Unit, Unchecked: t.Unchecked}
 }
 
 // firstIn reports whether this certificate is the first of the configuration that a map names: the one for clients that ask
@@ -71,9 +69,9 @@ func (p *pass) remembered() map[string]deploy.Access {
 // remember notes who may use the files, and tells of those that an earlier configuration named: nobody renews them any more,
 // and there may be a key among them.
 func (p *pass) remember() {
-	found := map[string]deploy.Access{}
-	if p.plan != nil {
-		found = p.plan.Accesses()
+	var found map[string]deploy.Access // a helper remembers what it has planned
+	if plan, here := p.plan.(*deploy.Plan); here {
+		found = plan.Accesses()
 	}
 	before := p.record.Files
 	p.record.Files = map[string]state.File{}
@@ -134,30 +132,6 @@ func (p *pass) hasKind(kinds ...string) bool {
 	return slices.ContainsFunc(p.certificate.Deploy, func(t configs.Target) bool { return slices.Contains(kinds, t.Kind) })
 }
 
-// place is what a target writes for a mail server, as discover compares it: of all types of key, or of those that have a
-// bundle. candidate tells where a file lies before it has its name.
-func (p *pass) place(t configs.Target, bundles []*bundle.Bundle, candidate func(path string) string) discover.Place {
-	place := discover.Place{Names: clientNames(p.certificate.Domains), SNIMap: t.SNIMap}
-	for i := range p.certificate.Keys {
-		target := p.target(t, i)
-		if bundles != nil && bundles[i] == nil {
-			continue
-		}
-		if bundles != nil {
-			target.Combined = strings.ReplaceAll(target.Combined, "{serial}", bundles[i].Serial())
-		}
-		switch {
-		case target.Directory != "":
-			place.Directory = append(place.Directory, candidate(target.Directory))
-		case target.Combined != "":
-			place.Pairs = append(place.Pairs, discover.Combined(candidate(target.Combined)))
-		default:
-			place.Pairs = append(place.Pairs, discover.Pair{Certificate: candidate(target.Certificate), Key: candidate(target.PrivateKey)})
-		}
-	}
-	return place
-}
-
 // clientNames are names that a client may ask for: of a wildcard, some host below it.
 func clientNames(domains []string) []string {
 	names := make([]string, len(domains))
@@ -166,5 +140,3 @@ func clientNames(domains []string) []string {
 	}
 	return names
 }
-
-func inPlace(path string) string { return filepath.Clean(path) }

@@ -2,7 +2,6 @@ package deploy
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -14,10 +13,8 @@ import (
 
 // snapshot is a file as it was found.
 type snapshot struct {
-	content  []byte
-	mode     fs.FileMode
-	uid, gid int
-	labels   labels
+	content []byte
+	access  Access
 
 	link  string               // it is a symbolic link that leads there
 	files map[string]*snapshot // and these are the files of the generation
@@ -26,22 +23,18 @@ type snapshot struct {
 // maxFile bounds what is read of a file that should be a certificate or a key.
 const maxFile = 1 << 20
 
-// look reads the file that is there; nil where there is none.
-func (i item) look(root *os.Root, dir, name string) (*snapshot, error) {
+// look reads the file that is there; nil if there is none.
+func (t Target) look(root *os.Root, dir, name string) (*snapshot, error) {
 	path := filepath.Join(dir, name)
 	info, err := root.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	if err == nil {
-		err = i.target.acceptable(info)
-	}
 	if err != nil {
-		op := "look at"
-		if isRefusal(err) {
-			op = "replace"
-		}
-		return nil, &Error{Op: op, Path: path, Err: err}
+		return nil, &Error{Op: "look at", Path: path, Err: err}
+	}
+	if err := t.acceptable(info); err != nil {
+		return nil, &Error{Op: "replace", Path: path, Err: err}
 	}
 	old, err := read(root, name, info)
 	if err != nil {
@@ -63,12 +56,12 @@ func (t Target) acceptable(info fs.FileInfo) error {
 	case info.Size() > maxFile:
 		return errTooLarge
 	case t.Owner == "" && !t.trusts(int(stat.Uid)):
-		return &foreignError{what: "it", uid: int(stat.Uid)}
+		return foreign("it", int(stat.Uid))
 	}
 	return nil
 }
 
-// read reads the file that Lstat saw. Another one that has come since is not opened through a link, and not waited for.
+// read reads the file that Lstat saw. If another one has come since, it is not opened through a link, and not waited for.
 func read(root *os.Root, name string, seen fs.FileInfo) (*snapshot, error) {
 	file, err := root.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -82,19 +75,19 @@ func read(root *os.Root, name string, seen fs.FileInfo) (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
+	s := &snapshot{}
+	var ok bool
+	if s.access, ok = accessOf(info); !ok {
 		return nil, errNotRegular
 	}
-	s := &snapshot{mode: info.Mode().Perm(), uid: int(stat.Uid), gid: int(stat.Gid)}
 	if s.content, err = io.ReadAll(io.LimitReader(file, maxFile)); err != nil {
 		return nil, err
 	}
-	s.labels, err = readLabels(file)
+	s.access.labels, err = readLabels(file)
 	return s, err
 }
 
-// open opens the directory of a destination and looks who may write there.
+// open opens the directory of a destination and checks who may write there.
 func (t Target) open(dir string) (*os.Root, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -111,22 +104,21 @@ func (t Target) open(dir string) (*os.Root, error) {
 	return root, nil
 }
 
-// trustsDirectory refuses a directory where others could put a file of their own: the sticky bit would not keep anybody
-// from being there first.
+// trustsDirectory refuses a directory where others could put a file of their own: the sticky bit would not keep them from being
+// there first.
 func (t Target) trustsDirectory(info fs.FileInfo) error {
-	stat, ok := info.Sys().(*syscall.Stat_t)
+	of, ok := accessOf(info)
 	switch {
 	case info.Mode().Perm()&0o002 != 0:
 		return errWorldWritable
-	case ok && !t.trusts(int(stat.Uid)):
-		return &foreignError{what: "the directory", uid: int(stat.Uid)}
+	case ok && !t.trusts(of.UID):
+		return foreign("the directory", of.UID)
 	}
 	return nil
 }
 
-// checkWay looks at the directories that lead to a destination: whoever may write into one of them can put another in the
-// place of the next, unless a sticky bit (/tmp) keeps him from it. Links on the way are followed, and what they lead
-// through is looked at too.
+// checkWay looks at the directories that lead to a destination: whoever may write into one of them can replace the next, unless
+// a sticky bit (/tmp) keeps them from it. Links on the way are followed, and the directories that they lead through count too.
 func checkWay(dir string) error {
 	target, err := filepath.EvalSymlinks(dir)
 	if err != nil {
@@ -148,14 +140,4 @@ func checkWay(dir string) error {
 		}
 	}
 	return nil
-}
-
-// foreignError is a file or directory of somebody who is nobody here.
-type foreignError struct {
-	what string
-	uid  int
-}
-
-func (e *foreignError) Error() string {
-	return fmt.Sprintf("%s belongs to the user %s, who could put a key of his own there", e.what, userName(e.uid))
 }

@@ -8,22 +8,22 @@ import (
 	"strconv"
 )
 
-// The kinds of target.
+// The kinds of target that a mail server reads.
 const (
 	kindExim    = "exim"
 	kindPostfix = "postfix"
 	kindDovecot = "dovecot"
 )
 
-// serviceAccount is the user of mxcert.service. Files of its own are no foreign ones for root, who works by hand.
+// serviceAccount is the user of mxcert.service. An administrator who works as root trusts the files of the service.
 const serviceAccount = "mxcert"
 
 // eximAccounts are Debian's user and group for Exim, and the upstream and RHEL name.
 func eximAccounts() []string { return []string{"Debian-exim", "exim"} }
 
 // trusts reports whether a file or directory may belong to a user: to root, to this process, to the service, to the mail
-// server, or to the owner that is configured. Anybody else could put a key of his own where the server reads, and would
-// come to own ours.
+// server, or to the configured owner. Anyone else could put a key of their own where the server reads, and would come to own
+// ours.
 func (t Target) trusts(uid int) bool {
 	if uid == 0 || uid == os.Geteuid() {
 		return true
@@ -49,7 +49,7 @@ func userID(name string) (int, error) {
 	}
 	u, err := user.Lookup(name)
 	if _, unknown := errors.AsType[user.UnknownUserError](err); unknown {
-		return 0, &accountError{kind: "user", name: name}
+		return 0, unknownAccount("user", "owner", name)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("look up user %q: %w", name, err)
@@ -63,7 +63,7 @@ func groupID(name string) (int, error) {
 	}
 	g, err := user.LookupGroup(name)
 	if _, unknown := errors.AsType[user.UnknownGroupError](err); unknown {
-		return 0, &accountError{kind: "group", name: name}
+		return 0, unknownAccount("group", "group", name)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("look up group %q: %w", name, err)
@@ -71,14 +71,13 @@ func groupID(name string) (int, error) {
 	return strconv.Atoi(g.Gid)
 }
 
-// accountError is a user or group that this host does not have.
-type accountError struct{ kind, name string }
-
-func (e *accountError) Error() string {
-	return fmt.Sprintf("there is no %s %q on this host", e.kind, e.name)
+// unknownAccount is a user or group that a setting names and this host does not have.
+func unknownAccount(what, setting, name string) error {
+	return &fault{kind: kindFiles, text: fmt.Sprintf("there is no %s %q on this host", what, name),
+		hint: fmt.Sprintf("fix `%s` in the deploy section, or create the %s", setting, what)}
 }
 
-// userName is the name of a user for a message; its number where it has none.
+// userName is the name of a user for a message; its number if it has no name.
 func userName(uid int) string {
 	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
 		return u.Username

@@ -10,20 +10,20 @@ import (
 )
 
 // labels are the extended attributes (xattr(7)) that decide, beside the mode, who may read a file. A file that is
-// replaced is a new one: what an administrator or a policy has set there would be lost.
+// replaced is a new one: without this, what an administrator or a policy has set there would be lost.
 type labels map[string][]byte
 
 const (
 	selinuxLabel = "security.selinux"
 	accessList   = "system.posix_acl_access" // acl(5)
 
-	usualLabel = 256      // that is enough for nearly all
+	usualLabel = 256      // enough for nearly all
 	maxLabel   = 64 << 10 // XATTR_SIZE_MAX
 )
 
 func labelNames() []string { return []string{selinuxLabel, accessList} }
 
-// readLabels reads what an open file has of them. A file system without such attributes has none.
+// readLabels reads the labels of an open file. On a file system without such attributes a file has no labels.
 func readLabels(file *os.File) (labels, error) {
 	var found labels
 	for _, name := range labelNames() {
@@ -47,7 +47,7 @@ func readLabels(file *os.File) (labels, error) {
 	return found, nil
 }
 
-// set gives them to an open file, unless it has them by itself: to set a label is a privilege.
+// set sets the labels of an open file. One that the file has already is not set again, because setting a label is a privilege.
 func (l labels) set(file *os.File) error {
 	if len(l) == 0 {
 		return nil
@@ -66,4 +66,9 @@ func (l labels) set(file *os.File) error {
 		}
 	}
 	return nil
+}
+
+func hasAccessList(path string) bool {
+	n, err := unix.Getxattr(path, accessList, nil)
+	return err == nil && n > 0
 }
