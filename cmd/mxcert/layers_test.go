@@ -21,6 +21,7 @@ var permitted = map[string][]string{
 	"mxcert/deploy":           {"mxcert/acme/bundle", "mxcert/acme/resolve"},
 	"mxcert/deploy/discover":  {},
 	"mxcert/deploy/starttls":  {},
+	"mxcert/hooks/run":        {},
 	"mxcert/hooks/sdnotify":   {},
 	"mxcert/hooks/script":     {},
 	"mxcert/hooks/unit":       {},
