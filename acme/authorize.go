@@ -25,7 +25,7 @@ type pending struct {
 	url       string // of the authorization
 	domain    string
 	challenge legoacme.Challenge
-	record    dnsprovider.Record
+	record    dnsprovider.TXT
 }
 
 // authorize proves control over all names of the order that are not proven yet. cleaned waits until the records are gone;
@@ -116,7 +116,7 @@ func (f *flow) pick(a legoacme.Authorization) (*pending, error) {
 			return nil, fmt.Errorf("key authorization for %s: %w", domain, err)
 		}
 		sum := sha256.Sum256([]byte(keyAuth))
-		return &pending{domain: domain, challenge: challenge, record: dnsprovider.Record{
+		return &pending{domain: domain, challenge: challenge, record: dnsprovider.TXT{
 			Domain: domain, Token: challenge.Token, KeyAuth: keyAuth, Value: base64.RawURLEncoding.EncodeToString(sum[:]),
 		}}, nil
 	}

@@ -70,7 +70,7 @@ type panicking struct {
 	in string
 }
 
-func (p *panicking) Present(ctx context.Context, records []dnsprovider.Record) error {
+func (p *panicking) Present(ctx context.Context, records []dnsprovider.TXT) error {
 	err := p.Solver.Present(ctx, records)
 	if p.in == "present" {
 		panic(p.in)
@@ -78,7 +78,7 @@ func (p *panicking) Present(ctx context.Context, records []dnsprovider.Record) e
 	return err
 }
 
-func (p *panicking) CleanUp(ctx context.Context, records []dnsprovider.Record) error {
+func (p *panicking) CleanUp(ctx context.Context, records []dnsprovider.TXT) error {
 	if p.in == "clean up" {
 		panic(p.in)
 	}

@@ -48,13 +48,13 @@ func (f *flow) locate(ctx context.Context) {
 // batch is what is made, proven and removed together.
 type batch struct {
 	todo    []pending
-	records []dnsprovider.Record
+	records []dnsprovider.TXT
 	forget  func() error // takes it out of the journal
 }
 
 // note writes into the journal what is about to be made.
 func (f *flow) note(todo []pending) (*batch, error) {
-	b := &batch{todo: todo, records: make([]dnsprovider.Record, len(todo))}
+	b := &batch{todo: todo, records: make([]dnsprovider.TXT, len(todo))}
 	for i, p := range todo {
 		b.records[i] = p.record
 	}
@@ -156,9 +156,9 @@ func CleanUp(ctx context.Context, lineage *state.Lineage, provider string, solve
 			problems = append(problems, fmt.Errorf("TXT record %s was made by provider %s and is still there: remove it by hand", entry.Records[0].Name, entry.Provider))
 			continue
 		}
-		records := make([]dnsprovider.Record, len(entry.Records))
+		records := make([]dnsprovider.TXT, len(entry.Records))
 		for i, r := range entry.Records {
-			records[i] = dnsprovider.Record{Place: resolve.Place{Name: r.Name, Zone: r.Zone}, Domain: r.Domain, Value: r.Value, Token: r.Token, KeyAuth: r.KeyAuth}
+			records[i] = dnsprovider.TXT{Place: resolve.Place{Name: r.Name, Zone: r.Zone}, Domain: r.Domain, Value: r.Value, Token: r.Token, KeyAuth: r.KeyAuth}
 		}
 		err := guarded(func(int) error { return solver.CleanUp(ctx, records) }, 0)
 		if err == nil {
@@ -188,7 +188,7 @@ func gone(ctx context.Context, resolver *resolve.Resolver, err error) bool {
 	return true
 }
 
-func journaled(records []dnsprovider.Record) []state.TXT {
+func journaled(records []dnsprovider.TXT) []state.TXT {
 	out := make([]state.TXT, len(records))
 	for i, r := range records {
 		out[i] = state.TXT{Domain: r.Domain, Name: r.Name, Zone: r.Zone, Value: r.Value, Token: r.Token, KeyAuth: r.KeyAuth}
@@ -197,7 +197,7 @@ func journaled(records []dnsprovider.Record) []state.TXT {
 }
 
 // expected groups the values by name: a wildcard and its apex share one.
-func expected(records []dnsprovider.Record) []resolve.TXT {
+func expected(records []dnsprovider.TXT) []resolve.TXT {
 	var out []resolve.TXT
 	for _, r := range records {
 		i := slices.IndexFunc(out, func(t resolve.TXT) bool { return t.Name == r.Name })
@@ -219,7 +219,7 @@ func urls(todo []pending) []string {
 	return out
 }
 
-func zones(records []dnsprovider.Record) []string {
+func zones(records []dnsprovider.TXT) []string {
 	var out []string
 	for _, r := range records {
 		if zone := strings.TrimSuffix(r.Zone, "."); !slices.Contains(out, zone) {

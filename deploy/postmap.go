@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"mxcert/hooks/run"
 )
 
 // compiledMode is that of a Postfix map: its compiled form holds private keys, and postmap(1) gives that the mode of the
@@ -18,6 +20,9 @@ const compiledMode = 0o600
 
 // postmapPatience bounds one run of postmap.
 const postmapPatience = 30 * time.Second
+
+// maxPostmap bounds what is kept of what postmap prints: the files of one name.
+const maxPostmap = 1 << 20
 
 // compiledDiffers says why the compiled map of a source does not hold what the files will hold; "" if it does.
 func (m *sniMap) compiledDiffers(source string) (why string, err error) {
@@ -90,19 +95,13 @@ func filesBeside(source string) (files []string, err error) {
 
 // postmap runs Postfix's program; its complaint is the error.
 func postmap(args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), postmapPatience)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "postmap", args...)
-	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
-	if path, err := exec.LookPath("/usr/sbin/postmap"); err == nil {
-		cmd.Path, cmd.Err = path, nil
+	program := "/usr/sbin/postmap"
+	if _, err := exec.LookPath(program); err != nil {
+		program = "postmap"
 	}
-	cmd.WaitDelay = time.Second
-	var out, complaint bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &complaint
-	err := cmd.Run()
-	if text := strings.TrimSpace(complaint.String()); err != nil && text != "" && ctx.Err() == nil {
-		err = fmt.Errorf("%w: %.300q", err, text)
+	output, err := run.Command{Program: program, Args: args, Env: []string{"LC_ALL=C"}, Timeout: postmapPatience, Keep: maxPostmap}.Run(context.Background())
+	if complaint := strings.TrimSpace(output.Stderr); run.Is(err, run.Failed) && complaint != "" {
+		err = fmt.Errorf("%w: %.300q", err, complaint)
 	}
-	return out.String(), err
+	return output.Stdout, err
 }

@@ -1,5 +1,6 @@
 // Package finding is one thing that was looked at, and what was found: the common answer of every room that inspects
-// something, so that doctor, verify and check can print any of them. It also makes text from others fit to be printed.
+// something, so that doctor, verify and check can print any of them. It also makes text from others fit to be printed, and measures how
+// alike two words are.
 //
 // A Finding is a value. It is not an error: an error ends an operation, a finding only describes. Which severities fail a
 // command is the command's decision.

@@ -24,6 +24,7 @@ var permitted = map[string][]string{
 	"mxcert/deploy/discover":  {"mxcert/deploy"},
 	"mxcert/deploy/served":    {"mxcert/acme/bundle", "mxcert/deploy/starttls"},
 	"mxcert/deploy/starttls":  {},
+	"mxcert/hooks/run":        {},
 	"mxcert/hooks/sdnotify":   {},
 	"mxcert/hooks/script":     {},
 	"mxcert/hooks/unit":       {},

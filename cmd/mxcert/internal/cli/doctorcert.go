@@ -85,11 +85,11 @@ func (d *doctor) lookAtProvider(ctx context.Context, c configs.Certificate, reso
 	if !ok {
 		return []doctorCheck{well("%s is set up; whether it makes records shows at the first order", name).about(name)}
 	}
-	var records []dnsprovider.Record
+	var records []dnsprovider.TXT
 	for _, domain := range c.Domains {
 		domain = strings.TrimPrefix(domain, "*.")
 		if place, err := resolver.Locate(ctx, "_acme-challenge."+domain); err == nil { // where it fails, the preflight says why
-			records = append(records, dnsprovider.Record{Place: place, Domain: domain})
+			records = append(records, dnsprovider.TXT{Place: place, Domain: domain})
 		}
 	}
 	if len(records) == 0 {

@@ -22,7 +22,7 @@ const (
 	defaultHookTime = 10 * time.Minute
 )
 
-// hook runs scripts that were written for certbot's --manual-auth-hook and --manual-cleanup-hook (certbot's "Pre and
+// certbotHook runs scripts that were written for certbot's --manual-auth-hook and --manual-cleanup-hook (certbot's "Pre and
 // Post Validation Hooks"). They see CERTBOT_DOMAIN (the name, without "*."), CERTBOT_VALIDATION (the value of the TXT
 // record at _acme-challenge.$CERTBOT_DOMAIN), CERTBOT_REMAINING_CHALLENGES (how many come after this one),
 // CERTBOT_ALL_DOMAINS (separated by commas), and the clean-up CERTBOT_AUTH_OUTPUT (the standard output of the other,
@@ -33,15 +33,15 @@ const (
 // only logs it), its time is limited, and it does not see mxcert's own environment. In a clean-up after a crash
 // CERTBOT_AUTH_OUTPUT is not set, because it was lost; a script that depends on it fails then, and says so (see
 // Forgotten). With a CNAME at _acme-challenge, it is the script's affair to change the right zone, as with certbot.
-type hook struct {
-	script  script
-	auth    []string
-	cleanUp []string // nil where there is none
-	ledger  ledger
-	seen    map[string][]string // by record: what the auth hook saw, and what it said
+type certbotHook struct {
+	programs programs
+	auth     []string
+	cleanUp  []string // nil where there is none
+	made     made
+	seen     map[string][]string // by record: what the auth hook saw, and what it said
 }
 
-func newHook(env map[string]string) (Solver, error) {
+func newCertbotHook(env map[string]string) (Solver, error) {
 	if err := checkHookVariables(slices.Sorted(maps.Keys(env))); err != nil {
 		return nil, err
 	}
@@ -68,7 +68,7 @@ func newHook(env map[string]string) (Solver, error) {
 	for _, name := range []string{hookAuth, hookCleanUp, hookTimeout} {
 		delete(env, name)
 	}
-	return &hook{script: newScript("certbot-hook", env, limit), auth: auth, cleanUp: cleanUp, ledger: ledger{}, seen: map[string][]string{}}, nil
+	return &certbotHook{programs: newPrograms("certbot-hook", env, limit), auth: auth, cleanUp: cleanUp, made: made{}, seen: map[string][]string{}}, nil
 }
 
 // readCommand gives the program and arguments of a command, nil where there is none.
@@ -101,14 +101,14 @@ func hookError(variable, reason, hint string) *Error {
 }
 
 // Present runs the auth hook for one record after another.
-func (h *hook) Present(ctx context.Context, records []Record) error {
-	h.ledger.plan(records)
+func (h *certbotHook) Present(ctx context.Context, records []TXT) error {
+	h.made.plan(records)
 	for i, r := range records {
 		env := hookEnvironment(records, i)
-		h.ledger.set(r, tried)
-		said, err := h.script.run(ctx, execution{arguments: h.auth, env: env, op: "create", call: hookAuth, record: r,
+		h.made.set(r, tried)
+		said, err := h.programs.run(ctx, call{arguments: h.auth, env: env, op: "create", name: hookAuth, record: r,
 			hint: "run it by hand with CERTBOT_DOMAIN and CERTBOT_VALIDATION set; certbot goes on when a hook fails, mxcert does not: a script that has done its work must end with exit 0"})
-		h.seen[h.ledger.key(r)] = append(env, "CERTBOT_AUTH_OUTPUT="+strings.ReplaceAll(strings.TrimSpace(said), "\x00", ""))
+		h.seen[h.made.key(r)] = append(env, "CERTBOT_AUTH_OUTPUT="+strings.ReplaceAll(strings.TrimSpace(said), "\x00", ""))
 		if err != nil {
 			return err
 		}
@@ -117,38 +117,38 @@ func (h *hook) Present(ctx context.Context, records []Record) error {
 }
 
 // CleanUp runs the clean-up hook for one record after another; a failure does not keep it from the rest.
-func (h *hook) CleanUp(ctx context.Context, records []Record) error {
+func (h *certbotHook) CleanUp(ctx context.Context, records []TXT) error {
 	var problems []error
 	for i, r := range records {
-		if h.ledger.of(r) != planned { // else Present did not come to it
+		if h.made.of(r) != planned { // else Present did not come to it
 			if err := h.remove(ctx, r, hookEnvironment(records, i)); err != nil {
 				problems = append(problems, err)
 				continue
 			}
 		}
-		h.ledger.forget(r)
-		delete(h.seen, h.ledger.key(r))
+		h.made.forget(r)
+		delete(h.seen, h.made.key(r))
 	}
 	return errors.Join(problems...)
 }
 
-func (h *hook) remove(ctx context.Context, r Record, env []string) error {
+func (h *certbotHook) remove(ctx context.Context, r TXT, env []string) error {
 	if h.cleanUp == nil {
 		return forgotten("certbot-hook", "there is no "+hookCleanUp, r)
 	}
-	if seen, ok := h.seen[h.ledger.key(r)]; ok {
+	if seen, ok := h.seen[h.made.key(r)]; ok {
 		env = seen
 	}
-	_, err := h.script.run(ctx, execution{arguments: h.cleanUp, env: env, op: "remove", call: hookCleanUp, record: r,
+	_, err := h.programs.run(ctx, call{arguments: h.cleanUp, env: env, op: "remove", name: hookCleanUp, record: r,
 		hint: "run it by hand with CERTBOT_DOMAIN, CERTBOT_VALIDATION and CERTBOT_AUTH_OUTPUT set"})
-	if e, failed := errors.AsType[*Error](err); failed && h.ledger.of(r) == foreign {
+	if e, failed := errors.AsType[*Error](err); failed && h.made.of(r) == foreign {
 		return forgotten("certbot-hook", e.Reason+" (an earlier process has made the record, and CERTBOT_AUTH_OUTPUT is lost)", r)
 	}
 	return err
 }
 
 // hookEnvironment is what a hook sees of record i.
-func hookEnvironment(records []Record, i int) []string {
+func hookEnvironment(records []TXT, i int) []string {
 	domains := make([]string, len(records))
 	for n, r := range records {
 		domains[n] = r.Domain

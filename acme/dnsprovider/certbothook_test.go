@@ -31,7 +31,7 @@ func TestHook(t *testing.T) {
 	const show = `echo "$CERTBOT_DOMAIN $CERTBOT_VALIDATION $CERTBOT_REMAINING_CHALLENGES $CERTBOT_ALL_DOMAINS token=${CERTBOT_TOKEN-unset} output=${CERTBOT_AUTH_OUTPUT-unset}" >>"$OUT"`
 	env := hooks(t, show+`; printf '\n  said %s\nand more\n\n' $CERTBOT_VALIDATION; echo noise >&2`, show)
 	solver := newSolver(t, "certbot-hook", env)
-	records := []dnsprovider.Record{record("example.org", "one"), record("example.org", "two"), record("mx.example.com", "three")}
+	records := []dnsprovider.TXT{record("example.org", "one"), record("example.org", "two"), record("mx.example.com", "three")}
 	if err := errors.Join(solver.Present(t.Context(), records), solver.CleanUp(t.Context(), records)); err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestHooksInTheWild(t *testing.T) {
 				}
 			}
 			solver := newSolver(t, "certbot-hook", env)
-			records := []dnsprovider.Record{record("example.org", "one"), record("example.com", "two")}
+			records := []dnsprovider.TXT{record("example.org", "one"), record("example.com", "two")}
 			if err := solver.Present(t.Context(), records); err != nil {
 				t.Fatal(err)
 			}
@@ -125,7 +125,7 @@ EOM
 	env["SERVER"], env["PORT"], _ = net.SplitHostPort(s.Address())
 	env["NSUPDATE"], env["KEY"], env["SECRET"], env["ZONE"] = nsupdate, keyName, secret, "example.org"
 	solver := newSolver(t, "certbot-hook", env)
-	records := []dnsprovider.Record{record("mx.example.org", "apex"), record("mx.example.org", "wildcard")}
+	records := []dnsprovider.TXT{record("mx.example.org", "apex"), record("mx.example.org", "wildcard")}
 	if err := solver.Present(t.Context(), records); err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +148,7 @@ EOM
 // TestHookAfterACrash: a new process has no CERTBOT_AUTH_OUTPUT. A script that can do without removes the record; one
 // that cannot leaves it to the operator.
 func TestHookAfterACrash(t *testing.T) {
-	records := []dnsprovider.Record{record("example.org", "one"), record("example.com", "two")}
+	records := []dnsprovider.TXT{record("example.org", "one"), record("example.com", "two")}
 	env := hooks(t, "exit 1", `echo "$CERTBOT_DOMAIN $CERTBOT_VALIDATION $CERTBOT_REMAINING_CHALLENGES" >>"$OUT"`)
 	if err := newSolver(t, "certbot-hook", env).CleanUp(t.Context(), records); err != nil {
 		t.Error(err)
@@ -170,7 +170,7 @@ func TestHookAfterACrash(t *testing.T) {
 // TestHookWithoutCleanUp is allowed, as by certbot, and what stays is not hushed up.
 func TestHookWithoutCleanUp(t *testing.T) {
 	solver := newSolver(t, "certbot-hook", hooks(t, "exit 0", ""))
-	records := []dnsprovider.Record{record("example.org", "one")}
+	records := []dnsprovider.TXT{record("example.org", "one")}
 	if err := solver.Present(t.Context(), records); err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +184,7 @@ func TestHookFails(t *testing.T) {
 	env := hooks(t, `echo "make $CERTBOT_VALIDATION" >>"$OUT"; test $CERTBOT_VALIDATION != two || { echo "token $API_TOKEN refused" >&2; exit 7; }`, `echo "remove $CERTBOT_VALIDATION" >>"$OUT"`)
 	env["API_TOKEN"] = "s3cr3t+value"
 	solver := newSolver(t, "certbot-hook", env)
-	records := []dnsprovider.Record{record("a.example.org", "one"), record("b.example.org", "two"), record("c.example.org", "three")}
+	records := []dnsprovider.TXT{record("a.example.org", "one"), record("b.example.org", "two"), record("c.example.org", "three")}
 	err := solver.Present(t.Context(), records)
 	e, ok := errors.AsType[*dnsprovider.Error](err)
 	if !ok || !strings.Contains(e.Error(), "b.example.org: CERTBOT_AUTH_HOOK: exit status 7; it said \"token (API_TOKEN) refused\"") || !strings.Contains(e.Hint(), "exit 0") || !e.Temporary() || e.Kind() != "dns-update" {
@@ -203,7 +203,7 @@ func TestHookExcess(t *testing.T) {
 	t.Parallel()
 	env := hooks(t, `head -c 300000 /dev/zero | tr '\0' x; printf '\0y'`, `echo "${#CERTBOT_AUTH_OUTPUT}" >>"$OUT"`)
 	solver := newSolver(t, "certbot-hook", env)
-	records := []dnsprovider.Record{record("example.org", "one")}
+	records := []dnsprovider.TXT{record("example.org", "one")}
 	if err := errors.Join(solver.Present(t.Context(), records), solver.CleanUp(t.Context(), records)); err != nil || read(t, env["OUT"]) != "65536\n" {
 		t.Errorf("%v, %s", err, read(t, env["OUT"]))
 	}
@@ -225,7 +225,7 @@ func TestHookEnvironment(t *testing.T) {
 	t.Setenv("HOME", "/home/of/mxcert")
 	env := hooks(t, `env >>"$OUT"`, "")
 	env["API_TOKEN"] = "for the script"
-	if err := newSolver(t, "certbot-hook", env).Present(t.Context(), []dnsprovider.Record{record("example.org", "one")}); err != nil {
+	if err := newSolver(t, "certbot-hook", env).Present(t.Context(), []dnsprovider.TXT{record("example.org", "one")}); err != nil {
 		t.Fatal(err)
 	}
 	got := "\n" + read(t, env["OUT"])

@@ -8,24 +8,24 @@ import (
 	"time"
 )
 
-// programTime bounds one run of the program.
-const programTime = 2 * time.Minute
+// execTime bounds one run of the program.
+const execTime = 2 * time.Minute
 
-// program runs an operator's program for each record, by the protocol of lego's provider "exec":
+// execProgram runs an operator's program for each record, by the protocol of lego's provider "exec":
 //
 //	PROGRAM present|cleanup FQDN VALUE
 //
 // or, with EXEC_MODE=RAW, PROGRAM present|cleanup -- DOMAIN TOKEN KEYAUTH. lego's own is not used, because it can
 // neither be stopped nor bounded in time, hangs on long lines, drops what the program says, and gives it the
 // environment of the process.
-type program struct {
-	script script
-	path   string
-	raw    bool
+type execProgram struct {
+	programs programs
+	path     string
+	raw      bool
 }
 
-func newProgram(env map[string]string) (Solver, error) {
-	p := &program{path: env["EXEC_PATH"], script: newScript("exec", env, programTime, "EXEC_PATH")}
+func newExec(env map[string]string) (Solver, error) {
+	p := &execProgram{path: env["EXEC_PATH"], programs: newPrograms("exec", env, execTime, "EXEC_PATH")}
 	if p.path == "" {
 		return nil, &Error{Provider: "exec", Op: "set up", What: "EXEC_PATH", Reason: "it is missing", ErrKind: "dns-config", NextStep: "set dns.env.EXEC_PATH to the program to run"}
 	}
@@ -43,7 +43,7 @@ func newProgram(env map[string]string) (Solver, error) {
 }
 
 // Present runs the program for one record after another.
-func (p *program) Present(ctx context.Context, records []Record) error {
+func (p *execProgram) Present(ctx context.Context, records []TXT) error {
 	for _, r := range records {
 		if err := p.run(ctx, "create", "present", r); err != nil {
 			return err
@@ -53,7 +53,7 @@ func (p *program) Present(ctx context.Context, records []Record) error {
 }
 
 // CleanUp runs the program for one record after another; a failure does not keep it from the rest.
-func (p *program) CleanUp(ctx context.Context, records []Record) error {
+func (p *execProgram) CleanUp(ctx context.Context, records []TXT) error {
 	var problems []error
 	for _, r := range records {
 		problems = append(problems, p.run(ctx, "remove", "cleanup", r))
@@ -61,12 +61,12 @@ func (p *program) CleanUp(ctx context.Context, records []Record) error {
 	return errors.Join(problems...)
 }
 
-func (p *program) run(ctx context.Context, op, verb string, r Record) error {
+func (p *execProgram) run(ctx context.Context, op, verb string, r TXT) error {
 	arguments := []string{p.path, verb, r.Name, r.Value}
 	if p.raw {
 		arguments = []string{p.path, verb, "--", r.Domain, r.Token, r.KeyAuth}
 	}
-	_, err := p.script.run(ctx, execution{arguments: arguments, op: op, call: p.path + " " + verb, record: r,
+	_, err := p.programs.run(ctx, call{arguments: arguments, op: op, name: p.path + " " + verb, record: r,
 		hint: "run it by hand: " + p.path + " " + verb + " " + r.Name + " VALUE"})
 	return err
 }
