@@ -133,7 +133,7 @@ func TestExim(t *testing.T) {
 	}
 }
 
-// TestLinks: a path that leads to the same file is read, and that Exim does not notice changes there is told.
+// TestLinks: Exim reads the file through a link, and a note says that it does not notice changes there.
 func TestLinks(t *testing.T) {
 	dir := t.TempDir()
 	if err := errors.Join(os.WriteFile(filepath.Join(dir, "real.pem"), nil, 0o600), os.Symlink("real.pem", filepath.Join(dir, "link.pem"))); err != nil {
@@ -146,7 +146,7 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// TestOtherNames: what a client gets that asks for another name of the certificate is told, and refuses nothing.
+// TestOtherNames: a note says what a client gets that asks for another name of the certificate; it is no objection.
 func TestOtherNames(t *testing.T) {
 	fakeExim(t, "${if exists{x}{$tls_in_sni}}", "", pem, debianGenerated)
 	names := []string{"mx.example.org", "host7.example.org"}
@@ -291,7 +291,7 @@ func TestSound(t *testing.T) {
 	}
 }
 
-// TestPostfixTellsSyslog: postfix check says nothing where its standard error is no terminal.
+// TestPostfixTellsSyslog: postfix check says nothing if its standard error is not a terminal.
 func TestPostfixTellsSyslog(t *testing.T) {
 	program(t, "postfix", "exit 1\n")
 	program(t, "postconf", "echo \"postconf: fatal: /etc/postfix/main.cf, line 48: missing '=' after attribute name\" >&2; exit 1\n")
