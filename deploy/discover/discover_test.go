@@ -348,6 +348,27 @@ func TestTryExim(t *testing.T) {
 	}
 }
 
+// TestTryEximStaged: only Exim's checked targets are tried, of a generation directory by its combined file.
+func TestTryEximStaged(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can ask")
+	}
+	program(t, "exim4", `for a; do case "$a" in -DMAIN_TLS_CERTKEY=*) certkey=${a#*=};; esac; done
+case "$*" in
+*-bh*) [ "$certkey" = /d/mx/combined.pem ] || exit 1; printf '250-STARTTLS\n454 TLS currently unavailable\n';;
+*) echo "tls_certificate = $certkey";;
+esac
+`)
+	exim, other, unchecked := directory("/d/mx"), both("/o.pem"), both("/u.pem")
+	exim.Kind, other.Kind, unchecked.Kind, unchecked.Unchecked = "exim", "postfix", "exim", true
+	if e, ok := errors.AsType[*Error](TryExim(t.Context(), of(other, exim, unchecked))); !ok || e.Kind() != "refused-by-server" || e.Hint() == "" {
+		t.Errorf("got %v", e)
+	}
+	if err := TryExim(t.Context(), of(other, unchecked)); err != nil {
+		t.Errorf("there is nothing to try: %v", err)
+	}
+}
+
 // TestMacrosFile: with a split configuration the advice names the file that the Ansible role writes, too.
 func TestMacrosFile(t *testing.T) {
 	role, err := os.ReadFile("../../packaging/ansible/roles/mxcert/tasks/exim.yml")
