@@ -187,7 +187,7 @@ func TestLeftoverStaging(t *testing.T) {
 	}
 }
 
-// TestStagingLink: whoever may write into the directory could put a link in the place of the staging directory.
+// TestStagingLink: whoever may write into the directory could replace the staging directory by a link.
 func TestStagingLink(t *testing.T) {
 	dir, elsewhere := t.TempDir(), t.TempDir()
 	link(t, os.Symlink, elsewhere, filepath.Join(dir, ".mxcert-mx"))

@@ -97,7 +97,7 @@ func TestLabels(t *testing.T) {
 	}
 }
 
-// TestPipe: nobody writes into it, so that reading it would never end.
+// TestPipe: no process writes into the pipe, so that reading it would never end.
 func TestPipe(t *testing.T) {
 	target := combined(t.TempDir())
 	if err := unix.Mkfifo(target.Combined, 0o600); err != nil {

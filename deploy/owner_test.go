@@ -116,7 +116,7 @@ func TestEximGroup(t *testing.T) {
 	}
 }
 
-// TestOwnerOnlyChange tells no server.
+// TestOwnerOnlyChange: a change of the group alone needs no reload.
 func TestOwnerOnlyChange(t *testing.T) {
 	needRoot(t, "give files away")
 	_, gid := ids(t)

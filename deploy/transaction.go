@@ -35,7 +35,7 @@ type staged struct {
 	exchanged bool // the old content has taken this one's place in the staging directory
 }
 
-// begin opens the directories for a change and removes what a killed run may have left in the place of the new content.
+// begin opens the directories for a change and removes what a killed run may have left where the new content will be.
 func (t *transaction) begin(c change) (*staged, error) {
 	f, err := t.enter(c)
 	if err != nil {
@@ -107,7 +107,7 @@ func (f *staged) letIn(want Access) error {
 	return f.aside.Chmod(mode)
 }
 
-// temporary is the place of the new content, relative to root.
+// temporary is where the new content waits, relative to root.
 func (f *staged) temporary() string { return filepath.Join(filepath.Base(f.aside.Name()), f.name) }
 
 // stage prepares one change beside its destination.

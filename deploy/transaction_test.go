@@ -152,7 +152,7 @@ func TestTouch(t *testing.T) {
 		t.Fatal(err)
 	}
 	if stat(t, dir).Mtim == before {
-		t.Error("nobody could have noticed")
+		t.Error("no server could have noticed")
 	}
 	noStaging(t, dir)
 }

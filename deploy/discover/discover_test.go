@@ -133,7 +133,7 @@ func TestExim(t *testing.T) {
 	}
 }
 
-// TestLinks: a path that leads to the same file is read, and that Exim does not notice changes there is told.
+// TestLinks: Exim reads the file through a link, and a note says that it does not notice changes there.
 func TestLinks(t *testing.T) {
 	dir := t.TempDir()
 	if err := errors.Join(os.WriteFile(filepath.Join(dir, "real.pem"), nil, 0o600), os.Symlink("real.pem", filepath.Join(dir, "link.pem"))); err != nil {
@@ -146,7 +146,7 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// TestOtherNames: what a client gets that asks for another name of the certificate is told, and refuses nothing.
+// TestOtherNames: a note says what a client gets that asks for another name of the certificate; it is no objection.
 func TestOtherNames(t *testing.T) {
 	fakeExim(t, "${if exists{x}{$tls_in_sni}}", "", pem, debianGenerated)
 	names := []string{"mx.example.org", "host7.example.org"}
@@ -291,7 +291,7 @@ func TestSound(t *testing.T) {
 	}
 }
 
-// TestPostfixTellsSyslog: postfix check says nothing where its standard error is no terminal.
+// TestPostfixTellsSyslog: postfix check says nothing if its standard error is not a terminal.
 func TestPostfixTellsSyslog(t *testing.T) {
 	program(t, "postfix", "exit 1\n")
 	program(t, "postconf", "echo \"postconf: fatal: /etc/postfix/main.cf, line 48: missing '=' after attribute name\" >&2; exit 1\n")
@@ -345,6 +345,27 @@ func TestTryExim(t *testing.T) {
 	program(t, "exim4", "[ \"$1\" = -bP ] || exit 1; echo 'tls_certificate = /fixed'\n")
 	if tried, err := tryExim(t.Context(), []deploy.Pair{{Certificate: "/c.crt", Key: "/c.key"}}); tried || err != nil {
 		t.Errorf("a configuration without the macros: %v, %v", tried, err)
+	}
+}
+
+// TestTryEximStaged: only Exim's checked targets are tried, of a generation directory by its combined file.
+func TestTryEximStaged(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can ask")
+	}
+	program(t, "exim4", `for a; do case "$a" in -DMAIN_TLS_CERTKEY=*) certkey=${a#*=};; esac; done
+case "$*" in
+*-bh*) [ "$certkey" = /d/mx/combined.pem ] || exit 1; printf '250-STARTTLS\n454 TLS currently unavailable\n';;
+*) echo "tls_certificate = $certkey";;
+esac
+`)
+	exim, other, unchecked := directory("/d/mx"), both("/o.pem"), both("/u.pem")
+	exim.Kind, other.Kind, unchecked.Kind, unchecked.Unchecked = "exim", "postfix", "exim", true
+	if e, ok := errors.AsType[*Error](TryExim(t.Context(), of(other, exim, unchecked))); !ok || e.Kind() != "refused-by-server" || e.Hint() == "" {
+		t.Errorf("got %v", e)
+	}
+	if err := TryExim(t.Context(), of(other, unchecked)); err != nil {
+		t.Errorf("there is nothing to try: %v", err)
 	}
 }
 

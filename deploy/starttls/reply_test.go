@@ -75,7 +75,7 @@ func FuzzReadReply(f *testing.F) {
 		if r.code < 200 || r.code > 599 || len(r.lines) == 0 || len(r.lines) > maxLines {
 			t.Fatalf("code %d, %d lines", r.code, len(r.lines))
 		}
-		var again strings.Builder // writing it down and reading it again gives the same
+		var again strings.Builder // written down and read again, it is the same
 		for i, line := range r.lines {
 			separator := "-"
 			if i == len(r.lines)-1 {

@@ -254,7 +254,7 @@ func TestServerWantsAClientCertificate(t *testing.T) {
 	config := bothKeys()
 	config.ClientAuth = tls.RequireAnyClientCert
 	r, err := Handshake(t.Context(), request(serve(t, config, goodServer)))
-	assertError(t, err, StepEHLOAfterTLS, "validation-failure") // TLS 1.3 tells it only then
+	assertError(t, err, StepEHLOAfterTLS, "validation-failure") // with TLS 1.3 the server refuses only then
 	if r == nil || len(r.Chain) != 2 {
 		t.Errorf("what the server presented is lost: %+v", r)
 	}
