@@ -15,6 +15,7 @@ import (
 	"mxcert/cmd/mxcert/internal/wire"
 	"mxcert/deploy"
 	"mxcert/hooks/script"
+	"mxcert/hooks/unit"
 )
 
 // Directory is where systemd listens for the helpers. It belongs to root: a process that has taken over the service cannot
@@ -34,7 +35,7 @@ func NewClient() *Client {
 		return &Client{}
 	}
 	me, err := user.Current()
-	if os.Getenv("RUNTIME_DIRECTORY") == "" && (err != nil || me.Username != ServiceUser) {
+	if os.Getenv("RUNTIME_DIRECTORY") == "" && (err != nil || me.Username != unit.ServiceUser) {
 		return &Client{}
 	}
 	return &Client{Directory: Directory}
@@ -65,7 +66,7 @@ func unreachable(kind Kind, err error) error {
 	e := &Error{Message: fmt.Sprintf("the program of root that this needs (mxcert-%s@.service) cannot be reached: %v", kind, err), KindText: "helper",
 		NextStep: fmt.Sprintf("systemctl start mxcert-%s.socket (systemctl start mxcert.service does so too)", kind)}
 	if errors.Is(err, fs.ErrPermission) {
-		e.NextStep = "run it as root, or as the user " + ServiceUser
+		e.NextStep = "run it as root, or as the user " + unit.ServiceUser
 	}
 	return e
 }
@@ -102,11 +103,7 @@ func (c *Client) Check(ctx context.Context, want wanted.Certificate, known Known
 // Plan compares the bundles, in the order of the keys, with the files. say is told where replaced files are kept. Release the
 // plan with [Close].
 func (c *Client) Plan(ctx context.Context, want wanted.Certificate, bundles []*bundle.Bundle, known Known, say func(stage, message string)) (Plan, error) {
-	targets := want.Targets()
-	for i := range targets {
-		targets[i].Remembered = known
-	}
-	if err := deploy.Check(targets); !c.needed(err) {
+	if err := deploy.Check(want.Targets(), known); !c.needed(err) {
 		return planHere(want, bundles, known)
 	}
 	conn, err := c.dial(ctx, Install)

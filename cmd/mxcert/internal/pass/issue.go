@@ -15,6 +15,7 @@ import (
 	"mxcert/acme/state"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/wanted"
+	"mxcert/hooks/unit"
 )
 
 // sweepPatience bounds the removal of TXT records that an earlier run left.
@@ -57,7 +58,7 @@ func (p *pass) preflight(ctx context.Context) error {
 		return report.At("deploy", err)
 	}
 	for _, name := range p.want.Units(wanted.Always, wanted.Auto) {
-		if err := checkUnit(ctx, name); misconfigured(err) {
+		if err := unit.Check(ctx, name); unit.Misconfigured(err) {
 			return report.At("reload", err) // what else is wrong with a unit may pass
 		}
 	}

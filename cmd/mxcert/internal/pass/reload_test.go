@@ -1,4 +1,4 @@
-package cli
+package pass
 
 import (
 	"context"
@@ -26,11 +26,11 @@ func (j *jobs) reload(_ context.Context, _ string) error {
 
 const exim = "exim4.service"
 
-// TestOneReload: three certificates that are ready at different times share one reload, which begins after the last.
+// TestOneReload: three certificates that are ready at different times share one reload, which starts after the last.
 func TestOneReload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := &jobs{err: errors.New("no")}
-		r := &reloader{job: j.reload}
+		r := &reloads{job: j.reload}
 		var passes sync.WaitGroup
 		start := time.Now()
 		for i := range 3 {
@@ -53,11 +53,11 @@ func TestOneReload(t *testing.T) {
 	})
 }
 
-// TestReloadStartsAfterTheFiles: who comes while a reload is going on gets another one, whoever comes meanwhile shares it.
+// TestReloadStartsAfterTheFiles: a pass that comes during a reload waits for another one, which those that come meanwhile share.
 func TestReloadStartsAfterTheFiles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := &jobs{}
-		r := &reloader{job: j.reload}
+		r := &reloads{job: j.reload}
 		var passes sync.WaitGroup
 		start := time.Now()
 		for i, at := range []time.Duration{0, 300 * time.Millisecond, 600 * time.Millisecond} {
@@ -78,11 +78,11 @@ func TestReloadStartsAfterTheFiles(t *testing.T) {
 	})
 }
 
-// TestReloadDoesNotWaitForEver: a pass that takes its time holds nobody up for long, and one that is stopped does not wait.
+// TestReloadDoesNotWaitForEver: a slow pass does not hold others up for long, and a stopped one does not wait.
 func TestReloadDoesNotWaitForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := &jobs{}
-		r := &reloader{job: j.reload}
+		r := &reloads{job: j.reload}
 		defer r.expect("slow", []string{exim})()
 		start := time.Now()
 		if err := r.reload(t.Context(), 1, exim, false); err != nil || j.began[0].Sub(start) != reloadWindow {
@@ -105,7 +105,7 @@ func TestReloadDoesNotWaitForEver(t *testing.T) {
 func TestUnitsDoNotWaitForEachOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := &jobs{}
-		r := &reloader{job: j.reload}
+		r := &reloads{job: j.reload}
 		defer r.expect(1, []string{exim, "dovecot.service"})()
 		start := time.Now()
 		if err := errors.Join(r.reload(t.Context(), 1, exim, false), r.reload(t.Context(), 2, exim, false), r.reload(t.Context(), 1, exim, false)); err != nil || time.Since(start) != 3*time.Second {

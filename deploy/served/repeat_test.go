@@ -1,17 +1,14 @@
-package cli
+package served
 
 import (
-	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"mxcert/cmd/mxcert/internal/report"
 )
 
 // TestOneHandshakeThatHangs: only what lasts is a fault of the server; a single connection that was lost in a reload is not.
 func TestOneHandshakeThatHangs(t *testing.T) {
-	matches := func(r report.Endpoint) bool { return r.Matches }
 	for _, tt := range []struct {
 		what        string
 		bad         int           // attempts that fail
@@ -31,13 +28,13 @@ func TestOneHandshakeThatHangs(t *testing.T) {
 		t.Run(tt.what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				attempts, began := 0, time.Now()
-				got := repeat(t.Context(), time.Minute, tt.times, func(context.Context) report.Endpoint {
+				got := repeat(t.Context(), time.Minute, tt.times, func() Result {
 					if attempts++; attempts <= tt.bad {
 						time.Sleep(tt.takes)
-						return report.Endpoint{Error: "the server closed the connection"}
+						return Result{Err: errors.New("the server closed the connection")}
 					}
-					return report.Endpoint{Matches: true}
-				}, matches)
+					return Result{Matches: true}
+				}, Matching)
 				if took := time.Since(began); got.Matches != tt.ok || took > tt.atMost || attempts < tt.least || attempts > tt.most {
 					t.Errorf("%+v after %v and %d attempts", got, took, attempts)
 				}
