@@ -10,14 +10,20 @@ import (
 // permitted holds the arrows between the rooms: what a package may import of this module. Changing it is a change of
 // the architecture, and its commit says why.
 var permitted = map[string][]string{
-	"mxcert/acme":             {"mxcert/acme/bundle", "mxcert/acme/dnsprovider", "mxcert/acme/resolve", "mxcert/acme/schedule", "mxcert/acme/state"},
+	"mxcert/acme": {"mxcert/acme/account", "mxcert/acme/ari", "mxcert/acme/dnsprovider", "mxcert/acme/preflight", "mxcert/acme/resolve",
+		"mxcert/acme/schedule", "mxcert/acme/session", "mxcert/acme/state", "mxcert/acme/transport"},
+	"mxcert/acme/account":     {"mxcert/acme/session", "mxcert/acme/state", "mxcert/acme/transport"},
+	"mxcert/acme/ari":         {"mxcert/acme/schedule", "mxcert/acme/session", "mxcert/acme/state", "mxcert/acme/transport"},
 	"mxcert/acme/authority":   {},
 	"mxcert/acme/bundle":      {},
 	"mxcert/acme/dnsprovider": {"mxcert/acme/resolve"},
 	"mxcert/acme/finding":     {},
+	"mxcert/acme/preflight":   {"mxcert/acme/resolve"},
 	"mxcert/acme/resolve":     {},
 	"mxcert/acme/schedule":    {},
+	"mxcert/acme/session":     {"mxcert/acme/state", "mxcert/acme/transport"},
 	"mxcert/acme/state":       {"mxcert/acme/bundle", "mxcert/acme/schedule"},
+	"mxcert/acme/transport":   {},
 	"mxcert/configs":          {},
 	"mxcert/deploy":           {"mxcert/acme/bundle", "mxcert/acme/resolve"},
 	"mxcert/deploy/discover":  {},

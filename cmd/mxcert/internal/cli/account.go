@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"mxcert/acme"
+	accounts "mxcert/acme/account"
 	"mxcert/acme/authority"
 	"mxcert/acme/state"
 	"mxcert/configs"
@@ -92,8 +93,8 @@ func (a *app) accountRegisterCommand() *cobra.Command {
 this does it before, for instance to know the account's URL for CAA records. An account that was deactivated is not replaced,
 unless --replace says so: the old one is set aside, and a new one with a new key is registered.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.changeAccounts(cmd.Context(), ca, func(ctx context.Context, c *acme.Client, say acme.Progress, notice func(string)) (bool, error) {
-				return c.Register(ctx, acme.RegisterOptions{Replace: replace, Progress: say, Notice: notice})
+			return a.changeAccounts(cmd.Context(), ca, func(ctx context.Context, r *accounts.Registrar) (bool, error) {
+				return r.Register(ctx, replace)
 			})
 		},
 	}
@@ -111,8 +112,8 @@ func (a *app) accountRolloverCommand() *cobra.Command {
 for orders under way. What is interrupted, or whose answer is lost, is ended by the next order or rollover: the CA is asked
 which of the two keys it knows.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.changeAccounts(cmd.Context(), ca, func(ctx context.Context, c *acme.Client, say acme.Progress, notice func(string)) (bool, error) {
-				err := c.Rollover(ctx, say, notice)
+			return a.changeAccounts(cmd.Context(), ca, func(ctx context.Context, r *accounts.Registrar) (bool, error) {
+				err := r.Rollover(ctx)
 				return err == nil, err
 			})
 		},
@@ -156,7 +157,7 @@ func (a *app) accountShow(ctx context.Context, ca string) error {
 	r := &accountsReport{Accounts: make([]accountReport, len(directories))}
 	var wait sync.WaitGroup
 	for i, directory := range directories {
-		wait.Go(func() { r.Accounts[i] = newAccountReport(w.cas.At(directory).Account(ctx), true) })
+		wait.Go(func() { r.Accounts[i] = newAccountReport(w.cas.At(directory).Registrar(nil, nil).Info(ctx), true) })
 	}
 	wait.Wait()
 	if ca == "" {
@@ -172,16 +173,16 @@ func (a *app) accountShow(ctx context.Context, ca string) error {
 // are is not known, and those of configured CAs are reported as damaged.
 func otherAccounts(w *world) (list []accountReport) {
 	stored, _ := w.store.Accounts()
-	for _, account := range stored {
-		if w.cas.At(account.Directory) == nil {
-			list = append(list, newAccountReport(acme.ShowAccount(account), false))
+	for _, s := range stored {
+		if w.cas.At(s.Directory) == nil {
+			list = append(list, newAccountReport(accounts.Stored(s), false))
 		}
 	}
 	return list
 }
 
 // changeAccounts does something with the accounts at all chosen CAs, one after the other.
-func (a *app) changeAccounts(ctx context.Context, ca string, change func(context.Context, *acme.Client, acme.Progress, func(string)) (bool, error)) error {
+func (a *app) changeAccounts(ctx context.Context, ca string, change func(context.Context, *accounts.Registrar) (bool, error)) error {
 	config, err := a.load()
 	if err != nil {
 		return err
@@ -202,10 +203,10 @@ func (a *app) changeAccounts(ctx context.Context, ca string, change func(context
 	for _, directory := range directories {
 		say, client := narrator.speak(authority.Name(directory)), w.cas.At(directory)
 		warnings := []string{}
-		changed, err := change(ctx, client, say, func(text string) {
+		changed, err := change(ctx, client.Registrar(say, func(text string) {
 			warnings = append(warnings, text)
 			say("warning", text)
-		})
+		}))
 		if err != nil {
 			say("failed", err.Error())
 		}
@@ -223,7 +224,7 @@ func (a *app) changedAccount(ctx context.Context, client *acme.Client, changed b
 	if err != nil {
 		cancel() // what is stored is shown
 	}
-	c := newAccountReport(client.Account(asking), true)
+	c := newAccountReport(client.Registrar(nil, nil).Info(asking), true)
 	c.Changed, c.Warnings = changed, warnings
 	if c.Error, c.code = nil, exitOK; err != nil {
 		c.Error, c.code = newErrorReport(at("account", err)), exitCodeOf(err)
@@ -231,7 +232,7 @@ func (a *app) changedAccount(ctx context.Context, client *acme.Client, changed b
 	return c
 }
 
-func newAccountReport(info acme.AccountInfo, configured bool) accountReport {
+func newAccountReport(info accounts.Info, configured bool) accountReport {
 	c := accountReport{CA: authority.Name(info.Directory), Directory: info.Directory, Configured: configured, URL: info.URL, Status: info.Status, Asked: info.Asked,
 		Contact: info.Contact, Terms: accountTerms{Agreed: info.Terms, Now: info.CATerms}, Former: info.Former, Warnings: []string{}}
 	if c.Contact == nil {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"mxcert/acme"
+	accounts "mxcert/acme/account"
 	"mxcert/acme/authority"
 )
 
@@ -27,9 +28,9 @@ func (d *doctor) lookAtCA(ctx context.Context, url string, client *acme.Client) 
 	if directory.Terms != "" {
 		text += "; its terms of service: " + directory.Terms
 	}
-	checks := []doctorCheck{well("%s", text).about(name), clockCheck(name, directory.ClockSkew), d.accountCheck(directory, client.Account(ctx)).called("account").about(name)}
+	checks := []doctorCheck{well("%s", text).about(name), clockCheck(name, directory.ClockSkew), d.accountCheck(directory, client.Registrar(nil, nil).Info(ctx)).called("account").about(name)}
 	renewal := well("%s says when certificates are to be renewed (RFC 9773)", name)
-	if !directory.RenewalInfo {
+	if directory.RenewalInfo == "" {
 		renewal = well("%s does not say when certificates are to be renewed: their lifetime decides", name)
 	}
 	return append(checks, renewal.called("renewal-info").about(name))
@@ -52,22 +53,22 @@ func clockCheck(ca string, skew time.Duration) doctorCheck {
 }
 
 // accountCheck says what the CA makes of the account, or what a new one would need.
-func (d *doctor) accountCheck(directory acme.Directory, account acme.AccountInfo) doctorCheck {
+func (d *doctor) accountCheck(directory acme.Directory, info accounts.Info) doctorCheck {
 	name := authority.Name(directory.URL)
 	binding, bound := d.config.ACME.Binding(directory.URL)
 	switch {
-	case account.Status == acme.AccountUnknown:
-		return doubtful("%s does not know the account %s any more: the next order registers its key again", name, account.URL).
+	case info.Status == accounts.StatusUnknown:
+		return doubtful("%s does not know the account %s any more: the next order registers its key again", name, info.URL).
 			because("where CAA records name the account (accounturi), they have to be changed then")
-	case account.Err != nil:
-		return bad("the account at %s: %s", name, oneLine(account.Err.Error())).because(hintOf(account.Err))
-	case account.Status == "valid":
-		if account.Terms != "" && account.CATerms != "" && account.Terms != account.CATerms {
-			return doubtful("the account %s agreed to %s, and the terms of service are %s now", account.URL, account.Terms, account.CATerms).because("read them; acme.agree_tos says that you agree")
+	case info.Err != nil:
+		return bad("the account at %s: %s", name, oneLine(info.Err.Error())).because(hintOf(info.Err))
+	case info.Status == "valid":
+		if info.Terms != "" && info.CATerms != "" && info.Terms != info.CATerms {
+			return doubtful("the account %s agreed to %s, and the terms of service are %s now", info.URL, info.Terms, info.CATerms).because("read them; acme.agree_tos says that you agree")
 		}
-		return well("the account %s is valid", account.URL)
-	case account.URL != "":
-		return bad("the account %s is %s", account.URL, account.Status).because("mxcert account register makes a new one")
+		return well("the account %s is valid", info.URL)
+	case info.URL != "":
+		return bad("the account %s is %s", info.URL, info.Status).because("mxcert account register makes a new one")
 	case directory.EABRequired && !bound:
 		return bad("%s takes only accounts with an external binding, and acme.eab is not set", name).because("get a key identifier and a MAC key on the CA's pages, and set acme.eab: {kid, hmac_key}")
 	case directory.EABRequired:

@@ -6,9 +6,9 @@ import (
 	"strings"
 	"time"
 
-	"mxcert/acme"
 	"mxcert/acme/bundle"
 	"mxcert/acme/dnsprovider"
+	"mxcert/acme/preflight"
 	"mxcert/acme/resolve"
 	"mxcert/configs"
 	"mxcert/deploy/starttls"
@@ -102,9 +102,9 @@ func (d *doctor) lookAtProvider(ctx context.Context, c configs.Certificate, reso
 // preflight is what is looked at before an order too. That a CA does not answer is told with the CA.
 func (d *doctor) preflight(ctx context.Context, c configs.Certificate, resolver *resolve.Resolver) []doctorCheck {
 	var checks []doctorCheck
-	for _, f := range d.world.cas.Preflight(ctx, acme.PreflightRequest{Names: c.Domains, Profile: d.config.ACME.Profile, Resolver: resolver, Require: require(c)}) {
+	for _, f := range d.world.cas.Preflight(ctx, preflight.Request{Names: c.Domains, Profile: d.config.ACME.Profile, Resolver: resolver, Require: require(c)}) {
 		if f.ID != "ca" {
-			checks = append(checks, doctorCheck{ID: f.ID, Severity: string(f.Severity), Name: f.Name, Message: f.Message, Hint: f.Hint})
+			checks = append(checks, doctorCheck{ID: f.ID, Severity: string(f.Severity), Name: f.Subject, Message: f.Message, Hint: f.Hint})
 		}
 	}
 	return checks

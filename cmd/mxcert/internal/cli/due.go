@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"mxcert/acme"
+	"mxcert/acme/ari"
 	"mxcert/acme/bundle"
 	"mxcert/acme/schedule"
 	"mxcert/acme/state"
@@ -118,7 +119,7 @@ func (p *pass) askRenewalInfo(ctx context.Context) {
 		slot := p.record.Slot(key)
 		before := slot.Renewal
 		info, err := client.RenewalInfo(ctx, p.bundles[i].Leaf(), before)
-		if err != nil && !errors.Is(err, acme.ErrNoRenewalInfo) && ctx.Err() == nil {
+		if err != nil && !errors.Is(err, ari.ErrNone) && ctx.Err() == nil {
 			p.say("renewal info", oneLine(err.Error()))
 		}
 		if info.Explanation != "" && info.Explanation != before.Explanation {
@@ -190,8 +191,8 @@ func stale(f *state.Failure) bool { return f.At.After(time.Now().Add(time.Minute
 
 // claim says what the CA's budget has to know of an order.
 func (p *pass) claim(i int, key bundle.KeyType) acme.Claim {
-	edited := p.record.Failure != nil && p.record.Failure.Fingerprint != p.fingerprint // since it failed: the fault may be mended
-	claim := acme.Claim{Urgent: p.urgent(), Person: !p.options.daemon || edited, Purchase: schedule.Purchase{Names: p.certificate.Domains, Key: string(key), New: true}}
+	edited := p.record.Failure != nil && p.record.Failure.Fingerprint != p.fingerprint // since it failed: the fault may be fixed
+	claim := acme.Claim{Names: p.certificate.Domains, KeyType: key, New: true, Urgent: p.urgent(), Person: !p.options.daemon || edited}
 	slot := p.record.Slot(key)
 	g, err := p.lineage.Generation(slot.Current)
 	if p.bundles[i] == nil || err != nil {

@@ -11,6 +11,8 @@ import (
 	"mxcert/acme"
 	"mxcert/acme/bundle"
 	"mxcert/acme/dnsprovider"
+	"mxcert/acme/finding"
+	"mxcert/acme/preflight"
 	"mxcert/acme/resolve"
 	"mxcert/acme/schedule"
 	"mxcert/acme/state"
@@ -306,10 +308,10 @@ func (p *pass) preflight(ctx context.Context) error {
 	if _, err := p.solver(); err != nil {
 		return at("dns", err)
 	}
-	findings := p.cas.Preflight(ctx, acme.PreflightRequest{Names: p.certificate.Domains, Profile: p.config.ACME.Profile, Resolver: p.resolver(),
+	findings := p.cas.Preflight(ctx, preflight.Request{Names: p.certificate.Domains, Profile: p.config.ACME.Profile, Resolver: p.resolver(),
 		Require: resolve.Require(p.certificate.DNS.Propagation.Require)})
 	for _, f := range findings {
-		if f.Severity == acme.SeverityWarning {
+		if f.Severity == finding.Warning {
 			p.warn(f.Message)
 		}
 	}
@@ -329,21 +331,20 @@ func (p *pass) order(ctx context.Context, i int, key bundle.KeyType, reason stri
 	if err != nil {
 		return at("dns", err)
 	}
-	request := acme.Request{
-		Names: p.certificate.Domains, KeyType: key, Profile: p.config.ACME.Profile, Roots: p.chainRoots,
+	demand := acme.Demand{Danger: p.inDanger(i), Request: acme.Request{
+		Claim: p.claim(i, key), Profile: p.config.ACME.Profile, Roots: p.chainRoots,
 		Lineage: p.lineage, Provider: p.certificate.DNS.Provider, Solver: solver, Resolver: p.resolver(),
 		Require: resolve.Require(p.certificate.DNS.Propagation.Require), Patience: p.certificate.DNS.Propagation.Timeout, Progress: p.say, Notice: p.accountNotice,
-		Claim: p.claim(i, key), Danger: p.inDanger(i),
-	}
+	}}
 	if current := p.bundles[i]; current != nil {
 		if p.certificate.ReuseKey && !p.options.newKey && !p.freshKeyWaits(key) && !p.lineage.Compromised(current.SPKI()) {
-			request.Key = current.Key()
+			demand.Key = current.Key()
 		}
 		if g, err := p.lineage.Generation(p.record.Slot(key).Current); err == nil {
-			request.Replaces, request.ReplacesAt = current.Leaf(), g.Directory
+			demand.Replaces, demand.ReplacesAt = current.Leaf(), g.Directory
 		}
 	}
-	issued, err := p.cas.Issue(ctx, request)
+	issued, err := p.cas.Issue(ctx, demand)
 	if err != nil {
 		return at(stageOf(err), err)
 	}
@@ -443,7 +444,7 @@ func (p *pass) confirm(ctx context.Context) error {
 // stageOf names the step in which an order failed.
 func stageOf(err error) string {
 	if e, ok := errors.AsType[*acme.Error](err); ok {
-		return e.Stage
+		return e.Stage()
 	}
 	if _, ok := errors.AsType[*dnsprovider.Error](err); ok {
 		return "dns"

@@ -12,6 +12,7 @@ import (
 	"slices"
 
 	"mxcert/acme"
+	accounts "mxcert/acme/account"
 	"mxcert/acme/dnsprovider"
 	"mxcert/acme/resolve"
 	"mxcert/acme/state"
@@ -72,13 +73,13 @@ func newWorld(config *configs.Config, version string, readOnly bool) (*world, er
 func authorities(config *configs.Config, version string, roots *x509.CertPool) ([]acme.Settings, error) {
 	var list []acme.Settings
 	for _, directory := range config.ACME.Directories {
-		s := acme.Settings{Directory: directory, Email: config.ACME.Email, PreferredChain: config.ACME.PreferredChain, Roots: roots, UserAgent: "mxcert/" + version}
+		s := acme.Settings{Directory: directory, Account: accounts.Settings{Email: config.ACME.Email}, PreferredChain: config.ACME.PreferredChain, Roots: roots, UserAgent: "mxcert/" + version}
 		if binding, bound := config.ACME.Binding(directory); bound {
 			key, err := binding.HMACKey.Read()
 			if err != nil {
 				return nil, fmt.Errorf("acme.eab.hmac_key: %w", err)
 			}
-			s.EABKeyID, s.EABKey, s.EABIfRequired = binding.KID, key, binding.Directory == "" && len(config.ACME.Directories) > 1
+			s.Account.EABKeyID, s.Account.EABKey, s.Account.EABIfRequired = binding.KID, key, binding.Directory == "" && len(config.ACME.Directories) > 1
 		}
 		list = append(list, s)
 	}
