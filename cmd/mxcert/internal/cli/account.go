@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"mxcert/acme"
+	accounts "mxcert/acme/account"
 	"mxcert/acme/authority"
 	"mxcert/acme/state"
 
@@ -95,8 +96,8 @@ func (a *app) accountRegisterCommand() *cobra.Command {
 this does it before, for instance to know the account's URL for CAA records. An account that was deactivated is not replaced,
 unless --replace says so: the old one is set aside, and a new one with a new key is registered.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.changeAccounts(cmd.Context(), ca, func(ctx context.Context, c *acme.Client, say acme.Progress, notice func(string)) (bool, error) {
-				return c.Register(ctx, acme.RegisterOptions{Replace: replace, Progress: say, Notice: notice})
+			return a.changeAccounts(cmd.Context(), ca, func(ctx context.Context, r *accounts.Registrar) (bool, error) {
+				return r.Register(ctx, replace)
 			})
 		},
 	}
@@ -114,8 +115,8 @@ func (a *app) accountRolloverCommand() *cobra.Command {
 for orders under way. What is interrupted, or whose answer is lost, is ended by the next order or rollover: the CA is asked
 which of the two keys it knows.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.changeAccounts(cmd.Context(), ca, func(ctx context.Context, c *acme.Client, say acme.Progress, notice func(string)) (bool, error) {
-				err := c.Rollover(ctx, say, notice)
+			return a.changeAccounts(cmd.Context(), ca, func(ctx context.Context, r *accounts.Registrar) (bool, error) {
+				err := r.Rollover(ctx)
 				return err == nil, err
 			})
 		},
@@ -152,7 +153,7 @@ func (a *app) accountShow(ctx context.Context, ca string) error {
 	var group errgroup.Group
 	for i, directory := range directories {
 		group.Go(func() error {
-			r.Accounts[i] = newAccountReport(runner.CAs.At(directory).Account(ctx), true)
+			r.Accounts[i] = newAccountReport(runner.CAs.At(directory).Registrar(nil, nil).Info(ctx), true)
 			return nil
 		})
 	}
@@ -188,14 +189,14 @@ func otherAccounts(runner *pass.Runner) (list []accountReport) {
 	stored, _ := runner.Store.Accounts()
 	for _, account := range stored {
 		if runner.CAs.At(account.Directory) == nil {
-			list = append(list, newAccountReport(acme.ShowAccount(account), false))
+			list = append(list, newAccountReport(accounts.Stored(account), false))
 		}
 	}
 	return list
 }
 
 // changeAccounts does something with the accounts at all chosen CAs, one after the other.
-func (a *app) changeAccounts(ctx context.Context, ca string, change func(context.Context, *acme.Client, acme.Progress, func(string)) (bool, error)) error {
+func (a *app) changeAccounts(ctx context.Context, ca string, change func(context.Context, *accounts.Registrar) (bool, error)) error {
 	runner, directories, err := a.cas(ca, false)
 	if err != nil {
 		return err
@@ -208,10 +209,10 @@ func (a *app) changeAccounts(ctx context.Context, ca string, change func(context
 	for _, directory := range directories {
 		say, client := narrator.speak(authority.Name(directory)), runner.CAs.At(directory)
 		warnings := []string{}
-		changed, err := change(ctx, client, say, func(text string) {
+		changed, err := change(ctx, client.Registrar(say, func(text string) {
 			warnings = append(warnings, text)
 			say("warning", text)
-		})
+		}))
 		if err != nil {
 			say("failed", err.Error())
 		}
@@ -229,7 +230,7 @@ func changedAccount(ctx context.Context, client *acme.Client, changed bool, warn
 	if err != nil {
 		cancel() // what is stored is shown
 	}
-	c := newAccountReport(client.Account(asking), true)
+	c := newAccountReport(client.Registrar(nil, nil).Info(asking), true)
 	c.Changed, c.Warnings, c.Error = changed, warnings, nil
 	if err != nil {
 		c.Error, c.Code = report.NewError(report.At("account", err)), report.CodeOf(err)
@@ -237,7 +238,7 @@ func changedAccount(ctx context.Context, client *acme.Client, changed bool, warn
 	return c
 }
 
-func newAccountReport(info acme.AccountInfo, configured bool) accountReport {
+func newAccountReport(info accounts.Info, configured bool) accountReport {
 	c := accountReport{CA: authority.Name(info.Directory), Directory: info.Directory, Configured: configured, URL: info.URL, Status: info.Status, Asked: info.Asked,
 		Contact: info.Contact, Terms: accountTerms{Agreed: info.Terms, Now: info.CATerms}, Former: info.Former, Warnings: []string{}}
 	if c.Contact == nil {

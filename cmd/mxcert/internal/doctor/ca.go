@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"mxcert/acme"
+	accounts "mxcert/acme/account"
 	"mxcert/acme/authority"
 	"mxcert/acme/finding"
 
@@ -30,9 +31,9 @@ func (d *Doctor) ca(ctx context.Context, url string, client *acme.Client) []find
 	if directory.Terms != "" {
 		text += "; its terms of service: " + directory.Terms
 	}
-	found := []finding.Finding{well("%s", text).About(name), clockCheck(name, directory.ClockSkew), called("account", d.accountCheck(directory, client.Account(ctx))).About(name)}
+	found := []finding.Finding{well("%s", text).About(name), clockCheck(name, directory.ClockSkew), called("account", d.accountCheck(directory, client.Registrar(nil, nil).Info(ctx))).About(name)}
 	renewal := well("%s says when certificates are to be renewed (RFC 9773)", name)
-	if !directory.RenewalInfo {
+	if directory.RenewalInfo == "" {
 		renewal = well("%s does not say when certificates are to be renewed: their lifetime decides", name)
 	}
 	return append(found, called("renewal-info", renewal).About(name))
@@ -55,22 +56,22 @@ func clockCheck(ca string, skew time.Duration) finding.Finding {
 }
 
 // accountCheck says what the CA makes of the account, or what a new one would need.
-func (d *Doctor) accountCheck(directory acme.Directory, account acme.AccountInfo) finding.Finding {
+func (d *Doctor) accountCheck(directory acme.Directory, info accounts.Info) finding.Finding {
 	name := authority.Name(directory.URL)
 	kid, bound := d.Runner.Host.ExternalBinding(directory.URL)
 	switch {
-	case account.Status == acme.AccountUnknown:
-		return doubtful("%s does not know the account %s any more: the next order registers its key again", name, account.URL).
+	case info.Status == accounts.StatusUnknown:
+		return doubtful("%s does not know the account %s any more: the next order registers its key again", name, info.URL).
 			Next("where CAA records name the account (accounturi), they have to be changed then")
-	case account.Err != nil:
-		return bad("the account at %s: %s", name, report.OneLine(account.Err.Error())).Next(report.HintOf(account.Err))
-	case account.Status == "valid":
-		if account.Terms != "" && account.CATerms != "" && account.Terms != account.CATerms {
-			return doubtful("the account %s agreed to %s, and the terms of service are %s now", account.URL, account.Terms, account.CATerms).Next("read them; acme.agree_tos says that you agree")
+	case info.Err != nil:
+		return bad("the account at %s: %s", name, report.OneLine(info.Err.Error())).Next(report.HintOf(info.Err))
+	case info.Status == "valid":
+		if info.Terms != "" && info.CATerms != "" && info.Terms != info.CATerms {
+			return doubtful("the account %s agreed to %s, and the terms of service are %s now", info.URL, info.Terms, info.CATerms).Next("read them; acme.agree_tos says that you agree")
 		}
-		return well("the account %s is valid", account.URL)
-	case account.URL != "":
-		return bad("the account %s is %s", account.URL, account.Status).Next("mxcert account register makes a new one")
+		return well("the account %s is valid", info.URL)
+	case info.URL != "":
+		return bad("the account %s is %s", info.URL, info.Status).Next("mxcert account register makes a new one")
 	case directory.EABRequired && !bound:
 		return bad("%s takes only accounts with an external binding, and acme.eab is not set", name).Next("get a key identifier and a MAC key on the CA's pages, and set acme.eab: {kid, hmac_key}")
 	case directory.EABRequired:

@@ -6,11 +6,11 @@ import (
 	"strings"
 	"time"
 
-	"mxcert/acme"
 	"mxcert/acme/bundle"
 	"mxcert/acme/dnsprovider"
 	"mxcert/acme/finding"
 	"mxcert/acme/issued"
+	"mxcert/acme/preflight"
 	"mxcert/acme/resolve"
 	"mxcert/cmd/mxcert/internal/helper"
 	"mxcert/cmd/mxcert/internal/pass"
@@ -107,9 +107,9 @@ func provider(ctx context.Context, want wanted.Certificate, resolver *resolve.Re
 // preflight is what is looked at before an order, too. A CA that does not answer is reported with the CA.
 func (d *Doctor) preflight(ctx context.Context, want wanted.Certificate, resolver *resolve.Resolver) []finding.Finding {
 	var found []finding.Finding
-	for _, f := range d.Runner.CAs.Preflight(ctx, acme.PreflightRequest{Names: want.Names, Profile: want.Profile, Resolver: resolver, Require: want.Require}) {
+	for _, f := range d.Runner.CAs.Preflight(ctx, preflight.Request{Names: want.Names, Profile: want.Profile, Resolver: resolver, Require: want.Require}) {
 		if f.ID != "ca" {
-			found = append(found, finding.Finding{ID: f.ID, Severity: finding.Severity(f.Severity), Subject: f.Name, Message: f.Message, Hint: f.Hint})
+			found = append(found, f)
 		}
 	}
 	return found

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"mxcert/acme"
+	"mxcert/acme/ari"
 	"mxcert/acme/bundle"
 	"mxcert/acme/issued"
 	"mxcert/acme/schedule"
@@ -90,7 +91,7 @@ func (p *pass) askRenewalInfo(ctx context.Context) {
 		slot := p.have.Record.Slot(key)
 		before := slot.Renewal
 		info, err := client.RenewalInfo(ctx, p.have.Bundles[i].Leaf(), before)
-		if err != nil && !errors.Is(err, acme.ErrNoRenewalInfo) && ctx.Err() == nil {
+		if err != nil && !errors.Is(err, ari.ErrNone) && ctx.Err() == nil {
 			p.say("renewal info", report.OneLine(err.Error()))
 		}
 		if info.Explanation != "" && info.Explanation != before.Explanation {
@@ -133,7 +134,7 @@ func stale(f *state.Failure) bool { return f.At.After(time.Now().Add(time.Minute
 func (p *pass) claim(i int, key bundle.KeyType) acme.Claim {
 	f := p.have.Record.Failure
 	edited := f != nil && f.Fingerprint != p.want.Fingerprint() // since it failed: the fault may be fixed
-	claim := acme.Claim{Urgent: p.urgent(), Person: !p.options.Daemon || edited, Purchase: schedule.Purchase{Names: p.want.Names, Key: string(key), New: true}}
+	claim := acme.Claim{Names: p.want.Names, KeyType: key, New: true, Urgent: p.urgent(), Person: !p.options.Daemon || edited}
 	g, err := p.have.Current(key)
 	if p.have.Bundles[i] == nil || err != nil {
 		return claim

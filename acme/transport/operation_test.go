@@ -1,18 +1,19 @@
-package acme
+package transport
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	legoacme "github.com/go-acme/lego/v4/acme"
 )
@@ -27,23 +28,6 @@ func TestParseRetryAfter(t *testing.T) {
 	} {
 		if got := parseRetryAfter(value, now); got != want {
 			t.Errorf("%q: %s, want %s", value, got, want)
-		}
-	}
-}
-
-func TestQuote(t *testing.T) {
-	for text, want := range map[string]string{
-		"plain – text":                         "plain – text",
-		"a\x1b[31m\nb\x00\x7f":                 "a [31m b  ",
-		"a\u009b31m b":                         "a 31m b",
-		"left\u202eright\u200b":                "left right ",
-		"bad \xff byte":                        "bad \ufffd byte",
-		strings.Repeat("é", 200):               strings.Repeat("é", 150) + "…",
-		"x" + strings.Repeat("é", 200):         "x" + strings.Repeat("é", 149) + "…",
-		strings.Repeat("\u2028", 10) + "after": strings.Repeat(" ", 10) + "after",
-	} {
-		if got := quote(text); got != want {
-			t.Errorf("%q: %q", text, got)
 		}
 	}
 }
@@ -77,9 +61,9 @@ func TestProblemBody(t *testing.T) {
 	for body, want := range map[string]legoacme.ProblemDetails{
 		`{"type":"urn:ietf:params:acme:error:malformed","detail":"no","instance":"https://x/"}`: {Type: "urn:ietf:params:acme:error:malformed", Detail: "no", Instance: "https://x/"},
 		`{"type":7,"detail":"kept"}`:                     {Detail: "kept"},
-		`{"type":"urn:ietf:params:acme:error:badNonce"}`: {Type: badNonce},
-		"not found": {Type: notProblem, Detail: `"not found"`},
-		"null":      {Type: notProblem, Detail: `"null"`},
+		`{"type":"urn:ietf:params:acme:error:badNonce"}`: {Type: BadNonce},
+		"not found": {Type: NotProblem, Detail: `"not found"`},
+		"null":      {Type: NotProblem, Detail: `"null"`},
 	} {
 		got := checkProblem(t, 404, []byte(body))
 		if got.Type != want.Type || got.Detail != want.Detail || got.Instance != want.Instance {
@@ -90,9 +74,6 @@ func TestProblemBody(t *testing.T) {
 	if last := got.SubProblems[len(got.SubProblems)-1]; last.Identifier.Value != "mx.example.org" || last.Detail != "d" {
 		t.Errorf("subproblems: %+v", got.SubProblems)
 	}
-	if got := detail(got); !strings.Contains(got, "mx.example.org: d") {
-		t.Errorf("in words: %q", got)
-	}
 }
 
 func FuzzProblemBody(f *testing.F) {
@@ -101,32 +82,25 @@ func FuzzProblemBody(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
 		status = 400 + (status&0x7fffffff)%200
-		problem := checkProblem(t, status, body)
-		e := explainProblem("order", "ca.example", problem, 0)
-		if len(e.Message) > 1200 || !utf8.ValidString(e.Message) || e.NextStep == "" || e.Kind() == "" {
-			t.Errorf("%+q, hint %q, kind %q", e.Message, e.NextStep, e.Kind())
-		}
-		for _, r := range e.Message {
-			if r < ' ' || (r >= 0x7f && r < 0xa0) {
-				t.Errorf("a control character in %+q", e.Message)
-			}
-		}
+		checkProblem(t, status, body)
 	})
 }
 
-// server is an HTTPS server and a transport of an operation with it, whose directory is known.
-func server(t *testing.T, handler http.HandlerFunc, budget int) (*httptest.Server, *http.Client, *transport) {
+// server is an HTTPS server and an operation at it, whose directory is known.
+func server(t *testing.T, handler http.HandlerFunc, budget int) (*httptest.Server, *http.Client, *Operation) {
 	t.Helper()
 	s := httptest.NewTLSServer(handler)
 	t.Cleanup(s.Close)
-	cache := &directoryCache{}
-	cache.store([]byte(fmt.Sprintf(`{"newNonce":"%[1]s/n","newAccount":"%[1]s/a","newOrder":"%[1]s/o"}`, s.URL)))
-	tr := &transport{ctx: t.Context(), inner: s.Client().Transport, cache: cache, directory: s.URL + "/directory", patience: requestTimeout,
-		slots: make(chan struct{}, maxParallel), budget: budget, retryAfter: map[string]hold{}}
-	return s, tr.httpClient(), tr
+	roots := x509.NewCertPool()
+	roots.AddCert(s.Certificate())
+	pool := New(Settings{Directory: s.URL + "/directory", Roots: roots})
+	t.Cleanup(pool.Close)
+	pool.cache.store([]byte(fmt.Sprintf(`{"newNonce":"%[1]s/n","newAccount":"%[1]s/a","newOrder":"%[1]s/o"}`, s.URL)))
+	o := pool.Begin(t.Context(), budget)
+	return s, o.Client(), o
 }
 
-// get gives the status and the body of a GET.
+// get returns the status and the body of a GET.
 func get(client *http.Client, url string) (int, string, error) {
 	response, err := client.Get(url)
 	if err != nil {
@@ -153,14 +127,14 @@ func TestTransportCapsBodies(t *testing.T) {
 	if status, body, err := get(client, s.URL+"/200/1048576"); err != nil || status != 200 || len(body) != maxBody {
 		t.Errorf("the largest: %d, %d bytes, %v", status, len(body), err)
 	}
-	if _, _, err := get(client, s.URL+"/200/1048577"); !errors.Is(err, errNotACME) || !strings.Contains(err.Error(), "larger than 1048576 bytes") {
+	if _, _, err := get(client, s.URL+"/200/1048577"); !errors.Is(err, ErrNotACME) || !strings.Contains(err.Error(), "larger than 1048576 bytes") {
 		t.Errorf("one more: %v", err)
 	}
-	if _, _, err := get(client, s.URL+"/200/50000000"); !errors.Is(err, errNotACME) {
+	if _, _, err := get(client, s.URL+"/200/50000000"); !errors.Is(err, ErrNotACME) {
 		t.Errorf("50 MB: %v", err)
 	}
 	status, body, err := get(client, s.URL+"/503/50000000")
-	if err != nil || status != 503 || len(body) > 1000 || !strings.Contains(body, notProblem) {
+	if err != nil || status != 503 || len(body) > 1000 || !strings.Contains(body, NotProblem) {
 		t.Errorf("50 MB with an error: %d, %d bytes, %v", status, len(body), err)
 	}
 }
@@ -170,7 +144,7 @@ func TestTransportBudget(t *testing.T) {
 	s, client, _ := server(t, func(http.ResponseWriter, *http.Request) { served.Add(1) }, 5)
 	for i := range 10 {
 		_, _, err := get(client, s.URL)
-		if (i < 5) != (err == nil) || (err != nil && !errors.Is(err, errBudget)) {
+		if (i < 5) != (err == nil) || (err != nil && !errors.Is(err, ErrBudget)) {
 			t.Errorf("request %d: %v", i+1, err)
 		}
 	}
@@ -185,10 +159,10 @@ func TestTransportStaysWithTheCA(t *testing.T) {
 	s, client, _ := server(t, func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, other.URL+"/secret", http.StatusFound)
 	}, 100)
-	if _, _, err := get(client, other.URL+"/order/1"); !errors.Is(err, errNotACME) || !strings.Contains(err.Error(), "does not name") {
+	if _, _, err := get(client, other.URL+"/order/1"); !errors.Is(err, ErrNotACME) || !strings.Contains(err.Error(), "does not name") {
 		t.Errorf("another host: %v", err)
 	}
-	if _, _, err := get(client, s.URL); !errors.Is(err, errNotACME) || !strings.Contains(err.Error(), "redirects") {
+	if _, _, err := get(client, s.URL); !errors.Is(err, ErrNotACME) || !strings.Contains(err.Error(), "redirects") {
 		t.Errorf("a redirect: %v", err)
 	}
 }
@@ -199,7 +173,7 @@ func TestDirectoryIsCached(t *testing.T) {
 	var s *httptest.Server
 	s, client, tr := server(t, func(w http.ResponseWriter, _ *http.Request) { served.Add(1); _, _ = io.WriteString(w, body) }, 100)
 	for _, bad := range []string{"null", "{}", `{"newOrder":"https://x/"}`, `{"newNonce":1,"newAccount":2,"newOrder":3}`, "<html>"} {
-		tr.cache.body = nil
+		tr.pool.cache.body = nil
 		good := body
 		body = bad
 		before := served.Load()
@@ -255,10 +229,73 @@ func TestRetryAfterIsRemembered(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if a, b, c := tr.retryAfterOf(s.URL+"/5"), tr.retryAfterOf(s.URL+"/7"), tr.retryAfterOf(s.URL); a != 5*time.Second || b != 7*time.Second || c != 0 {
+	if a, b, c := tr.RetryAfter(s.URL+"/5"), tr.RetryAfter(s.URL+"/7"), tr.RetryAfter(s.URL); a != 5*time.Second || b != 7*time.Second || c != 0 {
 		t.Errorf("%s, %s, %s", a, b, c)
 	}
-	if skew := tr.clockSkew().Round(time.Minute); skew != time.Hour {
+	if skew := tr.ClockSkew().Round(time.Minute); skew != time.Hour {
 		t.Errorf("the clocks differ by %s", skew)
 	}
+}
+
+func TestTarget(t *testing.T) {
+	for _, tt := range []struct{ directory, to, want string }{
+		{"https://ca.example/dir", "https://ca.example/order", "https://ca.example/order"},
+		{"https://ca.example/dir", "http://ca.example/order", ""},
+		{"https://127.0.0.1:1/dir", "http://127.0.0.1:1/order", ""},
+		{"http://ca.example/dir", "http://ca.example/dir", ""},
+		{"http://ca.example/dir", "https://ca.example/dir", "https://ca.example/dir"},
+		{"http://127.0.0.1:1/dir", "https://127.0.0.1:1/dir", "http://127.0.0.1:1/dir"},
+		{"http://127.0.0.1:1/dir", "http://127.0.0.1:1/order?a=b", "http://127.0.0.1:1/order?a=b"},
+		{"http://127.0.0.1:1/dir", "http://127.0.0.1:2/order", "http://127.0.0.1:2/order"},
+		{"http://127.0.0.1:1/dir", "https://127.0.0.1:2/order", "https://127.0.0.1:2/order"},
+		{"http://127.0.0.1:1/dir", "http://ca.example/order", ""},
+		{"http://[::1]:1/dir", "https://[::1]:1/order", "http://[::1]:1/order"},
+		{"http://localhost:1/dir", "http://localhost:1/order", "http://localhost:1/order"},
+		{"http://127.0.0.1.evil.example/dir", "http://127.0.0.1.evil.example/dir", ""},
+		{"http://127.0.0.1:1/dir", "ftp://127.0.0.1:2/order", ""},
+	} {
+		to, err := url.Parse(tt.to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		target, err := New(Settings{Directory: tt.directory}).Begin(t.Context(), 1).target(to)
+		if tt.want == "" {
+			if !errors.Is(err, ErrNotACME) || !strings.Contains(err.Error(), "HTTPS is required") {
+				t.Errorf("%s of %s: %v, %v", tt.to, tt.directory, target, err)
+			}
+		} else if err != nil || target.String() != tt.want {
+			t.Errorf("%s of %s: %v, %v; want %s", tt.to, tt.directory, target, err, tt.want)
+		}
+	}
+}
+
+// FuzzRetryAfter: between nothing and a day.
+func FuzzRetryAfter(f *testing.F) {
+	for _, value := range []string{"", "0", "120", "-1", "99999999999999999999", "Sun, 01 Nov 2026 12:01:00 GMT", "Sunday, 01-Nov-26 12:01:00 GMT", "Sun Nov  1 12:01:00 2026", " 7 ", "1e9"} {
+		f.Add(value, int64(1793534400))
+	}
+	f.Fuzz(func(t *testing.T, value string, now int64) {
+		if wait := parseRetryAfter(value, time.Unix(now, 0)); wait < 0 || wait > 24*time.Hour {
+			t.Errorf("%q at %d: %s", value, now, wait)
+		}
+	})
+}
+
+// FuzzAlternates: links to other chains are few, and complete.
+func FuzzAlternates(f *testing.F) {
+	f.Add(`<https://ca/1>;rel="alternate", </2>; rel="alternate"; title="<x>"`)
+	f.Add(strings.Repeat(`<x>;rel="alternate"`, 100))
+	f.Add(`<>;rel="alternate",<:>;rel="alternate",<%zz>;rel="alternate"`)
+	base := &url.URL{Scheme: "https", Host: "ca", Path: "/cert/1"}
+	f.Fuzz(func(t *testing.T, link string) {
+		links := alternates(base, http.Header{"Link": {link}})
+		if len(links) > maxAlternates {
+			t.Errorf("%d links", len(links))
+		}
+		for _, link := range links {
+			if u, err := url.Parse(link); err != nil || !u.IsAbs() {
+				t.Errorf("%q: %v", link, err)
+			}
+		}
+	})
 }

@@ -1,4 +1,4 @@
-package acme
+package preflight
 
 import (
 	"cmp"
@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	"mxcert/acme/finding"
 	"mxcert/acme/resolve"
 )
 
@@ -24,14 +25,13 @@ type survey struct {
 
 // nameState is what was found about one name, without its "*.".
 type nameState struct {
-	name     string
-	caa      resolve.CAASet
-	caaErr   error
-	place    resolve.Place // of the challenge's record
-	placeErr error
-	// placeBogus is what keeps the place from being found, where it is that.
-	placeBogus *resolve.BogusError
-	zone       string // that holds the name
+	name       string
+	caa        resolve.CAASet
+	caaErr     error
+	place      resolve.Place // of the challenge's record
+	placeErr   error
+	placeBogus *resolve.BogusError // why the place cannot be found, if DNSSEC is the reason
+	zone       string              // that holds the name
 }
 
 // zoneState is what was found about one zone.
@@ -43,7 +43,7 @@ type zoneState struct {
 	servers    []resolve.ServerState
 }
 
-// tasks are the questions about names, to be asked in parallel. They go on where one of them fails.
+// tasks are the questions about names, to be asked in parallel.
 func (s *survey) tasks(ctx context.Context, names []string) []func() {
 	var tasks []func()
 	for _, name := range names {
@@ -56,7 +56,7 @@ func (s *survey) tasks(ctx context.Context, names []string) []func() {
 		tasks = append(tasks,
 			func() { n.caa, n.caaErr = s.CAA(ctx, base) },
 			func() { s.locate(ctx, n) },
-			func() { n.zone, _ = s.Zone(ctx, base) }) // where it fails, Locate says why
+			func() { n.zone, _ = s.Zone(ctx, base) }) // if it fails, Locate says why
 	}
 	return tasks
 }
@@ -69,7 +69,7 @@ func (s *survey) locate(ctx context.Context, n *nameState) {
 	}
 }
 
-// of gives the state of a name; tasks has seen it.
+// of returns the state of a name that tasks has seen.
 func (s *survey) of(name string) nameState {
 	base := strings.TrimPrefix(name, "*.")
 	for _, n := range s.names {
@@ -89,23 +89,28 @@ func (s *survey) zones(ctx context.Context) {
 			}
 		}
 	}
-	_ = inParallel(ctx, len(s.zoned), func(i int) error { // what ctx kept away has found nothing, which is said
-		z := s.zoned[i]
-		var wait sync.WaitGroup
-		wait.Go(func() { z.bogus = s.Bogus(ctx, z.zone) })
-		if s.require != resolve.None {
-			if z.delegation, z.err = s.Delegation(ctx, z.zone); z.err == nil {
-				z.servers = s.Survey(ctx, z.delegation)
-			}
-		}
-		wait.Wait()
-		return nil
-	})
+	var tasks []func()
+	for _, z := range s.zoned {
+		tasks = append(tasks, func() { s.look(ctx, z) })
+	}
+	together(ctx, tasks)
 }
 
-// findings are those that are the same for every CA.
-func (s *survey) findings() []Finding {
-	var out []Finding
+// look asks about one zone.
+func (s *survey) look(ctx context.Context, z *zoneState) {
+	var wait sync.WaitGroup
+	wait.Go(func() { z.bogus = s.Bogus(ctx, z.zone) })
+	if s.require != resolve.None {
+		if z.delegation, z.err = s.Delegation(ctx, z.zone); z.err == nil {
+			z.servers = s.Survey(ctx, z.delegation)
+		}
+	}
+	wait.Wait()
+}
+
+// findings are the ones that are the same for every CA.
+func (s *survey) findings() []finding.Finding {
+	var out []finding.Finding
 	for _, n := range s.names {
 		out = append(out, n.challenge())
 	}
@@ -119,22 +124,22 @@ func (s *survey) findings() []Finding {
 }
 
 // challenge says where the record would be made.
-func (n *nameState) challenge() Finding {
+func (n *nameState) challenge() finding.Finding {
+	const id = "challenge"
 	owner := "_acme-challenge." + n.name
-	f := Finding{ID: "challenge", Severity: SeverityOK, Name: n.name}
-	switch {
-	case n.placeErr != nil:
-		f.Severity, f.Message, f.Hint = severityOf(n.placeErr), fmt.Sprintf("where the TXT record for %s has to be cannot be found: %s", owner, oneLine(n.placeErr.Error())), hintIn(n.placeErr)
-	case plainName(n.place.Name) != owner:
-		f.Message = fmt.Sprintf("%s is an alias: the TXT record is made at %s, in zone %s", owner, plainName(n.place.Name), plainName(n.place.Zone))
-	default:
-		f.Message = fmt.Sprintf("the TXT record is made at %s, in zone %s", owner, plainName(n.place.Zone))
+	if n.placeErr != nil {
+		return finding.New(id, severityOf(n.placeErr), "it cannot be found out where the TXT record for %s has to be: %s", owner, finding.Line(n.placeErr)).
+			About(n.name).Next(hintIn(n.placeErr))
 	}
-	return f
+	text := fmt.Sprintf("the TXT record is made at %s, in zone %s", plainName(n.place.Name), plainName(n.place.Zone))
+	if plainName(n.place.Name) != owner {
+		text = owner + " is an alias: " + text
+	}
+	return finding.New(id, finding.OK, "%s", text).About(n.name)
 }
 
-// dnssec reports what resolvers find bogus, once for each zone, also where that kept the zone from being found.
-func (s *survey) dnssec() []Finding {
+// dnssec reports what resolvers find bogus, once for each zone, also if the zone could not be found for that reason.
+func (s *survey) dnssec() []finding.Finding {
 	bogus := map[string]*resolve.BogusError{}
 	note := func(b *resolve.BogusError) {
 		if b != nil && bogus[cmp.Or(b.Zone, b.Name)] == nil {
@@ -148,32 +153,32 @@ func (s *survey) dnssec() []Finding {
 		note(n.caa.Bogus)
 		note(n.placeBogus)
 	}
-	var out []Finding
+	var out []finding.Finding
 	for _, zone := range slices.Sorted(maps.Keys(bogus)) {
 		b := bogus[zone]
-		out = append(out, Finding{ID: "dnssec", Severity: SeverityError, Name: plainName(zone), Message: b.Error() + "; CAs validate too", Hint: b.Hint()})
+		out = append(out, finding.New("dnssec", finding.Error, "%s; CAs validate too", b).About(plainName(zone)).Next(b.Hint()))
 	}
 	for _, z := range s.zoned {
 		if bogus[z.zone] == nil {
-			out = append(out, Finding{ID: "dnssec", Severity: SeverityOK, Name: plainName(z.zone), Message: "no resolver finds the zone's data bogus"})
+			out = append(out, finding.New("dnssec", finding.OK, "no resolver finds the zone's data bogus").About(plainName(z.zone)))
 		}
 	}
 	return out
 }
 
-// delegated tells of the zone's servers.
-func (z *zoneState) delegated(require resolve.Require) []Finding {
+// delegated reports on the delegation and the servers of a zone.
+func (z *zoneState) delegated(require resolve.Require) []finding.Finding {
 	name := plainName(z.zone)
-	warn := func(hint, format string, args ...any) Finding {
-		return Finding{ID: "delegation", Severity: SeverityWarning, Name: name, Message: fmt.Sprintf(format, args...), Hint: hint}
+	warn := func(hint, format string, args ...any) finding.Finding {
+		return finding.New("delegation", finding.Warning, format, args...).About(name).Next(hint)
 	}
 	if z.err != nil {
-		f := warn(hintIn(z.err), "the servers of %s cannot be found: %s", name, oneLine(z.err.Error()))
+		f := warn(hintIn(z.err), "the servers of %s cannot be found: %s", name, finding.Line(z.err))
 		f.Severity = severityOf(z.err)
-		return []Finding{f}
+		return []finding.Finding{f}
 	}
-	const registry = "have the delegation corrected where the domain is registered, or the NS records in the zone"
-	var out []Finding
+	const registry = "have the delegation corrected at the registrar, or correct the NS records in the zone"
+	var out []finding.Finding
 	if z.delegation.Undelegated {
 		out = append(out, warn(registry, "%s does not delegate %s: a public CA cannot find it", plainName(z.delegation.Parent), name))
 	}
@@ -193,28 +198,28 @@ func (z *zoneState) delegated(require resolve.Require) []Finding {
 	}
 	text := strings.Join(well, "; ")
 	if z.delegation.NotAsked != nil {
-		text += "; the parent zone cannot be asked: " + oneLine(z.delegation.NotAsked.Error())
+		text += "; the parent zone cannot be asked: " + finding.Line(z.delegation.NotAsked)
 	}
-	return append(out, Finding{ID: "delegation", Severity: SeverityOK, Name: name, Message: text})
+	return append(out, finding.New("delegation", finding.OK, "%s", text).About(name))
 }
 
 func waitHint(require resolve.Require) string {
 	if require == resolve.All {
-		return "mend this server or take it out of the NS records: with dns.propagation.require: all, an order waits for it and fails"
+		return "fix this server or take it out of the NS records: with dns.propagation.require: all, an order waits for it and fails"
 	}
-	return "mend this server or take it out of the NS records: a CA may ask it"
+	return "fix this server or take it out of the NS records: a CA may ask it"
 }
 
-// severityOf makes an error of what stays as it is, and a warning of what may pass.
-func severityOf(err error) Severity {
+// severityOf is a warning for a failure that may pass, else an error.
+func severityOf(err error) finding.Severity {
 	passes, ok := errors.AsType[interface {
 		error
 		Temporary() bool
 	}](err)
 	if !ok || passes.Temporary() {
-		return SeverityWarning
+		return finding.Warning
 	}
-	return SeverityError
+	return finding.Error
 }
 
 func hintIn(err error) string {

@@ -2,15 +2,14 @@ package acme
 
 import (
 	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"math/big"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"mxcert/acme/ari"
 	"mxcert/acme/bundle"
 	"mxcert/acme/dnsprovider"
 	"mxcert/acme/resolve"
@@ -18,21 +17,6 @@ import (
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 )
-
-// The example of RFC 9773 section 4.1.
-func TestCertID(t *testing.T) {
-	key, err := hex.DecodeString("69885b6b87464041e1b37b847bd0ae2cde01c8d4")
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf := &x509.Certificate{AuthorityKeyId: key, SerialNumber: new(big.Int).SetBytes([]byte{0x87, 0x65, 0x43, 0x21})}
-	if got, want := certID(leaf), "aYhba4dGQEHhs3uEe9CuLN4ByNQ.AIdlQyE"; got != want {
-		t.Errorf("%s, want %s", got, want)
-	}
-	if got := certID(&x509.Certificate{SerialNumber: big.NewInt(1)}); got != "" {
-		t.Errorf("without an authority key identifier: %q", got)
-	}
-}
 
 // ariClient is a client of a lab's CA and a certificate that it issued.
 func ariClient(t *testing.T) (*lab.Lab, *Client, *x509.Certificate) {
@@ -112,7 +96,7 @@ func TestBadRenewalInfo(t *testing.T) {
 			})
 		})
 		got, err := c.RenewalInfo(t.Context(), leaf, known)
-		if err == nil || errors.Is(err, ErrNoRenewalInfo) != tt.none {
+		if err == nil || errors.Is(err, ari.ErrNone) != tt.none {
 			t.Errorf("%s: error %v", tt.name, err)
 		}
 		if got.At != known.At || got.Start != known.Start || time.Until(got.NextCheck) < 5*time.Hour {
@@ -148,7 +132,7 @@ func issueFor(t *testing.T, l *lab.Lab, c *Client, store *state.Dir) *x509.Certi
 		t.Fatal(err)
 	}
 	defer unlock()
-	issued, err := c.Issue(t.Context(), Request{Names: []string{"mx.example.org"}, KeyType: bundle.EC256, Lineage: lineage, Provider: "rfc2136",
+	issued, err := c.Issue(t.Context(), Request{Claim: Claim{Names: []string{"mx.example.org"}, KeyType: bundle.EC256}, Lineage: lineage, Provider: "rfc2136",
 		Solver: solver, Resolver: resolver, Require: resolve.All, Patience: 10 * time.Second, Progress: func(string, string) {}})
 	if err != nil {
 		t.Fatal(err)

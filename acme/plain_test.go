@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -17,38 +16,6 @@ import (
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 )
-
-func TestTarget(t *testing.T) {
-	for _, tt := range []struct{ directory, to, want string }{
-		{"https://ca.example/dir", "https://ca.example/order", "https://ca.example/order"},
-		{"https://ca.example/dir", "http://ca.example/order", ""},
-		{"https://127.0.0.1:1/dir", "http://127.0.0.1:1/order", ""},
-		{"http://ca.example/dir", "http://ca.example/dir", ""},
-		{"http://ca.example/dir", "https://ca.example/dir", "https://ca.example/dir"},
-		{"http://127.0.0.1:1/dir", "https://127.0.0.1:1/dir", "http://127.0.0.1:1/dir"},
-		{"http://127.0.0.1:1/dir", "http://127.0.0.1:1/order?a=b", "http://127.0.0.1:1/order?a=b"},
-		{"http://127.0.0.1:1/dir", "http://127.0.0.1:2/order", "http://127.0.0.1:2/order"},
-		{"http://127.0.0.1:1/dir", "https://127.0.0.1:2/order", "https://127.0.0.1:2/order"},
-		{"http://127.0.0.1:1/dir", "http://ca.example/order", ""},
-		{"http://[::1]:1/dir", "https://[::1]:1/order", "http://[::1]:1/order"},
-		{"http://localhost:1/dir", "http://localhost:1/order", "http://localhost:1/order"},
-		{"http://127.0.0.1.evil.example/dir", "http://127.0.0.1.evil.example/dir", ""},
-		{"http://127.0.0.1:1/dir", "ftp://127.0.0.1:2/order", ""},
-	} {
-		to, err := url.Parse(tt.to)
-		if err != nil {
-			t.Fatal(err)
-		}
-		target, err := (&transport{directory: tt.directory}).target(to)
-		if tt.want == "" {
-			if !errors.Is(err, errNotACME) || !strings.Contains(err.Error(), "HTTPS is required") {
-				t.Errorf("%s of %s: %v, %v", tt.to, tt.directory, target, err)
-			}
-		} else if err != nil || target.String() != tt.want {
-			t.Errorf("%s of %s: %v, %v; want %s", tt.to, tt.directory, target, err, tt.want)
-		}
-	}
-}
 
 // TestPlainDirectory: a CA on loopback without TLS, as behind a proxy, works from directory to certificate.
 func TestPlainDirectory(t *testing.T) {
@@ -100,7 +67,7 @@ func TestPlainURLsAreSignedAsNamed(t *testing.T) {
 	}
 	c := New(Settings{Directory: s.URL + "/dir"}, store)
 	defer c.Close()
-	account, err := c.keeper(func(string, string) {}, nil).account(t.Context())
+	account, err := c.Registrar(func(string, string) {}, nil).Ready(t.Context())
 	if err != nil || account.URL != s.URL+"/accounts/7" || len(signed) != 1 || signed[0] != s.URL+"/account" {
 		t.Errorf("%q, signed %q, %v", account.URL, signed, err)
 	}
@@ -125,12 +92,12 @@ func TestForeignAccount(t *testing.T) {
 		})
 	})
 	say := func(string, string) {}
-	_, err := c.keeper(say, nil).account(t.Context())
+	_, err := c.Registrar(say, nil).Ready(t.Context())
 	if e, ok := errors.AsType[*Error](err); !ok || e.Kind() != "ca-error" || !e.Temporary() || !strings.Contains(e.Error(), `"elsewhere.example", a host`) {
 		t.Errorf("%v", err)
 	}
 	foreign = false
-	if _, err := c.keeper(say, nil).account(t.Context()); err != nil {
+	if _, err := c.Registrar(say, nil).Ready(t.Context()); err != nil {
 		t.Error(err)
 	}
 }

@@ -1,4 +1,4 @@
-package acme
+package transport
 
 import (
 	"encoding/json"
@@ -36,7 +36,7 @@ func (d *directoryCache) store(body []byte) {
 	}
 	for _, needed := range []string{"newNonce", "newAccount", "newOrder"} {
 		if _, ok := entries[needed].(string); !ok {
-			return // not for an hour
+			return // a useless directory is not kept for an hour
 		}
 	}
 	d.mu.Lock()

@@ -1,34 +1,33 @@
-package acme
+package preflight
 
 import (
 	"fmt"
 	"slices"
 	"strings"
 
+	"mxcert/acme/finding"
 	"mxcert/acme/resolve"
 )
 
 // caa judges the CAA records of a name (RFC 8659).
-func (v caVoice) caa(name string, looked nameState) Finding {
+func (c CA) caa(name string, looked nameState) finding.Finding {
+	const id = "caa"
 	base, wildcard := strings.CutPrefix(name, "*.")
-	f := Finding{ID: "caa", Severity: SeverityWarning, Name: name}
 	switch {
 	case looked.caaErr != nil:
-		f.Message = fmt.Sprintf("the CAA records of %s cannot be looked up, and no CA issues then: %s", base, oneLine(looked.caaErr.Error()))
-		f.Hint = hintIn(looked.caaErr)
-		return f
+		return finding.New(id, finding.Warning, "the CAA records of %s cannot be looked up, and no CA issues then: %s", base, finding.Line(looked.caaErr)).
+			About(name).Next(hintIn(looked.caaErr))
 	case len(looked.caa.Records) == 0:
-		f.Severity, f.Message = SeverityOK, "no CAA record keeps a CA from issuing"
-		return f
+		return finding.New(id, finding.OK, "no CAA record keeps a CA from issuing").About(name)
 	}
 	at := "the CAA records of " + plainName(looked.caa.Owner)
 	if looked.caa.Alias != "" {
 		at += " (at " + plainName(looked.caa.Alias) + ", where a CNAME leads)"
 	}
-	verdict := caaRules{ca: v.host, identities: v.directory.CAAIdentities, account: v.account, wildcard: wildcard}.judge(looked.caa.Records)
-	f.Severity, f.Message, f.Hint = verdict.severity, at+" "+verdict.says, verdict.hint
-	if f.Severity == SeverityError && f.Hint == "" {
-		f.Hint = fmt.Sprintf("add to the zone: %s. CAA 0 %s %q", plainName(looked.caa.Owner), verdict.tag, v.directory.CAAIdentities[0])
+	verdict := caaRules{ca: c.Name, identities: c.CAAIdentities, account: c.Account, wildcard: wildcard}.judge(looked.caa.Records)
+	f := finding.New(id, verdict.severity, "%s %s", at, verdict.says).About(name).Next(verdict.hint)
+	if f.Severity == finding.Error && f.Hint == "" {
+		f.Hint = fmt.Sprintf("add to the zone: %s. CAA 0 %s %q", plainName(looked.caa.Owner), verdict.tag, c.CAAIdentities[0])
 	}
 	return f
 }
@@ -41,11 +40,11 @@ type caaRules struct {
 	wildcard   bool
 }
 
-// caaVerdict goes on where "the CAA records of NAME" stops.
+// caaVerdict completes the sentence "the CAA records of NAME …".
 type caaVerdict struct {
-	severity   Severity
+	severity   finding.Severity
 	says, hint string
-	tag        string // of the record that is wanting
+	tag        string // of the record that is missing
 }
 
 // judge applies RFC 8659 section 4 and RFC 8657: for a wildcard, issuewild records displace issue records; one record that
@@ -60,11 +59,11 @@ func (c caaRules) judge(records []resolve.CAA) caaVerdict {
 		switch r.Tag {
 		case "issue", "issuewild", "iodef":
 		case "issuemail", "issuevmc", "contactemail", "contactphone":
-			// Known to many CAs (RFC 9495, CA/Browser Forum), and nothing to do with this kind of certificate.
+			// Many CAs know these (RFC 9495, CA/Browser Forum); they do not concern this kind of certificate.
 		default:
 			if r.Critical {
-				return caaVerdict{severity: SeverityError, says: fmt.Sprintf("have a critical property %q, which no CA may pass over that does not know it", quoteWord(r.Tag)),
-					hint: "take the critical flag (128) away from that record"}
+				return caaVerdict{severity: finding.Error, says: fmt.Sprintf("have a critical property %q, and a CA that does not know it must not issue", word(r.Tag)),
+					hint: "remove the critical flag (128) from that record"}
 			}
 		}
 		if r.Tag == tag {
@@ -72,10 +71,10 @@ func (c caaRules) judge(records []resolve.CAA) caaVerdict {
 		}
 	}
 	if len(relevant) == 0 {
-		return caaVerdict{severity: SeverityOK, says: "do not restrict who issues"}
+		return caaVerdict{severity: finding.OK, says: "do not restrict who issues"}
 	}
 	if len(c.identities) == 0 {
-		return caaVerdict{severity: SeverityWarning, says: fmt.Sprintf("restrict who issues, and whether that is %s cannot be judged: its directory does not name its CAA identities", c.ca),
+		return caaVerdict{severity: finding.Warning, says: fmt.Sprintf("restrict who issues, and it cannot be judged whether %s may: its directory does not name its CAA identities", c.ca),
 			hint: "compare the records with what the CA's documentation says"}
 	}
 	return c.match(tag, relevant)
@@ -83,7 +82,7 @@ func (c caaRules) judge(records []resolve.CAA) caaVerdict {
 
 // match looks for a record that lets the CA issue.
 func (c caaRules) match(tag string, relevant []resolve.CAA) caaVerdict {
-	refused := caaVerdict{severity: SeverityError, tag: tag}
+	refused := caaVerdict{severity: finding.Error, tag: tag}
 	var others []string
 	for _, r := range relevant {
 		issuer, parameters, ok := parseIssue(r.Value)
@@ -95,7 +94,7 @@ func (c caaRules) match(tag string, relevant []resolve.CAA) caaVerdict {
 		}
 		why, hint := c.unfit(parameters)
 		if why == "" {
-			return caaVerdict{severity: SeverityOK, says: fmt.Sprintf("let %s issue (%s %s)", c.ca, tag, issuer)}
+			return caaVerdict{severity: finding.OK, says: fmt.Sprintf("let %s issue (%s %s)", c.ca, tag, issuer)}
 		}
 		refused.says, refused.hint = fmt.Sprintf("name %s (%s %s), but %s", c.ca, tag, issuer, why), hint
 	}
@@ -104,12 +103,12 @@ func (c caaRules) match(tag string, relevant []resolve.CAA) caaVerdict {
 	case len(others) == 0:
 		refused.says = fmt.Sprintf("let no CA issue (%s)", tag)
 	default:
-		refused.says = fmt.Sprintf("do not let %s issue: %s names %s", c.ca, tag, quote(strings.Join(others, ", ")))
+		refused.says = fmt.Sprintf("do not let %s issue: %s names %s", c.ca, tag, finding.Quote(strings.Join(others, ", "), finding.MostQuoted))
 	}
 	return refused
 }
 
-// unfit says why the parameters of a record do not fit this account and method (RFC 8657); "" where they do.
+// unfit says why the parameters of a record do not fit this account and method (RFC 8657); "" if they do.
 func (c caaRules) unfit(parameters [][2]string) (why, hint string) {
 	var accounts, methods []string
 	for _, p := range parameters {
@@ -122,21 +121,21 @@ func (c caaRules) unfit(parameters [][2]string) (why, hint string) {
 	}
 	switch {
 	case len(accounts) > 1 || len(methods) > 1:
-		return "one record has a parameter twice, which nothing satisfies", "leave one accounturi and one validationmethods a record"
+		return "one record has a parameter twice, which no request satisfies", "leave one accounturi and one validationmethods in each record"
 	case len(methods) == 1 && !slices.Contains(strings.Split(methods[0], ","), "dns-01"):
-		return "not for the method dns-01: validationmethods is " + quoteWord(methods[0]), "add dns-01 to validationmethods in the CAA record"
+		return "not for the method dns-01: validationmethods is " + word(methods[0]), "add dns-01 to validationmethods in the CAA record"
 	case len(accounts) == 1 && c.account == "":
-		return "only for the account " + quoteWord(accounts[0]) + ", and there is no account here yet",
-			"bring that account's directory below the state directory over, or take accounturi out of the CAA record until the first order has registered an account"
+		return "only for the account " + word(accounts[0]) + ", and there is no account here yet",
+			"copy that account's directory below the state directory, or remove accounturi from the CAA record until the first order has registered an account"
 	case len(accounts) == 1 && accounts[0] != c.account:
-		return fmt.Sprintf("only for the account %s, and the account here is %s", quoteWord(accounts[0]), quoteWord(c.account)),
-			"put the URL of the account here into accounturi of the CAA record: " + quoteWord(c.account)
+		return fmt.Sprintf("only for the account %s, and the account here is %s", word(accounts[0]), word(c.account)),
+			"put the URL of the account here into accounturi of the CAA record: " + word(c.account)
 	}
 	return "", ""
 }
 
-// parseIssue takes the value of an issue or issuewild property apart (RFC 8659 section 4.2). One that is malformed names
-// no CA at all; ok is false then.
+// parseIssue parses the value of an issue or issuewild property (RFC 8659 section 4.2). A malformed value names no CA at
+// all; ok is false then.
 func parseIssue(value string) (issuer string, parameters [][2]string, ok bool) {
 	domain, rest, more := strings.Cut(value, ";")
 	issuer = strings.ToLower(strings.Trim(domain, " \t"))
@@ -174,3 +173,6 @@ func onlyChars(s string, allowed func(byte) bool) bool {
 	}
 	return true
 }
+
+// word makes one word from DNS fit for messages.
+func word(text string) string { return finding.Quote(text, mostWord) }

@@ -1,4 +1,4 @@
-package acme
+package account
 
 import (
 	"crypto"
@@ -16,41 +16,43 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"mxcert/acme/bundle"
+	"mxcert/acme/session"
+	"mxcert/acme/transport"
 )
 
-// poster sends signed requests whose bodies lego's core cannot make, through the operation's transport.
+// poster sends signed requests whose bodies lego's core cannot make.
 type poster struct {
-	*operation
+	*session.Session
 	nonces []string
 }
 
-// Nonce implements jose.NonceSource: the one of the last answer, else a new one (RFC 8555 section 7.2).
+// Nonce implements jose.NonceSource: the nonce of the last answer, else a new one (RFC 8555 section 7.2).
 func (p *poster) Nonce() (string, error) {
 	if n := len(p.nonces); n > 0 {
 		nonce := p.nonces[n-1]
 		p.nonces = p.nonces[:n-1]
 		return nonce, nil
 	}
-	response, err := p.do(http.MethodHead, p.core.GetDirectory().NewNonceURL, nil)
+	response, err := p.do(http.MethodHead, p.Core.GetDirectory().NewNonceURL, nil)
 	if err != nil {
 		return "", err
 	}
 	defer response.Body.Close()
 	nonce := response.Header.Get("Replay-Nonce")
 	if nonce == "" {
-		return "", refusal("no nonce (Replay-Nonce) in the answer to the request for one")
+		return "", transport.NotACME("no nonce (Replay-Nonce) in the answer to the request for one")
 	}
 	return nonce, nil
 }
 
-// post sends a body that the account's key signs, and gives what the header Location says. Errors are the CA's problem
-// documents or the transport's; a refused nonce is for [call] to repeat.
+// post sends a body that the account's key signs, and returns the header Location. Errors are the CA's problem documents or
+// the transport's; [session.Call] repeats it if the nonce is refused.
 func (p *poster) post(url string, body []byte) (location string, err error) {
-	key, err := bundle.ParseKey([]byte(p.account.Key))
+	key, err := bundle.ParseKey([]byte(p.Account.Key))
 	if err != nil {
 		return "", err
 	}
-	signed, err := sign(key, body, jose.SignerOptions{NonceSource: p, ExtraHeaders: map[jose.HeaderKey]any{"url": url, "kid": p.account.URL}})
+	signed, err := sign(key, body, jose.SignerOptions{NonceSource: p, ExtraHeaders: map[jose.HeaderKey]any{"url": url, "kid": p.Account.URL}})
 	if err != nil {
 		return "", fmt.Errorf("sign the request: %w", err)
 	}
@@ -69,23 +71,23 @@ func (p *poster) post(url string, body []byte) (location string, err error) {
 	text, err := io.ReadAll(response.Body)
 	problem := &legoacme.ProblemDetails{}
 	if err := errors.Join(err, json.Unmarshal(text, problem)); err != nil {
-		return location, refusal("an error without a problem document (%d)", response.StatusCode)
+		return location, transport.NotACME("an error without a problem document (%d)", response.StatusCode)
 	}
 	problem.HTTPStatus, problem.Method, problem.URL = response.StatusCode, http.MethodPost, url
 	return location, problem
 }
 
-// do sends one request; the transport reads the whole answer, and makes a problem document of every error.
+// do sends one request. The transport reads the whole answer, and turns every error status into a problem document.
 func (p *poster) do(method, url string, body io.Reader) (*http.Response, error) {
-	request, err := http.NewRequestWithContext(p.transport.ctx, method, url, body)
+	request, err := http.NewRequestWithContext(p.Context(), method, url, body)
 	if err != nil {
 		return nil, err
 	}
-	request.Header.Set("User-Agent", p.client.settings.UserAgent)
+	request.Header.Set("User-Agent", p.Settings().UserAgent)
 	if body != nil {
 		request.Header.Set("Content-Type", "application/jose+json")
 	}
-	return p.transport.httpClient().Do(request)
+	return p.Client().Do(request)
 }
 
 // sign makes a flattened JWS (RFC 8555 section 6.2).
@@ -107,9 +109,9 @@ func sign(key crypto.Signer, body []byte, options jose.SignerOptions) (string, e
 	return signed.FullSerialize(), nil
 }
 
-// KeyThumbprint is the thumbprint of an account's key, base64url (RFC 7638), as key authorizations show it (RFC 8555
-// section 8.1), and the key's type. key is PKCS #8 PEM.
-func KeyThumbprint(key string) (thumbprint string, keyType bundle.KeyType, err error) {
+// thumbprint is that of an account's key (RFC 7638), base64url, as key authorizations show it (RFC 8555 section 8.1), with
+// the key's type. key is PKCS #8 PEM.
+func thumbprint(key string) (text string, keyType bundle.KeyType, err error) {
 	signer, err := bundle.ParseKey([]byte(key))
 	if err != nil {
 		return "", "", err
