@@ -1,21 +1,15 @@
 package cli
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"mxcert/cmd/mxcert/internal/wire"
 	"mxcert/configs"
 )
 
@@ -57,26 +51,20 @@ func controlPath(config *configs.Config) string {
 	return filepath.Join(config.State, "control.sock")
 }
 
-// listen opens the control socket. What an earlier daemon left there is removed: the daemon's lock is held.
+// listen opens the control socket. A socket that an earlier daemon left is replaced: this daemon holds the lock.
 func (d *daemon) listen(ctx context.Context, config *configs.Config) (path string, stop func(), err error) {
 	path = controlPath(config)
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", nil, err
-	}
-	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	listener, err := wire.Listen(path, 0o600)
 	if err != nil {
 		return "", nil, err
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return "", nil, errors.Join(err, listener.Close())
 	}
 	go d.accept(ctx, listener)
 	return path, func() { _ = listener.Close() }, nil
 }
 
-func (d *daemon) accept(ctx context.Context, listener *net.UnixListener) {
+func (d *daemon) accept(ctx context.Context, listener *wire.Listener) {
 	for {
-		conn, err := listener.AcceptUnix()
+		conn, err := listener.Accept()
 		if err != nil {
 			return // closed
 		}
@@ -87,50 +75,38 @@ func (d *daemon) accept(ctx context.Context, listener *net.UnixListener) {
 	}
 }
 
-// serve does what one command asks for.
-func (d *daemon) serve(ctx context.Context, conn *net.UnixConn) {
+// serve does what one command asks for. Only root and the service's own user may ask.
+func (d *daemon) serve(ctx context.Context, conn *wire.Conn) {
 	ctx, cancel := context.WithTimeout(ctx, passTime)
 	defer cancel()
-	answer := &controlWriter{encoder: json.NewEncoder(conn)}
-	if err := checkPeer(conn); err != nil {
+	send := func(line controlLine) { // also after ctx has ended: the report says what was interrupted
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), controlPatience)
+		defer cancel()
+		_ = conn.Write(ctx, line) // a command that is gone ends the work, see below
+	}
+	if err := conn.Admit(0, os.Geteuid()); err != nil {
 		d.log.Warn("control socket: refused", "error", err)
-		answer.send(controlLine{Refuse: err.Error()})
+		send(controlLine{Refuse: "root and the service's user may give orders: " + err.Error()})
 		return
 	}
-	_ = conn.SetReadDeadline(time.Now().Add(controlPatience))
-	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now()) })()
-	reader := bufio.NewReaderSize(conn, 64<<10)
-	text, err := reader.ReadSlice('\n')
 	var order controlOrder
-	if err == nil {
-		err = json.Unmarshal(text, &order)
-	}
+	patience, stop := context.WithTimeout(ctx, controlPatience)
+	err := conn.Read(patience, &order)
+	stop()
 	if err != nil {
-		answer.send(controlLine{Refuse: "the order cannot be understood: " + err.Error()})
+		send(controlLine{Refuse: "the order cannot be understood: " + err.Error()})
 		return
 	}
-	_ = conn.SetReadDeadline(time.Time{})
-	go func() { // the command says nothing more: that it ends is all there is to read
-		_, _ = reader.ReadByte()
+	go func() { // the command says nothing more: that it hangs up is all there is to read
+		var nothing any
+		_ = conn.Read(ctx, &nothing)
 		cancel()
 	}()
-	answer.send(d.obey(ctx, order, answer))
-}
-
-// controlWriter sends lines, one at a time. A peer that is gone ends the work by its closed connection.
-type controlWriter struct {
-	mu      sync.Mutex
-	encoder *json.Encoder
-}
-
-func (w *controlWriter) send(line controlLine) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	_ = w.encoder.Encode(line)
+	send(d.obey(ctx, order, send))
 }
 
 // obey makes the passes, with the rights and the configuration of the daemon.
-func (d *daemon) obey(ctx context.Context, order controlOrder, answer *controlWriter) controlLine {
+func (d *daemon) obey(ctx context.Context, order controlOrder, send func(controlLine)) controlLine {
 	s := d.current()
 	if s.world.fingerprint != order.Fingerprint {
 		select {
@@ -152,7 +128,7 @@ func (d *daemon) obey(ctx context.Context, order controlOrder, answer *controlWr
 	group.SetLimit(maxPasses)
 	for i, c := range certificates {
 		group.Go(func() error {
-			r.Certificates[i] = d.passFor(ctx, s, c, options, answer)
+			r.Certificates[i] = d.passFor(ctx, s, c, options, send)
 			return nil
 		})
 	}
@@ -166,12 +142,12 @@ func (d *daemon) obey(ctx context.Context, order controlOrder, answer *controlWr
 }
 
 // passFor makes one pass for a command, whose progress goes to it and into the log.
-func (d *daemon) passFor(ctx context.Context, s *shift, c configs.Certificate, options passOptions, answer *controlWriter) certificateReport {
+func (d *daemon) passFor(ctx context.Context, s *shift, c configs.Certificate, options passOptions, send func(controlLine)) certificateReport {
 	log := d.log.With("certificate", c.Name, "asked", "by a command")
 	say := d.voice(ctx, log)
 	p := &pass{world: s.world, certificate: c, options: options, say: func(stage, message string) {
 		say(stage, message)
-		answer.send(controlLine{Certificate: c.Name, Stage: stage, Message: message})
+		send(controlLine{Certificate: c.Name, Stage: stage, Message: message})
 	}}
 	d.note(p, time.Now())
 	defer d.note(p, time.Time{})
@@ -201,16 +177,4 @@ func (d *daemon) current() *shift {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.shift
-}
-
-// checkPeer lets root and the service's own user in.
-func checkPeer(conn *net.UnixConn) error {
-	uid, err := peerUID(conn)
-	if err != nil {
-		return err
-	}
-	if uid != 0 && int(uid) != os.Geteuid() {
-		return fmt.Errorf("user %d may not give orders: root and the service's user may", uid)
-	}
-	return nil
 }

@@ -1,55 +1,46 @@
 package cli
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
-	"time"
+	"os"
+	"syscall"
 
+	"mxcert/cmd/mxcert/internal/wire"
 	"mxcert/configs"
 )
 
-// maxControlLine bounds a line of the daemon's answer: the report of some thousand certificates.
-const maxControlLine = 16 << 20
-
-// errNoDaemon says that no daemon can be asked: the command does the work itself, under the same locks.
+// errNoDaemon means that no daemon can be asked: the command does the work itself, under the same locks.
 var errNoDaemon = errors.New("no daemon runs")
 
-// askDaemon has a running daemon make the passes, and shows its progress. errNoDaemon where none can be asked.
+// askDaemon has a running daemon make the passes, and shows its progress. The error is errNoDaemon if there is none to ask.
 func (a *app) askDaemon(ctx context.Context, config *configs.Config, order controlOrder) (*report, error) {
 	store, err := viewStore(config.State)
 	if err != nil {
-		return nil, errNoDaemon // what is wrong with it is said by who tries to work with it
+		return nil, errNoDaemon // whoever works with the store will report what is wrong with it
 	}
 	running := readDaemon(store)
 	if running == nil || running.Socket == "" {
 		return nil, errNoDaemon
 	}
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "unix", running.Socket)
+	conn, err := wire.Dial(ctx, running.Socket)
 	if err != nil {
 		return nil, errNoDaemon
 	}
 	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now()) })()
-	text, err := json.Marshal(order)
-	if err != nil {
-		return nil, err
+	if err := conn.Admit(0, os.Geteuid(), ownerOf(config.State)); err != nil {
+		return nil, fmt.Errorf("%s is not the daemon's: %w", running.Socket, err)
 	}
-	if _, err := conn.Write(append(text, '\n')); err != nil {
+	if err := conn.Write(ctx, order); err != nil {
 		return nil, errNoDaemon
 	}
 	narrator := a.narrate()
 	defer narrator.end()
-	scanner := bufio.NewScanner(conn)
-	scanner.Buffer(nil, maxControlLine)
-	for scanner.Scan() {
+	for {
 		var line controlLine
-		if err := json.Unmarshal(scanner.Bytes(), &line); err != nil {
-			return nil, fmt.Errorf("the daemon's answer cannot be understood: %w", err)
+		if err := conn.Read(ctx, &line); err != nil {
+			return nil, brokenOff(ctx, err)
 		}
 		switch {
 		case line.Refuse != "":
@@ -62,8 +53,28 @@ func (a *app) askDaemon(ctx context.Context, config *configs.Config, order contr
 		}
 		narrator.speak(line.Certificate)(line.Stage, line.Message)
 	}
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
+}
+
+// ownerOf is the user that a file belongs to: the service's, of its state directory; -1 if that is unknown.
+func ownerOf(path string) int {
+	info, err := os.Stat(path)
+	if err != nil {
+		return -1
 	}
-	return nil, &exitError{code: exitTemporary, err: errors.New("the daemon ended before the work was done; the next pass goes on with it (journalctl -u mxcert tells why)")}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return -1
+	}
+	return int(owner.Uid)
+}
+
+// brokenOff is why there is no report from the daemon.
+func brokenOff(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, wire.ErrMalformed):
+		return fmt.Errorf("the daemon's answer cannot be understood: %w", err)
+	}
+	return &exitError{code: exitTemporary, err: errors.New("the daemon ended before the work was done; the next pass resumes it (see why: journalctl -u mxcert)")}
 }
