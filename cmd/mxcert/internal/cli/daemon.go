@@ -44,7 +44,6 @@ type daemon struct {
 	tending  sync.WaitGroup      // of all shifts, those that run out too
 	rereads  chan struct{}       // a command wants the configuration to be read again
 	reread   time.Time           // when a command last had the configuration read again
-	desk     *desk               // of the helpers of an unprivileged service; nil where it needs none
 }
 
 func (a *app) newDaemon() *daemon {
@@ -77,10 +76,6 @@ func (d *daemon) run(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
-	if d.desk, err = deskIfNeeded(); err != nil {
-		return err
-	}
-	defer d.desk.close()
 	d.status = daemonReport{PID: os.Getpid(), Started: time.Now().UTC(), Version: d.app.version}
 	if err := d.begin(config); err != nil {
 		return err
@@ -177,7 +172,7 @@ func (d *daemon) begin(config *configs.Config) error {
 	if err != nil {
 		return err
 	}
-	w.desk = d.desk
+	w.helpers = neededHelpers()
 	// A hidden secret is none: in this copy, which nobody orders with, it is a reference like the others.
 	if err := w.store.SaveRunningConfig(bytes.ReplaceAll(w.effective, []byte("(secret)"), []byte("env:HIDDEN"))); err != nil {
 		w.close()

@@ -5,11 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net"
+	"io"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -18,66 +19,92 @@ import (
 
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
+	"mxcert/cmd/mxcert/internal/wire"
 	"mxcert/configs"
 	"mxcert/deploy"
+	"mxcert/hooks/script"
 )
 
-// A helper runs as root for an unprivileged service. It believes the service nothing: the configuration, which only root
-// may write, says what exists; a certificate and key are proven here again and must be for its names; paths, owner and mode
-// come from the configuration; hooks are those of the configured directory. So whoever takes over the service can put a
-// certificate in place that he has, and no more.
+// The service has no privileges. Two things need some: writing to paths that belong to root, and the operator's hooks. Each
+// is done by a program of its own, which systemd starts as root for one connection to its socket (mxcert-install.socket,
+// mxcert-hook.socket; Accept=yes in systemd.socket(5)) and hands that connection over as standard input.
+//
+// A helper does not trust the service: the configuration, which only root may write, says what exists; a certificate and
+// key are proven here again and must be for its names; paths, owner and mode come from the configuration; hooks are those of
+// the configured directory. So an attacker who takes over the service can put a certificate that he has in place, and no more.
+
+// firstOrder is how long a helper waits for its first order. Between orders it waits as long as the connection is open.
+const firstOrder = 20 * time.Second
 
 // helperCommand is what the helpers' units run. It is not for people.
 func (a *app) helperCommand() *cobra.Command {
-	var socket string
-	cmd := &cobra.Command{
-		Use: "helper install|hook ID", Short: "What mxcert-install@.service and mxcert-hook@.service run", Hidden: true, Args: cobra.ExactArgs(2),
+	return &cobra.Command{
+		Use: "helper install|hook", Short: "What mxcert-install@.service and mxcert-hook@.service run", Hidden: true, Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			kind := helperKind(args[0])
 			if kind != installHelper && kind != hookHelper {
 				return usage("the helpers are install and hook, not %q", args[0])
 			}
-			return a.helper(cmd.Context(), kind, args[1], socket)
+			conn, err := wire.Inherit(os.Stdin)
+			if err != nil {
+				return usage("systemd runs this command, for a connection to mxcert-%s.socket: %v", kind, err)
+			}
+			defer conn.Close()
+			return a.helper(cmd.Context(), kind, conn)
 		},
 	}
-	cmd.Flags().StringVar(&socket, "socket", "/run/mxcert/helper.sock", "`PATH` of the service's desk")
-	return cmd
 }
 
-// helper comes to the desk and does what it is told, until the service hangs up.
-func (a *app) helper(ctx context.Context, kind helperKind, id, socket string) error {
+// helper does what the service at the other end of the connection orders, until it hangs up.
+func (a *app) helper(ctx context.Context, kind helperKind, conn *wire.Conn) error {
+	if err := conn.Admit(0, os.Geteuid(), serviceUID()); err != nil {
+		err = &helperError{Message: "only root and the user " + serviceUser + " may give orders: " + err.Error(), KindText: "permission",
+			NextStep: "run mxcert as root, or as the user " + serviceUser}
+		return refuse(ctx, conn, err)
+	}
 	config, err := a.trustedConfig()
 	if err != nil {
-		return err
-	}
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "unix", socket)
-	if err != nil {
-		return fmt.Errorf("the service's desk cannot be reached: %w", err)
-	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	h := newHelperConn(conn)
-	if err := h.write(helperHello{Helper: kind, ID: id}); err != nil {
-		return err
+		return refuse(ctx, conn, err)
 	}
 	if kind == hookHelper {
-		return a.hookHelper(ctx, config, h)
+		return hooks(ctx, config, conn)
 	}
-	i := &installer{config: config}
-	for {
-		var order installOrder
-		if err := h.read(&order); err != nil {
-			return nil // it has hung up
-		}
-		if err := h.write(i.obey(order)); err != nil {
-			return err
-		}
-	}
+	return install(ctx, config, conn)
 }
 
-// trustedConfig reads the configuration. While the file is broken, the one that a helper read last is in force, as it is
-// for the service; it is kept where only helpers write.
+// refuse answers the first order, whatever it is, with the error, and returns it.
+func refuse(ctx context.Context, conn *wire.Conn, why error) error {
+	first, cancel := context.WithTimeout(ctx, firstOrder)
+	defer cancel()
+	var order any
+	if err := conn.Read(first, &order); err == nil {
+		_ = answer(ctx, conn, refusal{Error: toHelperError(why)}) // why matters more than whether the service has read it
+	}
+	return why
+}
+
+// answer sends what became of an order, also when systemd has begun to stop this helper meanwhile.
+func answer(ctx context.Context, conn *wire.Conn, v any) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), firstOrder)
+	defer cancel()
+	return conn.Write(ctx, v)
+}
+
+// serviceUID is the service's user, -1 if this host has none.
+func serviceUID() int {
+	u, err := user.Lookup(serviceUser)
+	if err != nil {
+		return -1
+	}
+	uid, err := strconv.Atoi(u.Uid)
+	if err != nil {
+		return -1
+	}
+	return uid
+}
+
+// trustedConfig reads the configuration. While the file is broken, the configuration that a helper read last is in force, as
+// it is for the service; it is kept in a directory where only helpers write.
 func (a *app) trustedConfig() (*configs.Config, error) {
 	kept := state.At(os.Getenv("STATE_DIRECTORY"))
 	config, err := configs.Load(a.configFile)
@@ -96,11 +123,11 @@ func (a *app) trustedConfig() (*configs.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A hidden secret is none: a helper needs no secrets.
+	// A helper needs no secrets. A hidden one would be read back as a literal; a reference is not resolved.
 	return config, kept.SaveRunningConfig(bytes.ReplaceAll(text, []byte("(secret)"), []byte("env:HIDDEN")))
 }
 
-// trusted makes sure that nobody but root can write the configuration: it is what bounds a helper.
+// trusted makes sure that only root can write the configuration: it is what bounds a helper.
 func trusted(files []string) error {
 	for _, file := range files {
 		for _, path := range []string{file, filepath.Dir(file)} {
@@ -118,22 +145,39 @@ func trusted(files []string) error {
 	return nil
 }
 
-// installer is the install helper.
+// installer writes files for one connection.
 type installer struct {
 	config *configs.Config
-	name   string
+	name   string // of the certificate that the plan is for
 	plan   *deploy.Plan
-	kept   []string
+	kept   []string // copies of files that the plan replaced
 }
 
-// obey does one thing. A plan stays until the next, so that it can be applied and taken back.
+// install obeys one order after the other. A connection that ends while an order is carried out does not interrupt it.
+func install(ctx context.Context, config *configs.Config, conn *wire.Conn) error {
+	i := &installer{config: config}
+	first, cancel := context.WithTimeout(ctx, firstOrder)
+	defer cancel()
+	for reading := first; ; reading = ctx {
+		var order installOrder
+		err := conn.Read(reading, &order)
+		if errors.Is(err, io.EOF) || ctx.Err() != nil {
+			return nil // the service has hung up, or systemd stops this helper
+		}
+		if err != nil {
+			return fmt.Errorf("no order: %w", err)
+		}
+		if err := answer(ctx, conn, i.obey(order)); err != nil {
+			return err
+		}
+	}
+}
+
+// obey does one thing. A plan stays until the next one, so that it can be applied and reverted.
 func (i *installer) obey(order installOrder) installAnswer {
 	certificate, ok := i.config.Certificate(order.Name)
 	if !ok {
 		return installAnswer{Error: toHelperError(fmt.Errorf("the configuration has no certificate %q", order.Name))}
-	}
-	if i.plan != nil && order.Verb != verbPlan && order.Name != i.name {
-		return installAnswer{Error: toHelperError(errors.New("the plan is of another certificate"))}
 	}
 	switch order.Verb {
 	case verbCheck:
@@ -142,13 +186,8 @@ func (i *installer) obey(order installOrder) installAnswer {
 		return installAnswer{Error: toHelperError(err), Notes: p.result.Warnings}
 	case verbPlan:
 		return i.makePlan(certificate, order.Bundles)
-	case verbApply, verbRevert, verbRevertible, verbShortens, verbTouch:
-		if i.plan == nil {
-			break
-		}
-		return i.carryOut(order)
 	}
-	return installAnswer{Error: toHelperError(errors.New("nothing is planned"))}
+	return i.carryOut(order)
 }
 
 func (i *installer) makePlan(certificate configs.Certificate, files []installFiles) (answer installAnswer) {
@@ -175,7 +214,9 @@ func (i *installer) makePlan(certificate configs.Certificate, files []installFil
 		answer.Error = toHelperError(err)
 		return answer
 	}
+	now := time.Now()
 	i.plan, answer.Content = plan, plan.ContentChanges()
+	answer.Shortens, answer.Revertible = toHelperError(plan.Shortens(now)), toHelperError(plan.Revertible(now))
 	for _, c := range plan.Changes() {
 		answer.Changes = append(answer.Changes, installChange{Change: c, FileMode: c.Mode})
 	}
@@ -228,23 +269,28 @@ func proven(certificate configs.Certificate, key string, f installFiles) (*bundl
 	return b, nil
 }
 
+// carryOut does something with the plan.
 func (i *installer) carryOut(order installOrder) (answer installAnswer) {
-	switch order.Verb {
-	case verbApply:
-		err := i.plan.Apply(i.keep)
+	var err error
+	switch {
+	case i.plan == nil:
+		err = errors.New("nothing is planned")
+	case order.Name != i.name:
+		err = errors.New("the plan is for another certificate")
+	case order.Verb == verbApply:
+		err = i.plan.Apply(i.keep)
 		if err == nil {
 			i.remember()
 		}
-		answer.Error, answer.Kept = toHelperError(err), i.kept
-	case verbRevert:
-		answer.Error = toHelperError(i.plan.Revert())
-	case verbRevertible:
-		answer.Error = toHelperError(i.plan.Revertible(order.At))
-	case verbShortens:
-		answer.Error = toHelperError(i.plan.Shortens(order.At))
-	case verbTouch:
-		answer.Error = toHelperError(i.plan.Touch())
+		answer.Kept = i.kept
+	case order.Verb == verbRevert:
+		err = i.plan.Revert()
+	case order.Verb == verbTouch:
+		err = i.plan.Touch()
+	default:
+		err = fmt.Errorf("the install helper does not know the verb %q", order.Verb)
 	}
+	answer.Error = toHelperError(err)
 	return answer
 }
 
@@ -270,17 +316,19 @@ func (i *installer) keep(path string, content []byte) error {
 	return os.WriteFile(marker, nil, 0o600)
 }
 
-// hookHelper runs the hooks of one event.
-func (a *app) hookHelper(ctx context.Context, config *configs.Config, h *helperConn) error {
+// hooks runs the hooks of one event.
+func hooks(ctx context.Context, config *configs.Config, conn *wire.Conn) error {
+	first, cancel := context.WithTimeout(ctx, firstOrder)
+	defer cancel()
 	var order hookOrder
-	if err := h.read(&order); err != nil {
-		return err
+	if err := conn.Read(first, &order); err != nil {
+		return fmt.Errorf("no order: %w", err)
 	}
 	if err := checkEvent(config, order); err != nil {
-		return errors.Join(err, h.write(hookAnswer{Error: toHelperError(err)}))
+		return errors.Join(err, answer(ctx, conn, hookAnswer{Error: toHelperError(err)}))
 	}
 	outcomes, err := runHere(ctx, filepath.Join(config.Hooks.Directory, order.Event.Event+".d"), order.Event, config.Hooks.Timeout)
-	return h.write(hookAnswer{Outcomes: outcomes, Error: toHelperError(err)})
+	return answer(ctx, conn, hookAnswer{Outcomes: outcomes, Error: toHelperError(err)})
 }
 
 // checkEvent refuses an event that the configuration does not know, and paths outside of the state directory.
@@ -301,11 +349,12 @@ func checkEvent(config *configs.Config, order hookOrder) error {
 	return nil
 }
 
-// readDirNames lists a directory; one that is missing is empty.
-func readDirNames(dir string) ([]fs.DirEntry, error) {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+// runHere runs the hooks of a directory in this process.
+func runHere(ctx context.Context, dir string, event script.Event, timeout time.Duration) ([]hookOutcome, error) {
+	outcomes, err := script.Run(ctx, dir, event, timeout)
+	list := make([]hookOutcome, len(outcomes))
+	for i, o := range outcomes {
+		list[i] = hookOutcome{Hook: o.Hook, Skipped: o.Skipped, Failed: o.Err != nil, Duration: o.Duration}
 	}
-	return entries, err
+	return list, err
 }

@@ -3,15 +3,83 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
 	"time"
 
 	"mxcert/acme/bundle"
+	"mxcert/cmd/mxcert/internal/wire"
 	"mxcert/deploy"
 	"mxcert/hooks/script"
 )
 
-// deployment is a plan that can be carried out and taken back: *deploy.Plan, or one that a helper has.
+// helpersDir is where systemd listens for the helpers. It belongs to root: a process that has taken over the service cannot
+// put a socket of its own there.
+const helpersDir = "/run/mxcert-helpers"
+
+// helpers are the two programs of root, as an unprivileged process reaches them. They are units of their own, because the
+// service's sandbox would hold what it starts itself.
+type helpers struct {
+	dir  string // of their sockets
+	root int    // the user who must be listening there: 0 but in tests
+}
+
+// neededHelpers returns the helpers if this process is the unprivileged service, or a command of its user; else nil.
+func neededHelpers() *helpers {
+	if os.Geteuid() == 0 {
+		return nil
+	}
+	me, err := user.Current()
+	if os.Getenv("RUNTIME_DIRECTORY") == "" && (err != nil || me.Username != serviceUser) {
+		return nil
+	}
+	return &helpers{dir: helpersDir}
+}
+
+// helperConn is a connection to one helper.
+type helperConn struct {
+	*wire.Conn
+	kind helperKind
+}
+
+// call connects to a helper, which systemd starts for this connection. The caller closes it.
+func (h *helpers) call(ctx context.Context, kind helperKind) (*helperConn, error) {
+	path := filepath.Join(h.dir, string(kind)+".sock")
+	conn, err := wire.Dial(ctx, path)
+	if err != nil {
+		return nil, unreachable(kind, err)
+	}
+	if err := conn.Admit(h.root); err != nil { // who listens: systemd, which did so as root
+		return nil, errors.Join(&helperError{Message: fmt.Sprintf("%s is not systemd's: %v", path, err), KindText: "helper",
+			NextStep: fmt.Sprintf("find out who made it: ls -l %s; then: systemctl restart mxcert-%s.socket", path, kind)}, conn.Close())
+	}
+	return &helperConn{Conn: conn, kind: kind}, nil
+}
+
+// unreachable is why there is no connection to a helper.
+func unreachable(kind helperKind, err error) error {
+	e := &helperError{Message: fmt.Sprintf("the program of root that this needs (mxcert-%s@.service) cannot be reached: %v", kind, err), KindText: "helper",
+		NextStep: fmt.Sprintf("systemctl start mxcert-%s.socket (systemctl start mxcert.service does so too)", kind)}
+	if errors.Is(err, fs.ErrPermission) {
+		e.NextStep = "run it as root, or as the user " + serviceUser
+	}
+	return e
+}
+
+// ask sends a question and reads the answer; the end of ctx ends it.
+func (h *helperConn) ask(ctx context.Context, question, answer any) error {
+	err := h.Ask(ctx, question, answer)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	return &helperError{Message: fmt.Sprintf("the program of root (mxcert-%s@.service) ended without an answer: %v", h.kind, err), KindText: "helper",
+		NextStep: fmt.Sprintf("see why: journalctl -u 'mxcert-%s@*' -u mxcert-%[1]s.socket", h.kind)}
+}
+
+// deployment is a plan that can be applied and reverted: a *deploy.Plan, or a *remotePlan.
 type deployment interface {
 	Empty() bool
 	Changes() []deploy.Change
@@ -21,50 +89,6 @@ type deployment interface {
 	Revertible(at time.Time) error
 	Shortens(at time.Time) error
 	Touch() error
-	Accesses() map[string]deploy.Access
-}
-
-// installVerb is what the install helper can do.
-type installVerb string
-
-const (
-	verbCheck      installVerb = "check"      // could the files be written?
-	verbPlan       installVerb = "plan"       // what would change?
-	verbApply      installVerb = "apply"      // of what was planned
-	verbRevert     installVerb = "revert"     // of what was applied
-	verbRevertible installVerb = "revertible" // was there anything worth going back to?
-	verbShortens   installVerb = "shortens"   // is what is live valid for longer?
-	verbTouch      installVerb = "touch"      // make the server look again
-)
-
-// installOrder goes to the install helper.
-type installOrder struct {
-	Verb    installVerb    `json:"verb"`
-	Name    string         `json:"name"`              // of the certificate
-	Bundles []installFiles `json:"bundles,omitempty"` // plan: one for each key type, empty where there is none
-	At      time.Time      `json:"at,omitzero"`
-	Sound   bool           `json:"sound,omitempty"` // check: is the configuration of the mail server in order, too?
-}
-
-// installFiles is a certificate and its key, PEM.
-type installFiles struct {
-	Chain string `json:"chain"`
-	Key   string `json:"key"`
-}
-
-// installAnswer comes back.
-type installAnswer struct {
-	Changes []installChange `json:"changes,omitempty"`
-	Content bool            `json:"content,omitempty"`
-	Kept    []string        `json:"kept,omitempty"` // where files that were replaced are kept
-	Notes   []string        `json:"notes,omitempty"`
-	Error   *helperError    `json:"error,omitempty"`
-}
-
-// installChange is a deploy.Change with its mode.
-type installChange struct {
-	deploy.Change
-	FileMode fs.FileMode `json:"mode"`
 }
 
 // checkPlaces finds out whether the files can be written and are those that the mail server reads.
@@ -79,7 +103,7 @@ func (p *pass) lookAtPlaces(ctx context.Context, sound bool) error {
 		}
 		return err
 	}
-	h, err := p.desk.call(ctx, installHelper)
+	h, err := p.helpers.call(ctx, installHelper)
 	if err != nil {
 		return err
 	}
@@ -102,7 +126,7 @@ func (p *pass) makePlan(ctx context.Context, bundles []*bundle.Bundle) (deployme
 	if p.remote != nil {
 		_ = p.remote.Close() // of an earlier plan of this pass
 	}
-	h, err := p.desk.call(ctx, installHelper)
+	h, err := p.helpers.call(ctx, installHelper)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +161,7 @@ func (p *pass) planHere(bundles []*bundle.Bundle) (*deploy.Plan, error) {
 
 // needsHelper reports whether files cannot be written for want of rights that the helper has.
 func (p *pass) needsHelper(err error) bool {
-	return p.world != nil && p.desk != nil && errors.Is(err, fs.ErrPermission)
+	return p.world != nil && p.helpers != nil && errors.Is(err, fs.ErrPermission)
 }
 
 // remotePlan is a plan that the install helper made and keeps, as long as the connection is open.
@@ -179,17 +203,11 @@ func (r *remotePlan) Revert() error {
 	return err
 }
 
-// Revertible asks the helper whether there is anything worth going back to.
-func (r *remotePlan) Revertible(at time.Time) error {
-	_, err := r.do(installOrder{Verb: verbRevertible, At: at})
-	return err
-}
+// Revertible is what the helper said when it made the plan: why there is nothing worth going back to.
+func (r *remotePlan) Revertible(time.Time) error { return r.answer.Revertible.orNil() }
 
-// Shortens asks the helper whether what is live is valid for longer.
-func (r *remotePlan) Shortens(at time.Time) error {
-	_, err := r.do(installOrder{Verb: verbShortens, At: at})
-	return err
-}
+// Shortens is what the helper said when it made the plan: whether a live certificate is valid for longer.
+func (r *remotePlan) Shortens(time.Time) error { return r.answer.Shortens.orNil() }
 
 // Touch has the helper make the server look at its files again.
 func (r *remotePlan) Touch() error {
@@ -197,9 +215,7 @@ func (r *remotePlan) Touch() error {
 	return err
 }
 
-// Accesses are for the helper to remember, which writes the files.
-func (r *remotePlan) Accesses() map[string]deploy.Access { return nil }
-
+// do has the helper do something with its plan.
 func (r *remotePlan) do(order installOrder) (answer installAnswer, err error) {
 	ctx, cancel := context.WithTimeout(r.ctx, reloadPatience)
 	defer cancel()
@@ -210,35 +226,16 @@ func (r *remotePlan) do(order installOrder) (answer installAnswer, err error) {
 	return answer, answer.Error.orNil()
 }
 
-// hookOrder goes to the hook helper.
-type hookOrder struct {
-	Event script.Event `json:"event"`
-}
-
-// hookAnswer comes back.
-type hookAnswer struct {
-	Outcomes []hookOutcome `json:"outcomes"`
-	Error    *helperError  `json:"error,omitempty"`
-}
-
-// hookOutcome is what a report says of one hook.
-type hookOutcome struct {
-	Hook     string        `json:"hook"`
-	Skipped  string        `json:"skipped,omitempty"`
-	Failed   bool          `json:"failed,omitempty"`
-	Duration time.Duration `json:"duration"`
-}
-
-// runScripts runs the hooks of an event, by the helper where this process is sandboxed.
+// runScripts runs the hooks of an event: in this process, or by the helper if this process has no privileges.
 func (p *pass) runScripts(ctx context.Context, dir string, event script.Event) ([]hookOutcome, error) {
-	if p.world == nil || p.desk == nil {
+	if p.world == nil || p.helpers == nil {
 		return runHere(ctx, dir, event, p.config.Hooks.Timeout)
 	}
 	entries, err := readDirNames(dir)
 	if err == nil && len(entries) == 0 {
 		return nil, nil // nothing to start a helper for
 	}
-	h, err := p.desk.call(ctx, hookHelper)
+	h, err := p.helpers.call(ctx, hookHelper)
 	if err != nil {
 		return nil, err
 	}
@@ -250,11 +247,11 @@ func (p *pass) runScripts(ctx context.Context, dir string, event script.Event) (
 	return answer.Outcomes, answer.Error.orNil()
 }
 
-func runHere(ctx context.Context, dir string, event script.Event, timeout time.Duration) ([]hookOutcome, error) {
-	outcomes, err := script.Run(ctx, dir, event, timeout)
-	list := make([]hookOutcome, len(outcomes))
-	for i, o := range outcomes {
-		list[i] = hookOutcome{Hook: o.Hook, Skipped: o.Skipped, Failed: o.Err != nil, Duration: o.Duration}
+// readDirNames lists a directory; one that is missing is empty.
+func readDirNames(dir string) ([]fs.DirEntry, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
 	}
-	return list, err
+	return entries, err
 }

@@ -74,10 +74,7 @@ func (a *app) pass(ctx context.Context, config *configs.Config, names []string, 
 	}
 	defer w.close()
 	if !options.dryRun {
-		if w.desk, err = deskIfNeeded(); err != nil {
-			return err
-		}
-		defer w.desk.close()
+		w.helpers = neededHelpers()
 	}
 	ctx, cancel := a.within(ctx, renewTime)
 	defer cancel()

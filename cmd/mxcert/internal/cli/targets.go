@@ -72,8 +72,8 @@ func (p *pass) remembered() map[string]deploy.Access {
 // and there may be a key among them.
 func (p *pass) remember() {
 	found := map[string]deploy.Access{}
-	if p.plan != nil {
-		found = p.plan.Accesses()
+	if local, ok := p.plan.(*deploy.Plan); ok { // a helper that writes the files remembers for itself
+		found = local.Accesses()
 	}
 	before := p.record.Files
 	p.record.Files = map[string]state.File{}

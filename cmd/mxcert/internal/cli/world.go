@@ -29,8 +29,8 @@ type world struct {
 	cas         *acme.Authorities
 	chainRoots  *x509.CertPool // of acme.roots_file; nil: none demanded
 	reloader    reloader
-	desk        *desk  // of helpers with the rights that this process lacks; nil where it needs none
-	guard       *guard // of the files; nil where no daemon is at work
+	helpers     *helpers // programs with the rights that this process lacks; nil if it needs none
+	guard       *guard   // of the files; nil where no daemon is at work
 }
 
 // newWorld translates a configuration. readOnly makes no state directory.
