@@ -12,6 +12,7 @@ import (
 	"mxcert/acme/resolve"
 	"mxcert/configs"
 	"mxcert/deploy/starttls"
+	"mxcert/hooks/unit"
 )
 
 // certificateLooks are the tests of one certificate.
@@ -122,15 +123,15 @@ func (d *doctor) lookAtPlaces(ctx context.Context, c configs.Certificate) []doct
 	return []doctorCheck{well("every file of %d %s can be written", len(c.Deploy), plural(len(c.Deploy), "target"))}
 }
 
-func (d *doctor) lookAtUnit(ctx context.Context, unit string) []doctorCheck {
-	err := d.world.reloader.check(ctx, unit)
+func (d *doctor) lookAtUnit(ctx context.Context, name string) []doctorCheck {
+	err := d.world.reloader.check(ctx, name)
 	switch {
 	case err == nil:
-		return []doctorCheck{well("%s runs and can be reloaded", unit).about(unit)}
-	case notRunning(err):
-		return []doctorCheck{doubtful("%s", oneLine(err.Error())).about(unit).because(hintOf(err))}
+		return []doctorCheck{well("%s runs and can be reloaded", name).about(name)}
+	case unit.NotRunning(err):
+		return []doctorCheck{doubtful("%s", oneLine(err.Error())).about(name).because(hintOf(err))}
 	}
-	return []doctorCheck{bad("%s", oneLine(err.Error())).about(unit).because(hintOf(err))}
+	return []doctorCheck{bad("%s", oneLine(err.Error())).about(name).because(hintOf(err))}
 }
 
 // lookAtEndpoints shakes hands everywhere and tells what is served now.

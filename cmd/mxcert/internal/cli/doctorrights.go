@@ -3,8 +3,9 @@ package cli
 import (
 	"context"
 	"os"
-	"slices"
 	"strings"
+
+	"mxcert/hooks/unit"
 )
 
 // lookAtRights finds out whether the unprivileged service may reload the configured units, where there is one: the state
@@ -14,18 +15,18 @@ func (d *doctor) lookAtRights(context.Context) []doctorCheck {
 	if serviceGroup() < 0 || len(units) == 0 || d.configFile != defaultConfig {
 		return nil // it runs as root, or not as the service of this host
 	}
-	text, err := os.ReadFile(polkitRules)
+	text, err := os.ReadFile(unit.PolkitFile)
 	var lacking []string
-	for _, unit := range units {
-		if err != nil || !strings.Contains(string(text), `"`+unit+`"`) {
-			lacking = append(lacking, unit)
+	for _, name := range units {
+		if err != nil || !strings.Contains(string(text), `"`+name+`"`) {
+			lacking = append(lacking, name)
 		}
 	}
 	if len(lacking) > 0 {
-		return []doctorCheck{bad("the service may not reload %s: %s does not allow it", strings.Join(lacking, ", "), polkitRules).because("mxcert polkit --install")}
+		return []doctorCheck{bad("the service may not reload %s: %s does not allow it", strings.Join(lacking, ", "), unit.PolkitFile).because("mxcert polkit --install")}
 	}
-	if string(text) != polkitRule(slices.Clone(units)) {
-		return []doctorCheck{doubtful("%s is not what mxcert would write: it allows other units too, or was edited", polkitRules).because("mxcert polkit --install")}
+	if string(text) != unit.PolkitRule(units) {
+		return []doctorCheck{doubtful("%s is not what mxcert would write: it allows other units too, or was edited", unit.PolkitFile).because("mxcert polkit --install")}
 	}
 	return []doctorCheck{well("the service may reload %s", strings.Join(units, ", "))}
 }

@@ -23,6 +23,7 @@ import (
 	"mxcert/configs"
 	"mxcert/deploy"
 	"mxcert/hooks/script"
+	"mxcert/hooks/unit"
 )
 
 // The service has no privileges. Two things need some: writing to paths that belong to root, and the operator's hooks. Each
@@ -58,8 +59,8 @@ func (a *app) helperCommand() *cobra.Command {
 // helper does what the service at the other end of the connection orders, until it hangs up.
 func (a *app) helper(ctx context.Context, kind helperKind, conn *wire.Conn) error {
 	if err := conn.Admit(0, os.Geteuid(), serviceUID()); err != nil {
-		err = &helperError{Message: "only root and the user " + serviceUser + " may give orders: " + err.Error(), KindText: "permission",
-			NextStep: "run mxcert as root, or as the user " + serviceUser}
+		err = &helperError{Message: "only root and the user " + unit.ServiceUser + " may give orders: " + err.Error(), KindText: "permission",
+			NextStep: "run mxcert as root, or as the user " + unit.ServiceUser}
 		return refuse(ctx, conn, err)
 	}
 	config, err := a.trustedConfig()
@@ -92,7 +93,7 @@ func answer(ctx context.Context, conn *wire.Conn, v any) error {
 
 // serviceUID is the service's user, -1 if this host has none.
 func serviceUID() int {
-	u, err := user.Lookup(serviceUser)
+	u, err := user.Lookup(unit.ServiceUser)
 	if err != nil {
 		return -1
 	}

@@ -16,6 +16,7 @@ import (
 	"mxcert/acme/dnsprovider"
 	"mxcert/acme/resolve"
 	"mxcert/configs"
+	"mxcert/hooks/unit"
 )
 
 // initAnswers are what `init` has to know. Flags give them, or questions on a terminal.
@@ -298,7 +299,7 @@ func (i *initializer) write(text string, secrets map[string]string) error {
 	if err != nil {
 		return err
 	}
-	return i.installRule(polkitRules, polkitRule(configuredUnits(config)))
+	return i.installRule(unit.PolkitFile, unit.PolkitRule(configuredUnits(config)))
 }
 
 // next tests what was written, and says what comes next. A fault is shown and does not undo what was written.

@@ -15,6 +15,7 @@ import (
 	"mxcert/acme/schedule"
 	"mxcert/acme/state"
 	"mxcert/configs"
+	"mxcert/hooks/unit"
 )
 
 // keepGenerations is how many old generations of each key type stay on disk beside those in use.
@@ -297,9 +298,9 @@ func (p *pass) preflight(ctx context.Context) error {
 	if err := p.checkPlaces(ctx); err != nil {
 		return at("deploy", err)
 	}
-	for _, unit := range p.units("always", "auto") {
-		err := p.reloader.check(ctx, unit)
-		if kind := kindOf(err); kind == "no-such-unit" || kind == "not-reloadable" || kind == "invalid-name" {
+	for _, name := range p.units("always", "auto") {
+		err := p.reloader.check(ctx, name)
+		if unit.Misconfigured(err) {
 			return at("reload", err) // a mistake in the configuration; what else is wrong with a unit may pass
 		}
 	}

@@ -9,23 +9,17 @@ import (
 	"mxcert/hooks/unit"
 )
 
-const (
-	// reloadWindow is how long a reload waits for certificates whose passes are under way and may want the same one.
-	reloadWindow = 5 * time.Second
-	// postfixUnit and postfixInstance: on Debian the first is /bin/true, and the second is what runs.
-	postfixUnit, postfixInstance = "postfix.service", "postfix@-.service"
-)
+// reloadWindow is how long a reload waits for certificates whose passes are under way and may want the same one.
+const reloadWindow = 5 * time.Second
 
-// reloader asks systemd, with a connection for each question: one that is kept does not survive a restart of the bus.
-//
-// Certificates that want the same unit at the same time share one reload, because each may cost connections: it begins when
-// all passes that are under way have come to it or ended, or after reloadWindow. Whoever comes later waits for another one:
-// a reload proves nothing for files that were written after it had begun.
+// reloader lets certificates that want the same unit at the same time share one reload, because each reload may cost
+// connections. A reload starts when all passes that are under way have asked for it or ended, or after reloadWindow. A pass
+// that asks later waits for another reload: a reload proves nothing for files that were written after it had started.
 type reloader struct {
 	mu       sync.Mutex
 	expected map[string]map[any]bool // passes under way that may want a unit
-	next     map[string]*reload      // has not begun
-	last     map[string]*reload      // has begun
+	next     map[string]*reload      // has not started
+	last     map[string]*reload      // has started
 	job      func(ctx context.Context, unit string) error
 }
 
@@ -36,38 +30,10 @@ type reload struct {
 	err         error
 }
 
-// check tells whether a unit could be reloaded.
-func (*reloader) check(ctx context.Context, name string) error {
-	m, err := unit.Connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer m.Close()
-	return m.Check(ctx, instance(ctx, m, name))
-}
+// check reports whether a unit could be reloaded.
+func (*reloader) check(ctx context.Context, name string) error { return unit.Check(ctx, name) }
 
-// instance is the unit that a name stands for.
-func instance(ctx context.Context, m *unit.Manager, name string) string {
-	if name != postfixUnit {
-		return name
-	}
-	if s, err := m.Describe(ctx, postfixInstance); err == nil && s.LoadState == "loaded" {
-		return postfixInstance
-	}
-	return name
-}
-
-// reloadNow has systemd reload a unit, and waits for the job.
-func reloadNow(ctx context.Context, name string) error {
-	m, err := unit.Connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer m.Close()
-	return m.Reload(ctx, instance(ctx, m, name))
-}
-
-// expect announces that a pass may want units. The function it gives says that it will not any more.
+// expect announces that a pass may want units. The function that it returns takes that back.
 func (r *reloader) expect(who any, units []string) (leave func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -99,7 +65,7 @@ func (r *reloader) arrive(who any, name string) {
 
 func (r *reload) begin() { r.once.Do(func() { close(r.ready) }) }
 
-// reload waits for a reload of the unit that begins after the call; at once, where it is urgent.
+// reload waits for a reload of the unit that starts after the call; an urgent one starts at once.
 func (r *reloader) reload(ctx context.Context, who any, name string, urgent bool) error {
 	r.mu.Lock()
 	next := r.next[name]
@@ -124,7 +90,7 @@ func (r *reloader) reload(ctx context.Context, who any, name string, urgent bool
 	}
 }
 
-// run makes one reload, after the one before. It has its own time: it is not of the one pass that came first.
+// run makes one reload, after the one before. It has its own time limit: it serves more than the pass that asked first.
 func (r *reloader) run(ctx context.Context, name string, this, before *reload) {
 	defer close(this.done)
 	timer := time.NewTimer(reloadWindow)
@@ -143,7 +109,7 @@ func (r *reloader) run(ctx context.Context, name string, this, before *reload) {
 	ctx, cancel := context.WithTimeout(ctx, reloadPatience)
 	defer cancel()
 	if r.job == nil {
-		this.err = reloadNow(ctx, name)
+		this.err = unit.Reload(ctx, name)
 		return
 	}
 	this.err = r.job(ctx, name)

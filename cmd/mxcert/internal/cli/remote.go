@@ -14,6 +14,7 @@ import (
 	"mxcert/cmd/mxcert/internal/wire"
 	"mxcert/deploy"
 	"mxcert/hooks/script"
+	"mxcert/hooks/unit"
 )
 
 // helpersDir is where systemd listens for the helpers. It belongs to root: a process that has taken over the service cannot
@@ -33,7 +34,7 @@ func neededHelpers() *helpers {
 		return nil
 	}
 	me, err := user.Current()
-	if os.Getenv("RUNTIME_DIRECTORY") == "" && (err != nil || me.Username != serviceUser) {
+	if os.Getenv("RUNTIME_DIRECTORY") == "" && (err != nil || me.Username != unit.ServiceUser) {
 		return nil
 	}
 	return &helpers{dir: helpersDir}
@@ -64,7 +65,7 @@ func unreachable(kind helperKind, err error) error {
 	e := &helperError{Message: fmt.Sprintf("the program of root that this needs (mxcert-%s@.service) cannot be reached: %v", kind, err), KindText: "helper",
 		NextStep: fmt.Sprintf("systemctl start mxcert-%s.socket (systemctl start mxcert.service does so too)", kind)}
 	if errors.Is(err, fs.ErrPermission) {
-		e.NextStep = "run it as root, or as the user " + serviceUser
+		e.NextStep = "run it as root, or as the user " + unit.ServiceUser
 	}
 	return e
 }

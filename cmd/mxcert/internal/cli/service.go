@@ -10,6 +10,7 @@ import (
 
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
+	"mxcert/hooks/unit"
 )
 
 const (
@@ -35,17 +36,14 @@ func (p *pass) checkUnits(ctx context.Context) error {
 	if err := p.lookAtPlaces(ctx, true); err != nil {
 		return at("deploy", err)
 	}
-	for _, unit := range p.units("always", "auto") {
-		err := p.reloader.check(ctx, unit)
-		if err != nil && !notRunning(err) {
+	for _, name := range p.units("always", "auto") {
+		err := p.reloader.check(ctx, name)
+		if err != nil && !unit.NotRunning(err) {
 			return err
 		}
 	}
 	return nil
 }
-
-// notRunning reports whether systemd said that the unit is not active.
-func notRunning(err error) bool { return kindOf(err) == "inactive" || kindOf(err) == "invalid" }
 
 // activate tells the servers and waits for the proof.
 func (p *pass) activate(ctx context.Context) error {
@@ -85,9 +83,9 @@ func (p *pass) activate(ctx context.Context) error {
 
 // reloadAll reloads units, each of them. Those that do not run read the files when they start.
 func (p *pass) reloadAll(ctx context.Context, units []string) (inactive []error, err error) {
-	for _, unit := range units {
-		err := p.reload(ctx, unit, false)
-		if err != nil && !notRunning(err) {
+	for _, name := range units {
+		err := p.reload(ctx, name, false)
+		if err != nil && !unit.NotRunning(err) {
 			return nil, at("reload", err)
 		}
 		if err != nil {
@@ -174,7 +172,7 @@ func (p *pass) revert(ctx context.Context, cause error) error {
 	// A stop must not leave a deployment half proven: the way back has its own time.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revertPatience+4*time.Second)
 	defer cancel()
-	if notRunning(cause) {
+	if unit.NotRunning(cause) {
 		return &takenBack{cause: cause, what: "the new files are in place; the server reads them when it starts"}
 	}
 	if err := p.putOldBack(ctx); err != nil {
