@@ -104,11 +104,13 @@ func (p *pass) lookAtPlaces(ctx context.Context, sound bool) error {
 		}
 		return err
 	}
-	h, err := p.helpers.call(ctx, installHelper)
-	if err != nil {
-		return err
+	h := p.remote // the helper that has a plan answers this, too
+	if h == nil {
+		if h, err = p.helpers.call(ctx, installHelper); err != nil {
+			return err
+		}
+		defer h.Close()
 	}
-	defer h.Close()
 	var answer installAnswer
 	if err := h.ask(ctx, installOrder{Verb: verbCheck, Name: p.certificate.Name, Sound: sound}, &answer); err != nil {
 		return err
