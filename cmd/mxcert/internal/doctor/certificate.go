@@ -121,7 +121,7 @@ func (d *Doctor) places(ctx context.Context, want wanted.Certificate) []finding.
 	if err != nil {
 		return nil // reported with the certificate
 	}
-	notes, err := d.Runner.Helper.Check(ctx, want, helper.KnownFiles(record), false)
+	notes, err := d.Runner.Helper.Check(ctx, want, helper.KnownFiles(record), nil, false)
 	found := faults(err, "see deploy of the configuration")
 	for _, note := range notes {
 		found = append(found, doubtful("%s", report.OneLine(note)))

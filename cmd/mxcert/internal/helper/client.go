@@ -82,17 +82,22 @@ func (c *conn) ask(ctx context.Context, question, answer any) error {
 }
 
 // Check finds out whether the files can be written and are those that the mail server reads; sound asks whether the server's
-// configuration is in order, too. Notes are for the operator.
-func (c *Client) Check(ctx context.Context, want wanted.Certificate, known Known, sound bool) (notes []string, err error) {
+// configuration is in order, too. The helper that keeps the plan answers this, if there is one; plan may be nil. Notes are for
+// the operator.
+func (c *Client) Check(ctx context.Context, want wanted.Certificate, known Known, plan Plan, sound bool) (notes []string, err error) {
 	notes, err = checkHere(ctx, want, known, sound)
 	if !c.needed(err) {
 		return notes, err
 	}
-	conn, err := c.dial(ctx, Install)
-	if err != nil {
-		return nil, err
+	var conn *conn
+	if remote, ok := plan.(*remotePlan); ok {
+		conn = remote.conn
+	} else {
+		if conn, err = c.dial(ctx, Install); err != nil {
+			return nil, err
+		}
+		defer conn.Close()
 	}
-	defer conn.Close()
 	var answer installAnswer
 	if err := conn.ask(ctx, installOrder{Verb: verbCheck, Name: want.Name, Sound: sound}, &answer); err != nil {
 		return nil, err

@@ -15,7 +15,7 @@ func TestClientWithTheRights(t *testing.T) {
 	b := newAuthority(t).issue(t, life, "mx.example.org")
 	for name, c := range map[string]*Client{"no helper": {}, "helpers": h.client} {
 		want := h.want()
-		if notes, err := c.Check(t.Context(), want, nil, true); err != nil || len(notes) != 0 {
+		if notes, err := c.Check(t.Context(), want, nil, nil, true); err != nil || len(notes) != 0 {
 			t.Errorf("%s: check: %v, %v", name, notes, err)
 		}
 		plan, err := c.Plan(t.Context(), want, []*bundle.Bundle{b}, nil, func(string, string) {})

@@ -15,7 +15,7 @@ import (
 func (p *pass) planOnly(ctx context.Context) error {
 	p.dryRun = &report.DryRun{Orders: append([]string{}, p.intended...), Files: []deploy.Change{}, Reloads: []report.Reload{}, Handshakes: []report.Handshake{}}
 	if !p.have.Any() {
-		notes, err := p.Helper.Check(ctx, p.want, p.known(), false)
+		notes, err := p.Helper.Check(ctx, p.want, p.known(), nil, false)
 		p.warnAll(notes)
 		return report.At("deploy", err)
 	}

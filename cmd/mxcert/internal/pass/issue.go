@@ -55,7 +55,7 @@ func (p *pass) issue(ctx context.Context) error {
 // preflight finds out, before anything is asked of the CA, that the result could not be put in place or that the order would
 // certainly fail.
 func (p *pass) preflight(ctx context.Context) error {
-	notes, err := p.Helper.Check(ctx, p.want, p.known(), false)
+	notes, err := p.Helper.Check(ctx, p.want, p.known(), nil, false)
 	if p.warnAll(notes); err != nil {
 		return report.At("deploy", err)
 	}

@@ -64,7 +64,7 @@ func (p *pass) ready(ctx context.Context) error {
 			return report.At("deploy", err)
 		}
 	}
-	notes, err := p.Helper.Check(ctx, p.want, p.known(), true)
+	notes, err := p.Helper.Check(ctx, p.want, p.known(), p.plan, true)
 	if p.warnAll(notes); err != nil {
 		return report.At("deploy", err)
 	}
