@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"mxcert/acme/issued"
@@ -37,7 +38,7 @@ func look(ctx context.Context, want wanted.Certificate, lineage *state.Lineage) 
 	}
 	sources = append(have.Sources(), deployedFiles(want, have.Bundles)...)
 	r = Describe(want, have)
-	r.Warnings = append(have.Notes, r.Warnings...)
+	r.Warnings = slices.Concat([]string{}, have.Notes, r.Warnings)
 	if !have.Any() {
 		r.Stage, r.Code = report.Waiting, report.CodeTemporary
 		r.Warnings = append(r.Warnings, "no certificate yet; run mxcert renew or wait for the daemon")
