@@ -43,6 +43,12 @@ type Solver interface {
 	CleanUp(ctx context.Context, records []TXT) error
 }
 
+// Checker is a [Solver] that can find out whether it would be allowed to do its work, without changing anything.
+type Checker interface {
+	// Check asks for each zone of the records whether the records could be made. Only their places and domains count.
+	Check(ctx context.Context, records []TXT) error
+}
+
 // New sets up the provider of that name with its variables (lego's own names; a variable NAME_FILE names a file that
 // holds the value). They are seen by this provider alone. The resolver finds zones and servers. The error is an *Error
 // or an *UnknownError.
