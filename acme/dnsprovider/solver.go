@@ -50,8 +50,7 @@ type Checker interface {
 }
 
 // New sets up the provider of that name with its variables (lego's own names; a variable NAME_FILE names a file that
-// holds the value). They are seen by this provider alone. The resolver finds zones and servers. The error is an *Error
-// or an *UnknownError.
+// holds the value). They are seen by this provider alone. The resolver finds zones and servers. The error is an *Error.
 func New(name string, env map[string]string, resolver *resolve.Resolver) (Solver, error) {
 	name = canonical(name)
 	switch name { // whose variables are their own, also those that end in _FILE
@@ -74,12 +73,12 @@ func New(name string, env map[string]string, resolver *resolve.Resolver) (Solver
 	return newLego(name, description, constructors()[name], env, resolver)
 }
 
-// Known reports whether there is a provider of that name; the error is an *UnknownError otherwise.
+// Known reports whether there is a provider of that name; the error is an *Error otherwise.
 func Known(name string) error {
 	if slices.Contains(Names(), canonical(name)) {
 		return nil
 	}
-	return &UnknownError{Name: name, Similar: similar(name)}
+	return unknown(name)
 }
 
 // Names lists the providers of this build in order.
