@@ -2,9 +2,6 @@ package discover
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -55,39 +52,6 @@ func firstLine(texts ...string) string {
 		}
 	}
 	return ""
-}
-
-// Error is a program of a mail server that could not be run or did not answer.
-type Error struct {
-	Program string
-	Args    []string
-	Said    string // foreign text
-	Err     error
-}
-
-// Error says which program, what came of it, and what it said.
-func (e *Error) Error() string {
-	text := fmt.Sprintf("%s %s: %v", e.Program, strings.Join(e.Args, " "), e.Err)
-	if e.Said != "" {
-		text += ": " + printable(e.Said)
-	}
-	return text
-}
-
-// Unwrap gives the cause.
-func (e *Error) Unwrap() error { return e.Err }
-
-// Kind is discovery, or permission.
-func (e *Error) Kind() string {
-	if errors.Is(e.Err, fs.ErrPermission) {
-		return "permission"
-	}
-	return "discovery"
-}
-
-// Hint says how to see for oneself.
-func (e *Error) Hint() string {
-	return fmt.Sprintf("see what it says by hand: %s %s", e.Program, strings.Join(e.Args, " "))
 }
 
 // settings reads lines of the form name = value.

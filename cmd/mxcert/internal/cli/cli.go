@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // Run executes one command line and returns the exit code. The result goes to stdout, progress and logs to stderr; release
@@ -22,12 +24,12 @@ func Run(ctx context.Context, release string, args []string, stdout, stderr io.W
 		err = fmt.Errorf("write the result: %w", out.err)
 	}
 	if err == nil {
-		return exitOK
+		return int(report.CodeOK)
 	}
 	if err.Error() != "" { // otherwise the report has said everything
 		a.sayFailure(err)
 	}
-	return exitCodeOf(err)
+	return int(report.CodeOf(err))
 }
 
 // checkedWriter remembers the first failure, so that a result which nobody received is not called a success.
