@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"mxcert/acme/finding"
+	"mxcert/acme/resolve"
 )
 
 // Error is a failure of a provider, or the name of one that does not exist.
@@ -74,7 +75,7 @@ func Forgotten(err error) (records []TXT, rest error) {
 // forgotten is the error for a record that a new process cannot remove.
 func forgotten(provider, reason string, r TXT) *Error {
 	e := &Error{Provider: provider, Op: "remove", What: recordText(r), ErrKind: "dns-update", forgotten: &r, Reason: reason}
-	e.NextStep = fmt.Sprintf("remove it by hand where the zone is kept: name %s, type TXT, value %q; mxcert warns until it is gone from DNS", trimDot(r.Name), r.Value)
+	e.NextStep = fmt.Sprintf("remove it by hand where the zone is kept: name %s, type TXT, value %q; mxcert warns until it is gone from DNS", resolve.PlainName(r.Name), r.Value)
 	return e
 }
 

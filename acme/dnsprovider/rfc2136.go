@@ -190,5 +190,5 @@ func what(records []TXT) string {
 	if more := len(records) - most; more > 0 {
 		names += fmt.Sprintf(" and %d more", more)
 	}
-	return fmt.Sprintf("TXT records for %s in zone %s", names, trimDot(records[0].Zone))
+	return fmt.Sprintf("TXT records for %s in zone %s", names, resolve.PlainName(records[0].Zone))
 }

@@ -125,7 +125,5 @@ func similar(name string) string {
 	return best
 }
 
-func trimDot(name string) string { return strings.TrimSuffix(name, ".") }
-
 // recordText names a record in an error.
-func recordText(r TXT) string { return "TXT record " + trimDot(r.Name) }
+func recordText(r TXT) string { return "TXT record " + resolve.PlainName(r.Name) }
