@@ -30,7 +30,8 @@ var permitted = map[string][]string{
 	"mxcert/acme/transport":   {},
 	"mxcert/acme/authority":   {},
 	"mxcert/acme/bundle":      {},
-	"mxcert/acme/dnsprovider": {"mxcert/acme/resolve"},
+	"mxcert/acme/dnsprovider": {"mxcert/acme/dnsupdate", "mxcert/acme/resolve"},
+	"mxcert/acme/dnsupdate":   {},
 	"mxcert/acme/finding":     {},
 	"mxcert/acme/issued":      {"mxcert/acme/schedule", "mxcert/acme/state"},
 	"mxcert/acme/resolve":     {},
@@ -62,7 +63,7 @@ var homes = map[string][]string{
 	"github.com/godbus/dbus/v5":        {"mxcert/hooks"},
 	"github.com/fsnotify/fsnotify":     {"mxcert/hooks", "mxcert/cmd/mxcert-lab"},
 	"github.com/letsencrypt/pebble/v2": {"mxcert/cmd/mxcert-lab"},
-	"github.com/miekg/dns":             {"mxcert/acme/dnsprovider", "mxcert/acme/resolve", "mxcert/cmd/mxcert-lab"},
+	"github.com/miekg/dns":             {"mxcert/acme/dnsprovider", "mxcert/acme/dnsupdate", "mxcert/acme/resolve", "mxcert/cmd/mxcert-lab"},
 	"go.yaml.in/yaml/v4":               {"mxcert/configs"},
 	"github.com/spf13/cobra":           {"mxcert/cmd"},
 }
