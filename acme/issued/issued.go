@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"time"
@@ -155,6 +156,18 @@ func (l *Lineage) fallBack(key bundle.KeyType) *bundle.Bundle {
 		}
 	}
 	return nil
+}
+
+// Sources are the files that a look at the lineage depends on.
+func (l *Lineage) Sources() []string {
+	files := []string{filepath.Join(l.Directory(""), "record.json")}
+	for _, key := range l.Keys {
+		directory := l.Directory(l.Record.Slot(key).Current)
+		for _, name := range []string{"privkey.pem", "fullchain.pem", "meta.json", "revoked.json"} {
+			files = append(files, filepath.Join(directory, name))
+		}
+	}
+	return files
 }
 
 // Any reports whether there is a usable certificate of some key type.

@@ -298,7 +298,7 @@ func files(want wanted.Certificate, bundles []*bundle.Bundle) []string {
 func endpointReports(results []served.Result) []report.Endpoint {
 	list := make([]report.Endpoint, len(results))
 	for i, r := range results {
-		list[i] = report.Endpoint{Address: r.Address, ServerName: r.ServerName, Key: r.Key, Serial: r.Serial, Matches: r.Matches}
+		list[i] = report.Endpoint{Address: r.Address, ServerName: r.ServerName, Key: r.Key, Serial: r.Serial, Matches: r.Matches, SeenAt: r.At}
 		if r.Err != nil {
 			list[i].Error, list[i].Kind, list[i].Hint = r.Err.Error(), report.KindOf(r.Err), report.HintOf(r.Err)
 		}
