@@ -9,6 +9,7 @@ import (
 
 	"mxcert/acme"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 )
@@ -125,7 +126,7 @@ func TestRegister(t *testing.T) {
 	half := w.account(t)
 	url := half.URL
 	half.URL = ""
-	if err := state.At(w.State).SaveAccount(half); err != nil {
+	if err := state.New(disk.At(w.State)).SaveAccount(half); err != nil {
 		t.Fatal(err)
 	}
 	expect("half", true, "")

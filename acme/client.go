@@ -43,7 +43,7 @@ type Settings struct {
 // Client orders certificates from one CA. It is safe for concurrent use.
 type Client struct {
 	settings Settings
-	store    *state.Dir
+	store    *state.Book
 	inner    *http.Transport
 	patience time.Duration // for one request and its answer
 
@@ -54,7 +54,7 @@ type Client struct {
 }
 
 // New makes a client. Nothing is asked or stored before the first order.
-func New(settings Settings, store *state.Dir) *Client {
+func New(settings Settings, store *state.Book) *Client {
 	muteLego()
 	dialer := &net.Dialer{Timeout: 10 * time.Second}
 	inner := &http.Transport{

@@ -20,6 +20,7 @@ import (
 
 	"mxcert/acme"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 )
@@ -156,7 +157,7 @@ func (c *cell) run(t *testing.T, w *world, before *acme.Issued) {
 		t.Error(err)
 		return
 	}
-	store, err := state.Open(s.State)
+	store, err := state.Open(disk.Open(s.State))
 	if err != nil {
 		t.Errorf("%s: %v", c, err)
 		return

@@ -18,6 +18,7 @@ import (
 
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 )
 
 // canned answers every request after the directory and nonces with one status and body.
@@ -46,7 +47,7 @@ func (c *canned) RoundTrip(r *http.Request) (*http.Response, error) {
 // fuzzed is an order on its way at a CA that says one thing only, which says may change.
 func fuzzed(t testing.TB, says *canned) *flow {
 	t.Helper()
-	store, err := state.Open(t.TempDir() + "/state")
+	store, err := state.Open(disk.Open(t.TempDir() + "/state"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 )
@@ -53,7 +54,7 @@ func TestTarget(t *testing.T) {
 // TestPlainDirectory: a CA on loopback without TLS, as behind a proxy, works from directory to certificate.
 func TestPlainDirectory(t *testing.T) {
 	l := lab.New(t, lab.Options{CA: ca.Options{SkipValidation: true, Plain: true}})
-	store, err := state.Open(l.Path("plain"))
+	store, err := state.Open(disk.Open(l.Path("plain")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +95,7 @@ func TestPlainURLsAreSignedAsNamed(t *testing.T) {
 		}
 	}))
 	defer s.Close()
-	store, err := state.Open(t.TempDir() + "/state")
+	store, err := state.Open(disk.Open(t.TempDir() + "/state"))
 	if err != nil {
 		t.Fatal(err)
 	}

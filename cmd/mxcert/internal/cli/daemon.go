@@ -16,6 +16,7 @@ import (
 	"mxcert/acme"
 	"mxcert/acme/schedule"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/configs"
 	"mxcert/hooks/sdnotify"
 	"mxcert/hooks/watch"
@@ -67,7 +68,7 @@ func (d *daemon) run(ctx context.Context) error {
 	}
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	store, err := state.Open(config.State)
+	store, err := state.Open(disk.Open(config.State))
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mxcert/acme"
+	"mxcert/acme/finding"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/configs"
 	"mxcert/hooks/script"
 
@@ -28,7 +30,7 @@ const (
 
 // doctorWorld makes a world of a configuration of which parts may not work; the tests say which.
 func doctorWorld(config *configs.Config, version string) *world {
-	w := &world{config: config, version: version, store: state.At(config.State)}
+	w := &world{config: config, version: version, store: state.New(disk.At(config.State))}
 	w.chainRoots, _ = readRoots("acme.roots_file", config.ACME.RootsFile)
 	caRoots, _ := readRoots("acme.ca_file", config.ACME.CAFile)
 	if caRoots != nil && len(config.ACME.Directories) > 1 {
@@ -106,7 +108,7 @@ func (d *doctor) lookAtSecrets(context.Context) []doctorCheck {
 // lookAtState finds out whether the state directory can be worked with, and what an earlier run has left there.
 func (d *doctor) lookAtState(context.Context) []doctorCheck {
 	path := d.config.State
-	faults, err := d.world.store.Inspect()
+	found, err := d.world.store.Inspect()
 	if errors.Is(err, fs.ErrNotExist) {
 		return []doctorCheck{d.lookAbove(path)}
 	}
@@ -114,12 +116,12 @@ func (d *doctor) lookAtState(context.Context) []doctorCheck {
 		return []doctorCheck{bad("%s", err).about(path).because(report.HintOf(err))}
 	}
 	var checks []doctorCheck
-	for _, f := range faults {
-		c := doubtful("%s: %s", f.Path, f.Message)
-		if f.Grave {
-			c = bad("%s: %s", f.Path, f.Message)
+	for _, f := range found {
+		c := doubtful("%s: %s", f.Subject, f.Message)
+		if f.Severity == finding.Error {
+			c = bad("%s: %s", f.Subject, f.Message)
 		}
-		checks = append(checks, c.about(f.Path).because(f.Hint))
+		checks = append(checks, c.about(f.Subject).because(f.Hint))
 	}
 	if err := unix.Access(path, unix.R_OK|unix.W_OK|unix.X_OK); err != nil {
 		checks = append(checks, bad("%s cannot be written to: %v", path, err).about(path).because("run doctor as root or as the user that owns the directory; otherwise mend its owner and mode, or the file system"))

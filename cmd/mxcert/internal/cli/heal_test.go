@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/configs"
 
@@ -80,7 +81,7 @@ func TestFightIsGivenUp(t *testing.T) {
 	d.stop()
 	close(stop)
 	<-stopped
-	store := state.At(h.Path("state")).Lineage("mx")
+	store := state.New(disk.At(h.Path("state"))).Lineage("mx")
 	record, _, err := store.Load()
 	h.check(err)
 	if len(record.Heals.At) != mostHeals {
@@ -106,7 +107,7 @@ func (h *host) threeHeals() (heals state.Heals) {
 	for range mostHeals {
 		heals.At = append(heals.At, time.Now().UTC())
 	}
-	store := state.At(h.Path("state")).Lineage("mx")
+	store := state.New(disk.At(h.Path("state"))).Lineage("mx")
 	record, _, err := store.Load()
 	h.check(err)
 	record.Heals = heals

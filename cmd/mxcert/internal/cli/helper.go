@@ -18,6 +18,7 @@ import (
 
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/configs"
 	"mxcert/deploy"
 )
@@ -79,7 +80,7 @@ func (a *app) helper(ctx context.Context, kind helperKind, id, socket string) er
 // trustedConfig reads the configuration. While the file is broken, the one that a helper read last is in force, as it is
 // for the service; it is kept where only helpers write.
 func (a *app) trustedConfig() (*configs.Config, error) {
-	kept := state.At(os.Getenv("STATE_DIRECTORY"))
+	kept := state.New(disk.At(os.Getenv("STATE_DIRECTORY")))
 	config, err := configs.Load(a.configFile)
 	if err != nil {
 		if last, lastErr := configs.Load(kept.RunningConfig()); lastErr == nil {
@@ -190,7 +191,7 @@ func (i *installer) passOf(certificate configs.Certificate) *pass {
 
 // lineage is where this helper remembers: the service's is not its own.
 func (i *installer) lineage(name string) *state.Lineage {
-	return state.At(os.Getenv("STATE_DIRECTORY")).Lineage(name)
+	return state.New(disk.At(os.Getenv("STATE_DIRECTORY"))).Lineage(name)
 }
 
 // remember notes who may use the files. Failing that costs no more than the memory.
@@ -252,7 +253,7 @@ func (i *installer) keep(path string, content []byte) error {
 	if _, err := os.Lstat(marker); err == nil {
 		return nil // it was ours before
 	}
-	kept, err := state.At(dir).Lineage(i.name).Displace(path, content, time.Now())
+	kept, err := state.New(disk.At(dir)).Lineage(i.name).Displace(path, content, time.Now())
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/configs"
 	"mxcert/hooks/script"
 
@@ -35,7 +36,7 @@ func (h *host) helped() (*pass, *desk) {
 	h.t.Cleanup(d.close)
 	config, err := configs.Load(h.config)
 	h.check(err)
-	p := &pass{world: &world{config: config, store: state.At(h.Path("state")), desk: d}, certificate: config.Certificates[0], say: func(string, string) {}}
+	p := &pass{world: &world{config: config, store: state.New(disk.At(h.Path("state"))), desk: d}, certificate: config.Certificates[0], say: func(string, string) {}}
 	p.lineage = p.store.Lineage("mx")
 	return p, d
 }
@@ -98,7 +99,7 @@ func TestInstallHelper(t *testing.T) {
 // current is the bundle that the state says is current.
 func (h *host) current() *bundle.Bundle {
 	h.t.Helper()
-	lineage := state.At(h.Path("state")).Lineage("mx")
+	lineage := state.New(disk.At(h.Path("state"))).Lineage("mx")
 	record, _, err := lineage.Look()
 	h.check(err)
 	b, err := lineage.Bundle(record.Keys[bundle.EC256].Current)

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 
@@ -171,7 +172,7 @@ func TestImportAcmeSh(t *testing.T) {
 	h := newHost(t, labDefault, configDefault)
 	h.report(report.CodeOK, "renew")
 	donor := h.current()
-	account, ok, err := state.At(h.Path("state")).Account(h.CA.DirectoryURL())
+	account, ok, err := state.New(disk.At(h.Path("state"))).Account(h.CA.DirectoryURL())
 	if err != nil || !ok {
 		t.Fatal(err)
 	}

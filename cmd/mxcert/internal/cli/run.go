@@ -66,7 +66,7 @@ func alive(pid int) bool {
 }
 
 // readDaemon reads what a running daemon left; nil where none runs.
-func readDaemon(store *state.Dir) *report.Daemon {
+func readDaemon(store *state.Book) *report.Daemon {
 	var r report.Daemon
 	if err := store.Daemon(&r); err != nil || !alive(r.PID) {
 		return nil

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/configs"
 	"mxcert/deploy"
 
@@ -152,7 +153,7 @@ func (a *app) runningConfig() *configs.Config {
 			dir = string(m[1])
 		}
 	}
-	config, err := configs.Load(state.At(dir).RunningConfig())
+	config, err := configs.Load(state.New(disk.At(dir)).RunningConfig())
 	if err != nil {
 		return nil
 	}

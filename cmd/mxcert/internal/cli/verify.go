@@ -126,7 +126,7 @@ func (a *app) verify(ctx context.Context, names []string) error {
 }
 
 // localLooks are the endpoints of a certificate, with what they should show.
-func localLooks(store *state.Dir, c configs.Certificate, roots *x509.CertPool) []look {
+func localLooks(store *state.Book, c configs.Certificate, roots *x509.CertPool) []look {
 	p := &pass{world: &world{store: store}, certificate: c, lineage: store.Lineage(c.Name), say: func(string, string) {}}
 	if record, _, err := p.lineage.Look(); err == nil {
 		p.record = record

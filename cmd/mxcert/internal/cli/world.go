@@ -15,6 +15,7 @@ import (
 	"mxcert/acme/dnsprovider"
 	"mxcert/acme/resolve"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/configs"
 
 	"mxcert/cmd/mxcert/internal/report"
@@ -26,7 +27,7 @@ type world struct {
 	version     string // of the program
 	effective   []byte // the configuration as one text; a daemon lets it go when it is stored
 	fingerprint string // of that text, to see whether it changed since a failure
-	store       *state.Dir
+	store       *state.Book
 	cas         *acme.Authorities
 	chainRoots  *x509.CertPool // of acme.roots_file; nil: none demanded
 	reloader    reloader
@@ -39,7 +40,7 @@ func newWorld(config *configs.Config, version string, readOnly bool) (*world, er
 	if err := checkOutside(config); err != nil {
 		return nil, err
 	}
-	open := state.Open
+	open := openStore
 	if readOnly {
 		open = viewStore
 	}
@@ -87,11 +88,14 @@ func authorities(config *configs.Config, version string, roots *x509.CertPool) (
 	return list, nil
 }
 
-// viewStore opens the state for reading only. That there is none yet is what the reader is to be told, not an error.
-func viewStore(path string) (*state.Dir, error) {
-	store, err := state.View(path)
+// openStore opens the state for changes, and makes it if it is missing.
+func openStore(path string) (*state.Book, error) { return state.Open(disk.Open(path)) }
+
+// viewStore opens the state for reading only. If there is no state yet, it is empty.
+func viewStore(path string) (*state.Book, error) {
+	store, err := state.Open(disk.View(path))
 	if errors.Is(err, fs.ErrNotExist) {
-		return state.At(path), nil
+		return state.New(disk.At(path)), nil
 	}
 	return store, err
 }

@@ -23,6 +23,7 @@ import (
 
 	"mxcert/acme/schedule"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert/internal/helper"
 	"mxcert/cmd/mxcert/internal/pass"
 	"mxcert/cmd/mxcert/internal/report"
@@ -89,7 +90,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	store, err := state.Open(config.State)
+	store, err := state.Open(disk.Open(config.State))
 	if err != nil {
 		return err
 	}
@@ -232,7 +233,7 @@ func (d *Daemon) runner(config *configs.Config) (*pass.Runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	store, err := state.Open(config.State)
+	store, err := state.Open(disk.Open(config.State))
 	if err != nil {
 		return nil, err
 	}
