@@ -83,3 +83,7 @@ func Quote(text string, most int) string {
 
 // Quoted is Quote between quotation marks, as in a sentence: the server answered "…".
 func Quoted(text string, most int) string { return `"` + Quote(text, most) + `"` }
+
+// Line is the message of an error of this program on one line: joined errors are separated by semicolons. Unlike Quote it
+// cuts nothing, because such messages have quoted the text from others already.
+func Line(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }

@@ -94,7 +94,9 @@ func Another(r Result) bool { return r.Err == nil && !r.Matches }
 func Await(ctx context.Context, probes []Probe, patience, limit time.Duration, satisfied func(Result) bool) []Result {
 	ctx, cancel := context.WithTimeout(ctx, max(patience, limit))
 	defer cancel()
-	return each(probes, func(p Probe) Result { return repeat(ctx, patience, p.Times, func() Result { return p.shake(ctx) }, satisfied) })
+	return each(probes, func(p Probe) Result {
+		return repeat(ctx, patience, p.Times, func() Result { return p.shake(ctx) }, satisfied)
+	})
 }
 
 func each(probes []Probe, look func(Probe) Result) []Result {
@@ -152,14 +154,14 @@ func All(results []Result) bool {
 
 // Unavailable reports whether a server answers 454: it offers TLS and cannot load its files.
 func Unavailable(results []Result) bool {
-	return slices.ContainsFunc(results, func(r Result) bool { return r.kind() == "tls-unavailable" })
+	return slices.ContainsFunc(results, func(r Result) bool { return r.kind() == starttls.KindTLSUnavailable })
 }
 
 // Reloadable reports whether a result shows something that a reload can repair: a working server with another certificate, or
 // TLS out of order. A closed port is not.
 func Reloadable(results []Result) bool {
 	return slices.ContainsFunc(results, func(r Result) bool {
-		return !r.Matches && (r.Err == nil || slices.Contains([]string{"tls-unavailable", "validation-failure", "starttls-not-supported"}, r.kind()))
+		return !r.Matches && (r.Err == nil || slices.Contains([]string{starttls.KindTLSUnavailable, starttls.KindValidationFailure, starttls.KindSTARTTLSNotSupported}, r.kind()))
 	})
 }
 

@@ -70,7 +70,7 @@ func TestNextCA(t *testing.T) {
 				t.Fatalf("the second CA issued %d, stage %s", n, c.Stage)
 			}
 			warned := strings.Join(c.Warnings, "\n")
-			if !strings.Contains(warned, "because another CA gave none") || !strings.Contains(warned, "answered 500") {
+			if !strings.Contains(warned, "because another CA did not issue it") || !strings.Contains(warned, "answered 500") {
 				t.Errorf("warnings: %s", warned)
 			}
 			asked := func() int { return h.CA.Count() - h.CA.Count(ca.Directory) } // the look before an order reads that

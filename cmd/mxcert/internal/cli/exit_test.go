@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"mxcert/acme"
+	"mxcert/acme/schedule"
 	"mxcert/acme/state"
 	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/configs"
@@ -31,7 +32,7 @@ func TestExitCodeOfAnError(t *testing.T) {
 	}{
 		{"nothing", nil, report.CodeOK},
 		{"any error", errors.New("boom"), report.CodeFailed},
-		{"wrong usage", usage("no such thing"), report.CodeUsage},
+		{"wrong usage", report.Usage("no such thing"), report.CodeUsage},
 		{"a code of its own, wrapped", fmt.Errorf("check: %w", &report.Exit{Code: report.CodeFault}), report.CodeFault},
 		{"problems of the configuration", &configs.Problems{List: []configs.Problem{{Message: "bad"}}}, report.CodeConfig},
 		{"no configuration", noFile, report.CodeConfig},
@@ -41,7 +42,7 @@ func TestExitCodeOfAnError(t *testing.T) {
 		{"a lock", &state.Error{Op: "lock", Path: "/x", Err: state.ErrLocked}, report.CodeTemporary},
 		{"cut short", report.At("order", context.Canceled), report.CodeTemporary},
 		{"out of time", report.At("order", context.DeadlineExceeded), report.CodeTemporary},
-		{"backoff", report.At("order", &heldError{}), report.CodeTemporary},
+		{"backoff", report.At("order", &schedule.Held{}), report.CodeTemporary},
 		{"the CA refuses", &acme.Error{ErrKind: "ca-refused"}, report.CodeFailed},
 	} {
 		if got := report.CodeOf(tt.err); got != tt.want {

@@ -100,7 +100,7 @@ func TestNothingServes(t *testing.T) {
 	if c.Stage != report.Deployed || len(c.Endpoints) != 0 {
 		t.Errorf("%+v", c)
 	}
-	if out := h.run("status").stdout; !strings.Contains(out, "none configured") {
+	if out := h.run("status").stdout; !strings.Contains(out, "no endpoint configured") {
 		t.Errorf("status does not say that nothing serves the certificate:\n%s", out)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"mxcert/acme/state"
 
 	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/wanted"
 )
 
 // historyReport is `history --json`.
@@ -33,7 +34,7 @@ type generationReport struct {
 
 func (a *app) historyCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "history [NAME]", Short: "What was issued, deployed, reverted and healed", Args: cobra.MaximumNArgs(1),
+		Use: "history [NAME]", Short: "What was issued, deployed, reverted and repaired", Args: cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, names []string) error { return a.history(names) },
 	}
 }
@@ -43,17 +44,18 @@ func (a *app) history(names []string) error {
 	if err != nil {
 		return err
 	}
-	certificates, err := chosen(config, names)
+	host, _ := wanted.From(config) // no chain is judged
+	wants, err := choose(host, names)
 	if err != nil {
 		return err
 	}
-	store, err := viewStore(config.State)
+	store, err := view(host.State)
 	if err != nil {
 		return err
 	}
 	r := historyReport{Certificates: []lineageHistory{}}
-	for _, c := range certificates {
-		h, err := readHistory(store.Lineage(c.Name))
+	for _, want := range wants {
+		h, err := readHistory(store.Lineage(want.Name))
 		if err != nil {
 			return err
 		}

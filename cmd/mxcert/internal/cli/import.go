@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"mxcert/acme/bundle"
+	"mxcert/acme/issued"
 	"mxcert/acme/schedule"
 	"mxcert/acme/state"
 	"mxcert/configs"
@@ -73,7 +74,7 @@ Afterwards switch the other client off, so that the two do not renew the same na
 		RunE: func(cmd *cobra.Command, args []string) error {
 			read, ok := readers[args[0]]
 			if !ok {
-				return usage("import knows certbot, acme.sh and lego, not %q", args[0])
+				return report.Usage("import knows certbot, acme.sh and lego, not %q", args[0])
 			}
 			path := usual[args[0]]
 			if len(args) == 2 {
@@ -101,9 +102,9 @@ func (a *app) takeOver(ctx context.Context, found []foreign, directory string, d
 	if err != nil {
 		return err
 	}
-	open := openStore
+	open := change
 	if dryRun {
-		open = viewStore
+		open = view
 	}
 	store, err := open(config.State)
 	if err != nil {
@@ -237,7 +238,7 @@ func takeAccount(ctx context.Context, store *state.Book, f foreign, dryRun bool)
 // configuredFor finds the certificate of the configuration for exactly these names.
 func configuredFor(config *configs.Config, names []string) (configs.Certificate, bool) {
 	for _, c := range config.Certificates {
-		if sameSet(c.Domains, names) {
+		if issued.SameNames(c.Domains, names) {
 			return c, true
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"mxcert/acme/bundle"
 	"mxcert/acme/state"
 	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert-lab/ca"
@@ -228,4 +229,15 @@ func TestImportProposes(t *testing.T) {
 	if got := h.run("import", "dehydrated"); got.code != report.CodeUsage {
 		t.Errorf("%+v", got)
 	}
+}
+
+// current is the bundle that the state says is current.
+func (h *host) current() *bundle.Bundle {
+	h.t.Helper()
+	lineage := state.New(disk.At(h.Path("state"))).Lineage("mx")
+	record, _, err := lineage.Look()
+	h.check(err)
+	b, err := lineage.Bundle(record.Keys[bundle.EC256].Current)
+	h.check(err)
+	return b
 }

@@ -16,8 +16,10 @@ import (
 	"mxcert/acme/dnsprovider"
 	"mxcert/acme/resolve"
 	"mxcert/configs"
+	"mxcert/hooks/unit"
 
 	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/wanted"
 )
 
 // initAnswers are what `init` has to know. Flags give them, or questions on a terminal.
@@ -131,7 +133,7 @@ func (i *initializer) complete() error {
 			*into = i.ask(question, suggestion)
 		}
 		if *into == "" {
-			problems = append(problems, usage("%s is missing: give it by %s", question, flag))
+			problems = append(problems, report.Usage("%s is missing: give it by %s", question, flag))
 		}
 	}
 	names := strings.Join(i.domains, ", ")
@@ -140,7 +142,7 @@ func (i *initializer) complete() error {
 	}
 	i.domains = strings.FieldsFunc(names, func(r rune) bool { return r == ',' || r == ' ' })
 	if len(i.domains) == 0 {
-		problems = append(problems, usage("no name of this host is known: give it by --domain"))
+		problems = append(problems, report.Usage("no name of this host is known: give it by --domain"))
 	}
 	if !i.yes && i.email == "" {
 		i.email = i.ask("address to which the CA may write (may be empty)", "")
@@ -149,7 +151,7 @@ func (i *initializer) complete() error {
 		i.agree = strings.HasPrefix(strings.ToLower(i.ask("have you read the terms of service of "+i.directory+", and do you agree to them? (yes/no)", "")), "y")
 	}
 	if !i.agree {
-		problems = append(problems, usage("no CA issues anything without agreement to its terms: read them, then give --agree-tos"))
+		problems = append(problems, report.Usage("no CA issues anything without agreement to its terms: read them, then give --agree-tos"))
 	}
 	ask("DNS provider (mxcert providers lists them)", "--dns-provider", "rfc2136", &i.provider)
 	if i.provider != "" {
@@ -269,7 +271,7 @@ func checkText(text string) error {
 	if err != nil {
 		return fmt.Errorf("the answers make no configuration: %w", err)
 	}
-	return checkOutside(config)
+	return wanted.Check(config)
 }
 
 // write writes the configuration and the secrets, and the rule for the service.
@@ -300,7 +302,8 @@ func (i *initializer) write(text string, secrets map[string]string) error {
 	if err != nil {
 		return err
 	}
-	return i.installRule(polkitRules, polkitRule(configuredUnits(config)))
+	h, _ := wanted.From(config) // no chain is judged
+	return i.installRule(unit.PolkitFile, unit.PolkitRule(unit.Names(h.Units())))
 }
 
 // next tests what was written, and says what comes next. A fault is shown and does not undo what was written.

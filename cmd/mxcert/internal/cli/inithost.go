@@ -15,6 +15,7 @@ import (
 
 	"mxcert/acme/resolve"
 	"mxcert/hooks/run"
+	"mxcert/hooks/unit"
 )
 
 // findPatience bounds each question about the host.
@@ -244,7 +245,7 @@ func writePublic(path, text string) error {
 
 // serviceGroup is the group of the service, -1 where there is none.
 func serviceGroup() int {
-	g, err := user.LookupGroup(serviceUser)
+	g, err := user.LookupGroup(unit.ServiceUser)
 	if err != nil {
 		return -1
 	}

@@ -131,9 +131,6 @@ func TestDamagedCurrentWithoutCA(t *testing.T) {
 func TestClockWasAhead(t *testing.T) {
 	t.Parallel()
 	ahead := &state.Failure{At: time.Now().Add(10 * 365 * 24 * time.Hour)}
-	if !stale(ahead) || stale(&state.Failure{At: time.Now()}) {
-		t.Error("stale")
-	}
 	h := newHost(t, labDefault, configDefault)
 	h.report(report.CodeOK, "renew")
 	store := state.New(disk.At(h.Path("state")))
@@ -146,27 +143,6 @@ func TestClockWasAhead(t *testing.T) {
 	h.check(lineage.Save(record))
 	if r := h.report(report.CodeOK, "renew"); !r.Changed {
 		t.Errorf("not renewed: %+v", r)
-	}
-}
-
-func TestNextPassKeepsLookingInBackoff(t *testing.T) {
-	now := time.Now()
-	tomorrow, soon, past := now.Add(24*time.Hour), now.Add(time.Minute), now.Add(-time.Hour)
-	for _, tt := range []struct {
-		report report.Certificate
-		want   time.Duration
-	}{
-		{report.Certificate{}, time.Hour},
-		{report.Certificate{NextTry: &tomorrow}, time.Hour},
-		{report.Certificate{NextTry: &soon}, time.Minute},
-		{report.Certificate{NextTry: &past}, time.Second},
-		{report.Certificate{NextRenewal: &soon}, time.Minute},
-		{report.Certificate{NextRenewal: &tomorrow}, time.Hour},
-		{report.Certificate{NextRenewal: &past}, time.Second},
-	} {
-		if got := nextPass(tt.report, now).Sub(now); got != tt.want {
-			t.Errorf("%+v: %s, want %s", tt.report, got, tt.want)
-		}
 	}
 }
 

@@ -18,13 +18,14 @@ import (
 	"mxcert/cmd/mxcert-lab/lab"
 
 	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/revoke"
 )
 
 // revoke runs revoke --yes --json on mx; the exit code must be the wanted one.
-func (h *host) revoke(code report.Code, args ...string) revokeReport {
+func (h *host) revoke(code report.Code, args ...string) revoke.Report {
 	h.t.Helper()
 	got := h.run(append([]string{"revoke", "mx", "--yes", "--json"}, args...)...)
-	var r revokeReport
+	var r revoke.Report
 	if err := json.Unmarshal([]byte(got.stdout), &r); err != nil {
 		h.t.Fatalf("%v printed no JSON (%v):\n%s\n%s", args, err, got.stdout, got.stderr)
 	}

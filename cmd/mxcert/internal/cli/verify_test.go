@@ -10,9 +10,9 @@ import (
 	"strings"
 	"testing"
 
+	"mxcert/acme/finding"
 	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/cmd/mxcert-lab/smtpd"
-	"mxcert/deploy/starttls"
 
 	"mxcert/cmd/mxcert/internal/report"
 )
@@ -29,7 +29,7 @@ func (h *host) verified(code report.Code, args ...string) verifyReport {
 }
 
 func (r hostReport) finds(id string) bool {
-	return slices.ContainsFunc(r.Findings, func(f starttls.Finding) bool { return f.ID == id && f.Message != "" })
+	return slices.ContainsFunc(r.Findings, func(f finding.Finding) bool { return f.ID == id && f.Message != "" })
 }
 
 // What verify makes of what a server shows, and of what it does not show.
@@ -113,7 +113,7 @@ func TestVerifyHost(t *testing.T) {
 func TestVerifyWithoutEndpoints(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{Endpoints: []string{}})
-	if got := h.run("verify"); got.code != report.CodeOK || !strings.Contains(got.stdout, "mx: no endpoint is configured") {
+	if got := h.run("verify"); got.code != report.CodeOK || !strings.Contains(got.stdout, "mx: no endpoint configured") {
 		t.Errorf("%+v", got)
 	}
 	if r := h.verified(report.CodeOK); len(r.Hosts) != 0 {

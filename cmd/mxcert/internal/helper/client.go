@@ -15,6 +15,7 @@ import (
 	"mxcert/cmd/mxcert/internal/wire"
 	"mxcert/deploy"
 	"mxcert/hooks/script"
+	"mxcert/hooks/unit"
 )
 
 // Directory is where systemd listens for the helpers. It belongs to root: a process that has taken over the service cannot
@@ -34,7 +35,7 @@ func NewClient() *Client {
 		return &Client{}
 	}
 	me, err := user.Current()
-	if os.Getenv("RUNTIME_DIRECTORY") == "" && (err != nil || me.Username != ServiceUser) {
+	if os.Getenv("RUNTIME_DIRECTORY") == "" && (err != nil || me.Username != unit.ServiceUser) {
 		return &Client{}
 	}
 	return &Client{Directory: Directory}
@@ -65,7 +66,7 @@ func unreachable(kind Kind, err error) error {
 	e := &Error{Message: fmt.Sprintf("the program of root that this needs (mxcert-%s@.service) cannot be reached: %v", kind, err), KindText: "helper",
 		NextStep: fmt.Sprintf("systemctl start mxcert-%s.socket (systemctl start mxcert.service does so too)", kind)}
 	if errors.Is(err, fs.ErrPermission) {
-		e.NextStep = "run it as root, or as the user " + ServiceUser
+		e.NextStep = "run it as root, or as the user " + unit.ServiceUser
 	}
 	return e
 }
@@ -81,17 +82,22 @@ func (c *conn) ask(ctx context.Context, question, answer any) error {
 }
 
 // Check finds out whether the files can be written and are those that the mail server reads; sound asks whether the server's
-// configuration is in order, too. Notes are for the operator.
-func (c *Client) Check(ctx context.Context, want wanted.Certificate, known Known, sound bool) (notes []string, err error) {
+// configuration is in order, too. The helper that keeps the plan answers this, if there is one; plan may be nil. Notes are for
+// the operator.
+func (c *Client) Check(ctx context.Context, want wanted.Certificate, known Known, plan Plan, sound bool) (notes []string, err error) {
 	notes, err = checkHere(ctx, want, known, sound)
 	if !c.needed(err) {
 		return notes, err
 	}
-	conn, err := c.dial(ctx, Install)
-	if err != nil {
-		return nil, err
+	var conn *conn
+	if remote, ok := plan.(*remotePlan); ok {
+		conn = remote.conn
+	} else {
+		if conn, err = c.dial(ctx, Install); err != nil {
+			return nil, err
+		}
+		defer conn.Close()
 	}
-	defer conn.Close()
 	var answer installAnswer
 	if err := conn.ask(ctx, installOrder{Verb: verbCheck, Name: want.Name, Sound: sound}, &answer); err != nil {
 		return nil, err
@@ -102,11 +108,7 @@ func (c *Client) Check(ctx context.Context, want wanted.Certificate, known Known
 // Plan compares the bundles, in the order of the keys, with the files. say is told where replaced files are kept. Release the
 // plan with [Close].
 func (c *Client) Plan(ctx context.Context, want wanted.Certificate, bundles []*bundle.Bundle, known Known, say func(stage, message string)) (Plan, error) {
-	targets := want.Targets()
-	for i := range targets {
-		targets[i].Remembered = known
-	}
-	if err := deploy.Check(targets); !c.needed(err) {
+	if err := deploy.Check(want.Targets(), known); !c.needed(err) {
 		return planHere(want, bundles, known)
 	}
 	conn, err := c.dial(ctx, Install)

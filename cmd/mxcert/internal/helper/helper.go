@@ -31,10 +31,8 @@ import (
 	"mxcert/cmd/mxcert/internal/wire"
 	"mxcert/configs"
 	"mxcert/deploy"
+	"mxcert/hooks/unit"
 )
-
-// ServiceUser is the user of the unprivileged service.
-const ServiceUser = "mxcert"
 
 // firstOrder is how long a helper waits for its first order. Between orders it waits as long as the connection is open.
 const firstOrder = 20 * time.Second
@@ -43,8 +41,8 @@ const firstOrder = 20 * time.Second
 // rights of root.
 func Serve(ctx context.Context, kind Kind, configFile string, conn *wire.Conn) error {
 	if err := conn.Admit(0, os.Geteuid(), serviceUID()); err != nil {
-		err = &Error{Message: "only root and the user " + ServiceUser + " may give orders: " + err.Error(), KindText: "permission",
-			NextStep: "run mxcert as root, or as the user " + ServiceUser}
+		err = &Error{Message: "only root and the user " + unit.ServiceUser + " may give orders: " + err.Error(), KindText: "permission",
+			NextStep: "run mxcert as root, or as the user " + unit.ServiceUser}
 		return refuse(ctx, conn, err)
 	}
 	host, err := trustedHost(configFile)
@@ -77,7 +75,7 @@ func answer(ctx context.Context, conn *wire.Conn, v any) error {
 
 // serviceUID is the service's user, -1 if this host has none.
 func serviceUID() int {
-	u, err := user.Lookup(ServiceUser)
+	u, err := user.Lookup(unit.ServiceUser)
 	if err != nil {
 		return -1
 	}
@@ -209,11 +207,7 @@ func (i *installer) makePlan(want wanted.Certificate, files []installFiles) (ans
 		answer.Error = newError(err)
 		return answer
 	}
-	i.plan, answer.Content = plan, plan.ContentChanges()
-	answer.Shortens, answer.Revertible = newError(plan.Shortens(time.Now())), newError(plan.Revertible(time.Now()))
-	for _, c := range plan.Changes() {
-		answer.Changes = append(answer.Changes, installChange{Change: c, FileMode: c.Mode})
-	}
+	i.plan, answer.Plan = plan, plan.Summary()
 	return answer
 }
 

@@ -18,7 +18,7 @@ func serveHook(ctx context.Context, host *wanted.Host, conn *wire.Conn) error {
 	first, cancel := context.WithTimeout(ctx, firstOrder)
 	defer cancel()
 	if err := conn.Read(first, &order); err != nil {
-		return err
+		return fmt.Errorf("no order: %w", err)
 	}
 	want, err := checkEvent(host, order)
 	if err != nil {

@@ -7,18 +7,15 @@ import (
 	"mxcert/acme/bundle"
 	"mxcert/cmd/mxcert/internal/wanted"
 	"mxcert/deploy"
+	"mxcert/deploy/discover"
 )
 
 // Plan is the difference between bundles and files, which can be applied and taken back: a *deploy.Plan of this process, or
 // one that the install helper has made and keeps.
 type Plan interface {
-	Empty() bool
-	Changes() []deploy.Change
-	ContentChanges() bool
+	Summary() deploy.Summary
 	Apply(keep func(path string, content []byte) error) error
 	Revert() error
-	Revertible(at time.Time) error
-	Shortens(at time.Time) error
 	Touch() error
 }
 
@@ -26,19 +23,21 @@ type Plan interface {
 // say them.
 type Known = map[string]deploy.Access
 
-// planHere compares the bundles with the files in this process.
+// Look compares the bundles with the files in this process and asks no server.
+func Look(want wanted.Certificate, bundles []*bundle.Bundle, known Known) (*deploy.Plan, error) {
+	return deploy.Make(want.Name, want.Jobs(bundles), known)
+}
+
+// planHere compares the bundles with the files in this process. Exim is going to open the new files before they are in place.
 func planHere(want wanted.Certificate, bundles []*bundle.Bundle, known Known) (*deploy.Plan, error) {
-	plan, err := deploy.Make(want.Name, want.Jobs(bundles, known))
+	plan, err := Look(want, bundles, known)
 	if err != nil {
 		return nil, err
 	}
-	tryCandidates(plan, want, bundles)
+	if plan.Summary().ContentChanges() {
+		plan.Try(func(staged []deploy.Target) error { return discover.TryExim(context.Background(), staged) })
+	}
 	return plan, nil
-}
-
-// Look compares the bundles with the files in this process and asks no server.
-func Look(want wanted.Certificate, bundles []*bundle.Bundle, known Known) (*deploy.Plan, error) {
-	return deploy.Make(want.Name, want.Jobs(bundles, known))
 }
 
 // remotePlan is a plan that the install helper made and keeps as long as the connection is open.
@@ -50,21 +49,8 @@ type remotePlan struct {
 	answer installAnswer // to the plan
 }
 
-// Empty reports that the files are as they should be.
-func (r *remotePlan) Empty() bool { return len(r.answer.Changes) == 0 }
-
-// ContentChanges reports whether the content of a file changes.
-func (r *remotePlan) ContentChanges() bool { return r.answer.Content }
-
-// Changes lists the plan.
-func (r *remotePlan) Changes() []deploy.Change {
-	list := make([]deploy.Change, len(r.answer.Changes))
-	for i, c := range r.answer.Changes {
-		list[i] = c.Change
-		list[i].Mode = c.FileMode
-	}
-	return list
-}
+// Summary is what the helper said about the plan.
+func (r *remotePlan) Summary() deploy.Summary { return r.answer.Plan }
 
 // Apply has the helper make the changes. It keeps what it replaces in a directory of its own: the service may not read it.
 func (r *remotePlan) Apply(func(string, []byte) error) error {
@@ -80,12 +66,6 @@ func (r *remotePlan) Revert() error {
 	_, err := r.do(installOrder{Verb: verbRevert})
 	return err
 }
-
-// Revertible is what the helper said when it made the plan: why there is nothing worth going back to.
-func (r *remotePlan) Revertible(time.Time) error { return r.answer.Revertible.orNil() }
-
-// Shortens is what the helper said when it made the plan: whether a live certificate is valid for longer.
-func (r *remotePlan) Shortens(time.Time) error { return r.answer.Shortens.orNil() }
 
 // Touch has the helper make the server look at its files again.
 func (r *remotePlan) Touch() error {

@@ -1,7 +1,6 @@
 package helper
 
 import (
-	"io/fs"
 	"time"
 
 	"mxcert/cmd/mxcert/internal/report"
@@ -47,19 +46,10 @@ type installFiles struct {
 
 // installAnswer comes back.
 type installAnswer struct {
-	Changes    []installChange `json:"changes,omitempty"`
-	Content    bool            `json:"content,omitempty"`
-	Shortens   *Error          `json:"shortens,omitempty"`   // plan: the live certificate that is valid for longer
-	Revertible *Error          `json:"revertible,omitempty"` // plan: why there is nothing worth going back to
-	Kept       []string        `json:"kept,omitempty"`       // where files that were replaced are kept
-	Notes      []string        `json:"notes,omitempty"`
-	Error      *Error          `json:"error,omitempty"`
-}
-
-// installChange is a deploy.Change with its mode.
-type installChange struct {
-	deploy.Change
-	FileMode fs.FileMode `json:"mode"`
+	Plan  deploy.Summary `json:"plan,omitzero"`
+	Kept  []string       `json:"kept,omitempty"` // where files that were replaced are kept
+	Notes []string       `json:"notes,omitempty"`
+	Error *Error         `json:"error,omitempty"`
 }
 
 // hookOrder goes to the hook helper.

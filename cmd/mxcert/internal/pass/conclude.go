@@ -44,7 +44,7 @@ func (p *pass) failed(err error) report.Certificate {
 // conclude records how the pass ended, runs the hooks, and returns the report.
 func (p *pass) conclude(ctx context.Context, issueErr, serveErr error) report.Certificate {
 	if p.options.DryRun {
-		return p.report(ending{err: errors.Join(issueErr, serveErr), inService: served.All(p.seen) && p.have.Any() && p.plan != nil && p.plan.Empty()})
+		return p.report(ending{err: errors.Join(issueErr, serveErr), inService: served.All(p.seen) && p.have.Any() && p.plan != nil && p.plan.Summary().Empty()})
 	}
 	if issueErr == nil && serveErr == nil {
 		issueErr = p.lacking()
@@ -135,7 +135,7 @@ func (p *pass) heldAgain() bool {
 // back together. What the CA asks for is a minimum.
 func (p *pass) recordFailure(err error) {
 	record, count := &p.have.Record, 1
-	if record.Failure != nil && record.Failure.Fingerprint == p.want.Fingerprint {
+	if record.Failure != nil && record.Failure.Fingerprint == p.want.Fingerprint() {
 		count = record.Failure.Count + 1
 	}
 	delay := schedule.Backoff(count)
@@ -157,7 +157,7 @@ func (p *pass) recordFailure(err error) {
 		}
 	}
 	record.Failure = &state.Failure{Stage: r.Stage, Kind: r.Kind, Message: r.Message, Hint: r.Hint, At: time.Now().UTC(), Count: count,
-		NotBefore: notBefore.UTC().Truncate(time.Second), ChargedToCA: charged, Fingerprint: p.want.Fingerprint}
+		NotBefore: notBefore.UTC().Truncate(time.Second), ChargedToCA: charged, Fingerprint: p.want.Fingerprint()}
 	record.Log(state.Event{At: time.Now(), Event: "failed", Message: fmt.Sprintf("%s: %s", r.Stage, r.Message)})
 }
 
@@ -228,7 +228,7 @@ func (p *pass) filesHold() bool {
 		return false
 	}
 	defer helper.Close(plan)
-	return plan.Empty()
+	return plan.Summary().Empty()
 }
 
 func summary(r report.Certificate) string {

@@ -15,7 +15,7 @@ import (
 func (p *pass) planOnly(ctx context.Context) error {
 	p.dryRun = &report.DryRun{Orders: append([]string{}, p.intended...), Files: []deploy.Change{}, Reloads: []report.Reload{}, Handshakes: []report.Handshake{}}
 	if !p.have.Any() {
-		notes, err := p.Helper.Check(ctx, p.want, p.known(), false)
+		notes, err := p.Helper.Check(ctx, p.want, p.known(), nil, false)
 		p.warnAll(notes)
 		return report.At("deploy", err)
 	}
@@ -24,18 +24,18 @@ func (p *pass) planOnly(ctx context.Context) error {
 		return report.At("deploy", err)
 	}
 	p.plan = plan
-	for _, change := range plan.Changes() {
+	for _, change := range plan.Summary().Changes {
 		p.dryRun.Files = append(p.dryRun.Files, change)
 		p.intended = append(p.intended, changeText(change))
 	}
-	if plan.ContentChanges() {
+	if plan.Summary().ContentChanges() {
 		p.planProof()
 	}
 	if err := p.ready(ctx); err != nil {
 		return report.At("reload", err)
 	}
 	err = p.await(ctx, confirmPatience, served.Matching)
-	if err != nil && plan.Empty() && served.Reloadable(p.seen) {
+	if err != nil && plan.Summary().Empty() && served.Reloadable(p.seen) {
 		p.intended = append(p.intended, "reload, because the server shows another certificate")
 	}
 	return nil

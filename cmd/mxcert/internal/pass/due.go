@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"mxcert/acme"
+	"mxcert/acme/ari"
 	"mxcert/acme/bundle"
 	"mxcert/acme/issued"
 	"mxcert/acme/schedule"
@@ -90,7 +91,7 @@ func (p *pass) askRenewalInfo(ctx context.Context) {
 		slot := p.have.Record.Slot(key)
 		before := slot.Renewal
 		info, err := client.RenewalInfo(ctx, p.have.Bundles[i].Leaf(), before)
-		if err != nil && !errors.Is(err, acme.ErrNoRenewalInfo) && ctx.Err() == nil {
+		if err != nil && !errors.Is(err, ari.ErrNone) && ctx.Err() == nil {
 			p.say("renewal info", report.OneLine(err.Error()))
 		}
 		if info.Explanation != "" && info.Explanation != before.Explanation {
@@ -118,7 +119,7 @@ func (p *pass) issuer(key bundle.KeyType) *acme.Client {
 // failure; a person's own run waits only for failures that the CA counts; --now and a changed configuration do not wait.
 func (p *pass) held(i int, key bundle.KeyType) error {
 	f := p.have.Record.Failure
-	if f != nil && (f.Kind != kindDrift || f.ChargedToCA) && !p.urgent() && !stale(f) && f.Fingerprint == p.want.Fingerprint &&
+	if f != nil && (f.Kind != kindDrift || f.ChargedToCA) && !p.urgent() && !stale(f) && f.Fingerprint == p.want.Fingerprint() &&
 		time.Now().Before(f.NotBefore) && (p.options.Daemon || f.ChargedToCA) {
 		return &schedule.Held{Until: f.NotBefore, NextStep: f.Hint, Skippable: true,
 			Why: fmt.Sprintf("%d failed %s, the last: %s", f.Count, report.Plural(f.Count, "attempt"), f.Message)}
@@ -132,8 +133,8 @@ func stale(f *state.Failure) bool { return f.At.After(time.Now().Add(time.Minute
 // claim says what the CA's budget has to know of an order.
 func (p *pass) claim(i int, key bundle.KeyType) acme.Claim {
 	f := p.have.Record.Failure
-	edited := f != nil && f.Fingerprint != p.want.Fingerprint // since it failed: the fault may be fixed
-	claim := acme.Claim{Urgent: p.urgent(), Person: !p.options.Daemon || edited, Purchase: schedule.Purchase{Names: p.want.Names, Key: string(key), New: true}}
+	edited := f != nil && f.Fingerprint != p.want.Fingerprint() // since it failed: the fault may be fixed
+	claim := acme.Claim{Names: p.want.Names, KeyType: key, New: true, Urgent: p.urgent(), Person: !p.options.Daemon || edited}
 	g, err := p.have.Current(key)
 	if p.have.Bundles[i] == nil || err != nil {
 		return claim

@@ -10,11 +10,14 @@ import (
 	"mxcert/acme"
 	"mxcert/acme/bundle"
 	"mxcert/acme/dnsprovider"
+	"mxcert/acme/finding"
+	"mxcert/acme/preflight"
 	"mxcert/acme/resolve"
 	"mxcert/acme/schedule"
 	"mxcert/acme/state"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/wanted"
+	"mxcert/hooks/unit"
 )
 
 // sweepPatience bounds the removal of TXT records that an earlier run left.
@@ -52,21 +55,21 @@ func (p *pass) issue(ctx context.Context) error {
 // preflight finds out, before anything is asked of the CA, that the result could not be put in place or that the order would
 // certainly fail.
 func (p *pass) preflight(ctx context.Context) error {
-	notes, err := p.Helper.Check(ctx, p.want, p.known(), false)
+	notes, err := p.Helper.Check(ctx, p.want, p.known(), nil, false)
 	if p.warnAll(notes); err != nil {
 		return report.At("deploy", err)
 	}
 	for _, name := range p.want.Units(wanted.Always, wanted.Auto) {
-		if err := checkUnit(ctx, name); misconfigured(err) {
+		if err := unit.Check(ctx, name); unit.Misconfigured(err) {
 			return report.At("reload", err) // what else is wrong with a unit may pass
 		}
 	}
 	if _, err := p.want.Solver(p.resolver); err != nil {
 		return report.At("dns", err)
 	}
-	findings := p.CAs.Preflight(ctx, acme.PreflightRequest{Names: p.want.Names, Profile: p.want.Profile, Resolver: p.resolver, Require: p.want.Require})
+	findings := p.CAs.Preflight(ctx, preflight.Request{Names: p.want.Names, Profile: p.want.Profile, Resolver: p.resolver, Require: p.want.Require})
 	for _, f := range findings {
-		if f.Severity == acme.SeverityWarning {
+		if f.Severity == finding.Warning {
 			p.warn(f.Message)
 		}
 	}
@@ -86,7 +89,7 @@ func (p *pass) order(ctx context.Context, i int, key bundle.KeyType, reason stri
 	if err != nil {
 		return report.At("dns", err)
 	}
-	got, err := p.CAs.Issue(ctx, p.request(i, key, solver))
+	got, err := p.CAs.Issue(ctx, p.demand(i, key, solver))
 	if err != nil {
 		return report.At(stageOf(err), err)
 	}
@@ -105,26 +108,25 @@ func (p *pass) order(ctx context.Context, i int, key bundle.KeyType, reason stri
 	return nil
 }
 
-// request says what to order. The key of the current certificate stays, unless another one is wanted or it must not be used.
-func (p *pass) request(i int, key bundle.KeyType, solver dnsprovider.Solver) acme.Request {
-	request := acme.Request{
-		Names: p.want.Names, KeyType: key, Profile: p.want.Profile, Roots: p.want.Roots,
+// demand says what to order. The key of the current certificate stays, unless another one is wanted or it must not be used.
+func (p *pass) demand(i int, key bundle.KeyType, solver dnsprovider.Solver) acme.Demand {
+	demand := acme.Demand{Danger: p.have.InDanger(i), Request: acme.Request{
+		Claim: p.claim(i, key), Profile: p.want.Profile, Roots: p.want.Roots,
 		Lineage: p.lineage, Provider: p.want.Provider, Solver: solver, Resolver: p.resolver,
 		Require: p.want.Require, Patience: p.want.Patience, Progress: p.say, Notice: p.accountNotice,
-		Claim: p.claim(i, key), Danger: p.have.InDanger(i),
-	}
+	}}
 	current := p.have.Bundles[i]
 	if current == nil {
-		return request
+		return demand
 	}
 	_, fresh := p.have.InFlight(key, p.want.Names, p.want.Directories)
 	if p.want.ReuseKey && !p.options.NewKey && !fresh && !p.lineage.Compromised(current.SPKI()) {
-		request.Key = current.Key()
+		demand.Key = current.Key()
 	}
 	if g, err := p.have.Current(key); err == nil {
-		request.Replaces, request.ReplacesAt = current.Leaf(), g.Directory
+		demand.Replaces, demand.ReplacesAt = current.Leaf(), g.Directory
 	}
-	return request
+	return demand
 }
 
 // accountNotice puts what an operator has to know about the account into the report and the history.
@@ -153,7 +155,7 @@ func (p *pass) sweepTXT(ctx context.Context) {
 // stageOf names the step in which an order failed.
 func stageOf(err error) string {
 	if e, ok := errors.AsType[*acme.Error](err); ok {
-		return e.Stage
+		return e.Stage()
 	}
 	if _, ok := errors.AsType[*dnsprovider.Error](err); ok {
 		return "dns"

@@ -54,14 +54,14 @@ func lookAtFiles(r *report.Certificate, want wanted.Certificate, have *issued.Li
 	switch {
 	case err != nil:
 		r.Error, r.Code = report.NewError(report.At("deploy", err)), report.CodeNotInService
-	case plan.Empty():
+	case plan.Summary().Empty():
 		r.Stage = report.Deployed
 	default:
-		for _, change := range plan.Changes() {
+		for _, change := range plan.Summary().Changes {
 			r.Warnings = append(r.Warnings, fmt.Sprintf("%s: %s", change.Path, change.Why))
 		}
 		r.Code = report.CodeNotInService
-		if held := contention(have.Record, want.Name, want.Fingerprint, changesText(plan.Changes())); held != nil && have.WasServed() {
+		if held := contention(have.Record, want.Name, want.Fingerprint(), changesText(plan.Summary().Changes)); held != nil && have.WasServed() {
 			r.Error = report.NewError(report.At("deploy", held))
 		}
 	}

@@ -3,7 +3,6 @@ package pass
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -14,8 +13,6 @@ import (
 const (
 	// reloadWindow is how long a reload waits for certificates whose passes are under way and may want the same one.
 	reloadWindow = 5 * time.Second
-	// postfixUnit and postfixInstance: on Debian the first is /bin/true, and the second is what runs.
-	postfixUnit, postfixInstance = "postfix.service", "postfix@-.service"
 )
 
 // reloads lets certificates that want the same unit at the same time share one reload, because each may cost connections: it
@@ -36,52 +33,11 @@ type reload struct {
 	err         error
 }
 
-// checkUnit reports whether a unit could be reloaded: nil, or why not.
-func checkUnit(ctx context.Context, name string) error {
-	m, err := unit.Connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer m.Close()
-	return m.Check(ctx, instance(ctx, m, name))
-}
-
-// misconfigured reports whether systemd said that a unit can never be reloaded as it is configured.
-func misconfigured(err error) bool {
-	return slices.Contains([]string{"no-such-unit", "not-reloadable", "invalid-name"}, report.KindOf(err))
-}
-
-// notRunning reports whether systemd said that the unit is not active.
-func notRunning(err error) bool {
-	return slices.Contains([]string{"inactive", "invalid"}, report.KindOf(err))
-}
-
-// instance is the unit that a name stands for.
-func instance(ctx context.Context, m *unit.Manager, name string) string {
-	if name != postfixUnit {
-		return name
-	}
-	if s, err := m.Describe(ctx, postfixInstance); err == nil && s.LoadState == "loaded" {
-		return postfixInstance
-	}
-	return name
-}
-
-// reloadNow has systemd reload a unit, and waits for the job.
-func reloadNow(ctx context.Context, name string) error {
-	m, err := unit.Connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer m.Close()
-	return m.Reload(ctx, instance(ctx, m, name))
-}
-
 // reloadAll reloads units, each of them. Those that do not run read the files when they start.
 func (p *pass) reloadAll(ctx context.Context, units []string) (inactive []error, err error) {
 	for _, name := range units {
 		err := p.reload(ctx, name, false)
-		if err != nil && !notRunning(err) {
+		if err != nil && !unit.NotRunning(err) {
 			return nil, report.At("reload", err)
 		}
 		if err != nil {
@@ -177,7 +133,7 @@ func (r *reloads) run(ctx context.Context, name string, this, before *reload) {
 	ctx, cancel := context.WithTimeout(ctx, reloadPatience)
 	defer cancel()
 	if r.job == nil {
-		this.err = reloadNow(ctx, name)
+		this.err = unit.Reload(ctx, name)
 		return
 	}
 	this.err = r.job(ctx, name)

@@ -36,7 +36,7 @@ func (p *pass) mayRepair(what string) error {
 	if !p.repairs() {
 		return nil
 	}
-	if drift := contention(p.have.Record, p.want.Name, p.want.Fingerprint, what); drift != nil {
+	if drift := contention(p.have.Record, p.want.Name, p.want.Fingerprint(), what); drift != nil {
 		p.heldUntil = drift.until
 		return drift
 	}
@@ -46,7 +46,7 @@ func (p *pass) mayRepair(what string) error {
 // repaired counts one repair.
 func (p *pass) repaired() {
 	if p.repairs() {
-		p.have.Record.Heals = state.Heals{At: append(recentRepairs(p.have.Record, p.want.Fingerprint), time.Now().UTC()), Fingerprint: p.want.Fingerprint}
+		p.have.Record.Heals = state.Heals{At: append(recentRepairs(p.have.Record, p.want.Fingerprint()), time.Now().UTC()), Fingerprint: p.want.Fingerprint()}
 	}
 }
 
@@ -141,7 +141,7 @@ func (e *changedMeanwhile) Hint() string {
 // prints are the fingerprints of the files that a server may read now.
 func (p *pass) prints() map[string]string {
 	var paths []string
-	for _, job := range p.want.Jobs(p.have.Bundles, nil) {
+	for _, job := range p.want.Jobs(p.have.Bundles) {
 		paths = append(paths, job.Target.Files(job.Bundle)...)
 	}
 	return watch.Fingerprints(paths)
@@ -177,7 +177,7 @@ func (p *pass) compareAgain(ctx context.Context) {
 		return // the hourly pass reports it, with its reason
 	}
 	defer helper.Close(plan)
-	for _, change := range plan.Changes() {
+	for _, change := range plan.Summary().Changes {
 		prints[change.Path] = "not what was written"
 	}
 	p.Drift.Left(p.want.Name, prints)

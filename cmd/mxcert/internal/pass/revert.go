@@ -9,6 +9,7 @@ import (
 	"mxcert/acme/state"
 	"mxcert/cmd/mxcert/internal/wanted"
 	"mxcert/deploy/served"
+	"mxcert/hooks/unit"
 )
 
 const (
@@ -24,7 +25,7 @@ func (p *pass) revert(ctx context.Context, cause error) error {
 	// A stop must not leave a deployment half proven: the way back has its own time.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revertPatience+4*time.Second)
 	defer cancel()
-	if notRunning(cause) {
+	if unit.NotRunning(cause) {
 		return &takenBack{cause: cause, what: "the new files are in place; the server reads them when it starts"}
 	}
 	if err := p.putOldBack(ctx); err != nil {
@@ -48,8 +49,8 @@ func (p *pass) revert(ctx context.Context, cause error) error {
 }
 
 func (p *pass) putOldBack(ctx context.Context) error {
-	err := p.plan.Revertible(time.Now())
-	if err == nil && !p.plan.Empty() {
+	err := p.plan.Summary().Revertible(time.Now())
+	if err == nil && !p.plan.Summary().Empty() {
 		return p.write(p.plan.Revert)
 	}
 	old, nothing := p.have.Served()

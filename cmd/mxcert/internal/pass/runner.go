@@ -1,7 +1,6 @@
 package pass
 
 import (
-	"context"
 	"time"
 
 	"mxcert/acme"
@@ -61,6 +60,3 @@ func (r *Runner) driftEnds(name string, outOfService bool) {
 
 // reloadPatience bounds the wait for a reload job.
 const reloadPatience = 60 * time.Second
-
-// CheckUnit reports whether a unit could be reloaded: nil, or why not.
-func (r *Runner) CheckUnit(ctx context.Context, name string) error { return checkUnit(ctx, name) }

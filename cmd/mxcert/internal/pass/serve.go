@@ -11,6 +11,7 @@ import (
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/wanted"
 	"mxcert/deploy/served"
+	"mxcert/hooks/unit"
 )
 
 const (
@@ -29,11 +30,11 @@ func (p *pass) serve(ctx context.Context) error {
 	if err := p.compare(ctx, p.have.Bundles); err != nil {
 		return report.At("deploy", err)
 	}
-	if p.plan.Empty() && !p.have.Record.Applying {
+	if p.plan.Summary().Empty() && !p.have.Record.Applying {
 		return p.confirm(ctx)
 	}
-	if !p.plan.Empty() {
-		if err := p.mayRepair(changesText(p.plan.Changes())); err != nil {
+	if !p.plan.Summary().Empty() {
+		if err := p.mayRepair(changesText(p.plan.Summary().Changes)); err != nil {
 			return report.At("deploy", err)
 		}
 	}
@@ -59,16 +60,16 @@ func (p *pass) compare(ctx context.Context, bundles []*bundle.Bundle) error {
 // running is not a problem: it reads the files when it starts.
 func (p *pass) ready(ctx context.Context) error {
 	if p.plan != nil && !p.options.Rollback && !p.options.Shorter && !p.have.RolledBack() {
-		if err := p.plan.Shortens(time.Now()); err != nil {
+		if err := p.plan.Summary().Shortens(time.Now()); err != nil {
 			return report.At("deploy", err)
 		}
 	}
-	notes, err := p.Helper.Check(ctx, p.want, p.known(), true)
+	notes, err := p.Helper.Check(ctx, p.want, p.known(), p.plan, true)
 	if p.warnAll(notes); err != nil {
 		return report.At("deploy", err)
 	}
 	for _, name := range p.want.Units(wanted.Always, wanted.Auto) {
-		if err := checkUnit(ctx, name); err != nil && !notRunning(err) {
+		if err := unit.Check(ctx, name); err != nil && !unit.NotRunning(err) {
 			return err
 		}
 	}
@@ -77,20 +78,20 @@ func (p *pass) ready(ctx context.Context) error {
 
 // deploy applies the plan and makes the servers show it, or takes it back.
 func (p *pass) deploy(ctx context.Context) error {
-	if !p.plan.Empty() {
+	if !p.plan.Summary().Empty() {
 		p.repaired()
 	}
 	p.have.Record.Applying = true
 	if err := p.lineage.Save(p.have.Record); err != nil {
 		return report.At("store", err)
 	}
-	for _, change := range p.plan.Changes() {
+	for _, change := range p.plan.Summary().Changes {
 		p.say("deploy", fmt.Sprintf("%s (%s)", change.Path, change.Why))
 	}
 	if err := p.write(func() error { return p.plan.Apply(p.keepDisplaced) }); err != nil {
 		return report.At("deploy", errors.Join(err, p.applied()))
 	}
-	p.changed = p.changed || !p.plan.Empty()
+	p.changed = p.changed || !p.plan.Summary().Empty()
 	left := p.prints()
 	if err := p.activate(ctx); err != nil {
 		return errors.Join(p.revert(ctx, changedSince(left, err)), p.applied())
@@ -145,7 +146,7 @@ func (p *pass) activate(ctx context.Context) error {
 	if len(units) > 0 && len(inactive) == len(units) {
 		return errors.Join(inactive...)
 	}
-	if len(units) == 0 && p.plan != nil && p.plan.ContentChanges() {
+	if len(units) == 0 && p.plan != nil && p.plan.Summary().ContentChanges() {
 		p.reloadByHook(ctx)
 	}
 	err = p.await(ctx, p.want.VerifyTimeout, served.Matching)

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"mxcert/acme"
+	"mxcert/acme/account"
 )
 
 // Authorities returns the settings of the CAs, in order of preference; release is the version of the program, for the user
@@ -32,7 +33,7 @@ func (h *Host) authorities(directories []string, release string) ([]acme.Setting
 	}
 	list := make([]acme.Settings, len(directories))
 	for i, directory := range directories {
-		list[i] = acme.Settings{Directory: directory, Email: h.acme.Email, PreferredChain: h.acme.PreferredChain, Roots: roots, UserAgent: "mxcert/" + release}
+		list[i] = acme.Settings{Directory: directory, Account: account.Settings{Email: h.acme.Email}, PreferredChain: h.acme.PreferredChain, Roots: roots, UserAgent: "mxcert/" + release}
 		binding, bound := h.acme.Binding(directory)
 		if !bound {
 			continue
@@ -42,7 +43,7 @@ func (h *Host) authorities(directories []string, release string) ([]acme.Setting
 			problem = fmt.Errorf("acme.eab.hmac_key: %w", err)
 			continue
 		}
-		list[i].EABKeyID, list[i].EABKey, list[i].EABIfRequired = binding.KID, key, binding.Directory == "" && len(directories) > 1
+		list[i].Account.EABKeyID, list[i].Account.EABKey, list[i].Account.EABIfRequired = binding.KID, key, binding.Directory == "" && len(directories) > 1
 	}
 	return list, problem
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"mxcert/acme/dnsprovider"
+	"mxcert/acme/finding"
 	"mxcert/configs"
 )
 
@@ -117,6 +118,29 @@ func MisspeltVariables(config *configs.Config) []configs.Problem {
 		if !maps.Equal(c.DNS.Env, config.DNS.Env) {
 			look(fmt.Sprintf("certificates[%d].dns", i), c.DNS)
 		}
+	}
+	return list
+}
+
+// Inspect returns what doctor says about the files: faults and suspicious settings, and secrets that cannot be read. The files
+// were loaded without a fault.
+func Inspect(config *configs.Config) (configuration, secrets []finding.Finding) {
+	if problems, ok := errors.AsType[*configs.Problems](Check(config)); ok {
+		configuration = Findings(problems.List, finding.Error)
+	}
+	configuration = append(configuration, Findings(config.Warnings(), finding.Warning)...)
+	return configuration, Findings(UnreadableSecrets(config), finding.Error)
+}
+
+// Findings turns problems of a configuration into findings, each with its place in the file.
+func Findings(problems []configs.Problem, severity finding.Severity) []finding.Finding {
+	var list []finding.Finding
+	for _, p := range problems {
+		text := fmt.Sprintf("%s:%d:%d: %s", p.File, p.Line, p.Column, p.Message)
+		if p.Line == 0 {
+			text = p.File + ": " + p.Message
+		}
+		list = append(list, finding.New("", severity, "%s", text).Next(p.Hint))
 	}
 	return list
 }

@@ -13,16 +13,16 @@ import (
 // Resolver asks the configured name servers. The server that takes updates is asked on its own port too. A resolver
 // remembers zones and servers for a minute: use one for each piece of work.
 func (c Certificate) Resolver() *resolve.Resolver {
-	return resolve.New(c.dns.Resolvers, string(c.dns.Env["DNSUPDATE_NAMESERVER"]))
+	return resolve.New(c.source.DNS.Resolvers, string(c.source.DNS.Env["DNSUPDATE_NAMESERVER"]))
 }
 
 // Solver sets up the DNS provider, with the secrets that its variables refer to. The error names the variable whose secret
 // cannot be read, or is the provider's.
 func (c Certificate) Solver(resolver *resolve.Resolver) (dnsprovider.Solver, error) {
-	env := make(map[string]string, len(c.dns.Env))
+	env := make(map[string]string, len(c.source.DNS.Env))
 	var problem error
 	dnsprovider.Undisturbed(func() { // env:NAME may be a variable that another certificate's provider is just being given
-		for name, secret := range c.dns.Env {
+		for name, secret := range c.source.DNS.Env {
 			value, err := secret.Read()
 			if err != nil {
 				problem = fmt.Errorf("dns.env.%s: %w", name, err)
@@ -34,14 +34,14 @@ func (c Certificate) Solver(resolver *resolve.Resolver) (dnsprovider.Solver, err
 	if problem != nil {
 		return nil, problem
 	}
-	return dnsprovider.New(c.dns.Provider, env, resolver)
+	return dnsprovider.New(c.source.DNS.Provider, env, resolver)
 }
 
 // Endpoints are the addresses that must show the certificate: the configured ones, else the usual ports of the mail servers
 // on this host. They are on IPv6 only if something listens there, which is tried now.
 func (c Certificate) Endpoints() []string {
-	if c.verify.EndpointsSet {
-		return c.verify.Endpoints
+	if c.source.Verify.EndpointsSet {
+		return c.source.Verify.Endpoints
 	}
 	var ports []string
 	if c.Has("exim", "postfix", "files") || !c.Has("dovecot") {

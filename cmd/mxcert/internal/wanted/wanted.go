@@ -9,9 +9,10 @@
 package wanted
 
 import (
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"fmt"
-	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -26,11 +27,12 @@ import (
 // Host is what the configuration of this host wants.
 type Host struct {
 	Certificates []Certificate
+	Directories  []string       // URLs of the CAs' directories, in order of preference
 	State        string         // path of the state directory
-	Fingerprint  string         // of the configuration's files: another one means that they were edited
+	Fingerprint  string         // of the content of the configuration's files, comments included
 	Roots        *x509.CertPool // of acme.roots_file, to which an issued chain must lead; nil if the setting is empty
 
-	acme configs.ACME
+	acme *configs.ACME
 }
 
 // Certificate is what one certificate wants.
@@ -43,7 +45,6 @@ type Certificate struct {
 	Directories []string         // URLs of CAs in order of preference
 	Windows     []schedule.Span  // maintenance windows; renewals move into them
 	Roots       *x509.CertPool   // see Host.Roots
-	Fingerprint string           // see Host.Fingerprint
 
 	Places []Place // where certificates go, in the order of the configuration
 
@@ -56,17 +57,16 @@ type Certificate struct {
 	HookDirectory string
 	HookTimeout   time.Duration
 
-	dns    configs.DNS
-	verify configs.Verify
+	source configs.Certificate
+	acme   *configs.ACME
 }
 
 // Place is one entry of `deploy`: files of a mail server, and the unit that is then reloaded.
 type Place struct {
-	Kind      string          // exim, postfix, dovecot or files
-	Unit      string          // of systemd; "" if nothing is reloaded
-	Reload    Reload          // when the unit is reloaded
-	Unchecked bool            // deploy even if the mail server says that it reads other files
-	Targets   []deploy.Target // one for each key type, in the order of Certificate.Keys
+	Kind    string          // exim, postfix, dovecot or files
+	Unit    string          // of systemd; "" if nothing is reloaded
+	Reload  Reload          // when the unit is reloaded
+	Targets []deploy.Target // one for each key type, in the order of Certificate.Keys
 }
 
 // Reload says when a unit is reloaded.
@@ -82,7 +82,7 @@ const (
 // From translates a configuration. The error is that acme.roots_file cannot be used.
 func From(config *configs.Config) (*Host, error) {
 	roots, err := readRoots("acme.roots_file", config.ACME.RootsFile)
-	h := &Host{State: config.State, Fingerprint: config.Fingerprint(), Roots: roots, acme: config.ACME}
+	h := &Host{Directories: config.ACME.Directories, State: config.State, Fingerprint: config.Fingerprint(), Roots: roots, acme: &config.ACME}
 	first := firstOfMaps(config)
 	for _, c := range config.Certificates {
 		h.Certificates = append(h.Certificates, h.certificate(config, c, first))
@@ -92,9 +92,9 @@ func From(config *configs.Config) (*Host, error) {
 
 func (h *Host) certificate(config *configs.Config, c configs.Certificate, first map[string]string) Certificate {
 	w := Certificate{Name: c.Name, Names: c.Domains, ReuseKey: c.ReuseKey, Profile: config.ACME.Profile, Directories: config.ACME.Directories,
-		Roots: h.Roots, Fingerprint: h.Fingerprint, Provider: c.DNS.Provider, Require: resolve.Require(c.DNS.Propagation.Require),
+		Roots: h.Roots, Provider: c.DNS.Provider, Require: resolve.Require(c.DNS.Propagation.Require),
 		Patience: c.DNS.Propagation.Timeout, VerifyTimeout: c.Verify.Timeout, HookDirectory: config.Hooks.Directory, HookTimeout: config.Hooks.Timeout,
-		dns: c.DNS, verify: c.Verify}
+		source: c, acme: h.acme}
 	for _, key := range c.Keys {
 		w.Keys = append(w.Keys, bundle.KeyType(key))
 	}
@@ -102,7 +102,7 @@ func (h *Host) certificate(config *configs.Config, c configs.Certificate, first 
 		w.Windows = append(w.Windows, schedule.Span(span))
 	}
 	for _, t := range c.Deploy {
-		place := Place{Kind: t.Kind, Unit: t.Unit, Reload: Reload(t.Reload), Unchecked: t.Unchecked}
+		place := Place{Kind: t.Kind, Unit: t.Unit, Reload: Reload(t.Reload)}
 		for i, key := range c.Keys {
 			place.Targets = append(place.Targets, target(t, c.Name, key, i, first[t.SNIMap] == c.Name))
 		}
@@ -111,11 +111,22 @@ func (h *Host) certificate(config *configs.Config, c configs.Certificate, first 
 	return w
 }
 
+// Fingerprint identifies the settings of the certificate: another one means that an edit may have cured what failed. Comments,
+// and the settings of other certificates, do not matter.
+func (c Certificate) Fingerprint() string {
+	env := map[string]string{}
+	for name, value := range c.source.DNS.Env {
+		env[name] = string(value) // as it is written: a Secret hides what it holds
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%+v\n%+v\n%v\n%s %s", *c.acme, c.source, env, c.HookDirectory, c.HookTimeout))
+	return hex.EncodeToString(sum[:8])
+}
+
 // target is a place for the i-th key type.
 func target(t configs.Target, name, key string, i int, isDefault bool) deploy.Target {
 	certificate, privateKey, combined := t.Paths(name, key, i)
 	return deploy.Target{Kind: t.Kind, Certificate: certificate, PrivateKey: privateKey, Combined: combined, Directory: t.LinkPath(name, key),
-		SNIMap: t.SNIMap, Default: isDefault, Owner: t.Owner, Group: t.Group, Mode: fs.FileMode(t.Mode)}
+		SNIMap: t.SNIMap, Default: isDefault, Owner: t.Owner, Group: t.Group, Mode: t.Mode, Unit: t.Unit, Unchecked: t.Unchecked}
 }
 
 // firstOfMaps finds the first certificate of the configuration that each SNI map names: the one for clients that ask for
@@ -193,16 +204,13 @@ func (c Certificate) Targets() []deploy.Target {
 	return targets
 }
 
-// Jobs pairs bundles, in the order of the keys, with their targets. A nil bundle has no jobs. known is what earlier
-// deployments gave to files, by path.
-func (c Certificate) Jobs(bundles []*bundle.Bundle, known map[string]deploy.Access) []deploy.Job {
+// Jobs pairs bundles, in the order of the keys, with their targets. A nil bundle has no jobs.
+func (c Certificate) Jobs(bundles []*bundle.Bundle) []deploy.Job {
 	var jobs []deploy.Job
 	for i, b := range bundles {
 		for _, p := range c.Places {
 			if b != nil {
-				t := p.Targets[i]
-				t.Remembered = known
-				jobs = append(jobs, deploy.Job{Bundle: b, Target: t})
+				jobs = append(jobs, deploy.Job{Bundle: b, Target: p.Targets[i]})
 			}
 		}
 	}
