@@ -20,7 +20,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"mxcert/acme/state"
@@ -34,8 +33,8 @@ var (
 	_ state.Housekeeper = (*Store)(nil)
 )
 
-// folders are made in advance: they tell a directory of mxcert's from another.
-var folders = []string{"accounts", "lineages", "orders", "journal"}
+// Either of these tells a directory of mxcert's from another.
+const accounts, lineages = "accounts", "lineages"
 
 // Open makes the directory if it is missing and narrows its mode to 0700.
 //
@@ -57,7 +56,7 @@ func Open(path string) (*Store, error) {
 			return nil, failed("narrow the mode of state directory", path, err)
 		}
 	}
-	for _, folder := range folders {
+	for _, folder := range []string{accounts, lineages, "orders", "journal"} {
 		if err := makeDir(filepath.Join(path, folder)); err != nil {
 			return nil, err
 		}
@@ -75,7 +74,7 @@ func checkOurs(path string) error {
 	}
 	ours := true // an empty one, or one in which mxcert was killed right at the start
 	for _, e := range entries {
-		if slices.Contains(folders[:2], e.Name()) {
+		if e.Name() == accounts || e.Name() == lineages {
 			return nil
 		}
 		ours = ours && strings.HasPrefix(e.Name(), temporaryPrefix)

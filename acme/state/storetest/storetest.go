@@ -325,7 +325,8 @@ func testWriters(t *testing.T, open func() state.Store) {
 	}
 }
 
-var members = []string{"cert", "chain", "fullchain", "meta", "privkey"}
+// members are the keys of a folder that appears and disappears as one.
+func members() []string { return []string{"cert", "chain", "fullchain", "meta", "privkey"} }
 
 // testFolderAppearsWhole: who sees a folder that was renamed sees all of it.
 func testFolderAppearsWhole(t *testing.T, open func() state.Store) {
@@ -340,8 +341,8 @@ func testFolderAppearsWhole(t *testing.T, open func() state.Store) {
 			default:
 			}
 			for _, name := range visible(t, reader, "whole") {
-				expectList(t, reader, "whole/"+name, members...)
-				for _, m := range members {
+				expectList(t, reader, "whole/"+name, members()...)
+				for _, m := range members() {
 					expect(t, reader, "whole/"+name+"/"+m, m)
 				}
 			}
@@ -349,7 +350,7 @@ func testFolderAppearsWhole(t *testing.T, open func() state.Store) {
 	})
 	for i := range 15 {
 		staged := fmt.Sprintf("whole/.new-%d", i)
-		for _, m := range members {
+		for _, m := range members() {
 			replace(t, s, staged+"/"+m, m)
 		}
 		must(t, s.Rename(staged, fmt.Sprintf("whole/%d", i)))
@@ -380,7 +381,7 @@ func visible(t *testing.T, s state.Store, folder string) (list []string) {
 func testFolderDisappears(t *testing.T, open func() state.Store) {
 	s, reader := open(), open()
 	for i := range 15 {
-		for _, m := range members {
+		for _, m := range members() {
 			replace(t, s, fmt.Sprintf("at once/%02d/%s", i, m), m)
 		}
 	}
@@ -394,7 +395,7 @@ func testFolderDisappears(t *testing.T, open func() state.Store) {
 			default:
 			}
 			for _, name := range visible(t, reader, "at once") {
-				for _, m := range members {
+				for _, m := range members() {
 					_, err := reader.Read("at once/" + name + "/" + m)
 					if errors.Is(err, fs.ErrNotExist) && slices.Contains(visible(t, reader, "at once"), name) {
 						t.Errorf("%s of %s is gone, and the folder is listed", m, name)
