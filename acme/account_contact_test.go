@@ -47,7 +47,7 @@ func TestContact(t *testing.T) {
 	order := func() *tape {
 		t.Helper()
 		progress := &tape{}
-		w.order(t, func(r *acme.Request) { r.Progress, r.Claim.Urgent = progress.say, true })
+		w.order(t, func(r *acme.Request) { r.Progress, r.Urgent = progress.say, true })
 		if err := w.lineage(t).DropOrder("ec256"); err != nil {
 			t.Fatal(err)
 		}

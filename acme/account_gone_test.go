@@ -50,7 +50,7 @@ func (w *world) again(t *testing.T) (notices string, err error) {
 	}
 	progress := &tape{}
 	_, err = w.issue(t.Context(), func(r *acme.Request) {
-		r.Claim.Urgent, r.Notice = true, func(text string) { progress.say("notice", text) }
+		r.Urgent, r.Notice = true, func(text string) { progress.say("notice", text) }
 	})
 	return strings.Join(progress.lines, "\n"), err
 }
@@ -262,7 +262,7 @@ func TestMissingAccount(t *testing.T) {
 	if err != nil || notices != "" {
 		t.Errorf("the first account of all: %q, %v", notices, err)
 	}
-	issued := w.order(t, func(r *acme.Request) { r.Claim.Urgent = true })
+	issued := w.order(t, func(r *acme.Request) { r.Urgent = true })
 	if _, err := w.lineage(t).Add(issued.Bundle, w.Names, issued.Directory, issued.Order, time.Now()); err != nil {
 		t.Fatal(err)
 	}

@@ -195,7 +195,7 @@ func (r *race) runOurs(b *testing.B) {
 	var issued *acme.Issued
 	r.ours.costs = append(r.ours.costs, measure(func() {
 		var err error
-		edit := func(q *acme.Request) { q.Claim.Urgent = true }
+		edit := func(q *acme.Request) { q.Urgent = true }
 		if r.stay {
 			issued, err = r.issueBy(b.Context(), r.client, r.store, edit)
 		} else {

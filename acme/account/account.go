@@ -107,7 +107,7 @@ func (r *Registrar) prepare(ctx context.Context) (state.Account, error) {
 }
 
 // stored reads the account. If there is no account, or only a damaged file, it returns one that is not registered yet: with
-// a new key, or with the key that could be read from the file (salvaged). It gives notice of an account that was lost.
+// a new key, or with the key that could be read from the file (salvaged). It notifies the operator of an account that was lost.
 func (r *Registrar) stored() (account state.Account, salvaged bool, err error) {
 	account, ok, err := r.store.Account(r.directory)
 	damaged := errors.Is(err, state.ErrDamaged)

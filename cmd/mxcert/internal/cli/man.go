@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/configs"
 )
 
@@ -25,7 +26,7 @@ func (a *app) manCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			at, err := time.Parse(time.DateOnly, date)
 			if err != nil {
-				return usage("--date: %v", err)
+				return report.Usage("--date: %v", err)
 			}
 			if err := writeSettings(args[0], a.version, at, configs.Schema()); err != nil {
 				return err

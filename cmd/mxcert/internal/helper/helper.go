@@ -202,12 +202,12 @@ func (i *installer) makePlan(want wanted.Certificate, files []installFiles) (ans
 		}
 		bundles[n] = b
 	}
-	plan, err := planHere(want, bundles, knownFiles(want.Name))
+	plan, err := Look(want, bundles, knownFiles(want.Name))
 	if err != nil {
 		answer.Error = newError(err)
 		return answer
 	}
-	i.plan, answer.Plan = plan, plan.Summary()
+	i.plan, answer.Plan = tryFirst(plan), plan.Summary()
 	return answer
 }
 
