@@ -23,6 +23,7 @@ import (
 
 	"mxcert/acme/schedule"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert/internal/helper"
 	"mxcert/cmd/mxcert/internal/pass"
 	"mxcert/cmd/mxcert/internal/report"
@@ -90,7 +91,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	store, err := state.Open(config.State)
+	store, err := state.Open(disk.Open(config.State))
 	if err != nil {
 		return err
 	}
@@ -218,7 +219,7 @@ func (d *Daemon) take(config *configs.Config) error {
 
 // keep stores the configuration in force, for commands to work with while the files are broken. That takes longer than
 // everything else that has to be done before the daemon is ready, and no pass waits for it.
-func (d *Daemon) keep(config *configs.Config, store *state.Dir) {
+func (d *Daemon) keep(config *configs.Config, store *state.Book) {
 	d.keeping.Lock()
 	defer d.keeping.Unlock()
 	if !d.inForce(config) {
@@ -243,7 +244,7 @@ func (d *Daemon) runner(config *configs.Config) (*pass.Runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	store, err := state.Open(config.State)
+	store, err := state.Open(disk.Open(config.State))
 	if err != nil {
 		return nil, err
 	}
