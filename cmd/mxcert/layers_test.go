@@ -40,7 +40,9 @@ var homes = map[string][]string{
 	"github.com/letsencrypt/pebble/v2": {"mxcert/cmd/mxcert-lab"},
 	"github.com/miekg/dns":             {"mxcert/acme/dnsprovider", "mxcert/acme/resolve", "mxcert/cmd/mxcert-lab"},
 	"go.yaml.in/yaml/v4":               {"mxcert/configs"},
-	"github.com/spf13/cobra":           {"mxcert/cmd"},
+	"github.com/spf13/cobra":           {"mxcert/cmd", "mxcert/packaging/man"},
+	"github.com/spf13/cobra/doc":       {"mxcert/packaging/man"},
+	"github.com/cpuguy83/go-md2man/v2": {"mxcert/packaging/man"},
 }
 
 func TestArrowsBetweenRooms(t *testing.T) {

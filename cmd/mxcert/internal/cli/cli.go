@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+
+	"github.com/spf13/cobra"
 )
 
 // Run executes one command line and returns the exit code. The result goes to stdout, progress and logs to stderr; release
@@ -28,6 +30,11 @@ func Run(ctx context.Context, release string, args []string, stdout, stderr io.W
 		a.sayFailure(err)
 	}
 	return exitCodeOf(err)
+}
+
+// Root returns the command tree, for programs that describe it. release is the version that it reports.
+func Root(release string) *cobra.Command {
+	return (&app{version: release, stdout: io.Discard, stderr: io.Discard}).rootCommand()
 }
 
 // checkedWriter remembers the first failure, so that a result which nobody received is not called a success.
