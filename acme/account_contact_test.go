@@ -8,20 +8,21 @@ import (
 	"testing"
 
 	"mxcert/acme"
+	"mxcert/acme/account"
 	"mxcert/acme/state"
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 )
 
 // shown is what the CA says of the account, over a client of its own.
-func (w *world) shown(t *testing.T) acme.AccountInfo {
+func (w *world) shown(t *testing.T) account.Info {
 	t.Helper()
 	client, _, err := w.client()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	return client.Account(t.Context())
+	return client.Registrar(nil, nil).Info(t.Context())
 }
 
 // fail makes the CA answer the requests to an endpoint with a status, until mend is called.
@@ -53,12 +54,12 @@ func TestContact(t *testing.T) {
 	}
 	contact := func(email string, want ...string) {
 		t.Helper()
-		w.Settings.Email = email
+		w.Settings.Account.Email = email
 		if got := w.shown(t); !slices.Equal(got.Contact, want) || got.Status != "valid" || !got.Asked {
 			t.Errorf("the CA has the contact %v (%s, %v), want %v", got.Contact, got.Status, got.Err, want)
 		}
 	}
-	w.Settings.Email = "one@example.org"
+	w.Settings.Account.Email = "one@example.org"
 	order()
 	contact("two@example.org", "mailto:one@example.org")
 
@@ -97,7 +98,7 @@ func TestRegister(t *testing.T) {
 		}
 		defer client.Close()
 		progress := &tape{}
-		changed, err = client.Register(context.Background(), acme.RegisterOptions{Progress: progress.say})
+		changed, err = client.Registrar(progress.say, nil).Register(context.Background(), false)
 		return changed, strings.Join(progress.lines, "\n"), err
 	}
 	expect := func(what string, want bool, part string) {
@@ -107,19 +108,19 @@ func TestRegister(t *testing.T) {
 			t.Errorf("%s: changed %v, %v, said %q", what, changed, err, said)
 		}
 	}
-	w.Settings.Email = "one@example.org"
+	w.Settings.Account.Email = "one@example.org"
 	expect("first", true, "registered at")
 	expect("again", false, "")
-	w.Settings.Email = "two@example.org"
+	w.Settings.Account.Email = "two@example.org"
 	expect("another contact", true, "two@example.org")
 	if account := w.account(t); account.Terms == "" || account.Email != "two@example.org" {
 		t.Errorf("stored: %+v", account)
 	}
-	w.Settings.Email = "not an address"
+	w.Settings.Account.Email = "not an address"
 	if changed, _, err := register(); err == nil || changed || w.account(t).Email != "two@example.org" {
 		t.Errorf("a contact that the CA refuses: changed %v, %v", changed, err)
 	}
-	w.Settings.Email = "two@example.org"
+	w.Settings.Account.Email = "two@example.org"
 
 	// A process was killed after the CA had registered the account: the same key finds it again.
 	half := w.account(t)

@@ -13,6 +13,7 @@ import (
 	"github.com/go-acme/lego/v4/acme/api"
 
 	"mxcert/acme"
+	"mxcert/acme/account"
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
 	"mxcert/cmd/mxcert-lab/ca"
@@ -83,7 +84,7 @@ func TestLostAccount(t *testing.T) {
 	if after := w.account(t); after.Key != before.Key || after.URL != before.URL || len(after.Former) != 1 || after.Former[0].URL != moved.URL {
 		t.Errorf("moved: %+v", after)
 	}
-	mustHave(t, "moved", notices, "no longer knows account "+moved.URL, "the same account is now "+before.URL, "accounturi", "put "+before.URL+" in the place of "+moved.URL)
+	mustHave(t, "moved", notices, "no longer knows account "+moved.URL, "the same account is now "+before.URL, "accounturi", "replace "+moved.URL+" by "+before.URL)
 
 	// The CA has lost it, key and all: the same key is registered again.
 	key, err := bundle.EC256.Generate()
@@ -107,7 +108,7 @@ func TestLostAccount(t *testing.T) {
 	if after.Key != lost.Key || after.URL == lost.URL || after.URL == before.URL || len(after.Former) != 1 || after.Former[0].URL != lost.URL {
 		t.Errorf("lost: %+v", after)
 	}
-	mustHave(t, "lost", notices, "no longer knows account "+lost.URL, "the same key was registered again as "+after.URL, "put "+after.URL+" in the place of "+lost.URL)
+	mustHave(t, "lost", notices, "no longer knows account "+lost.URL, "the same key was registered again as "+after.URL, "replace "+lost.URL+" by "+after.URL)
 	if notices, err = w.again(t); err != nil || notices != "" {
 		t.Errorf("it is said twice: %q, %v", notices, err)
 	}
@@ -145,7 +146,7 @@ func TestEndedAccount(t *testing.T) {
 	unusable := func(what string, err error) {
 		t.Helper()
 		e, ok := errors.AsType[*acme.Error](err)
-		if !ok || e.Kind() != "account" || e.Stage != "account" || e.Temporary() {
+		if !ok || e.Kind() != "account" || e.Stage() != "account" || e.Temporary() {
 			t.Errorf("%s: %v", what, err)
 			return
 		}
@@ -153,7 +154,7 @@ func TestEndedAccount(t *testing.T) {
 	}
 	_, err := w.again(t)
 	unusable("an order", err)
-	if info := w.shown(t); info.Status != acme.AccountRefused || !info.Asked || info.Err == nil {
+	if info := w.shown(t); info.Status != account.StatusRefused || !info.Asked || info.Err == nil {
 		t.Errorf("shown as %+v", info)
 	}
 	client, _, err := w.client()
@@ -161,7 +162,7 @@ func TestEndedAccount(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	_, err = client.Register(t.Context(), acme.RegisterOptions{})
+	_, err = client.Registrar(nil, nil).Register(t.Context(), false)
 	unusable("register", err)
 	if after := w.account(t); after.URL != before.URL || after.Key != before.Key || w.CA.Count(ca.NewAccount) != 0 {
 		t.Errorf("it was replaced: %+v, %d requests for an account", after, w.CA.Count(ca.NewAccount))
@@ -181,7 +182,7 @@ func TestEndedAccount(t *testing.T) {
 	}
 
 	notices := &tape{}
-	changed, err := client.Register(t.Context(), acme.RegisterOptions{Replace: true, Notice: func(text string) { notices.say("notice", text) }})
+	changed, err := client.Registrar(nil, func(text string) { notices.say("notice", text) }).Register(t.Context(), true)
 	if err != nil || !changed {
 		t.Fatalf("replace: %v, %v", changed, err)
 	}
@@ -203,7 +204,7 @@ func TestEndedAccount(t *testing.T) {
 func TestDamagedAccount(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, lab.Options{CA: ca.Options{SkipValidation: true}})
-	w.Settings.Email = "postmaster@example.org"
+	w.Settings.Account.Email = "postmaster@example.org"
 	w.order(t, nil)
 	before := w.account(t)
 	paths, err := filepath.Glob(filepath.Join(w.State, "accounts", "*", "account.json"))
@@ -221,14 +222,14 @@ func TestDamagedAccount(t *testing.T) {
 		}
 	}
 	damage(string(whole[:len(whole)-2]))
-	if info := w.shown(t); info.Status != acme.AccountDamaged || info.Err == nil {
+	if info := w.shown(t); info.Status != account.StatusDamaged || info.Err == nil {
 		t.Errorf("shown as %+v", info)
 	}
 	notices, err := w.again(t)
 	if after := w.account(t); err != nil || after.Key != before.Key || after.URL != before.URL || after.Email != before.Email {
 		t.Errorf("with its key: %+v, %v", after, err)
 	}
-	mustHave(t, "with its key", notices, "was damaged", "gave the account for it: "+before.URL)
+	mustHave(t, "with its key", notices, "was damaged", "found the account of that key: "+before.URL)
 
 	damage(`{ half of "url": "` + before.URL + `"`)
 	notices, err = w.again(t)
@@ -268,7 +269,7 @@ func TestMissingAccount(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(w.State, "accounts")); err != nil {
 		t.Fatal(err)
 	}
-	if info := w.shown(t); info.Status != acme.AccountNone {
+	if info := w.shown(t); info.Status != account.StatusNone {
 		t.Errorf("shown as %+v", info)
 	}
 	notices, err = w.again(t)

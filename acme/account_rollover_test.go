@@ -22,7 +22,7 @@ func (w *world) rollOver(t *testing.T) (said string, err error) {
 	}
 	defer client.Close()
 	progress := &tape{}
-	err = client.Rollover(t.Context(), progress.say, nil)
+	err = client.Registrar(progress.say, nil).Rollover(t.Context())
 	return strings.Join(progress.lines, "\n"), err
 }
 
@@ -98,14 +98,14 @@ func TestRolloverFaults(t *testing.T) {
 		{what: "403", kind: "ca-refused", says: "so says the test", keyChange: func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) {
 			refuse(rw, http.StatusForbidden, "unauthorized")
 		}},
-		{what: "a success that is none", kind: "ca-error", says: "has not", keyChange: func(http.ResponseWriter, *http.Request, http.Handler) {}},
-		{what: "conflict", kind: "conflict", says: "another account has it already: https://ca.example/acct/7", keyChange: func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) {
+		{what: "a success that is none", kind: "ca-error", says: "still knows the old one", keyChange: func(http.ResponseWriter, *http.Request, http.Handler) {}},
+		{what: "conflict", kind: "conflict", says: "another account already has it: https://ca.example/acct/7", keyChange: func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) {
 			rw.Header().Set("Location", "https://ca.example/acct/7")
 			rw.WriteHeader(http.StatusConflict)
 		}},
 		{what: "the CA goes down after the change", keyChange: both(act, abort), look: down, kind: "ca-error", says: "not known whether", pending: true, changed: true},
 		{what: "the CA goes down before the change", keyChange: abort, look: down, kind: "ca-error", says: "not known whether", pending: true},
-		{what: "the CA loses the account", keyChange: down, kind: "account", says: "by neither key",
+		{what: "the CA loses the account", keyChange: down, kind: "account", says: "by either key",
 			look: func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) {
 				refuse(rw, http.StatusBadRequest, "accountDoesNotExist")
 			}},
@@ -129,7 +129,7 @@ func TestRolloverFaults(t *testing.T) {
 			})
 			_, err := w.rollOver(t)
 			e, ok := errors.AsType[*acme.Error](err)
-			if (tt.kind == "") != (err == nil) || err != nil && (!ok || e.Kind() != tt.kind || e.Stage != "account" || e.Hint() == "" || !strings.Contains(err.Error(), tt.says)) {
+			if (tt.kind == "") != (err == nil) || err != nil && (!ok || e.Kind() != tt.kind || e.Stage() != "account" || e.Hint() == "" || !strings.Contains(err.Error(), tt.says)) {
 				t.Errorf("%+v", err)
 			}
 			between := w.account(t)
@@ -215,11 +215,11 @@ func TestRolloverWaitsForOrders(t *testing.T) {
 			waits := make(chan struct{})
 			go func() {
 				defer client.Close()
-				rolled <- client.Rollover(t.Context(), func(_, message string) {
+				rolled <- client.Registrar(func(_, message string) {
 					if strings.Contains(message, "waits for the orders under way") {
 						close(waits)
 					}
-				}, nil)
+				}, nil).Rollover(t.Context())
 			}()
 			select {
 			case <-waits:

@@ -37,7 +37,7 @@ func TestExternalAccountBinding(t *testing.T) {
 		{"no key", "kid-1", "", "account", "acme.eab.hmac_key", "copy"},
 	} {
 		w := newWorld(t, lab.Options{CA: ca.Options{EAB: map[string]string{"kid-1": key}}})
-		w.Settings.EABKeyID, w.Settings.EABKey = tt.kid, tt.key
+		w.Settings.Account.EABKeyID, w.Settings.Account.EABKey = tt.kid, tt.key
 		_, err := w.issue(t.Context(), nil)
 		if tt.kind == "" {
 			if err != nil {
@@ -46,7 +46,7 @@ func TestExternalAccountBinding(t *testing.T) {
 			continue
 		}
 		e, ok := errors.AsType[*acme.Error](err)
-		if !ok || e.Stage != "account" || e.Kind() != tt.kind || !strings.Contains(e.Error(), tt.says) || !strings.Contains(e.Hint(), tt.hint) || e.Temporary() {
+		if !ok || e.Stage() != "account" || e.Kind() != tt.kind || !strings.Contains(e.Error(), tt.says) || !strings.Contains(e.Hint(), tt.hint) || e.Temporary() {
 			t.Errorf("%s: %v", tt.what, err)
 		} else if strings.Contains(e.Error()+e.Hint(), key) {
 			t.Errorf("%s: the key is in %v", tt.what, e)
@@ -59,7 +59,7 @@ func TestUntrustedCA(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	w.CAFile = w.RootsFile
 	_, err := w.issue(t.Context(), nil)
-	if e, ok := errors.AsType[*acme.Error](err); !ok || e.Kind() != "tls" || e.Stage != "directory" || !strings.Contains(e.Hint(), "acme.ca_file") || e.Temporary() {
+	if e, ok := errors.AsType[*acme.Error](err); !ok || e.Kind() != "tls" || e.Stage() != "directory" || !strings.Contains(e.Hint(), "acme.ca_file") || e.Temporary() {
 		t.Errorf("got %v", err)
 	}
 }

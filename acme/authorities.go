@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"mxcert/acme/finding"
+	"mxcert/acme/schedule"
 	"mxcert/acme/state"
 )
 
@@ -17,7 +19,16 @@ type Authorities struct {
 	clients []*Client
 }
 
-// NewAuthorities makes the clients of all CAs; there must be one at least. Nothing is asked or stored.
+// Demand is a [Request] to whichever of the CAs grants it.
+type Demand struct {
+	Request
+	ReplacesAt string // directory URL of the CA that issued the certificate in Replaces
+	// Danger says that there is no certificate in service, or not for long any more: an order that hangs at one CA is then
+	// left for another.
+	Danger bool
+}
+
+// NewAuthorities makes the clients of all CAs, of which there must be at least one. Nothing is asked or stored.
 func NewAuthorities(store *state.Dir, settings ...Settings) *Authorities {
 	a := &Authorities{store: store}
 	for _, s := range settings {
@@ -36,7 +47,7 @@ func (a *Authorities) Close() {
 // Clients are the clients in order of preference.
 func (a *Authorities) Clients() []*Client { return a.clients }
 
-// At gives the client of the CA with that directory URL; nil where it is none of these.
+// At returns the client of the CA with that directory URL; nil if it is none of these.
 func (a *Authorities) At(directory string) *Client {
 	for _, c := range a.clients {
 		if c.settings.Directory == directory {
@@ -46,58 +57,55 @@ func (a *Authorities) At(directory string) *Client {
 	return nil
 }
 
-// Held reports whether no CA may be asked now: nil where one may, else the *HeldError that ends first.
+// Held returns nil if one of the CAs may be asked now, else the [*schedule.Held] that ends first.
 func (a *Authorities) Held(claim Claim) error {
-	var first error
+	var holds []error
 	for _, c := range a.clients {
 		err := c.Held(claim)
-		held, ok := errors.AsType[*HeldError](err)
-		if !ok {
+		if !isHeld(err) {
 			return err
 		}
-		if earliest, ok := errors.AsType[*HeldError](first); !ok || held.Until.Before(earliest.Until) {
-			first = err
-		}
+		holds = append(holds, err)
 	}
-	return first
+	return firstToEnd(holds)
 }
 
-// Issue orders a certificate from the first CA that gives one. A CA is passed over while its breaker is open or its
-// limits are reached. After a fault of a CA the next one is asked, but not after a failure that would be the same there:
-// a challenge that failed, a DNS provider that refuses. An order that was finalized, or that the operator's own
-// [state.Lineage] keeps in flight at a CA, is gone on with there first.
+// Issue orders a certificate from the first CA that grants it. It passes over a CA whose breaker is open or whose limits are
+// reached. After a fault of a CA it asks the next one, but not after a failure that would be the same there: a challenge
+// that failed, a DNS provider that refuses. An order already in flight at one CA, as [state.Lineage] keeps it, is resumed
+// there before another CA is tried.
 //
-// The error tells of every CA that was asked; its parts are those of [Client.Issue].
-func (a *Authorities) Issue(ctx context.Context, request Request) (*Issued, error) {
-	if request.Progress == nil {
-		request.Progress = func(string, string) {}
+// The error is that of the only CA that was tried, or one that names the failures of all; see [Client.Issue].
+func (a *Authorities) Issue(ctx context.Context, d Demand) (*Issued, error) {
+	if d.Progress == nil {
+		d.Progress = func(string, string) {}
 	}
 	var failed []error
-	for i, c := range a.order(request) {
-		if err := a.admit(ctx, c, request); err != nil {
+	for i, c := range a.order(d.Request) {
+		if err := a.admit(ctx, c, d.Request); err != nil {
 			failed = append(failed, err)
 			continue
 		}
-		issued, err := c.Issue(ctx, a.fit(ctx, c, request))
+		issued, err := c.Issue(ctx, a.fit(ctx, c, d))
 		if noteErr := c.conclude(err); noteErr != nil {
-			request.Progress("order", "warning: "+noteErr.Error())
+			d.Progress("order", "warning: "+noteErr.Error())
 		}
 		if err == nil {
 			issued.Warnings = append(issued.Warnings, passedOver(failed, c)...)
 			return issued, nil
 		}
 		failed = append(failed, err)
-		if !elsewhere(err, request.Danger) || ctx.Err() != nil {
+		if !elsewhere(err, d.Danger) || ctx.Err() != nil {
 			break
 		}
 		if i+1 < len(a.clients) {
-			request.Progress("order", "warning: "+oneLine(err.Error())+"; the next CA is asked")
+			d.Progress("order", "warning: "+finding.Line(err)+"; the next CA is asked")
 		}
 	}
-	return nil, none(failed)
+	return nil, merge(failed)
 }
 
-// order lists the clients as they are asked: the one with an order in flight for these names first.
+// order lists the clients in the order in which to ask them: first the one with an order in flight for these names.
 func (a *Authorities) order(request Request) []*Client {
 	clients := append([]*Client(nil), a.clients...)
 	stored, ok, err := request.Lineage.Order(request.KeyType)
@@ -113,19 +121,19 @@ func (a *Authorities) order(request Request) []*Client {
 	return clients
 }
 
-// admit asks the breaker of a CA: after a failure one order at a time tries it. A person's order is
-// tried at all of them where none can be asked without waiting.
+// admit asks the breaker of a CA: after a failure one order at a time tries it. If every breaker is open, a person's order
+// tries all of the CAs.
 func (a *Authorities) admit(ctx context.Context, c *Client, request Request) error {
 	if stored, ok, _ := request.Lineage.Order(request.KeyType); ok && stored.Finalized && stored.Directory == c.settings.Directory {
-		return nil // what is paid for is collected
+		return nil // the certificate is paid for: it is collected
 	}
 	usage, err := a.store.Usage(c.settings.Directory)
-	if err != nil || usage.Breaker.Failures == 0 || request.Claim.Person && !a.anyClosed() {
+	if err != nil || usage.Breaker.Failures == 0 || request.Person && !a.anyClosed() {
 		return err
 	}
 	return a.store.ChangeUsage(ctx, c.settings.Directory, func(u *state.Usage) error {
 		if !u.Breaker.Probe(time.Now()) {
-			return c.resting(u.Breaker)
+			return c.resting(u.Breaker, request.Claim)
 		}
 		return nil
 	})
@@ -141,32 +149,34 @@ func (a *Authorities) anyClosed() bool {
 	return false
 }
 
-// fit leaves out of a request what is of another CA: the certificate that is replaced, and the profile where a CA that
-// is not the first choice does not know it.
-func (a *Authorities) fit(ctx context.Context, c *Client, request Request) Request {
-	if request.ReplacesAt != c.settings.Directory {
-		request.Replaces, request.Claim.Replacement = nil, false
+// fit is the request as one CA can take it: without a certificate of another CA to replace, and without a profile that the
+// CA does not know, unless it is the first choice.
+func (a *Authorities) fit(ctx context.Context, c *Client, d Demand) Request {
+	request := d.Request
+	if d.ReplacesAt != c.settings.Directory {
+		request.Replaces, request.Replacement = nil, false
 	}
 	if request.Profile != "" && c != a.clients[0] {
-		if directory, err := c.Directory(ctx); err == nil && !directory.Knows(request.Profile) {
-			request.Progress("order", fmt.Sprintf("warning: %s has no profile %q; its default is ordered", hostOf(c.settings.Directory), request.Profile))
+		directory, err := c.Directory(ctx)
+		if _, known := directory.Profiles[request.Profile]; err == nil && !known {
+			request.Progress("order", fmt.Sprintf("warning: %s has no profile %q; its default is ordered", c.ca(), request.Profile))
 			request.Profile = ""
 		}
 	}
 	return request
 }
 
-// passedOver says why a CA that is preferred did not give the certificate.
+// passedOver says why a CA that is preferred did not issue the certificate.
 func passedOver(failed []error, c *Client) []string {
 	if len(failed) == 0 {
 		return nil
 	}
-	return []string{fmt.Sprintf("the certificate comes from %s, because another CA gave none: %s", hostOf(c.settings.Directory), oneLine(errors.Join(failed...).Error()))}
+	return []string{fmt.Sprintf("the certificate comes from %s, because another CA did not issue it: %s", c.ca(), lines(failed))}
 }
 
-// elsewhere reports whether another CA may succeed where this one failed.
+// elsewhere reports whether another CA may succeed after this failure.
 func elsewhere(err error, danger bool) bool {
-	if _, held := errors.AsType[*HeldError](err); held {
+	if isHeld(err) {
 		return true
 	}
 	e, ok := errors.AsType[*Error](err)
@@ -176,52 +186,68 @@ func elsewhere(err error, danger bool) bool {
 	return e.ErrKind != "challenge" && e.ErrKind != "clock"
 }
 
-// noneError is that no CA gave a certificate.
-type noneError struct{ failed []error }
-
-func none(failed []error) error {
+// merge makes one error of the failures at all CAs. It answers as the first CA that was asked does, because that failure
+// names the stage and the hint; it is temporary if one of the failures is, and waits for the CA that is ready first. If no
+// CA was asked, it is the hold that ends first. A failure that has nothing to do with the CAs, such as one of the DNS
+// provider, keeps its own answers.
+func merge(failed []error) error {
 	if len(failed) == 1 {
 		return failed[0]
 	}
-	// What was asked comes first: it names the stage and the hint.
-	slices.SortStableFunc(failed, func(a, b error) int { return rank(a) - rank(b) })
-	return &noneError{failed: failed}
-}
-
-func rank(err error) int {
-	if _, held := errors.AsType[*HeldError](err); held {
-		return 1
+	asked := slices.DeleteFunc(slices.Clone(failed), isHeld)
+	if len(asked) == 0 {
+		return firstToEnd(failed)
 	}
-	return 0
+	all := append(asked, slices.DeleteFunc(slices.Clone(failed), func(err error) bool { return !isHeld(err) })...)
+	first, ok := errors.AsType[*Error](all[0])
+	if !ok {
+		return fmt.Errorf("no CA issues a certificate: %w; %s", all[0], lines(all[1:]))
+	}
+	e := *first
+	e.Message, e.Cause = "no CA issues a certificate: "+lines(all), errors.Join(all...)
+	e.Passing, e.RetryAfter = slices.ContainsFunc(all, temporary), shortestWait(all)
+	return &e
 }
 
-// Error tells of every CA.
-func (e *noneError) Error() string {
+func lines(errs []error) string {
 	var parts []string
-	for _, err := range e.failed {
-		parts = append(parts, oneLine(err.Error()))
+	for _, err := range errs {
+		parts = append(parts, finding.Line(err))
 	}
-	return "no CA gives a certificate: " + strings.Join(parts, "; ")
+	return strings.Join(parts, "; ")
 }
 
-// Unwrap gives the failures of all CAs.
-func (e *noneError) Unwrap() []error { return e.failed }
-
-// Temporary is true where one of the failures may pass.
-func (e *noneError) Temporary() bool {
-	return slices.ContainsFunc(e.failed, func(err error) bool {
-		t, ok := errors.AsType[interface {
-			error
-			Temporary() bool
-		}](err)
-		return ok && t.Temporary()
-	})
+func isHeld(err error) bool {
+	_, held := errors.AsType[*schedule.Held](err)
+	return held
 }
 
-// Wait is until the first CA may be asked again.
-func (e *noneError) Wait() time.Duration {
+// firstToEnd picks one of several holds.
+func firstToEnd(holds []error) error {
+	var first *schedule.Held
+	for _, err := range holds {
+		if held, ok := errors.AsType[*schedule.Held](err); ok && (first == nil || held.Until.Before(first.Until)) {
+			first = held
+		}
+	}
+	if first == nil {
+		return nil
+	}
+	return first
+}
+
+func temporary(err error) bool {
+	t, ok := errors.AsType[interface {
+		error
+		Temporary() bool
+	}](err)
+	return ok && t.Temporary()
+}
+
+// shortestWait is the time until the first CA may be asked again; 0 if one of them did not ask to wait.
+func shortestWait(errs []error) time.Duration {
 	shortest := time.Duration(-1)
-	for _, err := range e.failed {
+	for _, err := range errs {
 		w, ok := errors.AsType[interface {
 			error
 			Wait() time.Duration
@@ -235,5 +261,3 @@ func (e *noneError) Wait() time.Duration {
 	}
 	return max(0, shortest)
 }
-
-func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }

@@ -14,21 +14,21 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"mxcert/acme/dnsprovider"
+	"mxcert/acme/finding"
+	"mxcert/acme/session"
+	"mxcert/acme/transport"
 )
-
-// tokenAlphabet is what tokens are made of (RFC 8555 section 8.1). They go to providers that are programs.
-const tokenAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 // pending is one authorization that has to be proven.
 type pending struct {
 	url       string // of the authorization
 	domain    string
 	challenge legoacme.Challenge
-	record    dnsprovider.Record
+	record    dnsprovider.TXT
 }
 
 // authorize proves control over all names of the order that are not proven yet. cleaned waits until the records are gone;
-// it has to be called in any case.
+// the caller calls it in any case.
 func (f *flow) authorize(ctx context.Context) (cleaned func(), err error) {
 	nothing := func() {}
 	if f.order.Status != legoacme.StatusPending {
@@ -56,17 +56,17 @@ func (f *flow) authorize(ctx context.Context) (cleaned func(), err error) {
 // unproven fetches the authorizations in parallel and picks the pending ones with their dns-01 challenge.
 func (f *flow) unproven(ctx context.Context) ([]pending, error) {
 	if len(f.order.Authorizations) > len(f.Names) {
-		return nil, &Error{Stage: "authorization", ErrKind: "ca-error", Charged: true,
-			Message: fmt.Sprintf("%s wants %d authorizations for %d names", hostOf(f.stored.Directory), len(f.order.Authorizations), len(f.Names))}
+		return nil, &Error{At: "authorization", ErrKind: "ca-error", Charged: true,
+			Message: fmt.Sprintf("%s wants %d authorizations for %d names", f.ca(), len(f.order.Authorizations), len(f.Names))}
 	}
 	urls := slices.Compact(slices.Sorted(slices.Values(f.order.Authorizations))) // a CA may name one twice
 	found := make([]*pending, len(urls))
-	err := atMost(ctx, f.atOnce(), len(found), func(i int) error {
-		authorization, err := call(f.operation, func() (legoacme.Authorization, error) {
-			return f.core.Authorizations.Get(urls[i])
+	err := atMost(ctx, f.AtOnce(), len(found), func(i int) error {
+		authorization, err := session.Call(f.Session, func() (legoacme.Authorization, error) {
+			return f.Core.Authorizations.Get(urls[i])
 		})
 		if err != nil {
-			return f.explain("authorization", err)
+			return f.Explain("authorization", err)
 		}
 		if found[i], err = f.pick(authorization); found[i] != nil {
 			found[i].url = urls[i]
@@ -82,80 +82,80 @@ func (f *flow) unproven(ctx context.Context) ([]pending, error) {
 	return todo, err
 }
 
-// pick gives the challenge of a pending authorization, nil for one that is already valid.
+// pick returns the challenge of a pending authorization, nil for one that is already valid.
 func (f *flow) pick(a legoacme.Authorization) (*pending, error) {
 	domain := strings.ToLower(a.Identifier.Value)
 	if domain == "" {
-		return nil, &Error{Stage: "authorization", ErrKind: "ca-error", temporary: true, Message: hostOf(f.stored.Directory) + " gave an authorization without a name"}
+		return nil, &Error{At: "authorization", ErrKind: "ca-error", Passing: true, Message: f.ca() + " sent an authorization without a name"}
 	}
 	name := domain
 	if a.Wildcard {
 		name = "*." + domain
 	}
 	if !slices.Contains(f.Names, name) {
-		return nil, &Error{Stage: "authorization", ErrKind: "ca-error", Charged: true,
-			Message: fmt.Sprintf("%s wants proof for %s, which was not asked for", hostOf(f.stored.Directory), quoteWord(name))}
+		return nil, &Error{At: "authorization", ErrKind: "ca-error", Charged: true,
+			Message: fmt.Sprintf("%s wants proof for %s, which is not in the order", f.ca(), finding.Quote(name, mostWord))}
 	}
 	switch a.Status {
 	case legoacme.StatusValid:
 		return nil, nil
 	case legoacme.StatusPending:
 	default:
-		return nil, challengeError(f.stored.Directory, domain, a)
+		return nil, f.challengeError(domain, a)
 	}
 	for _, challenge := range a.Challenges {
 		if challenge.Type != "dns-01" {
 			continue
 		}
-		if strings.Trim(challenge.Token, tokenAlphabet) != "" || challenge.Token == "" {
-			return nil, f.explain("authorization", refusal("the token %.100q is not base64url", challenge.Token))
+		if !transport.IsBase64URL(challenge.Token) { // it goes to providers that are programs
+			return nil, f.Explain("authorization", transport.NotACME("the token %.100q is not base64url", challenge.Token))
 		}
-		keyAuth, err := f.core.GetKeyAuthorization(challenge.Token)
+		keyAuth, err := f.Core.GetKeyAuthorization(challenge.Token)
 		if err != nil {
 			return nil, fmt.Errorf("key authorization for %s: %w", domain, err)
 		}
 		sum := sha256.Sum256([]byte(keyAuth))
-		return &pending{domain: domain, challenge: challenge, record: dnsprovider.Record{
+		return &pending{domain: domain, challenge: challenge, record: dnsprovider.TXT{
 			Domain: domain, Token: challenge.Token, KeyAuth: keyAuth, Value: base64.RawURLEncoding.EncodeToString(sum[:]),
 		}}, nil
 	}
-	return nil, &Error{Stage: "authorization", ErrKind: "ca-refused", Message: fmt.Sprintf("%s offers no dns-01 challenge for %s", hostOf(f.stored.Directory), domain),
+	return nil, &Error{At: "authorization", ErrKind: "ca-refused", Message: fmt.Sprintf("%s offers no dns-01 challenge for %s", f.ca(), domain),
 		NextStep: "this CA or its policy for the name does not allow DNS validation"}
 }
 
 func (f *flow) accept(ctx context.Context, todo []pending) error {
-	return atMost(ctx, f.atOnce(), len(todo), func(i int) error {
+	return atMost(ctx, f.AtOnce(), len(todo), func(i int) error {
 		if todo[i].challenge.Status != legoacme.StatusPending {
 			return nil // an earlier run has accepted it
 		}
-		_, err := call(f.operation, func() (legoacme.ExtendedChallenge, error) {
-			return f.core.Challenges.New(todo[i].challenge.URL)
+		_, err := session.Call(f.Session, func() (legoacme.ExtendedChallenge, error) {
+			return f.Core.Challenges.New(todo[i].challenge.URL)
 		})
 		if err != nil && !f.accepted(err, todo[i]) {
-			return f.explain("challenge", err)
+			return f.Explain("challenge", err)
 		}
 		return nil
 	})
 }
 
-// accepted looks whether the CA has taken up a challenge although its answer is none or a refusal: the answer may have
-// been lost on the way, or one to an earlier request. While it validates, the record must not be removed.
+// accepted looks whether the CA is at work on a challenge although it did not answer, or refused: the answer may have been
+// lost on the way, or may belong to an earlier request. While the CA validates, the record must not be removed.
 func (f *flow) accepted(failure error, p pending) bool {
-	if problem, ok := errors.AsType[*legoacme.ProblemDetails](failure); ok && (problem.Type == badNonce || !passing(failure) && problem.HTTPStatus != http.StatusBadRequest) {
+	if problem, ok := errors.AsType[*legoacme.ProblemDetails](failure); ok && (problem.Type == transport.BadNonce || !passing(failure) && problem.HTTPStatus != http.StatusBadRequest) {
 		return false
 	}
-	authorization, err := call(f.operation, func() (legoacme.Authorization, error) { return f.core.Authorizations.Get(p.url) })
+	authorization, err := session.Call(f.Session, func() (legoacme.Authorization, error) { return f.Core.Authorizations.Get(p.url) })
 	return err == nil && slices.ContainsFunc(authorization.Challenges, func(c legoacme.Challenge) bool {
 		return c.URL == p.challenge.URL && (c.Status == legoacme.StatusProcessing || c.Status == legoacme.StatusValid)
 	})
 }
 
-// inParallel is atMost of maxParallel.
+// inParallel is atMost with maxParallel.
 func inParallel(ctx context.Context, n int, f func(i int) error) error {
 	return atMost(ctx, maxParallel, n, f)
 }
 
-// atMost runs f for 0…n-1, so many at once, and gives the first error.
+// atMost runs f for 0…n-1, up to limit at once, and returns the first error.
 func atMost(ctx context.Context, limit, n int, f func(i int) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(limit)
@@ -164,13 +164,23 @@ func atMost(ctx context.Context, limit, n int, f func(i int) error) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			return guarded(f, i)
+			return recovering(f, i)
 		})
 	}
 	return group.Wait()
 }
 
-func guarded(f func(i int) error, i int) (err error) {
+// recovering calls f, and turns a panic into an error.
+func recovering(f func(i int) error, i int) (err error) {
 	defer rescued(&err)
 	return f(i)
+}
+
+// rescued is deferred: it turns a panic, of whatever cause, into an error. A fault in one order must not end a daemon that
+// serves others.
+func rescued(err *error) {
+	if r := recover(); r != nil {
+		*err = &Error{At: "order", ErrKind: "internal", Passing: true, Message: "a fault inside mxcert ended the order: " + finding.Quote(fmt.Sprint(r), finding.MostQuoted),
+			NextStep: "please report this; the certificate in service is not touched, and the next run tries again"}
+	}
 }

@@ -5,44 +5,27 @@ import (
 	"errors"
 	"time"
 
+	"mxcert/acme/bundle"
 	"mxcert/acme/schedule"
 	"mxcert/acme/state"
 )
 
-// HeldError says that a CA is not asked for now: by its limits, or because it failed a moment ago. Nothing was asked of
-// it.
-type HeldError struct {
-	CA       string // host of the CA
-	Until    time.Time
-	Why      string
-	NextStep string
-}
-
-// Error says until when and why.
-func (e *HeldError) Error() string {
-	return (&schedule.Held{Until: e.Until, Why: e.Why}).Error()
-}
-
-// Kind is "backoff".
-func (e *HeldError) Kind() string { return "backoff" }
-
-// Temporary is true.
-func (e *HeldError) Temporary() bool { return true }
-
-// Hint says what to do.
-func (e *HeldError) Hint() string { return e.NextStep }
-
-// Wait is how long it is until then.
-func (e *HeldError) Wait() time.Duration { return time.Until(e.Until) }
-
-// Claim is what a budget is asked for: an order that is to be placed.
+// Claim is what the budget of a CA has to know of an order that is to be placed.
 type Claim struct {
-	schedule.Order
-	Urgent bool // a person wants it at once: only what the CA itself would refuse is held
-	Person bool // a person waits for it: a breaker does not hold it
+	Names       []string // DNS names, lower-case A-labels, wildcards allowed
+	KeyType     bundle.KeyType
+	New         bool          // these names have no certificate yet
+	Replacement bool          // it replaces a certificate within the window that the CA suggested
+	Life        time.Duration // of the certificate in service; 0 if there is none
+	Urgent      bool          // a person wants it at once: only limits of the CA itself hold it
+	Person      bool          // a person waits for it: a breaker does not hold it
 }
 
-// limits are those that apply to a claim at this CA. Of a CA that publishes none, an operator may ask what he likes.
+func (c Claim) purchase() schedule.Purchase {
+	return schedule.Purchase{Names: c.Names, Key: string(c.KeyType), New: c.New, Replacement: c.Replacement, Life: c.Life}
+}
+
+// limits are those that apply to a claim at this CA. If the CA publishes none, an operator may ask for as much as he likes.
 func (c *Client) limits(claim Claim) schedule.Limits {
 	limits := schedule.LimitsOf(c.settings.Directory)
 	switch {
@@ -54,60 +37,62 @@ func (c *Client) limits(claim Claim) schedule.Limits {
 	return limits
 }
 
-// Held reports whether the CA may be asked now for an order; nil where it may, else a *HeldError. It changes nothing.
+// Held returns nil if the CA may be asked now for an order, else a [*schedule.Held]. It changes nothing.
 func (c *Client) Held(claim Claim) error {
 	usage, err := c.store.Usage(c.settings.Directory)
 	if err != nil {
 		return err
 	}
 	if now := time.Now(); !claim.Person && usage.Breaker.Open(now) {
-		return c.resting(usage.Breaker)
+		return c.resting(usage.Breaker, claim)
 	}
 	return c.overBudget(&usage.Ledger, claim)
 }
 
-func (c *Client) resting(b schedule.Breaker) error {
-	return &HeldError{CA: hostOf(c.settings.Directory), Until: b.Until, Why: hostOf(c.settings.Directory) + " failed: " + b.Reason,
-		NextStep: "mxcert tries the CA again then"}
+// resting says that the CA failed and is left alone for a while.
+func (c *Client) resting(b schedule.Breaker, claim Claim) error {
+	return &schedule.Held{Until: b.Until, Why: c.ca() + " failed: " + b.Reason, NextStep: "mxcert tries the CA again then", Skippable: !claim.Urgent}
 }
 
 func (c *Client) overBudget(ledger *schedule.Ledger, claim Claim) error {
-	if held := ledger.Check(time.Now(), claim.Order, c.limits(claim)); held != nil {
-		return &HeldError{CA: hostOf(c.settings.Directory), Until: held.Until, Why: held.Why, NextStep: "`mxcert history` shows why they were ordered"}
+	held := ledger.Check(time.Now(), claim.purchase(), c.limits(claim))
+	if held == nil {
+		return nil
 	}
-	return nil
+	held.NextStep, held.Skippable = "`mxcert history` shows why they were ordered", !claim.Urgent
+	return held
 }
 
-// reserve notes an order before it is placed, where the budget allows it: several processes and certificates share the
+// reserve notes an order before it is placed, if the budget allows it: several processes and certificates share the
 // account.
 func (c *Client) reserve(ctx context.Context, claim Claim) error {
 	return c.store.ChangeUsage(ctx, c.settings.Directory, func(u *state.Usage) error {
 		if err := c.overBudget(&u.Ledger, claim); err != nil {
 			return err
 		}
-		u.Ledger.Place(time.Now(), claim.Order)
+		u.Ledger.Place(time.Now(), claim.purchase())
 		c.paces.exchange(u)
 		return nil
 	})
 }
 
-// withdraw takes a note back: the order was not placed.
+// withdraw removes the note of an order that was not placed.
 func (c *Client) withdraw(claim Claim) error {
-	return c.change(func(u *state.Usage) { u.Ledger.Withdraw(claim.Order) })
+	return c.change(func(u *state.Usage) { u.Ledger.Withdraw(claim.purchase()) })
 }
 
 // conclude notes what an attempt says about the CA and about the names: whether the CA is in service, and whose proof
 // failed.
 func (c *Client) conclude(err error) error {
-	var held *HeldError
+	var held *schedule.Held
 	if errors.As(err, &held) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return nil
 	}
 	e, ours := errors.AsType[*Error](err)
-	fault := ours && e.caFault()
+	fault := ours && faultOfCA(e)
 	before, readErr := c.store.Usage(c.settings.Directory)
 	if readErr == nil && !fault && before.Breaker.Failures == 0 && (!ours || e.Identifier == "") {
-		return nil // nothing to note
+		return nil // there is nothing to note
 	}
 	return c.change(func(u *state.Usage) {
 		if ours && e.Identifier != "" {
@@ -121,7 +106,7 @@ func (c *Client) conclude(err error) error {
 	})
 }
 
-// change is for notes that must be made even when the operation's context has ended.
+// change is for notes that must be made even if the operation's context has ended.
 func (c *Client) change(change func(*state.Usage)) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
@@ -131,8 +116,8 @@ func (c *Client) change(change func(*state.Usage)) error {
 	})
 }
 
-// caFault reports whether an error is the CA's, or of the way to it, and not of this one order.
-func (e *Error) caFault() bool {
+// faultOfCA reports whether the CA, or the way to it, is the cause of an error, and not this one order.
+func faultOfCA(e *Error) bool {
 	switch e.ErrKind {
 	case "ca-unreachable", "ca-error", "tls":
 		return true

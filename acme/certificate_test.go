@@ -151,7 +151,7 @@ func TestWrongCertificates(t *testing.T) {
 			t.Errorf("%s: it is given to the caller", what)
 		}
 		e, ok := errors.AsType[*acme.Error](err)
-		if !ok || e.Stage != "check" || e.Temporary() || !e.ChargedToCA() || !strings.Contains(e.Error(), tt.says) || !strings.Contains(e.Error(), "thrown away") || e.Hint() == "" {
+		if !ok || e.Stage() != "check" || e.Temporary() || !e.ChargedToCA() || !strings.Contains(e.Error(), tt.says) || !strings.Contains(e.Error(), "thrown away") || e.Hint() == "" {
 			t.Errorf("%s: %v", what, err)
 			continue
 		}

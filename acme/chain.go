@@ -4,18 +4,16 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
-	"net/http"
-	"net/url"
 	"slices"
 	"strings"
+
+	"mxcert/acme/finding"
+	"mxcert/acme/session"
 )
 
-// maxAlternates bounds the other chains that are looked at; CAs offer two or three.
-const maxAlternates = 8
-
 // preferredChain chooses among the chains that a CA offers (RFC 8555 section 7.4.2) the first whose root has the preferred
-// name, else the first that has an issuer of that name in it. Where there is none, or one cannot be had, the default
-// chain is taken and a warning says so: a certificate that is there must not be lost for its chain.
+// name, else the first that contains an issuer of that name. If there is no such chain, or it cannot be fetched, it takes
+// the default chain and warns: the certificate must not be lost for its chain.
 func (f *flow) preferredChain(standard []byte, others []string) []byte {
 	wanted := f.client.settings.PreferredChain
 	if wanted == "" || topIssuer(standard) == wanted {
@@ -23,12 +21,12 @@ func (f *flow) preferredChain(standard []byte, others []string) []byte {
 	}
 	chains, offered := [][]byte{standard}, []string{topIssuer(standard)}
 	for _, other := range others {
-		chain, err := call(f.operation, func() ([]byte, error) {
-			chain, _, err := f.core.Certificates.Get(other, true)
+		chain, err := session.Call(f.Session, func() ([]byte, error) {
+			chain, _, err := f.Core.Certificates.Get(other, true)
 			return chain, err
 		})
 		if err != nil {
-			offered = append(offered, "one that could not be fetched: "+oneLine(f.explain("download", err).Error()))
+			offered = append(offered, "one that could not be fetched: "+finding.Line(f.Explain("download", err)))
 			continue
 		}
 		chains, offered = append(chains, chain), append(offered, topIssuer(chain))
@@ -43,14 +41,14 @@ func (f *flow) preferredChain(standard []byte, others []string) []byte {
 		}
 	}
 	f.chain = fmt.Sprintf("%s offers no chain to %q (acme.preferred_chain), only to: %s; its default chain is used",
-		hostOf(f.stored.Directory), wanted, strings.Join(offered, ", "))
+		f.ca(), wanted, strings.Join(offered, ", "))
 	return standard
 }
 
-// issuers lists the names of all issuers in a chain, the root that was not sent included.
+// issuers lists the names of all issuers in a chain, including the root, which is not sent.
 func issuers(chainPEM []byte) (names []string) {
 	for _, c := range certificates(chainPEM) {
-		names = append(names, quoteWord(c.Issuer.CommonName))
+		names = append(names, finding.Quote(c.Issuer.CommonName, mostWord))
 	}
 	return names
 }
@@ -64,7 +62,7 @@ func topIssuer(chainPEM []byte) string {
 	return names[len(names)-1]
 }
 
-// certificates reads what can be read: the chain is proven later.
+// certificates parses the certificates that it can; the chain is proven later.
 func certificates(chainPEM []byte) (list []*x509.Certificate) {
 	for block, rest := pem.Decode(chainPEM); block != nil; block, rest = pem.Decode(rest) {
 		if c, err := x509.ParseCertificate(block.Bytes); err == nil {
@@ -72,27 +70,4 @@ func certificates(chainPEM []byte) (list []*x509.Certificate) {
 		}
 	}
 	return list
-}
-
-// alternates reads the links to other chains, at most maxAlternates.
-func alternates(from *url.URL, header http.Header) (list []string) {
-	for _, line := range header.Values("Link") {
-		for _, link := range strings.Split(line, "<") { // several may be in one line (RFC 8288 section 3)
-			target, parameters, found := strings.Cut(link, ">")
-			if !found || !strings.Contains(strings.ReplaceAll(parameters, " ", ""), `rel="alternate"`) || len(list) == maxAlternates {
-				continue
-			}
-			if u, err := from.Parse(target); err == nil {
-				list = append(list, u.String())
-			}
-		}
-	}
-	return list
-}
-
-// otherChains are the links of the last answer.
-func (t *transport) otherChains() []string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.alternates
 }

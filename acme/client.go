@@ -1,40 +1,47 @@
 // Package acme turns names into a checked certificate (RFC 8555) by the DNS-01 challenge.
 //
-// The order flow is mxcert's own, on lego's acme/api core (requests, JWS, nonces): newOrder, order and key stored,
-// authorizations in parallel, TXT journaled and made in one batch, propagation, challenges in parallel, the order
-// polled, finalized, downloaded, checked. A killed process resumes the stored order. lego's core knows no contexts,
-// no size limits and no fault-tolerant error parser, so every operation has a transport of its own that adds them.
+// The order flow is mxcert's own, on lego's acme/api core (requests, JWS): newOrder, order and key stored, authorizations in
+// parallel, TXT records journaled and made in one batch, propagation, challenges in parallel, the order polled, finalized,
+// downloaded, checked. A killed process resumes the stored order. [Authorities] are several CAs in order of preference, with
+// a budget and a circuit breaker for each.
 //
-// Not supported: other challenges than dns-01, identifiers other than DNS names, External Account Binding changes of an
-// existing account.
+// The rooms below know one thing each: transport the HTTP of one CA, session a signed conversation with it, account the
+// account there, preflight what would make an order fail, ari when a CA wants a renewal.
+//
+// Not supported: other challenges than dns-01, and identifiers other than DNS names.
 package acme
 
 import (
-	"cmp"
 	"context"
 	"crypto/x509"
 	"io"
 	stdlog "log"
-	"net"
-	"net/http"
 	"sync"
-	"time"
 
-	"github.com/go-acme/lego/v4/acme/api"
 	legolog "github.com/go-acme/lego/v4/log"
 
-	"mxcert/acme/bundle"
+	"mxcert/acme/account"
+	"mxcert/acme/ari"
+	"mxcert/acme/authority"
+	"mxcert/acme/session"
 	"mxcert/acme/state"
+	"mxcert/acme/transport"
 )
+
+type (
+	// Error is a failure on the way from names to a certificate. See [session.Error] for the six questions it answers.
+	Error = session.Error
+	// Directory is what a CA says about itself; see [transport.Directory].
+	Directory = transport.Directory
+)
+
+// Progress is called at each step, with a few words.
+type Progress func(stage, message string)
 
 // Settings describe the CA and the account.
 type Settings struct {
-	Directory string // URL of the CA's directory
-	Email     string // contact, may be empty
-	EABKeyID  string // External Account Binding (RFC 8555 section 7.3.4), with EABKey
-	EABKey    string // base64url
-	// EABIfRequired keeps the binding for a CA that demands one: it may be of another CA.
-	EABIfRequired  bool
+	Directory      string // URL of the CA's directory
+	Account        account.Settings
 	PreferredChain string         // common name of an issuer in the chain to take; "" takes the CA's default
 	Roots          *x509.CertPool // trusted for the CA's own HTTPS; nil: the system's
 	UserAgent      string         // product and version
@@ -44,67 +51,42 @@ type Settings struct {
 type Client struct {
 	settings Settings
 	store    *state.Dir
-	inner    *http.Transport
-	patience time.Duration // for one request and its answer
-
-	directory directoryCache
-	nonces    nonceStore
-	paces     paces
-	slots     chan struct{} // one for each request that is under way
+	pool     *transport.Pool
+	paces    paces
 }
 
 // New makes a client. Nothing is asked or stored before the first order.
 func New(settings Settings, store *state.Dir) *Client {
 	muteLego()
-	dialer := &net.Dialer{Timeout: 10 * time.Second}
-	inner := &http.Transport{
-		Proxy: http.ProxyFromEnvironment, DialContext: dialer.DialContext,
-		TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: 30 * time.Second,
-		IdleConnTimeout: 30 * time.Second, MaxIdleConnsPerHost: maxParallel, MaxResponseHeaderBytes: maxBody,
-		ForceAttemptHTTP2: true, HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second}, // else a dead connection is used on and on
-		OnProxyConnectResponse: proxyRefused,
-	}
-	inner.TLSClientConfig = tlsConfig(settings.Roots)
-	settings.UserAgent = cmp.Or(settings.UserAgent, "mxcert")
-	return &Client{settings: settings, store: store, inner: inner, patience: requestTimeout, slots: make(chan struct{}, maxParallel)}
+	pool := transport.New(transport.Settings{Directory: settings.Directory, Roots: settings.Roots, UserAgent: settings.UserAgent})
+	return &Client{settings: settings, store: store, pool: pool}
 }
 
 // Close releases idle connections.
-func (c *Client) Close() { c.inner.CloseIdleConnections() }
+func (c *Client) Close() { c.pool.Close() }
 
-var muteOnce sync.Once //nolint:gochecknoglobals // what it guards is a global of lego's
+// ca is the name of the CA for people.
+func (c *Client) ca() string { return authority.Name(c.settings.Directory) }
 
-// muteLego silences lego's package-global log: it prints raw texts of peers.
+// Directory returns the CA's directory, from memory if it was fetched within the last hour. Errors are *Error of the stage
+// directory, or the context's.
+func (c *Client) Directory(ctx context.Context) (Directory, error) {
+	return session.Directory(ctx, c.pool)
+}
+
+// Registrar looks after the account at this CA. say and notice may be nil; see [account.New].
+func (c *Client) Registrar(say Progress, notice func(text string)) *account.Registrar {
+	return account.New(c.settings.Account, c.pool, c.store, say, notice)
+}
+
+// RenewalInfo asks the CA when to renew a certificate; see [ari.Ask].
+func (c *Client) RenewalInfo(ctx context.Context, leaf *x509.Certificate, known state.RenewalInfo) (state.RenewalInfo, error) {
+	return ari.Ask(ctx, c.pool, leaf, known)
+}
+
+var muteOnce sync.Once //nolint:gochecknoglobals // it guards a global of lego's
+
+// muteLego silences lego's package-global log, which prints raw texts of peers.
 func muteLego() {
 	muteOnce.Do(func() { legolog.Logger = stdlog.New(io.Discard, "", 0) })
-}
-
-// operation is one conversation with the CA: a context, a transport and a core of its own, the account's key.
-type operation struct {
-	client    *Client
-	transport *transport
-	core      *api.Core
-	account   state.Account
-}
-
-// begin opens an operation with the stored account, without asking the CA for it. requests bounds what the operation
-// may cost.
-func (c *Client) begin(ctx context.Context, account state.Account, requests int) (*operation, error) {
-	key, err := bundle.ParseKey([]byte(account.Key))
-	if err != nil {
-		return nil, &Error{Stage: "account", ErrKind: "account", Message: "the stored account key cannot be used: " + err.Error(),
-			NextStep: "restore the accounts directory below the state directory from a backup, or move it away to register anew"}
-	}
-	t := c.newTransport(ctx, requests)
-	t.nonces.inherited = c.nonces.take(maxParallel)
-	o := &operation{client: c, transport: t, account: account}
-	httpClient := t.httpClient()
-	o.core, err = call(o, func() (*api.Core, error) {
-		return api.New(httpClient, c.settings.UserAgent, overTLS(c.settings.Directory), account.URL, key)
-	})
-	if err != nil {
-		return nil, o.explain("directory", err)
-	}
-	httpClient.Transport = t // without lego's wrapper, which refuses plain HTTP also on loopback
-	return o, nil
 }

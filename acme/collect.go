@@ -13,25 +13,28 @@ import (
 	legoacme "github.com/go-acme/lego/v4/acme"
 
 	"mxcert/acme/bundle"
+	"mxcert/acme/finding"
+	"mxcert/acme/session"
+	"mxcert/acme/transport"
 )
 
 // Polling starts fast, because most answers are there at once, and grows.
 const (
-	// atOnce bounds what is waited before a first look: a request is under way for longer.
-	atOnce    = 20 * time.Millisecond
+	// soonest bounds the wait before a first look: the request itself takes longer.
+	soonest   = 20 * time.Millisecond
 	firstPoll = 250 * time.Millisecond
 	lastPoll  = 5 * time.Second
 	// pollTries is how many polls in a row may fail.
 	pollTries = 3
 	// downloadTries covers CAs whose front ends lag behind: 404 on a fresh certificate.
 	downloadTries = 5
-	// longestWait is how long a Retry-After is waited out within a run. Until a later one the order is kept and the
-	// lineage is free for others.
+	// longestWait is the longest Retry-After that a run waits out. If the CA asks for more, the run ends, keeps the order and
+	// frees the lineage for others.
 	longestWait = 2 * time.Minute
 )
 
-// awaitOrder looks at the order until it leaves a status. An order that turns invalid is explained by its authorizations.
-// also are further URLs whose answers may have asked for patience.
+// awaitOrder looks at the order until it leaves a status. The authorizations explain an order that becomes invalid. also are
+// further URLs whose answers may have a Retry-After.
 func (f *flow) awaitOrder(ctx context.Context, leave string, also ...string) error {
 	pace := &f.client.paces.validation
 	if leave != legoacme.StatusPending {
@@ -49,48 +52,48 @@ func (f *flow) awaitOrder(ctx context.Context, leave string, also ...string) err
 		case legoacme.StatusPending, legoacme.StatusReady, legoacme.StatusProcessing, legoacme.StatusValid:
 			return true, nil
 		}
-		return true, &Error{Stage: "order", ErrKind: "ca-error", temporary: true,
-			Message: fmt.Sprintf("%s says that the order is %q, which is no status of RFC 8555", hostOf(f.stored.Directory), quoteWord(f.order.Status))}
+		return true, &Error{At: "order", ErrKind: "ca-error", Passing: true,
+			Message: fmt.Sprintf("%s says that the order is %q, which is not a status of RFC 8555", f.ca(), finding.Quote(f.order.Status, mostWord))}
 	})
 }
 
 // awaitAuthorization looks at the authorization of one name until the CA has its verdict.
 func (f *flow) awaitAuthorization(ctx context.Context, p pending) error {
 	return f.await(ctx, legoacme.StatusPending, &f.client.paces.validation, []string{p.url, p.challenge.URL}, func() (done bool, err error) {
-		authorization, err := call(f.operation, func() (legoacme.Authorization, error) { return f.core.Authorizations.Get(p.url) })
+		authorization, err := session.Call(f.Session, func() (legoacme.Authorization, error) { return f.Core.Authorizations.Get(p.url) })
 		switch {
 		case err != nil:
-			return false, f.explain("authorization", err)
+			return false, f.Explain("authorization", err)
 		case authorization.Status == legoacme.StatusPending:
 			return false, nil
 		case authorization.Status == legoacme.StatusValid:
 			return true, nil
 		}
-		return true, challengeError(f.stored.Directory, p.domain, authorization)
+		return true, f.challengeError(p.domain, authorization)
 	})
 }
 
-// await looks until a step is done. The CA's Retry-After, in its last answers from the URLs, is obeyed as a minimum.
+// await looks until a step is done. It waits at least for the Retry-After of the CA's last answers from the URLs.
 //
-// The first look comes when the CA was done with earlier orders, or else almost at once, because many CAs are done by the
-// time that it arrives. One that is too early costs a request and a pause. A look that fails is repeated: the CA may be looking at the
-// records, and they go when the run ends.
+// The first look comes after the time that earlier orders took, or else almost at once, because many CAs are done when it
+// arrives. A look that is too early costs a request and a pause. A look that fails is repeated: the CA may be looking at the
+// records, which are removed when the run ends.
 func (f *flow) await(ctx context.Context, status string, pace *paceNote, urls []string, look func() (done bool, err error)) error {
 	var failed error
-	if f.resumed { // it began in an earlier run
+	if f.resumed { // the step started in an earlier run
 		pace = new(paceNote)
 	}
 	start, early, failures := time.Now(), time.Duration(0), 0
-	next, pause := min(f.transport.roundTrip(), atOnce), firstPoll
+	next, pause := min(f.Took(), soonest), firstPoll
 	if usual := pace.first(); affordable(ctx, 2*usual) {
 		next = max(next, usual)
 	}
 	for {
-		asked := f.transport.remaining(urls...)
+		asked := f.Remaining(urls...)
 		wait := max(next, asked)
-		busy := &Error{Stage: "order", ErrKind: "ca-error", temporary: true, RetryAfter: max(asked, f.transport.retryAfterOf(urls[0])),
-			Message:  fmt.Sprintf("%s is still at work on the order (%s)", hostOf(f.stored.Directory), status),
-			NextStep: "the order is kept: the next run goes on with it"}
+		busy := &Error{At: "order", ErrKind: "ca-error", Passing: true, RetryAfter: max(asked, f.RetryAfter(urls[0])),
+			Message:  fmt.Sprintf("%s is still at work on the order (%s)", f.ca(), status),
+			NextStep: "the order is kept: the next run resumes it"}
 		switch {
 		case affordable(ctx, wait):
 		case failed != nil:
@@ -106,7 +109,7 @@ func (f *flow) await(ctx context.Context, status string, pace *paceNote, urls []
 		sent := time.Since(start)
 		done, err := look()
 		switch {
-		case done && err == nil && asked == 0 && failures == 0: // otherwise the time says nothing about the CA's work
+		case done && err == nil && asked == 0 && failures == 0: // only then the time says something about the CA's work
 			pace.learn(early, sent)
 			return nil
 		case done:
@@ -127,10 +130,10 @@ func (f *flow) await(ctx context.Context, status string, pace *paceNote, urls []
 // fleeting reports whether a poll that failed may succeed in a moment.
 func fleeting(err error) bool {
 	e, ok := errors.AsType[*Error](err)
-	if problem, isProblem := errors.AsType[*legoacme.ProblemDetails](err); isProblem && problem.Type == badNonce {
-		return false // it was repeated often enough
+	if problem, isProblem := errors.AsType[*legoacme.ProblemDetails](err); isProblem && problem.Type == transport.BadNonce {
+		return false // session.Call has repeated it
 	}
-	return ok && e.temporary && (e.ErrKind == "ca-error" || e.ErrKind == "ca-unreachable")
+	return ok && e.Passing && (e.ErrKind == "ca-error" || e.ErrKind == "ca-unreachable")
 }
 
 // affordable reports whether the run may wait that long.
@@ -140,9 +143,9 @@ func affordable(ctx context.Context, wait time.Duration) bool {
 }
 
 func (f *flow) refresh() error {
-	order, err := call(f.operation, func() (legoacme.ExtendedOrder, error) { return f.core.Orders.Get(f.url) })
+	order, err := session.Call(f.Session, func() (legoacme.ExtendedOrder, error) { return f.Core.Orders.Get(f.url) })
 	if err != nil {
-		return f.explain("order", err)
+		return f.Explain("order", err)
 	}
 	f.order = order.Order
 	return nil
@@ -151,30 +154,28 @@ func (f *flow) refresh() error {
 // whyInvalid looks for the authorization that failed.
 func (f *flow) whyInvalid() error {
 	for _, url := range f.order.Authorizations {
-		authorization, err := call(f.operation, func() (legoacme.Authorization, error) { return f.core.Authorizations.Get(url) })
+		authorization, err := session.Call(f.Session, func() (legoacme.Authorization, error) { return f.Core.Authorizations.Get(url) })
 		if err != nil {
-			return f.explain("authorization", err)
+			return f.Explain("authorization", err)
 		}
 		if authorization.Status == legoacme.StatusInvalid {
-			return challengeError(f.stored.Directory, quoteWord(authorization.Identifier.Value), authorization)
+			return f.challengeError(finding.Quote(authorization.Identifier.Value, mostWord), authorization)
 		}
 	}
 	if f.order.Error != nil {
-		e := explainProblem("order", hostOf(f.stored.Directory), f.order.Error, 0)
-		e.Charged, e.temporary = true, false
-		return e
+		return f.GivenUp(f.order.Error)
 	}
-	return &Error{Stage: "order", ErrKind: "ca-refused", Charged: true, Message: hostOf(f.stored.Directory) + " gave up the order without a reason"}
+	return &Error{At: "order", ErrKind: "ca-refused", Charged: true, Message: f.ca() + " gave up the order without a reason"}
 }
 
 // challengeError says why a name could not be proven.
-func challengeError(directory, domain string, a legoacme.Authorization) *Error {
-	e := &Error{Stage: "challenge", ErrKind: "challenge", Charged: true, Identifier: domain,
-		Message:  fmt.Sprintf("%s does not accept the proof for %s (authorization %.20s)", hostOf(directory), domain, quote(a.Status)),
+func (f *flow) challengeError(domain string, a legoacme.Authorization) *Error {
+	e := &Error{At: "challenge", ErrKind: "challenge", Charged: true, Identifier: domain,
+		Message:  fmt.Sprintf("%s does not accept the proof for %s (authorization %s)", f.ca(), domain, finding.Quote(a.Status, mostWord)),
 		NextStep: fmt.Sprintf("is _acme-challenge.%s served by all name servers of the zone, and does DNSSEC validate? (delv _acme-challenge.%s TXT)", domain, domain)}
 	for _, c := range a.Challenges {
 		if c.Error != nil {
-			e.Message = fmt.Sprintf("%s could not verify %s: %s", hostOf(directory), domain, quote(detail(c.Error)))
+			e.Message = fmt.Sprintf("%s could not verify %s: %s", f.ca(), domain, session.Said(c.Error))
 			break
 		}
 	}
@@ -194,8 +195,8 @@ func (f *flow) collect(ctx context.Context) ([]byte, error) {
 		}
 	}
 	if f.order.Status != legoacme.StatusValid || f.order.Certificate == "" {
-		return nil, &Error{Stage: "finalize", ErrKind: "ca-error", temporary: true,
-			Message: fmt.Sprintf("%s gave no certificate (order is %.20q)", hostOf(f.stored.Directory), f.order.Status)}
+		return nil, &Error{At: "finalize", ErrKind: "ca-error", Passing: true,
+			Message: fmt.Sprintf("%s sent no certificate (order is %.20q)", f.ca(), f.order.Status)}
 	}
 	return f.download(ctx)
 }
@@ -210,14 +211,14 @@ func (f *flow) finalize() error {
 	if err != nil {
 		return fmt.Errorf("certificate request: %w", err)
 	}
-	order, err := call(f.operation, func() (legoacme.ExtendedOrder, error) {
-		return f.core.Orders.UpdateForCSR(f.order.Finalize, csr)
+	order, err := session.Call(f.Session, func() (legoacme.ExtendedOrder, error) {
+		return f.Core.Orders.UpdateForCSR(f.order.Finalize, csr)
 	})
-	if err != nil && strings.HasPrefix(err.Error(), "invalid order") && f.refresh() == nil { // lego's words, with or without the CA's reason
+	if err != nil && strings.HasPrefix(err.Error(), "invalid order") && f.refresh() == nil { // lego's own words, with or without the CA's reason
 		return f.whyInvalid()
 	}
 	if err != nil {
-		return f.explain("finalize", err)
+		return f.Explain("finalize", err)
 	}
 	f.order = order.Order
 	return nil
@@ -225,20 +226,20 @@ func (f *flow) finalize() error {
 
 func (f *flow) download(ctx context.Context) ([]byte, error) {
 	for try, pause := 1, firstPoll; ; try, pause = try+1, pause*2 {
-		chain, err := call(f.operation, func() ([]byte, error) {
-			chain, _, err := f.core.Certificates.Get(f.order.Certificate, true)
+		chain, err := session.Call(f.Session, func() ([]byte, error) {
+			chain, _, err := f.Core.Certificates.Get(f.order.Certificate, true)
 			return chain, err
 		})
 		if err == nil {
 			f.Progress("certificate", "downloaded")
-			return f.preferredChain(chain, f.transport.otherChains()), nil
+			return f.preferredChain(chain, f.OtherChains()), nil
 		}
-		wait := max(pause, f.transport.retryAfterOf(f.order.Certificate))
+		wait := max(pause, f.RetryAfter(f.order.Certificate))
 		hung := try > 1 && errors.Is(err, context.DeadlineExceeded) // each try costs its whole time
 		if try == downloadTries || hung || !passing(err) || !affordable(ctx, wait) || ctx.Err() != nil {
-			explained := f.explain("download", err)
+			explained := f.Explain("download", err)
 			if e, ok := errors.AsType[*Error](explained); ok {
-				e.temporary = true // the order is valid: the next run downloads again, for a day (orderLife)
+				e.Passing = true // the order is valid: the next run downloads again, for a day (orderLife)
 			}
 			return nil, explained
 		}
@@ -254,5 +255,5 @@ func passing(err error) bool {
 	if problem, ok := errors.AsType[*legoacme.ProblemDetails](err); ok {
 		return problem.HTTPStatus == http.StatusNotFound || problem.HTTPStatus == http.StatusTooManyRequests || problem.HTTPStatus >= http.StatusInternalServerError
 	}
-	return isNetwork(err)
+	return session.Unanswered(err)
 }

@@ -181,8 +181,8 @@ func orders() []fault {
 			respond: instead(400, problem("badNonce"), "Replay-Nonce", "Ym9ndXM"), want: outcome{kind: "ca-error", says: "(badNonce)"}},
 		{name: "no Replay-Nonce", at: only(ca.NewNonce), respond: bare("Replay-Nonce"), want: outcome{kind: "ca-error", says: "nonce header"}},
 		{name: "no Replay-Nonce", at: only(ca.NewAccount, ca.NewOrder, ca.Authz, ca.Challenge, ca.Order, ca.Finalize, ca.Certificate, ca.RevokeCert, ca.KeyChange), respond: bare("Replay-Nonce")},
-		{name: "no Location", at: only(ca.NewAccount), respond: bare("Location"), want: outcome{kind: "ca-error", says: "gave no URL for the account"}},
-		{name: "no Location", at: only(ca.NewOrder), respond: bare("Location"), want: outcome{kind: "ca-error", says: "gave no URL for the order", orders: 2}},
+		{name: "no Location", at: only(ca.NewAccount), respond: bare("Location"), want: outcome{kind: "ca-error", says: "sent no URL for the account"}},
+		{name: "no Location", at: only(ca.NewOrder), respond: bare("Location"), want: outcome{kind: "ca-error", says: "sent no URL for the order", orders: 2}},
 		{name: "foreign account", at: only(ca.NewAccount), respond: foreign, want: outcome{kind: "ca-error", says: "a host that the directory does not name"}},
 		{name: "foreign URLs", at: only(ca.NewOrder), respond: foreign, want: outcome{kind: "ca-error", stage: "authorization", says: elsewhere.says, orders: 2}},
 		{name: "foreign URLs", at: only(ca.Authz), respond: foreign, want: outcome{kind: "ca-error", stage: "challenge", says: elsewhere.says}},
@@ -205,7 +205,7 @@ func orders() []fault {
 			return before + `"authorizations": [` + url + "," + url + "]" + rest
 		}), want: outcome{kind: "ca-error", stage: "authorization", permanent: true, says: "wants 2 authorizations for 1 names", orders: 2}},
 		{name: "another name", at: only(ca.Authz), respond: after(0, replace(`"value": "cell`, `"value": "evil`)),
-			want: outcome{kind: "ca-error", permanent: true, says: "which was not asked for", orders: 2}},
+			want: outcome{kind: "ca-error", permanent: true, says: "which is not in the order", orders: 2}},
 		{name: "other identifiers", at: only(ca.NewOrder), respond: after(0, replace(`"value": "cell`, `"value": "evil`)),
 			want: outcome{kind: "ca-error", says: "identifiers have been modified", orders: 2}},
 		{name: "no name", at: only(ca.Authz), respond: after(0, replace(`"value"`, `"other"`)), want: outcome{kind: "ca-error", says: "without a name"}},
@@ -217,10 +217,10 @@ func orders() []fault {
 			want: outcome{kind: "challenge", stage: "challenge", permanent: true, says: "(authorization deactivated)", orders: 2}},
 		{name: "unknown status", at: only(ca.NewOrder, ca.Finalize), respond: after(0, replace(`"status": "`, `"status": "un`)),
 			want: outcome{kind: "ca-error", stage: "finalize", says: `(order is "un`}},
-		{name: "unknown status", at: only(ca.Order), respond: after(0, replace(`"status": "`, `"status": "un`)), want: outcome{kind: "ca-error", says: "which is no status of RFC 8555"}},
+		{name: "unknown status", at: only(ca.Order), respond: after(0, replace(`"status": "`, `"status": "un`)), want: outcome{kind: "ca-error", says: "which is not a status of RFC 8555"}},
 		{name: "unknown status", at: only(ca.Authz), respond: after(0, replace(`"status": "`, `"status": "un`)),
 			want: outcome{kind: "challenge", stage: "challenge", permanent: true, says: "(authorization unpending)", orders: 2}},
-		{name: "no certificate URL", at: only(ca.Order), respond: after(0, replace(`"certificate"`, `"elsewhere"`)), want: outcome{kind: "ca-error", stage: "finalize", says: "gave no certificate"}},
+		{name: "no certificate URL", at: only(ca.Order), respond: after(0, replace(`"certificate"`, `"elsewhere"`)), want: outcome{kind: "ca-error", stage: "finalize", says: "sent no certificate"}},
 		{name: "an inverted window", at: only(ca.RenewalInfo), respond: after(0, replace(`"start"`, `"end"`, `"end"`, `"start"`)), want: outcome{kind: "ca-error"}},
 	}
 }

@@ -27,7 +27,7 @@ type fault struct {
 
 // outcome is what an operation says of a fault, and what the next one has to do.
 type outcome struct {
-	kind      string // "" for success, "none" for acme.ErrNoRenewalInfo
+	kind      string // "" for success, "none" for ari.ErrNone
 	stage     string // "" for that of the endpoint
 	permanent bool
 	wait      time.Duration // Retry-After that is passed on

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"mxcert/acme"
+	"mxcert/acme/ari"
 	"mxcert/acme/state"
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
@@ -219,10 +220,10 @@ func (c *cell) operate(t *testing.T, s setup, before *acme.Issued) error {
 		_, err := client.RenewalInfo(ctx, before.Bundle.Leaf(), state.RenewalInfo{})
 		return err
 	case ca.KeyChange:
-		if _, err := client.Register(ctx, acme.RegisterOptions{}); err != nil {
+		if _, err := client.Registrar(nil, nil).Register(ctx, false); err != nil {
 			return fmt.Errorf("register: %w", err)
 		}
-		return client.Rollover(ctx, func(string, string) {}, nil)
+		return client.Registrar(nil, nil).Rollover(ctx)
 	case ca.RevokeCert:
 		if c.issued == nil {
 			if c.issued, err = s.issue(ctx, nil); err != nil {
@@ -253,7 +254,7 @@ func (c *cell) check(t *testing.T, err error) {
 		return
 	}
 	if c.want.kind == "none" {
-		if !errors.Is(err, acme.ErrNoRenewalInfo) {
+		if !errors.Is(err, ari.ErrNone) {
 			t.Errorf("%s: %v", c, err)
 		}
 		return
@@ -263,8 +264,8 @@ func (c *cell) check(t *testing.T, err error) {
 		t.Errorf("%s: got %v", c, err)
 		return
 	}
-	if e.Kind() != c.want.kind || e.Stage != c.want.stage || e.Temporary() == c.want.permanent || !strings.Contains(e.Error(), c.want.says) {
-		t.Errorf("%s: %v\nkind %s, stage %s, temporary %v; want %+v", c, e, e.Kind(), e.Stage, e.Temporary(), c.want)
+	if e.Kind() != c.want.kind || e.Stage() != c.want.stage || e.Temporary() == c.want.permanent || !strings.Contains(e.Error(), c.want.says) {
+		t.Errorf("%s: %v\nkind %s, stage %s, temporary %v; want %+v", c, e, e.Kind(), e.Stage(), e.Temporary(), c.want)
 	}
 	if wait := e.Wait(); wait > c.want.wait || wait < c.want.wait*9/10 {
 		t.Errorf("%s: wait %s, want %s", c, wait, c.want.wait)

@@ -28,8 +28,8 @@ func TestRecordsThatNobodyCanRemove(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	record := dnsprovider.Record{Place: resolve.Place{Name: "_acme-challenge.mx.example.org.", Zone: "example.org."}, Domain: "mx.example.org", Value: "left"}
-	if err := update.Present(t.Context(), []dnsprovider.Record{record}); err != nil {
+	record := dnsprovider.TXT{Place: resolve.Place{Name: "_acme-challenge.mx.example.org.", Zone: "example.org."}, Domain: "mx.example.org", Value: "left"}
+	if err := update.Present(t.Context(), []dnsprovider.TXT{record}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := state.Open(w.State); err != nil {
@@ -53,7 +53,7 @@ func TestRecordsThatNobodyCanRemove(t *testing.T) {
 	if entries, _ := lineage.Journal(); len(entries) != 1 {
 		t.Fatalf("%d entries", len(entries))
 	}
-	if err := update.CleanUp(t.Context(), []dnsprovider.Record{record}); err != nil {
+	if err := update.CleanUp(t.Context(), []dnsprovider.TXT{record}); err != nil {
 		t.Fatal(err)
 	}
 	if err := sweep(); err != nil {

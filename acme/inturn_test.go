@@ -33,7 +33,7 @@ type single struct {
 
 func (s *single) Sequential() (time.Duration, bool) { return s.pause, true }
 
-func (s *single) Present(ctx context.Context, records []dnsprovider.Record) error {
+func (s *single) Present(ctx context.Context, records []dnsprovider.TXT) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(records) != 1 || s.held != "" {
@@ -54,7 +54,7 @@ func (s *single) Present(ctx context.Context, records []dnsprovider.Record) erro
 	return s.Solver.Present(ctx, records)
 }
 
-func (s *single) CleanUp(ctx context.Context, records []dnsprovider.Record) error {
+func (s *single) CleanUp(ctx context.Context, records []dnsprovider.TXT) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(records) != 1 || s.held != records[0].Value {

@@ -15,49 +15,43 @@ import (
 	legoacme "github.com/go-acme/lego/v4/acme"
 	"github.com/go-acme/lego/v4/acme/api"
 
+	"mxcert/acme/account"
+	"mxcert/acme/ari"
 	"mxcert/acme/bundle"
 	"mxcert/acme/dnsprovider"
+	"mxcert/acme/finding"
 	"mxcert/acme/resolve"
+	"mxcert/acme/session"
 	"mxcert/acme/state"
 )
 
 const (
-	// maxParallel bounds the requests of one order that are under way at once.
+	// maxParallel bounds the DNS questions of one order that are under way at once; the transport bounds the requests.
 	maxParallel = 8
-	// cleanUpTime is what removing TXT records may take after the order ended, even when it was cancelled.
+	// cleanUpTime is how long it may take to remove TXT records after the order ended, even if it was cancelled.
 	cleanUpTime = 20 * time.Second
+	// orderLife is how long a stored order is resumed. An order that has produced no certificate after a day never will.
+	orderLife = 24 * time.Hour
+	// mostWord is the cap, in bytes, for a word of the CA.
+	mostWord = 60
 )
 
-// orderLife is how long a stored order is gone on with: one that gives no certificate in a day never will.
-const orderLife = 24 * time.Hour
-
-// Progress is told of each step in a few words.
-type Progress func(stage, message string)
-
-// Request is what to order.
+// Request is what to order, for which names and what kind of key, and with what.
 type Request struct {
-	Names    []string // DNS names, lower-case A-labels, wildcards allowed
-	KeyType  bundle.KeyType
+	Claim
 	Key      crypto.Signer     // the key to certify; nil: a new one
 	Profile  string            // "" leaves the choice to the CA
 	Replaces *x509.Certificate // of the same account, which the new one replaces (RFC 9773 section 5); may be nil
-	// ReplacesAt is the directory URL of the CA that Replaces came from; Danger says that there is no certificate in
-	// service, or not for long any more: an order that hangs at one CA is then left for another. Both are for
-	// [Authorities].
-	ReplacesAt string
-	Danger     bool
-	// Claim says what the budget has to know; names, key type are filled in.
-	Claim    Claim
-	Roots    *x509.CertPool
-	Lineage  *state.Lineage // where the order in flight and the journal are stored; locked by the caller
-	Provider string         // name of the DNS provider, for the journal
+	Roots    *x509.CertPool    // to which the chain must lead; nil: any
+	Lineage  *state.Lineage    // stores the order in flight and the journal; the caller has locked it
+	Provider string            // name of the DNS provider, for the journal
 	Solver   dnsprovider.Solver
 	Resolver *resolve.Resolver
 	Require  resolve.Require
 	Patience time.Duration // how long to wait for propagation
 	Progress Progress      // may be nil
-	// Notice is told what an operator has to know about the account, whether or not the order succeeds: that it was
-	// replaced, or lost. nil: Progress is told.
+	// Notice is called with what an operator has to know about the account, whether or not the order succeeds: that it was
+	// replaced, or lost. If it is nil, Progress is called.
 	Notice func(text string)
 }
 
@@ -71,54 +65,58 @@ type Issued struct {
 
 // flow is one order on its way.
 type flow struct {
-	*operation
+	*session.Session
 	Request
+	client *Client
 	stored state.Order
 	url    string
 	order  legoacme.Order
 	places map[string]finder // by domain
-	// resumed is that an earlier run placed the order.
+	// resumed reports that an earlier run placed the order.
 	resumed bool
-	chain   string // warning about the chain that was chosen, "" for none
+	chain   string // warning about the chain that was chosen; "" for none
 }
 
+// ca is the name of the CA for people.
+func (f *flow) ca() string { return f.client.ca() }
+
 // Issue orders a certificate, or finishes the order that an earlier run stored. When it returns, the TXT records that
-// it made are gone or remain in the journal for [CleanUp]. The caller stores the bundle and then calls
-// [state.Lineage.DropOrder]. Errors are *Error, those of the rooms below, or the context's.
+// it made are gone, or remain in the journal for [CleanUp]. The caller stores the bundle and then calls
+// [state.Lineage.DropOrder]. Errors are *Error, [*schedule.Held], those of the rooms below, or the context's.
 func (c *Client) Issue(ctx context.Context, request Request) (issued *Issued, err error) {
 	defer rescued(&err)
 	if request.Progress == nil {
 		request.Progress = func(string, string) {}
 	}
-	k := c.keeper(request.Progress, request.Notice)
+	registrar := c.Registrar(request.Progress, request.Notice)
 	release, err := c.store.ShareAccount(ctx, c.settings.Directory)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	account, err := k.account(ctx)
+	holder, err := registrar.Ready(ctx)
 	if err != nil {
 		return nil, err
 	}
-	issued, err = c.issueAs(ctx, account, request)
-	if !unknownAccount(err) {
-		return issued, k.refusedAccount(ctx, account, err)
+	issued, err = c.issueAs(ctx, holder, request)
+	if !account.Unknown(err) {
+		return issued, registrar.Refused(ctx, holder, err)
 	}
-	if account, err = k.restore(ctx, account); err != nil {
+	if holder, err = registrar.Restore(ctx, holder); err != nil {
 		return nil, err
 	}
-	return c.issueAs(ctx, account, request)
+	return c.issueAs(ctx, holder, request)
 }
 
-func (c *Client) issueAs(ctx context.Context, account state.Account, request Request) (*Issued, error) {
-	o, err := c.begin(ctx, account, 400+40*len(request.Names))
+func (c *Client) issueAs(ctx context.Context, holder state.Account, request Request) (*Issued, error) {
+	s, err := session.Begin(ctx, c.pool, holder, 400+40*len(request.Names))
 	if err != nil {
 		return nil, err
 	}
-	defer o.leave()
+	defer s.LeaveNonces()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	f := &flow{operation: o, Request: request}
+	f := &flow{Session: s, Request: request, client: c}
 	if err := f.place(ctx); err != nil {
 		return nil, f.concluded(err)
 	}
@@ -140,7 +138,7 @@ func (c *Client) issueAs(ctx context.Context, account state.Account, request Req
 // concluded forgets a stored order that cannot succeed any more; a temporary failure keeps it for the next run.
 func (f *flow) concluded(err error) error {
 	e, ok := errors.AsType[*Error](err)
-	if ok && !e.temporary {
+	if ok && !e.Passing {
 		return errors.Join(err, f.Lineage.DropOrder(f.KeyType))
 	}
 	if ok && (f.order.Status == legoacme.StatusProcessing || f.order.Status == legoacme.StatusValid) {
@@ -150,7 +148,7 @@ func (f *flow) concluded(err error) error {
 	return err
 }
 
-// place takes up the stored order where it fits, otherwise stores a key and places a new one.
+// place resumes the stored order if it fits, otherwise stores a key and places a new order.
 func (f *flow) place(ctx context.Context) error {
 	resumed, err := f.resume()
 	if err != nil || resumed {
@@ -167,10 +165,9 @@ func (f *flow) place(ctx context.Context) error {
 		return err
 	}
 	f.stored = state.Order{
-		Directory: f.client.settings.Directory, Account: f.account.URL, Names: f.Names, KeyType: f.KeyType,
+		Directory: f.client.settings.Directory, Account: f.Account.URL, Names: f.Names, KeyType: f.KeyType,
 		Key: string(keyPEM), Fresh: f.Key == nil, Profile: f.Profile, Created: time.Now().UTC(),
 	}
-	f.Claim.Names, f.Claim.Key = f.Names, string(f.KeyType)
 	saved, reserved, noNonce := f.prepare(ctx)
 	switch {
 	case saved != nil && reserved == nil:
@@ -183,53 +180,53 @@ func (f *flow) place(ctx context.Context) error {
 		order, err = f.newOrder()
 	}
 	if err != nil {
-		return errors.Join(f.explain("order", err), f.client.withdraw(f.Claim))
+		return errors.Join(f.Explain("order", err), f.client.withdraw(f.Claim))
 	}
 	if order.Location == "" {
-		return &Error{Stage: "order", ErrKind: "ca-error", Message: hostOf(f.stored.Directory) + " gave no URL for the order", temporary: true}
+		return &Error{At: "order", ErrKind: "ca-error", Message: f.ca() + " sent no URL for the order", Passing: true}
 	}
 	f.stored.URL, f.url, f.order = order.Location, order.Location, order.Order
 	if err := f.Lineage.SaveOrder(f.stored); err != nil {
 		return err
 	}
-	f.Progress("order", fmt.Sprintf("%d %s at %s", len(f.Names), plural(len(f.Names), "name"), hostOf(f.stored.Directory)))
+	f.Progress("order", fmt.Sprintf("%d %s at %s", len(f.Names), plural(len(f.Names), "name"), f.ca()))
 	return nil
 }
 
-// prepare does at once what has to be done before an order is placed and takes about as long: the key is stored, the order
-// noted in the budget, and nonces are fetched.
+// prepare does three things at the same time that come before an order and take about as long: it stores the key, notes the
+// order in the budget, and fetches nonces.
 func (f *flow) prepare(ctx context.Context) (saved, reserved, noNonce error) {
 	var wait sync.WaitGroup
 	for err, do := range map[*error]func(int) error{
 		&saved:    func(int) error { return f.Lineage.SaveOrder(f.stored) },
 		&reserved: func(int) error { return f.client.reserve(ctx, f.Claim) },
-		&noNonce:  func(int) error { return f.fetchNonces(ctx, len(f.Names)) },
+		&noNonce:  func(int) error { return f.FetchNonces(ctx, f.Core.GetDirectory().NewNonceURL, len(f.Names)) },
 	} {
-		wait.Go(func() { *err = guarded(do, 0) })
+		wait.Go(func() { *err = recovering(do, 0) })
 	}
 	wait.Wait()
 	return saved, reserved, noNonce
 }
 
-// newOrder places the order. A CA that refuses it because of the certificate it is to replace gets it once more without:
-// the link earns exemption from rate limits, but must never cost a renewal.
+// newOrder places the order. If the CA refuses it because of the certificate that it replaces, it is placed once more without
+// that link, which earns an exemption from rate limits but must never cost a renewal.
 func (f *flow) newOrder() (legoacme.ExtendedOrder, error) {
 	options := &api.OrderOptions{Profile: f.Profile}
 	if f.Replaces != nil {
-		options.ReplacesCertID = certID(f.Replaces)
+		options.ReplacesCertID = ari.CertID(f.Replaces)
 	}
-	place := func() (legoacme.ExtendedOrder, error) { return f.core.Orders.NewWithOptions(f.Names, options) }
-	order, err := call(f.operation, place)
+	place := func() (legoacme.ExtendedOrder, error) { return f.Core.Orders.NewWithOptions(f.Names, options) }
+	order, err := session.Call(f.Session, place)
 	problem, refused := errors.AsType[*legoacme.ProblemDetails](err)
-	if refused && options.ReplacesCertID != "" && !unknownAccount(err) && (problem.HTTPStatus <= http.StatusInternalServerError && problem.HTTPStatus != http.StatusTooManyRequests) {
+	if refused && options.ReplacesCertID != "" && !account.Unknown(err) && (problem.HTTPStatus <= http.StatusInternalServerError && problem.HTTPStatus != http.StatusTooManyRequests) {
 		f.Progress("order", "warning: the CA does not accept the new order as a replacement; ordering without")
 		options.ReplacesCertID = ""
-		order, err = call(f.operation, place)
+		order, err = session.Call(f.Session, place)
 	}
 	return order, err
 }
 
-// resume asks for the stored order. One that does not fit the request, or that the CA has given up, is forgotten.
+// resume asks for the stored order. It forgets an order that does not fit the request, or that the CA has given up.
 func (f *flow) resume() (bool, error) {
 	stored, ok, err := f.Lineage.Order(f.KeyType)
 	if err != nil || !ok {
@@ -238,10 +235,10 @@ func (f *flow) resume() (bool, error) {
 	if stored.URL == "" || !f.fits(stored) || time.Since(stored.Created) > orderLife {
 		return false, f.Lineage.DropOrder(f.KeyType)
 	}
-	order, err := call(f.operation, func() (legoacme.ExtendedOrder, error) { return f.core.Orders.Get(stored.URL) })
+	order, err := session.Call(f.Session, func() (legoacme.ExtendedOrder, error) { return f.Core.Orders.Get(stored.URL) })
 	if err != nil {
-		err = f.explain("order", err)
-		if e, ok := errors.AsType[*Error](err); ok && !e.temporary && !unknownAccount(err) {
+		err = f.Explain("order", err)
+		if e, ok := errors.AsType[*Error](err); ok && !e.Passing && !account.Unknown(err) {
 			return false, f.Lineage.DropOrder(f.KeyType)
 		}
 		return false, err
@@ -250,15 +247,15 @@ func (f *flow) resume() (bool, error) {
 		return false, f.Lineage.DropOrder(f.KeyType)
 	}
 	f.stored, f.url, f.order, f.resumed = stored, stored.URL, order.Order, true
-	f.Progress("order", fmt.Sprintf("goes on with the order of %s (%.20s)", stored.Created.Format(time.RFC3339), quote(order.Status)))
+	f.Progress("order", fmt.Sprintf("resumes the order of %s (%s)", stored.Created.Format(time.RFC3339), finding.Quote(order.Status, mostWord)))
 	return true, nil
 }
 
-// fits compares a stored order with the request: same CA, at a host that it still names, same account, names and
-// profile, and the key that is wanted.
+// fits compares a stored order with the request: the same CA, at a host that it still names, the same account, names and
+// profile, and the wanted key.
 func (f *flow) fits(stored state.Order) bool {
-	if stored.Directory != f.client.settings.Directory || stored.Account != f.account.URL || stored.Profile != f.Profile || !sameNames(stored.Names, f.Names) ||
-		!f.transport.cache.names(hostOf(stored.URL)) {
+	if stored.Directory != f.client.settings.Directory || stored.Account != f.Account.URL || stored.Profile != f.Profile || !sameNames(stored.Names, f.Names) ||
+		!f.NamesHost(stored.URL) {
 		return false
 	}
 	key, err := bundle.ParseKey([]byte(stored.Key))
@@ -272,7 +269,7 @@ func (f *flow) fits(stored state.Order) bool {
 	return ok && public.Equal(key.Public())
 }
 
-// check proves the delivered certificate before anybody stores it.
+// check proves the delivered certificate before it is stored.
 func (f *flow) check(chainPEM []byte) (*Issued, error) {
 	key, err := bundle.ParseKey([]byte(f.stored.Key))
 	if err != nil {
@@ -289,8 +286,8 @@ func (f *flow) check(chainPEM []byte) (*Issued, error) {
 		}
 		return &Issued{Bundle: b, Directory: f.stored.Directory, Order: f.url, Warnings: warnings}, nil
 	}
-	e := &Error{Stage: "check", ErrKind: "bad-certificate", Charged: true, cause: err,
-		Message:  fmt.Sprintf("the certificate that %s delivered is not usable and was thrown away: %v", hostOf(f.stored.Directory), err),
+	e := &Error{At: "check", ErrKind: "bad-certificate", Charged: true, Cause: err,
+		Message:  fmt.Sprintf("the certificate that %s delivered is not usable and was thrown away: %v", f.ca(), err),
 		NextStep: "nothing was deployed; the next attempt waits, so that a fault of the CA does not use up its limits"}
 	if hinting, ok := errors.AsType[*bundle.Fault](err); ok {
 		e.NextStep = hinting.Hint()
@@ -298,7 +295,7 @@ func (f *flow) check(chainPEM []byte) (*Issued, error) {
 			e.ErrKind = "clock"
 		}
 	}
-	if skew := f.transport.clockSkew(); skew.Abs() > 5*time.Minute {
+	if skew := f.ClockSkew(); skew.Abs() > 5*time.Minute {
 		direction := "ahead of"
 		if skew < 0 {
 			direction = "behind"

@@ -102,7 +102,7 @@ func TestRejectedNames(t *testing.T) {
 	w := newWorld(t, lab.Options{CA: ca.Options{Blocked: []string{"example.com"}}})
 	w.Names = []string{"mx.example.org", "mx.example.com"}
 	_, err := w.issue(t.Context(), nil)
-	if e, ok := errors.AsType[*acme.Error](err); !ok || e.Kind() != "ca-refused" || e.Stage != "order" || !strings.Contains(e.Hint(), "domains") || e.Temporary() || w.stored(t) {
+	if e, ok := errors.AsType[*acme.Error](err); !ok || e.Kind() != "ca-refused" || e.Stage() != "order" || !strings.Contains(e.Hint(), "domains") || e.Temporary() || w.stored(t) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -141,7 +141,7 @@ func TestTwoLineagesAtOnce(t *testing.T) {
 				return
 			}
 			names := []string{fmt.Sprintf("h%d.example.org", i)}
-			if _, err := client.Issue(t.Context(), acme.Request{Names: names, KeyType: bundle.EC256, Lineage: store.Lineage(names[0]), Provider: "rfc2136",
+			if _, err := client.Issue(t.Context(), acme.Request{Claim: acme.Claim{Names: names, KeyType: bundle.EC256}, Lineage: store.Lineage(names[0]), Provider: "rfc2136",
 				Solver: solver, Resolver: resolver, Require: resolve.All, Patience: 10 * time.Second}); err != nil {
 				t.Error(err)
 			}
@@ -170,7 +170,7 @@ func TestWrongTXT(t *testing.T) {
 	}})
 	_, err := w.issue(t.Context(), nil)
 	e, ok := errors.AsType[*acme.Error](err)
-	if !ok || e.Stage != "challenge" || e.Kind() != "challenge" || !e.ChargedToCA() || e.Temporary() || !strings.Contains(e.Error(), "example.org") || !strings.Contains(e.Hint(), "_acme-challenge.") {
+	if !ok || e.Stage() != "challenge" || e.Kind() != "challenge" || !e.ChargedToCA() || e.Temporary() || !strings.Contains(e.Error(), "example.org") || !strings.Contains(e.Hint(), "_acme-challenge.") {
 		t.Fatalf("got %v", err)
 	}
 	w.clean(t, "after a failed validation")

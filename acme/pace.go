@@ -8,8 +8,8 @@ import (
 	"mxcert/acme/state"
 )
 
-// paces are how long the CA takes for what an order waits for, in all orders of a client. They are stored with the usage
-// of the CA, for the next process.
+// paces are how long the CA takes to validate and to issue, in all orders of a client. They are stored with the usage of the
+// CA, for the next process.
 type paces struct{ validation, issuance paceNote }
 
 type paceNote struct {
@@ -30,7 +30,7 @@ func (p *paceNote) learn(early, enough time.Duration) {
 	p.known.Learn(early, enough)
 }
 
-// exchange takes over what an earlier process knew, where nothing is known yet, and has what is known stored.
+// exchange takes over what an earlier process knew, if nothing is known yet, and puts what is known in its place.
 func (p *paceNote) exchange(stored *schedule.Pace) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -40,7 +40,7 @@ func (p *paceNote) exchange(stored *schedule.Pace) {
 	*stored, p.stored = p.known, p.known
 }
 
-// news reports whether what is known has changed so much that it is worth a write.
+// news reports whether the pace has changed so much that it is worth a write.
 func (p *paceNote) news() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -52,7 +52,7 @@ func (p *paces) exchange(u *state.Usage) {
 	p.issuance.exchange(&u.Issuance)
 }
 
-// keepPaces stores what the last order told about the CA.
+// keepPaces stores what was learned from the last order.
 func (c *Client) keepPaces() error {
 	if !c.paces.validation.news() && !c.paces.issuance.news() {
 		return nil

@@ -17,6 +17,8 @@ import (
 	"github.com/miekg/dns"
 
 	"mxcert/acme"
+	"mxcert/acme/finding"
+	"mxcert/acme/preflight"
 	"mxcert/acme/resolve"
 	"mxcert/acme/state"
 	"mxcert/cmd/mxcert-lab/ca"
@@ -51,21 +53,21 @@ func identified(meta map[string]any) { meta["caaIdentities"] = []string{"ca.exam
 // found are findings of one kind.
 type found struct {
 	id       string
-	severity acme.Severity
+	severity finding.Severity
 	name     string
 	says     string // part of message or hint
 }
 
-func (f found) in(list []acme.Finding) bool {
-	return slices.ContainsFunc(list, func(g acme.Finding) bool {
-		return g.ID == f.id && g.Severity == f.severity && g.Name == f.name && strings.Contains(g.Message+"\n"+g.Hint, f.says)
+func (f found) in(list []finding.Finding) bool {
+	return slices.ContainsFunc(list, func(g finding.Finding) bool {
+		return g.ID == f.id && g.Severity == f.severity && g.Subject == f.name && strings.Contains(g.Message+"\n"+g.Hint, f.says)
 	})
 }
 
-func listed(list []acme.Finding) string {
+func listed(list []finding.Finding) string {
 	var text strings.Builder
 	for _, f := range list {
-		fmt.Fprintf(&text, "\n  %s %s %s: %s [%s]", f.ID, f.Severity, f.Name, f.Message, f.Hint)
+		fmt.Fprintf(&text, "\n  %s %s %s: %s [%s]", f.ID, f.Severity, f.Subject, f.Message, f.Hint)
 	}
 	return text.String()
 }
@@ -90,49 +92,49 @@ func TestPreflight(t *testing.T) {
 		warningFree bool
 	}{
 		{what: "all is well", warningFree: true, want: []found{
-			{"caa", acme.SeverityOK, mx, "no CAA record"}, {"profile", acme.SeverityOK, "", "default profile"}, {"dnssec", acme.SeverityOK, "example.org", ""},
-			{"challenge", acme.SeverityOK, mx, "made at _acme-challenge.mx.example.org, in zone example.org"}, {"delegation", acme.SeverityOK, "example.org", "SOA serial 1"},
+			{"caa", finding.OK, mx, "no CAA record"}, {"profile", finding.OK, "", "default profile"}, {"dnssec", finding.OK, "example.org", ""},
+			{"challenge", finding.OK, mx, "made at _acme-challenge.mx.example.org, in zone example.org"}, {"delegation", finding.OK, "example.org", "SOA serial 1"},
 		}},
-		{what: "CAA of the domain", records: []string{`example.org. CAA 0 issue "ca.example"`}, warningFree: true, want: []found{{"caa", acme.SeverityOK, mx, "records of example.org let"}}},
+		{what: "CAA of the domain", records: []string{`example.org. CAA 0 issue "ca.example"`}, warningFree: true, want: []found{{"caa", finding.OK, mx, "records of example.org let"}}},
 		{what: "CAA of the domain for another", records: []string{`example.org. CAA 0 issue "evil.example"`}, errors: 1,
-			want: []found{{"caa", acme.SeverityError, mx, `issue names evil.example`}, {"caa", acme.SeverityError, mx, `add to the zone: example.org. CAA 0 issue "ca.example"`}}},
+			want: []found{{"caa", finding.Error, mx, `issue names evil.example`}, {"caa", finding.Error, mx, `add to the zone: example.org. CAA 0 issue "ca.example"`}}},
 		{what: "CAA of the name before that of the domain", records: []string{`example.org. CAA 0 issue "evil.example"`, `mx.example.org. CAA 0 issue "ca.example"`},
-			names: []string{mx, "host7.example.org"}, errors: 1, want: []found{{"caa", acme.SeverityOK, mx, "records of mx.example.org"}, {"caa", acme.SeverityError, "host7.example.org", "evil"}}},
+			names: []string{mx, "host7.example.org"}, errors: 1, want: []found{{"caa", finding.OK, mx, "records of mx.example.org"}, {"caa", finding.Error, "host7.example.org", "evil"}}},
 		{what: "CAA where a CNAME leads", names: []string{"www.example.org"}, records: []string{"www.example.org. CNAME web.example.com.", `web.example.com. CAA 0 issue "evil.example"`},
-			errors: 1, want: []found{{"caa", acme.SeverityError, "www.example.org", "at web.example.com, where a CNAME leads"}}},
+			errors: 1, want: []found{{"caa", finding.Error, "www.example.org", "at web.example.com, where a CNAME leads"}}},
 		{what: "the way up is that of the name", names: []string{"www.example.org"}, records: []string{"www.example.org. CNAME web.example.com.", `example.com. CAA 0 issue "evil.example"`, "web.example.com. A 127.0.0.1"},
-			want: []found{{"caa", acme.SeverityOK, "www.example.org", "no CAA record"}}},
+			want: []found{{"caa", finding.OK, "www.example.org", "no CAA record"}}},
 		{what: "issuewild", names: []string{"*.example.org", "example.org"}, records: []string{`example.org. CAA 0 issue "ca.example"`, `example.org. CAA 0 issuewild ";"`}, errors: 1,
-			want: []found{{"caa", acme.SeverityError, "*.example.org", "no CA issue (issuewild)"}, {"caa", acme.SeverityOK, "example.org", "let"}}},
+			want: []found{{"caa", finding.Error, "*.example.org", "no CA issue (issuewild)"}, {"caa", finding.OK, "example.org", "let"}}},
 		{what: "an account that is not here", records: []string{`example.org. CAA 0 issue "ca.example; accounturi=https://ca.example/acct/1"`}, errors: 1,
-			want: []found{{"caa", acme.SeverityError, mx, "https://ca.example/acct/1"}}},
-		{what: "another method", records: []string{`example.org. CAA 0 issue "ca.example; validationmethods=http-01"`}, errors: 1, want: []found{{"caa", acme.SeverityError, mx, "dns-01"}}},
-		{what: "a critical property", records: []string{`example.org. CAA 128 future "x"`}, errors: 1, want: []found{{"caa", acme.SeverityError, mx, `critical property "future"`}}},
-		{what: "a CA without identity", records: []string{`example.org. CAA 0 issue "evil.example"`}, meta: func(m map[string]any) { delete(m, "caaIdentities") }, want: []found{{"caa", acme.SeverityWarning, mx, "cannot be judged"}}},
+			want: []found{{"caa", finding.Error, mx, "https://ca.example/acct/1"}}},
+		{what: "another method", records: []string{`example.org. CAA 0 issue "ca.example; validationmethods=http-01"`}, errors: 1, want: []found{{"caa", finding.Error, mx, "dns-01"}}},
+		{what: "a critical property", records: []string{`example.org. CAA 128 future "x"`}, errors: 1, want: []found{{"caa", finding.Error, mx, `critical property "future"`}}},
+		{what: "a CA without identity", records: []string{`example.org. CAA 0 issue "evil.example"`}, meta: func(m map[string]any) { delete(m, "caaIdentities") }, want: []found{{"caa", finding.Warning, mx, "cannot be judged"}}},
 
-		{what: "a bogus zone", bogus: "example.org", errors: 1, want: []found{{"dnssec", acme.SeverityError, "example.org", "DNSSEC Bogus"}, {"caa", acme.SeverityWarning, mx, "cannot be looked up"}, {"challenge", acme.SeverityWarning, mx, "SERVFAIL"}}},
+		{what: "a bogus zone", bogus: "example.org", errors: 1, want: []found{{"dnssec", finding.Error, "example.org", "DNSSEC Bogus"}, {"caa", finding.Warning, mx, "cannot be looked up"}, {"challenge", finding.Warning, mx, "SERVFAIL"}}},
 		{what: "the alias leads into a bogus zone", bogus: "example.com", records: []string{"_acme-challenge.mx.example.org. CNAME x.example.com."}, errors: 1,
-			want: []found{{"dnssec", acme.SeverityError, "example.com", "bogus"}, {"caa", acme.SeverityOK, mx, ""}}},
-		{what: "a resolver that fails", resolver: nameserver.Faults{Rcode: dns.RcodeServerFailure}, want: []found{{"challenge", acme.SeverityWarning, mx, "SERVFAIL"}, {"caa", acme.SeverityWarning, mx, "SERVFAIL"}}},
-		{what: "a resolver that refuses", resolver: nameserver.Faults{Rcode: dns.RcodeRefused}, errors: 1, want: []found{{"challenge", acme.SeverityError, mx, "REFUSED"}}},
+			want: []found{{"dnssec", finding.Error, "example.com", "bogus"}, {"caa", finding.OK, mx, ""}}},
+		{what: "a resolver that fails", resolver: nameserver.Faults{Rcode: dns.RcodeServerFailure}, want: []found{{"challenge", finding.Warning, mx, "SERVFAIL"}, {"caa", finding.Warning, mx, "SERVFAIL"}}},
+		{what: "a resolver that refuses", resolver: nameserver.Faults{Rcode: dns.RcodeRefused}, errors: 1, want: []found{{"challenge", finding.Error, mx, "REFUSED"}}},
 
 		{what: "an alias", records: []string{"_acme-challenge.mx.example.org. CNAME x.example.com."}, warningFree: true,
-			want: []found{{"challenge", acme.SeverityOK, mx, "is an alias: the TXT record is made at x.example.com, in zone example.com"}, {"delegation", acme.SeverityOK, "example.com", ""}, {"delegation", acme.SeverityOK, "example.org", ""}}},
-		{what: "a loop of aliases", records: []string{"_acme-challenge.mx.example.org. CNAME loop.example.org.", "loop.example.org. CNAME _acme-challenge.mx.example.org."}, errors: 1, want: []found{{"challenge", acme.SeverityError, mx, "loop"}}},
-		{what: "no such top-level domain", names: []string{"mx.example.lan"}, errors: 1, want: []found{{"challenge", acme.SeverityError, "mx.example.lan", "lies in no zone"}}},
-		{what: "a zone without servers", zones: map[string][]string{"sub.example.org": nil}, names: []string{"mx.sub.example.org"}, errors: 1, want: []found{{"delegation", acme.SeverityError, "sub.example.org", "no name server"}}},
-		{what: "a lame server", second: nameserver.Faults{Lame: true}, want: []found{{"delegation", acme.SeverityWarning, "example.org", "ns2.example.org"}, {"delegation", acme.SeverityWarning, "example.org", "REFUSED"}}},
-		{what: "a dead server", second: nameserver.Faults{Dead: true}, want: []found{{"delegation", acme.SeverityWarning, "example.org", "no answer"}}},
-		{what: "nobody looks at servers", second: nameserver.Faults{Lame: true}, require: resolve.None, warningFree: true, want: []found{{"challenge", acme.SeverityOK, mx, ""}}},
+			want: []found{{"challenge", finding.OK, mx, "is an alias: the TXT record is made at x.example.com, in zone example.com"}, {"delegation", finding.OK, "example.com", ""}, {"delegation", finding.OK, "example.org", ""}}},
+		{what: "a loop of aliases", records: []string{"_acme-challenge.mx.example.org. CNAME loop.example.org.", "loop.example.org. CNAME _acme-challenge.mx.example.org."}, errors: 1, want: []found{{"challenge", finding.Error, mx, "loop"}}},
+		{what: "no such top-level domain", names: []string{"mx.example.lan"}, errors: 1, want: []found{{"challenge", finding.Error, "mx.example.lan", "lies in no zone"}}},
+		{what: "a zone without servers", zones: map[string][]string{"sub.example.org": nil}, names: []string{"mx.sub.example.org"}, errors: 1, want: []found{{"delegation", finding.Error, "sub.example.org", "no name server"}}},
+		{what: "a lame server", second: nameserver.Faults{Lame: true}, want: []found{{"delegation", finding.Warning, "example.org", "ns2.example.org"}, {"delegation", finding.Warning, "example.org", "REFUSED"}}},
+		{what: "a dead server", second: nameserver.Faults{Dead: true}, want: []found{{"delegation", finding.Warning, "example.org", "no answer"}}},
+		{what: "nobody looks at servers", second: nameserver.Faults{Lame: true}, require: resolve.None, warningFree: true, want: []found{{"challenge", finding.OK, mx, ""}}},
 		{what: "the parent names another server", zones: map[string][]string{"sub.example.org": {"@ NS ns1.example.org.", "mx A 127.0.0.1"}, "org": {"@ NS ns1.example.org.", "example NS ns1.example.org.", "example NS old.example.org."}}, // the lab's server answers for the child when it is asked as the parent
-			names: []string{"mx.sub.example.org"}, want: []found{{"delegation", acme.SeverityOK, "sub.example.org", ""}}},
+			names: []string{"mx.sub.example.org"}, want: []found{{"delegation", finding.OK, "sub.example.org", ""}}},
 
-		{what: "a profile that the CA has", profile: "short", warningFree: true, want: []found{{"profile", acme.SeverityOK, "", "short"}}},
-		{what: "a profile that it has not", profile: "long", errors: 1, want: []found{{"profile", acme.SeverityError, "", "default, short"}}},
-		{what: "a CA without profiles", profile: "long", meta: func(m map[string]any) { identified(m); delete(m, "profiles") }, want: []found{{"profile", acme.SeverityWarning, "", "no profiles"}}},
+		{what: "a profile that the CA has", profile: "short", warningFree: true, want: []found{{"profile", finding.OK, "", "short"}}},
+		{what: "a profile that it has not", profile: "long", errors: 1, want: []found{{"profile", finding.Error, "", "default, short"}}},
+		{what: "a CA without profiles", profile: "long", meta: func(m map[string]any) { identified(m); delete(m, "profiles") }, want: []found{{"profile", finding.Warning, "", "no profiles"}}},
 		{what: "a CA that is away", wrap: func(http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
-		}, want: []found{{"ca", acme.SeverityWarning, "", "cannot be asked"}, {"challenge", acme.SeverityOK, mx, ""}}},
+		}, want: []found{{"ca", finding.Warning, "", "cannot be asked"}, {"challenge", finding.OK, mx, ""}}},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			t.Parallel()
@@ -164,16 +166,16 @@ func TestPreflight(t *testing.T) {
 				tt.names = []string{mx}
 			}
 			before := w.changes(t)
-			list := w.preflight(t, acme.PreflightRequest{Names: tt.names, Profile: tt.profile, Require: tt.require})
+			list := w.preflight(t, preflight.Request{Names: tt.names, Profile: tt.profile, Require: tt.require})
 			for _, f := range tt.want {
 				if !f.in(list) {
 					t.Errorf("not found: %+v in%s", f, listed(list))
 				}
 			}
-			if got := count(list, acme.SeverityError); got != tt.errors || (acme.Blocked(list) != nil) != (got > 0) {
+			if got := count(list, finding.Error); got != tt.errors || (acme.Blocked(list) != nil) != (got > 0) {
 				t.Errorf("%d errors, want %d:%s", got, tt.errors, listed(list))
 			}
-			if tt.warningFree && count(list, acme.SeverityWarning) > 0 {
+			if tt.warningFree && count(list, finding.Warning) > 0 {
 				t.Errorf("warnings:%s", listed(list))
 			}
 			if after := w.changes(t); after != before {
@@ -183,7 +185,7 @@ func TestPreflight(t *testing.T) {
 	}
 }
 
-func count(list []acme.Finding, severity acme.Severity) (n int) {
+func count(list []finding.Finding, severity finding.Severity) (n int) {
 	for _, f := range list {
 		if f.Severity == severity {
 			n++
@@ -193,7 +195,7 @@ func count(list []acme.Finding, severity acme.Severity) (n int) {
 }
 
 // preflight looks with a client and a resolver of its own.
-func (w *world) preflight(t *testing.T, q acme.PreflightRequest) []acme.Finding {
+func (w *world) preflight(t *testing.T, q preflight.Request) []finding.Finding {
 	t.Helper()
 	client, _, err := w.client()
 	if err != nil {
@@ -236,11 +238,11 @@ func TestPreflightKnowsTheAccount(t *testing.T) {
 	if err != nil || !ok {
 		t.Fatal(ok, err)
 	}
-	for uri, want := range map[string]acme.Severity{account.URL: acme.SeverityOK, account.URL + "0": acme.SeverityError} {
+	for uri, want := range map[string]finding.Severity{account.URL: finding.OK, account.URL + "0": finding.Error} {
 		if err := w.World.Replace(`example.org. CAA 0 issue "ca.example; accounturi=` + uri + `"`); err != nil {
 			t.Fatal(err)
 		}
-		list := w.preflight(t, acme.PreflightRequest{Names: w.Names})
+		list := w.preflight(t, preflight.Request{Names: w.Names})
 		if f := (found{"caa", want, "mx.example.org", ""}); !f.in(list) {
 			t.Errorf("%s: %s", uri, listed(list))
 		}
@@ -266,7 +268,7 @@ func TestPreflightOfSeveralCAs(t *testing.T) {
 	}
 	all := acme.NewAuthorities(store, settings...)
 	defer all.Close()
-	q := acme.PreflightRequest{Names: []string{"mx.example.org"}, Resolver: resolve.New(first.setup.NameServers)}
+	q := preflight.Request{Names: []string{"mx.example.org"}, Resolver: resolve.New(first.setup.NameServers)}
 	for _, tt := range []struct {
 		allowed          string
 		errors, warnings int
@@ -277,7 +279,7 @@ func TestPreflightOfSeveralCAs(t *testing.T) {
 		first.World.ResetLog()
 		q.Resolver = resolve.New(first.setup.NameServers)
 		list := all.Preflight(t.Context(), q)
-		if count(list, acme.SeverityError) != tt.errors || count(list, acme.SeverityWarning) != tt.warnings {
+		if count(list, finding.Error) != tt.errors || count(list, finding.Warning) != tt.warnings {
 			t.Errorf("%s may issue:%s", tt.allowed, listed(list))
 		}
 		asked := 0
@@ -301,11 +303,11 @@ func TestPreflightIsFrugal(t *testing.T) {
 		names = append(names, fmt.Sprintf("h%d.example.org", i))
 	}
 	w.World.ResetLog()
-	list := w.preflight(t, acme.PreflightRequest{Names: names, Require: resolve.All})
+	list := w.preflight(t, preflight.Request{Names: names, Require: resolve.All})
 	if got, most := len(w.World.Queries()), 3*len(names)+15; got > most {
 		t.Errorf("%d messages for %d names, %d would do", got, len(names), most)
 	}
-	if count(list, acme.SeverityError) > 0 || len(list) < 2*len(names) {
+	if count(list, finding.Error) > 0 || len(list) < 2*len(names) {
 		t.Errorf("found:%s", listed(list))
 	}
 }
@@ -323,28 +325,28 @@ func TestPreflightEnds(t *testing.T) {
 	ctx, stop := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer stop()
 	start := time.Now()
-	list := client.Preflight(ctx, acme.PreflightRequest{Names: w.Names, Resolver: resolve.New(w.setup.NameServers), Require: resolve.All})
+	list := client.Preflight(ctx, preflight.Request{Names: w.Names, Resolver: resolve.New(w.setup.NameServers), Require: resolve.All})
 	if took := time.Since(start); took > 3*time.Second {
 		t.Errorf("it took %s", took)
 	}
-	if count(list, acme.SeverityError) != 0 || count(list, acme.SeverityWarning) < 4 {
+	if count(list, finding.Error) != 0 || count(list, finding.Warning) < 4 {
 		t.Errorf("found:%s", listed(list))
 	}
 }
 
 func TestBlocked(t *testing.T) {
 	t.Parallel()
-	if err := acme.Blocked([]acme.Finding{{ID: "caa", Severity: acme.SeverityWarning, Message: "x"}}); err != nil {
+	if err := acme.Blocked([]finding.Finding{{ID: "caa", Severity: finding.Warning, Message: "x"}}); err != nil {
 		t.Error(err)
 	}
-	err := acme.Blocked([]acme.Finding{{ID: "caa", Severity: acme.SeverityError, Message: "one", Hint: "do this"}, {ID: "dnssec", Severity: acme.SeverityError, Message: "two", Hint: "do that"}})
+	err := acme.Blocked([]finding.Finding{{ID: "caa", Severity: finding.Error, Message: "one", Hint: "do this"}, {ID: "dnssec", Severity: finding.Error, Message: "two", Hint: "do that"}})
 	e, ok := errors.AsType[*acme.Error](err)
-	if !ok || e.Stage != "preflight" || e.Kind() != "caa" || e.Hint() != "do this" || e.Temporary() || e.Charged || !strings.Contains(e.Message, "one; two") {
+	if !ok || e.Stage() != "preflight" || e.Kind() != "caa" || e.Hint() != "do this" || e.Temporary() || e.Charged || !strings.Contains(e.Message, "one; two") {
 		t.Errorf("%+v", err)
 	}
 	for id, want := range map[string][2]string{"caa": {"preflight", "caa"}, "profile": {"preflight", "profile"}, "challenge": {"dns", "dns"}, "delegation": {"dns", "dns"}, "dnssec": {"dns", "dnssec"}} {
-		e, ok := errors.AsType[*acme.Error](acme.Blocked([]acme.Finding{{ID: id, Severity: acme.SeverityError}}))
-		if !ok || [2]string{e.Stage, e.ErrKind} != want {
+		e, ok := errors.AsType[*acme.Error](acme.Blocked([]finding.Finding{{ID: id, Severity: finding.Error}}))
+		if !ok || [2]string{e.Stage(), e.ErrKind} != want {
 			t.Errorf("%s: %+v", id, e)
 		}
 	}

@@ -16,11 +16,11 @@ import (
 	"mxcert/acme/state"
 )
 
-// finder gives where the record of a domain has to be, once that is found out.
+// finder returns where the record of a domain has to be, and waits until that is found out.
 type finder func() (resolve.Place, error)
 
-// locate begins to find out where each record of a pending order has to be, once for making and removing, and who serves
-// the zones.
+// locate starts to find out where each record of a pending order has to be, once for making and removing it, and which
+// servers have the zones.
 func (f *flow) locate(ctx context.Context) {
 	f.places = map[string]finder{}
 	var finders []finder
@@ -35,9 +35,9 @@ func (f *flow) locate(ctx context.Context) {
 		}
 	}
 	go func() {
-		_ = inParallel(ctx, len(finders), func(i int) error { // whoever needs the place is told the error
+		_ = inParallel(ctx, len(finders), func(i int) error { // the one who needs the place gets the error
 			if place, err := finders[i](); err == nil && f.Require != resolve.None {
-				_, _ = f.Resolver.Delegation(ctx, place.Zone) // so that it is known when propagation is looked at
+				_, _ = f.Resolver.Delegation(ctx, place.Zone) // it is then known for the look at propagation
 			}
 			return nil
 		})
@@ -47,13 +47,13 @@ func (f *flow) locate(ctx context.Context) {
 // batch is what is made, proven and removed together.
 type batch struct {
 	todo    []pending
-	records []dnsprovider.Record
+	records []dnsprovider.TXT
 	forget  func() error // takes it out of the journal
 }
 
-// note writes into the journal what is about to be made.
+// note writes the records that are about to be made into the journal.
 func (f *flow) note(todo []pending) (*batch, error) {
-	b := &batch{todo: todo, records: make([]dnsprovider.Record, len(todo))}
+	b := &batch{todo: todo, records: make([]dnsprovider.TXT, len(todo))}
 	for i, p := range todo {
 		b.records[i] = p.record
 	}
@@ -62,8 +62,8 @@ func (f *flow) note(todo []pending) (*batch, error) {
 	return b, err
 }
 
-// proveTogether proves all names at once, with one change of each zone where the provider can. The records are removed
-// while the certificate is being made.
+// proveTogether proves all names at once, with one change of each zone if the provider can. The records are removed while
+// the CA makes the certificate.
 func (f *flow) proveTogether(ctx context.Context, todo []pending) (cleaned func(), err error) {
 	b, err := f.note(todo)
 	if err != nil {
@@ -78,8 +78,8 @@ func (f *flow) proveTogether(ctx context.Context, todo []pending) (cleaned func(
 	return func() { f.warn(<-done) }, nil
 }
 
-// proveInTurn proves one name after another, with a pause in between: the provider can be trusted with one record at a
-// time only.
+// proveInTurn proves one name after another, with a pause in between, for a provider that can handle only one record at a
+// time.
 func (f *flow) proveInTurn(ctx context.Context, todo []pending, pause time.Duration) error {
 	for i := range todo {
 		if i > 0 {
@@ -101,7 +101,7 @@ func (f *flow) proveInTurn(ctx context.Context, todo []pending, pause time.Durat
 	return f.awaitOrder(ctx, legoacme.StatusPending)
 }
 
-// prove makes the records, waits until they are seen, and has the CA look.
+// prove makes the records, waits until they are seen, and asks the CA to look.
 func (f *flow) prove(ctx context.Context, b *batch, verdict func() error) (err error) {
 	defer rescued(&err)
 	if err := f.Solver.Present(ctx, b.records); err != nil {
@@ -122,16 +122,16 @@ func (f *flow) prove(ctx context.Context, b *batch, verdict func() error) (err e
 	if len(b.records) == 1 {
 		all = ""
 	}
-	f.Progress("validation", fmt.Sprintf("%s has seen %s%d %s", hostOf(f.stored.Directory), all, len(b.records), plural(len(b.records), "record")))
+	f.Progress("validation", fmt.Sprintf("%s has seen %s%d %s", f.ca(), all, len(b.records), plural(len(b.records), "record")))
 	return nil
 }
 
-// cleanUp removes the records even when the context has ended, because a stop must leave none behind; what cannot be
-// removed stays in the journal.
+// cleanUp removes the records even if the context has ended, because a stop must not leave any behind. Records that cannot be
+// removed stay in the journal.
 func (f *flow) cleanUp(ctx context.Context, b *batch) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
 	defer cancel()
-	err := guarded(func(int) error { return f.Solver.CleanUp(ctx, b.records) }, 0)
+	err := recovering(func(int) error { return f.Solver.CleanUp(ctx, b.records) }, 0)
 	if err == nil {
 		err = b.forget()
 	}
@@ -144,9 +144,9 @@ func (f *flow) warn(err error) {
 	}
 }
 
-// CleanUp removes the records that an earlier run left behind, as the journal says. Records of another provider than
-// the one given stay, and are named. Those that only the process which made them could have removed are named until they
-// are gone from DNS, where the resolver looks.
+// CleanUp removes the records that an earlier run left behind, by the journal. It cannot remove the records of another
+// provider, and names them in the error. Records that only the process that made them could have removed are named until
+// the resolver finds that they are gone from DNS.
 func CleanUp(ctx context.Context, lineage *state.Lineage, provider string, solver dnsprovider.Solver, resolver *resolve.Resolver, say Progress) error {
 	entries, err := lineage.Journal()
 	problems := []error{err}
@@ -155,11 +155,11 @@ func CleanUp(ctx context.Context, lineage *state.Lineage, provider string, solve
 			problems = append(problems, fmt.Errorf("TXT record %s was made by provider %s and is still there: remove it by hand", entry.Records[0].Name, entry.Provider))
 			continue
 		}
-		records := make([]dnsprovider.Record, len(entry.Records))
+		records := make([]dnsprovider.TXT, len(entry.Records))
 		for i, r := range entry.Records {
-			records[i] = dnsprovider.Record{Place: resolve.Place{Name: r.Name, Zone: r.Zone}, Domain: r.Domain, Value: r.Value, Token: r.Token, KeyAuth: r.KeyAuth}
+			records[i] = dnsprovider.TXT{Place: resolve.Place{Name: r.Name, Zone: r.Zone}, Domain: r.Domain, Value: r.Value, Token: r.Token, KeyAuth: r.KeyAuth}
 		}
-		err := guarded(func(int) error { return solver.CleanUp(ctx, records) }, 0)
+		err := recovering(func(int) error { return solver.CleanUp(ctx, records) }, 0)
 		if err == nil {
 			say("dns", fmt.Sprintf("removed what an earlier run may have left: %d TXT %s", len(records), plural(len(records), "record")))
 			err = lineage.Forget(entry)
@@ -172,8 +172,8 @@ func CleanUp(ctx context.Context, lineage *state.Lineage, provider string, solve
 	return errors.Join(problems...)
 }
 
-// gone reports whether an error of CleanUp is about nothing but records that the provider cannot remove any more, and none
-// of them is seen in DNS.
+// gone reports whether an error of CleanUp is only about records that the provider cannot remove any more, and DNS shows none
+// of them.
 func gone(ctx context.Context, resolver *resolve.Resolver, err error) bool {
 	records, rest := dnsprovider.Forgotten(err)
 	if rest != nil || len(records) == 0 {
@@ -187,7 +187,7 @@ func gone(ctx context.Context, resolver *resolve.Resolver, err error) bool {
 	return true
 }
 
-func journaled(records []dnsprovider.Record) []state.TXT {
+func journaled(records []dnsprovider.TXT) []state.TXT {
 	out := make([]state.TXT, len(records))
 	for i, r := range records {
 		out[i] = state.TXT{Domain: r.Domain, Name: r.Name, Zone: r.Zone, Value: r.Value, Token: r.Token, KeyAuth: r.KeyAuth}
@@ -196,7 +196,7 @@ func journaled(records []dnsprovider.Record) []state.TXT {
 }
 
 // expected groups the values by name: a wildcard and its apex share one.
-func expected(records []dnsprovider.Record) []resolve.TXT {
+func expected(records []dnsprovider.TXT) []resolve.TXT {
 	var out []resolve.TXT
 	for _, r := range records {
 		i := slices.IndexFunc(out, func(t resolve.TXT) bool { return t.Name == r.Name })
@@ -209,7 +209,7 @@ func expected(records []dnsprovider.Record) []resolve.TXT {
 	return out
 }
 
-// urls are where the CA's answers about a proof come from.
+// urls are those of the CA's answers about a proof.
 func urls(todo []pending) []string {
 	var out []string
 	for _, p := range todo {
@@ -218,7 +218,7 @@ func urls(todo []pending) []string {
 	return out
 }
 
-func zones(records []dnsprovider.Record) []string {
+func zones(records []dnsprovider.TXT) []string {
 	var out []string
 	for _, r := range records {
 		if zone := strings.TrimSuffix(r.Zone, "."); !slices.Contains(out, zone) {

@@ -11,10 +11,11 @@ import (
 	legoacme "github.com/go-acme/lego/v4/acme"
 
 	"mxcert/acme/bundle"
+	"mxcert/acme/session"
 	"mxcert/acme/state"
 )
 
-// Reason is why a certificate is revoked (RFC 5280 section 5.3.1). A CA refuses others than these from a subscriber.
+// Reason is why a certificate is revoked (RFC 5280 section 5.3.1). From a subscriber a CA accepts only these.
 type Reason uint
 
 // The reasons, under the names of RFC 5280.
@@ -44,9 +45,9 @@ func (r Reason) String() string {
 type Revocation struct {
 	Certificate *x509.Certificate
 	Reason      Reason
-	// Key is the certificate's own key, which signs the request; nil: the account's does (RFC 8555 section 7.6). Let's
-	// Encrypt takes a signature of the own key for proof that the key is compromised, whatever the reason, and then
-	// revokes every certificate that has it.
+	// Key is the certificate's own key, which then signs the request; nil: the account signs (RFC 8555 section 7.6). For
+	// Let's Encrypt the certificate's own signature proves that the key is compromised, whatever the reason: it revokes
+	// every certificate that has this key.
 	Key      crypto.Signer
 	Progress Progress          // may be nil
 	Notice   func(text string) // see [Request]; may be nil
@@ -54,15 +55,15 @@ type Revocation struct {
 
 const revokeRequests = 40
 
-// ByOtherKey reports whether the revocation, which failed with err, may succeed when the other key signs it: the CA does
-// not take this one, or there is no account.
+// ByOtherKey reports whether the revocation, which failed with err, may succeed if the other key signs it: the CA does not
+// accept this key, or there is no account.
 func (r Revocation) ByOtherKey(err error) bool {
 	e, ok := errors.AsType[*Error](err)
-	return errors.Is(err, state.ErrDamaged) || ok && e.ErrKind == "account" || problemIs(err, "unauthorized", "accountDoesNotExist") ||
-		r.Key != nil && problemIs(err, "badPublicKey", "badSignatureAlgorithm", "malformed")
+	return errors.Is(err, state.ErrDamaged) || ok && e.ErrKind == "account" || session.ProblemIs(err, "unauthorized", "accountDoesNotExist") ||
+		r.Key != nil && session.ProblemIs(err, "badPublicKey", "badSignatureAlgorithm", "malformed")
 }
 
-// Revoke asks the CA to revoke a certificate. already reports that it had been revoked before. Errors are *Error of the
+// Revoke asks the CA to revoke a certificate. already reports that it was revoked before. Errors are *Error of the
 // stage "revoke" or "account", those of the store, or the context's; see [Revocation.ByOtherKey].
 func (c *Client) Revoke(ctx context.Context, r Revocation) (already bool, err error) {
 	release, err := c.store.ShareAccount(ctx, c.settings.Directory)
@@ -74,28 +75,28 @@ func (c *Client) Revoke(ctx context.Context, r Revocation) (already bool, err er
 	if err != nil {
 		return false, err
 	}
-	o, err := c.begin(ctx, signer, revokeRequests)
+	s, err := session.Begin(ctx, c.pool, signer, revokeRequests)
 	if err != nil {
 		return false, err
 	}
-	if o.core.GetDirectory().RevokeCertURL == "" {
-		return false, &Error{Stage: "revoke", ErrKind: "ca-refused", Message: hostOf(c.settings.Directory) + " revokes no certificates by ACME", NextStep: "ask the CA how it revokes"}
+	if s.Core.GetDirectory().RevokeCertURL == "" {
+		return false, &Error{At: "revoke", ErrKind: "ca-refused", Message: c.ca() + " revokes no certificates by ACME", NextStep: "ask the CA how it revokes"}
 	}
 	message := legoacme.RevokeCertMessage{Certificate: base64.RawURLEncoding.EncodeToString(r.Certificate.Raw)}
-	if r.Reason != Unspecified { // RFC 5280 section 5.3.1: it is told by telling no reason
+	if r.Reason != Unspecified { // RFC 5280 section 5.3.1: unspecified is expressed by no reason
 		message.Reason = new(uint(r.Reason))
 	}
-	_, err = call(o, func() (struct{}, error) { return struct{}{}, o.core.Certificates.Revoke(message) })
+	_, err = session.Call(s, func() (struct{}, error) { return struct{}{}, s.Core.Certificates.Revoke(message) })
 	switch {
 	case err == nil:
 		return false, nil
-	case problemIs(err, "alreadyRevoked"):
+	case session.ProblemIs(err, "alreadyRevoked"):
 		return true, nil
 	}
-	return false, o.explain("revoke", err)
+	return false, s.Explain("revoke", err)
 }
 
-// revoker is who signs: the stored account, or one without a URL that has the certificate's own key.
+// revoker is the account that signs: the stored one, or one without a URL that has the certificate's own key.
 func (c *Client) revoker(ctx context.Context, r Revocation) (state.Account, error) {
 	if r.Key != nil {
 		text, err := bundle.MarshalKey(r.Key)
@@ -106,7 +107,7 @@ func (c *Client) revoker(ctx context.Context, r Revocation) (state.Account, erro
 		return account, err
 	}
 	if !ok || account.URL == "" {
-		return account, &Error{Stage: "account", ErrKind: "account", Message: "there is no account at " + hostOf(c.settings.Directory), NextStep: "mxcert account register"}
+		return account, &Error{At: "account", ErrKind: "account", Message: "there is no account at " + c.ca(), NextStep: "mxcert account register"}
 	}
-	return c.keeper(r.Progress, r.Notice).account(ctx)
+	return c.Registrar(r.Progress, r.Notice).Ready(ctx)
 }

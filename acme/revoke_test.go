@@ -65,7 +65,7 @@ func TestRevoke(t *testing.T) {
 	}
 	failed("a wrong key", acme.Revocation{Certificate: b.Leaf(), Reason: acme.KeyCompromise, Key: other.Key()}, true, "unauthorized")
 	failed("no such reason", acme.Revocation{Certificate: b.Leaf(), Reason: 7}, false, "badRevocationReason")
-	if _, err := client.Register(t.Context(), acme.RegisterOptions{Replace: true}); err != nil {
+	if _, err := client.Registrar(nil, nil).Register(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
 	failed("another account", acme.Revocation{Certificate: b.Leaf(), Reason: acme.Superseded}, true, "unauthorized")
@@ -89,7 +89,7 @@ func TestRevoke(t *testing.T) {
 	}
 	defer fresh.Close()
 	_, err = fresh.Revoke(t.Context(), acme.Revocation{Certificate: other.Leaf(), Key: other.Key()})
-	if e, ok := errors.AsType[*acme.Error](err); !ok || e.Stage != "revoke" || !strings.Contains(e.Error(), "revokes no certificates") {
+	if e, ok := errors.AsType[*acme.Error](err); !ok || e.Stage() != "revoke" || !strings.Contains(e.Error(), "revokes no certificates") {
 		t.Errorf("a CA without revocation: %v", err)
 	}
 }

@@ -138,14 +138,14 @@ func TestResumeProcessing(t *testing.T) {
 	defer cancel()
 	_, err := w.issue(ctx, nil)
 	e, ok := errors.AsType[*acme.Error](err)
-	if !ok || !e.Temporary() || e.ChargedToCA() || !strings.Contains(e.Error(), "still at work") || !strings.Contains(e.Hint(), "the next run goes on") {
+	if !ok || !e.Temporary() || e.ChargedToCA() || !strings.Contains(e.Error(), "still at work") || !strings.Contains(e.Hint(), "the next run resumes it") {
 		t.Fatalf("got %v", err)
 	}
 	w.clean(t, "while the CA works")
 	time.AfterFunc(300*time.Millisecond, func() { on.Store(false) })
 	progress := &tape{}
 	w.order(t, func(r *acme.Request) { r.Progress = progress.say })
-	if w.orders() != 1 || w.CA.Count(ca.Finalize) != 1 || !progress.has("goes on with the order of") {
+	if w.orders() != 1 || w.CA.Count(ca.Finalize) != 1 || !progress.has("resumes the order of") {
 		t.Errorf("%d orders, %d finalized, %q", w.orders(), w.CA.Count(ca.Finalize), progress.lines)
 	}
 }
@@ -221,7 +221,7 @@ func TestCertificateThatNeverComes(t *testing.T) {
 			}
 		}
 		_, err := w.issue(t.Context(), nil)
-		if e, ok := errors.AsType[*acme.Error](err); !ok || e.Stage != "download" || !e.Temporary() || !w.stored(t) {
+		if e, ok := errors.AsType[*acme.Error](err); !ok || e.Stage() != "download" || !e.Temporary() || !w.stored(t) {
 			t.Errorf("after %s: %v, stored %v", age, err, w.stored(t))
 		}
 		if want := max(1, orders); w.orders() != want {

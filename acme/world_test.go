@@ -163,7 +163,7 @@ func (s setup) issueBy(ctx context.Context, client *acme.Client, store *state.Di
 	}
 	defer unlock()
 	request := acme.Request{
-		Names: s.Names, KeyType: bundle.EC256, Roots: roots, Lineage: lineage, Provider: "rfc2136", Solver: solver, Resolver: resolver,
+		Claim: acme.Claim{Names: s.Names, KeyType: bundle.EC256}, Roots: roots, Lineage: lineage, Provider: "rfc2136", Solver: solver, Resolver: resolver,
 		Require: resolve.All, Patience: 10 * time.Second,
 	}
 	if edit != nil {

@@ -7,22 +7,9 @@ import (
 	"path"
 	"slices"
 	"strings"
-)
 
-// knownCA returns the directory URL of an authority that is known by name.
-func knownCA(name string) (string, bool) {
-	switch name {
-	case "letsencrypt":
-		return "https://acme-v02.api.letsencrypt.org/directory", true
-	case "letsencrypt-staging":
-		return "https://acme-staging-v02.api.letsencrypt.org/directory", true
-	case "zerossl":
-		return "https://acme.zerossl.com/v2/DV90", true
-	case "google":
-		return "https://dv.acme-v02.api.pki.goog/directory", true
-	}
-	return "", false
-}
+	"mxcert/acme/authority"
+)
 
 // check checks everything that concerns more than one value, or more than the form of one. It completes c.
 func (l *loader) check(c *Config) {
@@ -79,7 +66,7 @@ func (l *loader) directory(d string, i int, a *ACME) string {
 	if _, ok := l.index.places[at(where, i)]; ok {
 		where = at(where, i)
 	}
-	if known, ok := knownCA(d); ok {
+	if known, ok := authority.Directory(d); ok {
 		_, bound := a.Binding(known)
 		switch {
 		case d == "letsencrypt-staging":
@@ -95,7 +82,7 @@ func (l *loader) directory(d string, i int, a *ACME) string {
 		l.index.hide(where, d)
 		l.bad(where, "remove the part before the @", "the URL contains a user name")
 	case err != nil || !strings.Contains(d, "://"):
-		names := []string{"letsencrypt", "letsencrypt-staging", "zerossl", "google"}
+		names := authority.Names()
 		l.bad(where, cmp.Or(suggest(d, names), "known: "+strings.Join(names, ", ")+", or an https URL"), "%s is not a known CA", quote(d))
 	case u.Host == "" || u.Fragment != "" || u.Scheme != "https" && u.Scheme != "http":
 		l.bad(where, "write an https URL", "%s is not the URL of a directory", quote(d))
@@ -144,9 +131,9 @@ func (l *loader) checkEAB(a *ACME, i int) {
 func (l *loader) checkBindingsCA(a *ACME, e *EAB, p string) {
 	known := slices.Clone(a.Directories)
 	for i, d := range known {
-		known[i] = cmp.Or(first(knownCA(d)), d)
+		known[i] = cmp.Or(first(authority.Directory(d)), d)
 	}
-	directory := cmp.Or(first(knownCA(e.Directory)), e.Directory)
+	directory := cmp.Or(first(authority.Directory(e.Directory)), e.Directory)
 	switch {
 	case e.Directory == "" && len(a.EAB) > 1:
 		l.missing(join(p, "directory"), "say which of the CAs gave kid and hmac_key: directory: "+a.Directories[len(known)-1])

@@ -28,8 +28,9 @@ type Config struct {
 	// What is logged.
 	Log Log `yaml:"log"`
 
-	index    *index
-	warnings []Problem
+	index       *index
+	warnings    []Problem
+	fingerprint string
 }
 
 // ACME says which authority issues the certificates (RFC 8555).
@@ -215,6 +216,10 @@ func (c *Config) Certificate(name string) (Certificate, bool) {
 
 // Files returns every file that was read: the main file first, then those of conf.d in name order.
 func (c *Config) Files() []string { return c.index.files() }
+
+// Fingerprint identifies the content of all files that were read: it changes with every edit, a comment included, and does not
+// depend on where the files lie.
+func (c *Config) Fingerprint() string { return c.fingerprint }
 
 // Warnings returns what is allowed but suspicious, in the order of the files.
 func (c *Config) Warnings() []Problem { return slices.Clone(c.warnings) }

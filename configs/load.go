@@ -1,6 +1,8 @@
 package configs
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -52,7 +54,18 @@ func (l *loader) load(sources []*source) (*Config, error) {
 		return nil, err
 	}
 	c.warnings, _ = l.finish(l.warnings)
+	c.fingerprint = fingerprintOf(sources)
 	return c, nil
+}
+
+// fingerprintOf hashes the texts in the order in which they were read, each after its length.
+func fingerprintOf(sources []*source) string {
+	sum := sha256.New()
+	for _, src := range sources {
+		fmt.Fprintf(sum, "%d\n", len(src.text))
+		sum.Write(src.text)
+	}
+	return hex.EncodeToString(sum.Sum(nil)[:8])
 }
 
 // decodeFile decodes the main file into c, or adds the certificates of a fragment to it.

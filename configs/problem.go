@@ -79,3 +79,9 @@ func (p *Problems) Unwrap() []error {
 	}
 	return causes
 }
+
+// Kind is "configuration".
+func (p *Problems) Kind() string { return "configuration" }
+
+// Stage is "configuration".
+func (p *Problems) Stage() string { return "configuration" }

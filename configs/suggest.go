@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v4"
+
+	"mxcert/acme/finding"
 )
 
 // unknownKey records a key that the section does not have, with the key that was probably meant: a similar one,
@@ -48,7 +50,7 @@ func homes(t reflect.Type, path, key string) []string {
 	return list
 }
 
-// suggest asks whether one of the known words was meant. It is "" when none is similar.
+// suggest asks whether one of the known words was meant. It returns "" if no word is similar.
 func suggest(word string, known []string) string {
 	if near := nearest(word, known); near != "" {
 		return fmt.Sprintf("did you mean %q?", near)
@@ -56,8 +58,8 @@ func suggest(word string, known []string) string {
 	return ""
 }
 
-// nearest returns the known word that is most like word, or "" when none is: about one letter in three may differ,
-// or the word is the beginning of the other.
+// nearest returns the known word that is most like word: about one letter in three may differ, or one word may be the
+// beginning of the other. It returns "" if no word is that close.
 func nearest(word string, known []string) string {
 	const longest = 64 // the distance takes quadratic time, and no known word is longer
 	if len(word) > longest {
@@ -66,7 +68,7 @@ func nearest(word string, known []string) string {
 	best, found := 1+max(1, len(word)/3), ""
 	for _, k := range known {
 		a, b := strings.ToLower(strings.ReplaceAll(word, "-", "_")), strings.ReplaceAll(k, "-", "_")
-		d := distance(a, b)
+		d := finding.Distance(a, b)
 		if len(a) > 2 && strings.HasPrefix(b, a) || len(b) > 2 && strings.HasPrefix(a, b) {
 			d = min(d, 1)
 		}
@@ -75,30 +77,4 @@ func nearest(word string, known []string) string {
 		}
 	}
 	return found
-}
-
-// distance counts the insertions, deletions, replacements and swaps of neighbours that turn a into b
-// (optimal string alignment).
-func distance(a, b string) int {
-	rows := make([][]int, len(a)+1)
-	for i := range rows {
-		rows[i] = make([]int, len(b)+1)
-		rows[i][0] = i
-	}
-	for j := range rows[0] {
-		rows[0][j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			rows[i][j] = min(rows[i-1][j]+1, rows[i][j-1]+1, rows[i-1][j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
-			}
-		}
-	}
-	return rows[len(a)][len(b)]
 }

@@ -9,119 +9,137 @@ import (
 	"syscall"
 )
 
-// newMode is that of a file that was not there before, where none is configured.
+// newMode is the mode of a file that was not there before, if none is configured.
 const newMode = 0o640
 
-// access is who may read a file. An id of -1 leaves what the system gives.
-type access struct {
-	mode     fs.FileMode
-	uid, gid int
-	labels   labels // of the file that is replaced
+// Access is who owns a path and may use it. An ID of -1 is whatever the system chooses.
+type Access struct {
+	Mode     fs.FileMode
+	UID, GID int
+
+	labels labels // of the file that is replaced
 }
 
 // wanted decides owner, group and mode of a file: what is configured, else what it was given before (a package may have
 // changed it since), else what the replaced file has, else the group of a setgid directory, else for Exim the group that
-// it runs with, because it opens its key after it dropped root. Others than owner and group keep no access to a key.
-func wanted(i item, root *os.Root, old *snapshot) (access, error) {
-	want := access{mode: newMode, uid: -1, gid: -1}
+// it runs with, because it opens its key after it dropped root. Only the owner and the group may read a key, unless a mode is
+// configured.
+func (f file) wanted(root *os.Root, old *snapshot, remembered map[string]Access) (Access, error) {
+	want := Access{Mode: newMode, UID: -1, GID: -1}
 	if old != nil {
-		want = old.access()
+		want = old.again()
 	}
-	if before, ok := i.target.Remembered[i.path]; ok && before.Mode != 0 {
-		want.mode, want.gid = before.Mode, before.GID
+	if before, ok := remembered[f.path]; ok && before.Mode != 0 {
+		want.Mode, want.GID = before.Mode, before.GID
 		if os.Geteuid() == 0 {
-			want.uid = before.UID
+			want.UID = before.UID
 		}
 	}
-	if i.secret {
-		want.mode &^= 0o007
+	if f.secret {
+		want.Mode &^= 0o007
 	}
-	if i.target.Mode != 0 {
-		want.mode = i.target.Mode
+	if f.target.Mode != 0 {
+		want.Mode = f.target.Mode
 	}
-	if i.target.Owner != "" {
-		uid, err := userID(i.target.Owner)
+	if f.target.Owner != "" {
+		uid, err := userID(f.target.Owner)
 		if err != nil {
 			return want, err
 		}
-		want.uid = uid
+		want.UID = uid
 	}
 	switch {
-	case i.target.Group != "":
-		gid, err := groupID(i.target.Group)
+	case f.target.Group != "":
+		gid, err := groupID(f.target.Group)
 		if err != nil {
 			return want, err
 		}
-		want.gid = gid
-	case want.gid < 0 && i.target.Kind == kindExim && os.Geteuid() == 0 && !setgid(root):
-		for _, name := range eximAccounts() {
-			if gid, err := groupID(name); err == nil {
-				want.gid = gid
-				break
-			}
-		}
+		want.GID = gid
+	case want.GID < 0 && f.target.Kind == kindExim && os.Geteuid() == 0 && !setgid(root):
+		want.GID = eximGroup()
 	}
 	return want, nil
 }
 
-// access is that of the file as it was found. Only root can give a file to another owner; others become the owner of
-// what they write.
-func (s *snapshot) access() access {
-	a := access{mode: s.mode, uid: s.uid, gid: s.gid, labels: s.labels}
+// eximGroup is the group that Exim runs with; -1 if this host has none.
+func eximGroup() int {
+	for _, name := range eximAccounts() {
+		if gid, err := groupID(name); err == nil {
+			return gid
+		}
+	}
+	return -1
+}
+
+// again is the access to give a file that replaces the snapshot. Only root can give a file to another owner; others become the
+// owner of what they write.
+func (s *snapshot) again() Access {
+	a := s.access
 	if os.Geteuid() != 0 {
-		a.uid = -1
+		a.UID = -1
 	}
 	return a
 }
 
-// differs reports whether a file has another owner, group or mode.
-func (a access) differs(s *snapshot) bool {
-	return s.mode != a.mode || a.uid >= 0 && s.uid != a.uid || a.gid >= 0 && s.gid != a.gid
+// differs reports whether a path has another owner, group or mode.
+func (a Access) differs(has Access) bool {
+	return has.Mode != a.Mode || a.UID >= 0 && has.UID != a.UID || a.GID >= 0 && has.GID != a.GID
 }
 
-// permitted tells, without writing, whether this process could give a file in a directory that access (chown(2)).
-func (a access) permitted(root *os.Root) error {
+// accessOf is the access to a path, without labels; ok is false if the file system does not say.
+func accessOf(info fs.FileInfo) (a Access, ok bool) {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return Access{}, false
+	}
+	return Access{Mode: info.Mode().Perm(), UID: int(stat.Uid), GID: int(stat.Gid)}, true
+}
+
+// permitted checks, without writing, whether this process could give a file in a directory that access (chown(2)).
+func (a Access) permitted(root *os.Root) error {
 	if os.Geteuid() == 0 {
 		return nil
 	}
-	if a.uid >= 0 && a.uid != os.Geteuid() {
-		return fmt.Errorf("set owner %d: %w", a.uid, fs.ErrPermission)
+	if a.UID >= 0 && a.UID != os.Geteuid() {
+		return fmt.Errorf("set owner %d: %w", a.UID, fs.ErrPermission)
 	}
 	groups, err := os.Getgroups()
-	if err != nil || a.gid < 0 || a.gid == os.Getegid() || slices.Contains(groups, a.gid) {
+	if err != nil || a.GID < 0 || a.GID == os.Getegid() || slices.Contains(groups, a.GID) {
 		return err
 	}
-	if info, err := root.Stat("."); err == nil && info.Mode()&fs.ModeSetgid != 0 {
-		if stat, ok := info.Sys().(*syscall.Stat_t); ok && int(stat.Gid) == a.gid {
-			return nil // files there have this group by themselves
+	if setgid(root) {
+		if info, err := root.Stat("."); err == nil {
+			if of, ok := accessOf(info); ok && of.GID == a.GID {
+				return nil // new files there have this group
+			}
 		}
 	}
-	return fmt.Errorf("set group %d, of which this user is no member: %w", a.gid, fs.ErrPermission)
+	return fmt.Errorf("set group %d, of which this user is no member: %w", a.GID, fs.ErrPermission)
 }
 
 // set gives an open file, which is still empty, its owner, group, labels and mode, in this order: chown(2) may clear mode
-// bits, and the mode has the last word over an access list. What it has already is not set again: in a setgid directory the
-// group is right by itself, and a sandbox may forbid even the empty change.
-func (a access) set(file *os.File) error {
+// bits, and the mode has the last word over an access list. What the file has already is not set again: in a setgid directory
+// the kernel has set the group, and a sandbox may forbid even the empty change.
+func (a Access) set(file *os.File) error {
 	if info, err := file.Stat(); err == nil {
-		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-			if a.uid == int(stat.Uid) {
-				a.uid = -1
+		if has, ok := accessOf(info); ok {
+			if a.UID == has.UID {
+				a.UID = -1
 			}
-			if a.gid == int(stat.Gid) {
-				a.gid = -1
+			if a.GID == has.GID {
+				a.GID = -1
 			}
 		}
 	}
-	if a.uid >= 0 || a.gid >= 0 {
-		if err := file.Chown(a.uid, a.gid); err != nil {
-			return fmt.Errorf("set owner %s and group %s: %w", idText(a.uid), idText(a.gid), plain(err))
+	if a.UID >= 0 || a.GID >= 0 {
+		if err := file.Chown(a.UID, a.GID); err != nil {
+			return fmt.Errorf("set owner %s and group %s: %w", idText(a.UID), idText(a.GID), plain(err))
 		}
 	}
 	if err := a.labels.set(file); err != nil {
 		return err
 	}
-	return plain(file.Chmod(a.mode))
+	return plain(file.Chmod(a.Mode))
 }
 
 func idText(id int) string {
@@ -136,10 +154,36 @@ func setgid(root *os.Root) bool {
 	return err == nil && info.Mode()&fs.ModeSetgid != 0
 }
 
-// Access is the part that is remembered.
-func (a access) Access() Access { return Access{Mode: a.mode, UID: a.uid, GID: a.gid} }
+// made fills in what the system chooses for a new file in a directory.
+func (a Access) made(root *os.Root) Access {
+	if a.UID < 0 {
+		a.UID = os.Geteuid()
+	}
+	if a.GID >= 0 {
+		return a
+	}
+	a.GID = os.Getegid()
+	if info, err := root.Stat("."); err == nil && info.Mode()&fs.ModeSetgid != 0 {
+		if of, ok := accessOf(info); ok {
+			a.GID = of.GID
+		}
+	}
+	return a
+}
 
-// attributes is what a listing will show.
-func (a access) attributes() Attributes {
-	return Attributes{Owner: userName(a.uid), Group: groupName(a.gid), Mode: fmt.Sprintf("%04o", a.mode)}
+// searchable is the access to a directory whose files have the access a.
+func (a Access) searchable() Access {
+	a.Mode |= a.Mode & 0o444 >> 2
+	a.labels = nil
+	return a
+}
+
+// attributes is what a directory listing will show.
+func (a Access) attributes() Attributes {
+	return Attributes{Owner: userName(a.UID), Group: groupName(a.GID), Mode: fmt.Sprintf("%04o", a.Mode)}
+}
+
+// String is owner, group and mode, for a message.
+func (a Access) String() string {
+	return fmt.Sprintf("%s:%s, mode %04o", userName(a.UID), groupName(a.GID), a.Mode)
 }

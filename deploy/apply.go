@@ -12,9 +12,9 @@ import (
 // Apply makes the changes. keep is called with each file that is about to be replaced, before anything changes; its
 // error stops the deployment. When Apply fails, the files are as they were before, unless only the last fsync failed.
 func (p *Plan) Apply(keep func(path string, content []byte) error) error {
-	for _, s := range p.steps {
-		if s.old != nil && s.differs && s.link == "" {
-			if err := keep(s.path, s.old.content); err != nil {
+	for _, c := range p.changes {
+		if c.old != nil && c.newContent && c.link == "" {
+			if err := keep(c.path, c.old.content); err != nil {
 				return err
 			}
 		}
@@ -22,37 +22,40 @@ func (p *Plan) Apply(keep func(path string, content []byte) error) error {
 	p.sweep()
 	t := &transaction{lineage: p.lineage}
 	defer t.close()
-	for _, s := range p.steps {
-		if err := t.stage(s); err != nil {
+	for _, c := range p.changes {
+		if err := t.stage(c); err != nil {
 			return err
 		}
 	}
 	if p.try != nil {
-		if err := p.try(t.candidate); err != nil {
+		if err := p.try(p.staged(t)); err != nil {
 			return err
 		}
 	}
-	if err := p.publish(t, (*table).write); err != nil {
+	if err := p.publish(t, (*sniMap).write); err != nil {
 		return err
 	}
 	p.prune()
 	return nil
 }
 
-// stage prepares one change.
-func (t *transaction) stage(s step) error {
-	switch {
-	case s.members != nil:
-		return t.stageDirectory(s)
-	case s.link != "":
-		return t.stageLink(s.item, s.link, s.old)
+// staged are the targets with the paths at which their files wait.
+func (p *Plan) staged(t *transaction) []Target {
+	var targets []Target
+	for _, job := range p.jobs {
+		target := job.Target
+		target.Combined = target.combined(job.Bundle)
+		for _, path := range []*string{&target.Certificate, &target.PrivateKey, &target.Combined, &target.Directory} {
+			*path = t.candidate(*path)
+		}
+		targets = append(targets, target)
 	}
-	return t.stageFile(s.item, s.content, s.access, s.old)
+	return targets
 }
 
 // publish gives the new files their names, and then changes the maps, which read or name them.
-func (p *Plan) publish(t *transaction, change func(*table, *transaction) error) error {
-	unlock, err := p.lockTables()
+func (p *Plan) publish(t *transaction, change func(*sniMap, *transaction) error) error {
+	unlock, err := p.lockMaps()
 	if err != nil {
 		return err
 	}
@@ -60,8 +63,8 @@ func (p *Plan) publish(t *transaction, change func(*table, *transaction) error) 
 	if err := t.publish(); err != nil {
 		return err
 	}
-	for _, table := range p.tables {
-		if err := change(table, t); err != nil {
+	for _, m := range p.maps {
+		if err := change(m, t); err != nil {
 			return errors.Join(err, t.undo())
 		}
 	}
@@ -72,23 +75,23 @@ func (p *Plan) publish(t *transaction, change func(*table, *transaction) error) 
 }
 
 // Revert puts back what Apply replaced, all of it or nothing: half of it would not match. A file that was not there before
-// stays: removing it would leave the server with less than it has now.
+// stays, because removing it would leave the server with less than it has now.
 func (p *Plan) Revert() error {
 	t := &transaction{lineage: p.lineage}
 	defer t.close()
-	for _, s := range p.steps {
-		if s.old == nil {
+	for _, c := range p.changes {
+		if c.old == nil {
 			continue
 		}
-		if err := t.stageOld(s.item, s.old); err != nil {
+		if err := t.stage(c.back()); err != nil {
 			return err
 		}
 	}
-	return p.publish(t, (*table).writeBack)
+	return p.publish(t, (*sniMap).writeBack)
 }
 
-// sweep removes what a killed run has left, a private key perhaps. The lineage is locked, so that the staging
-// directories are nobody else's. What cannot be removed shows when the next file is staged there.
+// sweep removes what a killed run has left, a private key perhaps. The caller has locked the lineage, so that no other process
+// uses these staging directories. What cannot be removed shows when the next file is staged there.
 func (p *Plan) sweep() {
 	for _, job := range p.jobs {
 		directories := map[string]bool{}
@@ -107,19 +110,19 @@ func (p *Plan) sweep() {
 	}
 }
 
-// Touch makes and removes a file in each directory where a server reads files at fixed paths: one that watches the
-// directory reads its files again, which cures a server that has seen a certificate and key of different times (GnuTLS).
+// Touch makes and removes a file in each directory where a server reads files at fixed paths. A server that watches the
+// directory then reads its files again, which cures one that has seen a certificate and key of different times (GnuTLS).
 func (p *Plan) Touch() error {
 	var problems []error
 	done := map[string]bool{}
 	for _, job := range p.jobs {
-		for _, i := range job.Target.items(job.Bundle) {
-			dir := filepath.Dir(i.path)
+		for _, f := range job.Target.files(job.Bundle) {
+			dir := filepath.Dir(f.path)
 			if done[dir] {
 				continue
 			}
 			done[dir] = true
-			problems = append(problems, wrap("touch", dir, p.touch(i.target, dir)))
+			problems = append(problems, wrap("touch", dir, p.touch(f.target, dir)))
 		}
 	}
 	return errors.Join(problems...)
@@ -139,12 +142,12 @@ func (p *Plan) touch(t Target, dir string) error {
 	return errors.Join(file.Close(), root.Remove(name))
 }
 
-// tablePatience is how long another run may take that changes the same map.
-const tablePatience = 10 * time.Second
+// mapPatience is how long another run may take that changes the same map.
+const mapPatience = 10 * time.Second
 
-// lockTables keeps other certificates from changing the maps meanwhile: by a lock on their directories (flock(2)), in the
-// order of the paths.
-func (p *Plan) lockTables() (unlock func(), err error) {
+// lockMaps keeps other certificates from changing the maps meanwhile: by a lock on the maps' directories (flock(2)), in the
+// order of the plan.
+func (p *Plan) lockMaps() (unlock func(), err error) {
 	var held []*os.File
 	unlock = func() {
 		for _, file := range held {
@@ -152,13 +155,13 @@ func (p *Plan) lockTables() (unlock func(), err error) {
 		}
 	}
 	locked := map[string]bool{}
-	for _, t := range p.tables {
-		dir := filepath.Dir(t.path)
+	for _, m := range p.maps {
+		dir := filepath.Dir(m.path)
 		if locked[dir] {
 			continue
 		}
 		locked[dir] = true
-		file, err := lockDirectory(t.target, dir)
+		file, err := lockDirectory(m.target, dir)
 		if err != nil {
 			unlock()
 			return nil, wrap("lock", dir, err)
@@ -178,7 +181,7 @@ func lockDirectory(t Target, dir string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	for deadline := time.Now().Add(tablePatience); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(mapPatience); ; time.Sleep(20 * time.Millisecond) {
 		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
 			return file, nil

@@ -10,19 +10,14 @@ import (
 )
 
 // Check looks whether the targets could be written, without writing: directories, what lies at the paths, users and
-// groups, permission, room. All problems are reported at once, as *Error.
-func Check(targets []Target) error {
+// groups, permission, room. remembered is that of [Make]. All problems are reported at once, as *Error.
+func Check(targets []Target, remembered map[string]Access) error {
 	var problems []error
 	roomy := map[string]bool{}
 	for _, t := range targets {
-		for _, i := range []item{
-			{path: t.Certificate}, {path: t.PrivateKey, secret: true}, {path: t.Combined, secret: true}, {path: t.mapPath()}, {path: t.Directory, link: "to be made"},
-		} {
-			if i.target = t; i.path == "" {
-				continue
-			}
-			err := i.check()
-			if dir := filepath.Dir(i.path); err == nil && !roomy[dir] {
+		for _, f := range t.checked() {
+			err := f.check(remembered)
+			if dir := filepath.Dir(f.path); err == nil && !roomy[dir] {
 				roomy[dir] = true
 				err = wrap("write into", dir, checkRoom(dir))
 			}
@@ -32,9 +27,21 @@ func Check(targets []Target) error {
 	return errors.Join(problems...)
 }
 
-func (i item) check() error {
-	dir, name := filepath.Split(i.path)
-	root, err := i.target.open(dir)
+// checked lists what a deployment will write in the directories of a target.
+func (t Target) checked() []file {
+	list := t.files(nil)
+	if path := t.mapPath(); path != "" {
+		list = append(list, file{path: path, target: t})
+	}
+	if t.Directory != "" {
+		list = append(list, file{path: t.Directory, target: t, link: "any generation"})
+	}
+	return list
+}
+
+func (f file) check(remembered map[string]Access) error {
+	dir, name := filepath.Split(f.path)
+	root, err := f.target.open(dir)
 	if err != nil {
 		return err
 	}
@@ -44,22 +51,22 @@ func (i item) check() error {
 	}
 	writable := []string{filepath.Clean(dir)}
 	var old *snapshot
-	if i.link != "" {
-		if old, err = i.lookThrough(root, name); old != nil {
-			writable = append(writable, i.path+generationsSuffix)
+	if f.link != "" {
+		if old, err = f.target.lookThrough(root, name); old != nil {
+			writable = append(writable, f.path+generationsSuffix)
 		}
 	} else {
-		old, err = i.look(root, dir, name)
+		old, err = f.target.look(root, dir, name)
 	}
 	if err != nil {
 		return err
 	}
-	want, err := wanted(i, root, old)
+	want, err := f.wanted(root, old, remembered)
 	if err == nil {
 		err = want.permitted(root)
 	}
 	if err != nil {
-		return &Error{Op: "write", Path: i.path, Err: err}
+		return &Error{Op: "write", Path: f.path, Err: err}
 	}
 	for _, path := range writable {
 		if err := unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {

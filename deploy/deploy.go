@@ -1,21 +1,23 @@
 // Package deploy puts a bundle into the files that a mail server reads, and back.
 //
-// A [Plan] compares what should be there with what is. Apply stages everything that changes in a directory beside its
-// destination, complete with owner, mode and fsync, and then exchanges all of it back to back, so that at every instant
-// each path holds the old or the new content (rename(2)). What was there waits in the staging directory until all is
-// done: taking a change back needs neither room nor descriptors. Revert puts the old content back later.
+// [Check] looks whether the places can be written, before anything is ordered. [Make] compares what should be there with what
+// is; the [Plan] says what it comes to in its [Summary]. Apply stages everything that changes in a directory beside its
+// destination, complete with owner, mode and fsync, and then exchanges all of it back to back, so that at every instant each
+// path holds the old or the new content (rename(2)). The old content waits in the staging directory until the end, so that
+// taking a change back needs neither room nor descriptors. Revert puts the old content back later.
 //
-// Four layouts. A pair at two fixed paths cannot be exchanged at once: with a new key there is a moment of a fraction of a
-// millisecond in which certificate and key differ; with the same key only the chain is renamed. A combined file has no such
-// moment. A generation directory holds certificate and key of one time, and one renamed link leads to it. An SNI map names
-// combined files with the serial number in their names, and only the map is renamed: a server that opens files at each
-// connection never meets a file that changes.
+// Four layouts. A pair at two fixed paths cannot be exchanged at once: with a new key, certificate and key differ for a
+// fraction of a millisecond; with the same key only the chain is renamed. A combined file has no such moment. A generation
+// directory holds a certificate and its key, and one renamed link leads to it. An SNI map names combined files with the serial
+// number in their names, and only the map is renamed: a server that opens files at each connection never meets a file that
+// changes.
 //
 // The staging directory is below the destination's, because a mail server that watches the latter (Exim 4.95 and later)
 // takes any file written there for a change. All file work goes through [os.Root], or descriptors that were opened by it.
 //
-// Not supported: symbolic links at the destination but those of generation directories (the link would be replaced, or its
-// target changed behind its owner's back), hard links, directories that others can write to.
+// This package does not reload a server and does not ask what it reads (deploy/discover does). It refuses symbolic links at the
+// destination, except those of generation directories (the link would be replaced, or its target changed behind its owner's
+// back), hard links, and directories that others can write to.
 package deploy
 
 import (
@@ -29,37 +31,21 @@ type Target struct {
 	Kind        string // "exim", "postfix", "dovecot" or "files": whose user may own a file, the group of a new one, the form of a map
 	Certificate string // path of the full chain; "" with Combined or Directory alone
 	PrivateKey  string // path of the key
-	Combined    string // path of key and full chain in one file; {serial} stands for the serial number, where SNIMap names it
-	Directory   string // path of a link to a directory with fullchain.pem, privkey.pem and combined.pem; the directories lie in Directory.generations
-	SNIMap      string // path of a file with a line for each name of the certificate: the file to use; for postfix perhaps with the type of table in front (hash:/etc/postfix/sni)
+	Combined    string // path of key and full chain in one file; {serial} stands for the serial number if SNIMap names the file
+	Directory   string // path of a link to a directory with the chain, the key and both in one file; the directories lie in Directory.generations
+	SNIMap      string // path of a file with a line for each name of the certificate: the file to use; for Postfix perhaps with the type of table in front (hash:/etc/postfix/sni)
 	Default     bool   // the bundle is also for clients that ask for no name, or for one that is not in SNIMap
 
 	Owner string      // user name or number; "" keeps the owner of a replaced file
 	Group string      // group name or number; "" keeps the group of a replaced file
-	Mode  fs.FileMode // 0 keeps the mode of a replaced file, but for the rights of others to a key; a new file gets 0640
+	Mode  fs.FileMode // 0 keeps the mode of a replaced file, without the rights of others to a key; a new file gets 0640
 
-	Remembered map[string]Access // what earlier plans gave to files, by path: where nothing is configured, this is put back
-}
-
-// Access is who owns a file and may use it. An ID of -1 is whatever the system gave.
-type Access struct {
-	Mode     fs.FileMode
-	UID, GID int
+	Unit      string // of the mail server, for messages of deploy/discover
+	Unchecked bool   // deploy/discover does not ask whether the mail server reads the files
 }
 
 // Job is a bundle and where it goes.
 type Job struct {
 	Bundle *bundle.Bundle
 	Target Target
-}
-
-// Places are the paths of a bundle at the target, without what lies in generation directories. {serial} stays where b is nil.
-func (t Target) Places(b *bundle.Bundle) []string {
-	var list []string
-	for _, path := range []string{t.Certificate, t.PrivateKey, t.combined(b), t.Directory, t.mapPath()} {
-		if path != "" {
-			list = append(list, path)
-		}
-	}
-	return list
 }

@@ -60,7 +60,7 @@ func TestReadOnlyMount(t *testing.T) {
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT|syscall.MS_RDONLY, "size=256k"); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, deploy.Check([]deploy.Target{target}), dir, "read-only", "read-only file system", "findmnt -T "+dir)
+	refused(t, deploy.Check([]deploy.Target{target}, nil), dir, "read-only", "read-only file system", "findmnt -T "+dir)
 	refused(t, plan(t, fresh(t, 2), target).Apply(keepNothing), target.PrivateKey, "read-only", "read-only file system", "findmnt")
 	holds(t, old, target)
 }
@@ -187,7 +187,7 @@ func TestLeftoverStaging(t *testing.T) {
 	}
 }
 
-// TestStagingLink: whoever may write into the directory could put a link in the place of the staging directory.
+// TestStagingLink: whoever may write into the directory could replace the staging directory by a link.
 func TestStagingLink(t *testing.T) {
 	dir, elsewhere := t.TempDir(), t.TempDir()
 	link(t, os.Symlink, elsewhere, filepath.Join(dir, ".mxcert-mx"))
@@ -220,7 +220,7 @@ func TestNoDescriptorsAreLeft(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err := tryPlan(b, blocked, bad)
-		if err == nil || deploy.Check([]deploy.Target{blocked, bad}) == nil {
+		if err == nil || deploy.Check([]deploy.Target{blocked, bad}, nil) == nil {
 			t.Fatal("no error")
 		}
 	}

@@ -6,30 +6,66 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-var (
-	errSymlink         = errors.New("it is a symbolic link; mxcert replaces files, and would replace the link")
-	errNoLink          = errors.New("it is a file or a directory; mxcert puts a symbolic link to a generation there")
-	errLeadsElsewhere  = errors.New("it is a symbolic link that leads elsewhere, not to a generation that mxcert made")
-	errNotDirectory    = errors.New("it is not a directory")
-	errNotRegular      = errors.New("it is not a regular file")
-	errHardLink        = errors.New("it has more than one hard link; replacing it would leave the other name with the old content")
-	errTooLarge        = errors.New("it is larger than any certificate or key")
-	errWorldWritable   = errors.New("everybody may write into this directory, and could put a key of his own there")
-	errChanging        = errors.New("it is being replaced at this moment by another program")
-	errNothingCompiled = errors.New("postmap has made no file")
-	errNotCompiled     = errors.New("postmap has left out the lines of the certificate: does this type of table take files (postmap -F)?")
-	errOldExpired      = errors.New("the certificate that was there before has expired")
+// The kinds of error.
+const (
+	kindPermission = "permission"
+	kindDiskFull   = "disk-full"
+	kindReadOnly   = "read-only"
+	kindMissing    = "missing-directory"
+	kindRefused    = "refused"
+	kindUnreadable = "unreadable"
+	kindLonger     = "longer-lived"
+	kindFiles      = "files"
 )
 
 // Error is a failure at one path.
 type Error struct {
 	Op, Path string
 	Err      error
+}
+
+// fault is a cause that is not the system's: it knows its kind and what to do next.
+type fault struct {
+	kind, text string
+	hint       string // PATH stands for the path
+}
+
+func (f *fault) Error() string { return f.text }
+
+func refusal(text, hint string) error { return &fault{kind: kindRefused, text: text, hint: hint} }
+
+// Refusals of what lies at a path, which stays as it is.
+const (
+	anotherPath = "remove it, or configure another path"
+	moveAway    = "move it away first, or configure another path"
+)
+
+var (
+	errSymlink        = refusal("it is a symbolic link; mxcert replaces files, and would replace the link", "configure the path that it points to, or remove it")
+	errNoLink         = refusal("it is a file or a directory; mxcert puts a symbolic link to a generation there", moveAway)
+	errLeadsElsewhere = refusal("it is a symbolic link that leads elsewhere, not to a generation that mxcert made", moveAway)
+	errNotDirectory   = refusal("it is not a directory", anotherPath)
+	errNotRegular     = refusal("it is not a regular file", anotherPath)
+	errHardLink       = refusal("it has more than one hard link; replacing it would leave the other name with the old content", anotherPath)
+	errTooLarge       = refusal("it is larger than any certificate or key", anotherPath)
+	errWorldWritable  = refusal("every user may write into this directory, and could put a key of their own there", "take that right away (chmod o-w PATH), or configure a path elsewhere")
+
+	errChanging        = errors.New("another program is replacing it at this moment")
+	errNothingCompiled = errors.New("postmap has made no file")
+	errNotCompiled     = errors.New("postmap has left out the lines of the certificate: does this type of table take files (postmap -F)?")
+)
+
+// foreign refuses a file or directory of a user whom the target does not trust.
+func foreign(what string, uid int) error {
+	name := userName(uid)
+	return refusal(fmt.Sprintf("%s belongs to the user %s, who could put a key of their own there", what, name),
+		fmt.Sprintf("give it to root (chown root PATH), or, if this is intended, write `owner: %s` in the deploy section", name))
 }
 
 // Error says what was tried, where, and why it failed: the system's words, and its symbol of them (errno(3)).
@@ -41,7 +77,7 @@ func (e *Error) Error() string {
 	return text
 }
 
-// plain takes the path out of an error of package os: it is said already, and may be that of a temporary file.
+// plain takes the path out of an error of package os: the message names it already, and it may be that of a temporary file.
 func plain(err error) error {
 	if p, ok := errors.AsType[*fs.PathError](err); ok && p.Error() == err.Error() {
 		return p.Err
@@ -52,69 +88,50 @@ func plain(err error) error {
 	return err
 }
 
-// Unwrap gives the cause.
+// Unwrap returns the cause, so that fs.ErrPermission can be tested for.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Kind is permission, disk-full, read-only, missing-directory, refused or files.
+// Kind is one of
+//
+//   - permission, disk-full, read-only, missing-directory: the system refused
+//   - refused: what lies at the path must not be replaced, or others could replace it
+//   - unreadable: the mail server may not read the path
+//   - longer-lived: the certificate in service ends later than the one that would replace it
+//   - files: anything else
 func (e *Error) Kind() string {
+	if f, ok := errors.AsType[*fault](e.Err); ok {
+		return f.kind
+	}
 	switch {
 	case errors.Is(e.Err, fs.ErrPermission):
-		return "permission"
+		return kindPermission
 	case errors.Is(e.Err, syscall.ENOSPC), errors.Is(e.Err, syscall.EDQUOT):
-		return "disk-full"
+		return kindDiskFull
 	case errors.Is(e.Err, syscall.EROFS):
-		return "read-only"
+		return kindReadOnly
 	case errors.Is(e.Err, fs.ErrNotExist):
-		return "missing-directory"
-	case isRefusal(e.Err):
-		return "refused"
+		return kindMissing
 	}
-	return "files"
-}
-
-// isRefusal reports whether an error is about what lies at a path, which is left alone.
-func isRefusal(err error) bool {
-	if _, ok := errors.AsType[*foreignError](err); ok {
-		return true
-	}
-	for _, refusal := range []error{errSymlink, errHardLink, errNotRegular, errNotDirectory, errWorldWritable, errTooLarge, errNoLink, errLeadsElsewhere} {
-		if errors.Is(err, refusal) {
-			return true
-		}
-	}
-	return false
+	return kindFiles
 }
 
 // Hint says what to do.
 func (e *Error) Hint() string {
+	if f, ok := errors.AsType[*fault](e.Err); ok {
+		return strings.ReplaceAll(f.hint, "PATH", e.Path)
+	}
 	switch e.Kind() {
-	case "permission":
+	case kindPermission:
 		return "run mxcert as a user that may write there (root, or the owner of the directory); an immutable file shows in lsattr"
-	case "disk-full":
+	case kindDiskFull:
 		return "make room on that file system (df -h)"
-	case "read-only":
+	case kindReadOnly:
 		return "the file system is mounted read-only (findmnt -T " + e.Path + ")"
-	case "missing-directory":
-		return "make the directory first, so that its owner and group are your decision: install -d -m 2750 -g GROUP DIRECTORY"
-	case "refused":
-		switch {
-		case errors.Is(e.Err, errWorldWritable):
-			return "take that right away (chmod o-w " + e.Path + "), or configure a path elsewhere"
-		case errors.Is(e.Err, errNoLink), errors.Is(e.Err, errLeadsElsewhere):
-			return "move it away first, or configure another path"
-		case errors.Is(e.Err, errSymlink):
-			return "configure the path that it points to, or remove it"
-		}
-		if foreign, ok := errors.AsType[*foreignError](e.Err); ok {
-			return fmt.Sprintf("give it to root (chown root %s), or, where this is meant, write `owner: %s` in the deploy section", e.Path, userName(foreign.uid))
-		}
-		return "remove it, or configure another path"
+	case kindMissing:
+		return "create the directory first, so that its owner and group are your decision: install -d -m 2750 -g GROUP DIRECTORY"
 	}
 	if missing, ok := errors.AsType[*exec.Error](e.Err); ok {
 		return fmt.Sprintf("install Postfix, whose program %s is needed for sni_map, or remove sni_map", missing.Name)
-	}
-	if missing, ok := errors.AsType[*accountError](e.Err); ok {
-		return fmt.Sprintf("mend `%s` in the deploy section, or make the %s", map[string]string{"user": "owner", "group": "group"}[missing.kind], missing.kind)
 	}
 	return "the files that were there before are untouched"
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 )
 
 // generationsSuffix makes the name of the directory that holds the generations of a link, beside it: outside of whatever a
@@ -17,20 +16,18 @@ import (
 const generationsSuffix = ".generations"
 
 // compareGeneration looks at the directory that a link leads to.
-func (p *Plan) compareGeneration(job Job) error {
+func (p *Plan) compareGeneration(job Job, remembered map[string]Access) error {
 	dir, name := filepath.Split(job.Target.Directory)
 	root, err := job.Target.open(dir)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	link := item{path: job.Target.Directory, target: job.Target, bundle: job.Bundle}
-	old, err := link.lookThrough(root, name)
+	old, err := job.Target.lookThrough(root, name)
 	if err != nil {
 		return err
 	}
-	files := job.Target.generation(job.Bundle, job.Target.Directory)
-	members, why, err := compareFiles(root, files, old)
+	members, why, err := compareFiles(root, job.Target.generation(job.Bundle, job.Target.Directory), old, remembered)
 	if err == nil && why == "" && !searchable(root, old.link, members[0].access) {
 		why = whyAccess
 	}
@@ -40,38 +37,33 @@ func (p *Plan) compareGeneration(job Job) error {
 	if why == "" {
 		return nil
 	}
-	generation := job.Bundle.Serial() + "-" + unique()
-	link.link = filepath.Join(name+generationsSuffix, generation)
-	directory := item{path: filepath.Join(dir, link.link), target: job.Target, bundle: job.Bundle}
-	p.steps = append(p.steps, step{item: directory, access: members[0].access, members: members, why: whyMissing, differs: true},
-		step{item: link, access: members[0].access, old: old, why: why, differs: why != whyAccess})
+	leads := filepath.Join(name+generationsSuffix, job.Bundle.Serial()+"-"+unique())
+	directory := file{path: filepath.Join(dir, leads), target: job.Target}
+	link := file{path: job.Target.Directory, target: job.Target, link: leads}
+	p.changes = append(p.changes, change{file: directory, access: members[0].access, members: members, why: whyMissing, newContent: true},
+		change{file: link, access: members[0].access, old: old, why: why, newContent: why != whyAccess})
 	return nil
 }
 
-// member is a file of a generation directory.
-type member struct {
-	item
-	access
-}
-
-// compareFiles tells who is to have access to each file, and why a generation is not the one that is wanted; "" where it is.
-func compareFiles(root *os.Root, files []item, old *snapshot) (members []member, why string, err error) {
-	for _, i := range files {
+// compareFiles decides who is to have access to each file of a generation, and why the generation that is there is not the
+// wanted one; why is "" if it is.
+func compareFiles(root *os.Root, files []file, old *snapshot, remembered map[string]Access) (members []change, why string, err error) {
+	for _, f := range files {
 		var before *snapshot
 		if old != nil {
-			before = old.files[filepath.Base(i.path)]
+			before = old.files[filepath.Base(f.path)]
 		}
-		want, err := wanted(i, root, before)
+		want, err := f.wanted(root, before, remembered)
 		if err != nil {
 			return nil, "", err
 		}
-		members = append(members, member{item: i, access: want})
+		members = append(members, change{file: f, access: want})
 		switch {
 		case before == nil:
 			why = whyMissing
-		case !bytes.Equal(before.content, i.content) && why != whyMissing:
+		case !bytes.Equal(before.content, f.content) && why != whyMissing:
 			why = whyContent
-		case want.differs(before) && why == "":
+		case want.differs(before.access) && why == "":
 			why = whyAccess
 		}
 	}
@@ -79,14 +71,13 @@ func compareFiles(root *os.Root, files []item, old *snapshot) (members []member,
 }
 
 // searchable reports whether the directories of a generation have the access that goes with that of its files.
-func searchable(root *os.Root, generation string, files access) bool {
+func searchable(root *os.Root, generation string, files Access) bool {
 	for _, dir := range []string{generation, filepath.Dir(generation)} {
 		info, err := root.Stat(dir)
 		if err != nil {
 			return false
 		}
-		stat, ok := info.Sys().(*syscall.Stat_t)
-		if !ok || files.searchable().differs(&snapshot{mode: info.Mode().Perm(), uid: int(stat.Uid), gid: int(stat.Gid)}) {
+		if has, ok := accessOf(info); !ok || files.searchable().differs(has) {
 			return false
 		}
 	}
@@ -100,36 +91,36 @@ func unique() string {
 	return hex.EncodeToString(random[:])
 }
 
-// lookThrough looks at a link and the generation that it leads to; nil where there is none. A link that leads elsewhere is
-// somebody else's.
-func (i item) lookThrough(root *os.Root, name string) (*snapshot, error) {
+// lookThrough looks at the link of a target and the generation that it leads to; nil if there is none. It refuses a link that
+// leads elsewhere: another program made it.
+func (t Target) lookThrough(root *os.Root, name string) (*snapshot, error) {
 	info, err := root.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, &Error{Op: "look at", Path: i.path, Err: err}
+		return nil, &Error{Op: "look at", Path: t.Directory, Err: err}
 	}
 	if info.Mode()&fs.ModeSymlink == 0 {
-		return nil, &Error{Op: "replace", Path: i.path, Err: errNoLink}
+		return nil, &Error{Op: "replace", Path: t.Directory, Err: errNoLink}
 	}
 	leads, err := root.Readlink(name)
 	if err != nil {
-		return nil, &Error{Op: "read", Path: i.path, Err: err}
+		return nil, &Error{Op: "read", Path: t.Directory, Err: err}
 	}
 	generation, ours := strings.CutPrefix(leads, name+generationsSuffix+"/")
 	if !ours || strings.ContainsAny(generation, "/") || generation == ".." || generation == "." || generation == "" {
-		return nil, &Error{Op: "replace", Path: i.path, Err: errLeadsElsewhere}
+		return nil, &Error{Op: "replace", Path: t.Directory, Err: errLeadsElsewhere}
 	}
 	old := &snapshot{link: leads, files: map[string]*snapshot{}}
-	for _, file := range []string{privkeyFile, fullchainFile, combinedFile} {
-		s, err := i.look(root, filepath.Dir(i.path), filepath.Join(leads, file))
+	for _, f := range t.generation(nil, leads) {
+		s, err := t.look(root, filepath.Dir(t.Directory), f.path)
 		if errors.Is(err, fs.ErrPermission) {
 			return nil, err
 		}
 		if err == nil && s != nil { // a damaged generation is replaced as a whole
-			old.files[file] = s
-			old.mode, old.uid, old.gid = s.mode, s.uid, s.gid
+			old.files[filepath.Base(f.path)] = s
+			old.access = s.access
 		}
 	}
 	return old, nil

@@ -37,19 +37,19 @@ func TestGenerations(t *testing.T) {
 	target := generation(t.TempDir())
 	first, second := fresh(t, 1), fresh(t, 2)
 	p := plan(t, first, target)
-	if c := p.Changes(); len(c) != 2 || c[0].Path != filepath.Join(filepath.Dir(target.Directory), c[1].After.Link) || c[1].Path != target.Directory || c[1].Why != "missing" {
+	if c := p.Summary().Changes; len(c) != 2 || c[0].Path != filepath.Join(filepath.Dir(target.Directory), c[1].After.Link) || c[1].Path != target.Directory || c[1].Why != "missing" {
 		t.Errorf("plan %+v", c)
 	}
 	if err := p.Apply(keepNothing); err != nil {
 		t.Fatal(err)
 	}
 	leadsTo(t, first, target)
-	if !plan(t, first, target).Empty() {
+	if !plan(t, first, target).Summary().Empty() {
 		t.Error("it is not done")
 	}
 	before := readlink(t, target.Directory)
 	p = plan(t, second, target)
-	if err := p.Revertible(time.Now()); err != nil {
+	if err := p.Summary().Revertible(time.Now()); err != nil {
 		t.Error(err)
 	}
 	if err := p.Apply(keepNothing); err != nil {
@@ -93,7 +93,7 @@ func TestGenerationsAreHealed(t *testing.T) {
 		}
 		damage.do(t, filepath.Join(target.Directory, "privkey.pem"))
 		p := plan(t, b, target)
-		if c := p.Changes(); len(c) != 2 || c[1].Why != damage.why {
+		if c := p.Summary().Changes; len(c) != 2 || c[1].Why != damage.why {
 			t.Errorf("%s: %+v", damage.what, c)
 		}
 		if err := p.Apply(keepNothing); err != nil {
@@ -135,6 +135,6 @@ func TestGenerationLinkOfSomebodyElse(t *testing.T) {
 		}
 		_, err := tryPlan(fresh(t, 1), target)
 		refused(t, err, target.Directory, "refused", tt.says, "move it away")
-		refused(t, deploy.Check([]deploy.Target{target}), target.Directory, "refused", tt.says, "move it away")
+		refused(t, deploy.Check([]deploy.Target{target}, nil), target.Directory, "refused", tt.says, "move it away")
 	}
 }

@@ -47,7 +47,7 @@ func deployLoop(dir string) error {
 	for i := 0; ; i++ {
 		plan, err := deploy.Make("mx", []deploy.Job{
 			{Bundle: bundles["same"][i%2], Target: pair(filepath.Join(dir, "out"))}, {Bundle: bundles["new"][i%2], Target: combined(filepath.Join(dir, "out"))},
-		})
+		}, nil)
 		if err == nil {
 			err = plan.Apply(keepNothing)
 		}

@@ -97,7 +97,7 @@ func TestLabels(t *testing.T) {
 	}
 }
 
-// TestPipe: nobody writes into it, so that reading it would never end.
+// TestPipe: no process writes into the pipe, so that reading it would never end.
 func TestPipe(t *testing.T) {
 	target := combined(t.TempDir())
 	if err := unix.Mkfifo(target.Combined, 0o600); err != nil {
@@ -108,7 +108,7 @@ func TestPipe(t *testing.T) {
 	if err := os.Remove(target.Combined); err != nil {
 		t.Fatal(err)
 	}
-	if err := deploy.Check([]deploy.Target{target}); err != nil {
+	if err := deploy.Check([]deploy.Target{target}, nil); err != nil {
 		t.Error(err)
 	}
 }

@@ -116,7 +116,7 @@ func TestEximGroup(t *testing.T) {
 	}
 }
 
-// TestOwnerOnlyChange tells no server.
+// TestOwnerOnlyChange: a change of the group alone needs no reload.
 func TestOwnerOnlyChange(t *testing.T) {
 	needRoot(t, "give files away")
 	_, gid := ids(t)
@@ -125,8 +125,8 @@ func TestOwnerOnlyChange(t *testing.T) {
 	apply(t, b, target)
 	target.Group = anyGroup
 	p := plan(t, b, target)
-	if p.Empty() || p.ContentChanges() || p.Changes()[0].Why != "mode or owner" {
-		t.Errorf("plan %+v", p.Changes())
+	if p.Summary().Empty() || p.Summary().ContentChanges() || p.Summary().Changes[0].Why != "mode or owner" {
+		t.Errorf("plan %+v", p.Summary().Changes)
 	}
 	if err := p.Apply(func(string, []byte) error { t.Error("nothing is replaced"); return nil }); err != nil {
 		t.Fatal(err)
@@ -181,7 +181,7 @@ func TestServiceUser(t *testing.T) {
 		own(t, path, [2]int{0, gid})
 	}
 	asUser(t, uid, gid, func() {
-		if err := deploy.Check([]deploy.Target{target}); err != nil {
+		if err := deploy.Check([]deploy.Target{target}, nil); err != nil {
 			t.Error(err)
 		}
 		p := plan(t, next, target)
@@ -192,7 +192,7 @@ func TestServiceUser(t *testing.T) {
 		if s := stat(t, target.PrivateKey); int(s.Uid) != uid || int(s.Gid) != gid {
 			t.Errorf("it belongs to %d:%d", s.Uid, s.Gid)
 		}
-		if !plan(t, next, target).Empty() {
+		if !plan(t, next, target).Summary().Empty() {
 			t.Error("it is not done")
 		}
 		if err := p.Revert(); err != nil {
@@ -217,17 +217,17 @@ func TestServiceUserIsToldBefore(t *testing.T) {
 	asUser(t, uid, gid, func() {
 		target := combined(dir)
 		target.Owner = "12345"
-		refused(t, deploy.Check([]deploy.Target{target}), target.Combined, "permission", "set owner 12345", "root")
+		refused(t, deploy.Check([]deploy.Target{target}, nil), target.Combined, "permission", "set owner 12345", "root")
 		target = combined(dir)
 		target.Group = "54321"
-		refused(t, deploy.Check([]deploy.Target{target}), target.Combined, "permission", "set group 54321, of which this user is no member", "root")
+		refused(t, deploy.Check([]deploy.Target{target}, nil), target.Combined, "permission", "set group 54321, of which this user is no member", "root")
 		refused(t, plan(t, old, target).Apply(keepNothing), target.Combined, "permission", "set owner (unchanged) and group 54321: operation not permitted", "root")
-		refused(t, deploy.Check([]deploy.Target{theirs}), theirs.PrivateKey, "permission", "read", "root")
-		refused(t, deploy.Check([]deploy.Target{combined(foreign)}), foreign, "permission", "permission denied", "root")
+		refused(t, deploy.Check([]deploy.Target{theirs}, nil), theirs.PrivateKey, "permission", "read", "root")
+		refused(t, deploy.Check([]deploy.Target{combined(foreign)}, nil), foreign, "permission", "permission denied", "root")
 		refused(t, plan(t, old, combined(foreign)).Apply(keepNothing), combined(foreign).Combined, "permission", "permission denied", "root")
 		target = combined(setgid)
 		target.Group = "54321"
-		if err := deploy.Check([]deploy.Target{target}); err != nil {
+		if err := deploy.Check([]deploy.Target{target}, nil); err != nil {
 			t.Errorf("a setgid directory: %v", err)
 		}
 		apply(t, old, target)

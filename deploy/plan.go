@@ -3,34 +3,31 @@ package deploy
 import (
 	"bytes"
 	"errors"
-	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
-	"syscall"
-	"time"
-
-	"mxcert/acme/bundle"
 )
 
 // Plan is the difference between the files that should be there and those that are.
 type Plan struct {
 	lineage string
 	jobs    []Job
-	steps   []step
-	tables  []*table // SNI maps that have to change
-	access  map[string]Access
+	changes []change
+	maps    []*sniMap         // those that have to change
+	access  map[string]Access // of every planned file, by path
+	summary Summary
 
-	try func(candidate func(path string) string) error
+	try func(staged []Target) error
 }
 
-// step is one path that has to change.
-type step struct {
-	item
-	access
-	old     *snapshot // nil: there was none
-	differs bool      // the content differs; otherwise only owner or mode
-	why     string
-	members []member // it is a new directory with these files, complete before it has its name
+// change is a file that differs from what is there.
+type change struct {
+	file
+	access     Access    // that it will have
+	old        *snapshot // what is there; nil: nothing
+	newContent bool      // otherwise only owner or mode change
+	why        string
+	members    []change // it is a new generation directory with these files, complete before it has its name
 }
 
 // Why a path has to change.
@@ -40,48 +37,40 @@ const (
 	whyAccess  = "mode or owner"
 )
 
-// Make looks at the files of all jobs and plans what has to change. Nothing is written. What does not depend on the bundles
-// (the way to the directories, room) is for [Check]. The error is an *Error that names the path.
-func Make(lineage string, jobs []Job) (*Plan, error) {
+// Make looks at the files of all jobs of a lineage and plans what has to change. It writes nothing. remembered is who may use a
+// file by an earlier plan's Accesses, by path: if nothing else is configured, that is put back. What does not depend on the
+// bundles (the way to the directories, room) is for [Check]. The error is an *Error that names the path.
+func Make(lineage string, jobs []Job, remembered map[string]Access) (*Plan, error) {
 	p := &Plan{lineage: lineage, jobs: jobs, access: map[string]Access{}}
 	var problems []error
 	for _, job := range jobs {
-		for _, i := range job.Target.items(job.Bundle) {
-			problems = append(problems, p.compare(i))
+		for _, f := range job.Target.files(job.Bundle) {
+			problems = append(problems, p.compare(f, remembered))
 		}
 		if job.Target.Directory != "" {
-			problems = append(problems, p.compareGeneration(job))
+			problems = append(problems, p.compareGeneration(job, remembered))
 		}
 	}
-	for _, t := range makeTables(jobs) {
-		changed, err := t.compare()
+	for _, m := range makeMaps(jobs) {
+		changed, err := m.compare(remembered)
 		problems = append(problems, err)
 		if err == nil && changed {
-			p.tables = append(p.tables, t)
+			p.maps = append(p.maps, m)
 		}
 	}
-	return p, errors.Join(problems...)
-}
-
-// Try has a function called when everything is staged and nothing has changed yet; its error stops the deployment. The
-// function it gets tells where the candidate for a path lies: the path itself, where nothing changes there.
-func (p *Plan) Try(try func(candidate func(path string) string) error) { p.try = try }
-
-// Empty reports that the files are as they should be.
-func (p *Plan) Empty() bool { return len(p.steps) == 0 && len(p.tables) == 0 }
-
-// ContentChanges reports whether the content of a file changes, not just its mode: only then has a server to be told.
-func (p *Plan) ContentChanges() bool {
-	for _, s := range p.steps {
-		if s.differs {
-			return true
-		}
+	if err := errors.Join(problems...); err != nil {
+		return nil, err
 	}
-	return len(p.tables) > 0
+	p.summarize()
+	return p, nil
 }
 
-// Accesses is who may use the planned files now, by path, for the Remembered of later targets. What lies in generation
-// directories is not among them.
+// Try has a function called when everything is staged and nothing has changed yet; its error stops the deployment. The function
+// gets the targets with the paths at which their files wait: the path itself, if nothing changes there.
+func (p *Plan) Try(try func(staged []Target) error) { p.try = try }
+
+// Accesses is who may use the planned files now, by path, for the remembered of later plans. Files of generation directories are
+// not among them.
 func (p *Plan) Accesses() map[string]Access {
 	found := map[string]Access{}
 	for path, want := range p.access {
@@ -89,8 +78,8 @@ func (p *Plan) Accesses() map[string]Access {
 		if err != nil {
 			continue
 		}
-		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-			want.UID, want.GID = int(stat.Uid), int(stat.Gid)
+		if has, ok := accessOf(info); ok {
+			want.UID, want.GID = has.UID, has.GID
 		}
 		found[path] = want
 	}
@@ -98,158 +87,97 @@ func (p *Plan) Accesses() map[string]Access {
 }
 
 // compare looks at one file.
-func (p *Plan) compare(i item) error {
-	dir, name := filepath.Split(i.path)
-	root, err := i.target.open(dir)
+func (p *Plan) compare(f file, remembered map[string]Access) error {
+	dir, name := filepath.Split(f.path)
+	root, err := f.target.open(dir)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	old, err := i.look(root, dir, name)
+	old, err := f.target.look(root, dir, name)
 	if err != nil {
 		return err
 	}
-	want, err := wanted(i, root, old)
+	want, err := f.wanted(root, old, remembered)
 	if err != nil {
-		return &Error{Op: "plan", Path: i.path, Err: err}
+		return &Error{Op: "plan", Path: f.path, Err: err}
 	}
-	p.access[i.path] = want.Access()
-	s := step{item: i, access: want, old: old}
+	p.access[f.path] = want
+	c := change{file: f, access: want, old: old}
 	switch {
 	case old == nil:
-		s.differs, s.why = true, whyMissing
-	case !bytes.Equal(old.content, i.content):
-		s.differs, s.why = true, whyContent
-	case want.differs(old):
-		s.why = whyAccess
+		c.newContent, c.why = true, whyMissing
+	case !bytes.Equal(old.content, f.content):
+		c.newContent, c.why = true, whyContent
+	case want.differs(old.access):
+		c.why = whyAccess
 	default:
 		return nil
 	}
-	p.steps = append(p.steps, s)
+	p.changes = append(p.changes, c)
 	return nil
 }
 
-// before is what lay at each path that the plan changes, those in generation directories included.
-func (p *Plan) before() map[string][]byte {
-	before := map[string][]byte{}
-	for _, s := range p.steps {
-		before[s.path] = nil
-		switch {
-		case s.link != "":
-			for _, name := range []string{privkeyFile, fullchainFile, combinedFile} {
-				before[filepath.Join(s.path, name)] = nil
-				if s.old != nil && s.old.files[name] != nil {
-					before[filepath.Join(s.path, name)] = s.old.files[name].content
+// oldPair is a certificate and key as a server finds them before the deployment.
+type oldPair struct{ chain, key []byte }
+
+// touched lists the jobs whose target the plan changes, with what a server found there before.
+func (p *Plan) touched() iter.Seq2[Job, []oldPair] {
+	return func(yield func(Job, []oldPair) bool) {
+		before := p.before()
+		for _, job := range p.jobs {
+			touched := false
+			at := func(path string) []byte {
+				if old, ok := before[path]; ok {
+					touched = true
+					return old
 				}
+				return job.content(path)
 			}
-		case s.old != nil:
-			before[s.path] = s.old.content
+			var pairs []oldPair
+			for _, ways := range job.Target.layouts(job.Bundle) {
+				chain, key := ways[0].chainAndKey(at)
+				pairs = append(pairs, oldPair{chain, key})
+			}
+			if touched && !yield(job, pairs) {
+				return
+			}
 		}
 	}
-	for _, t := range p.tables {
-		t.before(before)
+}
+
+// before is what lay at each path that the plan changes, those of a generation directory included.
+func (p *Plan) before() map[string][]byte {
+	before := map[string][]byte{}
+	for _, c := range p.changes {
+		before[c.path] = nil
+		switch {
+		case c.link != "":
+			for _, f := range c.target.generation(nil, c.path) {
+				before[f.path] = nil
+				if c.old != nil && c.old.files[filepath.Base(f.path)] != nil {
+					before[f.path] = c.old.files[filepath.Base(f.path)].content
+				}
+			}
+		case c.old != nil:
+			before[c.path] = c.old.content
+		}
+	}
+	for _, m := range p.maps {
+		m.before(before)
 	}
 	return before
 }
 
-// touched calls a function for each target of which something changes, with what a server found there before.
-func (p *Plan) touched(each func(job Job, pairs [][2][]byte) error) error {
-	before := p.before()
-	for _, job := range p.jobs {
-		touched := false
-		now := func(path string) []byte {
-			if old, ok := before[path]; ok {
-				touched = true
-				return old
-			}
-			return job.content(path)
-		}
-		if pairs := job.Target.pairs(job.Bundle, now); touched {
-			if err := each(job, pairs); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// content is what the job wants at a path.
-func (j Job) content(path string) []byte {
-	for _, i := range append(j.Target.items(j.Bundle), j.Target.generation(j.Bundle, j.Target.Directory)...) {
-		if i.path == path {
-			return i.content
-		}
-	}
-	return nil
-}
-
-// Revertible reports whether the files that the plan replaces held pairs worth going back to: at every target a
-// readable certificate with its key that has not expired at the given time. The error says why not.
-func (p *Plan) Revertible(at time.Time) error {
-	return p.touched(func(_ Job, pairs [][2][]byte) error {
-		for _, pair := range pairs {
-			b, err := bundle.Parse(pair[0], pair[1])
-			if err != nil {
-				return err
-			}
-			if at.After(b.NotAfter()) {
-				return errOldExpired
-			}
-		}
-		return nil
-	})
-}
-
-// Attributes are what a directory listing shows of a path.
-type Attributes struct {
-	Owner string `json:"owner"`
-	Group string `json:"group"`
-	Mode  string `json:"mode"`           // four octal digits
-	Link  string `json:"link,omitempty"` // where a symbolic link leads
-}
-
-// Change is one line of a plan for a person.
-type Change struct {
-	Path    string      `json:"path"`
-	Why     string      `json:"why"` // "missing", "content", "mode or owner"
-	Content bool        `json:"content"`
-	Before  *Attributes `json:"before"` // nil: there is nothing
-	After   Attributes  `json:"after"`
-	Mode    fs.FileMode `json:"-"`
-}
-
-// Changes lists the plan.
-func (p *Plan) Changes() []Change {
-	list := make([]Change, 0, len(p.steps))
-	for _, s := range p.steps {
-		list = append(list, s.change())
-	}
-	for _, t := range p.tables {
-		list = append(list, t.step().change())
-	}
-	return list
-}
-
-func (s step) change() Change {
-	c := Change{Path: s.path, Why: s.why, Content: s.differs, Mode: s.mode, After: s.predicted().attributes()}
-	c.After.Link = s.link
-	if s.old != nil {
-		before := access{mode: s.old.mode, uid: s.old.uid, gid: s.old.gid}.attributes()
-		before.Link = s.old.link
-		c.Before = &before
-	}
-	return c
-}
-
-// predicted is the access that a file will have, with what the system gives.
-func (s step) predicted() access {
-	root, err := s.target.open(filepath.Dir(s.path))
-	if err != nil { // the directory of the generations is still to be made, where the link will be
-		root, err = s.target.open(filepath.Dir(filepath.Dir(s.path)))
+// predicted is the access that a file will have, with what the system chooses.
+func (c change) predicted() Access {
+	root, err := c.target.open(filepath.Dir(c.path))
+	if err != nil { // the directory of the generations does not exist yet: it will be where the link is
+		root, err = c.target.open(filepath.Dir(filepath.Dir(c.path)))
 	}
 	if err != nil {
-		return s.access
+		return c.access
 	}
 	defer root.Close()
-	return s.made(root)
+	return c.access.made(root)
 }

@@ -65,15 +65,15 @@ func TestPlan(t *testing.T) {
 			p := plan(t, next, targets...)
 			var got []string
 			content := false
-			for _, c := range p.Changes() {
+			for _, c := range p.Summary().Changes {
 				got = append(got, fmt.Sprint(filepath.Base(c.Path), " ", c.Why, " ", c.Content))
 				content = content || c.Content
-				if c.Mode != 0o640 || filepath.Dir(c.Path) != dir {
+				if c.After.Mode != "0640" || filepath.Dir(c.Path) != dir {
 					t.Errorf("change %+v", c)
 				}
 			}
-			if strings.Join(got, ", ") != tt.want || p.Empty() != (tt.want == "") || p.ContentChanges() != content {
-				t.Errorf("plan %q, empty %v, content changes %v", got, p.Empty(), p.ContentChanges())
+			if strings.Join(got, ", ") != tt.want || p.Summary().Empty() != (tt.want == "") || p.Summary().ContentChanges() != content {
+				t.Errorf("plan %q, empty %v, content changes %v", got, p.Summary().Empty(), p.Summary().ContentChanges())
 			}
 			var kept []string
 			if err := p.Apply(func(path string, content []byte) error {
@@ -82,21 +82,20 @@ func TestPlan(t *testing.T) {
 			}); err != nil {
 				t.Fatal(err)
 			}
-			for i, c := range p.Changes() {
+			for i, c := range p.Summary().Changes {
 				if had := c.Why == "content"; slices.Contains(kept, filepath.Base(c.Path)) != had {
 					t.Errorf("change %d: kept %q", i, kept)
 				}
 			}
 			holds(t, next, targets...)
-			if !plan(t, next, targets...).Empty() {
+			if !plan(t, next, targets...).Summary().Empty() {
 				t.Error("it is not done")
 			}
 		})
 	}
 }
 
-// TestSameKeyLeavesTheKeyFileAlone: only so can a server never see a pair that does not match.
-// Files are all that a server may read, and that may be watched.
+// TestFiles: these are all that a server may read, and that may be watched.
 func TestFiles(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"sni.db", "sni.bak"} {
@@ -125,6 +124,7 @@ func TestFiles(t *testing.T) {
 	}
 }
 
+// TestSameKeyLeavesTheKeyFileAlone: only so can a server never see a pair that does not match.
 func TestSameKeyLeavesTheKeyFileAlone(t *testing.T) {
 	target := pair(t.TempDir())
 	b := fresh(t, 1)
@@ -144,7 +144,7 @@ func TestSeveralKeyTypes(t *testing.T) {
 		jobs = append(jobs, deploy.Job{Bundle: b, Target: deploy.Target{Mode: 0o600,
 			Certificate: filepath.Join(dir, string(keyType)+".crt"), PrivateKey: filepath.Join(dir, string(keyType)+".key")}})
 	}
-	p, err := deploy.Make("mx", jobs)
+	p, err := deploy.Make("mx", jobs, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +185,7 @@ func TestRevert(t *testing.T) {
 	if err := p.Apply(keepNothing); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Revertible(time.Now()); err == nil {
+	if err := p.Summary().Revertible(time.Now()); err == nil {
 		t.Error("there was no combined file to go back to")
 	}
 	if err := p.Revert(); err != nil {
@@ -220,7 +220,7 @@ func TestRevertible(t *testing.T) {
 					write(t, path, content, 0o640)
 				}
 			}
-			err := plan(t, renewed(t, good, 3), target).Revertible(now)
+			err := plan(t, renewed(t, good, 3), target).Summary().Revertible(now)
 			if (tt.says == "") != (err == nil) || (err != nil && !strings.Contains(err.Error(), tt.says)) {
 				t.Errorf("%s, %s: %v", tt.what, layout, err)
 			}
@@ -231,11 +231,11 @@ func TestRevertible(t *testing.T) {
 	apply(t, expired, target)
 	other := combined(filepath.Dir(target.Certificate))
 	write(t, other.Combined, string(good.CombinedPEM()), 0o640)
-	p, err := deploy.Make("mx", []deploy.Job{{Bundle: expired, Target: target}, {Bundle: fresh(t, 4), Target: other}})
+	p, err := deploy.Make("mx", []deploy.Job{{Bundle: expired, Target: target}, {Bundle: fresh(t, 4), Target: other}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Revertible(now); err != nil {
+	if err := p.Summary().Revertible(now); err != nil {
 		t.Errorf("an untouched target: %v", err)
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"mxcert/hooks/run"
 )
 
 // compiledMode is that of a Postfix map: its compiled form holds private keys, and postmap(1) gives that the mode of the
@@ -19,10 +21,13 @@ const compiledMode = 0o600
 // postmapPatience bounds one run of postmap.
 const postmapPatience = 30 * time.Second
 
-// compiledDiffers tells why the compiled map of a source does not hold what the files will hold; "" where it does.
-func (t *table) compiledDiffers(source string) (why string, err error) {
-	for name, want := range t.embedded() {
-		out, err := postmap("-F", "-q", name, t.named(source))
+// maxPostmap bounds what is kept of what postmap prints: the files of one name.
+const maxPostmap = 1 << 20
+
+// compiledDiffers says why the compiled map of a source does not hold what the files will hold; "" if it does.
+func (m *sniMap) compiledDiffers(source string) (why string, err error) {
+	for name, want := range m.embedded() {
+		out, err := postmap("-F", "-q", name, m.named(source))
 		if missing, ok := errors.AsType[*exec.Error](err); ok {
 			return "", missing
 		}
@@ -42,9 +47,9 @@ func filled(text []byte) []byte {
 }
 
 // embedded is what a compiled map is to hold for each name: the files one after the other.
-func (t *table) embedded() map[string][]byte {
+func (m *sniMap) embedded() map[string][]byte {
 	content := map[string][]byte{}
-	for _, job := range t.jobs {
+	for _, job := range m.jobs {
 		for _, name := range job.Bundle.Leaf().DNSNames {
 			name = mapName(name, true)
 			for _, path := range job.Target.loaded(job) {
@@ -55,18 +60,18 @@ func (t *table) embedded() map[string][]byte {
 	return content
 }
 
-// named is the table as postmap takes it.
-func (t *table) named(path string) string {
-	if t.kind == "" {
+// named is the map as postmap wants it: type:path.
+func (m *sniMap) named(path string) string {
+	if m.kind == "" {
 		return path
 	}
-	return t.kind + ":" + path
+	return m.kind + ":" + path
 }
 
-// compile makes the compiled map beside its source, which is in a staging directory, and gives its names: one file with a
-// suffix, or two. postmap leaves out a line whose files it cannot read, and says it is done: so it is asked.
-func (t *table) compile(source string) ([]string, error) {
-	if _, err := postmap("-F", t.named(source)); err != nil {
+// compile makes the compiled map beside its source, which is in a staging directory, and returns the names of its one or two
+// files. postmap leaves out a line whose files it cannot read and succeeds all the same: compiledDiffers finds that.
+func (m *sniMap) compile(source string) ([]string, error) {
+	if _, err := postmap("-F", m.named(source)); err != nil {
 		return nil, err
 	}
 	return filesBeside(source)
@@ -90,19 +95,13 @@ func filesBeside(source string) (files []string, err error) {
 
 // postmap runs Postfix's program; its complaint is the error.
 func postmap(args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), postmapPatience)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "postmap", args...)
-	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
-	if path, err := exec.LookPath("/usr/sbin/postmap"); err == nil {
-		cmd.Path, cmd.Err = path, nil
+	program := "/usr/sbin/postmap"
+	if _, err := exec.LookPath(program); err != nil {
+		program = "postmap"
 	}
-	cmd.WaitDelay = time.Second
-	var out, complaint bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &complaint
-	err := cmd.Run()
-	if text := strings.TrimSpace(complaint.String()); err != nil && text != "" && ctx.Err() == nil {
-		err = fmt.Errorf("%w: %.300q", err, text)
+	output, err := run.Command{Program: program, Args: args, Env: []string{"LC_ALL=C"}, Timeout: postmapPatience, Keep: maxPostmap}.Run(context.Background())
+	if complaint := strings.TrimSpace(output.Stderr); run.Is(err, run.Failed) && complaint != "" {
+		err = fmt.Errorf("%w: %.300q", err, complaint)
 	}
-	return out.String(), err
+	return output.Stdout, err
 }

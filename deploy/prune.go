@@ -9,11 +9,10 @@ import (
 	"strings"
 )
 
-// keepGenerations is how many old generations stay beside what is in use.
+// keepGenerations is how many old generations stay beside the one in use.
 const keepGenerations = 3
 
-// prune removes old generations and versioned files. What cannot be removed is in nobody's way, and is tried again after the
-// next change.
+// prune removes old generations and versioned files. What cannot be removed does no harm, and the next change tries again.
 func (p *Plan) prune() {
 	for _, job := range p.jobs {
 		if job.Target.Directory != "" {
@@ -35,9 +34,9 @@ func (p *Plan) pruneVersions(job Job) {
 	dir := filepath.Dir(job.Target.Combined)
 	versions := versionsOf(job.Target.Combined)
 	inUse := []string{filepath.Base(job.Target.combined(job.Bundle))}
-	l := parseLines(string(readQuietly(job.Target.mapPath())), job.Target.Kind == kindPostfix)
-	for _, e := range l.entries {
-		for _, path := range l.paths(e.value) {
+	m := parseMap(string(readQuietly(job.Target.mapPath())), job.Target.Kind == kindPostfix)
+	for _, e := range m.entries {
+		for _, path := range m.paths(e.value) {
 			inUse = append(inUse, filepath.Base(path))
 		}
 	}
@@ -70,7 +69,7 @@ func (p *Plan) pruneIn(t Target, dir string, ours func(name string) bool, inUse 
 	}
 }
 
-// readQuietly reads a small file; nothing, where it cannot be read.
+// readQuietly reads a small file; nil if it cannot be read.
 func readQuietly(path string) []byte {
 	info, err := os.Stat(path)
 	if err != nil || !info.Mode().IsRegular() || info.Size() > maxFile {

@@ -34,9 +34,9 @@ func TestRefused(t *testing.T) {
 			}
 		}},
 		{what: "large file", kind: "refused", says: "larger than", hint: "another path", prepare: func(t *testing.T, path string) { write(t, path, string(make([]byte, 2<<20)), 0o600) }},
-		{what: "world-writable directory", kind: "refused", says: "everybody may write", hint: "chmod o-w ", concernsItDir: true, prepare: func(t *testing.T, path string) { chmod(t, filepath.Dir(path), 0o777) }},
-		{what: "sticky directory", kind: "refused", says: "everybody may write", hint: "chmod o-w ", concernsItDir: true, prepare: func(t *testing.T, path string) { chmod(t, filepath.Dir(path), 0o777|os.ModeSticky) }},
-		{what: "directory below one that everybody may write into", kind: "refused", says: "everybody may write", hint: "chmod o-w ", concernsItDir: true, above: true, prepare: func(t *testing.T, path string) {
+		{what: "world-writable directory", kind: "refused", says: "every user may write", hint: "chmod o-w ", concernsItDir: true, prepare: func(t *testing.T, path string) { chmod(t, filepath.Dir(path), 0o777) }},
+		{what: "sticky directory", kind: "refused", says: "every user may write", hint: "chmod o-w ", concernsItDir: true, prepare: func(t *testing.T, path string) { chmod(t, filepath.Dir(path), 0o777|os.ModeSticky) }},
+		{what: "directory below one that every user may write into", kind: "refused", says: "every user may write", hint: "chmod o-w ", concernsItDir: true, above: true, prepare: func(t *testing.T, path string) {
 			chmod(t, filepath.Dir(filepath.Dir(path)), 0o777)
 		}},
 		{what: "foreign directory", root: true, kind: "refused", says: "the directory belongs to the user daemon", hint: "`owner: daemon`", concernsItDir: true, prepare: func(t *testing.T, path string) {
@@ -74,7 +74,7 @@ func TestRefused(t *testing.T) {
 			if _, err := tryPlan(fresh(t, 1), target); !tt.above {
 				refused(t, err, path, tt.kind, tt.says, tt.hint)
 			}
-			refused(t, deploy.Check([]deploy.Target{target}), path, tt.kind, tt.says, tt.hint)
+			refused(t, deploy.Check([]deploy.Target{target}, nil), path, tt.kind, tt.says, tt.hint)
 			if _, err := os.Lstat(target.PrivateKey); err == nil {
 				t.Error("the key was written")
 			}
@@ -108,14 +108,14 @@ func TestUnknownAccounts(t *testing.T) {
 		target.Owner, target.Group = tt.owner, tt.group
 		_, err := tryPlan(fresh(t, 1), target)
 		refused(t, err, target.Combined, "files", tt.says, tt.hint)
-		refused(t, deploy.Check([]deploy.Target{target}), target.Combined, "files", tt.says, tt.hint)
+		refused(t, deploy.Check([]deploy.Target{target}, nil), target.Combined, "files", tt.says, tt.hint)
 	}
 }
 
-// TestAllProblemsAtOnce: an operator mends the configuration in one go.
+// TestAllProblemsAtOnce: an operator fixes the configuration in one go.
 func TestAllProblemsAtOnce(t *testing.T) {
 	one, two := pair(filepath.Join(t.TempDir(), "none")), pair(filepath.Join(t.TempDir(), "gone"))
-	err := deploy.Check([]deploy.Target{one, two, combined(t.TempDir())})
+	err := deploy.Check([]deploy.Target{one, two, combined(t.TempDir())}, nil)
 	_, planErr := tryPlan(fresh(t, 1), one, two)
 	for _, err := range []error{err, planErr} {
 		joined, ok := err.(interface{ Unwrap() []error })
@@ -127,7 +127,7 @@ func TestAllProblemsAtOnce(t *testing.T) {
 
 func TestCheckWritesNothing(t *testing.T) {
 	dir := t.TempDir()
-	if err := deploy.Check([]deploy.Target{pair(dir), combined(dir)}); err != nil {
+	if err := deploy.Check([]deploy.Target{pair(dir), combined(dir)}, nil); err != nil {
 		t.Error(err)
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
@@ -138,11 +138,11 @@ func TestCheckWritesNothing(t *testing.T) {
 // TestRoom: a disk that is nearly full is found before an order is placed.
 func TestRoom(t *testing.T) {
 	dir := mountTmpfs(t, "size=128k")
-	if err := deploy.Check([]deploy.Target{pair(dir)}); err != nil {
+	if err := deploy.Check([]deploy.Target{pair(dir)}, nil); err != nil {
 		t.Error(err)
 	}
 	write(t, filepath.Join(dir, "fill"), string(make([]byte, 80<<10)), 0o600)
-	refused(t, deploy.Check([]deploy.Target{pair(dir)}), dir, "disk-full", "KiB are free", "df -h")
+	refused(t, deploy.Check([]deploy.Target{pair(dir)}, nil), dir, "disk-full", "KiB are free", "df -h")
 	inodes := mountTmpfs(t, "size=1m,nr_inodes=8")
-	refused(t, deploy.Check([]deploy.Target{pair(inodes)}), inodes, "disk-full", "inodes are free", "df -h")
+	refused(t, deploy.Check([]deploy.Target{pair(inodes)}, nil), inodes, "disk-full", "inodes are free", "df -h")
 }

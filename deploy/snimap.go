@@ -1,191 +1,250 @@
 package deploy
 
 import (
-	"path"
-	"regexp"
+	"bytes"
+	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 )
 
-// lines is the text of an SNI map: for each name the file to use. Exim looks it up by lsearch (name: value), Postfix
-// compiles it (name value). Lines that are not ours stay as they are.
-type lines struct {
-	entries []entry
-	postfix bool
+// sniMap is an SNI map that has to name the files of one or more jobs. Several certificates may share one, so that its
+// content is made when it is written, under a lock.
+type sniMap struct {
+	change
+	kind    string // type of a Postfix table (hash); "": the default type
+	entries mapEntries
+	jobs    []Job
+	undo    map[string]*string // after Apply: the lines that take the change back
 }
 
-// entry is a line with the lines that continue it; name is "" for comments and empty lines.
-type entry struct {
-	name, value, text string
+// mapPath is the path of the SNI map, without the type of table.
+func (t Target) mapPath() string {
+	_, path := t.splitMap()
+	return path
 }
 
-// anyName is the name that lsearch* falls back to.
-const anyName = "*"
+// splitMap takes the type of a Postfix table off.
+func (t Target) splitMap() (kind, path string) {
+	kind, path, found := strings.Cut(t.SNIMap, ":")
+	if !found || strings.Contains(kind, "/") {
+		return "", t.SNIMap
+	}
+	return kind, path
+}
 
-func parseLines(text string, postfix bool) lines {
-	l := lines{postfix: postfix}
-	for _, line := range strings.SplitAfter(text, "\n") {
-		last := len(l.entries) - 1
-		switch {
-		case line == "":
-		case strings.TrimSpace(line) == "" || strings.HasPrefix(strings.TrimSpace(line), "#"):
-			l.entries = append(l.entries, entry{text: line})
-		case (line[0] == ' ' || line[0] == '\t') && last >= 0 && l.entries[last].name != "":
-			l.entries[last].text += line
-			l.entries[last].value += " " + strings.TrimSpace(line)
-		default:
-			name, value := l.split(strings.TrimSpace(line))
-			l.entries = append(l.entries, entry{name: strings.ToLower(name), value: value, text: line})
+// makeMaps collects what the jobs want of each map: with several types of key, a name has several files.
+func makeMaps(jobs []Job) []*sniMap {
+	var list []*sniMap
+	paths := map[string]map[string][]string{} // of the files, by map and name
+	for _, job := range jobs {
+		if job.Target.SNIMap == "" {
+			continue
+		}
+		kind, path := job.Target.splitMap()
+		i := slices.IndexFunc(list, func(m *sniMap) bool { return m.path == path })
+		if i < 0 {
+			i = len(list)
+			list = append(list, &sniMap{change: change{file: file{path: path, target: job.Target}, newContent: true}, kind: kind})
+			paths[path] = map[string][]string{}
+		}
+		m := list[i]
+		m.jobs = append(m.jobs, job)
+		for _, name := range job.Bundle.Leaf().DNSNames {
+			name = mapName(name, m.postfix())
+			paths[path][name] = append(paths[path][name], job.Target.loaded(job)...)
 		}
 	}
-	return l
+	for _, m := range list {
+		m.want(paths[m.path])
+	}
+	return list
 }
 
-// split cuts a line behind its name.
-func (l lines) split(line string) (name, value string) {
-	ends := ": \t"
-	if l.postfix {
-		ends = " \t"
+// loaded are the files of a job as a map names them.
+func (t Target) loaded(job Job) []string {
+	if t.Combined != "" {
+		return []string{t.combined(job.Bundle)}
 	}
-	i := strings.IndexAny(line, ends)
-	if i < 0 {
-		return line, ""
-	}
-	name, value = line[:i], strings.TrimSpace(line[i:])
-	if !l.postfix {
-		value = strings.TrimSpace(strings.TrimPrefix(value, ":"))
-	}
-	return name, value
+	return []string{t.PrivateKey, t.Certificate}
 }
 
-// format writes a line.
-func (l lines) format(name, value string) string {
-	if l.postfix {
-		return name + " " + value + "\n"
+func (m *sniMap) postfix() bool { return m.target.Kind == kindPostfix }
+
+// want makes the entries of the map from the files for each name.
+func (m *sniMap) want(paths map[string][]string) {
+	text := mapText{postfix: m.postfix()}
+	m.entries = mapEntries{values: map[string]string{}, own: m.owns, preferred: m.target.Default}
+	for name, list := range paths {
+		m.entries.values[name] = text.value(list)
 	}
-	return name + ": " + value + "\n"
-}
-
-// value is joined from the paths of one name: the files that the server loads together.
-func (l lines) value(paths []string) string {
-	if l.postfix {
-		return strings.Join(paths, ", ")
+	if first := m.jobs[0].Bundle.Leaf().DNSNames; !m.postfix() && len(first) > 0 {
+		m.entries.any = m.entries.values[mapName(first[0], false)]
 	}
-	return strings.Join(paths, " : ")
 }
 
-// paths is value taken apart.
-func (l lines) paths(value string) []string {
-	return strings.FieldsFunc(value, func(r rune) bool {
-		return r == ' ' || r == '\t' || l.postfix && r == ',' || !l.postfix && r == ':'
-	})
-}
-
-func (l lines) get(name string) (value string, ok bool) {
-	i := slices.IndexFunc(l.entries, func(e entry) bool { return e.name == name })
-	if i < 0 {
-		return "", false
+// owns reports whether a path in the map is one of the jobs', of this or another serial number.
+func (m *sniMap) owns(path string) bool {
+	for _, job := range m.jobs {
+		if job.Target.Combined != "" && versionsOf(job.Target.Combined).MatchString(path) ||
+			path == job.Target.Certificate || path == job.Target.PrivateKey {
+			return true
+		}
 	}
-	return l.entries[i].value, true
+	return false
 }
 
-// set changes a line, removes it (nil), or adds it before that for any name, which some kinds of lookup need to be last.
-func (l *lines) set(name string, value *string) {
-	i := slices.IndexFunc(l.entries, func(e entry) bool { return e.name == name })
+// compare looks at the map and reports whether it has to change. A compiled map has to change, too, if it does not hold what the
+// files will hold.
+func (m *sniMap) compare(remembered map[string]Access) (changed bool, err error) {
+	dir, name := filepath.Split(m.path)
+	root, err := m.target.open(dir)
+	if err != nil {
+		return false, err
+	}
+	defer root.Close()
+	if m.old, err = m.target.look(root, dir, name); err != nil {
+		return false, err
+	}
+	if m.access, err = m.wanted(root, m.old, remembered); err != nil {
+		return false, &Error{Op: "plan", Path: m.path, Err: err}
+	}
+	if m.postfix() {
+		m.access.Mode = compiledMode
+	}
+	content, _ := m.merged(m.old)
 	switch {
-	case i >= 0 && value == nil:
-		l.entries = slices.Delete(l.entries, i, i+1)
-	case value == nil:
-	case i >= 0:
-		l.entries[i].value, l.entries[i].text = *value, l.format(name, *value)
-	default:
-		at := len(l.entries)
-		if j := slices.IndexFunc(l.entries, func(e entry) bool { return e.name == anyName }); j >= 0 {
-			at = j
-		}
-		if at > 0 && !strings.HasSuffix(l.entries[at-1].text, "\n") {
-			l.entries[at-1].text += "\n"
-		}
-		l.entries = slices.Insert(l.entries, at, entry{name: name, value: *value, text: l.format(name, *value)})
-	}
-}
-
-func (l lines) String() string {
-	var text strings.Builder
-	for _, e := range l.entries {
-		text.WriteString(e.text)
-	}
-	return text.String()
-}
-
-// wishes are the lines that a certificate wants.
-type wishes struct {
-	values    map[string]string // by name
-	any       string            // for any other name; "": not offered (Postfix has none)
-	preferred bool              // any is to be set even if another certificate has it
-	own       func(path string) bool
-}
-
-// changes tells which lines have to be set (nil: removed), in a fixed order.
-func (w wishes) changes(l lines) map[string]*string {
-	changes := map[string]*string{}
-	ours := func(value string) bool {
-		paths := l.paths(value)
-		return len(paths) > 0 && !slices.ContainsFunc(paths, func(p string) bool { return !w.own(p) })
-	}
-	for name, value := range w.values {
-		if has, ok := l.get(name); !ok || has != value {
-			changes[name] = &value
+	case m.old == nil:
+		m.why = whyMissing
+	case !bytes.Equal(content, m.old.content):
+		m.why = whyContent
+	case m.access.differs(m.old.access):
+		m.why = whyAccess
+	case m.postfix():
+		if m.why, err = m.compiledDiffers(m.path); err != nil {
+			return false, &Error{Op: "look up in", Path: m.path, Err: err}
 		}
 	}
-	for _, e := range l.entries {
-		if _, wanted := w.values[e.name]; !wanted && e.name != "" && e.name != anyName && ours(e.value) {
-			changes[e.name] = nil // the certificate had this name once
+	return m.why != "", nil
+}
+
+// merged is the text of the map with the lines of the jobs, and the lines that take this back.
+func (m *sniMap) merged(old *snapshot) (content []byte, undo map[string]*string) {
+	var before string
+	if old != nil {
+		before = string(old.content)
+	}
+	text := parseMap(before, m.postfix())
+	undo = text.apply(m.entries.changes(text))
+	return []byte(text.String()), undo
+}
+
+// undone is the text of the map without what the jobs changed: other certificates may have changed their lines since.
+func (m *sniMap) undone(now *snapshot) []byte {
+	if now == nil {
+		return nil
+	}
+	text := parseMap(string(now.content), m.postfix())
+	text.apply(m.undo)
+	return []byte(text.String())
+}
+
+// before adds what a server found through the map: with versioned files, the files that the map named, not those that the plan
+// adds.
+func (m *sniMap) before(found map[string][]byte) {
+	var old mapText
+	if m.old != nil {
+		old = parseMap(string(m.old.content), m.postfix())
+	}
+	for _, job := range m.jobs {
+		if !job.Target.versioned() {
+			continue
+		}
+		path := job.Target.combined(job.Bundle)
+		found[path] = nil
+		for _, name := range slices.Sorted(maps.Keys(m.entries.values)) {
+			value, _ := old.get(name)
+			for _, p := range old.paths(value) {
+				if versionsOf(job.Target.Combined).MatchString(p) {
+					found[path] = readQuietly(p)
+				}
+			}
 		}
 	}
-	if has, ok := l.get(anyName); w.any != "" && has != w.any && (!ok || w.preferred || ours(has)) {
-		changes[anyName] = &w.any
-	}
-	return changes
 }
 
-// apply makes changes and gives those that take them back.
-func (l *lines) apply(changes map[string]*string) (back map[string]*string) {
-	back = map[string]*string{}
-	for _, name := range sortedNames(changes) {
-		back[name] = nil
-		if value, ok := l.get(name); ok {
-			back[name] = &value
+// write stages the map with the lines of the jobs, and compiles it if it is Postfix's. The files that it names are in place
+// already.
+func (m *sniMap) write(tx *transaction) error {
+	now, err := m.now()
+	if err != nil {
+		return err
+	}
+	content, undo := m.merged(now)
+	m.undo = undo
+	if !m.postfix() && now != nil && bytes.Equal(content, now.content) && !m.access.differs(now.access) {
+		return nil
+	}
+	if err := m.stageIn(tx, content, now); err != nil || !m.postfix() {
+		return err
+	}
+	why, err := m.compiledDiffers(tx.candidate(m.path))
+	if err == nil && why != "" {
+		err = errNotCompiled
+	}
+	return wrap("compile", m.path, err)
+}
+
+// writeBack stages the map without the lines of the jobs.
+func (m *sniMap) writeBack(tx *transaction) error {
+	now, err := m.now()
+	if err != nil || now == nil {
+		return err
+	}
+	return m.stageIn(tx, m.undone(now), now)
+}
+
+// now looks at the map again, under the lock.
+func (m *sniMap) now() (*snapshot, error) {
+	dir, name := filepath.Split(m.path)
+	root, err := m.target.open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	return m.target.look(root, dir, name)
+}
+
+// stageIn stages the map and its compiled forms.
+func (m *sniMap) stageIn(tx *transaction, content []byte, now *snapshot) error {
+	c := m.change
+	c.content, c.old = content, now
+	if err := tx.stageFile(c); err != nil || !m.postfix() {
+		return err
+	}
+	files, err := m.compile(tx.candidate(m.path))
+	if err != nil {
+		return &Error{Op: "compile", Path: m.path, Err: err}
+	}
+	for _, name := range files {
+		if err := m.adopt(tx, filepath.Join(filepath.Dir(m.path), name)); err != nil {
+			return err
 		}
-		l.set(name, changes[name])
 	}
-	return back
+	return nil
 }
 
-// sortedNames orders names so that the one for any other comes last.
-func sortedNames(changes map[string]*string) []string {
-	var names []string
-	for name := range changes {
-		if name != anyName {
-			names = append(names, name)
-		}
+// adopt takes a file that postmap has made into the transaction.
+func (m *sniMap) adopt(tx *transaction, path string) error {
+	dir, name := filepath.Split(path)
+	root, err := m.target.open(dir)
+	if err != nil {
+		return err
 	}
-	slices.Sort(names)
-	if _, ok := changes[anyName]; ok {
-		names = append(names, anyName)
+	defer root.Close()
+	old, err := m.target.look(root, dir, name)
+	if err != nil {
+		return err
 	}
-	return names
-}
-
-// mapName is how a map names what a certificate names: Postfix writes a wildcard as .example.org.
-func mapName(name string, postfix bool) string {
-	if rest, wildcard := strings.CutPrefix(name, "*"); wildcard && postfix {
-		return rest
-	}
-	return strings.ToLower(name)
-}
-
-// versionsOf matches the paths of the combined files that a template with {serial} makes.
-func versionsOf(template string) *regexp.Regexp {
-	return regexp.MustCompile("^" + strings.ReplaceAll(regexp.QuoteMeta(path.Clean(template)), regexp.QuoteMeta(serialMark), "[0-9a-f]+") + "$")
+	return tx.adopt(change{file: file{path: path, target: m.target, secret: true}, access: m.access, old: old})
 }

@@ -39,7 +39,7 @@ func sni(dir, lineage string) deploy.Target {
 
 func deployAs(t testing.TB, lineage string, jobs ...deploy.Job) *deploy.Plan {
 	t.Helper()
-	p, err := deploy.Make(lineage, jobs)
+	p, err := deploy.Make(lineage, jobs, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,13 +70,13 @@ func TestSNIMap(t *testing.T) {
 	if mode(t, target.SNIMap) != 0o644 {
 		t.Error("the map has lost its mode")
 	}
-	if err := p.Revertible(time.Now()); err == nil {
+	if err := p.Summary().Revertible(time.Now()); err == nil {
 		t.Error("there was nothing to go back to")
 	}
 	next := named(t, ec, 2, "mx.example.org")
 	p = deployAs(t, "mx", deploy.Job{Bundle: next, Target: target})
 	mapHolds(t, dir, "# mine", "old.example.org: /etc/old.pem", "mx.example.org: DIR/mx.02.pem", "*: DIR/mx.02.pem")
-	if err := p.Revertible(time.Now()); err != nil {
+	if err := p.Summary().Revertible(time.Now()); err != nil {
 		t.Errorf("the certificate that the map named before: %v", err)
 	}
 	// Another certificate joins, and does not become the one for any name.
@@ -94,7 +94,7 @@ func TestSNIMap(t *testing.T) {
 	// Two types of key are loaded together.
 	deployAs(t, "mx", deploy.Job{Bundle: next, Target: target}, deploy.Job{Bundle: named(t, rsa, 3, "mx.example.org"), Target: sni(dir, "mx-rsa")})
 	mapHolds(t, dir, "# mine", "old.example.org: /etc/old.pem", "mx.example.org: DIR/mx.02.pem : DIR/mx-rsa.03.pem", "*.example.net: DIR/other.07.pem", "*: DIR/other.07.pem")
-	if !plan(t, other.Bundle, other.Target).Empty() {
+	if !plan(t, other.Bundle, other.Target).Summary().Empty() {
 		t.Error("it is not done")
 	}
 }
@@ -207,8 +207,8 @@ func TestPostfixMap(t *testing.T) {
 	}
 	deployAs(t, "mx", deploy.Job{Bundle: first, Target: target})
 	compiled(first)
-	if !plan(t, first, target).Empty() {
-		t.Errorf("it is not done: %+v", plan(t, first, target).Changes())
+	if !plan(t, first, target).Summary().Empty() {
+		t.Errorf("it is not done: %+v", plan(t, first, target).Summary().Changes)
 	}
 	p := deployAs(t, "mx", deploy.Job{Bundle: second, Target: target})
 	compiled(second)
@@ -218,7 +218,7 @@ func TestPostfixMap(t *testing.T) {
 	compiled(first)
 	// The compiled map alone is behind.
 	write(t, filepath.Join(dir, "sni.map.db"), "@@mx.example.org\nold\n", 0o600)
-	if p := plan(t, first, target); p.Empty() || !p.ContentChanges() {
+	if p := plan(t, first, target); p.Summary().Empty() || !p.Summary().ContentChanges() {
 		t.Error("a compiled map with old content is not noticed")
 	}
 	apply(t, first, deploy.Target{Kind: "postfix", Combined: target.Combined, SNIMap: target.SNIMap})

@@ -19,8 +19,8 @@ type transaction struct {
 	entries []*staged
 }
 
-// staged is something complete that waits for its name. All descriptors that its way to there and back needs are open
-// from the beginning: a change can be taken back when nothing can be opened any more.
+// staged is something complete that waits for its name. All descriptors that it needs on its way there and back are open from
+// the beginning, so that a change can be taken back even if nothing can be opened any more.
 type staged struct {
 	root  *os.Root // the destination's directory
 	dir   *os.File // the same
@@ -32,12 +32,12 @@ type staged struct {
 	old       *snapshot // what the plan has seen at the path; nil: nothing
 	target    Target
 	published bool
-	exchanged bool // what was at the path has this one's place in the staging directory
+	exchanged bool // the old content has taken this one's place in the staging directory
 }
 
-// begin opens the directories for a change of a path and makes sure that nothing of a run that was killed is in its place.
-func (t *transaction) begin(i item, old *snapshot, want access) (*staged, error) {
-	f, err := t.enter(i, old, want)
+// begin opens the directories for a change and removes what a killed run may have left where the new content will be.
+func (t *transaction) begin(c change) (*staged, error) {
+	f, err := t.enter(c)
 	if err != nil {
 		return nil, err
 	}
@@ -45,28 +45,29 @@ func (t *transaction) begin(i item, old *snapshot, want access) (*staged, error)
 }
 
 // adopt takes in a file that another program has made in the staging directory.
-func (t *transaction) adopt(i item, old *snapshot, want access) error {
-	f, err := t.enter(i, old, want)
+func (t *transaction) adopt(c change) error {
+	f, err := t.enter(c)
 	if err != nil {
-		return wrap("write", i.path, err)
+		return wrap("write", c.path, err)
 	}
 	file, err := f.root.OpenFile(f.temporary(), os.O_WRONLY|unix.O_NOFOLLOW, 0)
 	if err != nil {
-		return wrap("write", i.path, err)
+		return wrap("write", c.path, err)
 	}
-	if err = want.set(file); err == nil {
+	if err = c.access.set(file); err == nil {
 		err = file.Sync()
 	}
 	if closeErr := file.Close(); err == nil {
 		err = closeErr
 	}
-	return wrap("write", i.path, err)
+	return wrap("write", c.path, err)
 }
 
-func (t *transaction) enter(i item, old *snapshot, want access) (f *staged, err error) {
-	dir, name := filepath.Split(i.path)
-	f = &staged{path: i.path, name: name, old: old, target: i.target}
-	if f.root, err = i.target.open(dir); err != nil {
+// enter opens all directories that a change needs on its way there and back.
+func (t *transaction) enter(c change) (f *staged, err error) {
+	dir, name := filepath.Split(c.path)
+	f = &staged{path: c.path, name: name, old: c.old, target: c.target}
+	if f.root, err = c.target.open(dir); err != nil {
 		return nil, err
 	}
 	t.entries = append(t.entries, f)
@@ -81,113 +82,124 @@ func (t *transaction) enter(i item, old *snapshot, want access) (f *staged, err 
 		return nil, err
 	}
 	if os.Geteuid() == 0 { // so that the server can be asked to try what is in it
-		if err = f.letIn(want); err != nil {
+		if err = f.letIn(c.access); err != nil {
 			return nil, plain(err)
 		}
 	}
 	return f, nil
 }
 
-// letIn lets the group of the files search the staging directory, and leaves a setgid directory one, so that new files have
-// its group by themselves.
-func (f *staged) letIn(want access) error {
+// letIn lets the group of the files search the staging directory. Below a setgid directory the staging directory stays one, so
+// that the kernel gives new files its group.
+func (f *staged) letIn(want Access) error {
 	mode := fs.FileMode(0o710)
 	switch {
 	case setgid(f.root):
 		mode |= fs.ModeSetgid
-	case want.gid < 0:
+	case want.GID < 0:
 		return nil
 	}
-	if want.gid >= 0 {
-		if err := f.aside.Chown(-1, want.gid); err != nil {
+	if want.GID >= 0 {
+		if err := f.aside.Chown(-1, want.GID); err != nil {
 			return err
 		}
 	}
 	return f.aside.Chmod(mode)
 }
 
-// temporary is the place of the new content, relative to root.
+// temporary is where the new content waits, relative to root.
 func (f *staged) temporary() string { return filepath.Join(filepath.Base(f.aside.Name()), f.name) }
 
-// stageFile writes a file beside its destination: owner and mode before content, then fsync.
-func (t *transaction) stageFile(i item, content []byte, want access, old *snapshot) error {
-	f, err := t.begin(i, old, want)
-	if err == nil {
-		err = writeNew(f.root, f.temporary(), content, want)
+// stage prepares one change beside its destination.
+func (t *transaction) stage(c change) error {
+	switch {
+	case c.members != nil:
+		return t.stageDirectory(c)
+	case c.link != "":
+		return t.stageLink(c)
 	}
-	return wrap("write", i.path, err)
+	return t.stageFile(c)
 }
 
-// stageLink makes a symbolic link.
-func (t *transaction) stageLink(i item, leads string, old *snapshot) error {
-	f, err := t.begin(i, old, access{uid: -1, gid: -1})
+// stageFile writes a file: owner and mode before content, then fsync.
+func (t *transaction) stageFile(c change) error {
+	f, err := t.begin(c)
 	if err == nil {
-		f.leads = filepath.Join(filepath.Dir(i.path), leads)
-		err = f.root.Symlink(leads, f.temporary())
+		err = writeNew(f.root, f.temporary(), c.content, c.access)
 	}
-	return wrap("write", i.path, err)
+	return wrap("write", c.path, err)
 }
 
-// stageDirectory makes a directory with files, complete before it has its name, and the directory around it where there is
-// none yet.
-func (t *transaction) stageDirectory(s step) error {
-	if err := t.stageAround(s.target, filepath.Dir(s.path), s.searchable()); err != nil {
+// stageLink makes a symbolic link. Its own owner decides nothing, so that the staging directory is not opened for its group.
+func (t *transaction) stageLink(c change) error {
+	c.access = Access{UID: -1, GID: -1}
+	f, err := t.begin(c)
+	if err == nil {
+		f.leads = filepath.Join(filepath.Dir(c.path), c.link)
+		err = f.root.Symlink(c.link, f.temporary())
+	}
+	return wrap("write", c.path, err)
+}
+
+// stageDirectory makes a directory with files, complete before it has its name, and the directory around it if there is none
+// yet.
+func (t *transaction) stageDirectory(c change) error {
+	if err := t.stageAround(change{file: file{path: filepath.Dir(c.path), target: c.target}, access: c.access.searchable()}); err != nil {
 		return err
 	}
-	f, err := t.begin(s.item, nil, s.access)
+	f, err := t.begin(c)
 	if err != nil {
-		return wrap("write", s.path, err)
+		return wrap("write", c.path, err)
 	}
 	if err := f.root.Mkdir(f.temporary(), 0o700); err != nil {
-		return wrap("write", s.path, err)
+		return wrap("write", c.path, err)
 	}
-	for _, m := range s.members {
+	for _, m := range c.members {
 		if err := writeNew(f.root, filepath.Join(f.temporary(), filepath.Base(m.path)), m.content, m.access); err != nil {
-			return wrap("write", filepath.Join(s.path, filepath.Base(m.path)), err)
+			return wrap("write", filepath.Join(c.path, filepath.Base(m.path)), err)
 		}
 	}
 	directory, err := f.root.Open(f.temporary())
 	if err != nil {
-		return wrap("write", s.path, err)
+		return wrap("write", c.path, err)
 	}
 	defer directory.Close()
-	if err = s.access.searchable().set(directory); err == nil {
+	if err = c.access.searchable().set(directory); err == nil {
 		err = directory.Sync()
 	}
-	return wrap("write", s.path, err)
+	return wrap("write", c.path, err)
 }
 
-// stageAround makes the directory of the generations, complete with its access before it has its name, or gives one that is
-// there the access that it should have.
-func (t *transaction) stageAround(target Target, path string, want access) error {
-	i := item{path: path, target: target}
-	there, err := i.target.openSub(path)
+// stageAround makes the directory of the generations, complete with its access before it has its name. If it is there already,
+// it gets the access that it should have.
+func (t *transaction) stageAround(c change) error {
+	there, err := c.target.openSub(c.path)
 	if err == nil {
 		defer there.Close()
-		return wrap("change", path, want.set(there))
+		return wrap("change", c.path, c.access.set(there))
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		return wrap("open directory", path, err)
+		return wrap("open directory", c.path, err)
 	}
-	f, err := t.begin(i, nil, want)
+	f, err := t.begin(c)
 	if err == nil {
 		err = f.root.Mkdir(f.temporary(), 0o700)
 	}
 	if err != nil {
-		return wrap("make", path, err)
+		return wrap("make", c.path, err)
 	}
 	made, err := f.root.Open(f.temporary())
 	if err != nil {
-		return wrap("make", path, err)
+		return wrap("make", c.path, err)
 	}
 	defer made.Close()
-	if err := want.set(made); err != nil {
-		return wrap("make", path, err)
+	if err := c.access.set(made); err != nil {
+		return wrap("make", c.path, err)
 	}
-	if err := f.publish(); err != nil { // nobody looks for it yet
-		return wrap("make", path, err)
+	if err := f.publish(); err != nil { // no server looks for it yet
+		return wrap("make", c.path, err)
 	}
-	return wrap("sync", filepath.Dir(path), f.dir.Sync())
+	return wrap("sync", filepath.Dir(c.path), f.dir.Sync())
 }
 
 // openSub opens a directory whose parent is a destination's directory.
@@ -207,15 +219,8 @@ func (t Target) openSub(path string) (*os.File, error) {
 	return root.Open(filepath.Base(path))
 }
 
-// searchable is the access to a directory whose files have the access a.
-func (a access) searchable() access {
-	a.mode |= a.mode & 0o444 >> 2
-	a.labels = nil
-	return a
-}
-
 // writeNew makes a file that was not there.
-func writeNew(root *os.Root, name string, content []byte, want access) error {
+func writeNew(root *os.Root, name string, content []byte, want Access) error {
 	file, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -233,7 +238,7 @@ func writeNew(root *os.Root, name string, content []byte, want access) error {
 	return err
 }
 
-// publish gives all that is staged and not yet published its name, back to back. When one cannot be, nothing is.
+// publish gives everything staged and not yet published its name, back to back. If one fails, those before it are taken back.
 func (t *transaction) publish() error {
 	for _, f := range t.entries {
 		if f.published {
@@ -246,8 +251,8 @@ func (t *transaction) publish() error {
 	return nil
 }
 
-// publish exchanges the staged with what is there, so that this can be taken back by another exchange. Where there is
-// nothing, or where the file system cannot do that, the staged is renamed over it.
+// publish exchanges the new content with the old, so that another exchange can take this back. If there is nothing at the path,
+// or the file system cannot exchange, the new content is renamed over it.
 func (f *staged) publish() error {
 	from, to := int(f.aside.Fd()), int(f.dir.Fd())
 	if f.old != nil {
@@ -294,19 +299,16 @@ func (f *staged) undo(lineage string) error {
 	}
 	again := &transaction{lineage: lineage}
 	defer again.close()
-	i := item{path: f.path, target: f.target}
-	if err := again.stageOld(i, f.old); err != nil {
+	if err := again.stage(change{file: file{path: f.path, target: f.target}, old: f.old}.back()); err != nil {
 		return err
 	}
 	return again.entries[0].publish()
 }
 
-// stageOld stages what was at a path.
-func (t *transaction) stageOld(i item, old *snapshot) error {
-	if old.link != "" {
-		return t.stageLink(i, old.link, old)
-	}
-	return t.stageFile(i, old.content, old.access(), old)
+// back is the change that puts the old content back.
+func (c change) back() change {
+	c.content, c.link, c.access = c.old.content, c.old.link, c.old.again()
+	return c
 }
 
 // sync makes the renames durable.
@@ -320,8 +322,8 @@ func (t *transaction) sync() error {
 	return errors.Join(problems...)
 }
 
-// close removes what is left of the staging and closes the directories. Neither matters for the files in service, and the
-// next run removes what stays.
+// close removes what is left of the staging and closes the directories. A failure does not matter for the files in service, and
+// the next run removes what stays.
 func (t *transaction) close() {
 	aside := stagingPrefix + t.lineage
 	for _, f := range t.entries {
@@ -344,8 +346,8 @@ func (t *transaction) close() {
 	}
 }
 
-// candidate is where what is staged for a path lies; the path itself, where nothing is. A staged link leads nowhere from
-// where it lies: what it will lead to is staged too, or in place already.
+// candidate is where the new content of a path waits; the path itself, if nothing is staged for it. A staged link leads nowhere
+// from where it lies, but the directory that it will lead to is staged too, or in place already.
 func (t *transaction) candidate(path string) string {
 	for _, f := range t.entries {
 		switch {

@@ -21,13 +21,13 @@ func TestTry(t *testing.T) {
 	for _, objection := range []error{errors.New("no"), nil} {
 		p := plan(t, next, target)
 		called := false
-		p.Try(func(candidate func(string) string) error {
+		p.Try(func(staged []deploy.Target) error {
 			called = true
 			holds2(t, first.FullchainPEM(), target.Certificate)
-			if candidate(target.PrivateKey) != target.PrivateKey {
-				t.Error("the key does not change")
+			if len(staged) != 1 || staged[0].PrivateKey != target.PrivateKey {
+				t.Errorf("the key does not change: %+v", staged)
 			}
-			path := candidate(target.Certificate)
+			path := staged[0].Certificate
 			holds2(t, next.FullchainPEM(), path)
 			if filepath.Dir(filepath.Dir(path)) != dir || mode(t, path) != 0o640 {
 				t.Errorf("the candidate is %s, mode %o", path, mode(t, path))
@@ -52,9 +52,15 @@ func TestTryGeneration(t *testing.T) {
 	for _, b := range []*bundle.Bundle{first, renewed(t, first, 2)} {
 		p := plan(t, b, target)
 		called := false
-		p.Try(func(candidate func(string) string) error {
+		p.Try(func(staged []deploy.Target) error {
 			called = true
-			holds2(t, b.CombinedPEM(), filepath.Join(candidate(target.Directory), "combined.pem"))
+			for _, pair := range staged[0].Pairs(b) {
+				want := b.FullchainPEM()
+				if pair.Certificate == pair.Key {
+					want = b.CombinedPEM()
+				}
+				holds2(t, want, pair.Certificate)
+			}
 			return nil
 		})
 		if err := p.Apply(keepNothing); err != nil || !called {
@@ -79,7 +85,7 @@ func TestTakenBackWithoutRoom(t *testing.T) {
 	apply(t, old, keyFirst)
 	immutable(t, keyFirst.Certificate)
 	p := plan(t, fresh(t, 2), keyFirst)
-	p.Try(func(func(string) string) error {
+	p.Try(func([]deploy.Target) error {
 		fill, err := os.Create(filepath.Join(full, "fill"))
 		if err != nil {
 			return err
@@ -107,24 +113,31 @@ func TestRemembered(t *testing.T) {
 	if err := p.Apply(keepNothing); err != nil {
 		t.Fatal(err)
 	}
-	target.Remembered = p.Accesses()
-	if !plan(t, b, target).Empty() {
+	remembered := p.Accesses()
+	again := func(b *bundle.Bundle, target deploy.Target) *deploy.Plan {
+		p, err := deploy.Make("mx", []deploy.Job{{Bundle: b, Target: target}}, remembered)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	if !again(b, target).Summary().Empty() {
 		t.Error("it is not done")
 	}
 	own(t, target.PrivateKey, [2]int{0, 0})
 	chmod(t, target.PrivateKey, 0o640)
 	chmod(t, target.Certificate, 0o600)
-	if c := plan(t, b, target).Changes(); len(c) != 2 || c[0].Before.Mode != "0640" || c[0].After.Mode != "0600" || c[0].After.Group != anyGroup || c[0].Before.Group != "root" {
+	if c := again(b, target).Summary().Changes; len(c) != 2 || c[0].Before.Mode != "0640" || c[0].After.Mode != "0600" || c[0].After.Group != anyGroup || c[0].Before.Group != "root" {
 		t.Errorf("changes: %+v", c)
 	}
-	if err := plan(t, renewed(t, b, 2), target).Apply(keepNothing); err != nil {
+	if err := again(renewed(t, b, 2), target).Apply(keepNothing); err != nil {
 		t.Fatal(err)
 	}
 	if s := stat(t, target.PrivateKey); int(s.Gid) != gid || mode(t, target.PrivateKey) != 0o600 || mode(t, target.Certificate) != 0o640 {
 		t.Errorf("key: group %d, mode %o; certificate: mode %o", s.Gid, mode(t, target.PrivateKey), mode(t, target.Certificate))
 	}
 	target.Mode = 0o440
-	if c := plan(t, b, target).Changes(); len(c) != 2 || c[0].After.Mode != "0440" {
+	if c := again(b, target).Summary().Changes; len(c) != 2 || c[0].After.Mode != "0440" {
 		t.Errorf("what is configured does not win: %+v", c)
 	}
 }
@@ -139,7 +152,7 @@ func TestTouch(t *testing.T) {
 		t.Fatal(err)
 	}
 	if stat(t, dir).Mtim == before {
-		t.Error("nobody could have noticed")
+		t.Error("no server could have noticed")
 	}
 	noStaging(t, dir)
 }

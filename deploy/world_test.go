@@ -29,7 +29,7 @@ func newKey(t testing.TB, keyType bundle.KeyType) crypto.Signer {
 	return key
 }
 
-// newBundle makes a self-signed certificate that ends at the given time: nobody here looks at more.
+// newBundle makes a self-signed certificate that ends at the given time; these tests need no more.
 func newBundle(t testing.TB, key crypto.Signer, serial int64, notAfter time.Time) *bundle.Bundle {
 	t.Helper()
 	template := &x509.Certificate{SerialNumber: big.NewInt(serial), DNSNames: []string{"mx.example.org"}, NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: notAfter}
@@ -78,7 +78,7 @@ func tryPlan(b *bundle.Bundle, targets ...deploy.Target) (*deploy.Plan, error) {
 	for _, target := range targets {
 		jobs = append(jobs, deploy.Job{Bundle: b, Target: target})
 	}
-	return deploy.Make("mx", jobs)
+	return deploy.Make("mx", jobs, nil)
 }
 
 func apply(t testing.TB, b *bundle.Bundle, targets ...deploy.Target) {

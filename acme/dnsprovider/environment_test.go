@@ -78,7 +78,7 @@ func TestChildOfTheMoment(t *testing.T) {
 	_, err := newLego("fake", Description{}, func() (challenge.Provider, error) {
 		var problems []error
 		for _, s := range solvers {
-			problems = append(problems, s.Present(t.Context(), []Record{at("_acme-challenge.a.")}))
+			problems = append(problems, s.Present(t.Context(), []TXT{at("_acme-challenge.a.")}))
 		}
 		if os.Getenv("SECRET_OF_THE_MOMENT") == "" {
 			t.Error("the provider itself does not see it")

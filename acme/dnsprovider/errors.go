@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"mxcert/acme/finding"
 )
 
 // Error is a failure of a provider.
@@ -18,7 +20,7 @@ type Error struct {
 	ErrKind   string // "dns-update", "tsig", "dns-unreachable", "dns-config"
 	NextStep  string
 	temporary bool
-	forgotten *Record // see Forgotten
+	forgotten *TXT // see Forgotten
 }
 
 // Error says what failed.
@@ -58,7 +60,7 @@ func (e *UnknownError) Hint() string {
 // Forgotten takes apart the error of a CleanUp. The records are those that the provider cannot remove, now or later,
 // because only the process that made them knew how: they have to be removed by hand, as the error's hint says, and
 // are best looked for in DNS. The rest of the error is about everything else, nil where that went well.
-func Forgotten(err error) (records []Record, rest error) {
+func Forgotten(err error) (records []TXT, rest error) {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // this is what a tree is walked by
 		var others []error
 		for _, e := range joined.Unwrap() {
@@ -68,32 +70,35 @@ func Forgotten(err error) (records []Record, rest error) {
 		return records, errors.Join(others...)
 	}
 	if e, ok := errors.AsType[*Error](err); ok && e.forgotten != nil {
-		return []Record{*e.forgotten}, nil
+		return []TXT{*e.forgotten}, nil
 	}
 	return nil, err
 }
 
 // forgotten is the error for a record that a new process cannot remove.
-func forgotten(provider, reason string, r Record) *Error {
+func forgotten(provider, reason string, r TXT) *Error {
 	e := &Error{Provider: provider, Op: "remove", What: recordText(r), ErrKind: "dns-update", forgotten: &r, Reason: reason}
 	e.NextStep = fmt.Sprintf("remove it by hand where the zone is kept: name %s, type TXT, value %q; mxcert warns until it is gone from DNS", trimDot(r.Name), r.Value)
 	return e
 }
 
-// capped bounds foreign text and takes the values of the environment out of it: some providers put their token into a
-// URL, and a network error shows that.
+// mostReason bounds the words of a provider or of a program in an error, in bytes.
+const mostReason = 400
+
+// capped makes foreign text fit for an error, without the secrets in it.
 func capped(text string, env map[string]string) string {
-	const most = 400
+	return finding.Quote(hide(text, env), mostReason)
+}
+
+// hide takes the values of the environment out of a text: some providers put their token into a URL, and a network error
+// shows that.
+func hide(text string, env map[string]string) string {
 	for _, name := range slices.SortedFunc(maps.Keys(env), func(a, b string) int { return len(env[b]) - len(env[a]) }) {
 		if value := env[name]; len(value) >= 6 {
 			for _, form := range []string{value, url.QueryEscape(value), url.PathEscape(value)} {
 				text = strings.ReplaceAll(text, form, "("+name+")")
 			}
 		}
-	}
-	text = strings.ToValidUTF8(strings.Join(strings.Fields(text), " "), "?")
-	if len(text) > most {
-		text = strings.ToValidUTF8(text[:most], "") + "…"
 	}
 	return text
 }

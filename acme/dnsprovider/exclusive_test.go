@@ -62,7 +62,7 @@ func TestOneOrderAtATime(t *testing.T) {
 		r.Zone = r.Name // no other lock helps
 		wait.Go(func() {
 			for range 5 {
-				if err := errors.Join(s.Present(t.Context(), []Record{r}), s.CleanUp(t.Context(), []Record{r})); err != nil {
+				if err := errors.Join(s.Present(t.Context(), []TXT{r}), s.CleanUp(t.Context(), []TXT{r})); err != nil {
 					t.Error(err)
 				}
 			}
@@ -79,25 +79,25 @@ func TestWaitingForATurn(t *testing.T) {
 	provider := &single{}
 	solvers := newSolvers(t, 3, func() (challenge.Provider, error) { return provider, nil })
 	a, b, old := at("_acme-challenge.a."), at("_acme-challenge.b."), at("_acme-challenge.old.")
-	if err := solvers[0].Present(t.Context(), []Record{a}); err != nil {
+	if err := solvers[0].Present(t.Context(), []TXT{a}); err != nil {
 		t.Fatal(err)
 	}
 	impatient, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if err := solvers[1].Present(impatient, []Record{b}); !errors.Is(err, context.DeadlineExceeded) {
+	if err := solvers[1].Present(impatient, []TXT{b}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("the second order: %v", err)
 	}
-	if err := solvers[1].CleanUp(t.Context(), []Record{b}); err != nil {
+	if err := solvers[1].CleanUp(t.Context(), []TXT{b}); err != nil {
 		t.Errorf("there is nothing to clean up: %v", err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- solvers[2].CleanUp(t.Context(), []Record{old}) }()
+	go func() { done <- solvers[2].CleanUp(t.Context(), []TXT{old}) }()
 	select {
 	case err := <-done:
 		t.Errorf("the journal did not wait: %v", err)
 	case <-time.After(50 * time.Millisecond):
 	}
-	if err := errors.Join(solvers[0].CleanUp(t.Context(), []Record{a}), <-done); err != nil {
+	if err := errors.Join(solvers[0].CleanUp(t.Context(), []TXT{a}), <-done); err != nil {
 		t.Error(err)
 	}
 	if got := strings.Join(provider.calls, ", "); got != "present a t k, cleanup a t k, cleanup old t k" {
@@ -119,22 +119,22 @@ func TestHangingCallKeepsTheTurn(t *testing.T) {
 	b.Zone = "example.net."
 	impatient, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if err := solvers[0].Present(impatient, []Record{a}); !errors.Is(err, context.DeadlineExceeded) {
+	if err := solvers[0].Present(impatient, []TXT{a}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("it hangs: %v", err)
 	}
-	if err := solvers[0].CleanUp(impatient, []Record{a}); !errors.Is(err, context.DeadlineExceeded) {
+	if err := solvers[0].CleanUp(impatient, []TXT{a}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("and still: %v", err)
 	}
 	again, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if err := solvers[1].Present(again, []Record{b}); !errors.Is(err, context.DeadlineExceeded) {
+	if err := solvers[1].Present(again, []TXT{b}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("the next order: %v", err)
 	}
 	close(release)
-	if err := solvers[1].Present(t.Context(), []Record{b}); err != nil {
+	if err := solvers[1].Present(t.Context(), []TXT{b}); err != nil {
 		t.Error(err)
 	}
-	if err := solvers[1].CleanUp(t.Context(), []Record{b}); err != nil {
+	if err := solvers[1].CleanUp(t.Context(), []TXT{b}); err != nil {
 		t.Error(err)
 	}
 }
@@ -148,7 +148,7 @@ func TestSilentProvider(t *testing.T) {
 	})
 	for i, says := range []string{"has not answered for 50ms", "still at work on earlier requests"} {
 		solvers[i].(*lego).patience = 50 * time.Millisecond
-		err := solvers[i].Present(t.Context(), []Record{at("_acme-challenge.a.")})
+		err := solvers[i].Present(t.Context(), []TXT{at("_acme-challenge.a.")})
 		if e, ok := errors.AsType[*Error](err); !ok || !strings.Contains(e.Error(), says) || !e.Temporary() {
 			t.Errorf("%v does not say %q", err, says)
 		}
@@ -181,7 +181,7 @@ func TestOneChangeOfAZoneAtATime(t *testing.T) {
 		apart, same := at("_acme-challenge.other."), at("_acme-challenge.same.")
 		apart.Zone = fmt.Sprint("zone", i, ".")
 		wait.Go(func() {
-			records := []Record{apart}
+			records := []TXT{apart}
 			for range 20 {
 				records = append(records, same)
 			}

@@ -28,10 +28,10 @@ func TestForgotten(t *testing.T) {
 	s, f := newForgetful(t, nil)
 	old, fresh := at("_acme-challenge.old."), at("_acme-challenge.fresh.")
 	old.Value = "the value"
-	if err := s.Present(t.Context(), []Record{fresh}); err != nil {
+	if err := s.Present(t.Context(), []TXT{fresh}); err != nil {
 		t.Fatal(err)
 	}
-	err := s.CleanUp(t.Context(), []Record{old, fresh})
+	err := s.CleanUp(t.Context(), []TXT{old, fresh})
 	records, rest := Forgotten(fmt.Errorf("journal: %w", err)) // wrapped once on its way
 	if len(records) != 1 || records[0] != old || rest != nil {
 		t.Errorf("forgotten: %v, rest %v", records, rest)
@@ -48,7 +48,7 @@ func TestForgotten(t *testing.T) {
 	if got := strings.Join(f.calls, ", "); got != "present fresh t k, cleanup fresh t k" {
 		t.Errorf("calls: %s", got)
 	}
-	if err := s.CleanUp(t.Context(), []Record{fresh}); err == nil {
+	if err := s.CleanUp(t.Context(), []TXT{fresh}); err == nil {
 		t.Error("it is told that a record which it has removed and forgotten is gone")
 	}
 }
@@ -61,7 +61,7 @@ func TestForgottenAfterFailures(t *testing.T) {
 		}
 		return errors.New("no")
 	})
-	records := []Record{at("_acme-challenge.a."), at("_acme-challenge.b."), at("_acme-challenge.c.")}
+	records := []TXT{at("_acme-challenge.a."), at("_acme-challenge.b."), at("_acme-challenge.c.")}
 	if err := s.Present(t.Context(), records); err == nil {
 		t.Error("it went on")
 	}
@@ -78,7 +78,7 @@ func TestForgottenAfterFailures(t *testing.T) {
 // TestOthersAreNotForgotten: a provider that finds records by their value is asked for old ones too.
 func TestOthersAreNotForgotten(t *testing.T) {
 	s, f := newFake(t, nil, func(string) error { return errors.New("no") })
-	lost, rest := Forgotten(s.CleanUp(t.Context(), []Record{at("_acme-challenge.a."), at("_acme-challenge.b.")}))
+	lost, rest := Forgotten(s.CleanUp(t.Context(), []TXT{at("_acme-challenge.a."), at("_acme-challenge.b.")}))
 	if len(lost) != 0 || rest == nil || len(f.calls) != 2 {
 		t.Errorf("forgotten %v, rest %v, calls %q", lost, rest, f.calls)
 	}
@@ -95,7 +95,7 @@ func TestCloudflareForgets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if lost, rest := Forgotten(s.CleanUp(t.Context(), []Record{at("_acme-challenge.a.")})); len(lost) != 1 || rest != nil {
+	if lost, rest := Forgotten(s.CleanUp(t.Context(), []TXT{at("_acme-challenge.a.")})); len(lost) != 1 || rest != nil {
 		t.Errorf("%v, %v", lost, rest)
 	}
 }

@@ -1,7 +1,7 @@
 //go:build ignore
 
-// The generator reads lego's source and writes what mxcert has to know about its providers: table_all.go, lego.json (the
-// providers of the ordinary build, as table.go lists them) and lego_all.json. An argument names another directory to
+// The generator reads lego's source and writes what mxcert has to know about its providers: constructors_all.go, lego.json (the
+// providers of the ordinary build, as constructors.go lists them) and lego_all.json. An argument names another directory to
 // write to, for a test that compares.
 package main
 
@@ -56,19 +56,19 @@ func main() {
 		all[name] = p
 	}
 	ordinary := map[string]provider{}
-	for _, name := range keysOf("table.go") {
+	for _, name := range keysOf("constructors.go") {
 		p, ok := all[name]
 		if !ok {
-			log.Fatalf("table.go has %s, which lego has not", name)
+			log.Fatalf("constructors.go has %s, which lego has not", name)
 		}
 		ordinary[name] = p
 	}
 	write(filepath.Join(out, "lego.json"), ordinary)
 	write(filepath.Join(out, "lego_all.json"), all)
-	check(os.WriteFile(filepath.Join(out, "table_all.go"), table(imports), 0o644))
+	check(os.WriteFile(filepath.Join(out, "constructors_all.go"), table(imports), 0o644))
 }
 
-// table is table.go for all providers.
+// table is constructors.go for all providers.
 func table(imports map[string]string) []byte {
 	var lines, entries []string
 	for name, pkg := range imports {

@@ -21,7 +21,7 @@ func TestGeneratedFiles(t *testing.T) {
 	if out, err := exec.Command("go", "run", "gen_main.go", "gen_source.go", "gen_toml.go", directory).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for _, name := range []string{"table_all.go", "lego.json", "lego_all.json"} {
+	for _, name := range []string{"constructors_all.go", "lego.json", "lego_all.json"} {
 		if !bytes.Equal(contents(t, name), contents(t, filepath.Join(directory, name))) {
 			t.Errorf("%s is not what `go generate` makes", name)
 		}
@@ -34,7 +34,7 @@ func TestAllProviders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	table := literals(t, "table_all.go", func(n ast.Node) []ast.Expr {
+	table := literals(t, "constructors_all.go", func(n ast.Node) []ast.Expr {
 		if kv, ok := n.(*ast.KeyValueExpr); ok {
 			return []ast.Expr{kv.Key}
 		}

@@ -32,7 +32,7 @@ type lego struct {
 	servers   []string // for finding zones
 	forgetful bool     // see Description
 	patience  time.Duration
-	ledger    ledger
+	made      made
 	endTurn   func() // while a sequential provider is ours
 	// busy is held while the provider works. A call that was given up goes on in its goroutine, and the clean-up after
 	// it must wait for its end.
@@ -41,7 +41,7 @@ type lego struct {
 
 func newLego(name string, description Description, construct constructor, env map[string]string, resolver *resolve.Resolver) (Solver, error) {
 	s := &lego{name: name, env: env, servers: resolver.Servers(), forgetful: description.Forgetful, patience: legoPatience,
-		ledger: ledger{}, busy: make(chan struct{}, 1)}
+		made: made{}, busy: make(chan struct{}, 1)}
 	err := withEnvironment(description, name, env, func() (err error) {
 		defer recovered(&err)
 		s.provider, err = construct()
@@ -69,8 +69,8 @@ func (s *lego) Sequential() (interval time.Duration, yes bool) {
 
 // Present makes the records one after another. From here to the end of CleanUp, no other Solver can use a sequential
 // provider of that name.
-func (s *lego) Present(ctx context.Context, records []Record) error {
-	s.ledger.plan(records)
+func (s *lego) Present(ctx context.Context, records []TXT) error {
+	s.made.plan(records)
 	interval, _ := s.Sequential()
 	if err := s.startTurn(ctx, interval); err != nil {
 		return err
@@ -79,20 +79,20 @@ func (s *lego) Present(ctx context.Context, records []Record) error {
 		if err := s.call(ctx, "create", r, s.provider.Present); err != nil {
 			return err
 		}
-		s.ledger.set(r, made)
+		s.made.set(r, accepted)
 	}
 	return nil
 }
 
 // CleanUp removes the records one after another; a failure does not keep it from the rest. Of those that Present did
 // not come to, nothing is there.
-func (s *lego) CleanUp(ctx context.Context, records []Record) error {
+func (s *lego) CleanUp(ctx context.Context, records []TXT) error {
 	defer s.finishTurn()
 	var problems []error
 	for _, r := range records {
-		state := s.ledger.of(r)
+		state := s.made.of(r)
 		if state == planned {
-			s.ledger.forget(r)
+			s.made.forget(r)
 			continue
 		}
 		if state == foreign && s.forgetful {
@@ -103,12 +103,12 @@ func (s *lego) CleanUp(ctx context.Context, records []Record) error {
 			problems = append(problems, err)
 			continue
 		}
-		s.ledger.forget(r)
+		s.made.forget(r)
 	}
 	return errors.Join(problems...)
 }
 
-func (s *lego) remove(ctx context.Context, r Record, state progress) error {
+func (s *lego) remove(ctx context.Context, r TXT, state progress) error {
 	if err := s.startTurn(ctx, 0); err != nil {
 		return err
 	}
@@ -129,7 +129,7 @@ func (s *lego) remove(ctx context.Context, r Record, state progress) error {
 
 func (s *lego) startTurn(ctx context.Context, pause time.Duration) (err error) {
 	if _, yes := s.Sequential(); yes && s.endTurn == nil {
-		s.endTurn, err = everyone.take(ctx, s.name, pause)
+		s.endTurn, err = legoTurns.take(ctx, s.name, pause)
 	}
 	return err
 }
@@ -149,7 +149,7 @@ func (s *lego) finishTurn() {
 }
 
 // call has the provider do something about one record, and returns when the context ends.
-func (s *lego) call(ctx context.Context, op string, r Record, f func(domain, token, keyAuth string) error) error {
+func (s *lego) call(ctx context.Context, op string, r TXT, f func(domain, token, keyAuth string) error) error {
 	bounded, cancel := context.WithTimeout(ctx, s.patience)
 	defer cancel()
 	done, err := s.enter(bounded, r.Zone)
@@ -157,7 +157,7 @@ func (s *lego) call(ctx context.Context, op string, r Record, f func(domain, tok
 		return s.explain(ctx, op, r, errors.New("it is still at work on earlier requests, "+s.patience.String()+" later"))
 	}
 	if op == "create" {
-		s.ledger.set(r, tried)
+		s.made.set(r, tried)
 	}
 	result := make(chan error, 1)
 	go func() {
@@ -185,12 +185,12 @@ func (s *lego) enter(ctx context.Context, zone string) (done func(), err error) 
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	release, err := everyone.take(ctx, s.name+" "+zone, 0)
+	release, err := legoTurns.take(ctx, s.name+" "+zone, 0)
 	if err != nil {
 		<-s.busy
 		return nil, err
 	}
-	leave, err := rooms.enter(ctx, s.servers)
+	leave, err := legoResolvers.enter(ctx, s.servers)
 	if err != nil {
 		release()
 		<-s.busy
@@ -204,7 +204,7 @@ func (s *lego) enter(ctx context.Context, zone string) (done func(), err error) 
 }
 
 // explain makes an *Error, unless the context has ended.
-func (s *lego) explain(ctx context.Context, op string, r Record, err error) error {
+func (s *lego) explain(ctx context.Context, op string, r TXT, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -214,7 +214,7 @@ func (s *lego) explain(ctx context.Context, op string, r Record, err error) erro
 
 // domainFor pins the place that was looked up: lego derives the owner name from the domain, so that an alias with the
 // usual first label can be named directly. Only for an alias without it, lego has to follow the CNAME itself.
-func (s *lego) domainFor(r Record) string {
+func (s *lego) domainFor(r TXT) string {
 	if domain, ok := strings.CutPrefix(trimDot(r.Name), "_acme-challenge."); ok {
 		return domain
 	}

@@ -54,14 +54,14 @@ func newFake(t *testing.T, env map[string]string, act func(call string) error) (
 	return s, f
 }
 
-func at(name string) Record {
-	return Record{Place: resolve.Place{Name: name, Zone: "example.org."}, Domain: "mx.example.org", Token: "t", KeyAuth: "k"}
+func at(name string) TXT {
+	return TXT{Place: resolve.Place{Name: name, Zone: "example.org."}, Domain: "mx.example.org", Token: "t", KeyAuth: "k"}
 }
 
 // TestLegoPlace: the place that was looked up once is where the record goes, where lego can be told.
 func TestLegoPlace(t *testing.T) {
 	s, f := newFake(t, nil, nil)
-	records := []Record{at("_acme-challenge.mx.example.org."), at("_acme-challenge.alias.example.net."), at("odd.example.net.")}
+	records := []TXT{at("_acme-challenge.mx.example.org."), at("_acme-challenge.alias.example.net."), at("odd.example.net.")}
 	if err := errors.Join(s.Present(t.Context(), records), s.CleanUp(t.Context(), records[:1])); err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func TestLegoFailures(t *testing.T) {
 		"a long page":         {func(string) error { return errors.New(strings.Repeat("é", 100_000)) }, "…"},
 	} {
 		s, f := newFake(t, env, tt.act)
-		err := s.CleanUp(t.Context(), []Record{at("_acme-challenge.a."), at("_acme-challenge.b.")})
+		err := s.CleanUp(t.Context(), []TXT{at("_acme-challenge.a."), at("_acme-challenge.b.")})
 		e, ok := errors.AsType[*Error](err)
 		if !ok || !strings.Contains(e.Error(), tt.says) || !e.Temporary() || e.Kind() != "dns-update" || !strings.Contains(e.Hint(), "mxcert providers fake") || len(e.Error()) > 600 {
 			t.Errorf("%s: %v", what, err)
@@ -96,7 +96,7 @@ func TestLegoFailures(t *testing.T) {
 		if len(f.calls) != 2 {
 			t.Errorf("%s: the clean-up ended after %d records", what, len(f.calls))
 		}
-		if err := s.Present(t.Context(), []Record{at("_acme-challenge.a."), at("_acme-challenge.b.")}); err == nil || len(f.calls) != 3 {
+		if err := s.Present(t.Context(), []TXT{at("_acme-challenge.a."), at("_acme-challenge.b.")}); err == nil || len(f.calls) != 3 {
 			t.Errorf("%s: present went on after a failure: %v", what, err)
 		}
 	}
@@ -114,13 +114,13 @@ func TestLegoHangs(t *testing.T) {
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	for _, act := range []func(context.Context, []Record) error{s.Present, s.CleanUp} {
-		if err := act(ctx, []Record{at("_acme-challenge.a.")}); !errors.Is(err, context.DeadlineExceeded) {
+	for _, act := range []func(context.Context, []TXT) error{s.Present, s.CleanUp} {
+		if err := act(ctx, []TXT{at("_acme-challenge.a.")}); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v", err)
 		}
 	}
 	close(release)
-	if err := s.CleanUp(t.Context(), []Record{at("_acme-challenge.a.")}); err != nil || len(f.calls) != 2 {
+	if err := s.CleanUp(t.Context(), []TXT{at("_acme-challenge.a.")}); err != nil || len(f.calls) != 2 {
 		t.Errorf("%v, calls %q", err, f.calls)
 	}
 }

@@ -23,8 +23,8 @@ type waiter struct {
 	in      chan struct{} // closed once it is inside
 }
 
-// rooms is the door to lego's variables.
-var rooms = &resolvers{use: useInLego} //nolint:gochecknoglobals // what it guards are globals of lego's
+// legoResolvers guards lego's package variables.
+var legoResolvers = &resolvers{use: useInLego} //nolint:gochecknoglobals // what it guards are globals of lego's
 
 func useInLego(servers []string) {
 	_ = dns01.AddRecursiveNameservers(servers)(nil) // it cannot fail

@@ -165,7 +165,7 @@ func TestTwoRoomsOfNameServers(t *testing.T) {
 			r := at("_acme-challenge.mx.example.org.")
 			r.Zone = fmt.Sprint("zone", i, ".") // else the zone makes them wait for each other
 			for range 5 {
-				if err := s.Present(t.Context(), []Record{r}); err != nil {
+				if err := s.Present(t.Context(), []TXT{r}); err != nil {
 					t.Error(err)
 				} else if got := *f.zone.Load(); got != want[room] {
 					t.Errorf("room %d finds %s", room, got)

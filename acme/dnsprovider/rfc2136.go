@@ -141,17 +141,17 @@ func (s *rfc2136) readKeyFile(path string) error {
 }
 
 // Present adds the records.
-func (s *rfc2136) Present(ctx context.Context, records []Record) error {
+func (s *rfc2136) Present(ctx context.Context, records []TXT) error {
 	return s.update(ctx, "create", records, func(m *dns.Msg, rr []dns.RR) { m.Insert(rr) })
 }
 
 // CleanUp deletes the records by value.
-func (s *rfc2136) CleanUp(ctx context.Context, records []Record) error {
+func (s *rfc2136) CleanUp(ctx context.Context, records []TXT) error {
 	return s.update(ctx, "remove", records, func(m *dns.Msg, rr []dns.RR) { m.Remove(rr) })
 }
 
 // update sends one message a zone.
-func (s *rfc2136) update(ctx context.Context, op string, records []Record, change func(*dns.Msg, []dns.RR)) error {
+func (s *rfc2136) update(ctx context.Context, op string, records []TXT, change func(*dns.Msg, []dns.RR)) error {
 	var order []string
 	byZone := map[string][]dns.RR{}
 	primary, domains := map[string]string{}, map[string][]string{}
@@ -172,7 +172,7 @@ func (s *rfc2136) update(ctx context.Context, op string, records []Record, chang
 	return errors.Join(problems...)
 }
 
-func (s *rfc2136) txt(r Record) dns.RR {
+func (s *rfc2136) txt(r TXT) dns.RR {
 	return &dns.TXT{
 		Hdr: dns.RR_Header{Name: r.Name, Rrtype: dns.TypeTXT, Class: dns.ClassINET, Ttl: s.ttl},
 		Txt: []string{r.Value},

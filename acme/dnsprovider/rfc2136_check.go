@@ -13,13 +13,13 @@ import (
 // Checker is a [Solver] that can find out whether it would be let do its work, without changing anything.
 type Checker interface {
 	// Check asks for each zone of the records whether the records could be made. Only their places and domains count.
-	Check(ctx context.Context, records []Record) error
+	Check(ctx context.Context, records []TXT) error
 }
 
 // Check sends an update that the server accepts as it would accept the real one, and that changes nothing: its
 // prerequisite cannot hold (RFC 2136 section 3.2), and all that it asks for is to delete values that are not there. A
 // server that knows the key and lets it change the zone answers NXDOMAIN or NXRRSET for the prerequisite.
-func (s *rfc2136) Check(ctx context.Context, records []Record) error {
+func (s *rfc2136) Check(ctx context.Context, records []TXT) error {
 	var zones []string
 	for _, r := range records {
 		if !slices.Contains(zones, r.Zone) {
@@ -28,7 +28,7 @@ func (s *rfc2136) Check(ctx context.Context, records []Record) error {
 	}
 	var problems []error
 	for _, zone := range zones {
-		var mine []Record
+		var mine []TXT
 		for _, r := range records {
 			if r.Zone == zone {
 				mine = append(mine, r)
@@ -39,7 +39,7 @@ func (s *rfc2136) Check(ctx context.Context, records []Record) error {
 	return errors.Join(problems...)
 }
 
-func (s *rfc2136) checkZone(ctx context.Context, zone string, records []Record) error {
+func (s *rfc2136) checkZone(ctx context.Context, zone string, records []TXT) error {
 	var random [16]byte
 	_, _ = rand.Read(random[:]) // never fails
 	value := "mxcert-check-" + hex.EncodeToString(random[:])

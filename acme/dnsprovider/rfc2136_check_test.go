@@ -24,7 +24,7 @@ func TestCheckChangesNothing(t *testing.T) {
 	if !ok {
 		t.Fatal("rfc2136 cannot be checked")
 	}
-	records := []dnsprovider.Record{record("mx.example.org", ""), record("host7.example.org", ""), record("mail.example.com", "")}
+	records := []dnsprovider.TXT{record("mx.example.org", ""), record("host7.example.org", ""), record("mail.example.com", "")}
 	if err := checker.Check(t.Context(), records); err != nil {
 		t.Error(err)
 	}
@@ -58,7 +58,7 @@ func TestCheckWithoutPrerequisites(t *testing.T) {
 		reply.Rcode = dns.RcodeSuccess
 		return reply
 	}})
-	if err := newSolver(t, "rfc2136", environ(s.Address())).(dnsprovider.Checker).Check(t.Context(), []dnsprovider.Record{record("mx.example.org", "")}); err != nil {
+	if err := newSolver(t, "rfc2136", environ(s.Address())).(dnsprovider.Checker).Check(t.Context(), []dnsprovider.TXT{record("mx.example.org", "")}); err != nil {
 		t.Error(err)
 	}
 	if len(w.Updates()) != 1 {

@@ -28,7 +28,7 @@ func TestOneUpdateAZone(t *testing.T) {
 		t.Fatal(err)
 	}
 	solver := newSolver(t, "rfc2136", environ(s.Address()))
-	records := []dnsprovider.Record{record("example.org", "apex"), record("example.org", "wild"), record("mx.example.org", "mx"), record("mail.example.com", "com")}
+	records := []dnsprovider.TXT{record("example.org", "apex"), record("example.org", "wild"), record("mx.example.org", "mx"), record("mail.example.com", "com")}
 	if err := solver.Present(t.Context(), records); err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func TestOneUpdateAZone(t *testing.T) {
 func TestOneZoneFails(t *testing.T) {
 	w, _ := newWorld(t)
 	s := listen(t, w, "127.0.0.1:0", "example.com")
-	err := newSolver(t, "rfc2136", environ(s.Address())).Present(t.Context(), []dnsprovider.Record{record("mx.example.org", "x"), record("mx.example.com", "y")})
+	err := newSolver(t, "rfc2136", environ(s.Address())).Present(t.Context(), []dnsprovider.TXT{record("mx.example.org", "x"), record("mx.example.com", "y")})
 	if err == nil || !strings.Contains(err.Error(), "zone example.org") || strings.Contains(err.Error(), "example.com") {
 		t.Errorf("got %v", err)
 	}
@@ -91,7 +91,7 @@ func TestUpdateFailures(t *testing.T) {
 	for _, tt := range []struct {
 		what      string
 		env       map[string]string
-		record    dnsprovider.Record
+		record    dnsprovider.TXT
 		says      string
 		hint      string
 		kind      string
@@ -103,7 +103,7 @@ func TestUpdateFailures(t *testing.T) {
 		{what: "refused", env: environ(failing(nameserver.Faults{UpdateRcode: dns.RcodeRefused})), says: "REFUSED", hint: "grant mxcert. name _acme-challenge.mx.example.org. txt", kind: "dns-update"},
 		{what: "a zone of another server", env: environ(s.Address()), record: record("mx.example.net", "x"), says: "NOTAUTH", hint: "primary", kind: "dns-update"},
 		{what: "a name outside the zone", env: environ(s.Address()),
-			record: dnsprovider.Record{Place: resolve.Place{Name: "_acme-challenge.x.example.net.", Zone: "example.org."}, Domain: "x.example.net"}, says: "NOTZONE", hint: "primary", kind: "dns-update"},
+			record: dnsprovider.TXT{Place: resolve.Place{Name: "_acme-challenge.x.example.net.", Zone: "example.org."}, Domain: "x.example.net"}, says: "NOTZONE", hint: "primary", kind: "dns-update"},
 		{what: "server failure", env: environ(failing(nameserver.Faults{UpdateRcode: dns.RcodeServerFailure})), says: "SERVFAIL", hint: "log", kind: "dns-update", temporary: true},
 		{what: "no updates", env: environ(failing(nameserver.Faults{UpdateRcode: dns.RcodeNotImplemented})), says: "NOTIMP", hint: "mxcert providers", kind: "dns-update"},
 		{what: "another code", env: environ(failing(nameserver.Faults{UpdateRcode: dns.RcodeYXDomain})), says: "YXDOMAIN", hint: "log", kind: "dns-update"},
@@ -118,8 +118,8 @@ func TestUpdateFailures(t *testing.T) {
 				tt.record = record("mx.example.org", "value")
 			}
 			solver := newSolver(t, "rfc2136", tt.env)
-			for _, act := range []func(context.Context, []dnsprovider.Record) error{solver.Present, solver.CleanUp, solver.(dnsprovider.Checker).Check} {
-				err := act(t.Context(), []dnsprovider.Record{tt.record})
+			for _, act := range []func(context.Context, []dnsprovider.TXT) error{solver.Present, solver.CleanUp, solver.(dnsprovider.Checker).Check} {
+				err := act(t.Context(), []dnsprovider.TXT{tt.record})
 				e, ok := errors.AsType[*dnsprovider.Error](err)
 				if !ok {
 					t.Fatalf("got %v", err)
@@ -160,7 +160,7 @@ func TestWrongClock(t *testing.T) {
 	_, s := newWorld(t)
 	years := time.Since(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC))
 	synctest.Test(t, func(t *testing.T) {
-		err := newSolver(t, "rfc2136", environ(s.Address())).Present(t.Context(), []dnsprovider.Record{record("mx.example.org", "x")})
+		err := newSolver(t, "rfc2136", environ(s.Address())).Present(t.Context(), []dnsprovider.TXT{record("mx.example.org", "x")})
 		e, ok := errors.AsType[*dnsprovider.Error](err)
 		if !ok || e.Kind() != "tsig" || !strings.Contains(e.Error(), "BADTIME at "+s.Address()) || !strings.Contains(e.Hint(), "timedatectl") {
 			t.Fatalf("%v", err)
@@ -180,7 +180,7 @@ func TestLostDatagrams(t *testing.T) {
 	w, s := newWorld(t)
 	s.SetFaults(nameserver.Faults{NoUDP: true})
 	start := time.Now()
-	if err := newSolver(t, "rfc2136", environ(s.Address())).Present(t.Context(), []dnsprovider.Record{record("mx.example.org", "x")}); err != nil {
+	if err := newSolver(t, "rfc2136", environ(s.Address())).Present(t.Context(), []dnsprovider.TXT{record("mx.example.org", "x")}); err != nil {
 		t.Fatal(err)
 	}
 	if got := values(w, "mx.example.org"); !slices.Equal(got, []string{"x"}) || time.Since(start) < time.Second {
@@ -194,7 +194,7 @@ func TestBigUpdates(t *testing.T) {
 	w, s := newWorld(t)
 	s.SetFaults(nameserver.Faults{NoUDP: true})
 	solver := newSolver(t, "rfc2136", environ(s.Address()))
-	var records []dnsprovider.Record
+	var records []dnsprovider.TXT
 	for i := range 100 {
 		records = append(records, record(fmt.Sprintf("host%d.example.org", i), strings.Repeat("x", 43)))
 	}
@@ -222,7 +222,7 @@ func TestCancelledUpdate(t *testing.T) {
 			defer cancel()
 			start := time.Now()
 			time.AfterFunc(100*time.Millisecond, cancel)
-			err := solver.Present(ctx, []dnsprovider.Record{record("mx.example.org", "x"), record("mx.example.com", "x")})
+			err := solver.Present(ctx, []dnsprovider.TXT{record("mx.example.org", "x"), record("mx.example.com", "x")})
 			if !errors.Is(err, context.Canceled) || time.Since(start) > 600*time.Millisecond {
 				t.Errorf("%v after %s", err, time.Since(start))
 			}
@@ -249,15 +249,15 @@ func TestPrimaryFromSOA(t *testing.T) {
 	solver := newSolver(t, "rfc2136", env, listen(t, w, "127.0.0.1:0").Address())
 	r := record("mx.example.org", "x")
 	r.Primary = "primary.example.org."
-	if err := solver.Present(t.Context(), []dnsprovider.Record{r}); err != nil {
+	if err := solver.Present(t.Context(), []dnsprovider.TXT{r}); err != nil {
 		t.Fatal(err)
 	}
 	r.Primary = ""
-	if err := solver.CleanUp(t.Context(), []dnsprovider.Record{r}); err != nil || len(w.Challenges()) != 0 {
+	if err := solver.CleanUp(t.Context(), []dnsprovider.TXT{r}); err != nil || len(w.Challenges()) != 0 {
 		t.Errorf("%v, left %v", err, w.Challenges())
 	}
 	r.Primary = "nowhere.example.org."
-	err := solver.Present(t.Context(), []dnsprovider.Record{r})
+	err := solver.Present(t.Context(), []dnsprovider.TXT{r})
 	if e, ok := errors.AsType[*dnsprovider.Error](err); !ok || !e.Temporary() || !strings.Contains(e.Error(), "nowhere.example.org") || !strings.Contains(e.Hint(), "DNSUPDATE_NAMESERVER") {
 		t.Errorf("a primary without address: %v", err)
 	}
@@ -284,7 +284,7 @@ func TestKeyFile(t *testing.T) {
 	} {
 		env["DNSUPDATE_NAMESERVER"] = s.Address()
 		w.ResetLog()
-		if err := newSolver(t, "rfc2136", env).Present(t.Context(), []dnsprovider.Record{record("mx.example.org", "x")}); err != nil || w.UpdateCount("") != 1 {
+		if err := newSolver(t, "rfc2136", env).Present(t.Context(), []dnsprovider.TXT{record("mx.example.org", "x")}); err != nil || w.UpdateCount("") != 1 {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

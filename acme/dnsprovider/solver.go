@@ -2,7 +2,7 @@
 //
 // A [Solver] takes all records of an order at once, so that a provider that can (RFC 2136) changes each zone with one
 // message. rfc2136, exec and certbot-hook are mxcert's own; the other names are lego's providers. An ordinary build has
-// those that mail hosts use most; one with -tags allproviders has all of them (table_all.go).
+// those that mail hosts use most; one with -tags allproviders has all of them (constructors_all.go).
 //
 // lego's providers were written for a program that does one thing and ends. Here several work at once for years, so each
 // is set up in an environment of its own (environment.go) and waits its turn where two would harm each other (turns.go,
@@ -22,8 +22,8 @@ import (
 
 //go:generate go run gen_main.go gen_source.go gen_toml.go
 
-// Record is one TXT record to make or remove.
-type Record struct {
+// TXT is one record to make or remove.
+type TXT struct {
 	resolve.Place        // owner name and zone, after CNAMEs
 	Domain        string // identifier of the authorization, without "*."
 	Value         string // base64url SHA-256 of KeyAuth
@@ -39,8 +39,8 @@ type Record struct {
 // provider can; a record that is already gone is no error; [Forgotten] takes its error apart. Both end soon after ctx
 // does. A Solver is used by one order at a time.
 type Solver interface {
-	Present(ctx context.Context, records []Record) error
-	CleanUp(ctx context.Context, records []Record) error
+	Present(ctx context.Context, records []TXT) error
+	CleanUp(ctx context.Context, records []TXT) error
 }
 
 // New sets up the provider of that name with its variables (lego's own names; a variable NAME_FILE names a file that
@@ -50,9 +50,9 @@ func New(name string, env map[string]string, resolver *resolve.Resolver) (Solver
 	name = canonical(name)
 	switch name { // whose variables are their own, also those that end in _FILE
 	case "exec":
-		return newProgram(env)
+		return newExec(env)
 	case "certbot-hook":
-		return newHook(env)
+		return newCertbotHook(env)
 	}
 	description, err := Describe(name)
 	if err != nil {
@@ -123,4 +123,4 @@ func similar(name string) string {
 func trimDot(name string) string { return strings.TrimSuffix(name, ".") }
 
 // recordText names a record in an error.
-func recordText(r Record) string { return "TXT record " + trimDot(r.Name) }
+func recordText(r TXT) string { return "TXT record " + trimDot(r.Name) }

@@ -23,8 +23,8 @@ type queue struct {
 
 func newTurns() *turns { return &turns{queues: map[string]*queue{}} }
 
-// everyone's turns are one set a process, because what they protect is outside of it.
-var everyone = newTurns() //nolint:gochecknoglobals // see above
+// legoTurns is one set for the process, because what it protects is outside of the process.
+var legoTurns = newTurns() //nolint:gochecknoglobals // see above
 
 // take waits for the turn, and until pause has passed since it was given back last. release may be called from anywhere,
 // once. The error is the context's.

@@ -5,10 +5,12 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"mxcert/acme/finding"
 )
 
-// CheckVariables finds names that a provider of our own does not know. Those of lego's are not refused, because their
-// libraries read more variables than anybody has listed; see [Misspelt]. The error is an *Error.
+// CheckVariables finds names that a provider of mxcert's own does not know. It accepts every name for a provider of
+// lego's, because their libraries read more variables than lego lists; see [Misspelt]. The error is an *Error.
 func CheckVariables(provider string, names []string) error {
 	switch canonical(provider) {
 	case "rfc2136":
@@ -24,7 +26,7 @@ func CheckVariables(provider string, names []string) error {
 }
 
 // Misspelt finds names of variables that a provider of lego's does not have and that differ in one or two letters from
-// one that it has: the right name by the wrong one. It may be mistaken, so that it is good for a warning only.
+// one that it has. It returns the right name by the wrong one. It may be mistaken: use it for warnings only.
 func Misspelt(provider string, names []string) map[string]string {
 	name := canonical(provider)
 	if _, ours := own()[name]; ours {
@@ -44,39 +46,15 @@ func (d Description) misspelt(names iter.Seq[string]) map[string]string {
 			continue
 		}
 		best := 3
-		for _, v := range d.Variables { // not the others: nobody is to be led to what is not documented
+		for _, v := range d.Variables { // not the others: a hint should lead to documented variables only
 			for _, candidate := range []string{v.Name, v.File} {
-				if n := distance(name, candidate); n < best && candidate != "" {
+				if n := finding.Distance(name, candidate); n < best && candidate != "" {
 					best, out[name] = n, candidate
 				}
 			}
 		}
 	}
 	return out
-}
-
-// distance counts the letters to insert, delete, replace or swap with their neighbour to make b of a.
-func distance(a, b string) int {
-	before, last := []int(nil), make([]int, len(b)+1)
-	for j := range last {
-		last[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		row := make([]int, len(b)+1)
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			row[j] = min(last[j]+1, row[j-1]+1, last[j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				row[j] = min(row[j], before[j-2]+1)
-			}
-		}
-		before, last = last, row
-	}
-	return last[len(b)]
 }
 
 // sortedAssignments are the variables as os/exec takes them.

@@ -49,17 +49,3 @@ func TestMisspeltHint(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
-
-func TestDistance(t *testing.T) {
-	for _, tt := range []struct {
-		a, b string
-		n    int
-	}{{"", "", 0}, {"a", "", 1}, {"abc", "abc", 0}, {"abc", "abd", 1}, {"abc", "acb", 1}, {"abc", "ab", 1}, {"abc", "xabc", 1}, {"kitten", "sitting", 3}, {"ca", "abc", 3}} {
-		if got := distance(tt.a, tt.b); got != tt.n {
-			t.Errorf("%q to %q: %d", tt.a, tt.b, got)
-		}
-		if got := distance(tt.b, tt.a); got != tt.n {
-			t.Errorf("%q to %q: %d", tt.b, tt.a, got)
-		}
-	}
-}

@@ -65,10 +65,10 @@ func newSolver(t testing.TB, name string, env map[string]string, resolvers ...st
 }
 
 // record is the TXT record of a domain in example.org or example.com.
-func record(domain, value string) dnsprovider.Record {
+func record(domain, value string) dnsprovider.TXT {
 	labels := strings.Split(domain, ".")
 	zone := strings.Join(labels[len(labels)-2:], ".") + "."
-	return dnsprovider.Record{
+	return dnsprovider.TXT{
 		Place:  resolve.Place{Name: "_acme-challenge." + domain + ".", Zone: zone, Primary: "ns1.example.org."},
 		Domain: domain, Value: value, Token: "token-" + value, KeyAuth: "keyauth-" + value,
 	}

@@ -1,5 +1,6 @@
 // Package finding is one thing that was looked at, and what was found: the common answer of every room that inspects
-// something, so that doctor, verify and check can print any of them. It also makes text from others fit to be printed.
+// something, so that doctor, verify and check can print any of them. It also makes text from others fit to be printed, and measures how
+// alike two words are.
 //
 // A Finding is a value. It is not an error: an error ends an operation, a finding only describes. Which severities fail a
 // command is the command's decision.
@@ -82,3 +83,7 @@ func Quote(text string, most int) string {
 
 // Quoted is Quote between quotation marks, as in a sentence: the server answered "…".
 func Quoted(text string, most int) string { return `"` + Quote(text, most) + `"` }
+
+// Line is the message of an error of this program on one line: joined errors are separated by semicolons. Unlike Quote it
+// cuts nothing, because such messages have quoted the text from others already.
+func Line(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }

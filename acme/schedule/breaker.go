@@ -5,12 +5,12 @@ import "time"
 // probing is how long one process may try a CA that failed before, while the others still leave it alone.
 const probing = 2 * time.Minute
 
-// longestBreak is the number of failures after which the breaks of a CA do not grow any more: at 100 minutes. One that is back
-// after days may want certificates replaced within a day, and a try by a single order is little load.
+// longestBreak is the number of failures after which the delay does not grow any more: at 100 minutes. A CA that is back
+// after days may want certificates replaced within a day, and one order now and then is little load.
 const longestBreak = 3
 
-// Breaker is a circuit breaker: after failures of a CA it is left alone for a while, and then one order tries it. The
-// zero value is closed. It is stored as JSON by its owner.
+// Breaker is a circuit breaker: a CA that failed is left alone for a while, and then one order tries it. The zero value is
+// closed. Its owner stores it as JSON.
 type Breaker struct {
 	Failures int       `json:"failures,omitempty"` // in a row
 	Until    time.Time `json:"until,omitzero"`     // the CA is not asked before
@@ -18,14 +18,14 @@ type Breaker struct {
 	Reason   string    `json:"reason,omitempty"`   // of the last failure
 }
 
-// Open reports whether the CA is to be left alone.
+// Open reports whether the CA is left alone.
 func (b Breaker) Open(now time.Time) bool {
 	// A time further off than any delay was written while the clock was ahead.
 	return now.Before(b.Until) && b.Until.Sub(now) < 2*24*time.Hour
 }
 
-// Fail notes a failure; asked is what the CA wants to be waited (Retry-After), 0 for nothing. A failure while the CA is
-// left alone, of an order that was under way, does not lengthen the delay.
+// Fail notes a failure. asked is the CA's Retry-After; 0 if it sent none. A failure while the CA is left alone, of an order
+// that was under way, does not lengthen the delay.
 func (b *Breaker) Fail(now time.Time, asked time.Duration, reason string) {
 	b.Reason = reason
 	if b.Open(now) && !b.Probed {
@@ -35,7 +35,7 @@ func (b *Breaker) Fail(now time.Time, asked time.Duration, reason string) {
 	b.Until = now.Add(max(Backoff(min(b.Failures, longestBreak)), asked)).UTC().Truncate(time.Second)
 }
 
-// Probe takes the one try after a delay; false where the CA is to be left alone. Where it never failed, nothing changes.
+// Probe takes the one try after a delay; false means that the CA is left alone. A closed breaker does not change.
 func (b *Breaker) Probe(now time.Time) bool {
 	if b.Open(now) {
 		return false

@@ -18,8 +18,8 @@ type Rate struct {
 	Per time.Duration
 }
 
-// Limits are what a CA allows one account. Orders that replace a certificate within the window that the CA suggested
-// (RFC 9773 section 5) may be exempt.
+// Limits are what a CA allows one account. A CA may exempt orders that replace a certificate within the window it
+// suggested (RFC 9773 section 5).
 type Limits struct {
 	Orders     Rate // orders of the account
 	Domain     Rate // certificates for new sets of names below one registered domain
@@ -29,8 +29,8 @@ type Limits struct {
 	SetIsFixed bool // otherwise the set's window shrinks to a third of the certificate's life, and is kept for each key type
 }
 
-// LimitsOf gives the published limits of a CA, by the URL of its directory. Of a CA that publishes none, the account's
-// and the names' limits of Let's Encrypt are assumed, and the set's against loops.
+// LimitsOf returns the published limits of the CA with that directory URL. For a CA that publishes no limits it assumes
+// those of Let's Encrypt for the account and for names, and one for the set of names, which stops loops.
 //
 // Source: https://letsencrypt.org/docs/rate-limits/ of 2026-11.
 func LimitsOf(directory string) Limits {
@@ -41,24 +41,22 @@ func LimitsOf(directory string) Limits {
 	return known
 }
 
-// Own are the limits that mxcert keeps by itself: below what the CA allows, so that there is something left for an
-// operator.
+// Own returns the limits that mxcert keeps for itself, below what the CA allows: the rest is for the operator.
 func (l Limits) Own() Limits {
 	l.Orders.N, l.Domain.N, l.Set.N, l.Failures.N = l.Orders.N*9/10, l.Domain.N*9/10, l.Set.N-1, l.Failures.N-1
 	return l
 }
 
-// newShare is the part of the account's orders that is for names which have no certificate yet: new ones must not starve
-// renewals.
+// newShare is the part of the account's orders that names without a certificate may use: they must not starve renewals.
 const newShare = 0.7
 
-// Order is an order that is to be placed, or was.
-type Order struct {
-	Names       []string // DNS names
-	Key         string   // key type
-	New         bool     // there is no certificate for this set of names yet
-	Replacement bool     // it replaces a certificate within the CA's window
-	Life        time.Duration
+// Purchase is an order that is to be placed, or was.
+type Purchase struct {
+	Names       []string      // DNS names
+	Key         string        // key type
+	New         bool          // this set of names has no certificate yet
+	Replacement bool          // it replaces a certificate within the CA's window
+	Life        time.Duration // of the certificate in service; 0 if there is none
 }
 
 // Ledger is what an account has asked of a CA. It is stored as JSON by its owner.
@@ -85,20 +83,9 @@ type Failed struct {
 	Name string    `json:"name"`
 }
 
-// Held says that an order would come too early for the CA's limits.
-type Held struct {
-	Until time.Time
-	Why   string
-}
-
-// Error says until when and why.
-func (h *Held) Error() string {
-	return fmt.Sprintf("waits until %s: %s", h.Until.UTC().Format(time.RFC3339), h.Why)
-}
-
-// Check reports whether an order fits the limits; nil when it does. Entries from the future, as a wrong clock leaves
-// them, do not count.
-func (l *Ledger) Check(now time.Time, o Order, limits Limits) *Held {
+// Check returns nil if an order fits the limits, else how long it has to wait. Entries from the future, which a wrong
+// clock leaves behind, do not count.
+func (l *Ledger) Check(now time.Time, o Purchase, limits Limits) *Held {
 	window := limits.Set
 	if o.Life > 0 && !(limits.SetIsFixed && !o.Replacement) {
 		window.Per = min(window.Per, o.Life/3)
@@ -113,7 +100,7 @@ func (l *Ledger) Check(now time.Time, o Order, limits Limits) *Held {
 		held = longer(held, wait(l.recent(now, account, counted), account, "orders were placed with this account").spread())
 	}
 	if held != nil {
-		return held // what else holds it is seen when it comes back
+		return held // any other limit shows when the order comes back
 	}
 	if o.New {
 		for _, domain := range registered(o.Names) {
@@ -130,8 +117,8 @@ func (l *Ledger) Check(now time.Time, o Order, limits Limits) *Held {
 	return held
 }
 
-// ofSet gives when the same set of names was ordered within a window.
-func (l *Ledger) ofSet(now time.Time, rate Rate, o Order, limits Limits) (recent []time.Time) {
+// ofSet returns when the same set of names was ordered within a window.
+func (l *Ledger) ofSet(now time.Time, rate Rate, o Purchase, limits Limits) (recent []time.Time) {
 	for _, p := range l.sets()[setOf(o.Names)] {
 		since := now.Sub(p.At)
 		if since >= 0 && since < rate.Per && (limits.SetIsFixed || p.Key == o.Key) && (!limits.ExemptARI || p.Replacement == o.Replacement) {
@@ -141,7 +128,7 @@ func (l *Ledger) ofSet(now time.Time, rate Rate, o Order, limits Limits) (recent
 	return recent
 }
 
-// sets gives the orders of each set of names.
+// sets returns the orders of each set of names.
 func (l *Ledger) sets() map[string][]Placed {
 	if l.bySet == nil {
 		l.bySet = map[string][]Placed{}
@@ -152,8 +139,8 @@ func (l *Ledger) sets() map[string][]Placed {
 	return l.bySet
 }
 
-// recent gives the orders within a window that count, oldest first. It looks from the end: the entries are in the order of
-// time.
+// recent returns the times of the orders within a window that count, oldest first. It looks from the end, because the
+// entries are in the order of time.
 func (l *Ledger) recent(now time.Time, rate Rate, counts func(Placed) bool) (recent []time.Time) {
 	if rate.N <= 0 {
 		return nil
@@ -180,7 +167,7 @@ func (l *Ledger) failing(now time.Time, rate Rate, name string) (recent []time.T
 	return recent
 }
 
-// wait says how long, where so many are too many.
+// wait returns nil if there is room for one more.
 func wait(recent []time.Time, rate Rate, what string) *Held {
 	if rate.N <= 0 || len(recent) < rate.N {
 		return nil
@@ -188,8 +175,8 @@ func wait(recent []time.Time, rate Rate, what string) *Held {
 	return &Held{Until: recent[len(recent)-rate.N].Add(rate.Per), Why: fmt.Sprintf("%d %s within %s", len(recent), what, Words(rate.Per))}
 }
 
-// crowd is the time over which those are spread that wait for a limit which they share: all of them would come at the
-// moment at which there is room for one.
+// crowd is the time over which the orders that wait for a shared limit are spread. Otherwise all of them would come at
+// the moment at which there is room for one.
 const crowd = 3 * time.Hour
 
 func (h *Held) spread() *Held {
@@ -206,8 +193,8 @@ func longer(a, b *Held) *Held {
 	return a
 }
 
-// Place notes an order, and forgets what no limit looks at any more.
-func (l *Ledger) Place(now time.Time, o Order) {
+// Place notes an order, and forgets the entries that no limit looks at any more.
+func (l *Ledger) Place(now time.Time, o Purchase) {
 	l.trim(now)
 	p := Placed{At: now.UTC(), Set: setOf(o.Names), Key: o.Key, New: o.New, Replacement: o.Replacement}
 	if o.New {
@@ -217,8 +204,8 @@ func (l *Ledger) Place(now time.Time, o Order) {
 	l.Orders, sets[p.Set] = append(l.Orders, p), append(sets[p.Set], p)
 }
 
-// Withdraw takes back the last note of an order: it came to nothing before the CA counted it.
-func (l *Ledger) Withdraw(o Order) {
+// Withdraw removes the last note of an order that failed before the CA counted it.
+func (l *Ledger) Withdraw(o Purchase) {
 	set := setOf(o.Names)
 	for i, p := range slices.Backward(l.Orders) {
 		if p.Set == set && p.Key == o.Key {
@@ -234,13 +221,13 @@ func (l *Ledger) Fail(now time.Time, name string) {
 	l.Failures = append(l.Failures, Failed{At: now.UTC(), Name: proven(name)})
 }
 
-// proven is the name whose proof serves for a name.
+// proven is the name that has to be proven for a name: a wildcard is proven by its base.
 func proven(name string) string { return strings.TrimPrefix(name, "*.") }
 
 // remembered is longer than every window.
 const remembered = 8 * 24 * time.Hour
 
-// trim forgets old entries, and those from the future, which only a wrong clock can have made.
+// trim forgets old entries, and entries from the future, which only a wrong clock can have made.
 func (l *Ledger) trim(now time.Time) {
 	old := func(at time.Time) bool { return now.Sub(at) > remembered }
 	first := slices.IndexFunc(l.Orders, func(p Placed) bool { return !old(p.At) })
@@ -257,7 +244,7 @@ func (l *Ledger) trim(now time.Time) {
 	l.Failures = slices.DeleteFunc(l.Failures, func(f Failed) bool { return old(f.At) || f.At.Sub(now) > time.Hour })
 }
 
-// forget takes the oldest order of a set out of the index.
+// forget removes the oldest order of a set from the index.
 func (l *Ledger) forget(p Placed) {
 	if l.bySet == nil {
 		return
@@ -290,7 +277,7 @@ func registered(names []string) []string {
 	return list
 }
 
-// Words says a duration in days where it is some.
+// Words writes a duration, in days if it is two or more whole days.
 func Words(d time.Duration) string {
 	const day = 24 * time.Hour
 	if d >= 2*day && d%day == 0 {

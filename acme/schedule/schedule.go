@@ -1,15 +1,15 @@
 // Package schedule decides when: when a certificate is renewed, when a failure is tried again, whether an order fits the
-// CA's limits, and whose turn it is. It asks nobody and stores nothing, so that years of it can be tried out in a moment.
+// CA's limits, and whose turn it is. It is pure: it sends nothing and stores nothing, so that a test can run years of it in a moment.
 //
 // # Two years
 //
-// TestTwoYears runs fleets on one account through two years of simulated time with these very functions. The CA enforces the
-// limits that Let's Encrypt publishes by a count of its own, is down for 36 hours, fails one order in a hundred, and, where it
-// gives renewal information, revokes everything at once: announced a day before it takes effect for the small fleets, which
-// ask every 6 hours, and 5 days before for the large ones, which ask daily. Ten thousand certificates first take some days
-// to be ordered at all, within the account's limit. "peak" is what counted against the account in 3 hours (300 are allowed),
-// "left" the least life that a certificate had when it was replaced. Short-lived certificates of a large fleet need a CA
-// that exempts replacements from its limits.
+// TestTwoYears runs fleets on one account through two years of simulated time with these very functions. The CA counts for
+// itself and enforces the limits that Let's Encrypt publishes, is down for 36 hours and fails one order in a hundred. If it
+// offers renewal information, it also revokes everything at once. It announces that a day before for the small fleets, which
+// ask every 6 hours, and 5 days before for the large ones, which ask daily. Ten thousand first certificates take some days,
+// within the account's limit. "peak" is what counted against the account in 3 hours (300 are allowed), "left" the least life
+// that a certificate had when it was replaced. Short-lived certificates of a large fleet need a CA that exempts
+// replacements from its limits.
 //
 //	fleet    life  CA        orders  refused  expired   peak/3h      left
 //	    1    90 d  no ARI        13        0        0         1     721 h
@@ -34,12 +34,12 @@ import (
 // shortLife is the lifetime below which a certificate is renewed at half of it instead of two thirds.
 const shortLife = 10 * 24 * time.Hour
 
-// RenewalTime draws the moment at which a certificate is to be renewed where the CA gives no renewal information: when
-// a third of its lifetime is left, or half when it lives less than ten days, up to a fiftieth of the lifetime earlier,
-// so that hosts installed together do not ask together. The caller stores it: each call draws anew.
+// RenewalTime draws the moment at which to renew a certificate if the CA offers no renewal information: when a third of its
+// lifetime is left, or half of it if it lives less than ten days, up to a fiftieth of the lifetime earlier, so that hosts
+// installed together do not ask together. The caller stores it: each call draws anew.
 //
 // The moment is never in the first half of what was left of the certificate's life when it was issued: a CA may date it
-// back, and a certificate that is due as soon as it is there would be ordered without end.
+// back, and a certificate that is due as soon as it arrives would be ordered without end.
 func RenewalTime(notBefore, notAfter, issued time.Time) time.Time {
 	lifetime := notAfter.Sub(notBefore)
 	left := lifetime / 3
@@ -54,20 +54,19 @@ func RenewalTime(notBefore, notAfter, issued time.Time) time.Time {
 	return at.UTC().Truncate(time.Second)
 }
 
-// Latest is the moment from which a certificate is in danger: whatever the CA's window or the maintenance window say, a
-// tenth of the lifetime is kept for the case that the renewal fails.
+// Latest is the moment from which a certificate is in danger. Whatever the CA's window or the maintenance window say, the
+// last tenth of the lifetime is kept for renewals that fail.
 func Latest(notBefore, notAfter time.Time) time.Time {
 	return notAfter.Add(-notAfter.Sub(notBefore) / 10)
 }
 
-// Draw takes one instant from start until before end, each equally likely (RFC 9773 section 4.2). The window must not be
-// empty.
+// Draw takes one instant from start until before end, each equally likely (RFC 9773 section 4.2); end must be after start.
 func Draw(start, end time.Time) time.Time {
 	return start.Add(time.Duration(rand.Int64N(int64(end.Sub(start))))).Truncate(time.Second)
 }
 
-// Backoff is the delay after so many failures in a row, 1 or more: 1 min, 10 min, 100 min, then daily, and up to a tenth
-// more, so that hosts do not come back together.
+// Backoff is the delay after that many failures in a row: 1 min, 10 min, 100 min, then a day, and up to a tenth more, so
+// that hosts do not come back together.
 func Backoff(failures int) time.Duration {
 	delays := [...]time.Duration{time.Minute, 10 * time.Minute, 100 * time.Minute, 24 * time.Hour}
 	return Spread(delays[min(max(failures, 1), len(delays))-1])

@@ -91,41 +91,60 @@ func TestMaintenanceWindows(t *testing.T) {
 	}
 }
 
+func TestDrawCoversTheWindow(t *testing.T) {
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	var early, late int
+	for range 1000 {
+		at := Draw(start, start.Add(time.Hour))
+		if at.Before(start) || !at.Before(start.Add(time.Hour)) {
+			t.Fatal(at)
+		}
+		if at.Before(start.Add(30 * time.Minute)) {
+			early++
+		} else {
+			late++
+		}
+	}
+	if early < 350 || late < 350 {
+		t.Errorf("%d instants in the first half, %d in the second", early, late)
+	}
+}
+
 var letsEncrypt = LimitsOf("https://acme-v02.api.letsencrypt.org/directory")
 
 func TestLedgerLimits(t *testing.T) {
 	now := time.Date(2026, 11, 24, 10, 0, 0, 0, time.UTC)
 	own := letsEncrypt.Own()
 	name := func(i int) []string { return []string{fmt.Sprintf("mx%d.example.org", i)} }
-	fill := func(n int, o func(int) Order) *Ledger {
+	fill := func(n int, o func(int) Purchase) *Ledger {
 		l := &Ledger{}
 		for i := range n {
 			l.Place(now.Add(-time.Minute), o(i))
 		}
 		return restarted(t, l)
 	}
-	renewal := func(i int) Order { return Order{Names: name(i), Life: 90 * day} }
-	first := func(i int) Order { return Order{Names: name(i), New: true} }
-	same := func(int) Order { return Order{Names: name(0), Life: 90 * day} }
-	replacement := func(int) Order { return Order{Names: name(0), Life: 90 * day, Replacement: true} }
+	renewal := func(i int) Purchase { return Purchase{Names: name(i), Life: 90 * day} }
+	first := func(i int) Purchase { return Purchase{Names: name(i), New: true} }
+	same := func(int) Purchase { return Purchase{Names: name(0), Life: 90 * day} }
+	replacement := func(int) Purchase { return Purchase{Names: name(0), Life: 90 * day, Replacement: true} }
 	for what, tt := range map[string]struct {
 		ledger *Ledger
-		order  Order
+		order  Purchase
 		held   bool
 	}{
 		"the account has room":                 {fill(269, renewal), renewal(999), false},
 		"the account's own limit":              {fill(270, renewal), renewal(999), true},
-		"new names leave room for renewals":    {fill(200, renewal), Order{Names: []string{"mx.example.com"}, New: true}, true},
+		"new names leave room for renewals":    {fill(200, renewal), Purchase{Names: []string{"mx.example.com"}, New: true}, true},
 		"which use it":                         {fill(200, renewal), renewal(999), false},
-		"replacements are exempt":              {fill(270, renewal), Order{Names: []string{"mx.example.net"}, Life: 90 * day, Replacement: true}, false},
-		"a registered domain":                  {fill(45, first), Order{Names: []string{"*.sub.example.org"}, New: true}, true},
-		"another registered domain":            {fill(45, first), Order{Names: []string{"mx.example.co.uk"}, New: true}, false},
+		"replacements are exempt":              {fill(270, renewal), Purchase{Names: []string{"mx.example.net"}, Life: 90 * day, Replacement: true}, false},
+		"a registered domain":                  {fill(45, first), Purchase{Names: []string{"*.sub.example.org"}, New: true}, true},
+		"another registered domain":            {fill(45, first), Purchase{Names: []string{"mx.example.co.uk"}, New: true}, false},
 		"the domain does not hold renewals":    {fill(45, first), renewal(999), false},
 		"one set":                              {fill(4, same), same(0), true},
-		"one set, other key":                   {fill(4, same), Order{Names: name(0), Key: "rsa2048", Life: 90 * day}, true},
+		"one set, other key":                   {fill(4, same), Purchase{Names: name(0), Key: "rsa2048", Life: 90 * day}, true},
 		"one set, but a replacement":           {fill(4, same), replacement(0), false},
 		"replacements without end":             {fill(4, replacement), replacement(0), true},
-		"short-lived: a third of the life":     {fill(4, same), Order{Names: name(0), Life: time.Minute, Replacement: true}, false},
+		"short-lived: a third of the life":     {fill(4, same), Purchase{Names: name(0), Life: time.Minute, Replacement: true}, false},
 		"entries from the future do not count": {future(now), same(0), false},
 	} {
 		held := tt.ledger.Check(now, tt.order, own)
@@ -155,7 +174,7 @@ func restarted(t *testing.T, l *Ledger) *Ledger {
 func future(now time.Time) *Ledger {
 	l := &Ledger{}
 	for range 10 {
-		l.Place(now.Add(48*time.Hour), Order{Names: []string{"mx0.example.org"}})
+		l.Place(now.Add(48*time.Hour), Purchase{Names: []string{"mx0.example.org"}})
 	}
 	return l
 }
@@ -164,16 +183,16 @@ func TestFailedProofs(t *testing.T) {
 	now, own := time.Now(), letsEncrypt.Own()
 	l := &Ledger{}
 	for i := range 4 {
-		if held := l.Check(now, Order{Names: []string{"a.example.org", "*.b.example.org"}, New: true}, own); held != nil {
+		if held := l.Check(now, Purchase{Names: []string{"a.example.org", "*.b.example.org"}, New: true}, own); held != nil {
 			t.Fatalf("after %d failures: %v", i, held)
 		}
 		l.Fail(now, "b.example.org")
 	}
-	held := l.Check(now, Order{Names: []string{"a.example.org", "*.b.example.org"}, New: true}, own)
+	held := l.Check(now, Purchase{Names: []string{"a.example.org", "*.b.example.org"}, New: true}, own)
 	if held == nil || held.Until.Sub(now) > time.Hour+time.Second {
 		t.Errorf("%v", held)
 	}
-	if l.Check(now, Order{Names: []string{"a.example.org"}, New: true}, own) != nil || l.Check(now.Add(time.Hour), Order{Names: []string{"b.example.org"}, New: true}, own) != nil {
+	if l.Check(now, Purchase{Names: []string{"a.example.org"}, New: true}, own) != nil || l.Check(now.Add(time.Hour), Purchase{Names: []string{"b.example.org"}, New: true}, own) != nil {
 		t.Error("another name, or an hour later, is held")
 	}
 }
@@ -190,7 +209,7 @@ func TestLedgerNeverExceeds(t *testing.T) {
 			now = now.Add(time.Duration(random.Int64N(int64(5 * time.Minute))))
 			set := fmt.Sprintf("mx%d.example%d.org", random.IntN(40), random.IntN(4))
 			_, domain, _ := cut(set)
-			o := Order{Names: []string{set}, New: random.IntN(2) == 0, Life: 90 * day}
+			o := Purchase{Names: []string{set}, New: random.IntN(2) == 0, Life: 90 * day}
 			if l.Check(now, o, own) != nil {
 				continue
 			}
@@ -220,7 +239,7 @@ func cut(name string) (host, domain string, ok bool) {
 
 func TestWithdraw(t *testing.T) {
 	now := time.Now()
-	l, o := &Ledger{}, Order{Names: []string{"a.example.org"}, Life: 90 * day}
+	l, o := &Ledger{}, Purchase{Names: []string{"a.example.org"}, Life: 90 * day}
 	for range 10 {
 		l.Place(now, o)
 		l.Withdraw(o)

@@ -163,7 +163,7 @@ func (f *fleet) tend(ctx context.Context, i int) {
 		}
 		if due := cert.issued.IsZero() || !now.Before(wanted.In(nil, time.UTC, now)); due && !now.Before(notBefore) {
 			replacement := !wanted.Start.IsZero() && !now.Before(wanted.Start)
-			o := Order{Names: []string{set}, Key: "ec256", New: cert.issued.IsZero(), Replacement: replacement, Life: cert.notAfter.Sub(cert.notBefore)}
+			o := Purchase{Names: []string{set}, Key: "ec256", New: cert.issued.IsZero(), Replacement: replacement, Life: cert.notAfter.Sub(cert.notBefore)}
 			var fresh simulatedCert
 			var held time.Time
 			if fresh, held, err = f.order(now, o, set, domain); err == nil && held.IsZero() {
@@ -219,7 +219,7 @@ func (f *fleet) ask(now time.Time, cert simulatedCert, wanted *Wanted) (next tim
 }
 
 // order is held, fails or gives a certificate; it takes ten seconds.
-func (f *fleet) order(now time.Time, o Order, set, domain string) (cert simulatedCert, held time.Time, err error) {
+func (f *fleet) order(now time.Time, o Purchase, set, domain string) (cert simulatedCert, held time.Time, err error) {
 	f.mu.Lock()
 	if !f.breaker.Probe(now) {
 		until := f.breaker.Until

@@ -69,6 +69,9 @@ func (e *Error) Kind() string {
 	return "state"
 }
 
+// Temporary reports whether the same may succeed later: when another process is done.
+func (e *Error) Temporary() bool { return errors.Is(e.Err, ErrLocked) }
+
 // Hint says what to do.
 func (e *Error) Hint() string {
 	switch e.Kind() {

@@ -1,16 +1,16 @@
-// Package discover asks a mail server which certificate and key files it really reads, and compares them with those that
-// are to be written.
+// Package discover asks a mail server which certificate and key files it really reads, and compares them with the targets of a
+// deployment.
 //
 // Exim is asked by `exim4 -bP`, Postfix by `postconf -x`, Dovecot by `doveconf -f lname=NAME`: their own programs know
 // about includes, macros and defaults. What Exim expands at each connection is expanded for a name by `exim4 -be`. The
-// programs run without a shell, with an environment of their own and a time limit; the text that they print is taken
-// for foreign. A server that is not on this host has nothing to compare with: [ErrAbsent].
+// programs run without a shell, with an environment of their own and a time limit; the text that they print counts as
+// foreign. A server that is not on this host has nothing to compare with: [ErrAbsent].
 //
-// Sound asks whether the configuration as a whole is in order, Exim.Try shakes hands with candidate files before any file
-// of the server has changed.
+// [Inspect] asks everything that matters before a deployment, [TryExim] shakes hands with new files before any file of the
+// server has changed. Nothing is changed here, and no configuration is edited: an error says which line to add where.
 //
-// Not supported: several instances of a server, settings that only one service of Postfix's master.cf overrides (they are
-// told by Notes), and programs at places that neither PATH nor the usual directories name.
+// Not supported: several instances of a server, settings that only one service of Postfix's master.cf overrides (Notes mention
+// them), and programs at places that neither PATH nor the usual directories name.
 package discover
 
 import (
@@ -20,74 +20,65 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"mxcert/acme/finding"
+	"mxcert/deploy"
 )
 
 // ErrAbsent says that the programs of the mail server are not on this host.
 var ErrAbsent = errors.New("the programs of this mail server are not on this host")
 
-// Pair is a certificate and its key as a server opens them; the same path twice for a combined file.
-type Pair struct {
-	Certificate, Key string
-}
-
-// Combined is the pair of a file with both.
-func Combined(path string) Pair { return Pair{path, path} }
-
-// Place is what is to be written for a server.
-type Place struct {
-	Names     []string // of the certificate; the first is the one that senders use
-	Pairs     []Pair   // one for each type of key
-	Directory []string // links to generation directories, one for each type of key
-	SNIMap    string   // as the server names it
-}
+// The mail servers that can be asked: the kinds of their targets.
+const (
+	kindExim    = "exim"
+	kindPostfix = "postfix"
+	kindDovecot = "dovecot"
+)
 
 // Server is what a mail server reads.
 type Server struct {
-	Kind          string            // exim, postfix or dovecot
-	User          string            // as whom it opens the files; "" for root
-	PerConnection bool              // it opens them at each connection
-	Notes         []string          // what may surprise, for a person
-	reads         map[string][]Pair // by name that a client asks for
-	maps          []string          // SNI maps that it consults
-	advise        func(Place) string
+	Kind   string                   // exim, postfix or dovecot
+	User   string                   // as whom it opens the files; "" for root
+	Notes  []string                 // what may surprise, for a person
+	reads  map[string][]deploy.Pair // by name that a client asks for
+	maps   []string                 // SNI maps that it consults
+	advise func([]deploy.Target) string
 }
 
 // Look asks the server of a kind what it reads for clients that ask for each of the names. The error is ErrAbsent, or an
 // *Error that says what a program answered.
 func Look(ctx context.Context, kind string, names []string) (*Server, error) {
 	switch kind {
-	case "exim":
+	case kindExim:
 		return lookAtExim(ctx, names)
-	case "postfix":
+	case kindPostfix:
 		return lookAtPostfix(ctx, names)
-	case "dovecot":
+	case kindDovecot:
 		return lookAtDovecot(ctx, names)
 	}
 	return nil, ErrAbsent
 }
 
-// Compare looks whether the server reads what is to be written. The error is a *Mismatch for the first name of the place.
-// notes tell of other names that lead elsewhere, and of symbolic links that the server reads through.
-func (s *Server) Compare(place Place) (notes []string, err error) {
-	if place.SNIMap != "" {
-		if !slices.Contains(s.maps, place.SNIMap) {
-			return nil, &Mismatch{Server: s.Kind, Wants: place.SNIMap, Reads: s.text(""), advice: s.advise(place)}
-		}
-		if s.Kind == "exim" {
-			return nil, nil // the map names the files
+// Compare checks whether the server reads the files of targets of its kind, for clients that ask for one of the names; the first
+// name is the one that senders use. The error is an *Error about the first name. Notes are about other names that lead
+// elsewhere, and about symbolic links that the server reads through.
+func (s *Server) Compare(targets []deploy.Target, names []string) (notes []string, err error) {
+	for _, t := range targets {
+		if t.SNIMap != "" && !slices.Contains(s.maps, t.SNIMap) {
+			return nil, s.mismatch(t.SNIMap, "", targets)
 		}
 	}
-	for i, name := range place.Names {
-		for _, want := range place.wants() {
-			linked, ok := s.readsPair(name, want)
+	for i, name := range names {
+		for _, ways := range s.wants(targets) {
+			linked, ok := s.readsPair(name, ways)
 			switch {
 			case ok && linked:
-				notes = append(notes, fmt.Sprintf("%s reads %s through a symbolic link: it does not notice when the file changes", serverName(s.Kind), want[0].Certificate))
+				notes = append(notes, fmt.Sprintf("%s reads %s through a symbolic link: it does not notice when the file changes", serverName(s.Kind), quote(ways[0].Certificate)))
 			case ok:
 			case i == 0:
-				return notes, &Mismatch{Server: s.Kind, Name: name, Wants: want[0].String(), Reads: s.text(name), advice: s.advise(place)}
+				return notes, s.mismatch(pairText(ways[0]), name, targets)
 			default:
-				notes = append(notes, fmt.Sprintf("for the name %s, %s reads %s, not %s", name, serverName(s.Kind), s.text(name), want[0]))
+				notes = append(notes, fmt.Sprintf("for the name %s, %s reads %s, not %s", name, serverName(s.Kind), s.text(name), pairText(ways[0])))
 			}
 		}
 	}
@@ -95,23 +86,21 @@ func (s *Server) Compare(place Place) (notes []string, err error) {
 	return slices.Compact(notes), nil
 }
 
-// wants lists what has to be read: each is a list of pairs of which one will do.
-func (p Place) wants() (list [][]Pair) {
-	if p.SNIMap == "" || len(p.Pairs) > 0 {
-		for _, pair := range p.Pairs {
-			list = append(list, []Pair{pair})
+// wants lists what the server has to read by its settings: for each target the ways, of which one will do. An SNI map of Exim's
+// names the files itself.
+func (s *Server) wants(targets []deploy.Target) (list [][]deploy.Pair) {
+	for _, t := range targets {
+		if t.SNIMap == "" || s.Kind != kindExim {
+			list = append(list, t.Pairs(nil))
 		}
-	}
-	for _, dir := range p.Directory {
-		list = append(list, []Pair{{filepath.Join(dir, "fullchain.pem"), filepath.Join(dir, "privkey.pem")}, Combined(filepath.Join(dir, "combined.pem"))})
 	}
 	return list
 }
 
 // readsPair reports whether the server reads one of the pairs for a name, and whether only through a link.
-func (s *Server) readsPair(name string, want []Pair) (linked, ok bool) {
+func (s *Server) readsPair(name string, ways []deploy.Pair) (linked, ok bool) {
 	for _, has := range s.reads[name] {
-		for _, w := range want {
+		for _, w := range ways {
 			if clean(has) == clean(w) {
 				return false, true
 			}
@@ -121,9 +110,11 @@ func (s *Server) readsPair(name string, want []Pair) (linked, ok bool) {
 	return linked, linked
 }
 
-func clean(p Pair) Pair { return Pair{filepath.Clean(p.Certificate), filepath.Clean(p.Key)} }
+func clean(p deploy.Pair) deploy.Pair {
+	return deploy.Pair{Certificate: filepath.Clean(p.Certificate), Key: filepath.Clean(p.Key)}
+}
 
-// samePath compares where two paths lead; their directories, where one of the files does not exist yet.
+// samePath compares where two paths lead. If one of the files does not exist yet, its directory decides.
 func samePath(a, b string) bool {
 	return resolved(a) == resolved(b)
 }
@@ -146,52 +137,23 @@ func (s *Server) text(name string) string {
 	}
 	var parts []string
 	for _, p := range pairs {
-		parts = append(parts, p.String())
+		parts = append(parts, pairText(p))
 	}
 	return strings.Join(parts, ", ")
 }
 
-// String names the files; the text comes from a configuration and is capped.
-func (p Pair) String() string {
+// pairText names the files of a pair; the text may come from a configuration.
+func pairText(p deploy.Pair) string {
 	if p.Certificate == p.Key {
-		return printable(p.Certificate)
+		return quote(p.Certificate)
 	}
-	return printable(p.Certificate) + " and " + printable(p.Key)
+	return quote(p.Certificate) + " and " + quote(p.Key)
 }
 
-// Mismatch says that a server reads other files than those that are to be written.
-type Mismatch struct {
-	Server string // exim, postfix or dovecot
-	Name   string // that a client asks for; "" for a map
-	Wants  string // what is to be written
-	Reads  string // what it reads
-	advice string
-}
-
-// Error says who reads what.
-func (e *Mismatch) Error() string {
-	return fmt.Sprintf("%s does not read %s: it reads %s", serverName(e.Server), e.Wants, e.Reads)
-}
-
-// Kind is not-read.
-func (e *Mismatch) Kind() string { return "not-read" }
-
-// Hint says which line to add where.
-func (e *Mismatch) Hint() string {
-	return e.advice + "; or write `unchecked: true` into the target"
-}
+// combined is the pair of a file with both.
+func combined(path string) deploy.Pair { return deploy.Pair{Certificate: path, Key: path} }
 
 func serverName(kind string) string { return strings.ToUpper(kind[:1]) + kind[1:] }
 
-// printable makes foreign text harmless in a message, and short.
-func printable(text string) string {
-	const most = 200
-	if len(text) > most {
-		text = text[:most] + "…"
-	}
-	quoted := fmt.Sprintf("%q", text)
-	if quoted[1:len(quoted)-1] == text {
-		return text
-	}
-	return quoted
-}
+// quote makes foreign text harmless in a message, and short.
+func quote(text string) string { return finding.Quote(text, 200) }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mxcert/deploy"
 )
 
 // program puts a program into PATH that says what the real one was seen to say.
@@ -55,6 +57,22 @@ func look(t *testing.T, kind string, names ...string) *Server {
 	return s
 }
 
+// pair, both, mapped and directory are targets of the four layouts; of is a list of them.
+func pair(certificate, key string) deploy.Target {
+	return deploy.Target{Certificate: certificate, PrivateKey: key}
+}
+
+func both(path string) deploy.Target { return deploy.Target{Combined: path} }
+
+func mapped(t deploy.Target, sniMap string) deploy.Target {
+	t.SNIMap = sniMap
+	return t
+}
+
+func directory(path string) deploy.Target { return deploy.Target{Directory: path} }
+
+func of(targets ...deploy.Target) []deploy.Target { return targets }
+
 const (
 	crt = "/etc/exim4/exim.crt"
 	key = "/etc/exim4/exim.key"
@@ -64,42 +82,42 @@ const (
 
 func TestExim(t *testing.T) {
 	names := []string{"mx.example.org", "host7.example.org"}
-	place := func(pairs ...Pair) Place { return Place{Names: names[:1], Pairs: pairs} }
 	lookup := "${lookup{${lc:$tls_in_sni}}lsearch*{" + sni + "}{$value}}"
 	for _, tt := range []struct {
 		what                       string
 		certificate, key, expanded string
 		config                     string
-		place                      Place
+		targets                    []deploy.Target
 		hint                       []string // nil: it is read
 	}{
-		{"the files of Debian", crt, key, "", debianGenerated, place(Pair{crt, key}), nil},
-		{"another key", crt, key, "", debianGenerated, place(Pair{crt, "/etc/exim4/other.key"}), []string{"MAIN_TLS_CERTIFICATE = " + crt, "MAIN_TLS_PRIVATEKEY = /etc/exim4/other.key", debianMacros, "update-exim4.conf", "unchecked: true"}},
-		{"no TLS", "", "", "", debianGenerated, place(Pair{crt, key}), []string{"MAIN_TLS_ENABLE = yes", "MAIN_TLS_CERTIFICATE = " + crt}},
-		{"combined", pem, "", "", debianGenerated, place(Combined(pem)), nil},
-		{"combined wanted", crt, key, "", debianGenerated, place(Combined(pem)), []string{"MAIN_TLS_CERTKEY = " + pem}},
-		{"combined in the way", pem, "", "", debianGenerated, place(Pair{crt, key}), []string{"remove MAIN_TLS_CERTKEY"}},
-		{"two types of key", "/a.crt : /b.crt", "/a.key : /b.key", "", debianGenerated, place(Pair{"/a.crt", "/a.key"}, Pair{"/b.crt", "/b.key"}), nil},
-		{"two types of key, crossed", "/a.crt : /b.crt", "/b.key : /a.key", "", debianGenerated, place(Pair{"/a.crt", "/a.key"}, Pair{"/b.crt", "/b.key"}), []string{"MAIN_TLS_CERTIFICATE = /a.crt : /b.crt", "MAIN_TLS_PRIVATEKEY = /a.key : /b.key"}},
-		{"one type of key is missing", "/a.crt", "/a.key", "", debianGenerated, place(Pair{"/a.crt", "/a.key"}, Pair{"/b.crt", "/b.key"}), []string{"/a.crt : /b.crt"}},
-		{"another separator", "<; /a.crt ; /b.crt", "<;/a.key;/b.key", "", debianGenerated, place(Pair{"/b.crt", "/b.key"}), nil},
-		{"expanded for a name", "${if exists{x}{$tls_in_sni}}", "", pem, debianGenerated, place(Combined(pem)), nil},
-		{"expanded with braces", "${if exists{x}{${tls_in_sni}}}", "", pem, debianGenerated, place(Combined(pem)), nil},
-		{"expanded to something else", "${if exists{x}{$tls_in_sni}}", "", "/other.pem", debianGenerated, place(Combined(pem)), []string{"MAIN_TLS_CERTKEY = " + pem}},
-		{"map", lookup, "", "/etc/exim4/tls/mx.01.pem", debianGenerated, Place{Names: names, SNIMap: sni}, nil},
-		{"map wanted", crt, key, "", debianGenerated, Place{Names: names, SNIMap: sni}, []string{"MAIN_TLS_CERTKEY = " + lookup}},
-		{"directory", "/etc/exim4/tls/mx/fullchain.pem", "/etc/exim4/tls/mx/privkey.pem", "", debianGenerated, Place{Names: names, Directory: []string{"/etc/exim4/tls/mx"}}, nil},
-		{"directory, combined", "/etc/exim4/tls/mx/combined.pem", "", "", debianGenerated, Place{Names: names, Directory: []string{"/etc/exim4/tls/mx"}}, nil},
-		{"not Debian's", crt, key, "", "/etc/exim/exim.conf", place(Combined(pem)), []string{"`tls_certificate = " + pem + "`", "/etc/exim/exim.conf"}},
+		{"the files of Debian", crt, key, "", debianGenerated, of(pair(crt, key)), nil},
+		{"another key", crt, key, "", debianGenerated, of(pair(crt, "/etc/exim4/other.key")), []string{"MAIN_TLS_CERTIFICATE = " + crt, "MAIN_TLS_PRIVATEKEY = /etc/exim4/other.key", debianMacros, "update-exim4.conf", "unchecked: true"}},
+		{"no TLS", "", "", "", debianGenerated, of(pair(crt, key)), []string{"MAIN_TLS_ENABLE = yes", "MAIN_TLS_CERTIFICATE = " + crt}},
+		{"combined", pem, "", "", debianGenerated, of(both(pem)), nil},
+		{"combined wanted", crt, key, "", debianGenerated, of(both(pem)), []string{"MAIN_TLS_CERTKEY = " + pem}},
+		{"combined in the way", pem, "", "", debianGenerated, of(pair(crt, key)), []string{"remove MAIN_TLS_CERTKEY"}},
+		{"two types of key", "/a.crt : /b.crt", "/a.key : /b.key", "", debianGenerated, of(pair("/a.crt", "/a.key"), pair("/b.crt", "/b.key")), nil},
+		{"two types of key, crossed", "/a.crt : /b.crt", "/b.key : /a.key", "", debianGenerated, of(pair("/a.crt", "/a.key"), pair("/b.crt", "/b.key")), []string{"MAIN_TLS_CERTIFICATE = /a.crt : /b.crt", "MAIN_TLS_PRIVATEKEY = /a.key : /b.key"}},
+		{"one type of key is missing", "/a.crt", "/a.key", "", debianGenerated, of(pair("/a.crt", "/a.key"), pair("/b.crt", "/b.key")), []string{"/a.crt : /b.crt"}},
+		{"another separator", "<; /a.crt ; /b.crt", "<;/a.key;/b.key", "", debianGenerated, of(pair("/b.crt", "/b.key")), nil},
+		{"expanded for a name", "${if exists{x}{$tls_in_sni}}", "", pem, debianGenerated, of(both(pem)), nil},
+		{"expanded with braces", "${if exists{x}{${tls_in_sni}}}", "", pem, debianGenerated, of(both(pem)), nil},
+		{"expanded to something else", "${if exists{x}{$tls_in_sni}}", "", "/other.pem", debianGenerated, of(both(pem)), []string{"MAIN_TLS_CERTKEY = " + pem}},
+		{"map", lookup, "", "/etc/exim4/tls/mx.01.pem", debianGenerated, of(mapped(both("/etc/exim4/tls/mx.{serial}.pem"), sni)), nil},
+		{"map wanted", crt, key, "", debianGenerated, of(mapped(both("/etc/exim4/tls/mx.{serial}.pem"), sni)), []string{"MAIN_TLS_CERTKEY = " + lookup}},
+		{"directory", "/etc/exim4/tls/mx/fullchain.pem", "/etc/exim4/tls/mx/privkey.pem", "", debianGenerated, of(directory("/etc/exim4/tls/mx")), nil},
+		{"directory, combined", "/etc/exim4/tls/mx/combined.pem", "", "", debianGenerated, of(directory("/etc/exim4/tls/mx")), nil},
+		{"a pair and a combined file", crt, key, "", debianGenerated, of(pair("/a.crt", "/a.key"), both("/b.pem")), []string{"MAIN_TLS_CERTIFICATE = /a.crt : /b.pem", "MAIN_TLS_PRIVATEKEY = /a.key : /b.pem"}},
+		{"not Debian's", crt, key, "", "/etc/exim/exim.conf", of(both(pem)), []string{"`tls_certificate = " + pem + "`", "/etc/exim/exim.conf"}},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			fakeExim(t, tt.certificate, tt.key, tt.expanded, tt.config)
 			s := look(t, "exim", names...)
-			if s.User != "Debian-exim" || s.PerConnection != strings.Contains(tt.certificate, "$") {
-				t.Errorf("user %q, per connection %v", s.User, s.PerConnection)
+			if s.User != "Debian-exim" {
+				t.Errorf("user %q", s.User)
 			}
-			_, err := s.Compare(tt.place)
-			mismatch, ok := errors.AsType[*Mismatch](err)
+			_, err := s.Compare(tt.targets, names)
+			mismatch, ok := errors.AsType[*Error](err)
 			if ok != (tt.hint != nil) {
 				t.Fatalf("got %v", err)
 			}
@@ -115,24 +133,24 @@ func TestExim(t *testing.T) {
 	}
 }
 
-// TestLinks: a path that leads to the same file is read, and that Exim does not notice changes there is told.
+// TestLinks: Exim reads the file through a link, and a note says that it does not notice changes there.
 func TestLinks(t *testing.T) {
 	dir := t.TempDir()
 	if err := errors.Join(os.WriteFile(filepath.Join(dir, "real.pem"), nil, 0o600), os.Symlink("real.pem", filepath.Join(dir, "link.pem"))); err != nil {
 		t.Fatal(err)
 	}
 	fakeExim(t, filepath.Join(dir, "link.pem"), "", "", debianGenerated)
-	notes, err := look(t, "exim", "mx.example.org").Compare(Place{Names: []string{"mx.example.org"}, Pairs: []Pair{Combined(filepath.Join(dir, "real.pem"))}})
+	notes, err := look(t, "exim", "mx.example.org").Compare(of(both(filepath.Join(dir, "real.pem"))), []string{"mx.example.org"})
 	if err != nil || len(notes) != 1 || !strings.Contains(notes[0], "symbolic link") {
 		t.Errorf("%q, %v", notes, err)
 	}
 }
 
-// TestOtherNames: what a client gets that asks for another name of the certificate is told, and refuses nothing.
+// TestOtherNames: a note says what a client gets that asks for another name of the certificate; it is no objection.
 func TestOtherNames(t *testing.T) {
 	fakeExim(t, "${if exists{x}{$tls_in_sni}}", "", pem, debianGenerated)
 	names := []string{"mx.example.org", "host7.example.org"}
-	notes, err := look(t, "exim", names...).Compare(Place{Names: names, Pairs: []Pair{Combined(pem)}})
+	notes, err := look(t, "exim", names...).Compare(of(both(pem)), names)
 	if err != nil || len(notes) != 1 || !strings.Contains(notes[0], "for the name host7.example.org, Exim reads no certificate of yours") {
 		t.Errorf("%q, %v", notes, err)
 	}
@@ -141,26 +159,25 @@ func TestOtherNames(t *testing.T) {
 func TestPostfix(t *testing.T) {
 	for _, tt := range []struct {
 		what, says, overrides string
-		place                 Place
+		targets               []deploy.Target
 		hint, note            string
 	}{
-		{"chain files", "smtpd_tls_chain_files = /k.pem, /c.pem\nsmtpd_tls_cert_file = /x\nsmtpd_tls_security_level = may", "", Place{Pairs: []Pair{{"/c.pem", "/k.pem"}}}, "", ""},
-		{"one file", "smtpd_tls_chain_files =\n    /a.pem /b.pem\nsmtpd_tls_security_level = may", "", Place{Pairs: []Pair{Combined("/a.pem")}}, "", ""},
-		{"chain files win", "smtpd_tls_chain_files = /a.pem\nsmtpd_tls_cert_file = /x.crt\nsmtpd_tls_key_file = /x.key\nsmtpd_tls_security_level = may", "", Place{Pairs: []Pair{{"/x.crt", "/x.key"}}}, "smtpd_tls_chain_files = /x.key, /x.crt'", ""},
-		{"key after certificate", "smtpd_tls_chain_files = /c.pem, /k.pem\nsmtpd_tls_security_level = may", "", Place{Pairs: []Pair{{"/c.pem", "/k.pem"}}}, "= /k.pem, /c.pem'", ""},
-		{"the older settings", "smtpd_tls_cert_file = /x.crt\nsmtpd_tls_key_file = /x.key\nsmtpd_tls_eccert_file = /e.pem\nsmtpd_tls_eckey_file = /e.pem\nsmtpd_tls_security_level = may", "", Place{Pairs: []Pair{{"/x.crt", "/x.key"}, Combined("/e.pem")}}, "", ""},
-		{"no TLS", "smtpd_tls_security_level = none", "", Place{Pairs: []Pair{Combined("/a.pem")}}, "smtpd_tls_security_level = may", "offers no TLS"},
-		{"directory", "smtpd_tls_chain_files = /d/mx/combined.pem\nsmtpd_tls_security_level = may", "", Place{Directory: []string{"/d/mx"}}, "", ""},
-		{"map", "smtpd_tls_chain_files = /a.pem\ntls_server_sni_maps = hash:/etc/postfix/sni\nsmtpd_tls_security_level = may", "", Place{Pairs: []Pair{Combined("/a.pem")}, SNIMap: "hash:/etc/postfix/sni"}, "", ""},
-		{"map wanted", "smtpd_tls_chain_files = /a.pem\nsmtpd_tls_security_level = may", "", Place{Pairs: []Pair{Combined("/a.pem")}, SNIMap: "hash:/etc/postfix/sni"}, "(umask 077 && touch /etc/postfix/sni && postmap -F hash:/etc/postfix/sni) && postconf -e 'smtpd_tls_chain_files = /a.pem' 'tls_server_sni_maps = hash:/etc/postfix/sni'", ""},
-		{"a service of its own", "smtpd_tls_chain_files = /a.pem\nsmtpd_tls_security_level = may", "submission/inet/smtpd_tls_chain_files = /s.pem", Place{Pairs: []Pair{Combined("/a.pem")}}, "", "submission/inet"},
+		{"chain files", "smtpd_tls_chain_files = /k.pem, /c.pem\nsmtpd_tls_cert_file = /x\nsmtpd_tls_security_level = may", "", of(pair("/c.pem", "/k.pem")), "", ""},
+		{"one file", "smtpd_tls_chain_files =\n    /a.pem /b.pem\nsmtpd_tls_security_level = may", "", of(both("/a.pem")), "", ""},
+		{"chain files win", "smtpd_tls_chain_files = /a.pem\nsmtpd_tls_cert_file = /x.crt\nsmtpd_tls_key_file = /x.key\nsmtpd_tls_security_level = may", "", of(pair("/x.crt", "/x.key")), "smtpd_tls_chain_files = /x.key, /x.crt'", ""},
+		{"key after certificate", "smtpd_tls_chain_files = /c.pem, /k.pem\nsmtpd_tls_security_level = may", "", of(pair("/c.pem", "/k.pem")), "= /k.pem, /c.pem'", ""},
+		{"the older settings", "smtpd_tls_cert_file = /x.crt\nsmtpd_tls_key_file = /x.key\nsmtpd_tls_eccert_file = /e.pem\nsmtpd_tls_eckey_file = /e.pem\nsmtpd_tls_security_level = may", "", of(pair("/x.crt", "/x.key"), both("/e.pem")), "", ""},
+		{"no TLS", "smtpd_tls_security_level = none", "", of(both("/a.pem")), "smtpd_tls_security_level = may", "offers no TLS"},
+		{"directory", "smtpd_tls_chain_files = /d/mx/combined.pem\nsmtpd_tls_security_level = may", "", of(directory("/d/mx")), "", ""},
+		{"map", "smtpd_tls_chain_files = /a.pem\ntls_server_sni_maps = hash:/etc/postfix/sni\nsmtpd_tls_security_level = may", "", of(mapped(both("/a.pem"), "hash:/etc/postfix/sni")), "", ""},
+		{"map wanted", "smtpd_tls_chain_files = /a.pem\nsmtpd_tls_security_level = may", "", of(mapped(both("/a.pem"), "hash:/etc/postfix/sni")), "(umask 077 && touch /etc/postfix/sni && postmap -F hash:/etc/postfix/sni) && postconf -e 'smtpd_tls_chain_files = /a.pem' 'tls_server_sni_maps = hash:/etc/postfix/sni'", ""},
+		{"a service of its own", "smtpd_tls_chain_files = /a.pem\nsmtpd_tls_security_level = may", "submission/inet/smtpd_tls_chain_files = /s.pem", of(both("/a.pem")), "", "submission/inet"},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			program(t, "postconf", "[ \"$1\" = -P ] && { echo '"+tt.overrides+"'; exit; }\n[ \"$1\" = -x ] && cat <<'END'\n"+strings.ReplaceAll(tt.says, "=\n    ", "= ")+"\nEND\n")
 			s := look(t, "postfix", "mx.example.org")
-			tt.place.Names = []string{"mx.example.org"}
-			_, err := s.Compare(tt.place)
-			mismatch, ok := errors.AsType[*Mismatch](err)
+			_, err := s.Compare(tt.targets, []string{"mx.example.org"})
+			mismatch, ok := errors.AsType[*Error](err)
 			if ok != (tt.hint != "") || ok && !strings.Contains(mismatch.Hint(), tt.hint) {
 				t.Errorf("got %v, hint %q", err, hint(err))
 			}
@@ -172,29 +189,29 @@ func TestPostfix(t *testing.T) {
 }
 
 func hint(err error) string {
-	if h, ok := errors.AsType[*Mismatch](err); ok {
+	if h, ok := errors.AsType[*Error](err); ok {
 		return h.Hint()
 	}
 	return ""
 }
 
 func TestDovecot(t *testing.T) {
-	place := Place{Names: []string{"mx.example.org"}, Pairs: []Pair{{"/mx.crt", "/mx.key"}}}
+	names, targets := []string{"mx.example.org"}, of(pair("/mx.crt", "/mx.key"))
 	for _, tt := range []struct {
 		what, global, named string
-		place               Place
+		targets             []deploy.Target
 		hint, note          string
 	}{
-		{"read", "yes\n</mx.crt\n</mx.key\n\n", "yes\n</mx.crt\n</mx.key\n\n", place, "", ""},
-		{"two types of key", "yes\n</mx.crt\n</mx.key\n</rsa.crt\n</rsa.key\n", "yes\n</mx.crt\n</mx.key\n</rsa.crt\n</rsa.key\n", Place{Names: place.Names, Pairs: []Pair{{"/mx.crt", "/mx.key"}, {"/rsa.crt", "/rsa.key"}}}, "", ""},
-		{"a block of its own", "yes\n</mx.crt\n</mx.key\n\n", "yes\n</block.crt\n</block.key\n\n", place, "`ssl_cert = </mx.crt`, `ssl_key = </mx.key`", ""},
-		{"a block that inherits", "yes\n</all.crt\n</all.key\n</rsa.crt\n</rsa.key\n", "yes\n</mx.crt\n</mx.key\n</rsa.crt\n</rsa.key\n", place, "", "inherits ssl_alt_cert = </rsa.crt"},
-		{"no TLS", "no\n\n\n\n\n", "no\n\n\n\n\n", place, "ssl_cert", "offers no TLS"},
+		{"read", "yes\n</mx.crt\n</mx.key\n\n", "yes\n</mx.crt\n</mx.key\n\n", targets, "", ""},
+		{"two types of key", "yes\n</mx.crt\n</mx.key\n</rsa.crt\n</rsa.key\n", "yes\n</mx.crt\n</mx.key\n</rsa.crt\n</rsa.key\n", of(pair("/mx.crt", "/mx.key"), pair("/rsa.crt", "/rsa.key")), "", ""},
+		{"a block of its own", "yes\n</mx.crt\n</mx.key\n\n", "yes\n</block.crt\n</block.key\n\n", targets, "`ssl_cert = </mx.crt`, `ssl_key = </mx.key`", ""},
+		{"a block that inherits", "yes\n</all.crt\n</all.key\n</rsa.crt\n</rsa.key\n", "yes\n</mx.crt\n</mx.key\n</rsa.crt\n</rsa.key\n", targets, "", "inherits ssl_alt_cert = </rsa.crt"},
+		{"no TLS", "no\n\n\n\n\n", "no\n\n\n\n\n", targets, "ssl_cert", "offers no TLS"},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			program(t, "doveconf", "case \"$*\" in *ssl_server_cert_file*) exit 89;; \"-f lname=mx.example.org \"*) printf '"+tt.named+"';; *) printf '"+tt.global+"';; esac\n")
 			s := look(t, "dovecot", "mx.example.org")
-			_, err := s.Compare(tt.place)
+			_, err := s.Compare(tt.targets, names)
 			if (err == nil) != (tt.hint == "") || !strings.Contains(hint(err), tt.hint) {
 				t.Errorf("got %v, hint %q", err, hint(err))
 			}
@@ -205,10 +222,10 @@ func TestDovecot(t *testing.T) {
 	}
 	t.Run("2.4", func(t *testing.T) {
 		program(t, "doveconf", "case \"$*\" in *ssl_alt_cert*) echo 'doveconf: Fatal: Unknown setting: ssl_cert' >&2; exit 89;; *) printf 'yes\n/mx.crt\n/mx.key\n';; esac\n")
-		if _, err := look(t, "dovecot", "mx.example.org").Compare(place); err != nil {
+		if _, err := look(t, "dovecot", "mx.example.org").Compare(targets, names); err != nil {
 			t.Error(err)
 		}
-		if _, err := look(t, "dovecot", "mx.example.org").Compare(Place{Names: place.Names, Pairs: []Pair{{"/o.crt", "/o.key"}}}); !strings.Contains(hint(err), "`ssl_server_cert_file = /o.crt`") {
+		if _, err := look(t, "dovecot", "mx.example.org").Compare(of(pair("/o.crt", "/o.key")), names); !strings.Contains(hint(err), "`ssl_server_cert_file = /o.crt`") {
 			t.Errorf("%v, hint %q", err, hint(err))
 		}
 	})
@@ -257,7 +274,7 @@ func TestProgramsThatMisbehave(t *testing.T) {
 func TestSound(t *testing.T) {
 	for _, tt := range []struct{ kind, name, script, says string }{
 		{"exim", "exim4", "echo Exim version 4.96", ""},
-		{"exim", "exim4", "echo '2026-11-24 11:34:07 Exim configuration error in line 960 of /x:\n  option \"rubbish\" unknown' >&2; echo Exim version 4.96; exit 1", `Exim configuration error in line 960 of /x: option \"rubbish\" unknown`},
+		{"exim", "exim4", "echo '2026-11-24 11:34:07 Exim configuration error in line 960 of /x:\n  option \"rubbish\" unknown' >&2; echo Exim version 4.96; exit 1", `Exim configuration error in line 960 of /x: option "rubbish" unknown`},
 		{"postfix", "postfix", "[ \"$1\" = check ]", ""},
 		{"postfix", "postfix", "echo 'postfix: fatal: /etc/postfix/main.cf, line 48: missing' >&2; exit 1", "line 48"},
 		{"postfix", "postfix", "echo 'postconf: fatal: /etc/postfix/main.cf, line 48: missing attribute name' >&2; exit 1", "line 48"},
@@ -267,22 +284,22 @@ func TestSound(t *testing.T) {
 	} {
 		program(t, tt.name, tt.script+"\n")
 		err := Sound(t.Context(), tt.kind)
-		unsound, ok := errors.AsType[*Unsound](err)
-		if ok != (tt.says != "") || (err == nil) != (tt.says == "") || ok && (!strings.Contains(unsound.Error(), tt.says) || !strings.Contains(unsound.Hint(), "look with")) {
+		unsound, ok := errors.AsType[*Error](err)
+		if ok != (tt.says != "") || (err == nil) != (tt.says == "") || ok && (unsound.Kind() != "broken-configuration" || !strings.Contains(unsound.Error(), tt.says) || !strings.Contains(unsound.Hint(), "look with")) {
 			t.Errorf("%s, %s: %v", tt.kind, tt.script, err)
 		}
 	}
 }
 
-// TestPostfixTellsSyslog: postfix check says nothing where its standard error is no terminal.
+// TestPostfixTellsSyslog: postfix check says nothing if its standard error is not a terminal.
 func TestPostfixTellsSyslog(t *testing.T) {
 	program(t, "postfix", "exit 1\n")
 	program(t, "postconf", "echo \"postconf: fatal: /etc/postfix/main.cf, line 48: missing '=' after attribute name\" >&2; exit 1\n")
-	if unsound, ok := errors.AsType[*Unsound](Sound(t.Context(), "postfix")); !ok || !strings.Contains(unsound.Error(), "line 48") {
+	if unsound, ok := errors.AsType[*Error](Sound(t.Context(), "postfix")); !ok || unsound.Kind() != "broken-configuration" || !strings.Contains(unsound.Error(), "line 48") {
 		t.Errorf("%v", unsound)
 	}
 	program(t, "postconf", "exit 0\n")
-	if _, ok := errors.AsType[*Error](Sound(t.Context(), "postfix")); !ok {
+	if e, ok := errors.AsType[*Error](Sound(t.Context(), "postfix")); !ok || e.Kind() != "discovery" {
 		t.Error("what it complains of is not known")
 	}
 }
@@ -291,7 +308,7 @@ func TestPostfixTellsSyslog(t *testing.T) {
 func TestSandboxed(t *testing.T) {
 	program(t, "exim4", "echo 'exim: setgroups() failed: Operation not permitted' >&2; exit 1\n")
 	err := Sound(t.Context(), "exim")
-	if _, unsound := errors.AsType[*Unsound](err); unsound || err == nil || !strings.Contains(err.Error(), "setgroups") {
+	if e, ok := errors.AsType[*Error](err); !ok || e.Kind() != "discovery" || !strings.Contains(err.Error(), "setgroups") {
 		t.Errorf("%v", err)
 	}
 }
@@ -311,23 +328,61 @@ func TestTryExim(t *testing.T) {
 	const greeting = ">>> host in hosts_connection_nolog? no (option unset)\n220 vm ESMTP Exim 4.96\n250-vm Hello\n250-STARTTLS\n250 HELP\n"
 	fakeExim(t, crt, key, "", debianGenerated)
 	session(t, greeting+"220 TLS go ahead\nLOG: TLS error on connection from (x) [127.0.0.1] (gnutls_handshake): Error in the pull function.\n")
-	if tried, err := TryExim(t.Context(), []Pair{{"/c.crt", "/c.key"}}); !tried || err != nil {
+	if tried, err := tryExim(t.Context(), []deploy.Pair{{Certificate: "/c.crt", Key: "/c.key"}}); !tried || err != nil {
 		t.Errorf("%v, %v", tried, err)
 	}
 	session(t, greeting+"LOG: TLS error on connection from (x) [127.0.0.1] (cert/key setup: cert=/c.crt key=/c.key): The certificate and the given key do not match.\n454 TLS currently unavailable\n421 vm lost input connection\n")
-	for _, pairs := range [][]Pair{{{"/c.crt", "/c.key"}}, {Combined("/c.pem")}} {
-		tried, err := TryExim(t.Context(), pairs)
-		if refused, ok := errors.AsType[*Refused](err); !ok || !tried || !strings.Contains(refused.Error(), "given key do not match") {
+	for _, pairs := range [][]deploy.Pair{{{Certificate: "/c.crt", Key: "/c.key"}}, {combined("/c.pem")}} {
+		tried, err := tryExim(t.Context(), pairs)
+		if refused, ok := errors.AsType[*Error](err); !ok || !tried || refused.Kind() != "refused-by-server" || !strings.Contains(refused.Error(), "given key do not match") {
 			t.Errorf("%v, %v", tried, err)
 		}
 	}
 	session(t, "220 vm ESMTP\n250 HELP\n503 STARTTLS command used when not advertised\n")
-	if tried, err := TryExim(t.Context(), []Pair{{"/c.crt", "/c.key"}}); tried || err != nil {
+	if tried, err := tryExim(t.Context(), []deploy.Pair{{Certificate: "/c.crt", Key: "/c.key"}}); tried || err != nil {
 		t.Errorf("without STARTTLS: %v, %v", tried, err)
 	}
 	program(t, "exim4", "[ \"$1\" = -bP ] || exit 1; echo 'tls_certificate = /fixed'\n")
-	if tried, err := TryExim(t.Context(), []Pair{{"/c.crt", "/c.key"}}); tried || err != nil {
+	if tried, err := tryExim(t.Context(), []deploy.Pair{{Certificate: "/c.crt", Key: "/c.key"}}); tried || err != nil {
 		t.Errorf("a configuration without the macros: %v, %v", tried, err)
+	}
+}
+
+// TestTryEximStaged: only Exim's checked targets are tried, of a generation directory by its combined file.
+func TestTryEximStaged(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can ask")
+	}
+	program(t, "exim4", `for a; do case "$a" in -DMAIN_TLS_CERTKEY=*) certkey=${a#*=};; esac; done
+case "$*" in
+*-bh*) [ "$certkey" = /d/mx/combined.pem ] || exit 1; printf '250-STARTTLS\n454 TLS currently unavailable\n';;
+*) echo "tls_certificate = $certkey";;
+esac
+`)
+	exim, other, unchecked := directory("/d/mx"), both("/o.pem"), both("/u.pem")
+	exim.Kind, other.Kind, unchecked.Kind, unchecked.Unchecked = "exim", "postfix", "exim", true
+	if e, ok := errors.AsType[*Error](TryExim(t.Context(), of(other, exim, unchecked))); !ok || e.Kind() != "refused-by-server" || e.Hint() == "" {
+		t.Errorf("got %v", e)
+	}
+	if err := TryExim(t.Context(), of(other, unchecked)); err != nil {
+		t.Errorf("there is nothing to try: %v", err)
+	}
+}
+
+// TestMacrosFile: with a split configuration the advice names the file that the Ansible role writes, too.
+func TestMacrosFile(t *testing.T) {
+	role, err := os.ReadFile("../../packaging/ansible/roles/mxcert/tasks/exim.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for settings, want := range map[string]string{"dc_use_split_config='true'\n": "/etc/exim4/conf.d/main/000_mxcert_macros", "dc_use_split_config='false'\n": "/etc/exim4/exim4.conf.localmacros", "": "/etc/exim4/exim4.conf.localmacros"} {
+		path := filepath.Join(t.TempDir(), "update-exim4.conf.conf")
+		if err := os.WriteFile(path, []byte(settings), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := macrosFile(path); got != want || !strings.Contains(string(role), "'"+want+"'") {
+			t.Errorf("%q: %s, want %s, and in the role", settings, got, want)
+		}
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"strings"
+
+	"mxcert/deploy"
 )
 
 // dovecotNames are the settings of Dovecot 2.3; 2.4 has other names for the first two, and no alternative certificate.
@@ -17,7 +19,7 @@ func lookAtDovecot(ctx context.Context, names []string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{Kind: "dovecot", reads: map[string][]Pair{}}
+	s := &Server{Kind: kindDovecot, reads: map[string][]deploy.Pair{}}
 	var settings []string
 	var global []string
 	for _, settings = range dovecotNames() {
@@ -40,14 +42,14 @@ func lookAtDovecot(ctx context.Context, names []string) (*Server, error) {
 		s.reads[name] = dovecotPairs(values)
 		if len(values) > 4 && values[3] != "" && values[3] == global[3] && values[1] != global[1] {
 			s.Notes = append(s.Notes, fmt.Sprintf("the local_name block for %s has an ssl_cert of its own, but inherits ssl_alt_cert = %s: set `ssl_alt_cert =` and `ssl_alt_key =` (empty) or paths of its own there",
-				name, printable(values[3])))
+				name, quote(values[3])))
 		}
 	}
-	s.advise = func(place Place) string { return adviseDovecot(place, settings) }
+	s.advise = func(targets []deploy.Target) string { return adviseDovecot(s.wants(targets), settings) }
 	return s, nil
 }
 
-// askDovecot gives the settings as they are for a client that asks for a name, in their order.
+// askDovecot returns the settings as they are for a client that asks for a name, in their order.
 func askDovecot(ctx context.Context, program, name string, settings []string) ([]string, error) {
 	args := append([]string{"-h"}, settings...)
 	if name != "" {
@@ -67,10 +69,10 @@ func askDovecot(ctx context.Context, program, name string, settings []string) ([
 }
 
 // dovecotPairs reads ssl_cert = </path (the < of 2.3 reads a file into the setting).
-func dovecotPairs(values []string) (pairs []Pair) {
+func dovecotPairs(values []string) (pairs []deploy.Pair) {
 	for i := 1; i+1 < len(values); i += 2 {
 		if certificate := fileOf(values[i]); certificate != "" {
-			pairs = append(pairs, Pair{certificate, fileOf(values[i+1])})
+			pairs = append(pairs, deploy.Pair{Certificate: certificate, Key: fileOf(values[i+1])})
 		}
 	}
 	return pairs
@@ -78,7 +80,7 @@ func dovecotPairs(values []string) (pairs []Pair) {
 
 func fileOf(value string) string { return strings.TrimSpace(strings.TrimPrefix(value, "<")) }
 
-func adviseDovecot(place Place, settings []string) string {
+func adviseDovecot(wants [][]deploy.Pair, settings []string) string {
 	file := "/etc/dovecot/conf.d/10-ssl.conf"
 	if _, err := os.Stat(file); err != nil {
 		file = "/etc/dovecot/dovecot.conf"
@@ -88,10 +90,10 @@ func adviseDovecot(place Place, settings []string) string {
 		prefix = ""
 	}
 	var lines []string
-	for i, want := range place.wants() {
+	for i, ways := range wants {
 		if 2+2*i < len(settings) {
-			lines = append(lines, fmt.Sprintf("`%s = %s%s`", settings[1+2*i], prefix, want[0].Certificate), fmt.Sprintf("`%s = %s%s`", settings[2+2*i], prefix, want[0].Key))
+			lines = append(lines, fmt.Sprintf("`%s = %s%s`", settings[1+2*i], prefix, ways[0].Certificate), fmt.Sprintf("`%s = %s%s`", settings[2+2*i], prefix, ways[0].Key))
 		}
 	}
-	return fmt.Sprintf("write %s into %s (and into the local_name block of that name, where there is one), then: systemctl reload dovecot", strings.Join(lines, ", "), file)
+	return fmt.Sprintf("write %s into %s (and into the local_name block of that name, if there is one), then: systemctl reload dovecot", strings.Join(lines, ", "), file)
 }

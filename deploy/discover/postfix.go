@@ -1,9 +1,12 @@
 package discover
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
+
+	"mxcert/deploy"
 )
 
 // postfixSettings are those that name certificates. smtpd_tls_chain_files wins over all others.
@@ -22,13 +25,13 @@ func lookAtPostfix(ctx context.Context, names []string) (*Server, error) {
 		return nil, err
 	}
 	values := settings(out)
-	s := &Server{Kind: "postfix", reads: map[string][]Pair{}}
+	s := &Server{Kind: kindPostfix, reads: map[string][]deploy.Pair{}}
 	pairs := chainFiles(values["smtpd_tls_chain_files"])
 	if values["smtpd_tls_chain_files"] == "" {
 		for _, algorithm := range []string{"", "ec", "d"} {
 			certificate, key := values["smtpd_tls_"+algorithm+"cert_file"], values["smtpd_tls_"+algorithm+"key_file"]
 			if certificate != "" && certificate != "none" {
-				pairs = append(pairs, Pair{certificate, orElse(key, certificate)})
+				pairs = append(pairs, deploy.Pair{Certificate: certificate, Key: cmp.Or(key, certificate)})
 			}
 		}
 	}
@@ -41,33 +44,26 @@ func lookAtPostfix(ctx context.Context, names []string) (*Server, error) {
 		s.Notes = append(s.Notes, "Postfix offers no TLS: smtpd_tls_security_level is not set")
 	}
 	s.overrides(ctx, program)
-	s.advise = func(place Place) string { return advisePostfix(place, off) }
+	s.advise = func(targets []deploy.Target) string { return advisePostfix(targets, s.wants(targets), off) }
 	return s, nil
-}
-
-func orElse(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 func commaOrSpace(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' }
 
 // chainFiles reads smtpd_tls_chain_files: the key of each certificate comes first, in the same file or in the one before.
-// Which it is does not show in the names, so that both readings are taken.
-func chainFiles(text string) (pairs []Pair) {
+// The names do not show which, so that both readings are listed.
+func chainFiles(text string) (pairs []deploy.Pair) {
 	files := strings.FieldsFunc(text, commaOrSpace)
 	for i, file := range files {
-		pairs = append(pairs, Combined(file))
+		pairs = append(pairs, combined(file))
 		if i > 0 {
-			pairs = append(pairs, Pair{Certificate: file, Key: files[i-1]})
+			pairs = append(pairs, deploy.Pair{Certificate: file, Key: files[i-1]})
 		}
 	}
 	return pairs
 }
 
-// overrides tells of services in master.cf with certificates of their own (-o smtpd_tls_cert_file=…).
+// overrides notes the services in master.cf that have certificates of their own (-o smtpd_tls_cert_file=…).
 func (s *Server) overrides(ctx context.Context, program string) {
 	out, _, err := run(ctx, "", program, "-P")
 	if err != nil {
@@ -78,29 +74,28 @@ func (s *Server) overrides(ctx context.Context, program string) {
 		parts := strings.Split(strings.TrimSpace(name), "/")
 		setting := parts[len(parts)-1]
 		if found && len(parts) == 3 && strings.HasPrefix(setting, "smtpd_tls_") && (strings.HasSuffix(setting, "_file") || strings.HasSuffix(setting, "_files")) {
-			s.Notes = append(s.Notes, fmt.Sprintf("the service %s in master.cf has %s = %s of its own", printable(parts[0]+"/"+parts[1]), setting, printable(strings.TrimSpace(value))))
+			s.Notes = append(s.Notes, fmt.Sprintf("the service %s in master.cf has %s = %s of its own", quote(parts[0]+"/"+parts[1]), setting, quote(strings.TrimSpace(value))))
 		}
 	}
 }
 
-func advisePostfix(place Place, off bool) string {
+func advisePostfix(targets []deploy.Target, wants [][]deploy.Pair, off bool) string {
 	var files []string
-	for _, want := range place.wants() {
-		// Of a generation directory, the combined file is one rename; the list takes it as it is.
-		pair := want[len(want)-1]
+	for _, ways := range wants {
+		pair := ways[len(ways)-1] // of a generation directory the combined file, which is one path of the list
 		if pair.Key != pair.Certificate {
 			files = append(files, pair.Key)
 		}
 		files = append(files, pair.Certificate)
 	}
 	set := fmt.Sprintf("postconf -e 'smtpd_tls_chain_files = %s'", strings.Join(files, ", "))
-	if place.SNIMap != "" {
-		// With a map that is not there yet, Postfix fails every handshake of a client that asks for a name.
-		_, source, typed := strings.Cut(place.SNIMap, ":")
+	if sniMap := mapOf(targets); sniMap != "" {
+		// Without the map, Postfix fails every handshake of a client that asks for a name.
+		_, source, typed := strings.Cut(sniMap, ":")
 		if !typed {
-			source = place.SNIMap
+			source = sniMap
 		}
-		set = fmt.Sprintf("(umask 077 && touch %s && postmap -F %s) && ", source, place.SNIMap) + set + fmt.Sprintf(" 'tls_server_sni_maps = %s'", place.SNIMap)
+		set = fmt.Sprintf("(umask 077 && touch %s && postmap -F %s) && ", source, sniMap) + set + fmt.Sprintf(" 'tls_server_sni_maps = %s'", sniMap)
 	}
 	if off {
 		set += " 'smtpd_tls_security_level = may'"

@@ -1,18 +1,13 @@
 package discover
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"fmt"
-	"io"
-	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
+
+	child "mxcert/hooks/run"
 )
 
 // patience bounds one run of a server's program. They answer in milliseconds; a name server that does not answer may hold
@@ -22,15 +17,10 @@ const patience = 15 * time.Second
 // maxOutput is how much of what a program prints is kept.
 const maxOutput = 1 << 20
 
-// places are where programs are looked for beside PATH.
-func places() []string {
-	return []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
-}
-
-// find gives the path of the first of the programs that is there.
+// find returns the path of the first of the programs that is there, in mxcert's own PATH or in the usual directories.
 func find(names ...string) (string, error) {
 	for _, name := range names {
-		for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), places()...) {
+		for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), filepath.SplitList(child.Path)...) {
 			path := filepath.Join(dir, name)
 			info, err := os.Stat(path)
 			if err == nil && filepath.IsAbs(path) && info.Mode().IsRegular() && info.Mode().Perm()&0o111 != 0 {
@@ -41,40 +31,16 @@ func find(names ...string) (string, error) {
 	return "", ErrAbsent
 }
 
-// run runs a program and gives what it printed, of both kinds. The error is an *Error.
+// run runs a program and returns what it printed. The error is an *Error.
 func run(ctx context.Context, input, program string, args ...string) (stdout, stderr string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Env = []string{"PATH=" + strings.Join(places(), ":"), "LC_ALL=C", "HOME=/"}
-	cmd.Dir = "/"
-	cmd.Stdin = strings.NewReader(input)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = time.Second
-	var out, complaint capped
-	cmd.Stdout, cmd.Stderr = &out, &complaint
-	err = cmd.Run()
-	if ctx.Err() != nil {
-		err = ctx.Err()
-	}
+	output, err := child.Command{
+		Program: program, Args: args, Env: []string{"LC_ALL=C", "HOME=/"}, Dir: "/", Input: []byte(input), Timeout: patience, Keep: maxOutput,
+	}.Run(ctx)
 	if err != nil {
-		err = &Error{Program: filepath.Base(program), Args: args, Err: err, Said: firstLine(complaint.String(), out.String())}
+		err = &Error{Program: filepath.Base(program), Args: args, Err: err, Said: firstLine(output.Stderr, output.Stdout)}
 	}
-	return out.String(), complaint.String(), err
+	return output.Stdout, output.Stderr, err
 }
-
-// capped keeps the beginning of what is written.
-type capped struct{ bytes.Buffer }
-
-func (c *capped) Write(p []byte) (int, error) {
-	if room := maxOutput - c.Len(); room > 0 {
-		_, _ = c.Buffer.Write(p[:min(len(p), room)])
-	}
-	return len(p), nil
-}
-
-var _ io.Writer = (*capped)(nil)
 
 // firstLine is the first line of the first text that has one.
 func firstLine(texts ...string) string {
@@ -86,39 +52,6 @@ func firstLine(texts ...string) string {
 		}
 	}
 	return ""
-}
-
-// Error is a program of a mail server that could not be run or did not answer.
-type Error struct {
-	Program string
-	Args    []string
-	Said    string // foreign text
-	Err     error
-}
-
-// Error says which program, what came of it, and what it said.
-func (e *Error) Error() string {
-	text := fmt.Sprintf("%s %s: %v", e.Program, strings.Join(e.Args, " "), e.Err)
-	if e.Said != "" {
-		text += ": " + printable(e.Said)
-	}
-	return text
-}
-
-// Unwrap gives the cause.
-func (e *Error) Unwrap() error { return e.Err }
-
-// Kind is discovery, or permission.
-func (e *Error) Kind() string {
-	if errors.Is(e.Err, fs.ErrPermission) {
-		return "permission"
-	}
-	return "discovery"
-}
-
-// Hint says how to see for oneself.
-func (e *Error) Hint() string {
-	return fmt.Sprintf("see what it says by hand: %s %s", e.Program, strings.Join(e.Args, " "))
 }
 
 // settings reads lines of the form name = value.

@@ -9,16 +9,16 @@ import (
 	"strings"
 )
 
-// Sound asks the server whether its configuration is in order: exim -bV, postfix check, doveconf -n. One that is not in
-// order keeps a reload from working, and a restart from coming up. The error is ErrAbsent, an *Unsound, or an *Error where
-// the program could not be asked. The answer is good for root only: others cannot read all of it.
+// Sound asks the server whether its configuration is in order: exim -bV, postfix check, doveconf -n. With a broken one a reload
+// fails, and the server does not start again. The error is ErrAbsent, or an *Error; its kind is broken-configuration if the server
+// complains. The answer is good for root only: others cannot read all of the configuration.
 func Sound(ctx context.Context, kind string) error {
-	check := map[string][]string{"exim": {"exim4", "-bV"}, "postfix": {"postfix", "check"}, "dovecot": {"doveconf", "-n"}}[kind]
+	check := map[string][]string{kindExim: {"exim4", "-bV"}, kindPostfix: {"postfix", "check"}, kindDovecot: {"doveconf", "-n"}}[kind]
 	if check == nil {
 		return ErrAbsent
 	}
 	programs := check[:1]
-	if kind == "exim" {
+	if kind == kindExim {
 		programs = []string{"exim4", "exim"}
 	}
 	program, err := find(programs...)
@@ -31,16 +31,18 @@ func Sound(ctx context.Context, kind string) error {
 		return err
 	}
 	said := complaint(stderr + "\n" + stdout)
-	if said == "" && kind == "postfix" { // it tells syslog; postconf tells us
+	if said == "" && kind == kindPostfix { // it complains to syslog; postconf complains to us
 		if postconf, findErr := find("postconf"); findErr == nil {
 			_, stderr, _ := run(ctx, "", postconf, "-n")
 			said = complaint(stderr)
 		}
 	}
 	if said == "" {
-		return err // it failed for another reason: a sandbox, no rights
+		return err // another reason: a sandbox, or missing rights
 	}
-	return &Unsound{Server: kind, Said: said, Command: strings.Join(check, " ")}
+	return &Error{Program: check[0], Args: check[1:], Said: said, kind: kindBroken,
+		text: fmt.Sprintf("the configuration of %s is not in order, so that it could not be reloaded: %s", serverName(kind), quote(said)),
+		hint: "fix it, and look with: " + strings.Join(check, " ") + "; the certificate waits and is deployed by the next pass"}
 }
 
 // unfinished reports whether the program gave no answer at all.
@@ -52,26 +54,6 @@ func (e *Error) unfinished() bool {
 	return !exited
 }
 
-// Unsound is a configuration with a fault in it.
-type Unsound struct {
-	Server  string
-	Said    string // foreign text
-	Command string // that says it
-}
-
-// Error says what the server complains of.
-func (e *Unsound) Error() string {
-	return fmt.Sprintf("the configuration of %s is not in order, so that it could not be reloaded: %s", serverName(e.Server), printable(e.Said))
-}
-
-// Kind is broken-configuration.
-func (e *Unsound) Kind() string { return "broken-configuration" }
-
-// Hint says how to see it.
-func (e *Unsound) Hint() string {
-	return "mend it, and look with: " + e.Command + "; the certificate waits and is deployed by the next pass"
-}
-
 // timestamp begins the lines that Exim and Postfix print for a log.
 var timestamp = regexp.MustCompile(`^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d `) //nolint:gochecknoglobals // a constant
 
@@ -80,7 +62,7 @@ func faults() []string {
 	return []string{"configuration error", "configuration file", "fatal: /", "fatal: bad", "fatal: error in config", "missing '='", "not found in", "unknown setting"}
 }
 
-// complaint is the line that says what is wrong with a configuration, with the one that continues it; "" where none does.
+// complaint is the line that says what is wrong with a configuration, with the line that continues it; "" if there is none.
 func complaint(text string) string {
 	lines := strings.Split(text, "\n")
 	for i, line := range lines {

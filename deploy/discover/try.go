@@ -4,13 +4,41 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
+	"time"
+
+	"mxcert/deploy"
 )
 
-// TryExim lets Exim open candidate files as it would for a sender (exim -bh, a session of its own that touches nothing):
-// tried is false where that cannot be done, because the configuration is not Debian's, offers no TLS, or this process is
-// not root. The error is a *Refused with what Exim says of the files, or an *Error.
-func TryExim(ctx context.Context, candidates []Pair) (tried bool, err error) {
+// tryPatience bounds the handshakes with new files.
+const tryPatience = 20 * time.Second
+
+// TryExim lets Exim open new files where they wait for their names (see deploy.Plan.Try), as it would for a sender: exim -bh, a
+// session of its own that touches nothing. The error is an *Error with what Exim says of the files. It is nil if they are good,
+// and if this cannot be found out: no target is of Exim's, the configuration is not Debian's or offers no TLS, or this process
+// is not root.
+func TryExim(ctx context.Context, staged []deploy.Target) error {
+	targets := checkedOf(kindExim, staged)
+	if os.Geteuid() != 0 || len(targets) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, tryPatience)
+	defer cancel()
+	var pairs []deploy.Pair
+	for _, t := range targets {
+		ways := t.Pairs(nil)
+		pairs = append(pairs, ways[len(ways)-1])
+	}
+	tried, err := tryExim(ctx, pairs)
+	if !tried {
+		return nil //nolint:nilerr // an Exim that cannot be asked is no reason against the files
+	}
+	return err
+}
+
+// tryExim asks Exim about pairs of files; tried is false if it gives no answer about them.
+func tryExim(ctx context.Context, pairs []deploy.Pair) (tried bool, err error) {
 	e, _, err := askExim(ctx)
 	if errors.Is(err, ErrAbsent) {
 		return false, nil
@@ -18,12 +46,12 @@ func TryExim(ctx context.Context, candidates []Pair) (tried bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	certificate, key := e.wish(Place{Pairs: candidates})
+	certificate, key := eximLists(pairs)
 	macros := []string{"-DMAIN_TLS_CERTKEY=" + certificate}
 	if key != "" {
 		macros = []string{"-DMAIN_TLS_CERTIFICATE=" + certificate, "-DMAIN_TLS_PRIVATEKEY=" + key}
 	}
-	// Does this Exim take them? A configuration that sets tls_certificate by itself does not.
+	// Does this Exim take them? A configuration that sets tls_certificate without these macros does not.
 	out, _, err := run(ctx, "", e.program, append(macros, "-bP", "tls_certificate", "tls_privatekey")...)
 	if values := settings(out); err != nil || values["tls_certificate"] != certificate || values["tls_privatekey"] != key {
 		return false, nil //nolint:nilerr // an Exim that does not take them cannot be tried
@@ -32,7 +60,10 @@ func TryExim(ctx context.Context, candidates []Pair) (tried bool, err error) {
 	text := stdout + "\n" + stderr
 	switch {
 	case strings.Contains(text, "\n454 "):
-		return true, &Refused{Said: logged(text)}
+		said := logged(text)
+		return true, &Error{Program: "exim4", Args: []string{"-bh", "127.0.0.1"}, Said: said, kind: kindRefused,
+			text: fmt.Sprintf("Exim would answer 454 with the new files, so that they were not put in place: %s", quote(said)),
+			hint: "may Exim's user read them (owner, group and mode in the deploy section), and are tls_ocsp_file and the other TLS settings in order?"}
 	case strings.Contains(text, "\n220 TLS go ahead"):
 		return true, nil
 	}
@@ -47,22 +78,4 @@ func logged(text string) string {
 		}
 	}
 	return "454 TLS currently unavailable"
-}
-
-// Refused says that Exim would not serve the candidates.
-type Refused struct {
-	Said string // foreign text
-}
-
-// Error says why.
-func (e *Refused) Error() string {
-	return fmt.Sprintf("Exim would answer 454 with the new files, so that they were not put in place: %s", printable(e.Said))
-}
-
-// Kind is refused-by-server.
-func (e *Refused) Kind() string { return "refused-by-server" }
-
-// Hint says where to look.
-func (e *Refused) Hint() string {
-	return "may Exim's user read them (owner, group and mode in the deploy section), and are tls_ocsp_file and the other TLS settings in order?"
 }

@@ -8,50 +8,35 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"mxcert/acme/finding"
 )
 
-// maxChain is how many certificates are looked at; senders such as OpenSSL stop at ten as well.
+// maxChain is how many certificates are judged; senders such as OpenSSL stop at ten as well.
 const maxChain = 10
 
-// Severity says whether a finding makes a strict sender refuse the server.
-type Severity string
-
-const (
-	// SeverityError is refused by senders that check certificates.
-	SeverityError Severity = "error"
-	// SeverityWarning works with most senders, or is a matter of trust that cannot be decided here.
-	SeverityWarning Severity = "warning"
-)
-
-// Finding is one fault of what a server presents.
-type Finding struct {
-	ID       string   `json:"id"` // stable, lower case with dashes; an RFC 8460 result type where one fits
-	Severity Severity `json:"severity"`
-	Message  string   `json:"message"`
-	Hint     string   `json:"hint"`
-}
-
-// Match tells whether the certificate that was served first is one of the wanted ones, byte for byte.
+// Match reports whether the certificate that was served first is one of the wanted ones, byte for byte.
 func Match(chain []*x509.Certificate, want ...*x509.Certificate) bool {
 	return len(chain) > 0 && slices.ContainsFunc(want, chain[0].Equal)
 }
 
-// CheckChain looks at a chain as a careful sender does at the time at: only what was sent counts, nothing is fetched.
+// CheckChain judges a chain as a careful sender does at the time at: only what was sent counts, nothing is fetched.
 // The leaf must cover every one of names (RFC 9525: subject alternative names only, a wildcard stands for the whole
-// left-most label). With roots nil the system's are asked, and a complete chain to a root unknown to them is a
-// warning, as staging and private CAs are; with roots given it is an error.
+// left-most label). If roots is nil, the system's roots decide, and a complete chain to another root is a warning, because
+// staging and private CAs have one; with roots given it is an error. Senders that check certificates refuse a server with a
+// finding of severity error; with a warning most senders deliver.
 //
 // The IDs: no-certificate, certificate-expired, certificate-not-yet-valid, certificate-host-mismatch,
 // certificate-not-trusted, certificate-self-signed, chain-incomplete, chain-invalid, chain-order, chain-duplicate,
 // chain-unrelated, chain-root-sent, chain-expires-early, chain-too-long.
-func CheckChain(sent []*x509.Certificate, names []string, roots *x509.CertPool, at time.Time) []Finding {
+func CheckChain(sent []*x509.Certificate, names []string, roots *x509.CertPool, at time.Time) []finding.Finding {
 	if len(sent) == 0 {
-		return []Finding{{"no-certificate", SeverityError, "the server sent no certificate", "configure a certificate and its key in the mail server"}}
+		return []finding.Finding{finding.New("no-certificate", finding.Error, "the server sent no certificate").Next("configure a certificate and its key in the mail server")}
 	}
 	c := &check{sent: sent, roots: roots, at: at}
 	if len(sent) > maxChain {
-		c.add("chain-too-long", SeverityError, "deploy the chain as the CA delivered it",
-			"the server sent %d certificates; only the first %d are looked at, and senders give up as well", len(sent), maxChain)
+		c.add("chain-too-long", finding.Error, "deploy the chain as the CA delivered it",
+			"the server sent %d certificates; only the first %d are judged, and senders give up as well", len(sent), maxChain)
 		c.sent = sent[:maxChain]
 	}
 	c.findPath()
@@ -67,11 +52,11 @@ type check struct {
 	path     []int // indices of sent: the leaf, its issuer, and so on, as far as it goes
 	roots    *x509.CertPool
 	at       time.Time
-	findings []Finding
+	findings []finding.Finding
 }
 
-func (c *check) add(id string, severity Severity, hint, format string, a ...any) {
-	c.findings = append(c.findings, Finding{id, severity, fmt.Sprintf(format, a...), hint})
+func (c *check) add(id string, severity finding.Severity, hint, format string, a ...any) {
+	c.findings = append(c.findings, finding.New(id, severity, format, a...).Next(hint))
 }
 
 // findPath follows the issuers among what was sent. A self-signed certificate ends it.
@@ -93,13 +78,13 @@ func (c *check) validity() {
 	for i, certificate := range c.sent {
 		switch {
 		case c.at.After(certificate.NotAfter):
-			c.add("certificate-expired", SeverityError, "renew it and make the mail server load the new one: mxcert renew --now",
+			c.add("certificate-expired", finding.Error, "renew it and make the mail server load the new one: mxcert renew --now",
 				"certificate %s expired at %s", c.describe(i), stamp(certificate.NotAfter))
 		case c.at.Before(certificate.NotBefore):
-			c.add("certificate-not-yet-valid", SeverityError, "compare this host's clock with another one (timedatectl)",
+			c.add("certificate-not-yet-valid", finding.Error, "compare this host's clock with another one (timedatectl)",
 				"certificate %s is valid only from %s", c.describe(i), stamp(certificate.NotBefore))
 		case i > 0 && certificate.IsCA && certificate.NotAfter.Before(leaf.NotAfter):
-			c.add("chain-expires-early", SeverityWarning, "renew before that day, or take another chain from the CA",
+			c.add("chain-expires-early", finding.Warning, "renew before that day, or take another chain from the CA",
 				"certificate %s expires at %s, before the leaf does (%s)", c.describe(i), stamp(certificate.NotAfter), stamp(leaf.NotAfter))
 		}
 	}
@@ -114,7 +99,7 @@ func (c *check) names(names []string) {
 		}
 	}
 	if len(missing) > 0 {
-		c.add("certificate-host-mismatch", SeverityError, "add the name to domains and renew, or serve the certificate that has it",
+		c.add("certificate-host-mismatch", finding.Error, "add the name to domains and renew, or serve the certificate that has it",
 			"the certificate is not valid for %s; it has %s", enumerate(missing), enumerate(c.sent[0].DNSNames))
 	}
 }
@@ -123,37 +108,37 @@ func (c *check) names(names []string) {
 // 4.4.2), once, and that nothing else was sent.
 func (c *check) order() {
 	if c.related(0) && !selfSigned(c.sent[0]) {
-		c.add("chain-order", SeverityError, "put the leaf first and then each certificate's issuer, as the CA delivers them",
+		c.add("chain-order", finding.Error, "put the leaf first and then each certificate's issuer, as the CA delivers them",
 			"the first certificate that was sent is not the server's but the issuer's: %s", c.describe(0))
 		return
 	}
 	if !slices.IsSorted(c.path) {
-		c.add("chain-order", SeverityWarning, "put the leaf first and then each certificate's issuer, as the CA delivers them",
+		c.add("chain-order", finding.Warning, "put the leaf first and then each certificate's issuer, as the CA delivers them",
 			"the certificates were sent out of order; the order should be %s", c.inOrder())
 	}
 	for i := 1; i < len(c.sent); i++ {
 		switch certificate := c.sent[i]; {
 		case slices.ContainsFunc(c.sent[:i], certificate.Equal):
-			c.add("chain-duplicate", SeverityWarning, "send each certificate once", "certificate %s was sent twice", c.describe(i))
+			c.add("chain-duplicate", finding.Warning, "send each certificate once", "certificate %s was sent twice", c.describe(i))
 		case selfSigned(certificate):
-			c.add("chain-root-sent", SeverityWarning, "leave it out, unless a TLSA record with usage 2 names it",
+			c.add("chain-root-sent", finding.Warning, "leave it out, unless a TLSA record with usage 2 names it",
 				"root certificate %s was sent, which senders have or do not trust", c.describe(i))
 		case !c.related(i):
-			c.add("chain-unrelated", SeverityWarning, "deploy the chain that the CA delivered with this certificate",
+			c.add("chain-unrelated", finding.Warning, "deploy the chain that the CA delivered with this certificate",
 				"certificate %s did not issue any other that was sent", c.describe(i))
 		}
 	}
 }
 
-// related tells whether certificate i issued another one; a cross-signed twin of an issuer on the path did.
+// related reports whether certificate i issued another one, as a cross-signed twin of an issuer on the path did.
 func (c *check) related(i int) bool {
 	return slices.ContainsFunc(c.sent, func(child *x509.Certificate) bool {
 		return !child.Equal(c.sent[i]) && issued(c.sent[i], child)
 	})
 }
 
-// trust builds the path as Go's verifier does. The dates of the leaf are left to validity: an expired certificate is
-// not reported as untrusted too.
+// trust builds the path as Go's verifier does. The dates of the leaf are left to validity, so that an expired certificate is not
+// reported as untrusted too.
 func (c *check) trust() {
 	err := c.verify(c.roots)
 	var unknown x509.UnknownAuthorityError
@@ -183,22 +168,22 @@ func (c *check) verify(roots *x509.CertPool) error {
 }
 
 func (c *check) invalid(err error) {
-	c.add("chain-invalid", SeverityError, "deploy the chain that the CA delivered with this certificate", "the chain is not valid: %v", err)
+	c.add("chain-invalid", finding.Error, "deploy the chain that the CA delivered with this certificate", "the chain is not valid: %v", err)
 }
 
-// untrusted tells a missing intermediate from an unknown root. Without looking at other sources that is a guess: no
-// public CA issues from its root, so a leaf alone is incomplete, and what has an issuer is taken as complete, provided
-// that it is consistent: valid if its last certificate were trusted.
+// untrusted distinguishes a missing intermediate from an unknown root. Without other sources that is a guess: no public CA issues
+// from its root, so a leaf alone is incomplete; a chain with an issuer counts as complete if it is consistent: valid if its last
+// certificate were trusted.
 func (c *check) untrusted() {
 	top := c.sent[c.path[len(c.path)-1]]
 	switch {
 	case len(c.path) == 1 && selfSigned(top):
-		c.add("certificate-self-signed", SeverityError, "no certificate is configured, or it was never loaded (exim: MAIN_TLS_ENABLE and tls_certificate)",
+		c.add("certificate-self-signed", finding.Error, "no certificate is configured, or it was never loaded (exim: MAIN_TLS_ENABLE and tls_certificate)",
 			"the certificate %s is self-signed", c.describe(0))
 		return
 	case len(c.path) == 1:
-		c.add("chain-incomplete", SeverityError, "make the mail server send the full chain (fullchain.pem, not cert.pem)",
-			"the certificate of the issuer %s was not sent", quote(top.Issuer.String()))
+		c.add("chain-incomplete", finding.Error, "make the mail server send the full chain (fullchain.pem, not cert.pem)",
+			"the certificate of the issuer %s was not sent", quoted(top.Issuer.String()))
 		return
 	}
 	anchor := x509.NewCertPool()
@@ -211,25 +196,25 @@ func (c *check) untrusted() {
 }
 
 func (c *check) unknownRoot(top *x509.Certificate) {
-	severity := SeverityWarning
+	severity := finding.Warning
 	if c.roots != nil {
-		severity = SeverityError
+		severity = finding.Error
 	}
 	if selfSigned(top) {
 		c.add("certificate-not-trusted", severity, "right for a staging or private CA; otherwise take a CA that senders trust",
-			"the chain is complete, but its root %s is not a trusted one", quote(top.Subject.String()))
+			"the chain is complete, but its root %s is not trusted", quoted(top.Subject.String()))
 		return
 	}
 	c.add("certificate-not-trusted", severity, "right for a staging or private CA; otherwise an intermediate is missing, or the CA is not one that senders trust",
-		"the chain ends at %s, whose issuer %s is not a trusted root", quote(top.Subject.String()), quote(top.Issuer.String()))
+		"the chain ends at %s, whose issuer %s is not a trusted root", quoted(top.Subject.String()), quoted(top.Issuer.String()))
 }
 
 func (c *check) outdated(i int) bool {
 	return c.at.After(c.sent[i].NotAfter) || c.at.Before(c.sent[i].NotBefore)
 }
 
-// issued tells whether parent signed child. An algorithm that Go refuses (SHA-1) is believed: it is not what this
-// question is about, and the verifier refuses it again.
+// issued reports whether parent signed child. An algorithm that Go refuses (SHA-1) counts as signed: this question is about the
+// issuer, and the verifier refuses the algorithm again.
 func issued(parent, child *x509.Certificate) bool {
 	if !bytes.Equal(child.RawIssuer, parent.RawSubject) {
 		return false
@@ -247,7 +232,7 @@ func (c *check) describe(i int) string {
 	if subject == "" { // profiles without a common name leave it empty
 		subject = enumerate(c.sent[i].DNSNames)
 	}
-	return fmt.Sprintf("%d (%s)", i+1, quote(subject))
+	return fmt.Sprintf("%d (%s)", i+1, quoted(subject))
 }
 
 func (c *check) inOrder() string {
@@ -258,7 +243,7 @@ func (c *check) inOrder() string {
 	return strings.Join(places, ", ")
 }
 
-// enumerate lists names, foreign ones too, and stops after five.
+// enumerate lists names, which may be foreign text, and stops after five.
 func enumerate(names []string) string {
 	const most = 5
 	var list []string
@@ -267,7 +252,7 @@ func enumerate(names []string) string {
 			list = append(list, fmt.Sprintf("and %d more", len(names)-most))
 			break
 		}
-		list = append(list, printable(name))
+		list = append(list, finding.Quote(name, maxQuote))
 	}
 	if len(list) == 0 {
 		return "no DNS name"

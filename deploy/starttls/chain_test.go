@@ -9,10 +9,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mxcert/acme/finding"
 )
 
 // ids lists the findings as "severity:id", sorted, and checks that they are fit to show.
-func ids(t *testing.T, findings []Finding) []string {
+func ids(t *testing.T, findings []finding.Finding) []string {
 	t.Helper()
 	var list []string
 	for _, f := range findings {
@@ -160,7 +162,7 @@ func TestNamesAsInRFC9525(t *testing.T) {
 	} {
 		certificate := leaf(ECDSA, root, named(test.san)).certificate
 		findings := CheckChain([]*x509.Certificate{certificate, root.certificate}, []string{test.name}, roots, time.Now())
-		mismatch := slices.ContainsFunc(findings, func(f Finding) bool { return f.ID == "certificate-host-mismatch" })
+		mismatch := slices.ContainsFunc(findings, func(f finding.Finding) bool { return f.ID == "certificate-host-mismatch" })
 		if mismatch == test.ok {
 			t.Errorf("%s for %s: %+v", test.san, test.name, findings)
 		}

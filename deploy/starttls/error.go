@@ -23,20 +23,43 @@ const (
 	StepEHLOAfterTLS = "ehlo-after-tls"
 )
 
-// Error is why a handshake did not succeed. It wraps the network's or the context's error where there is one.
+// The kinds of error that a caller may test for.
+const (
+	KindTLSUnavailable       = "tls-unavailable"        // 454: the server offers STARTTLS and cannot do it
+	KindSTARTTLSNotSupported = "starttls-not-supported" // RFC 8460: not offered, or answered with 5xx
+	KindValidationFailure    = "validation-failure"     // RFC 8460: any failure of the TLS handshake that has no kind of its own
+)
+
+// The other kinds.
+const (
+	kindInvalidRequest    = "invalid-request"
+	kindConnectionRefused = "connection-refused"
+	kindUnreachable       = "unreachable"
+	kindNameNotFound      = "name-not-found"
+	kindConnectionLost    = "connection-lost"
+	kindTimeout           = "timeout"
+	kindCanceled          = "canceled"
+	kindRejected          = "rejected"
+	kindProtocol          = "protocol"
+	kindInjection         = "injection"
+	kindKeyTypeNotOffered = "key-type-not-offered"
+	kindTLSVersion        = "tls-version"
+)
+
+// Error is why a handshake did not succeed. It wraps the network's or the context's error, if there is one.
 type Error struct {
 	Address    string // as requested
 	ServerName string // as requested
 	KeyType    KeyType
 	Step       string // the step that failed
-	Code       int    // the server's SMTP reply code; 0 when it was not a reply that failed
+	Code       int    // the server's SMTP reply code; 0 if no reply was the failure
 	protocol   Protocol
 	kind       string
 	reason     string
 	cause      error
 }
 
-// Error says where, at which step and why. Text of the server is quoted and capped.
+// Error says where, at which step and why. Text from the server is quoted and capped.
 func (e *Error) Error() string {
 	how := "STARTTLS"
 	if e.protocol == TLS || e.protocol == SMTPS {
@@ -58,7 +81,7 @@ func (e *Error) asked() string {
 	return ""
 }
 
-// Unwrap gives the network's or the context's error.
+// Unwrap returns the network's or the context's error.
 func (e *Error) Unwrap() error { return e.cause }
 
 // Kind is one of
@@ -68,49 +91,48 @@ func (e *Error) Unwrap() error { return e.cause }
 //   - timeout, canceled: a timeout of the request or of the context; the context was cancelled
 //   - rejected: the server answered the greeting, EHLO or STARTTLS negatively; Code says how
 //   - protocol: the server does not speak SMTP
-//   - starttls-not-supported (RFC 8460): not offered, or answered with 5xx
-//   - tls-unavailable: 454, the server offers STARTTLS and cannot do it
+//   - starttls-not-supported, tls-unavailable: see the constants
 //   - injection: clear text after the reply to STARTTLS
 //   - key-type-not-offered: the server has no certificate of the asked key type
 //   - tls-version: no common TLS version
-//   - validation-failure (RFC 8460): any other failure of the TLS handshake
+//   - validation-failure: see the constant
 func (e *Error) Kind() string { return e.kind }
 
-// Temporary tells whether the same request may succeed a little later without anybody doing something: during a
-// reload Exim refuses connections for some 10 ms, and after a mismatched pair GnuTLS answers 454 for 5 s.
+// Temporary reports whether the same request may succeed a little later, although nobody does anything: during a reload Exim
+// refuses connections for some 10 ms, and after a mismatched pair GnuTLS answers 454 for 5 s.
 func (e *Error) Temporary() bool {
-	if e.kind == "rejected" {
+	if e.kind == kindRejected {
 		return e.Code >= 400 && e.Code < 500
 	}
-	return slices.Contains([]string{"connection-refused", "connection-lost", "unreachable", "timeout", "canceled", "tls-unavailable"}, e.kind)
+	return slices.Contains([]string{kindConnectionRefused, kindConnectionLost, kindUnreachable, kindTimeout, kindCanceled, KindTLSUnavailable}, e.kind)
 }
 
-// Hint says what to do next; "" when there is nothing better to say than the error does.
+// Hint says what to do next; "" if the error says it already.
 func (e *Error) Hint() string {
 	switch e.kind {
-	case "connection-refused":
+	case kindConnectionRefused:
 		return fmt.Sprintf("nothing listens on %s: is the mail server running? (systemctl status exim4); if it listens elsewhere set verify.endpoints", e.Address)
-	case "unreachable", "name-not-found":
+	case kindUnreachable, kindNameNotFound:
 		return "check the address and this host's network; IPv6 needs a route and an address of its own"
-	case "timeout":
+	case kindTimeout:
 		return e.timeoutHint()
-	case "connection-lost":
+	case kindConnectionLost:
 		return "the server hung up; its log says why (exim: /var/log/exim4/mainlog)"
-	case "rejected":
+	case kindRejected:
 		return "the server refuses this client; its log says why (access lists, HELO checks, load, connection limits)"
-	case "protocol":
+	case kindProtocol:
 		return fmt.Sprintf("is %s really a port that speaks %s first?", e.Address, strings.ToUpper(string(e.protocol)))
-	case "starttls-not-supported":
+	case KindSTARTTLSNotSupported:
 		return "switch TLS on in the mail server (exim: MAIN_TLS_ENABLE = yes and tls_advertise_hosts; postfix: smtpd_tls_security_level = may)"
-	case "tls-unavailable":
+	case KindTLSUnavailable:
 		return "the mail server cannot load its key or certificate: check the paths, that it may read them, and that they match; its log names the file"
-	case "injection":
+	case kindInjection:
 		return "something between here and the server writes into the connection, or the server is broken; do not trust this path"
-	case "key-type-not-offered":
+	case kindKeyTypeNotOffered:
 		return fmt.Sprintf("configure a certificate with an %s key in the mail server, or do not list that key type in keys", e.KeyType.upper())
-	case "tls-version":
+	case kindTLSVersion:
 		return "allow TLS 1.2 and TLS 1.3 in the mail server; a key type can be asked for with TLS 1.2 only"
-	case "validation-failure":
+	case KindValidationFailure:
 		start := ""
 		if e.protocol != TLS && e.protocol != SMTPS {
 			start = " -starttls " + string(e.protocol)
@@ -137,24 +159,24 @@ func (s *session) fail(step, kind, format string, a ...any) *Error {
 
 // rejected is a reply that ends the conversation.
 func (s *session) rejected(step, kind string, r reply) *Error {
-	e := s.fail(step, kind, "the server answered %d %s", r.code, quote(r.lines[0]))
+	e := s.fail(step, kind, "the server answered %d %s", r.code, quoted(r.lines[0]))
 	e.Code = r.code
 	return e
 }
 
-// ioError turns what the network or crypto/tls said into an Error. The context comes first: it closes the connection,
-// which looks like anything then.
+// ioError turns an error of the network or of crypto/tls into an Error. The context comes first: when it ends it closes the
+// connection, which may look like any error.
 func (s *session) ioError(step string, err error) *Error {
 	kind, reason := classify(err)
 	switch {
 	case s.ctx.Err() == context.Canceled:
-		kind, reason, err = "canceled", "cancelled", context.Canceled
+		kind, reason, err = kindCanceled, "cancelled", context.Canceled
 	case s.ctx.Err() != nil:
-		kind, reason, err = "timeout", "the time for it was up", s.ctx.Err()
+		kind, reason, err = kindTimeout, "the time for it was up", s.ctx.Err()
 	case kind == "" && step == StepConnect:
-		kind, reason = "unreachable", err.Error()
+		kind, reason = kindUnreachable, err.Error()
 	case kind == "" && len(s.result.Chain) == 0 && step != StepTLS:
-		kind, reason = "connection-lost", err.Error()
+		kind, reason = kindConnectionLost, err.Error()
 	case kind == "":
 		kind, reason = s.classifyTLS(err)
 	}
@@ -171,30 +193,30 @@ func classify(err error) (kind, reason string) {
 	var timeout interface{ Timeout() bool }
 	switch {
 	case errors.As(err, &syntax):
-		return "protocol", syntax.Error()
+		return kindProtocol, syntax.Error()
 	case errors.As(err, &address):
-		return "invalid-request", err.Error()
+		return kindInvalidRequest, err.Error()
 	case errors.As(err, &name) && name.IsNotFound:
-		return "name-not-found", err.Error()
+		return kindNameNotFound, err.Error()
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return "connection-refused", "connection refused"
+		return kindConnectionRefused, "connection refused"
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return "timeout", "no answer in time"
+		return kindTimeout, "no answer in time"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNRESET):
-		return "connection-lost", "the server closed the connection"
+		return kindConnectionLost, "the server closed the connection"
 	}
 	return "", ""
 }
 
-// classifyTLS tells apart the alerts (RFC 8446 section 6.2) that have a meaning of their own here.
+// classifyTLS distinguishes the alerts (RFC 8446 section 6.2) that have a meaning of their own here.
 func (s *session) classifyTLS(err error) (kind, reason string) {
 	switch alert := remoteAlert(err); {
 	case alert == 70:
-		return "tls-version", "the server accepts none of the offered TLS versions"
+		return kindTLSVersion, "the server accepts none of the offered TLS versions"
 	case alert != 0 && s.request.KeyType != Any:
-		return "key-type-not-offered", fmt.Sprintf("the server has no certificate with an %s key", s.request.KeyType.upper())
+		return kindKeyTypeNotOffered, fmt.Sprintf("the server has no certificate with an %s key", s.request.KeyType.upper())
 	}
-	return "validation-failure", err.Error()
+	return KindValidationFailure, err.Error()
 }
 
 // remoteAlert is the number of the alert that the server sent, if it is handshake_failure 40, protocol_version 70 or

@@ -20,11 +20,11 @@ const (
 	IMAP Protocol = "imap"
 	// POP3 begins in clear text, on port 110 (RFC 2595 section 4).
 	POP3 Protocol = "pop3"
-	// TLS is anything in TLS from the first byte, such as IMAP on port 993 and POP3 on port 995. Nothing is said in it.
+	// TLS is anything in TLS from the first byte, such as IMAP on port 993 and POP3 on port 995. Only the handshake is made.
 	TLS Protocol = "tls"
 )
 
-// ProtocolOf is what a port usually speaks; SMTP where it is not one of the well-known others.
+// ProtocolOf is what a port usually speaks; SMTP if it is not one of the other well-known ports.
 func ProtocolOf(address string) Protocol {
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -72,26 +72,24 @@ func (s *session) talkSMTPS(ctx context.Context) (err error) {
 // maxUntagged bounds what a server may say before it answers.
 const maxUntagged = 20
 
-// talkLines is for protocols whose answers are lines: the greeting begins with hello; the command is answered by a line
-// that begins with yes or with no; others in between are not the answer. bye ends the session under TLS.
+// talkLines is for protocols whose answers are lines. The greeting begins with hello; the answer to the command is the first line
+// that begins with yes or with no. bye ends the session under TLS.
 func (s *session) talkLines(ctx context.Context, hello, command, yes, no, bye string) error {
-	start := time.Now()
 	greeting, err := s.line(StepGreeting, "", s.request.BannerTimeout)
 	if err != nil {
 		return err
 	}
-	s.result.GreetingTime, s.result.Banner = time.Since(start), printable(greeting)
 	if !hasPrefix(greeting, hello) {
-		kind := "protocol"
+		kind := kindProtocol
 		if hasPrefix(greeting, "* BYE") || hasPrefix(greeting, "-ERR") {
-			kind = "rejected"
+			kind = kindRejected
 		}
-		return s.fail(StepGreeting, kind, "the server greets with %s", quote(greeting))
+		return s.fail(StepGreeting, kind, "the server greets with %s", quoted(greeting))
 	}
 	answer, err := s.line(StepSTARTTLS, command, s.request.StepTimeout)
 	for n := 0; err == nil && !hasPrefix(answer, yes) && !hasPrefix(answer, no); n++ {
 		if n == maxUntagged {
-			return s.fail(StepSTARTTLS, "protocol", "the server does not answer, but says %s", quote(answer))
+			return s.fail(StepSTARTTLS, kindProtocol, "the server does not answer, but says %s", quoted(answer))
 		}
 		answer, err = s.line(StepSTARTTLS, "", s.request.StepTimeout)
 	}
@@ -99,7 +97,7 @@ func (s *session) talkLines(ctx context.Context, hello, command, yes, no, bye st
 		return err
 	}
 	if !hasPrefix(answer, yes) {
-		return s.fail(StepSTARTTLS, "starttls-not-supported", "the server answered %s", quote(answer))
+		return s.fail(StepSTARTTLS, KindSTARTTLSNotSupported, "the server answered %s", quoted(answer))
 	}
 	if err := s.nothingBuffered(); err != nil {
 		return err
@@ -112,7 +110,7 @@ func (s *session) talkLines(ctx context.Context, hello, command, yes, no, bye st
 	return nil
 }
 
-// line sends a command (none when empty) and reads one line.
+// line sends a command, if it is not empty, and reads one line.
 func (s *session) line(step, command string, timeout time.Duration) (string, error) {
 	if err := s.conn.SetDeadline(time.Now().Add(timeout)); err != nil {
 		return "", s.ioError(step, err)

@@ -6,13 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"mxcert/acme/finding"
 )
 
 // Limits on a reply. RFC 5321 section 4.5.3.1.5 allows 512 octets a line; servers with long texts exceed it.
 const (
 	maxLine  = 2048 // octets, with the line end
 	maxLines = 100
-	maxQuote = 200 // octets of foreign text in a message
+	maxQuote = 200 // octets of foreign text that are kept
 )
 
 // reply is one SMTP reply: 200 to 599, and the text of each line, at least one, without code and line end.
@@ -62,28 +64,28 @@ func readReply(in *bufio.Reader) (reply, error) {
 func readLine(in *bufio.Reader) ([]byte, error) {
 	line, err := in.ReadSlice('\n')
 	if errors.Is(err, bufio.ErrBufferFull) {
-		return nil, malformed("a line is longer than %d bytes: %s", maxLine, quote(string(line)))
+		return nil, malformed("a line is longer than %d bytes: %s", maxLine, literal(line))
 	}
 	if err != nil {
 		return nil, err
 	}
 	line = bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r"))
 	if bytes.ContainsAny(line, "\r\x00") {
-		return nil, malformed("a line contains a bare CR or NUL: %s", quote(string(line)))
+		return nil, malformed("a line contains a bare CR or NUL: %s", literal(line))
 	}
 	return line, nil
 }
 
 func splitLine(line []byte) (code int, last bool, text string, err error) {
 	if len(line) < 3 || line[0] < '2' || line[0] > '5' || !digit(line[1]) || !digit(line[2]) {
-		return 0, false, "", malformed("a line does not begin with a reply code: %s", quote(string(line)))
+		return 0, false, "", malformed("a line does not begin with a reply code: %s", literal(line))
 	}
 	code = 100*int(line[0]-'0') + 10*int(line[1]-'0') + int(line[2]-'0')
 	if len(line) == 3 {
 		return code, true, "", nil
 	}
 	if line[3] != ' ' && line[3] != '-' {
-		return 0, false, "", malformed("neither a space nor a hyphen follows the reply code: %s", quote(string(line)))
+		return 0, false, "", malformed("neither a space nor a hyphen follows the reply code: %s", literal(line))
 	}
 	return code, line[3] == ' ', string(line[4:]), nil
 }
@@ -94,7 +96,7 @@ func digit(b byte) bool { return b >= '0' && b <= '9' }
 func (r reply) extensions() []string {
 	var list []string
 	for _, line := range r.lines[1:] {
-		list = append(list, strings.ToUpper(printable(strings.TrimSpace(line))))
+		list = append(list, finding.Quote(strings.ToUpper(line), maxQuote))
 	}
 	return list
 }
@@ -110,23 +112,13 @@ func offers(extensions []string, keyword string) bool {
 	return false
 }
 
-// quote makes foreign text harmless in a message: quoted and short.
-func quote(text string) string {
+// quoted is foreign text in a message.
+func quoted(text string) string { return finding.Quoted(text, maxQuote) }
+
+// literal is foreign text whose very bytes are the fault: those that cannot be printed show as escapes.
+func literal(text []byte) string {
 	if len(text) > maxQuote {
 		return fmt.Sprintf("%q…", text[:maxQuote])
 	}
 	return fmt.Sprintf("%q", text)
-}
-
-// printable makes foreign text harmless as a value: printable ASCII only, and short.
-func printable(text string) string {
-	if len(text) > maxQuote {
-		text = text[:maxQuote]
-	}
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return '?'
-		}
-		return r
-	}, text)
 }

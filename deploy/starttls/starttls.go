@@ -2,13 +2,13 @@
 // does, starts TLS and reports the certificates exactly as they were sent, so that the verdict can be made elsewhere.
 //
 // [Handshake] speaks SMTP (RFC 5321) up to EHLO, STARTTLS (RFC 3207), TLS 1.2 or 1.3, EHLO once more, and leaves with
-// QUIT; it never sends MAIL. On the ports where mail is read it speaks IMAP or POP3 up to STARTTLS, and where TLS comes first
-// (465, 993, 995) it comes first: see [Protocol]. It verifies nothing of the certificate: [Match] and [CheckChain] do that afterwards, on
-// the chain as sent, with the rules of RFC 8446 section 4.4.2, RFC 5280 and RFC 9525. Failures carry the result types
-// of RFC 8460 section 4.3 where one fits.
+// QUIT; it never sends MAIL. On the ports of mail readers it speaks IMAP or POP3 up to STARTTLS, and on those with implicit TLS
+// (465, 993, 995) it starts with TLS: see [Protocol]. It verifies nothing of the certificate: [Match] and [CheckChain] do that
+// afterwards, on the chain as sent, with the rules of RFC 8446 section 4.4.2, RFC 5280 and RFC 9525. Failures carry the result
+// types of RFC 8460 section 4.3 if one fits.
 //
-// It does not use net/smtp, whose StartTLS drops bytes that were sent in clear text after the 220; a client that goes
-// on with them is open to response injection (CVE-2021-38371 and relatives), so here they are an error.
+// It does not use net/smtp, whose StartTLS drops bytes that were sent in clear text after the 220. A client that uses such bytes
+// is open to response injection (CVE-2021-38371 and relatives), so here they are an error.
 //
 // Not supported: LMTP, ManageSieve, TLS 1.1 and older, client certificates, revocation (OCSP, CRL), and
 // names that are not ASCII (give the A-label).
@@ -24,6 +24,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"mxcert/acme/finding"
 )
 
 // KeyType says which of the server's certificates to ask for.
@@ -44,7 +46,7 @@ func (k KeyType) upper() string { return strings.ToUpper(string(k)) }
 // Request is one handshake to make. Only Address is needed.
 type Request struct {
 	Address    string // host:port
-	ServerName string // sent as SNI (RFC 6066); none when empty or an IP address
+	ServerName string // sent as SNI (RFC 6066), unless it is empty or an IP address
 	KeyType    KeyType
 	Protocol   Protocol // what the port speaks; by default what is usual for its number, see ProtocolOf
 	HELO       string   // the name in EHLO; by default this host's full name, else the connection's own address literal
@@ -58,35 +60,29 @@ type Request struct {
 
 // Result is what a server presented.
 type Result struct {
-	Address    string // as requested
-	Remote     string // the address that was reached, ip:port
-	ServerName string // as requested
-	KeyType    KeyType
 	Chain      []*x509.Certificate // as sent, the leaf first if the server does it right; never empty
 	Version    uint16              // tls.VersionTLS12 …
 	Cipher     uint16              // tls.CipherSuiteName names it
-	Banner     string              // the first line of the greeting: printable ASCII, at most 200 bytes
 	Extensions []string            // what EHLO offered under TLS, upper case, with parameters
-	Findings   []Finding           // oddities of the conversation that are not failures
-	// Times: everything up to and without QUIT; the connection; the wait for the greeting; the TLS handshake.
-	Elapsed, ConnectTime, GreetingTime, TLSTime time.Duration
+	Findings   []finding.Finding   // oddities of the conversation that are not failures
+	Elapsed    time.Duration       // for everything but QUIT
 }
 
-// Offers tells whether EHLO under TLS named the extension, e.g. "REQUIRETLS" (RFC 8689).
+// Offers reports whether EHLO under TLS named the extension, e.g. "REQUIRETLS" (RFC 8689).
 func (r *Result) Offers(extension string) bool { return offers(r.Extensions, extension) }
 
 // Handshake asks one port for its certificate. It returns within the timeouts of r and immediately when ctx ends.
 //
-// The error is always an [*Error]. Where TLS was established and only the conversation after it failed, the Result is
-// returned beside the error, because what the server presented is known.
+// The error is always an [*Error]. If TLS was established and only the conversation after it failed, the Result is returned
+// beside the error, because it holds what the server presented.
 func Handshake(ctx context.Context, r Request) (*Result, error) {
 	r = r.withDefaults()
-	s := &session{request: r, result: &Result{Address: r.Address, ServerName: r.ServerName, KeyType: r.KeyType}}
+	s := &session{request: r, result: &Result{}}
 	switch {
 	case strings.ContainsAny(r.HELO, "\r\n\x00 "):
-		return nil, s.fail(StepConnect, "invalid-request", "the EHLO name %s contains a space or a line break", quote(r.HELO))
+		return nil, s.fail(StepConnect, kindInvalidRequest, "the EHLO name %s contains a space or a line break", quoted(r.HELO))
 	case r.KeyType != Any && r.KeyType != ECDSA && r.KeyType != RSA:
-		return nil, s.fail(StepConnect, "invalid-request", "the key type %s is not one of any, ecdsa, rsa", quote(string(r.KeyType)))
+		return nil, s.fail(StepConnect, kindInvalidRequest, "the key type %s is not one of any, ecdsa, rsa", quoted(string(r.KeyType)))
 	}
 	start := time.Now()
 	if err := s.connect(ctx); err != nil {
@@ -136,7 +132,6 @@ type session struct {
 }
 
 func (s *session) connect(ctx context.Context) error {
-	start := time.Now()
 	s.ctx = ctx
 	dial, cancel := context.WithTimeout(ctx, s.request.StepTimeout)
 	defer cancel()
@@ -144,8 +139,6 @@ func (s *session) connect(ctx context.Context) error {
 	if err != nil {
 		return s.ioError(StepConnect, err)
 	}
-	s.result.Remote = conn.RemoteAddr().String()
-	s.result.ConnectTime = time.Since(start)
 	s.use(conn)
 	return nil
 }
@@ -165,7 +158,7 @@ func (s *session) talkSMTP(ctx context.Context) error {
 		return err
 	}
 	if !offers(extensions, "STARTTLS") {
-		return s.fail(StepEHLO, "starttls-not-supported", "the server does not offer STARTTLS")
+		return s.fail(StepEHLO, KindSTARTTLSNotSupported, "the server does not offer STARTTLS")
 	}
 	if err := s.startTLS(); err != nil {
 		return err
@@ -178,25 +171,20 @@ func (s *session) talkSMTP(ctx context.Context) error {
 		return err
 	}
 	if s.result.Offers("STARTTLS") {
-		s.result.Findings = append(s.result.Findings, Finding{
-			ID: "starttls-after-tls", Severity: SeverityWarning,
-			Message: s.request.Address + " offers STARTTLS again although TLS is active (RFC 3207 section 4.2 forbids it)",
-			Hint:    "a proxy or filter in front of the mail server probably ends TLS; look for it",
-		})
+		s.result.Findings = append(s.result.Findings, finding.New("starttls-after-tls", finding.Warning,
+			"%s offers STARTTLS again although TLS is active (RFC 3207 section 4.2 forbids it)", s.request.Address).
+			Next("a proxy or filter in front of the mail server probably ends TLS; look for it"))
 	}
 	return nil
 }
 
 func (s *session) greeting() error {
-	start := time.Now()
 	r, err := s.exchange(StepGreeting, "", s.request.BannerTimeout)
 	if err != nil {
 		return err
 	}
-	s.result.GreetingTime = time.Since(start)
-	s.result.Banner = printable(r.lines[0])
 	if r.code != 220 {
-		return s.rejected(StepGreeting, "rejected", r)
+		return s.rejected(StepGreeting, kindRejected, r)
 	}
 	return nil
 }
@@ -210,9 +198,9 @@ func (s *session) ehlo(step string) ([]string, error) {
 	case r.code == 250:
 		return r.extensions(), nil
 	case (r.code == 500 || r.code == 502) && step == StepEHLO: // a server without EHLO has no STARTTLS
-		return nil, s.rejected(step, "starttls-not-supported", r)
+		return nil, s.rejected(step, KindSTARTTLSNotSupported, r)
 	}
-	return nil, s.rejected(step, "rejected", r)
+	return nil, s.rejected(step, kindRejected, r)
 }
 
 // startTLS asks for TLS and makes sure that not a byte in clear text follows the 220.
@@ -222,11 +210,11 @@ func (s *session) startTLS() error {
 	case err != nil:
 		return err
 	case r.code == 454:
-		return s.rejected(StepSTARTTLS, "tls-unavailable", r)
+		return s.rejected(StepSTARTTLS, KindTLSUnavailable, r)
 	case r.code >= 500:
-		return s.rejected(StepSTARTTLS, "starttls-not-supported", r)
+		return s.rejected(StepSTARTTLS, KindSTARTTLSNotSupported, r)
 	case r.code != 220:
-		return s.rejected(StepSTARTTLS, "rejected", r)
+		return s.rejected(StepSTARTTLS, kindRejected, r)
 	}
 	s.polite = false
 	return s.nothingBuffered()
@@ -236,14 +224,13 @@ func (s *session) startTLS() error {
 func (s *session) nothingBuffered() error {
 	if n := s.in.Buffered(); n > 0 {
 		text, _ := s.in.Peek(n)
-		return s.fail(StepSTARTTLS, "injection", "%d bytes in clear text follow the reply to STARTTLS: %s", n, quote(string(text)))
+		return s.fail(StepSTARTTLS, kindInjection, "%d bytes in clear text follow the reply to STARTTLS: %s", n, literal(text))
 	}
 	return nil
 }
 
 func (s *session) handshake(ctx context.Context) error {
-	start := time.Now()
-	if err := s.conn.SetDeadline(start.Add(s.request.StepTimeout)); err != nil {
+	if err := s.conn.SetDeadline(time.Now().Add(s.request.StepTimeout)); err != nil {
 		return s.ioError(StepTLS, err)
 	}
 	client := tls.Client(s.conn, s.tlsConfig())
@@ -251,14 +238,13 @@ func (s *session) handshake(ctx context.Context) error {
 		return s.ioError(StepTLS, err)
 	}
 	state := client.ConnectionState()
-	s.result.TLSTime = time.Since(start)
 	s.result.Chain, s.result.Version, s.result.Cipher = state.PeerCertificates, state.Version, state.CipherSuite
 	s.use(client)
 	s.polite = true
 	return nil
 }
 
-// tlsConfig verifies nothing on purpose: an opportunistic sender does not either, and the verdict is made from the chain.
+// tlsConfig verifies nothing on purpose: an opportunistic sender does not verify either, and CheckChain judges the chain.
 func (s *session) tlsConfig() *tls.Config {
 	config := &tls.Config{
 		ServerName:         s.request.ServerName,
@@ -281,7 +267,7 @@ func (s *session) tlsConfig() *tls.Config {
 	return config
 }
 
-// exchange sends one command (none when empty) and reads the whole reply, both within timeout.
+// exchange sends one command, if it is not empty, and reads the whole reply, both within timeout.
 func (s *session) exchange(step, command string, timeout time.Duration) (reply, error) {
 	s.polite = false
 	if err := s.conn.SetDeadline(time.Now().Add(timeout)); err != nil {
@@ -315,7 +301,7 @@ func (s *session) helo() string {
 	return defaultHELO(host, s.conn.LocalAddr())
 }
 
-// defaultHELO is the host's name if it is a full one; otherwise RFC 5321 section 4.1.4 asks for an address literal.
+// defaultHELO is the host's name if it is a full one; otherwise an address literal, as RFC 5321 section 4.1.4 asks.
 func defaultHELO(host string, local net.Addr) string {
 	if strings.Contains(host, ".") && !strings.ContainsFunc(host, notLDH) {
 		return host
@@ -330,7 +316,7 @@ func defaultHELO(host string, local net.Addr) string {
 	return "[IPv6:" + address.IP.String() + "]"
 }
 
-// notLDH finds what may not be in a host name: all but letters, digits, hyphen and dot.
+// notLDH reports whether a character may not be in a host name: letters, digits, hyphen and dot may.
 func notLDH(r rune) bool {
 	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '.')
 }

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // A conversation up to a point, and the whole of a good one.
@@ -60,14 +62,14 @@ func TestHandshake(t *testing.T) {
 	if len(r.Chain) != 2 || !r.Chain[1].Equal(w.intermediate.certificate) {
 		t.Errorf("the chain is not the one that was sent: %v", r.Chain)
 	}
-	if r.Banner != "mx.example.org ESMTP" || r.Address != address || r.Remote != address || r.Version != tls.VersionTLS13 || len(r.Findings) != 0 {
+	if r.Version != tls.VersionTLS13 || len(r.Findings) != 0 {
 		t.Errorf("%+v", r)
 	}
 	if !r.Offers("requiretls") || !r.Offers("SIZE") || r.Offers("STARTTLS") || r.Offers("SIZ") {
 		t.Errorf("extensions: %q", r.Extensions)
 	}
-	if r.ConnectTime <= 0 || r.GreetingTime <= 0 || r.TLSTime <= 0 || r.Elapsed < r.ConnectTime+r.GreetingTime+r.TLSTime {
-		t.Errorf("times: %+v", r)
+	if r.Elapsed <= 0 {
+		t.Errorf("elapsed: %v", r.Elapsed)
 	}
 }
 
@@ -119,15 +121,15 @@ func TestTolerance(t *testing.T) {
 		"long line":              strings.ReplaceAll(goodServer, "SIZE 1000", "AUTH "+strings.Repeat("X", 2000)),
 		"99 extensions":          strings.ReplaceAll(goodServer, `250-SIZE 1000\r\n`, strings.Repeat(`250-X\r\n`, 97)),
 		"no answer to QUIT":      strings.ReplaceAll(goodServer, `> 221 bye\r\n`, "close"),
-		"bytes that are no text": strings.ReplaceAll(goodServer, "mx.example.org ESMTP", "\xff\x1b[31m"),
+		"bytes that are no text": strings.NewReplacer("mx.example.org ESMTP", "\xff\x1b[31m", "size 1000", "\xff\x1b[31m").Replace(goodServer),
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, err := Handshake(t.Context(), request(serve(t, bothKeys(), script)))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if strings.ContainsFunc(r.Banner, func(r rune) bool { return r < ' ' || r > '~' }) {
-				t.Errorf("banner is not printable: %q", r.Banner)
+			if !r.Offers("REQUIRETLS") || strings.ContainsFunc(strings.Join(r.Extensions, ""), func(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError }) {
+				t.Errorf("extensions %q", r.Extensions)
 			}
 		})
 	}
@@ -252,7 +254,7 @@ func TestServerWantsAClientCertificate(t *testing.T) {
 	config := bothKeys()
 	config.ClientAuth = tls.RequireAnyClientCert
 	r, err := Handshake(t.Context(), request(serve(t, config, goodServer)))
-	assertError(t, err, StepEHLOAfterTLS, "validation-failure") // TLS 1.3 tells it only then
+	assertError(t, err, StepEHLOAfterTLS, "validation-failure") // with TLS 1.3 the server refuses only then
 	if r == nil || len(r.Chain) != 2 {
 		t.Errorf("what the server presented is lost: %+v", r)
 	}

@@ -1,37 +1,39 @@
 package script
 
 import (
-	"errors"
 	"fmt"
-	"strings"
-	"syscall"
+
+	"mxcert/acme/finding"
 )
+
+// mostSaid bounds the words of a hook in an error, in bytes.
+const mostSaid = 200
 
 // Error is why a hook did not do its work, or why hooks could not be run.
 type Error struct {
 	Hook   string // the path of the hook or of the directory
 	kind   string
 	reason string
-	output string // the last line of its output
+	said   string // the last line of its output
 	cause  error
 }
 
 // Error says which hook, why, and what it said last. Its output is quoted and capped.
 func (e *Error) Error() string {
-	if e.output != "" {
-		return fmt.Sprintf("hook %s: %s; it said %s", e.Hook, e.reason, quote(e.output))
+	if e.said != "" {
+		return fmt.Sprintf("hook %s: %s; it said %s", e.Hook, e.reason, finding.Quoted(e.said, mostSaid))
 	}
 	return fmt.Sprintf("hook %s: %s", e.Hook, e.reason)
 }
 
-// Unwrap gives the error of the system, such as an *exec.ExitError, or the context's.
+// Unwrap returns the error of the system, such as an *exec.ExitError, or the context's.
 func (e *Error) Unwrap() error { return e.cause }
 
 // Kind is one of failed (it ended with another status than 0, or by a signal), timeout, canceled, cannot-start,
-// unsafe (others could write it) and unreadable.
+// unsafe (other users could write it) and unreadable.
 func (e *Error) Kind() string { return e.kind }
 
-// Temporary tells whether it makes sense to run the same hook again at the next pass.
+// Temporary reports whether it makes sense to run the same hook again at the next pass.
 func (e *Error) Temporary() bool {
 	return e.kind == "failed" || e.kind == "timeout" || e.kind == "canceled"
 }
@@ -51,30 +53,4 @@ func (e *Error) Hint() string {
 		return "it is run again at the next pass"
 	}
 	return "its output says more; it is run again at the next pass"
-}
-
-// startReason explains the two errors whose usual text misleads.
-func startReason(err error) string {
-	switch {
-	case errors.Is(err, syscall.ENOENT): // the file was there a moment ago
-		return "it cannot be started: the interpreter that its first line names does not exist"
-	case errors.Is(err, syscall.ENOEXEC):
-		return "it cannot be started: it is neither a program nor does its first line name an interpreter"
-	}
-	return fmt.Sprintf("it cannot be started: %v", err)
-}
-
-// lastLine is where programs usually say why they failed.
-func lastLine(output string) string {
-	output = strings.TrimSpace(output)
-	return output[strings.LastIndexByte(output, '\n')+1:]
-}
-
-// quote makes foreign text harmless in a message: quoted and short.
-func quote(text string) string {
-	const most = 200
-	if len(text) > most {
-		return fmt.Sprintf("%q…", text[:most])
-	}
-	return fmt.Sprintf("%q", text)
 }

@@ -1,14 +1,12 @@
 // Package script runs the administrator's own hooks: the executables in a directory such as /etc/mxcert/hooks/deploy.d,
-// in name order, without a shell, each with a clean environment, a time limit and a process group of its own.
+// in name order, each as package run describes it: without a shell, with a clean environment, for a limited time.
 //
 // A hook learns about the event from MXCERT_… variables, from the variables that scripts written for certbot
 // (RENEWED_LINEAGE, RENEWED_DOMAINS) and lego (LEGO_CERT_PATH, LEGO_CERT_KEY_PATH, LEGO_CERT_DOMAIN) expect, and from
-// the same as a JSON document on standard input, which it may ignore. Nothing of this process's environment is passed
-// on, because secrets may be in it. Whoever may write a hook gets our rights: files and directories that others could
-// write are refused, with the reason.
+// a JSON document on standard input, which it may ignore. Whoever may write a hook gets the rights of mxcert: files and
+// directories that others could write are refused, with the reason.
 //
-// When a hook ends, what it left running in its process group is killed; a hook that starts something for longer uses
-// systemd-run. Not supported: hooks as another user, arguments, subdirectories, a check of the directories above.
+// Not supported: hooks as another user, arguments, subdirectories, a check of the directories above.
 package script
 
 import (
@@ -25,7 +23,7 @@ import (
 	"time"
 )
 
-// Event is what a hook is told. Zero fields are passed on as empty, or left out of the RENEWED_ and LEGO_ variables.
+// Event is what a hook learns. Zero fields become empty variables, except RENEWED_ and LEGO_ variables, which are left out.
 type Event struct {
 	Event      string    `json:"event"`              // pre, deploy, post or fail
 	Name       string    `json:"name"`               // the certificate's name in the configuration
@@ -39,13 +37,11 @@ type Event struct {
 
 // Outcome is what became of one file of the directory.
 type Outcome struct {
-	Hook      string        // its path
-	Skipped   string        // why it is no hook, if it is none; not a failure
-	Err       error         // an *Error; nil when the hook ended with status 0
-	Duration  time.Duration //
-	Output    string        // standard output and error together, at most 64 KiB of them; foreign text
-	Truncated bool          // there was more output
-	LeftOver  bool          // a process that it left behind still holds its output
+	Hook     string        // its path
+	Skipped  string        // why it was left out as something else than a hook; not a failure
+	Err      error         // an *Error; nil when the hook ended with status 0
+	Duration time.Duration // how long it ran
+	Output   string        // standard output and error together, at most 64 KiB of them; foreign text
 }
 
 // Run runs all hooks of a directory with the same event, one after another, each for at most timeout (60 s when zero).
@@ -87,7 +83,7 @@ func Run(ctx context.Context, dir string, event Event, timeout time.Duration) ([
 	return outcomes, first
 }
 
-// list reads the directory in name order, after making sure that nobody else can put hooks there.
+// list reads the directory in name order, after making sure that no other user can put hooks there.
 func list(dir string) ([]fs.DirEntry, error) {
 	info, err := os.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -108,7 +104,7 @@ func list(dir string) ([]fs.DirEntry, error) {
 // leftovers are the endings of files that editors and package managers leave beside the real ones.
 var leftovers = []string{"~", "#", ".bak", ".old", ".orig", ".rej", ".swp", ".save", ".tmp", ".disabled", ".rpmsave", ".rpmnew", ".rpmorig"} //nolint:gochecknoglobals // a constant table
 
-// inspect tells whether a file is a hook: why it is skipped, or why it is refused.
+// inspect returns why a file is skipped, or why it is refused; neither if it is a hook.
 func inspect(path string) (skipped string, refused error) {
 	name := filepath.Base(path)
 	if strings.HasPrefix(name, ".") {
@@ -137,7 +133,7 @@ func inspect(path string) (skipped string, refused error) {
 	return "", nil
 }
 
-// unsafe tells why somebody else could write to a file or directory; "" when nobody can.
+// unsafe returns why another user could write to a file or directory; "" if only root and mxcert's user can.
 func unsafe(info fs.FileInfo) string {
 	if mode := info.Mode().Perm(); mode&0o022 != 0 {
 		return fmt.Sprintf("is writable by its group or by others (mode %04o)", mode)
@@ -157,7 +153,7 @@ func (e Event) normalized() Event {
 	return e
 }
 
-// environment is the whole environment of a hook.
+// environment is what a hook sees beside PATH and LANG.
 func (e Event) environment() []string {
 	domains := strings.Join(e.Domains, " ")
 	notAfter := ""
@@ -165,8 +161,6 @@ func (e Event) environment() []string {
 		notAfter = e.NotAfter.UTC().Format(time.RFC3339)
 	}
 	env := []string{
-		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-		"LANG=C.UTF-8",
 		"MXCERT_EVENT=" + e.Event,
 		"MXCERT_NAME=" + e.Name,
 		"MXCERT_DOMAINS=" + domains,
@@ -182,7 +176,7 @@ func (e Event) environment() []string {
 	if e.Fullchain != "" && e.PrivateKey != "" {
 		env = append(env, "LEGO_CERT_PATH="+e.Fullchain, "LEGO_CERT_KEY_PATH="+e.PrivateKey)
 	}
-	// A script for certbot reads $RENEWED_LINEAGE/fullchain.pem and privkey.pem: no other directory will do.
+	// A script for certbot reads $RENEWED_LINEAGE/fullchain.pem and privkey.pem: another directory would break it.
 	if dir := filepath.Dir(e.Fullchain); e.Fullchain == filepath.Join(dir, "fullchain.pem") && e.PrivateKey == filepath.Join(dir, "privkey.pem") {
 		env = append(env, "RENEWED_LINEAGE="+dir)
 	}

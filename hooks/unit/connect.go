@@ -3,9 +3,11 @@ package unit
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	sd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
@@ -13,24 +15,36 @@ import (
 
 const busName = "org.freedesktop.systemd1"
 
-// errLost is a connection that ended while it was needed.
-var errLost = errors.New("connection lost")
+// dialPatience bounds the way to systemd.
+const dialPatience = 15 * time.Second
 
-// connect reaches systemd over the bus or, as root, over its own socket. The connection ends with ctx; lost is closed
-// when it does, or when it breaks.
-func connect(ctx context.Context) (systemd verbs, lost <-chan struct{}, err error) {
-	systemd, lost, err = connectBy(ctx, dialBus)
+var (
+	errLost   = errors.New("connection lost") // while it was needed
+	errSilent = fmt.Errorf("no answer within %s", dialPatience)
+)
+
+// systemd is a connection to it. lost is closed when it ends or breaks.
+type systemd struct {
+	verbs
+	lost <-chan struct{}
+}
+
+// connect reaches systemd over the system bus, whose address DBUS_SYSTEM_BUS_ADDRESS may replace, or, as root and without
+// a bus, over systemd's own socket. The connection ends with ctx.
+func connect(ctx context.Context) (*systemd, error) {
+	s, err := connectBy(ctx, dialBus)
 	if err != nil && os.Geteuid() == 0 {
-		if direct, lost, again := connectBy(ctx, dialSystemd); again == nil {
-			return direct, lost, nil
+		if direct, again := connectBy(ctx, dialSystemd); again == nil {
+			return direct, nil
 		}
 	}
-	return systemd, lost, err
+	return s, err
 }
 
 // connectBy makes the two connections that go-systemd wants, one for calls and one for signals.
-func connectBy(ctx context.Context, dial func(context.Context) (*dbus.Conn, error)) (systemd verbs, lost <-chan struct{}, err error) {
+func connectBy(ctx context.Context, dial func(context.Context) (*dbus.Conn, error)) (*systemd, error) {
 	life, lose := context.WithCancel(ctx)
+	patience := time.AfterFunc(dialPatience, lose)
 	conn, err := sd.NewConnection(func() (*dbus.Conn, error) {
 		conn, err := dial(life)
 		if err == nil {
@@ -38,17 +52,20 @@ func connectBy(ctx context.Context, dial func(context.Context) (*dbus.Conn, erro
 		}
 		return conn, err
 	})
+	if inTime := patience.Stop(); !inTime && ctx.Err() == nil {
+		err = errSilent
+	}
 	if err != nil {
 		lose()
-		return nil, nil, &connectError{err}
+		return nil, &connectError{err}
 	}
-	return conn, life.Done(), nil
+	return &systemd{verbs: conn, lost: life.Done()}, nil
 }
 
-// connectError tells failures of the way to systemd from those of a request.
+// connectError marks a failure to reach systemd, as opposed to the failure of a request.
 type connectError struct{ error }
 
-// Unwrap gives the error of the connection.
+// Unwrap returns the error of the connection.
 func (e *connectError) Unwrap() error { return e.error }
 
 // dialBus opens the system bus and makes sure that systemd is there.
@@ -70,7 +87,7 @@ func dialBus(ctx context.Context) (*dbus.Conn, error) {
 	return conn, nil
 }
 
-// dialSystemd opens the socket that systemd keeps for root, on which there is nobody else.
+// dialSystemd opens the socket that systemd keeps for root. It has no other clients, so signals need no filter.
 func dialSystemd(ctx context.Context) (*dbus.Conn, error) {
 	return authenticate(dbus.Dial("unix:path=/run/systemd/private", dbus.WithContext(ctx)))
 }

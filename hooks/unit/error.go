@@ -11,10 +11,16 @@ import (
 	"strings"
 
 	"github.com/godbus/dbus/v5"
+
+	"mxcert/acme/finding"
 )
 
-// What an [Error] can report beside the results of systemd's own jobs.
+// mostText is how much of a text from systemd or the bus is quoted, in bytes.
+const mostText = 200
+
+// What an [Error] can report beside the other results of systemd's own jobs.
 const (
+	resultInvalid       = "invalid" // of a job: the unit is not active
 	resultInvalidName   = "invalid-name"
 	resultNoSuchUnit    = "no-such-unit"
 	resultMasked        = "masked"
@@ -32,7 +38,7 @@ const (
 
 // Error is why a unit was not reloaded, or not looked at.
 type Error struct {
-	Unit   string // "" when the connection itself failed
+	Unit   string
 	Result string // see Kind
 	Text   string // what systemd or the bus said, if anything; foreign text
 	cause  error
@@ -40,20 +46,14 @@ type Error struct {
 
 // Error says which unit, what happened and what systemd said about it.
 func (e *Error) Error() string {
-	what := "systemd"
-	if isHelper(e.Unit) {
-		return strings.TrimSuffix(fmt.Sprintf("mxcert's helper %s could not be started: %s: %s", e.Unit, e.startReason(), e.Text), ": ")
-	}
-	switch {
-	case e.Result == resultInvalidName:
-		what = "unit " + quote(e.Unit)
-	case e.Unit != "":
-		what = "unit " + e.Unit
+	name := e.Unit
+	if e.Result == resultInvalidName {
+		name = finding.Quoted(name, mostText)
 	}
 	if e.Text != "" {
-		return fmt.Sprintf("%s: %s: %s", what, e.reason(), quote(e.Text))
+		return fmt.Sprintf("unit %s: %s: %s", name, e.reason(), finding.Quoted(e.Text, mostText))
 	}
-	return fmt.Sprintf("%s: %s", what, e.reason())
+	return fmt.Sprintf("unit %s: %s", name, e.reason())
 }
 
 // reason is one sentence for each result.
@@ -69,7 +69,7 @@ func (e *Error) reason() string {
 		return "a unit that this one depends on failed"
 	case "skipped":
 		return "systemd skipped the reload job"
-	case "invalid":
+	case resultInvalid:
 		return "it is not running, so there is nothing to reload"
 	case resultInvalidName:
 		return "this is not the name of a service unit"
@@ -98,23 +98,10 @@ func (e *Error) reason() string {
 	case resultRefused:
 		return "systemd refused the request"
 	}
-	return fmt.Sprintf("the reload job ended as %s", quote(e.Result))
+	return fmt.Sprintf("the reload job ended as %s", finding.Quoted(e.Result, mostText))
 }
 
-// startReason is reason for a helper.
-func (e *Error) startReason() string {
-	switch e.Result {
-	case "failed":
-		return "its program failed"
-	case resultDenied:
-		return "this process may not start it"
-	case resultNoSuchUnit:
-		return "its unit file is not installed"
-	}
-	return e.reason()
-}
-
-// Unwrap gives the context's error for deadline and interrupted.
+// Unwrap returns the context's error for deadline and interrupted.
 func (e *Error) Unwrap() error { return e.cause }
 
 // Kind is the result: of the job, failed, canceled, timeout, dependency, skipped or invalid (not running); of the
@@ -122,26 +109,45 @@ func (e *Error) Unwrap() error { return e.cause }
 // way there, bus-away, systemd-away, bus-lost, deadline or interrupted.
 func (e *Error) Kind() string { return e.Result }
 
-// Temporary tells whether the same request may succeed later without anybody doing something.
+// NotRunning reports whether systemd has said that a unit is not active, which is for its administrator to change. Of
+// several joined errors, all have to say so.
+func NotRunning(err error) bool {
+	switch e := err.(type) { //nolint:errorlint // errors.As would find one that says so among others that do not
+	case *Error:
+		return e.Result == resultInactive || e.Result == resultInvalid
+	case interface{ Unwrap() error }:
+		return NotRunning(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		list := e.Unwrap()
+		return len(list) > 0 && !slices.ContainsFunc(list, func(err error) bool { return !NotRunning(err) })
+	}
+	return false
+}
+
+// Misconfigured reports whether a unit can never be reloaded, so that to try again later is of no use: there is no such
+// unit, it has no ExecReload, or the name is not the name of a service.
+func Misconfigured(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && slices.Contains([]string{resultNoSuchUnit, resultNotReloadable, resultInvalidName}, e.Result)
+}
+
+// Temporary reports whether the same request may succeed later although nobody has changed anything.
 func (e *Error) Temporary() bool {
 	return slices.Contains([]string{"canceled", "timeout", resultNoBus, resultNoSystemd, resultLost, resultDeadline, resultInterrupted}, e.Result)
 }
 
 // Hint says what to do next.
 func (e *Error) Hint() string {
-	if isHelper(e.Unit) && e.Result != resultDenied && e.Result != resultNoBus && e.Result != resultNoSystemd {
-		return fmt.Sprintf("see why: journalctl -u %s; the unit files of mxcert belong in /usr/lib/systemd/system", e.Unit)
-	}
 	switch e.Result {
 	case resultInvalidName:
 		return "write the full name of a service, such as exim4.service"
 	case resultNoSuchUnit:
 		return "list the units with: systemctl list-units --type=service"
 	case resultMasked:
-		return fmt.Sprintf("somebody wants it never to be started; if that is over: systemctl unmask %s (systemctl status %[1]s says where it is masked)", e.Unit)
+		return fmt.Sprintf("an administrator has masked it, so that it never starts; to undo that: systemctl unmask %s (systemctl status %[1]s says where it is masked)", e.Unit)
 	case resultNotLoaded:
 		return "look at it with: systemctl status " + e.Unit
-	case resultInactive, "invalid":
+	case resultInactive, resultInvalid:
 		return fmt.Sprintf("start the mail server (systemctl start %s); mxcert never does that", e.Unit)
 	case resultNotReloadable:
 		return fmt.Sprintf("is it the right unit? systemctl show -p CanReload,LoadState %s (Postfix on Debian: postfix@-.service)", e.Unit)
@@ -157,15 +163,11 @@ func (e *Error) Hint() string {
 
 // rule is the narrowest polkit rule that lets this user reload this unit.
 func (e *Error) rule() string {
-	name := "mxcert"
+	name := ServiceUser
 	if u, err := user.Current(); err == nil {
 		name = u.Username
 	}
-	verb := "reload"
-	if isHelper(e.Unit) {
-		verb = "start"
-	}
-	return fmt.Sprintf(`polkit.addRule(function(action, subject) { if (action.id == "org.freedesktop.systemd1.manage-units" && subject.user == %q && action.lookup("unit") == %q && action.lookup("verb") == %q) return polkit.Result.YES; }); or let mxcert write it: mxcert polkit --install`, name, e.Unit, verb)
+	return fmt.Sprintf(`polkit.addRule(function(action, subject) { if (action.id == "org.freedesktop.systemd1.manage-units" && subject.user == %q && action.lookup("unit") == %q && action.lookup("verb") == "reload") return polkit.Result.YES; }); or let mxcert write it: mxcert polkit --install`, name, e.Unit)
 }
 
 // selfTest is the command by which a mail server checks its own configuration.
@@ -181,7 +183,7 @@ func (e *Error) selfTest() string {
 	return ""
 }
 
-// certain tells whether the unit's own state, not the way to it, is the reason.
+// certain reports whether the reason is the unit's own state, not the way to it.
 func (e *Error) certain() bool {
 	return slices.Contains([]string{resultNoSuchUnit, resultMasked, resultNotLoaded, resultInactive, resultNotReloadable}, e.Result)
 }
@@ -234,13 +236,4 @@ func resultOf(name, text string) string {
 		return resultLost
 	}
 	return resultRefused
-}
-
-// quote makes foreign text harmless in a message: quoted and short.
-func quote(text string) string {
-	const most = 200
-	if len(text) > most {
-		return fmt.Sprintf("%q…", text[:most])
-	}
-	return fmt.Sprintf("%q", text)
 }

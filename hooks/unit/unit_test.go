@@ -3,6 +3,7 @@ package unit
 import (
 	"context"
 	"errors"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -17,16 +18,10 @@ import (
 	"time"
 )
 
-func testManager(t *testing.T) (*Manager, *fakeSystemd) {
+func testSystemd(t *testing.T) *fakeSystemd {
 	t.Helper()
 	address, _ := startBus(t)
-	f := startSystemd(t, address)
-	m, err := Connect(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(m.Close)
-	return m, f
+	return startSystemd(t, address)
 }
 
 // assertError checks what every error must be: of the type, of the kind, with a hint, and harmless to print.
@@ -50,11 +45,11 @@ func assertError(t *testing.T, err error, kind string, parts ...string) {
 	}
 }
 
-// looking are the methods that change nothing.
-var looking = []string{"org.freedesktop.DBus.Properties.Get", "org.freedesktop.DBus.Properties.GetAll"}
+// looking are the methods that are called and change nothing.
+var looking = []string{"org.freedesktop.DBus.Properties.GetAll"}
 
 func TestReloadResults(t *testing.T) {
-	m, f := testManager(t)
+	f := testSystemd(t)
 	for _, test := range []struct {
 		unit, kind string
 		parts      []string
@@ -83,7 +78,7 @@ func TestReloadResults(t *testing.T) {
 		{"", "invalid-name", nil},
 	} {
 		t.Run(test.unit, func(t *testing.T) {
-			err := m.Reload(t.Context(), test.unit)
+			err := Reload(t.Context(), test.unit)
 			if test.kind == "" {
 				if err != nil {
 					t.Error(err)
@@ -100,10 +95,10 @@ func TestReloadResults(t *testing.T) {
 }
 
 func TestReloadManyAtOnce(t *testing.T) {
-	m, _ := testManager(t)
+	testSystemd(t)
 	results := make(chan error)
 	for range 20 {
-		go func() { results <- m.Reload(t.Context(), "done.service") }()
+		go func() { results <- Reload(t.Context(), "done.service") }()
 	}
 	for range 20 {
 		if err := <-results; err != nil {
@@ -113,10 +108,10 @@ func TestReloadManyAtOnce(t *testing.T) {
 }
 
 func TestReloadStopsWaiting(t *testing.T) {
-	m, f := testManager(t)
+	f := testSystemd(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	err := m.Reload(ctx, "hang.service")
+	err := Reload(ctx, "hang.service")
 	assertError(t, err, "deadline", "in time", "journalctl -u hang.service")
 	if !errors.Is(err, context.DeadlineExceeded) || !err.(*Error).Temporary() {
 		t.Errorf("%v is no deadline", err)
@@ -127,8 +122,8 @@ func TestReloadStopsWaiting(t *testing.T) {
 		<-f.asked
 		cancel()
 	}()
-	assertError(t, m.Reload(ctx, "hang.service"), "interrupted")
-	if err := m.Reload(t.Context(), "done.service"); err != nil {
+	assertError(t, Reload(ctx, "hang.service"), "interrupted")
+	if err := Reload(t.Context(), "done.service"); err != nil {
 		t.Errorf("the connection is of no use after a deadline: %v", err)
 	}
 }
@@ -136,42 +131,27 @@ func TestReloadStopsWaiting(t *testing.T) {
 func TestReloadLosesTheBus(t *testing.T) {
 	address, stop := startBus(t)
 	f := startSystemd(t, address)
-	m, err := Connect(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
 	go func() {
 		<-f.asked
 		stop()
 	}()
-	assertError(t, m.Reload(t.Context(), "hang.service"), "bus-lost", "unknown")
-	assertError(t, m.Reload(t.Context(), "done.service"), "bus-away", "unit done.service")
-	_, err = m.Describe(t.Context(), "exim4.service")
-	assertError(t, err, "bus-away")
+	assertError(t, Reload(t.Context(), "hang.service"), "bus-lost", "unknown")
+	assertError(t, Reload(t.Context(), "done.service"), "bus-away", "unit done.service")
+	assertError(t, Check(t.Context(), "exim4.service"), "bus-away")
 }
 
-// TestManagerSurvivesRestarts: systemd gets another name on the bus when it executes itself anew, and the bus may be
-// restarted; neither may matter to a daemon that runs for months.
-func TestManagerSurvivesRestarts(t *testing.T) {
+// TestRestarts: systemd gets another name on the bus when it executes itself anew, and the bus may be restarted; neither
+// may matter to a daemon that runs for months.
+func TestRestarts(t *testing.T) {
 	address, _ := startBus(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
 	for i := range 3 {
 		f := startSystemd(t, address)
-		if i == 0 {
-			if _, err := Connect(ctx); err != nil {
-				t.Fatal(err)
-			}
-			cancel() // bounds only the connecting
-		}
-		m := &Manager{}
-		if err := m.Reload(t.Context(), "done.service"); err != nil {
+		if err := Reload(t.Context(), "done.service"); err != nil {
 			t.Errorf("after %d restarts: %v", i, err)
 		}
 		f.conn.Close()
 	}
-	_, err := Connect(t.Context())
-	assertError(t, err, "systemd-away")
+	assertError(t, Check(t.Context(), "exim4.service"), "systemd-away")
 }
 
 func TestConnectFails(t *testing.T) {
@@ -180,13 +160,11 @@ func TestConnectFails(t *testing.T) {
 	}
 	t.Run("no socket", func(t *testing.T) {
 		t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+filepath.Join(t.TempDir(), "none"))
-		_, err := Connect(t.Context())
-		assertError(t, err, "bus-away", "no such file", "dbus installed")
+		assertError(t, Check(t.Context(), "exim4.service"), "bus-away", "no such file", "dbus installed", "unit exim4.service")
 	})
 	t.Run("no systemd", func(t *testing.T) {
 		startBus(t)
-		_, err := Connect(t.Context())
-		assertError(t, err, "systemd-away")
+		assertError(t, Check(t.Context(), "exim4.service"), "systemd-away")
 	})
 	t.Run("silence", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "s")
@@ -198,16 +176,14 @@ func TestConnectFails(t *testing.T) {
 		t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+path)
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
-		_, err = Connect(ctx)
-		assertError(t, err, "deadline")
-		m := &Manager{}
-		assertError(t, m.Reload(ctx, "exim4.service"), "deadline")
+		assertError(t, Check(ctx, "exim4.service"), "deadline")
+		assertError(t, Reload(ctx, "exim4.service"), "deadline")
 	})
 }
 
 // TestNothingIsLeft: connections and their goroutines end with the call.
 func TestNothingIsLeft(t *testing.T) {
-	m, _ := testManager(t)
+	testSystemd(t)
 	count := func() int {
 		entries, err := os.ReadDir("/proc/self/fd")
 		if err != nil {
@@ -217,7 +193,7 @@ func TestNothingIsLeft(t *testing.T) {
 	}
 	before := count()
 	for range 10 {
-		if err := m.Reload(t.Context(), "done.service"); err != nil {
+		if err := Reload(t.Context(), "done.service"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -228,29 +204,92 @@ func TestNothingIsLeft(t *testing.T) {
 	}
 }
 
-func TestDescribe(t *testing.T) {
-	m, f := testManager(t)
-	s, err := m.Describe(t.Context(), "exim4.service")
-	want := State{"exim4.service", "loaded", "active", "running", true, "/run/systemd/generator.late/exim4.service", 4711}
-	if err != nil || s != want {
-		t.Errorf("got %+v, %v; want %+v", s, err, want)
-	}
-	if s, err := m.Describe(t.Context(), "nosuch.service"); err != nil || s.LoadState != "not-found" {
-		t.Errorf("got %+v, %v", s, err)
-	}
+func TestCheck(t *testing.T) {
+	f := testSystemd(t)
 	for unit, kind := range map[string]string{
 		"nosuch.service": "no-such-unit", "masked.service": "masked", "bad.service": "not-loaded", "stopped.service": "inactive",
 		"crashed.service": "inactive", "oneshot.service": "not-reloadable", "exim4": "invalid-name",
 	} {
-		assertError(t, m.Check(t.Context(), unit), kind)
+		assertError(t, Check(t.Context(), unit), kind)
 	}
-	for _, unit := range []string{"exim4.service", "postfix@-.service"} {
-		if err := m.Check(t.Context(), unit); err != nil {
+	for _, unit := range []string{"exim4.service", "postfix@-.service", "postfix.service"} { // the last is not there, its instance is
+		if err := Check(t.Context(), unit); err != nil {
 			t.Error(err)
 		}
 	}
 	if got := f.called(); !slices.Equal(got, looking) {
 		t.Errorf("systemd was asked for %q, want %q", got, looking)
+	}
+}
+
+// Of postfix.service the instance is reloaded if there is one, else postfix.service itself.
+func TestPostfixInstance(t *testing.T) {
+	for state, want := range map[string]string{"loaded": "postfix@-.service", "not-found": "postfix.service"} {
+		t.Run(state, func(t *testing.T) {
+			address, _ := startBus(t)
+			f := startSystemdWith(t, address, map[string]map[string]any{"postfix@-.service": {"LoadState": state, "ActiveState": "active", "CanReload": true}})
+			_ = Reload(t.Context(), "postfix.service") // its job ends with the word postfix@- or postfix
+			if got := <-f.asked; got != want {
+				t.Errorf("%s was reloaded, want %s", got, want)
+			}
+		})
+	}
+}
+
+// TestOneConnection: a call connects once, whatever it has to ask: two connections to the bus, as go-systemd wants.
+func TestOneConnection(t *testing.T) {
+	f := testSystemd(t)
+	for call, do := range map[string]func() error{
+		"Check":                      func() error { return Check(t.Context(), "postfix.service") },
+		"Reload":                     func() error { return Reload(t.Context(), "done.service") },
+		"Reload that is not allowed": func() error { return Reload(t.Context(), "stopped.service") },
+	} {
+		f.forget()
+		_ = do()
+		if got := f.callers(); got != 1 {
+			t.Errorf("%s: calls came from %d connections", call, got)
+		}
+	}
+}
+
+func TestQuestions(t *testing.T) {
+	inactive, invalid, failed := &Error{Unit: "a", Result: "inactive"}, &Error{Unit: "b", Result: "invalid"}, &Error{Unit: "c", Result: "failed"}
+	for _, c := range []struct {
+		err                       error
+		notRunning, misconfigured bool
+	}{
+		{nil, false, false},
+		{errors.New("x"), false, false},
+		{inactive, true, false},
+		{fmt.Errorf("reload: %w", invalid), true, false},
+		{errors.Join(inactive, invalid), true, false},
+		{errors.Join(errors.New("another certificate is served"), inactive), false, false},
+		{errors.Join(inactive, failed), false, false},
+		{failed, false, false},
+		{&Error{Result: "no-such-unit"}, false, true},
+		{&Error{Result: "not-reloadable"}, false, true},
+		{fmt.Errorf("x: %w", &Error{Result: "invalid-name"}), false, true},
+		{&Error{Result: "access-denied"}, false, false},
+	} {
+		if NotRunning(c.err) != c.notRunning || Misconfigured(c.err) != c.misconfigured {
+			t.Errorf("%v: NotRunning %v, Misconfigured %v", c.err, NotRunning(c.err), Misconfigured(c.err))
+		}
+	}
+}
+
+func TestPolkitRule(t *testing.T) {
+	units := Names([]string{"postfix.service", "exim4.service", "exim4.service"})
+	if want := []string{"exim4.service", "postfix.service", "postfix@-.service"}; !slices.Equal(units, want) {
+		t.Errorf("Names = %q, want %q", units, want)
+	}
+	rule := PolkitRule(units)
+	for _, part := range []string{`subject.user == "mxcert"`, `action.lookup("verb") == "reload"`, `["exim4.service", "postfix.service", "postfix@-.service"].indexOf(`} {
+		if !strings.Contains(rule, part) {
+			t.Errorf("%q is not in the rule:\n%s", part, rule)
+		}
+	}
+	if rule := PolkitRule(nil); !strings.Contains(rule, "[].indexOf(") {
+		t.Errorf("without a unit:\n%s", rule)
 	}
 }
 
@@ -260,12 +299,11 @@ func TestHintNamesTheSelfTest(t *testing.T) {
 	}
 }
 
-// TestReloadIsTheOnlyVerb is invariant I6: the code has no way to stop, restart or signal anything, and what it can start
-// TestStartIsForHelpers says. All calls go through
-// the interface verbs, go-systemd is used for nothing but making the connection, and the only methods named by a string
-// are the bus's own.
+// TestReloadIsTheOnlyVerb is invariant I6: the code has no way to start, stop, restart or signal anything. All calls go
+// through the interface verbs, go-systemd is used for nothing but making the connection, and the only methods named by a
+// string are the bus's own.
 func TestReloadIsTheOnlyVerb(t *testing.T) {
-	want := []string{"GetServicePropertyContext", "GetUnitPropertiesContext", "ReloadUnitContext", "StartUnitContext"}
+	want := []string{"GetUnitPropertiesContext", "ReloadUnitContext"}
 	var have []string
 	for method := range reflect.TypeFor[verbs]().Methods() {
 		have = append(have, method.Name)
@@ -302,7 +340,7 @@ func checkSource(t *testing.T, file string) {
 	ast.Inspect(tree, func(node ast.Node) bool {
 		switch n := node.(type) {
 		case *ast.SelectorExpr:
-			if from, ok := n.X.(*ast.Ident); ok && from.Name == "sd" && n.Sel.Name != "NewConnection" && n.Sel.Name != "Property" {
+			if from, ok := n.X.(*ast.Ident); ok && from.Name == "sd" && n.Sel.Name != "NewConnection" {
 				t.Errorf("%s uses %s of go-systemd", file, n.Sel.Name)
 			}
 			if strings.HasPrefix(n.Sel.Name, "Call") || n.Sel.Name == "Go" || n.Sel.Name == "Object" {
@@ -317,15 +355,4 @@ func checkSource(t *testing.T, file string) {
 		}
 		return true
 	})
-}
-
-// A start is for mxcert's own helpers alone: whatever else is asked for never reaches systemd.
-func TestStartIsForHelpers(t *testing.T) {
-	for _, name := range []string{"exim4.service", "mxcert.service", "mxcert-install.service", "xmxcert-install@mx.service", "mxcert-install@mx.socket", "mxcert-hook@../x.service"} {
-		err := (&Manager{}).Start(t.Context(), name)
-		var e *Error
-		if !errors.As(err, &e) || e.Result != resultInvalidName {
-			t.Errorf("Start(%q) = %v", name, err)
-		}
-	}
 }

@@ -288,6 +288,26 @@ func Fingerprint(file string) string {
 	return text
 }
 
+// Fingerprints returns the fingerprint of each file.
+func Fingerprints(files []string) map[string]string {
+	prints := make(map[string]string, len(files))
+	for _, file := range files {
+		prints[file] = Fingerprint(file)
+	}
+	return prints
+}
+
+// Differing lists, sorted, the files whose fingerprints are not what they were.
+func Differing(prints map[string]string) (files []string) {
+	for file, print := range prints {
+		if Fingerprint(file) != print {
+			files = append(files, file)
+		}
+	}
+	slices.Sort(files)
+	return files
+}
+
 // changedSince tells whether a file was changed after a time.
 func changedSince(pattern string, t time.Time) bool {
 	return slices.ContainsFunc(matches(pattern), func(file string) bool {

@@ -76,7 +76,7 @@ func TestPackageOnTheHost(t *testing.T) {
 	}
 	for path, want := range map[string]string{
 		"/var/lib/mxcert-keys": "mxcert:mxcert-keys 2750", "/etc/mxcert/credentials": "root:mxcert 750", "/etc/mxcert/mxcert.yaml.example": "root:mxcert 640",
-		"/usr/bin/mxcert": "root:root 755", "/usr/share/polkit-1/rules.d/mxcert.rules": "root:root 644",
+		"/usr/bin/mxcert": "root:root 755", "/run/mxcert-helpers/install.sock": "root:mxcert 660", "/run/mxcert-helpers/hook.sock": "root:mxcert 660",
 	} {
 		if got := strings.TrimSpace(must(t, s.Host, "stat", "-c", "%U:%G %a", path)); got != want {
 			t.Errorf("%s is %s, want %s", path, got, want)
@@ -109,8 +109,18 @@ func TestPackageOnTheHost(t *testing.T) {
 	if now := s.servedByAuthority(); now != first {
 		t.Errorf("%s is served after the removal", now)
 	}
+	if r, err := s.Run(context.Background(), "systemctl", "is-active", "mxcert.service", "mxcert-install.socket", "mxcert-hook.socket"); err != nil || strings.Contains("\n"+r.Stdout, "\nactive") {
+		t.Errorf("after the removal: %s %v", r.Stdout, err)
+	}
+	must(t, s.Host, "dpkg", "-i", "/root/mxcert.deb")
+	for _, unit := range serviceUnits {
+		if got := strings.TrimSpace(must(t, s.Host, "systemctl", "is-enabled", unit)); got != "enabled" {
+			t.Errorf("after a removal and an installation %s is %s", unit, got)
+		}
+	}
+	must(t, s.Host, "systemctl", "start", "mxcert")
 	must(t, s.Host, "dpkg", "--purge", "mxcert")
-	for _, path := range []string{"/var/lib/mxcert", "/var/lib/mxcert-install", "/etc/mxcert/credentials", "/etc/mxcert/mxcert.yaml", "/etc/polkit-1/rules.d/50-mxcert.rules", "/usr/bin/mxcert"} {
+	for _, path := range []string{"/run/mxcert-helpers", "/var/lib/mxcert", "/var/lib/mxcert-install", "/etc/mxcert/credentials", "/etc/mxcert/mxcert.yaml", "/etc/polkit-1/rules.d/50-mxcert.rules", "/usr/bin/mxcert"} {
 		if r, err := s.Run(context.Background(), "test", "-e", path); err != nil || r.Code == 0 {
 			t.Errorf("%s is left after the purge", path)
 		}
@@ -120,11 +130,16 @@ func TestPackageOnTheHost(t *testing.T) {
 	}
 }
 
+// serviceUnits are the units that the package enables.
+var serviceUnits = []string{"mxcert.service", "mxcert-install.socket", "mxcert-hook.socket"}
+
 // bootsAgain boots the host once more: the service comes up by itself, the certificate stays in service, nothing is ordered.
 func (s *story) bootsAgain(how string, boot func(context.Context) error, serial string) {
 	s.t.Helper()
-	if got := strings.TrimSpace(must(s.t, s.Host, "systemctl", "is-enabled", "mxcert.service")); got != "enabled" {
-		s.t.Errorf("the service is %s", got)
+	for _, unit := range serviceUnits {
+		if got := strings.TrimSpace(must(s.t, s.Host, "systemctl", "is-enabled", unit)); got != "enabled" {
+			s.t.Errorf("%s is %s", unit, got)
+		}
 	}
 	roots, err := s.Get(mailhost.RootsFile)
 	s.check(err)

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mxcert/packaging/e2e/mailhost"
 )
 
 // keysConfig has the mail server read from a directory of the service's own.
@@ -17,7 +19,7 @@ var keysConfig = strings.Replace(hostConfig,
 func TestSandbox(t *testing.T) {
 	s := begin(t, options{service: true})
 	for unit, most := range map[string]float64{"mxcert.service": 1.2, "mxcert-renew.service": 1.2, "mxcert-install@.service": 4} {
-		name := strings.Replace(unit, "@", "@0123456789abcdef", 1)
+		name := strings.Replace(unit, "@", "@1-4711-999", 1) // as systemd names the instance of a connection
 		out := must(t, s.Host, "systemd-analyze", "security", "--no-pager", name)
 		found := regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+)`).FindStringSubmatch(out)
 		if found == nil {
@@ -30,6 +32,91 @@ func TestSandbox(t *testing.T) {
 			t.Errorf("%s has %s, more than %.1f:\n%s", unit, found[1], most, out)
 		}
 	}
+}
+
+// The sockets of the two programs of root: who may reach them, whom they obey, and what an operator reads when they are not
+// there. A one-shot of the service's user works through them as the daemon does.
+func TestHelperSockets(t *testing.T) {
+	s := begin(t, options{service: true})
+	const helpers = "/run/mxcert-helpers"
+	must(t, s.Host, "install", "-d", "-m", "0700", "-o", "mxcert", "-g", "mxcert", "/var/lib/mxcert") // as systemd does at the service's first start
+	renew := func() mailhost.Result { return s.as("mxcert", "mxcert", "mxcert", "renew") }
+	r := renew()
+	if r.Code == 0 || !strings.Contains(r.Stderr, "cannot be reached") || !strings.Contains(r.Stdout, "systemctl start mxcert-install.socket") {
+		t.Errorf("without sockets: exit code %d\n%s%s", r.Code, r.Stderr, r.Stdout)
+	}
+	must(t, s.Host, "systemctl", "start", "mxcert-install.socket", "mxcert-hook.socket")
+	for path, want := range map[string]string{helpers: "root:root 755", helpers + "/install.sock": "root:mxcert 660", helpers + "/hook.sock": "root:mxcert 660"} {
+		if got := strings.TrimSpace(must(t, s.Host, "stat", "-c", "%U:%G %a", path)); got != want {
+			t.Errorf("%s is %s, want %s", path, got, want)
+		}
+	}
+	if r := renew(); r.Code != 0 {
+		t.Errorf("the one-shot of the service's user: exit code %d\n%s", r.Code, r.Stderr)
+	}
+	first := s.servedByAuthority()
+	if got := strings.TrimSpace(must(t, s.Host, "stat", "-c", "%U:%G %a", keyFile)); got != "root:Debian-exim 640" {
+		t.Errorf("the key is %s", got)
+	}
+
+	// Another user cannot connect, and is not obeyed if the group lets him.
+	ask := func(user, group, kind, order string) mailhost.Result {
+		return s.as(user, group, "python3", "-c", `import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+s.sendall(sys.argv[2].encode() + b"\n")
+print(s.makefile().readline())`, helpers+"/"+kind+".sock", order)
+	}
+	check, event := `{"verb":"check","name":"mx"}`, `{"event":{"event":"deploy","name":"mx"}}`
+	for kind, order := range map[string]string{"install": check, "hook": event} {
+		if r := ask("nobody", "nogroup", kind, order); r.Code == 0 || !strings.Contains(r.Stderr, "PermissionError") {
+			t.Errorf("another user reaches %s: %+v", kind, r)
+		}
+		if r := ask("nobody", "mxcert", kind, order); !strings.Contains(r.Stdout, `"kind":"permission"`) || !strings.Contains(r.Stdout, "only root and the user mxcert") {
+			t.Errorf("another user of the group is obeyed by %s: %+v", kind, r)
+		}
+		if r := ask("mxcert", "mxcert", kind, order); r.Code != 0 || strings.Contains(r.Stdout, `"error"`) {
+			t.Errorf("the service is not obeyed by %s: %+v", kind, r)
+		}
+	}
+	if r := ask("mxcert", "mxcert", "install", "rubbish"); strings.TrimSpace(r.Stdout) != "" {
+		t.Errorf("rubbish is answered by %q", r.Stdout)
+	}
+
+	// Those that failed are not kept.
+	within(t, 10*time.Second, "no helper is left", func() bool {
+		return strings.TrimSpace(must(t, s.Host, "sh", "-c", "systemctl list-units --all 'mxcert-*@*' --no-legend --plain | wc -l")) == "0"
+	})
+
+	// A plan that the configuration may not bound is refused, and the service says why.
+	must(t, s.Host, "chmod", "0666", "/etc/mxcert/mxcert.yaml")
+	if r := s.as("mxcert", "mxcert", "mxcert", "renew", "--now"); r.Code == 0 || !strings.Contains(r.Stderr+r.Stdout, "can be written by others than root") {
+		t.Errorf("with a configuration that others may write: exit code %d\n%s", r.Code, r.Stderr)
+	}
+	must(t, s.Host, "chmod", "0644", "/etc/mxcert/mxcert.yaml")
+
+	// The daemon brings the sockets up by itself, and a socket that is stopped goes away.
+	must(t, s.Host, "systemctl", "stop", "mxcert-install.socket", "mxcert-hook.socket")
+	if r, err := s.Run(t.Context(), "test", "-e", helpers+"/install.sock"); err != nil || r.Code == 0 {
+		t.Error("the socket is left")
+	}
+	must(t, s.Host, "systemctl", "enable", "--now", "mxcert.service")
+	for _, unit := range []string{"mxcert-install.socket", "mxcert-hook.socket"} {
+		if got := strings.TrimSpace(must(t, s.Host, "sh", "-c", "echo $(systemctl is-active "+unit+") $(systemctl is-enabled "+unit+")")); got != "active enabled" {
+			t.Errorf("%s is %s", unit, got)
+		}
+	}
+	if r := s.mxcert("renew", "--now", "--new-key"); r.Code != 0 || s.servedByAuthority() == first {
+		t.Errorf("renew by the daemon: exit code %d\n%s", r.Code, r.Stderr)
+	}
+}
+
+// as runs a program as another user, with no other group.
+func (s *story) as(user, group string, argv ...string) mailhost.Result {
+	s.t.Helper()
+	r, err := s.Run(s.t.Context(), append([]string{"setpriv", "--reuid=" + user, "--regid=" + group, "--clear-groups", "--"}, argv...)...)
+	s.check(err)
+	return r
 }
 
 // Keys at the service's own directory: neither root nor a helper is needed, and Exim reads them by its group.

@@ -27,7 +27,7 @@ CGO_ENABLED=0 GOARCH=$ARCH go build -trimpath -buildvcs=false -tags "$TAGS" -ldf
 
 GOARCH= go run ./packaging/man --date "$DATE" --version "$VERSION" "$man"
 sed "s/@DATE@/$DATE/; s/@VERSION@/$VERSION/" packaging/man/mxcert.service.8 >"$man/man8/mxcert.service.8"
-for page in mxcert-renew.timer mxcert-install@.service mxcert-hook@.service; do
+for page in mxcert-renew.timer mxcert-install.socket mxcert-install@.service mxcert-hook.socket mxcert-hook@.service; do
 	ln -s mxcert.service.8.gz "$man/man8/$page.8.gz"
 done
 install -d "$ROOT/usr/share/bash-completion/completions" "$ROOT/usr/share/zsh/vendor-completions" "$ROOT/usr/share/fish/vendor_completions.d"
@@ -44,7 +44,6 @@ for unit in packaging/systemd/*; do
 done
 install -D -m 0644 packaging/sysusers.d/mxcert.conf "$ROOT/usr/lib/sysusers.d/mxcert.conf"
 install -D -m 0644 packaging/tmpfiles.d/mxcert.conf "$ROOT/usr/lib/tmpfiles.d/mxcert.conf"
-install -D -m 0644 packaging/polkit/mxcert.rules "$ROOT/usr/share/polkit-1/rules.d/mxcert.rules"
 install -m 0640 configs/mxcert.yaml "$ROOT/etc/mxcert/mxcert.yaml.example"
 install -m 0644 README.md CHANGELOG.md packaging/nfpm/copyright "$doc/"
 printf '%s (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- mxcert developers <mxcert@example.org>  %s\n' \

@@ -104,7 +104,7 @@ func (s Spec) plan(layout Layout, b *bundle.Bundle) (*deploy.Plan, error) {
 		}
 		jobs = append(jobs, deploy.Job{Bundle: b, Target: target})
 	}
-	return deploy.Make(Name, jobs)
+	return deploy.Make(Name, jobs, nil)
 }
 
 // keep is what a pass does with a file that is not its own.

@@ -11,9 +11,9 @@ import (
 type Install struct {
 	// Config is the text of /etc/mxcert/mxcert.yaml; empty leaves the file out.
 	Config string
-	// Service puts the units, sysusers, tmpfiles and polkit rules of packaging in their places, makes the user mxcert and
-	// the group mxcert-keys, of which Exim becomes a member, and with Config has mxcert write the rule for its units. The
-	// unit is not started. Without Service there is the program alone, for stories that run it as root.
+	// Service puts the units, sysusers and tmpfiles of packaging in their places, makes the user mxcert and the group
+	// mxcert-keys, of which Exim becomes a member, and with Config has mxcert write the polkit rule for its units. No unit
+	// is started. Without Service there is the program alone, for stories that run it as root.
 	Service bool
 }
 
@@ -56,7 +56,6 @@ func (h *Host) installService(ctx context.Context) error {
 	}
 	for source, place := range map[string]string{
 		"packaging/systemd/*": "/etc/systemd/system/", "packaging/sysusers.d/*": "/usr/lib/sysusers.d/", "packaging/tmpfiles.d/*": "/usr/lib/tmpfiles.d/",
-		"packaging/polkit/*.rules": "/usr/share/polkit-1/rules.d/",
 	} {
 		files, err := filepath.Glob(filepath.Join(module, source))
 		if err != nil || len(files) == 0 {

@@ -3,15 +3,21 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"mxcert/acme"
+	accounts "mxcert/acme/account"
+	"mxcert/acme/authority"
 	"mxcert/acme/state"
-	"mxcert/configs"
+
+	"mxcert/cmd/mxcert/internal/pass"
+	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/wanted"
 )
 
 // accountTime bounds the commands that ask a CA about the account; a rollover waits for orders under way, see renewTime.
@@ -23,24 +29,23 @@ type accountsReport struct {
 	Accounts []accountReport `json:"accounts"`
 }
 
-// accountReport is one account: as the CA sees it where Asked, else as it is stored.
+// accountReport is one account: as the CA sees it if Asked, else as it is stored.
 type accountReport struct {
 	CA         string                `json:"ca"`        // host of the directory
 	Directory  string                `json:"directory"` // URL
 	Configured bool                  `json:"configured"`
 	URL        string                `json:"url"`
-	Status     string                `json:"status"` // valid, deactivated, revoked, none, unregistered, unknown, refused, damaged; "" where it is not known
+	Status     string                `json:"status"` // valid, deactivated, revoked, none, unregistered, unknown, refused, damaged; "" if that is unknown
 	Asked      bool                  `json:"asked"`  // the CA was
 	Contact    []string              `json:"contact"`
 	Key        *accountKey           `json:"key"`
 	Created    *time.Time            `json:"created"`
 	Terms      accountTerms          `json:"terms"`
-	Former     []state.FormerAccount `json:"former"` // accounts in whose place this one came
+	Former     []state.FormerAccount `json:"former"` // accounts that this one has replaced
 	Changed    bool                  `json:"changed"`
 	Warnings   []string              `json:"warnings"`
-	Error      *errorReport          `json:"error"`
-
-	code int
+	Error      *report.Error         `json:"error"`
+	Code       report.Code           `json:"exit_code"`
 }
 
 type accountKey struct {
@@ -58,7 +63,7 @@ func (a *app) accountCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "account", Short: "The accounts at the CAs: what they are, registration, new keys", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return usage("account show, account register or account rollover?")
+			return report.Usage("account show, account register or account rollover?")
 		},
 	}
 	cmd.AddCommand(a.accountShowCommand(), a.accountRegisterCommand(), a.accountRolloverCommand())
@@ -91,8 +96,8 @@ func (a *app) accountRegisterCommand() *cobra.Command {
 this does it before, for instance to know the account's URL for CAA records. An account that was deactivated is not replaced,
 unless --replace says so: the old one is set aside, and a new one with a new key is registered.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.changeAccounts(cmd.Context(), ca, func(ctx context.Context, c *acme.Client, say acme.Progress, notice func(string)) (bool, error) {
-				return c.Register(ctx, acme.RegisterOptions{Replace: replace, Progress: say, Notice: notice})
+			return a.changeAccounts(cmd.Context(), ca, func(ctx context.Context, r *accounts.Registrar) (bool, error) {
+				return r.Register(ctx, replace)
 			})
 		},
 	}
@@ -110,8 +115,8 @@ func (a *app) accountRolloverCommand() *cobra.Command {
 for orders under way. What is interrupted, or whose answer is lost, is ended by the next order or rollover: the CA is asked
 which of the two keys it knows.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.changeAccounts(cmd.Context(), ca, func(ctx context.Context, c *acme.Client, say acme.Progress, notice func(string)) (bool, error) {
-				err := c.Rollover(ctx, say, notice)
+			return a.changeAccounts(cmd.Context(), ca, func(ctx context.Context, r *accounts.Registrar) (bool, error) {
+				err := r.Rollover(ctx)
 				return err == nil, err
 			})
 		},
@@ -121,117 +126,120 @@ which of the two keys it knows.`,
 	return cmd
 }
 
-// chosenCAs are the configured CAs that --ca means.
-func chosenCAs(config *configs.Config, ca string) ([]string, error) {
+// chooseCAs lists the configured CAs that --ca means.
+func chooseCAs(host *wanted.Host, ca string) ([]string, error) {
 	var list, known []string
-	for _, directory := range config.ACME.Directories {
-		known = append(known, caName(directory))
-		if ca == "" || ca == directory || ca == caName(directory) {
+	for _, directory := range host.Directories {
+		known = append(known, authority.Name(directory))
+		if ca == "" || ca == directory || ca == authority.Name(directory) {
 			list = append(list, directory)
 		}
 	}
 	if len(list) == 0 {
-		return nil, usage("the configuration has no CA %q; it has: %s", ca, strings.Join(known, ", "))
+		return nil, report.Usage("the configuration has no CA %q; it has: %s", ca, strings.Join(known, ", "))
 	}
 	return list, nil
 }
 
 func (a *app) accountShow(ctx context.Context, ca string) error {
-	config, err := a.load()
+	runner, directories, err := a.cas(ca, true)
 	if err != nil {
 		return err
 	}
-	directories, err := chosenCAs(config, ca)
-	if err != nil {
-		return err
-	}
-	w, err := newWorld(config, a.version, true)
-	if err != nil {
-		return err
-	}
-	defer w.close()
+	defer runner.Close()
 	ctx, cancel := a.within(ctx, accountTime)
 	defer cancel()
 	r := &accountsReport{Accounts: make([]accountReport, len(directories))}
-	var wait sync.WaitGroup
+	var group errgroup.Group
 	for i, directory := range directories {
-		wait.Go(func() { r.Accounts[i] = newAccountReport(w.cas.At(directory).Account(ctx), true) })
+		group.Go(func() error {
+			r.Accounts[i] = newAccountReport(runner.CAs.At(directory).Registrar(nil, nil).Info(ctx), true)
+			return nil
+		})
 	}
-	wait.Wait()
+	_ = group.Wait() // the reports have the errors
 	if ca == "" {
-		r.Accounts = append(r.Accounts, otherAccounts(w)...)
+		r.Accounts = append(r.Accounts, otherAccounts(runner)...)
 	}
-	for i := range r.Accounts { // they are told, not met on the way to something else
-		r.Accounts[i].code = exitOK
+	return a.finishAccounts(r)
+}
+
+// cas loads the configuration and finds the chosen CAs.
+func (a *app) cas(ca string, readOnly bool) (runner *pass.Runner, directories []string, err error) {
+	config, err := a.load()
+	if err != nil {
+		return nil, nil, err
 	}
-	return a.accountsResult(r)
+	h, err := translate(config)
+	if err != nil {
+		return nil, nil, err
+	}
+	if runner, err = a.runner(h, readOnly); err != nil {
+		return nil, nil, err
+	}
+	if directories, err = chooseCAs(runner.Host, ca); err != nil {
+		runner.Close()
+	}
+	return runner, directories, err
 }
 
 // otherAccounts are those of CAs that the configuration does not name. Files that cannot be read are left out: whose they
 // are is not known, and those of configured CAs are reported as damaged.
-func otherAccounts(w *world) (list []accountReport) {
-	stored, _ := w.store.Accounts()
+func otherAccounts(runner *pass.Runner) (list []accountReport) {
+	stored, _ := runner.Store.Accounts()
 	for _, account := range stored {
-		if w.cas.At(account.Directory) == nil {
-			list = append(list, newAccountReport(acme.ShowAccount(account), false))
+		if runner.CAs.At(account.Directory) == nil {
+			list = append(list, newAccountReport(accounts.Stored(account), false))
 		}
 	}
 	return list
 }
 
 // changeAccounts does something with the accounts at all chosen CAs, one after the other.
-func (a *app) changeAccounts(ctx context.Context, ca string, change func(context.Context, *acme.Client, acme.Progress, func(string)) (bool, error)) error {
-	config, err := a.load()
+func (a *app) changeAccounts(ctx context.Context, ca string, change func(context.Context, *accounts.Registrar) (bool, error)) error {
+	runner, directories, err := a.cas(ca, false)
 	if err != nil {
 		return err
 	}
-	directories, err := chosenCAs(config, ca)
-	if err != nil {
-		return err
-	}
-	w, err := newWorld(config, a.version, false)
-	if err != nil {
-		return err
-	}
-	defer w.close()
+	defer runner.Close()
 	ctx, cancel := a.within(ctx, renewTime)
 	defer cancel()
 	narrator := a.narrate()
 	r := &accountsReport{Accounts: []accountReport{}}
 	for _, directory := range directories {
-		say, client := narrator.speak(caName(directory)), w.cas.At(directory)
+		say, client := narrator.speak(authority.Name(directory)), runner.CAs.At(directory)
 		warnings := []string{}
-		changed, err := change(ctx, client, say, func(text string) {
+		changed, err := change(ctx, client.Registrar(say, func(text string) {
 			warnings = append(warnings, text)
 			say("warning", text)
-		})
+		}))
 		if err != nil {
 			say("failed", err.Error())
 		}
-		r.Accounts = append(r.Accounts, a.changedAccount(ctx, client, changed, warnings, err))
+		r.Accounts = append(r.Accounts, changedAccount(ctx, client, changed, warnings, err))
 		r.Changed = r.Changed || changed
 	}
 	narrator.end()
-	return a.accountsResult(r)
+	return a.finishAccounts(r)
 }
 
-// changedAccount tells how it went. What the CA says is asked where nothing went wrong.
-func (a *app) changedAccount(ctx context.Context, client *acme.Client, changed bool, warnings []string, err error) accountReport {
+// changedAccount reports how it went. The CA is asked about the account if nothing went wrong.
+func changedAccount(ctx context.Context, client *acme.Client, changed bool, warnings []string, err error) accountReport {
 	asking, cancel := context.WithTimeout(ctx, accountTime)
 	defer cancel()
 	if err != nil {
 		cancel() // what is stored is shown
 	}
-	c := newAccountReport(client.Account(asking), true)
-	c.Changed, c.Warnings = changed, warnings
-	if c.Error, c.code = nil, exitOK; err != nil {
-		c.Error, c.code = newErrorReport(at("account", err)), exitCodeOf(err)
+	c := newAccountReport(client.Registrar(nil, nil).Info(asking), true)
+	c.Changed, c.Warnings, c.Error = changed, warnings, nil
+	if err != nil {
+		c.Error, c.Code = report.NewError(report.At("account", err)), report.CodeOf(err)
 	}
 	return c
 }
 
-func newAccountReport(info acme.AccountInfo, configured bool) accountReport {
-	c := accountReport{CA: caName(info.Directory), Directory: info.Directory, Configured: configured, URL: info.URL, Status: info.Status, Asked: info.Asked,
+func newAccountReport(info accounts.Info, configured bool) accountReport {
+	c := accountReport{CA: authority.Name(info.Directory), Directory: info.Directory, Configured: configured, URL: info.URL, Status: info.Status, Asked: info.Asked,
 		Contact: info.Contact, Terms: accountTerms{Agreed: info.Terms, Now: info.CATerms}, Former: info.Former, Warnings: []string{}}
 	if c.Contact == nil {
 		c.Contact = []string{}
@@ -246,13 +254,91 @@ func newAccountReport(info acme.AccountInfo, configured bool) accountReport {
 		c.Created = new(info.Created.UTC())
 	}
 	if info.Pending {
-		c.Warnings = append(c.Warnings, "a change of the key was begun and has not ended: the next order, or mxcert account rollover, ends it")
+		c.Warnings = append(c.Warnings, "a change of the key was interrupted: the next order, or mxcert account rollover, finishes it")
 	}
 	if c.Terms.Agreed != "" && c.Terms.Now != "" && c.Terms.Agreed != c.Terms.Now {
 		c.Warnings = append(c.Warnings, "the CA has other terms of service now: read them")
 	}
 	if info.Err != nil && !errors.Is(info.Err, context.Canceled) {
-		c.Error = newErrorReport(at("account", info.Err))
+		c.Error = report.NewError(report.At("account", info.Err))
 	}
 	return c
+}
+
+// finishAccounts prints the report and chooses the exit code, by the rules of a report on certificates.
+func (a *app) finishAccounts(r *accountsReport) error {
+	codes := make([]report.Code, len(r.Accounts))
+	for i, c := range r.Accounts {
+		codes[i] = c.Code
+	}
+	return a.finish(answer{document: r, changed: r.Changed, code: report.SumCodes(codes), print: func(out sheet) {
+		for i, c := range r.Accounts {
+			if i > 0 {
+				fmt.Fprintln(out)
+			}
+			printAccount(out, c)
+		}
+	}})
+}
+
+func printAccount(out sheet, c accountReport) {
+	head := c.CA
+	if !c.Configured {
+		head += " (not in the configuration)"
+	}
+	if c.Changed {
+		head += ": changed"
+	}
+	fmt.Fprintln(out, head)
+	out.line("directory", "%s", c.Directory)
+	if c.URL != "" {
+		out.line("account", "%s", c.URL)
+	}
+	out.line("status", "%s", c.statusText())
+	if len(c.Contact) > 0 {
+		out.line("contact", "%s", strings.Join(c.Contact, ", "))
+	} else if c.URL != "" {
+		out.line("contact", "none")
+	}
+	if c.Key != nil {
+		out.line("key", "%s, thumbprint %s", c.Key.Type, c.Key.Thumbprint)
+	}
+	if c.Created != nil {
+		out.line("created", "%s", report.Minute(*c.Created))
+	}
+	if c.Terms.Agreed != "" {
+		out.line("terms", "%s", c.Terms.Agreed)
+	}
+	if c.Terms.Now != "" && c.Terms.Now != c.Terms.Agreed {
+		out.line("terms now", "%s", c.Terms.Now)
+	}
+	for _, f := range c.Former {
+		out.line("formerly", "%s until %s: %s", orUnknown(f.URL), report.Minute(f.Until), f.Why)
+	}
+	for _, w := range c.Warnings {
+		out.line("warning", "%s", w)
+	}
+	out.trouble(c.Error)
+}
+
+// statusText says where the status comes from.
+func (c *accountReport) statusText() string {
+	switch {
+	case c.Asked:
+		return c.Status
+	case c.Status == "" && c.Configured:
+		return "not known: the CA was not asked, or cannot be reached; the rest is what is stored"
+	case c.Status == "":
+		return "not asked; the rest is what is stored"
+	case c.Status == "none":
+		return "none: the first order registers one, or mxcert account register"
+	}
+	return c.Status
+}
+
+func orUnknown(url string) string {
+	if url == "" {
+		return "(URL unknown)"
+	}
+	return url
 }

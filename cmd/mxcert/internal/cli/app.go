@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"mxcert/configs"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 const defaultConfig = "/etc/mxcert/mxcert.yaml"
@@ -52,7 +53,7 @@ reloads it through systemd, and proves by a STARTTLS handshake that senders get 
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "no progress, and no result when all is well")
 	flags.DurationVar(&a.timeout, "timeout", 0, "give up after this `DURATION` (default: what the command needs)")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &exitError{code: exitUsage, err: fmt.Errorf("%w\nsee: %s --help", err, cmd.CommandPath())}
+		return &report.Exit{Code: report.CodeUsage, Err: fmt.Errorf("%w\nsee: %s --help", err, cmd.CommandPath())}
 	})
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.checkFlags() }
 	root.AddCommand(a.runCommand(), a.renewCommand(), a.statusCommand(), a.verifyCommand(), a.doctorCommand(), a.checkCommand(), a.deployCommand(),
@@ -61,7 +62,7 @@ reloads it through systemd, and proves by a STARTTLS handshake that senders get 
 	cobraCommands(root)
 	for _, name := range []string{"tlsa", "report"} {
 		root.AddCommand(&cobra.Command{Use: name, Hidden: true, DisableFlagParsing: true, RunE: func(cmd *cobra.Command, _ []string) error {
-			return usage("mxcert %s is not in this version", cmd.Name())
+			return report.Usage("mxcert %s is not in this version", cmd.Name())
 		}})
 	}
 	usageErrors(root)
@@ -72,21 +73,17 @@ func (a *app) checkFlags() error {
 	switch a.progress {
 	case "auto", "plain", "none":
 	default:
-		return usage("--progress is auto, plain or none, not %q", a.progress)
+		return report.Usage("--progress is auto, plain or none, not %q", a.progress)
 	}
 	switch a.logLevel {
 	case "", "debug", "info", "warn", "error":
 	default:
-		return usage("--log-level is debug, info, warn or error, not %q", a.logLevel)
+		return report.Usage("--log-level is debug, info, warn or error, not %q", a.logLevel)
 	}
 	if a.timeout < 0 {
-		return usage("--timeout must not be negative")
+		return report.Usage("--timeout must not be negative")
 	}
 	return nil
-}
-
-func usage(format string, args ...any) error {
-	return &exitError{code: exitUsage, err: fmt.Errorf(format, args...)}
 }
 
 // usageErrors makes wrong arguments and unknown commands exit with 2.
@@ -103,7 +100,7 @@ func usageErrors(cmd *cobra.Command) {
 		if cmd.HasAvailableSubCommands() && len(args) > 0 {
 			err = unknownCommand(cmd, args[0])
 		}
-		return usage("%v\nsee: %s --help", err, cmd.CommandPath())
+		return report.Usage("%v\nsee: %s --help", err, cmd.CommandPath())
 	}
 	for _, sub := range cmd.Commands() {
 		usageErrors(sub)
@@ -129,7 +126,7 @@ func cobraCommands(root *cobra.Command) {
 		switch cmd.Name() {
 		case "completion":
 			cmd.RunE = func(*cobra.Command, []string) error {
-				return usage("completion bash, completion zsh, completion fish or completion powershell?")
+				return report.Usage("completion bash, completion zsh, completion fish or completion powershell?")
 			}
 		case "help":
 			cmd.Args = func(_ *cobra.Command, words []string) error {
@@ -156,26 +153,6 @@ func (a *app) load() (*configs.Config, error) {
 	return config, nil
 }
 
-// chosen picks the certificates that were named, all where none was.
-func chosen(config *configs.Config, names []string) ([]configs.Certificate, error) {
-	if len(names) == 0 {
-		return config.Certificates, nil
-	}
-	var list []configs.Certificate
-	for _, name := range names {
-		c, ok := config.Certificate(name)
-		if !ok {
-			var known []string
-			for _, c := range config.Certificates {
-				known = append(known, c.Name)
-			}
-			return nil, usage("the configuration has no certificate %q; it has: %s", name, strings.Join(known, ", "))
-		}
-		list = append(list, c)
-	}
-	return list, nil
-}
-
 // within bounds a command by --timeout or its own default.
 func (a *app) within(ctx context.Context, ordinary time.Duration) (context.Context, context.CancelFunc) {
 	if a.timeout > 0 {
@@ -184,17 +161,10 @@ func (a *app) within(ctx context.Context, ordinary time.Duration) (context.Conte
 	return context.WithTimeout(ctx, ordinary)
 }
 
-// printJSON writes the one document of --json.
-func (a *app) printJSON(v any) error {
-	encoder := json.NewEncoder(a.stdout)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(v)
-}
-
 // failureReport is what --json prints when a command fails before it has anything to report.
 type failureReport struct {
-	report
-	Error    *errorReport    `json:"error"`
+	report.Report
+	Error    *report.Error   `json:"error"`
 	Problems []problemReport `json:"problems,omitempty"` // of the configuration
 }
 
@@ -204,9 +174,9 @@ func (a *app) sayFailure(err error) {
 	if !a.json {
 		return
 	}
-	r := failureReport{report: report{Certificates: []certificateReport{}}, Error: newErrorReport(err)}
+	r := failureReport{Report: report.Report{Certificates: []report.Certificate{}}, Error: report.NewError(err)}
 	if problems, ok := errors.AsType[*configs.Problems](err); ok {
-		r.Error.Stage, r.Error.Kind, r.Problems = "configuration", "configuration", problemReports(problems.List)
+		r.Problems = problemReports(problems.List)
 	}
 	if err := a.printJSON(r); err != nil {
 		fmt.Fprintln(a.stderr, a.errorText(err))
@@ -219,7 +189,7 @@ func (a *app) errorText(err error) string {
 		return strings.TrimRight(problems.Error(), "\n")
 	}
 	text := "mxcert: " + err.Error()
-	if hint := hintOf(err); hint != "" {
+	if hint := report.HintOf(err); hint != "" {
 		text += "\n  " + a.paint("→", cyan) + " " + hint
 	}
 	return text

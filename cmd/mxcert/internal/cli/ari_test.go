@@ -9,6 +9,8 @@ import (
 
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 func (h *host) window(serial string, start, end time.Duration) {
@@ -24,21 +26,21 @@ func (h *host) window(serial string, start, end time.Duration) {
 func TestRenewalWindowOfTheCA(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	first := h.report(exitOK, "renew").Certificates[0].Keys[0].Serial
+	first := h.report(report.CodeOK, "renew").Certificates[0].Keys[0].Serial
 	h.window(first, -2*time.Hour, -time.Hour)
-	renewed := h.report(exitOK, "renew")
+	renewed := h.report(report.CodeOK, "renew")
 	second := renewed.Certificates[0].Keys[0].Serial
 	if !renewed.Changed || second == first {
 		t.Fatalf("not renewed: %+v", renewed)
 	}
 	// A new certificate has a window of its own; then comes the one that the CA has moved to next month.
 	h.window(second, 30*24*time.Hour, 31*24*time.Hour)
-	later := h.report(exitOK, "renew")
+	later := h.report(report.CodeOK, "renew")
 	next := later.Certificates[0].NextRenewal
 	if later.Changed || next.Before(time.Now().Add(30*24*time.Hour-time.Minute)) || next.After(time.Now().Add(31*24*time.Hour)) {
 		t.Errorf("next renewal %v", next)
 	}
-	if h.report(exitOK, "renew").Certificates[0].NextRenewal.Equal(*next) == false {
+	if h.report(report.CodeOK, "renew").Certificates[0].NextRenewal.Equal(*next) == false {
 		t.Error("another instant was drawn from the same window")
 	}
 }
@@ -48,7 +50,7 @@ func TestRefusedReplacement(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{400, 403, 404, 409, 500} {
 		h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-		h.report(exitOK, "renew")
+		h.report(report.CodeOK, "renew")
 		refused := 0
 		h.CA.SetWrap(func(inner http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -63,7 +65,7 @@ func TestRefusedReplacement(t *testing.T) {
 			})
 		})
 		got := h.run("renew", "--now")
-		if got.code != exitOK || refused != 1 || !strings.Contains(got.stderr, "ordering without") {
+		if got.code != report.CodeOK || refused != 1 || !strings.Contains(got.stderr, "ordering without") {
 			t.Errorf("%d: exit code %d, refused %d\n%s", status, got.code, refused, got.stderr)
 		}
 	}

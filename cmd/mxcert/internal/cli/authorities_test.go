@@ -14,6 +14,8 @@ import (
 	"mxcert/acme/state"
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // secondCA starts another CA for the same names and puts it into the configuration behind the lab's own.
@@ -62,17 +64,17 @@ func TestNextCA(t *testing.T) {
 			h := newHost(t, labDefault, configDefault)
 			second := h.secondCA(ca.Options{})
 			h.CA.SetWrap(outOfOrder(endpoint))
-			c := h.report(exitOK, "renew").Certificates[0]
+			c := h.report(report.CodeOK, "renew").Certificates[0]
 			if n := len(second.Issued()); n != 1 || c.Stage != "served" {
 				t.Fatalf("the second CA issued %d, stage %s", n, c.Stage)
 			}
 			warned := strings.Join(c.Warnings, "\n")
-			if !strings.Contains(warned, "because another CA gave none") || !strings.Contains(warned, "answered 500") {
+			if !strings.Contains(warned, "because another CA did not issue it") || !strings.Contains(warned, "answered 500") {
 				t.Errorf("warnings: %s", warned)
 			}
 			asked := func() int { return h.CA.Count() - h.CA.Count(ca.Directory) } // the look before an order reads that
 			before := asked()
-			again := h.report(exitOK, "renew", "--now").Certificates[0]
+			again := h.report(report.CodeOK, "renew", "--now").Certificates[0]
 			if n := asked() - before; n > 0 {
 				t.Errorf("the CA that failed was asked %d times while its breaker is open", n)
 			}
@@ -81,7 +83,7 @@ func TestNextCA(t *testing.T) {
 			}
 			h.CA.SetWrap(refuseUnknownReplaced)
 			h.closeBreaker()
-			last := h.report(exitOK, "renew", "--now").Certificates[0]
+			last := h.report(report.CodeOK, "renew", "--now").Certificates[0]
 			if len(h.CA.Issued()) != 1 || last.Keys[0].SPKI != c.Keys[0].SPKI {
 				t.Errorf("the first CA, well again, issued %d", len(h.CA.Issued()))
 			}
@@ -115,7 +117,7 @@ func TestNoNextCA(t *testing.T) {
 	h := newHost(t, labDefault, configDefault)
 	second := h.secondCA(ca.Options{})
 	h.edit(fmt.Sprintf("DNSUPDATE_TSIG_KEY: %q", lab.KeyName), `DNSUPDATE_TSIG_KEY: "other."`)
-	c := h.report(exitFailed, "renew").Certificates[0]
+	c := h.report(report.CodeFailed, "renew").Certificates[0]
 	if c.Error.Stage != "dns" || second.Count(ca.NewOrder) != 0 {
 		t.Errorf("%+v, %d orders at the second CA", c.Error, second.Count(ca.NewOrder))
 	}
@@ -130,13 +132,13 @@ func TestAllCAsFail(t *testing.T) {
 	if err := second.Close(); err != nil {
 		t.Fatal(err)
 	}
-	c := h.report(exitTemporary, "renew").Certificates[0]
+	c := h.report(report.CodeTemporary, "renew").Certificates[0]
 	if !strings.Contains(c.Error.Message, "out of order") || !strings.Contains(c.Error.Message, "cannot be reached") {
 		t.Errorf("%+v", c.Error)
 	}
 	// A person may try all of them again at once; the daemon waits, and says for whom.
 	h.CA.SetWrap(refuseUnknownReplaced)
-	if c := h.report(exitOK, "renew").Certificates[0]; c.Stage != "served" || len(h.CA.Issued()) != 1 {
+	if c := h.report(report.CodeOK, "renew").Certificates[0]; c.Stage != "served" || len(h.CA.Issued()) != 1 {
 		t.Errorf("%+v", c)
 	}
 }
@@ -147,14 +149,14 @@ func TestPaidOrderIsNotBoughtAgain(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, labDefault, configDefault)
 	second := h.secondCA(ca.Options{})
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	h.CA.SetWrap(outOfOrder(ca.Certificate))
-	c := h.report(exitTemporary, "renew", "--now").Certificates[0]
+	c := h.report(report.CodeTemporary, "renew", "--now").Certificates[0]
 	if len(second.Issued()) != 0 || c.Error.Stage != "download" || c.Stage != "served" && c.Stage != "waiting" {
 		t.Errorf("%d at the second CA; %+v %+v", len(second.Issued()), c.Stage, c.Error)
 	}
 	h.CA.SetWrap(refuseUnknownReplaced)
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	if n := h.CA.Count(ca.NewOrder); n != 2 || len(second.Issued()) != 0 {
 		t.Errorf("%d orders", n)
 	}
@@ -170,12 +172,12 @@ func TestBindingAndProfileOfOneCA(t *testing.T) {
 	second := h.secondCA(ca.Options{EAB: map[string]string{"kid-1": key}})
 	h.put("eab", key)
 	h.edit("  agree_tos: true\n", fmt.Sprintf("  agree_tos: true\n  profile: shortlived\n  eab: {kid: kid-1, hmac_key: %q}\n", "file:"+filepath.Join(h.Directory, "eab")))
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	if len(h.CA.Issued()) != 1 {
 		t.Fatal("the first CA, which wants no binding, gave none")
 	}
 	h.CA.SetWrap(outOfOrder(ca.NewOrder))
-	c := h.report(exitOK, "renew", "--now").Certificates[0]
+	c := h.report(report.CodeOK, "renew", "--now").Certificates[0]
 	if len(second.Issued()) != 1 {
 		t.Fatalf("%+v", c)
 	}
@@ -187,12 +189,12 @@ func TestPreferredChain(t *testing.T) {
 	options := labDefault
 	options.CA.AlternateRoots = 2
 	h := newHost(t, options, configDefault)
-	first := h.report(exitOK, "renew").Certificates[0]
+	first := h.report(report.CodeOK, "renew").Certificates[0]
 	if len(first.Warnings) != 0 {
 		t.Fatalf("%q", first.Warnings)
 	}
 	h.edit("  agree_tos: true\n", "  agree_tos: true\n  preferred_chain: No Such Root\n")
-	c := h.report(exitOK, "renew", "--now").Certificates[0]
+	c := h.report(report.CodeOK, "renew", "--now").Certificates[0]
 	warned := strings.Join(c.Warnings, "\n")
 	if !strings.Contains(warned, `offers no chain to "No Such Root"`) {
 		t.Fatalf("warnings: %q", warned)
@@ -203,7 +205,7 @@ func TestPreferredChain(t *testing.T) {
 		t.Fatalf("offered: %q", offered)
 	}
 	h.edit("preferred_chain: No Such Root", "preferred_chain: "+roots[2])
-	c = h.report(exitOK, "renew", "--now").Certificates[0]
+	c = h.report(report.CodeOK, "renew", "--now").Certificates[0]
 	if len(c.Warnings) != 0 {
 		t.Errorf("warnings: %q", c.Warnings)
 	}

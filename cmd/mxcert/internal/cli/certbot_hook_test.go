@@ -9,6 +9,8 @@ import (
 
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // documentedHook is the deploy hook in certbot's manual ("Renewing certificates"), but for the daemon's name and that
@@ -73,7 +75,7 @@ func TestCertbotsHookRunsUnchanged(t *testing.T) {
 		"--manual", "--preferred-challenges", "dns", "--manual-auth-hook", "/bin/true", "--manual-cleanup-hook", "/bin/true", "--deploy-hook", h.Path("hooks", "deploy.d", "50-certbot"),
 		"-d", "mx.example.org", "-d", "host7.example.org")
 	before := served("certbot", 1)
-	c := h.report(exitOK, "renew").Certificates[0]
+	c := h.report(report.CodeOK, "renew").Certificates[0]
 	if after := served("mxcert", 2); after == before || !strings.EqualFold(strings.TrimLeft(c.Keys[0].Serial, "0"), after) {
 		t.Errorf("the daemon has %s, certbot's was %s, mxcert's is %s", after, before, c.Keys[0].Serial)
 	}

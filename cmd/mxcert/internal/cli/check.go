@@ -3,12 +3,14 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/spf13/cobra"
 
 	"mxcert/configs"
+
+	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/wanted"
 )
 
 // problemReport is one fault of the configuration in `check --json`.
@@ -39,7 +41,7 @@ func (a *app) checkCommand() *cobra.Command {
 func (a *app) check() error {
 	config, err := configs.Load(a.configFile)
 	if err == nil {
-		err = checkOutside(config)
+		err = wanted.Check(config)
 	}
 	problems, isProblem := errors.AsType[*configs.Problems](err)
 	if err != nil && !isProblem {
@@ -50,7 +52,7 @@ func (a *app) check() error {
 		r.Problems = problemReports(problems.List)
 	}
 	if config != nil {
-		r.Warnings = problemReports(slices.Concat(config.Warnings(), unreadableSecrets(config), misspeltVariables(config)))
+		r.Warnings = problemReports(slices.Concat(config.Warnings(), wanted.UnreadableSecrets(config), wanted.MisspeltVariables(config)))
 	}
 	switch {
 	case a.json:
@@ -58,49 +60,17 @@ func (a *app) check() error {
 			return err
 		}
 	case isProblem:
-		return &exitError{code: exitFault, err: problems}
+		return &report.Exit{Code: report.CodeFault, Err: problems}
 	case !a.quiet:
 		for _, w := range r.Warnings {
 			fmt.Fprintf(a.stderr, "warning: %s:%d:%d: %s\n", w.File, w.Line, w.Column, w.Message)
 		}
-		fmt.Fprintf(a.stdout, "%s: no fault found; %d %s\n", a.configFile, len(config.Certificates), plural(len(config.Certificates), "certificate"))
+		fmt.Fprintf(a.stdout, "%s: no fault found; %d %s\n", a.configFile, len(config.Certificates), report.Plural(len(config.Certificates), "certificate"))
 	}
 	if isProblem {
-		return &exitError{code: exitFault}
+		return &report.Exit{Code: report.CodeFault}
 	}
 	return nil
-}
-
-// unreadableSecrets are warnings, not faults: a configuration may be checked before its secrets are in place, and by
-// somebody who may not read them.
-func unreadableSecrets(config *configs.Config) []configs.Problem {
-	var list []configs.Problem
-	warn := func(path string, secret configs.Secret) {
-		if _, err := secret.Read(); err != nil {
-			p := config.At(path)
-			p.Message, p.Hint = fmt.Sprintf("%s: %v", path, err), hintOf(err)
-			list = append(list, p)
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(config.DNS.Env)) {
-		warn("dns.env."+name, config.DNS.Env[name])
-	}
-	for i, c := range config.Certificates {
-		if maps.Equal(c.DNS.Env, config.DNS.Env) {
-			continue
-		}
-		for _, name := range slices.Sorted(maps.Keys(c.DNS.Env)) {
-			warn(fmt.Sprintf("certificates[%d].dns.env.%s", i, name), c.DNS.Env[name])
-		}
-	}
-	for i, binding := range config.ACME.EAB {
-		path := "acme.eab.hmac_key"
-		if len(config.ACME.EAB) > 1 {
-			path = fmt.Sprintf("acme.eab[%d].hmac_key", i)
-		}
-		warn(path, binding.HMACKey)
-	}
-	return list
 }
 
 func problemReports(list []configs.Problem) []problemReport {

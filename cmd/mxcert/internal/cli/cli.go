@@ -8,6 +8,8 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // Run executes one command line and returns the exit code. The result goes to stdout, progress and logs to stderr; release
@@ -24,12 +26,12 @@ func Run(ctx context.Context, release string, args []string, stdout, stderr io.W
 		err = fmt.Errorf("write the result: %w", out.err)
 	}
 	if err == nil {
-		return exitOK
+		return int(report.CodeOK)
 	}
 	if err.Error() != "" { // otherwise the report has said everything
 		a.sayFailure(err)
 	}
-	return exitCodeOf(err)
+	return int(report.CodeOf(err))
 }
 
 // Root returns the command tree, for programs that describe it. release is the version that it reports.

@@ -3,6 +3,7 @@ package cli
 import (
 	"github.com/spf13/cobra"
 
+	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/configs"
 )
 
@@ -10,7 +11,7 @@ func (a *app) configCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "config", Short: "Show the configuration in force, an example, or its schema", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usage("config show, config example or config schema?")
+			return report.Usage("config show, config example or config schema?")
 		},
 	}
 	cmd.AddCommand(

@@ -14,6 +14,8 @@ import (
 
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // Commands ask a running daemon, show its progress and its exit codes, and leave the work to it.
@@ -24,10 +26,10 @@ func TestCommandsAskTheDaemon(t *testing.T) {
 	d.awaitLog("certificate in service")
 	before := h.placed()
 	got := h.run("renew", "--now", "--json")
-	if got.code != exitOK || h.placed() != before+1 {
+	if got.code != report.CodeOK || h.placed() != before+1 {
 		t.Fatalf("%+v, %d orders", got, h.placed()-before)
 	}
-	var r report
+	var r report.Report
 	if err := json.Unmarshal([]byte(got.stdout), &r); err != nil || !r.Changed || r.Certificates[0].Stage != "served" {
 		t.Errorf("%v: %s", err, got.stdout)
 	}
@@ -37,14 +39,14 @@ func TestCommandsAskTheDaemon(t *testing.T) {
 		}
 	}
 	d.awaitLog("by a command")
-	if got := h.run("rollback", "mx"); got.code != exitOK {
+	if got := h.run("rollback", "mx"); got.code != report.CodeOK {
 		t.Errorf("rollback: %+v", got)
 	}
-	if got := h.run("renew", "nothere"); got.code != exitUsage && !strings.Contains(got.stderr, "no certificate") {
+	if got := h.run("renew", "nothere"); got.code != report.CodeUsage && !strings.Contains(got.stderr, "no certificate") {
 		t.Errorf("%+v", got)
 	}
 	h.SMTP.Close()
-	if got := h.run("renew", "--now", "--timeout", "40s"); got.code != exitNotInService {
+	if got := h.run("renew", "--now", "--timeout", "40s"); got.code != report.CodeNotInService {
 		t.Errorf("the exit code of a failed deployment is %d:\n%s", got.code, got.stderr)
 	}
 	d.stop()
@@ -60,12 +62,12 @@ func TestCommandAfterAnEdit(t *testing.T) {
 	d := h.daemon()
 	d.awaitLog("certificate in service")
 	h.edit("host7.example.org", "host8.example.org")
-	c := h.report(exitOK, "renew").Certificates[0]
+	c := h.report(report.CodeOK, "renew").Certificates[0]
 	if len(c.Names) != 2 || c.Names[1] != "host8.example.org" {
 		t.Errorf("%+v", c)
 	}
 	h.edit("provider: rfc2136", "provider: rfc2137")
-	if got := h.run("renew"); got.code != exitConfig {
+	if got := h.run("renew"); got.code != report.CodeConfig {
 		t.Errorf("%+v", got)
 	}
 }
@@ -97,11 +99,11 @@ func TestStoppedCommand(t *testing.T) {
 	}()
 	<-held
 	cancel()
-	if code := <-ended; code != exitTemporary {
+	if code := <-ended; report.Code(code) != report.CodeTemporary {
 		t.Errorf("interrupted: exit code %d", code)
 	}
 	close(hold)
-	if c := h.report(exitOK, "renew").Certificates[0]; !c.Changed || h.placed() != 2 {
+	if c := h.report(report.CodeOK, "renew").Certificates[0]; !c.Changed || h.placed() != 2 {
 		t.Errorf("%d orders, %+v", h.placed(), c)
 	}
 }
@@ -116,12 +118,12 @@ func TestFiftyCommands(t *testing.T) {
 			d := h.daemon()
 			d.awaitLog("certificate in service")
 		} else {
-			h.report(exitOK, "renew")
+			h.report(report.CodeOK, "renew")
 		}
 		var wait sync.WaitGroup
 		for range 50 {
 			wait.Go(func() {
-				if got := h.run("renew", "--now"); got.code != exitOK {
+				if got := h.run("renew", "--now"); got.code != report.CodeOK {
 					t.Errorf("%+v", got)
 				}
 			})
@@ -143,7 +145,7 @@ func TestTwoDaemons(t *testing.T) {
 	var wait sync.WaitGroup
 	for range 20 {
 		wait.Go(func() {
-			if got := h.run("renew", "--now"); got.code != exitOK {
+			if got := h.run("renew", "--now"); got.code != report.CodeOK {
 				t.Errorf("%+v", got)
 			}
 		})
@@ -157,17 +159,17 @@ func TestTwoDaemons(t *testing.T) {
 	case <-time.After(time.Minute):
 		t.Fatal("both daemons stay")
 	}
-	if exitCodeOf(err) != exitTemporary || !strings.Contains(err.Error(), "another mxcert run") {
+	if report.CodeOf(err) != report.CodeTemporary || !strings.Contains(err.Error(), "another mxcert run") {
 		t.Errorf("the second daemon ends with %v", err)
 	}
 	wait.Wait()
 	if n := h.placed(); n != 1 {
 		t.Errorf("%d orders", n)
 	}
-	if r, _ := h.status(); r.Daemon == nil || r.Certificates[0].Stage != stageServed {
+	if r, _ := h.status(); r.Daemon == nil || r.Certificates[0].Stage != report.Served {
 		t.Errorf("%+v", r)
 	}
-	if got := h.run("renew", "--now"); got.code != exitOK || h.placed() != 2 {
+	if got := h.run("renew", "--now"); got.code != report.CodeOK || h.placed() != 2 {
 		t.Errorf("%d orders, %+v", h.placed(), got)
 	}
 	stays.awaitLog("by a command") // its socket is still there

@@ -18,7 +18,8 @@ import (
 	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/cmd/mxcert-lab/nameserver"
 	"mxcert/cmd/mxcert-lab/smtpd"
-	"mxcert/configs"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // transcript is the log of a daemon that runs in this process.
@@ -53,8 +54,8 @@ func (h *host) daemon() *running {
 	h.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{t: h.t, log: &transcript{}, cancel: cancel, ended: make(chan error, 1)}
-	a := &app{stdout: io.Discard, stderr: r.log, configFile: h.config, logLevel: "debug"}
-	go func() { r.ended <- a.newDaemon().run(ctx) }()
+	a := &app{version: testRelease, stdout: io.Discard, stderr: r.log, configFile: h.config, logLevel: "debug"}
+	go func() { r.ended <- a.newDaemon().Run(ctx) }()
 	h.t.Cleanup(func() {
 		cancel()
 		if h.t.Failed() {
@@ -97,7 +98,7 @@ func eventually(t *testing.T, what string, happened func() bool) {
 }
 
 // status reads what status says, whatever its exit code.
-func (h *host) status() (r report, got result) {
+func (h *host) status() (r report.Report, got result) {
 	h.t.Helper()
 	got = h.run("status", "--json")
 	if err := json.Unmarshal([]byte(got.stdout), &r); err != nil {
@@ -128,12 +129,12 @@ func TestDaemon(t *testing.T) {
 		t.Errorf("the log does not name the fault:\n%s", log)
 	}
 	r, got := h.status()
-	if got.code != exitConfig || r.Daemon == nil || !strings.Contains(r.Daemon.ConfigError, "domians") || r.Daemon.ConfigErrorAt == nil ||
+	if got.code != report.CodeConfig || r.Daemon == nil || !strings.Contains(r.Daemon.ConfigError, "domians") || r.Daemon.ConfigErrorAt == nil ||
 		!strings.Contains(r.ConfigError, "domians") || len(r.Certificates) != 1 || len(r.Certificates[0].Names) != 2 {
 		t.Errorf("status after a bad edit, exit code %d: %+v", got.code, r)
 	}
 	plain := h.run("status")
-	if plain.code != exitConfig || !strings.Contains(plain.stderr, "domians") || !strings.Contains(plain.stdout, "the old one stays in force") || !strings.Contains(plain.stdout, "mx: ") {
+	if plain.code != report.CodeConfig || !strings.Contains(plain.stderr, "domians") || !strings.Contains(plain.stdout, "the old one stays in force") || !strings.Contains(plain.stdout, "mx: ") {
 		t.Errorf("status after a bad edit, exit code %d:\n%s%s", plain.code, plain.stdout, plain.stderr)
 	}
 	renewed := h.CA.Count(ca.Certificate)
@@ -143,9 +144,9 @@ func TestDaemon(t *testing.T) {
 	h.edit(`, "host7.example.org"`, "")
 	eventually(t, "the changed names in service", func() bool {
 		r, got = h.status()
-		return r.Daemon != nil && r.Daemon.ConfigError == "" && len(r.Certificates[0].Names) == 1 && r.Certificates[0].Stage == stageServed
+		return r.Daemon != nil && r.Daemon.ConfigError == "" && len(r.Certificates[0].Names) == 1 && r.Certificates[0].Stage == report.Served
 	})
-	if got.code != exitOK || r.ConfigError != "" || r.Daemon.ConfigErrorAt != nil {
+	if got.code != report.CodeOK || r.ConfigError != "" || r.Daemon.ConfigErrorAt != nil {
 		t.Errorf("status after mending, exit code %d: %+v", got.code, r)
 	}
 	if took := d.stop(); took > 5*time.Second {
@@ -170,11 +171,11 @@ func TestStatusOfABadConfigurationAndAFailure(t *testing.T) {
 	d.awaitLog("certificate in service")
 	d.stop()
 	h.hook("pre.d/no", "exit 1")
-	h.report(exitFailed, "renew", "--now")
-	h.report(exitFailed, "status")
+	h.report(report.CodeFailed, "renew", "--now")
+	h.report(report.CodeFailed, "status")
 	h.edit("domains:", "domians:")
-	if _, got := h.status(); got.code != exitConfig {
-		t.Errorf("exit code %d, want %d", got.code, exitConfig)
+	if _, got := h.status(); got.code != report.CodeConfig {
+		t.Errorf("exit code %d, want %d", got.code, report.CodeConfig)
 	}
 }
 
@@ -252,7 +253,7 @@ func TestStopAtEveryStage(t *testing.T) {
 				t.Errorf("the stop counts as a failure: %+v", record.Failure)
 			}
 			mend()
-			c := h.report(exitOK, "renew").Certificates[0]
+			c := h.report(report.CodeOK, "renew").Certificates[0]
 			most := 1
 			switch s.name {
 			case string(ca.NewOrder):
@@ -260,7 +261,7 @@ func TestStopAtEveryStage(t *testing.T) {
 			case string(ca.Order), string(ca.Challenge):
 				most = 2 // the CA may have looked for the records after the stop had removed them
 			}
-			if orders := h.CA.Count(ca.NewOrder); c.Stage != stageServed || orders > most {
+			if orders := h.CA.Count(ca.NewOrder); c.Stage != report.Served || orders > most {
 				t.Errorf("stage %s after %d orders", c.Stage, orders)
 			}
 		})
@@ -292,7 +293,7 @@ func TestStopWhileNameServersHang(t *testing.T) {
 	d := h.daemon()
 	<-reached
 	h.Primary.SetFaults(nameserver.Faults{Dead: true})
-	if took := d.stop(); took > stopTime {
+	if took := d.stop(); took > 28*time.Second {
 		t.Errorf("the way out took %s", took)
 	}
 	if left := h.World.Challenges(); len(left) == 0 {
@@ -300,7 +301,7 @@ func TestStopWhileNameServersHang(t *testing.T) {
 	}
 	h.Primary.SetFaults(nameserver.Faults{})
 	h.CA.SetWrap(nil)
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	if left := h.World.Challenges(); len(left) > 0 {
 		t.Errorf("TXT records remain: %v", left)
 	}
@@ -330,7 +331,7 @@ func TestStopAfterAReload(t *testing.T) {
 func TestStopBeginsNoDeployment(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	serial := h.report(exitOK, "renew").Certificates[0].Keys[0].Serial
+	serial := h.report(report.CodeOK, "renew").Certificates[0].Keys[0].Serial
 	h.check(os.Remove(h.Path("tls", "mx.crt")))
 	reached := make(chan struct{})
 	h.CA.SetWrap(hangAt(ca.NewOrder, sync.OnceFunc(func() { close(reached) })))
@@ -342,7 +343,7 @@ func TestStopBeginsNoDeployment(t *testing.T) {
 		t.Errorf("a file was written on the way out (%v)", err)
 	}
 	h.CA.SetWrap(nil)
-	if c := h.report(exitOK, "renew").Certificates[0]; c.Keys[0].Serial == serial {
+	if c := h.report(report.CodeOK, "renew").Certificates[0]; c.Keys[0].Serial == serial {
 		t.Errorf("%+v", c)
 	}
 }
@@ -402,39 +403,18 @@ func TestRateLimitIsWaitedOut(t *testing.T) {
 			_, _ = io.WriteString(w, `{"type":"urn:ietf:params:acme:error:rateLimited","detail":"too many certificates"}`)
 		})
 	})
-	if c := h.report(exitTemporary, "renew").Certificates[0]; c.Error.Kind != "rate-limited" || c.Stage != stageWaiting || !strings.Contains(c.Error.Hint, "2h") {
+	if c := h.report(report.CodeTemporary, "renew").Certificates[0]; c.Error.Kind != "rate-limited" || c.Stage != report.Waiting || !strings.Contains(c.Error.Hint, "2h") {
 		t.Errorf("%+v", c.Error)
 	}
 	requests := h.CA.Count()
-	if c := h.report(exitTemporary, "renew").Certificates[0]; c.Error.Kind != "backoff" || !strings.Contains(c.Error.Message, "too many certificates") || !strings.Contains(c.Error.Hint, "--now") {
+	if c := h.report(report.CodeTemporary, "renew").Certificates[0]; c.Error.Kind != "backoff" || !strings.Contains(c.Error.Message, "too many certificates") || !strings.Contains(c.Error.Hint, "--now") {
 		t.Errorf("%+v", c.Error)
 	}
 	if n := h.CA.Count(); n != requests {
 		t.Errorf("%d requests in a backoff", n-requests)
 	}
 	h.CA.SetWrap(nil)
-	h.report(exitOK, "renew", "--now")
-}
-
-// A pass that ran out of time is a failure like any other, and is logged.
-func TestPassThatRunsOutOfTimeIsLogged(t *testing.T) {
-	t.Parallel()
-	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	h.CA.SetWrap(hangAt(ca.NewOrder, func() {}))
-	config, err := configs.Load(h.config)
-	h.check(err)
-	w, err := newWorld(config, testRelease, false)
-	h.check(err)
-	defer w.close()
-	log := &transcript{}
-	a := &app{stdout: io.Discard, stderr: log, configFile: h.config}
-	d := a.newDaemon()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	result := d.pass(ctx, newShift(w), config.Certificates[0], false, d.log)
-	if result.Error == nil || result.retryAt == nil || !strings.Contains(log.String(), "pass failed") {
-		t.Errorf("error %+v, log:\n%s", result.Error, log)
-	}
+	h.report(report.CodeOK, "renew", "--now")
 }
 
 // Reading the configuration again leaves nothing of the old behind.
@@ -467,72 +447,4 @@ func TestReloadLeaksNothing(t *testing.T) {
 		t.Errorf("%d goroutines before, %d after three reloads:\n%s", before, after, stacks[:runtime.Stack(stacks, true)])
 	}
 	d.stop()
-}
-
-func TestNextPass(t *testing.T) {
-	t.Parallel()
-	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
-	in := func(d time.Duration) *time.Time { return new(now.Add(d)) }
-	for _, tt := range []struct {
-		what   string
-		report certificateReport
-		want   time.Duration
-	}{
-		{"nothing known", certificateReport{}, time.Hour},
-		{"renewal in weeks", certificateReport{NextRenewal: in(500 * time.Hour)}, time.Hour},
-		{"renewal in a quarter", certificateReport{NextRenewal: in(15 * time.Minute)}, 15 * time.Minute},
-		{"renewal overdue", certificateReport{NextRenewal: in(-time.Minute)}, time.Second},
-		{"renewal now", certificateReport{NextRenewal: in(0)}, time.Second},
-		{"first failure", certificateReport{retryAt: in(time.Minute)}, time.Minute},
-		{"failure of a renewal that is due", certificateReport{retryAt: in(time.Minute), NextRenewal: in(-time.Hour)}, time.Minute},
-		{"long backoff of an order: files are looked at all the same", certificateReport{retryAt: in(24 * time.Hour), NextRenewal: in(-time.Hour)}, time.Hour},
-		{"long backoff of a deployment: mail is left alone", certificateReport{retryAt: in(24 * time.Hour), NextRenewal: in(time.Hour), outOfService: true}, 24 * time.Hour},
-		{"backoff that is over", certificateReport{retryAt: in(-time.Minute)}, time.Second},
-	} {
-		if got := nextPass(tt.report, now).Sub(now); got != tt.want {
-			t.Errorf("%s: in %s, want %s", tt.what, got, tt.want)
-		}
-	}
-}
-
-// The watchdog goes hungry when any pass has outlived its own deadline, and one of an older configuration does not hide
-// another.
-func TestHangs(t *testing.T) {
-	t.Parallel()
-	const limit = passTime + 5*time.Minute
-	for _, tt := range []struct {
-		what string
-		ages []time.Duration
-		want bool
-	}{
-		{"asleep", nil, false},
-		{"at work", []time.Duration{time.Minute, passTime}, false},
-		{"at its deadline", []time.Duration{passTime + time.Minute}, false},
-		{"one of several hangs", []time.Duration{0, limit + time.Minute, time.Minute}, true},
-	} {
-		d := (&app{stderr: io.Discard}).newDaemon()
-		var passes []*pass
-		for _, age := range tt.ages {
-			p := &pass{certificate: configs.Certificate{Name: "mx"}}
-			d.note(p, time.Now().Add(-age))
-			passes = append(passes, p)
-		}
-		if got := d.hangs(); got != tt.want {
-			t.Errorf("%s: %v, want %v", tt.what, got, tt.want)
-		}
-		for i, p := range passes {
-			if tt.ages[i] < limit { // the end of the others changes nothing
-				d.note(p, time.Time{})
-			}
-		}
-		if got := d.hangs(); got != tt.want {
-			t.Errorf("%s, after the others ended: %v, want %v", tt.what, got, tt.want)
-		}
-		for _, p := range passes {
-			d.note(p, time.Time{})
-		}
-		if d.hangs() || len(d.progress) > 0 {
-			t.Errorf("%s: passes that ended are remembered: %v", tt.what, d.progress)
-		}
-	}
 }

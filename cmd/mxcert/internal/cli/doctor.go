@@ -1,36 +1,28 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"mxcert/acme/resolve"
+	"mxcert/acme"
+	"mxcert/acme/finding"
+	"mxcert/acme/state"
+	"mxcert/cmd/mxcert/internal/daemon"
+	"mxcert/cmd/mxcert/internal/doctor"
+	"mxcert/cmd/mxcert/internal/helper"
+	"mxcert/cmd/mxcert/internal/pass"
+	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/wanted"
 	"mxcert/configs"
 )
 
-const (
-	// doctorTime bounds all of doctor: a greeting may take a minute.
-	doctorTime = 2 * time.Minute
-	// doctorGrace is how long a look that was told to stop may take to do so.
-	doctorGrace = 2 * time.Second
-	// looksAtOnce bounds the looks that are under way at once.
-	looksAtOnce = 16
-)
-
-// The severities of doctor: an error would make a renewal fail.
-const (
-	wellSeverity    = "ok"
-	warningSeverity = "warning"
-	errorSeverity   = "error"
-)
+// doctorTime bounds all of doctor: a greeting may take a minute.
+const doctorTime = 2 * time.Minute
 
 // doctorReport is `doctor --json`. Its fields are part of the contract.
 type doctorReport struct {
@@ -40,26 +32,12 @@ type doctorReport struct {
 
 // doctorCheck is one thing that was looked at. IDs are stable words.
 type doctorCheck struct {
-	ID          string `json:"id"`
-	Certificate string `json:"certificate"` // "" for what belongs to the host
-	Severity    string `json:"severity"`    // ok, warning, error
-	Name        string `json:"name,omitempty"`
-	Message     string `json:"message"`
-	Hint        string `json:"hint"`
-}
-
-// doctor looks at everything that a renewal needs.
-type doctor struct {
-	*app
-	config       *configs.Config
-	world        *world
-	certificates []configs.Certificate
-}
-
-// doctorLook is one of its tests. It gives what it found, and changes nothing.
-type doctorLook struct {
-	id, certificate string
-	run             func(ctx context.Context) []doctorCheck
+	ID          string           `json:"id"`
+	Certificate string           `json:"certificate"` // "" for what belongs to the host
+	Severity    finding.Severity `json:"severity"`
+	Name        string           `json:"name,omitempty"` // what it is about
+	Message     string           `json:"message"`
+	Hint        string           `json:"hint"`
 }
 
 func (a *app) doctorCommand() *cobra.Command {
@@ -77,190 +55,88 @@ Run it as root, or as the user that renews. Exit code 3 when something would mak
 func (a *app) doctor(ctx context.Context, names []string) error {
 	config, err := configs.Load(a.configFile)
 	if problems, ok := errors.AsType[*configs.Problems](err); ok {
-		return a.printDoctor(configurationFaults(problems.List))
+		var checks []doctor.Check
+		for _, f := range wanted.Findings(problems.List, finding.Error) {
+			f.ID = "configuration"
+			checks = append(checks, doctor.Check{Finding: f})
+		}
+		return a.finishDoctor(checks)
 	}
 	if err != nil {
 		return err
 	}
-	certificates, err := chosen(config, names)
+	host, _ := wanted.From(config) // roots that cannot be read are among the findings
+	wants, err := choose(host, names)
 	if err != nil {
 		return err
 	}
-	d := &doctor{app: a, config: config, world: doctorWorld(config, a.version), certificates: certificates}
-	defer d.world.close()
+	settings, _ := host.Authorities(a.version) // without a secret that cannot be read, the CAs can be looked at all the same
+	store := state.At(host.State)
+	runner := &pass.Runner{Host: host, Release: a.version, Store: store, CAs: acme.NewAuthorities(store, settings...), Helper: &helper.Client{}}
+	defer runner.Close()
+	d := &doctor.Doctor{Runner: runner, Certificates: wants, ConfigFile: a.configFile, IsService: a.configFile == defaultConfig, Daemon: daemon.Running(store)}
+	d.Configuration, d.Secrets = wanted.Inspect(config)
 	bounded, cancel := a.within(ctx, doctorTime)
 	defer cancel()
-	checks := d.examine(bounded)
+	checks := d.Examine(bounded)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return a.printDoctor(checks)
+	return a.finishDoctor(checks)
 }
 
-// examine makes all looks, several at once, and gives what they found in their order.
-func (d *doctor) examine(ctx context.Context) []doctorCheck {
-	looks := d.hostLooks()
-	for _, c := range d.certificates {
-		looks = append(looks, d.certificateLooks(c)...)
-	}
-	found := make([][]doctorCheck, len(looks))
-	turns := make(chan struct{}, looksAtOnce)
-	var wait sync.WaitGroup
-	for i, l := range looks {
-		wait.Go(func() {
-			turns <- struct{}{}
-			defer func() { <-turns }()
-			found[i] = l.within(ctx)
-		})
-	}
-	wait.Wait()
-	var checks []doctorCheck
-	for i, l := range looks {
-		for _, c := range found[i] {
-			c.Certificate = l.certificate
-			if c.ID == "" {
-				c.ID = l.id
-			}
-			checks = append(checks, c)
-		}
-	}
-	return oneCAIsEnough(checks)
-}
-
-// within makes a look that neither hangs nor ends the others.
-func (l doctorLook) within(ctx context.Context) []doctorCheck {
-	done := make(chan []doctorCheck, 1)
-	go func() {
-		defer func() {
-			if r := recover(); r != nil {
-				done <- []doctorCheck{bad("a fault inside mxcert ended this test: %v", r).because("please report this")}
-			}
-		}()
-		done <- l.run(ctx)
-	}()
-	late := ctx.Done()
-	for {
-		select {
-		case checks := <-done:
-			return checks
-		case <-late:
-			late = nil
-			timer := time.AfterFunc(doctorGrace, func() {
-				done <- []doctorCheck{bad("this test has not ended in time").because("give it more with --timeout, or see what hangs")}
-			})
-			defer timer.Stop()
-		}
-	}
-}
-
-func well(format string, args ...any) doctorCheck {
-	return doctorCheck{Severity: wellSeverity, Message: fmt.Sprintf(format, args...)}
-}
-
-func doubtful(format string, args ...any) doctorCheck {
-	return doctorCheck{Severity: warningSeverity, Message: fmt.Sprintf(format, args...)}
-}
-
-func bad(format string, args ...any) doctorCheck {
-	return doctorCheck{Severity: errorSeverity, Message: fmt.Sprintf(format, args...)}
-}
-
-// because adds what to do.
-func (c doctorCheck) because(hint string) doctorCheck {
-	c.Hint = hint
-	return c
-}
-
-// about adds the DNS name, path, unit or endpoint that it is about.
-func (c doctorCheck) about(name string) doctorCheck {
-	c.Name = name
-	return c
-}
-
-// called sets the ID, where a look gives several.
-func (c doctorCheck) called(id string) doctorCheck {
-	c.ID = id
-	return c
-}
-
-// faults makes a check of each part of an error, once; otherwise is the hint of one that has none.
-func faults(err error, otherwise string) []doctorCheck {
-	if err == nil {
-		return nil
-	}
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // this is what a tree is walked by
-	if !ok {
-		return []doctorCheck{bad("%s", oneLine(err.Error())).because(cmp.Or(hintOf(err), otherwise))}
-	}
-	var checks []doctorCheck
-	for _, e := range joined.Unwrap() {
-		for _, c := range faults(e, otherwise) {
-			if !slices.Contains(checks, c) {
-				checks = append(checks, c)
-			}
-		}
-	}
-	return checks
-}
-
-// printDoctor gives the report, and the exit code.
-func (a *app) printDoctor(checks []doctorCheck) error {
-	r := doctorReport{OK: true, Checks: checks}
+// finishDoctor prints the checks. An error among them is a fault.
+func (a *app) finishDoctor(checks []doctor.Check) error {
+	r, code := doctorReport{OK: true, Checks: []doctorCheck{}}, report.CodeOK
 	for _, c := range checks {
-		r.OK = r.OK && c.Severity != errorSeverity
-	}
-	if a.json {
-		if err := a.printJSON(r); err != nil {
-			return err
+		r.Checks = append(r.Checks, doctorCheck{ID: c.ID, Certificate: c.Certificate, Severity: c.Severity, Name: c.Subject, Message: c.Message, Hint: c.Hint})
+		if c.Severity == finding.Error {
+			r.OK, code = false, report.CodeFault
 		}
-	} else if !a.quiet || !r.OK {
-		a.showDoctor(r)
 	}
-	if !r.OK {
-		return &exitError{code: exitFault}
-	}
-	return nil
+	return a.finish(answer{document: r, code: code, print: func(out sheet) { a.printDoctor(out, r) }})
 }
 
-// showDoctor prints the report for a person, one group for the host and one for each certificate.
-func (a *app) showDoctor(r doctorReport) {
-	counts := map[string]int{}
+// printDoctor prints one group for the host and one for each certificate.
+func (a *app) printDoctor(out sheet, r doctorReport) {
+	counts := map[finding.Severity]int{}
 	for i, c := range r.Checks {
 		if counts[c.Severity]++; i == 0 || c.Certificate != r.Checks[i-1].Certificate {
-			a.showGroup(i, c.Certificate)
+			printGroup(out, i, c.Certificate)
 		}
 		message := strings.ReplaceAll(c.Message, "\n", " ")
 		if c.Name != "" && !strings.Contains(message, c.Name) {
 			message = c.Name + ": " + message
 		}
-		fmt.Fprintf(a.stdout, "  %s %-13s %s\n", a.mark(c.Severity), c.ID, message)
+		fmt.Fprintf(out, "  %s %-13s %s\n", a.mark(c.Severity), c.ID, message)
 		if c.Hint != "" {
-			fmt.Fprintf(a.stdout, "                          next step: %s\n", c.Hint)
+			fmt.Fprintf(out, "                          next step: %s\n", c.Hint)
 		}
 	}
-	verdict := fmt.Sprintf("%d %s, %d %s", counts[errorSeverity], plural(counts[errorSeverity], "error"), counts[warningSeverity], plural(counts[warningSeverity], "warning"))
+	faults, warnings := counts[finding.Error], counts[finding.Warning]
+	verdict := fmt.Sprintf("%d %s, %d %s", faults, report.Plural(faults, "error"), warnings, report.Plural(warnings, "warning"))
 	if r.OK {
 		verdict += ": nothing found that would make a renewal fail"
 	}
-	fmt.Fprintf(a.stdout, "\n%s\n", verdict)
+	fmt.Fprintf(out, "\n%s\n", verdict)
 }
 
-func (a *app) showGroup(i int, certificate string) {
+func printGroup(out sheet, i int, certificate string) {
 	if i > 0 {
-		fmt.Fprintln(a.stdout)
+		fmt.Fprintln(out)
 	}
 	if certificate == "" {
 		certificate = "this host"
 	}
-	fmt.Fprintln(a.stdout, certificate)
+	fmt.Fprintln(out, certificate)
 }
 
 // mark is a sign and a word, nine columns wide.
-func (a *app) mark(severity string) string {
+func (a *app) mark(severity finding.Severity) string {
 	switch severity {
-	case errorSeverity:
+	case finding.Error:
 		return a.colour("✗ error  ", red)
-	case warningSeverity:
+	case finding.Warning:
 		return a.colour("! warning", yellow)
 	}
 	return a.colour("✓ ok     ", green)
@@ -273,9 +149,4 @@ func (a *app) colour(text, colour string) string {
 		return text
 	}
 	return "\x1b[" + colour + "m" + text + "\x1b[0m"
-}
-
-// require is how the records of a certificate have to be visible.
-func require(c configs.Certificate) resolve.Require {
-	return resolve.Require(c.DNS.Propagation.Require)
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -13,21 +12,24 @@ import (
 
 	"github.com/miekg/dns"
 
+	"mxcert/acme/finding"
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/cmd/mxcert-lab/nameserver"
 	"mxcert/cmd/mxcert-lab/smtpd"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // examined runs doctor --json; the exit code must be the wanted one.
-func (h *host) examined(code int, args ...string) doctorReport {
+func (h *host) examined(code report.Code, args ...string) doctorReport {
 	h.t.Helper()
 	got := h.run(append([]string{"doctor", "--json"}, args...)...)
 	var r doctorReport
 	if err := json.Unmarshal([]byte(got.stdout), &r); err != nil {
 		h.t.Fatalf("doctor printed no JSON (%v):\n%s\n%s", err, got.stdout, got.stderr)
 	}
-	if got.code != code || r.OK != (code == exitOK) {
+	if got.code != code || r.OK != (code == report.CodeOK) {
 		h.t.Errorf("doctor exited with %d, ok %v, want %d:%s", got.code, r.OK, code, r)
 	}
 	return r
@@ -43,7 +45,7 @@ func (r doctorReport) String() string {
 }
 
 // has reports whether a check of that ID and severity says a text, in message or hint.
-func (r doctorReport) has(id, severity, says string) bool {
+func (r doctorReport) has(id string, severity finding.Severity, says string) bool {
 	for _, c := range r.Checks {
 		if c.ID == id && c.Severity == severity && strings.Contains(c.Name+" "+c.Message+" "+c.Hint, says) {
 			return true
@@ -52,7 +54,7 @@ func (r doctorReport) has(id, severity, says string) bool {
 	return false
 }
 
-func (r doctorReport) count(severity string) (n int) {
+func (r doctorReport) count(severity finding.Severity) (n int) {
 	for _, c := range r.Checks {
 		if c.Severity == severity {
 			n++
@@ -80,7 +82,11 @@ func (h *host) traces() string {
 // TestDoctor breaks one thing after another, and finds each, and only that.
 func TestDoctor(t *testing.T) {
 	t.Parallel()
-	type finds struct{ id, severity, says string }
+	type finds struct {
+		id       string
+		severity finding.Severity
+		says     string
+	}
 	for _, tt := range []struct {
 		what    string
 		options lab.Options
@@ -133,15 +139,15 @@ func TestDoctor(t *testing.T) {
 			t.Parallel()
 			h := newHost(t, tt.options, tt.config)
 			if tt.renewed {
-				h.report(exitOK, "renew", "--now")
+				h.report(report.CodeOK, "renew", "--now")
 			}
 			if tt.breaks != nil {
 				tt.breaks(h)
 			}
 			before := h.traces()
-			code := exitOK
+			code := report.CodeOK
 			if tt.errors > 0 {
-				code = exitFault
+				code = report.CodeFault
 			}
 			r := h.examined(code, tt.args...)
 			for _, f := range tt.finds {
@@ -149,14 +155,14 @@ func TestDoctor(t *testing.T) {
 					t.Errorf("not found: %+v in%s", f, r)
 				}
 			}
-			if got := r.count(errorSeverity); got != tt.errors {
+			if got := r.count(finding.Error); got != tt.errors {
 				t.Errorf("%d errors, want %d:%s", got, tt.errors, r)
 			}
 			if after := h.traces(); after != before {
 				t.Errorf("something has changed:\n%s\nbefore:\n%s", after, before)
 			}
 			for _, c := range r.Checks {
-				if c.Severity != wellSeverity && c.Hint == "" || strings.Contains(c.Message+c.Hint, h.Secret()) {
+				if c.Severity != finding.OK && c.Hint == "" || strings.Contains(c.Message+c.Hint, h.Secret()) {
 					t.Errorf("no hint, or the secret: %+v", c)
 				}
 			}
@@ -185,7 +191,7 @@ func (h *host) serveOther() {
 		h.check(err)
 		before[name] = text
 	}
-	h.report(exitOK, "renew", "--now")
+	h.report(report.CodeOK, "renew", "--now")
 	for name, text := range before {
 		h.check(os.WriteFile(h.Path("tls", name), text, 0o640))
 	}
@@ -201,15 +207,15 @@ func TestDoctorForPeople(t *testing.T) {
 			t.Errorf("%q is not in\n%s", line, got.stdout)
 		}
 	}
-	if got.code != exitOK || strings.Contains(got.stdout, "\x1b") {
+	if got.code != report.CodeOK || strings.Contains(got.stdout, "\x1b") {
 		t.Errorf("code %d\n%s%s", got.code, got.stdout, got.stderr)
 	}
-	if got := h.run("doctor", "-q"); got.code != exitOK || got.stdout != "" {
+	if got := h.run("doctor", "-q"); got.code != report.CodeOK || got.stdout != "" {
 		t.Errorf("quiet: code %d, %q", got.code, got.stdout)
 	}
 	h.check(h.SMTP.Close())
 	got = h.run("doctor", "-q")
-	if got.code != exitFault || !strings.Contains(got.stdout, "  ✗ error   endpoint") || !strings.Contains(got.stdout, "next step: ") || !strings.Contains(got.stdout, "1 error, ") {
+	if got.code != report.CodeFault || !strings.Contains(got.stdout, "  ✗ error   endpoint") || !strings.Contains(got.stdout, "next step: ") || !strings.Contains(got.stdout, "1 error, ") {
 		t.Errorf("a fault: code %d\n%s", got.code, got.stdout)
 	}
 }
@@ -219,44 +225,9 @@ func TestDoctorEnds(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 	h.SMTP.SetFaults(smtpd.Faults{GreetingDelay: time.Hour})
-	r := h.examined(exitFault, "--timeout", "3s")
+	r := h.examined(report.CodeFault, "--timeout", "3s")
 	if !r.has("endpoint", "error", "") || !r.has("ca", "ok", "answers") {
 		t.Errorf("found:%s", r)
-	}
-	slow := doctorLook{id: "x", run: func(context.Context) []doctorCheck { select {} }}
-	ctx, stop := context.WithCancel(t.Context())
-	stop()
-	if got := slow.within(ctx); len(got) != 1 || got[0].Severity != errorSeverity || !strings.Contains(got[0].Message, "not ended in time") {
-		t.Errorf("a test that hangs: %+v", got)
-	}
-	panics := doctorLook{id: "x", run: func(context.Context) []doctorCheck { panic("ouch") }}
-	if got := panics.within(t.Context()); len(got) != 1 || !strings.Contains(got[0].Message, "ouch") {
-		t.Errorf("a test that panics: %+v", got)
-	}
-}
-
-func TestClockCheck(t *testing.T) {
-	t.Parallel()
-	for skew, want := range map[time.Duration]string{0: wellSeverity, time.Second: wellSeverity, -40 * time.Second: warningSeverity, 6 * time.Minute: errorSeverity, -time.Hour: errorSeverity} {
-		c := clockCheck("ca.example", skew)
-		if c.Severity != want || (c.Hint == "") != (want == wellSeverity) {
-			t.Errorf("%s: %+v", skew, c)
-		}
-		if want != wellSeverity && strings.Contains(c.Message, "behind") != (skew < 0) {
-			t.Errorf("%s: %s", skew, c.Message)
-		}
-	}
-}
-
-// TestOneCAIsEnough: a second choice makes a renewal possible.
-func TestOneCAIsEnough(t *testing.T) {
-	t.Parallel()
-	away, there := bad("away").called("ca"), well("there").called("ca")
-	if got := oneCAIsEnough([]doctorCheck{away, there}); got[0].Severity != warningSeverity {
-		t.Errorf("%+v", got)
-	}
-	if got := oneCAIsEnough([]doctorCheck{away, away, well("x").called("state")}); got[0].Severity != errorSeverity || got[1].Severity != errorSeverity {
-		t.Errorf("%+v", got)
 	}
 }
 
@@ -265,7 +236,7 @@ func TestNoOrderThatWouldFail(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 	h.check(h.World.Add(`example.org. CAA 0 issue "other.example"`))
-	c := h.report(exitFailed, "renew").Certificates[0]
+	c := h.report(report.CodeFailed, "renew").Certificates[0]
 	if c.Error.Stage != "preflight" || c.Error.Kind != "caa" || !strings.Contains(c.Error.Message, "other.example") || !strings.Contains(c.Error.Hint, "CAA 0 issue") {
 		t.Errorf("got %+v", c.Error)
 	}
@@ -273,5 +244,5 @@ func TestNoOrderThatWouldFail(t *testing.T) {
 		t.Errorf("%d requests, %d updates", n, len(h.World.Updates()))
 	}
 	h.check(h.World.Replace(`example.org. CAA 0 issue "pebble.letsencrypt.org"`))
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 }

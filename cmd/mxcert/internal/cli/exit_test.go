@@ -14,9 +14,12 @@ import (
 	"time"
 
 	"mxcert/acme"
+	"mxcert/acme/schedule"
 	"mxcert/acme/state"
 	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/configs"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 func TestExitCodeOfAnError(t *testing.T) {
@@ -25,24 +28,24 @@ func TestExitCodeOfAnError(t *testing.T) {
 	for _, tt := range []struct {
 		what string
 		err  error
-		want int
+		want report.Code
 	}{
-		{"nothing", nil, exitOK},
-		{"any error", errors.New("boom"), exitFailed},
-		{"wrong usage", usage("no such thing"), exitUsage},
-		{"a code of its own, wrapped", fmt.Errorf("check: %w", &exitError{code: exitFault}), exitFault},
-		{"problems of the configuration", &configs.Problems{List: []configs.Problem{{Message: "bad"}}}, exitConfig},
-		{"no configuration", noFile, exitConfig},
-		{"no permission", &fs.PathError{Op: "open", Path: "/x", Err: fs.ErrPermission}, exitPermission},
-		{"no permission, among others", errors.Join(errors.New("boom"), at("deploy", fs.ErrPermission)), exitPermission},
-		{"no permission by its kind", &acme.Error{ErrKind: "permission"}, exitPermission},
-		{"a lock", &state.Error{Op: "lock", Path: "/x", Err: state.ErrLocked}, exitTemporary},
-		{"cut short", at("order", context.Canceled), exitTemporary},
-		{"out of time", at("order", context.DeadlineExceeded), exitTemporary},
-		{"backoff", at("order", &heldError{}), exitTemporary},
-		{"the CA refuses", &acme.Error{ErrKind: "ca-refused"}, exitFailed},
+		{"nothing", nil, report.CodeOK},
+		{"any error", errors.New("boom"), report.CodeFailed},
+		{"wrong usage", report.Usage("no such thing"), report.CodeUsage},
+		{"a code of its own, wrapped", fmt.Errorf("check: %w", &report.Exit{Code: report.CodeFault}), report.CodeFault},
+		{"problems of the configuration", &configs.Problems{List: []configs.Problem{{Message: "bad"}}}, report.CodeConfig},
+		{"no configuration", noFile, report.CodeConfig},
+		{"no permission", &fs.PathError{Op: "open", Path: "/x", Err: fs.ErrPermission}, report.CodePermission},
+		{"no permission, among others", errors.Join(errors.New("boom"), report.At("deploy", fs.ErrPermission)), report.CodePermission},
+		{"no permission by its kind", &acme.Error{ErrKind: "permission"}, report.CodePermission},
+		{"a lock", &state.Error{Op: "lock", Path: "/x", Err: state.ErrLocked}, report.CodeTemporary},
+		{"cut short", report.At("order", context.Canceled), report.CodeTemporary},
+		{"out of time", report.At("order", context.DeadlineExceeded), report.CodeTemporary},
+		{"backoff", report.At("order", &schedule.Held{}), report.CodeTemporary},
+		{"the CA refuses", &acme.Error{ErrKind: "ca-refused"}, report.CodeFailed},
 	} {
-		if got := exitCodeOf(tt.err); got != tt.want {
+		if got := report.CodeOf(tt.err); got != tt.want {
 			t.Errorf("%s: %d, want %d", tt.what, got, tt.want)
 		}
 	}
@@ -51,28 +54,28 @@ func TestExitCodeOfAnError(t *testing.T) {
 func TestExitCodeOfAReport(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		codes []int
-		want  int
+		codes []report.Code
+		want  report.Code
 	}{
-		{nil, exitOK},
-		{[]int{exitOK}, exitOK},
-		{[]int{exitOK, exitOK}, exitOK},
-		{[]int{exitTemporary}, exitTemporary},
-		{[]int{exitNotInService, exitNotInService}, exitNotInService},
-		{[]int{exitOK, exitFailed}, exitSome},
-		{[]int{exitTemporary, exitOK, exitNotInService}, exitSome},
-		{[]int{exitTemporary, exitPermission}, exitPermission},
-		{[]int{exitNotInService, exitPermission}, exitNotInService},
-		{[]int{exitFailed, exitNotInService, exitTemporary}, exitFailed},
-		{[]int{exitTemporary, exitFailed}, exitFailed},
-		{[]int{exitConfig}, exitConfig}, // a code without a rank of its own is a failure all the same
-		{[]int{exitTemporary, exitConfig}, exitConfig},
+		{nil, report.CodeOK},
+		{[]report.Code{report.CodeOK}, report.CodeOK},
+		{[]report.Code{report.CodeOK, report.CodeOK}, report.CodeOK},
+		{[]report.Code{report.CodeTemporary}, report.CodeTemporary},
+		{[]report.Code{report.CodeNotInService, report.CodeNotInService}, report.CodeNotInService},
+		{[]report.Code{report.CodeOK, report.CodeFailed}, report.CodeSome},
+		{[]report.Code{report.CodeTemporary, report.CodeOK, report.CodeNotInService}, report.CodeSome},
+		{[]report.Code{report.CodeTemporary, report.CodePermission}, report.CodePermission},
+		{[]report.Code{report.CodeNotInService, report.CodePermission}, report.CodeNotInService},
+		{[]report.Code{report.CodeFailed, report.CodeNotInService, report.CodeTemporary}, report.CodeFailed},
+		{[]report.Code{report.CodeTemporary, report.CodeFailed}, report.CodeFailed},
+		{[]report.Code{report.CodeConfig}, report.CodeConfig}, // a code without a rank of its own is a failure all the same
+		{[]report.Code{report.CodeTemporary, report.CodeConfig}, report.CodeConfig},
 	} {
-		r := &report{}
+		r := &report.Report{}
 		for _, code := range tt.codes {
-			r.Certificates = append(r.Certificates, certificateReport{code: code})
+			r.Certificates = append(r.Certificates, report.Certificate{Code: code})
 		}
-		if got := r.exitCode(); got != tt.want {
+		if got := r.ExitCode(); got != tt.want {
 			t.Errorf("%v: %d, want %d", tt.codes, got, tt.want)
 		}
 	}
@@ -89,30 +92,30 @@ func TestSomeCertificatesFail(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 	h.second("lists.example.net", h.Path("tls", "other.pem"))
-	r := h.report(exitSome, "renew")
-	if !r.Changed || r.Certificates[0].Stage != stageServed || r.Certificates[0].Error != nil {
+	r := h.report(report.CodeSome, "renew")
+	if !r.Changed || r.Certificates[0].Stage != report.Served || r.Certificates[0].Error != nil {
 		t.Errorf("the good one: %+v", r.Certificates[0])
 	}
-	if c := r.Certificates[1]; c.Name != "other" || c.Stage != stageFailed || c.Changed || c.Error == nil || c.Error.Stage != "dns" {
+	if c := r.Certificates[1]; c.Name != "other" || c.Stage != report.Failed || c.Changed || c.Error == nil || c.Error.Stage != "dns" {
 		t.Errorf("the bad one: %+v", c)
 	}
-	h.report(exitSome, "renew", "--detailed-exitcode")
-	h.report(exitSome, "status")
-	h.report(exitOK, "renew", "mx")
-	h.report(exitFailed, "renew", "other")
+	h.report(report.CodeSome, "renew", "--detailed-exitcode")
+	h.report(report.CodeSome, "status")
+	h.report(report.CodeOK, "renew", "mx")
+	h.report(report.CodeFailed, "renew", "other")
 
 	// They fail in different ways: what a person has to mend comes before what mends itself.
 	h.edit("/tls/mx.crt", "/nowhere/mx.crt")
-	h.report(exitFailed, "renew")
+	h.report(report.CodeFailed, "renew")
 	h.edit("lists.example.net", "lists.example.org")
 	h.check(h.CA.Close())
-	r = h.report(exitNotInService, "renew")
-	if c := r.Certificates[1]; c.Stage != stageWaiting || c.Error == nil || c.Error.Kind != "ca-unreachable" {
+	r = h.report(report.CodeNotInService, "renew")
+	if c := r.Certificates[1]; c.Stage != report.Waiting || c.Error == nil || c.Error.Kind != "ca-unreachable" {
 		t.Errorf("%+v", c)
 	}
 	h.edit("/nowhere/mx.crt", "/tls/mx.crt")
-	h.report(exitSome, "renew")
-	h.report(exitTemporary, "renew", "--now")
+	h.report(report.CodeSome, "renew")
+	h.report(report.CodeTemporary, "renew", "--now")
 }
 
 // Without the right to read the configuration, that is what is said: not that it is bad.
@@ -122,7 +125,7 @@ func TestNoPermission(t *testing.T) {
 	if err := os.WriteFile(config, []byte("acme: {}\n"), 0); err != nil {
 		t.Fatal(err)
 	}
-	for command, want := range map[string]int{"check": exitFault, "renew": exitPermission, "run": exitPermission, "status": exitPermission, "config show": exitPermission} {
+	for command, want := range map[string]report.Code{"check": report.CodeFault, "renew": report.CodePermission, "run": report.CodePermission, "status": report.CodePermission, "config show": report.CodePermission} {
 		cmd := exec.CommandContext(t.Context(), "/proc/self/exe", append([]string{"-c", config}, strings.Fields(command)...)...)
 		cmd.Args[0] = "mxcert"
 		cmd.Env = []string{"GORACE=" + noSleep}
@@ -134,7 +137,7 @@ func TestNoPermission(t *testing.T) {
 		if err := cmd.Run(); cmd.ProcessState == nil {
 			t.Fatal(err)
 		}
-		if got := cmd.ProcessState.ExitCode(); got != want || !strings.Contains(stderr.String(), config+": no permission to read it") || stdout.Len() > 0 {
+		if got := report.Code(cmd.ProcessState.ExitCode()); got != want || !strings.Contains(stderr.String(), config+": no permission to read it") || stdout.Len() > 0 {
 			t.Errorf("%s: exit code %d, want %d\n%s%s", command, got, want, &stdout, &stderr)
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"mxcert/cmd/mxcert-lab/lab"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // Each mistake or outage gives its exit code, its kind, a message that says what and where, and a next step; and the
@@ -19,31 +21,31 @@ func TestFaultsAreToldApart(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		break_  func(*host)
-		code    int
+		code    report.Code
 		stage   string // of the report's error
 		kind    string
 		message string // part of the message
 		hint    string // part of the hint
 	}{
-		{"CA down", func(h *host) { h.check(h.CA.Close()) }, exitTemporary, "directory", "ca-unreachable", "connection refused", "curl"},
-		{"DNS down", func(h *host) { h.check(h.Primary.Close()) }, exitTemporary, "dns", "dns-unreachable", h127, "running"},
-		{"wrong TSIG secret", func(h *host) { h.secret("d3Jvbmcgd3Jvbmcgd3Jvbmcgd3Jvbmcgd3Jvbmcgd3I=") }, exitFailed, "dns", "tsig", "BADSIG", "DNSUPDATE_TSIG_SECRET"},
-		{"TSIG secret not base64", func(h *host) { h.secret("not base64!") }, exitFailed, "dns", "dns-config", "not base64", "tsig-keygen"},
-		{"TSIG secret missing", func(h *host) { h.check(os.Remove(h.Path("credentials", "tsig"))) }, exitFailed, "dns", "", "credentials/tsig", ""},
-		{"unknown TSIG key", func(h *host) { h.edit(`DNSUPDATE_TSIG_KEY: "mxcert."`, `DNSUPDATE_TSIG_KEY: "other."`) }, exitFailed, "dns", "tsig", "BADKEY", "DNSUPDATE_TSIG_KEY"},
-		{"name in no zone of ours", func(h *host) { h.edit(`"host7.example.org"`, `"host7.example.net"`) }, exitFailed, "dns", "", "host7.example.net", "dig"},
-		{"private CA not trusted", func(h *host) { h.edit("  ca_file:", "  # ca_file:") }, exitFailed, "directory", "tls", "does not trust", "acme.ca_file"},
-		{"directory of missing target", func(h *host) { h.edit("/tls/mx.crt", "/nowhere/mx.crt") }, exitNotInService, "deploy", "missing-directory", "/nowhere", "install -d"},
+		{"CA down", func(h *host) { h.check(h.CA.Close()) }, report.CodeTemporary, "directory", "ca-unreachable", "connection refused", "curl"},
+		{"DNS down", func(h *host) { h.check(h.Primary.Close()) }, report.CodeTemporary, "dns", "dns-unreachable", h127, "running"},
+		{"wrong TSIG secret", func(h *host) { h.secret("d3Jvbmcgd3Jvbmcgd3Jvbmcgd3Jvbmcgd3Jvbmcgd3I=") }, report.CodeFailed, "dns", "tsig", "BADSIG", "DNSUPDATE_TSIG_SECRET"},
+		{"TSIG secret not base64", func(h *host) { h.secret("not base64!") }, report.CodeFailed, "dns", "dns-config", "not base64", "tsig-keygen"},
+		{"TSIG secret missing", func(h *host) { h.check(os.Remove(h.Path("credentials", "tsig"))) }, report.CodeFailed, "dns", "", "credentials/tsig", ""},
+		{"unknown TSIG key", func(h *host) { h.edit(`DNSUPDATE_TSIG_KEY: "mxcert."`, `DNSUPDATE_TSIG_KEY: "other."`) }, report.CodeFailed, "dns", "tsig", "BADKEY", "DNSUPDATE_TSIG_KEY"},
+		{"name in no zone of ours", func(h *host) { h.edit(`"host7.example.org"`, `"host7.example.net"`) }, report.CodeFailed, "dns", "", "host7.example.net", "dig"},
+		{"private CA not trusted", func(h *host) { h.edit("  ca_file:", "  # ca_file:") }, report.CodeFailed, "directory", "tls", "does not trust", "acme.ca_file"},
+		{"directory of missing target", func(h *host) { h.edit("/tls/mx.crt", "/nowhere/mx.crt") }, report.CodeNotInService, "deploy", "missing-directory", "/nowhere", "install -d"},
 		{"target is a symbolic link", func(h *host) {
 			h.check(os.Remove(h.Path("tls", "mx.crt")))
 			h.check(os.Symlink("/etc/hostname", h.Path("tls", "mx.crt")))
-		}, exitNotInService, "deploy", "refused", "symbolic link", "path that it points to"},
-		{"unknown group", func(h *host) { h.edit("files: {", "files: {group: nosuchgroup, ") }, exitNotInService, "deploy", "", "nosuchgroup", "group"},
+		}, report.CodeNotInService, "deploy", "refused", "symbolic link", "path that it points to"},
+		{"unknown group", func(h *host) { h.edit("files: {", "files: {group: nosuchgroup, ") }, report.CodeNotInService, "deploy", "", "nosuchgroup", "group"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-			serial := h.report(exitOK, "renew").Certificates[0].Keys[0].Serial
+			serial := h.report(report.CodeOK, "renew").Certificates[0].Keys[0].Serial
 			tt.break_(h)
 			c := h.report(tt.code, "renew", "--now").Certificates[0]
 			if c.Error == nil {
@@ -82,8 +84,8 @@ func TestClosedPort(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 	h.check(h.SMTP.Close())
-	c := h.report(exitNotInService, "renew").Certificates[0]
-	if c.Stage != stageDeployed || c.Error.Stage != "verify" || c.Error.Kind != "connection-refused" || !strings.Contains(c.Error.Hint, "verify.endpoints") {
+	c := h.report(report.CodeNotInService, "renew").Certificates[0]
+	if c.Stage != report.Deployed || c.Error.Stage != "verify" || c.Error.Kind != "connection-refused" || !strings.Contains(c.Error.Hint, "verify.endpoints") {
 		t.Errorf("stage %s, error %+v", c.Stage, c.Error)
 	}
 	if _, err := os.Stat(h.Path("tls", "mx.key")); err != nil {
@@ -94,11 +96,11 @@ func TestClosedPort(t *testing.T) {
 func TestNothingServes(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{Endpoints: []string{}})
-	c := h.report(exitOK, "renew").Certificates[0]
-	if c.Stage != stageDeployed || len(c.Endpoints) != 0 {
+	c := h.report(report.CodeOK, "renew").Certificates[0]
+	if c.Stage != report.Deployed || len(c.Endpoints) != 0 {
 		t.Errorf("%+v", c)
 	}
-	if out := h.run("status").stdout; !strings.Contains(out, "none configured") {
+	if out := h.run("status").stdout; !strings.Contains(out, "no endpoint configured") {
 		t.Errorf("status does not say that nothing serves the certificate:\n%s", out)
 	}
 }
@@ -109,17 +111,17 @@ func TestServerThatDoesNotReload(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{Preload: true}, lab.ConfigOptions{})
 	h.edit("timeout: 30s}", "timeout: 1s}")
-	h.report(exitNotInService, "renew") // it has loaded nothing yet
+	h.report(report.CodeNotInService, "renew") // it has loaded nothing yet
 	h.check(h.SMTP.Reload())
-	first := h.report(exitOK, "renew").Certificates[0]
+	first := h.report(report.CodeOK, "renew").Certificates[0]
 	before, err := os.ReadFile(h.Path("tls", "mx.crt"))
 	h.check(err)
 
-	failed := h.report(exitNotInService, "renew", "--now").Certificates[0]
+	failed := h.report(report.CodeNotInService, "renew", "--now").Certificates[0]
 	if failed.Error.Stage != "verify" || !strings.Contains(failed.Error.Message, "previous certificate is back") {
 		t.Errorf("the error is %+v", failed.Error)
 	}
-	if failed.Keys[0].Serial == first.Keys[0].Serial || failed.Stage != stageIssued {
+	if failed.Keys[0].Serial == first.Keys[0].Serial || failed.Stage != report.Issued {
 		t.Errorf("%+v", failed)
 	}
 	after, err := os.ReadFile(h.Path("tls", "mx.crt"))
@@ -129,7 +131,7 @@ func TestServerThatDoesNotReload(t *testing.T) {
 	}
 	orders := h.orders()
 	go reloadWhenChanged(h, string(before))
-	served := h.report(exitOK, "renew", "--now").Certificates[0]
+	served := h.report(report.CodeOK, "renew", "--now").Certificates[0]
 	if served.Keys[0].Serial != failed.Keys[0].Serial || h.orders() != orders {
 		t.Errorf("the paid certificate %s was not used: %+v", failed.Keys[0].Serial, served)
 	}
@@ -157,7 +159,7 @@ func TestHealing(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 	h.edit(fmt.Sprintf("private_key: %q", h.Path("tls", "mx.key")), fmt.Sprintf("private_key: %q, mode: \"0640\"", h.Path("tls", "mx.key")))
-	serial := h.report(exitOK, "renew").Certificates[0].Keys[0].Serial
+	serial := h.report(report.CodeOK, "renew").Certificates[0].Keys[0].Serial
 	for name, damage := range map[string]func() error{
 		"overwritten": func() error { return os.WriteFile(h.Path("tls", "mx.crt"), []byte("garbage"), 0o640) },
 		"deleted":     func() error { return os.Remove(h.Path("tls", "mx.key")) },
@@ -168,8 +170,8 @@ func TestHealing(t *testing.T) {
 		},
 	} {
 		h.check(damage())
-		r := h.report(exitOK, "renew").Certificates[0]
-		if r.Stage != stageServed || r.Keys[0].Serial != serial {
+		r := h.report(report.CodeOK, "renew").Certificates[0]
+		if r.Stage != report.Served || r.Keys[0].Serial != serial {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}
@@ -188,7 +190,7 @@ func TestDisplacedFilesAreKept(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 	h.check(os.WriteFile(h.Path("tls", "mx.crt"), []byte("the operator's own\n"), 0o644))
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	kept, err := filepath.Glob(h.Path("state", "lineages", "mx", "displaced", "*-mx.crt"))
 	h.check(err)
 	if len(kept) != 1 {
@@ -209,7 +211,7 @@ func TestFailuresAreJSONToo(t *testing.T) {
 	for _, command := range []string{"renew", "status", "verify", "history"} {
 		got := h.run(command, "--json")
 		var r failureReport
-		if err := json.Unmarshal([]byte(got.stdout), &r); err != nil || got.code != exitConfig || r.Error == nil || len(r.Problems) == 0 || r.Problems[0].Line == 0 {
+		if err := json.Unmarshal([]byte(got.stdout), &r); err != nil || got.code != report.CodeConfig || r.Error == nil || len(r.Problems) == 0 || r.Problems[0].Line == 0 {
 			t.Errorf("%s: exit code %d (%v):\n%s", command, got.code, err, got.stdout)
 		}
 	}
@@ -225,8 +227,8 @@ func TestTimeout(t *testing.T) {
 		return http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hang })
 	})
 	began := time.Now()
-	c := h.report(exitTemporary, "renew", "--timeout", "1s").Certificates[0]
-	if c.Error == nil || c.Error.Kind != "timeout" || c.Stage != stageWaiting || c.Error.Hint == "" {
+	c := h.report(report.CodeTemporary, "renew", "--timeout", "1s").Certificates[0]
+	if c.Error == nil || c.Error.Kind != "timeout" || c.Stage != report.Waiting || c.Error.Hint == "" {
 		t.Errorf("%+v", c)
 	}
 	if took := time.Since(began); took > 30*time.Second {

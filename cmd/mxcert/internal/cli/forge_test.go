@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"mxcert/cmd/mxcert-lab/ca"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // forge issues other certificates in the lab's CA's place: with the key that was asked for, but otherwise as a test wants.
@@ -134,9 +136,9 @@ func TestNoOrderLoop(t *testing.T) {
 				h.noRoots()
 			}
 			h.CA.SetWrap(f.wrap(tt.change))
-			first := h.report(exitOK, "renew").Certificates[0].Keys[0].Serial
+			first := h.report(report.CodeOK, "renew").Certificates[0].Keys[0].Serial
 			for range 2 {
-				if r := h.report(exitOK, "renew"); r.Changed || r.Certificates[0].Keys[0].Serial != first {
+				if r := h.report(report.CodeOK, "renew"); r.Changed || r.Certificates[0].Keys[0].Serial != first {
 					t.Fatalf("ordered again: %+v", r)
 				}
 			}
@@ -158,10 +160,10 @@ func TestWindowAlwaysPast(t *testing.T) {
 		})
 	})
 	for range 4 {
-		h.report(exitOK, "renew")
+		h.report(report.CodeOK, "renew")
 	}
 	for range 3 {
-		c := h.report(exitTemporary, "renew").Certificates[0]
+		c := h.report(report.CodeTemporary, "renew").Certificates[0]
 		if c.Error.Kind != "backoff" || !strings.Contains(c.Error.Message, "4 certificates for these names were ordered within 7 days") {
 			t.Errorf("%+v", c.Error)
 		}
@@ -169,5 +171,5 @@ func TestWindowAlwaysPast(t *testing.T) {
 	if n := h.CA.Count(ca.NewOrder); n != 4 {
 		t.Errorf("%d orders", n)
 	}
-	h.report(exitOK, "renew", "--now")
+	h.report(report.CodeOK, "renew", "--now")
 }

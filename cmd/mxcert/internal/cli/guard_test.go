@@ -1,18 +1,16 @@
 package cli
 
 import (
-	"fmt"
-	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"mxcert/acme/state"
 	"mxcert/cmd/mxcert-lab/lab"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // otherLayout writes the certificate to another kind of place; DIR is where the lab's files are.
@@ -94,7 +92,7 @@ func TestDriftIsHealed(t *testing.T) {
 				eventually(t, damage.name+" is healed", func() bool { return h.events("healed") == i+1 })
 				eventually(t, damage.name+" in status", func() bool {
 					r, got := h.status()
-					return got.code == exitOK && r.Certificates[0].Stage == stageDeployed && len(r.Certificates[0].Warnings) == 0
+					return got.code == report.CodeOK && r.Certificates[0].Stage == report.Deployed && len(r.Certificates[0].Warnings) == 0
 				})
 			}
 			d.stop()
@@ -121,12 +119,12 @@ func TestOwnDeploymentsAreNoDrift(t *testing.T) {
 	layout := `exim: {combined: "DIR/{name}.{serial}.pem", sni_map: DIR/sni.map, reload: never, unchecked: true}`
 	h.otherLayout(layout)
 	h.edit("state: ", "  - name: other\n    domains: [\"lists.example.org\"]\n    deploy:\n      - "+strings.ReplaceAll(layout, "DIR", h.Path("tls"))+"\n    verify: {endpoints: []}\nstate: ")
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	d := h.daemon()
 	eventually(t, "both asleep", func() bool { return strings.Count(d.log.String(), "sleeps") == 2 })
-	h.report(exitOK, "renew", "mx", "--now")
-	h.report(exitOK, "renew", "other", "--now")
-	h.report(exitOK, "rollback", "mx")
+	h.report(report.CodeOK, "renew", "mx", "--now")
+	h.report(report.CodeOK, "renew", "other", "--now")
+	h.report(report.CodeOK, "rollback", "mx")
 	h.check(os.WriteFile(h.Path("tls", "something"), nil, 0o600)) // of no concern
 	time.Sleep(2 * time.Second)                                   // four times the time in which a change is told
 	const told = `msg="files were changed by others" certificate=`
@@ -136,7 +134,7 @@ func TestOwnDeploymentsAreNoDrift(t *testing.T) {
 	h.check(os.Remove(h.Path("tls", "sni.map")))
 	d.awaitLog(told + "mx")
 	d.awaitLog(told + "other")
-	eventually(t, "the map is back", func() bool { _, got := h.status(); return got.code == exitOK })
+	eventually(t, "the map is back", func() bool { _, got := h.status(); return got.code == report.CodeOK })
 	d.stop()
 }
 
@@ -164,100 +162,4 @@ func TestDirectoryGoneForAWhile(t *testing.T) {
 	if n := h.events("healed"); n != 0 {
 		t.Errorf("%d heals of files that nobody has changed", n)
 	}
-}
-
-// A few changes of an hour are looked into at once; later ones when the files are left alone, or after less than a minute;
-// those after a failure when they are left alone.
-func TestGuardKeepsCalm(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		file := filepath.Join(t.TempDir(), "mx.crt")
-		c := &charge{name: "mx"}
-		g := &guard{log: slog.New(slog.NewTextHandler(io.Discard, nil)), charges: map[string]*charge{"mx": c}}
-		roused := make(chan struct{}, 1)
-		rouse := func() {
-			select {
-			case roused <- struct{}{}:
-			default: // it is no longer asleep
-			}
-		}
-		g.asleep("mx", rouse)
-		n := 0
-		change := func() {
-			n++
-			if err := os.WriteFile(file, []byte(strings.Repeat("x", n)), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			g.look()
-			synctest.Wait()
-		}
-		settled := func() { c.left, c.seen, c.since = printsOf([]string{file}), nil, time.Time{} }
-		woken := func(want bool, when string) {
-			t.Helper()
-			select {
-			case <-roused:
-				settled()
-				if !want {
-					t.Errorf("%s: woken", when)
-				}
-			default:
-				if want {
-					t.Errorf("%s: not woken", when)
-				}
-			}
-		}
-		change()
-		woken(false, "before anything is known of the files")
-		settled()
-		for i := range freeWakes {
-			change()
-			woken(true, fmt.Sprintf("change %d", i+1))
-		}
-		often := func() (woken int) {
-			for range 100 {
-				change()
-				select {
-				case <-roused:
-					settled()
-					woken++
-				default:
-				}
-				time.Sleep(time.Second)
-			}
-			return woken
-		}
-		if n := often(); n != 2 {
-			t.Errorf("100 changes in as many seconds: woken %d times", n)
-		}
-		settled()
-		change()
-		for range 20 { // others' files change all the same
-			time.Sleep(time.Second)
-			g.look()
-		}
-		time.Sleep(calm - 20*time.Second)
-		synctest.Wait()
-		woken(true, "left alone")
-		time.Sleep(time.Hour)
-		change()
-		woken(true, "after an hour")
-		c.uneasy = true
-		if n := often(); n != 0 {
-			t.Errorf("100 changes in as many seconds after a failure: woken %d times", n)
-		}
-		time.Sleep(calm)
-		synctest.Wait()
-		woken(true, "after a failure, left alone")
-		g.awake("mx")
-		change()
-		time.Sleep(calm)
-		synctest.Wait()
-		woken(false, "while it is awake")
-		g.asleep("mx", rouse)
-		synctest.Wait()
-		woken(true, "as soon as it sleeps")
-		c.uneasy, c.busy = false, true
-		change()
-		woken(false, "while a pass is under way")
-	})
 }

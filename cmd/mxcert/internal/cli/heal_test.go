@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"io"
 	"os"
 	"strings"
 	"testing"
@@ -10,6 +9,10 @@ import (
 	"mxcert/acme/state"
 	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/configs"
+
+	"mxcert/cmd/mxcert/internal/pass"
+	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/wanted"
 )
 
 // Somebody who rewrites a file all the time gets his way after three heals, and that is said: once in the log, in status, and
@@ -46,26 +49,26 @@ func TestFightIsGivenUp(t *testing.T) {
 	says := func() {
 		t.Helper()
 		r, got := h.status()
-		if c := r.Certificates[0]; got.code != exitNotInService || c.Error == nil || c.Error.Kind != kindDrift ||
+		if c := r.Certificates[0]; got.code != report.CodeNotInService || c.Error == nil || c.Error.Kind != "drift" ||
 			!strings.Contains(c.Error.Message, "3 times") || !strings.Contains(c.Error.Message, h.Path("tls", "mx.crt")+" (content)") || !strings.Contains(c.Error.Hint, "mxcert deploy mx") {
 			t.Errorf("status, exit code %d: %+v, %+v", got.code, c, c.Error)
 		}
 	}
 	says()
-	if n := h.events("healed"); n != mostHeals || strings.Count(d.log.String(), alarm) != 1 {
+	if n := h.events("healed"); n != pass.MaxRepairs || strings.Count(d.log.String(), alarm) != 1 {
 		t.Errorf("%d heals, log:\n%s", n, d.log)
 	}
 	if text, err := os.ReadFile(h.Path("failed")); err != nil || string(text) != "failed\n" {
 		t.Errorf("the fail hooks ran %q, %v", text, err)
 	}
 
-	c := h.report(exitOK, "deploy", "mx").Certificates[0]
-	if !c.Changed || c.Stage != stageServed || h.orders() != 1 {
+	c := h.report(report.CodeOK, "deploy", "mx").Certificates[0]
+	if !c.Changed || c.Stage != report.Served || h.orders() != 1 {
 		t.Errorf("deploy by hand: %+v", c)
 	}
 	eventually(t, "the file is rewritten again", rewritten)
 	says()
-	renewed := h.report(exitOK, "renew", "--now").Certificates[0]
+	renewed := h.report(report.CodeOK, "renew", "--now").Certificates[0]
 	if !renewed.Changed || renewed.Keys[0].Serial == c.Keys[0].Serial {
 		t.Errorf("renew by hand: %+v", renewed)
 	}
@@ -81,13 +84,13 @@ func TestFightIsGivenUp(t *testing.T) {
 	store := state.At(h.Path("state")).Lineage("mx")
 	record, _, err := store.Load()
 	h.check(err)
-	if len(record.Heals.At) != mostHeals {
+	if len(record.Heals.At) != pass.MaxRepairs {
 		t.Fatalf("heals: %v", record.Heals)
 	}
-	record.Heals.At[0] = record.Heals.At[0].Add(-healHour)
+	record.Heals.At[0] = record.Heals.At[0].Add(-time.Hour)
 	h.check(store.Save(record))
 	d = h.daemon()
-	eventually(t, "it is healed in the next hour", func() bool { _, got := h.status(); return got.code == exitOK })
+	eventually(t, "it is healed in the next hour", func() bool { _, got := h.status(); return got.code == report.CodeOK })
 	d.stop()
 	if record, _, err = store.Load(); err != nil || len(record.Heals.At) != 1 || rewritten() {
 		t.Errorf("heals: %v, %v", record.Heals, err)
@@ -99,9 +102,10 @@ func (h *host) threeHeals() (heals state.Heals) {
 	h.t.Helper()
 	config, err := configs.Load(h.config)
 	h.check(err)
-	heals.Fingerprint, err = fingerprint(config)
+	host, err := wanted.From(config)
 	h.check(err)
-	for range mostHeals {
+	heals.Fingerprint = host.Certificates[0].Fingerprint()
+	for range pass.MaxRepairs {
 		heals.At = append(heals.At, time.Now().UTC())
 	}
 	store := state.At(h.Path("state")).Lineage("mx")
@@ -115,9 +119,9 @@ func (h *host) threeHeals() (heals state.Heals) {
 // untilWell waits until status has nothing to say: the files have to be left alone for half a minute after a failure.
 func (h *host) untilWell() {
 	h.t.Helper()
-	for deadline := time.Now().Add(2 * calm); ; time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		r, got := h.status()
-		if c := r.Certificates[0]; got.code == exitOK && c.Error == nil && len(c.Warnings) == 0 {
+		if c := r.Certificates[0]; got.code == report.CodeOK && c.Error == nil && len(c.Warnings) == 0 {
 			return
 		} else if time.Now().After(deadline) {
 			h.t.Fatalf("status shows a fault that is none any more: %+v", c)
@@ -129,43 +133,14 @@ func (h *host) untilWell() {
 func TestEditEndsTheHold(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{Endpoints: []string{}})
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	h.threeHeals()
 	h.check(os.Remove(h.Path("tls", "mx.crt")))
 	d := h.daemon()
 	d.awaitLog("kind=drift")
 	h.edit("/tls/mx.crt", "/tls/other.crt")
-	eventually(t, "the certificate at its new path", func() bool { _, got := h.status(); return got.code == exitOK })
+	eventually(t, "the certificate at its new path", func() bool { _, got := h.status(); return got.code == report.CodeOK })
 	d.stop()
-}
-
-// Passes that find the same hold again do not alarm again: neither in the log nor by the fail hooks.
-func TestHoldIsToldOnce(t *testing.T) {
-	t.Parallel()
-	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	h.report(exitOK, "renew")
-	h.hook("fail.d/10-note", `echo failed >>"$lab/failed"`)
-	heals := h.threeHeals()
-	h.check(os.Remove(h.Path("tls", "mx.crt")))
-	config, err := configs.Load(h.config)
-	h.check(err)
-	w, err := newWorld(config, testRelease, false)
-	h.check(err)
-	defer w.close()
-	log := &transcript{}
-	d := (&app{stdout: io.Discard, stderr: log, configFile: h.config}).newDaemon()
-	w.guard = newGuard(d.log, config.Certificates)
-	for range 3 {
-		r := d.pass(t.Context(), newShift(w), config.Certificates[0], true, d.log)
-		until := untilHeal(heals.At)
-		if r.Error == nil || r.Error.Kind != kindDrift || r.retryAt == nil || !r.retryAt.Equal(until) || nextPass(r, time.Now()) != until {
-			t.Errorf("%+v, again at %v, want %v", r.Error, r.retryAt, until)
-		}
-	}
-	text, err := os.ReadFile(h.Path("failed"))
-	if n := strings.Count(log.String(), "level=ERROR"); err != nil || string(text) != "failed\n" || n != 1 || strings.Count(log.String(), "the files are left alone") != 2 {
-		t.Errorf("told %d times as an error; the hooks ran %q, %v:\n%s", n, text, err, log)
-	}
 }
 
 // A deployment that fails because somebody writes the files at the same time says so.
@@ -174,7 +149,7 @@ func TestChangedMeanwhile(t *testing.T) {
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 	h.edit("timeout: 30s}\nstate", "timeout: 1s}\nstate")
 	h.hook("deploy.d/10-other", `echo garbage >"$lab/tls/mx.crt"`)
-	c := h.report(exitNotInService, "renew").Certificates[0]
+	c := h.report(report.CodeNotInService, "renew").Certificates[0]
 	if c.Error == nil || !strings.Contains(c.Error.Message, "something else has changed "+h.Path("tls", "mx.crt")) || !strings.Contains(c.Error.Hint, "auditctl -w "+h.Path("tls")) || c.Error.Stage != "verify" {
 		t.Errorf("%+v", c.Error)
 	}
@@ -184,7 +159,7 @@ func TestChangedMeanwhile(t *testing.T) {
 func TestDriftThatEnds(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	h.threeHeals()
 	good, err := os.ReadFile(h.Path("tls", "mx.crt"))
 	h.check(err)
@@ -202,7 +177,7 @@ func TestServerThatShowsAnother(t *testing.T) {
 	h := newHost(t, lab.Options{Preload: true}, lab.ConfigOptions{})
 	deployed := func(before string, args ...string) (files [2]string) {
 		go reloadWhenChanged(h, before)
-		h.report(exitOK, args...)
+		h.report(report.CodeOK, args...)
 		for i, name := range []string{"mx.crt", "mx.key"} {
 			text, err := os.ReadFile(h.Path("tls", name))
 			h.check(err)
@@ -223,33 +198,7 @@ func TestServerThatShowsAnother(t *testing.T) {
 	d := h.daemon()
 	d.awaitLog("stage=verify kind=drift")
 	d.stop()
-	if r, got := h.status(); got.code != exitNotInService || r.Certificates[0].Error.Kind != kindDrift {
+	if r, got := h.status(); got.code != report.CodeNotInService || r.Certificates[0].Error.Kind != "drift" {
 		t.Errorf("status: exit code %d, %+v", got.code, r.Certificates[0].Error)
-	}
-}
-
-func TestHealsOfHour(t *testing.T) {
-	t.Parallel()
-	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
-	ago := func(list ...time.Duration) (heals []time.Time) {
-		for _, d := range list {
-			heals = append(heals, now.Add(-d))
-		}
-		return heals
-	}
-	for _, tt := range []struct {
-		what  string
-		heals []time.Time
-		want  int
-	}{
-		{"none", nil, 0},
-		{"one", ago(59 * time.Minute), 1},
-		{"three", ago(59*time.Minute, time.Minute, 0), 3},
-		{"the hour is over", ago(61*time.Minute, time.Minute, 0), 0},
-		{"of a clock that was ahead", ago(-2 * time.Minute), 0},
-	} {
-		if got := healsOfHour(tt.heals, now); len(got) != tt.want {
-			t.Errorf("%s: %d heals, want %d", tt.what, len(got), tt.want)
-		}
 	}
 }

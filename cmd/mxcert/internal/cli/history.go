@@ -7,6 +7,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"mxcert/acme/state"
+
+	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/wanted"
 )
 
 // historyReport is `history --json`.
@@ -21,7 +24,7 @@ type lineageHistory struct {
 }
 
 type generationReport struct {
-	keyReport
+	report.Key
 	ID      string    `json:"id"`
 	Names   []string  `json:"names"`
 	Created time.Time `json:"created"`
@@ -31,7 +34,7 @@ type generationReport struct {
 
 func (a *app) historyCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "history [NAME]", Short: "What was issued, deployed, reverted and healed", Args: cobra.MaximumNArgs(1),
+		Use: "history [NAME]", Short: "What was issued, deployed, reverted and repaired", Args: cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, names []string) error { return a.history(names) },
 	}
 }
@@ -41,17 +44,18 @@ func (a *app) history(names []string) error {
 	if err != nil {
 		return err
 	}
-	certificates, err := chosen(config, names)
+	host, _ := wanted.From(config) // no chain is judged
+	wants, err := choose(host, names)
 	if err != nil {
 		return err
 	}
-	store, err := viewStore(config.State)
+	store, err := view(host.State)
 	if err != nil {
 		return err
 	}
 	r := historyReport{Certificates: []lineageHistory{}}
-	for _, c := range certificates {
-		h, err := readHistory(store.Lineage(c.Name))
+	for _, want := range wants {
+		h, err := readHistory(store.Lineage(want.Name))
 		if err != nil {
 			return err
 		}
@@ -80,7 +84,7 @@ func readHistory(lineage *state.Lineage) (lineageHistory, error) {
 		slot := record.Slot(g.Key)
 		h.Generations = append(h.Generations, generationReport{ID: g.ID, Names: g.Names, Created: g.Created,
 			Current: slot.Current == g.ID, Served: slot.Served == g.ID,
-			keyReport: keyReport{Key: string(g.Key), Serial: g.Serial, NotBefore: g.NotBefore, NotAfter: g.NotAfter, Issuer: g.Issuer, SPKI: g.SPKI}})
+			Key: report.Key{Key: string(g.Key), Serial: g.Serial, NotBefore: g.NotBefore, NotAfter: g.NotAfter, Issuer: g.Issuer, SPKI: g.SPKI}})
 	}
 	h.Events = append(h.Events, record.Events...)
 	return h, nil
@@ -96,9 +100,9 @@ func (a *app) printHistory(h lineageHistory) {
 		if g.Served {
 			mark += " served"
 		}
-		fmt.Fprintf(a.stdout, "  %s  %-8s serial %s, valid until %s%s\n", second(g.Created), g.Key, g.Serial, minute(g.NotAfter), mark)
+		fmt.Fprintf(a.stdout, "  %s  %-8s serial %s, valid until %s%s\n", report.Second(g.Created), g.Key, g.Serial, report.Minute(g.NotAfter), mark)
 	}
 	for _, e := range h.Events {
-		fmt.Fprintf(a.stdout, "  %s  %-11s %s %s %s\n", second(e.At), e.Event, e.Key, e.Serial, oneLine(e.Message))
+		fmt.Fprintf(a.stdout, "  %s  %-11s %s %s %s\n", report.Second(e.At), e.Event, e.Key, e.Serial, report.OneLine(e.Message))
 	}
 }

@@ -12,6 +12,8 @@ import (
 
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // hook writes an executable. $lab is the lab's directory.
@@ -63,7 +65,7 @@ func TestHooksAreTold(t *testing.T) {
 		h.hook(event+".d/50-note", note)
 	}
 	h.check(os.WriteFile(h.Path("hooks", "deploy.d", "README"), []byte("no hook"), 0o644))
-	c := h.report(exitOK, "renew").Certificates[0]
+	c := h.report(report.CodeOK, "renew").Certificates[0]
 	if got := h.ran(); !slices.Equal(got, []string{"pre", "deploy", "post"}) {
 		t.Errorf("the hooks that ran: %v", got)
 	}
@@ -97,17 +99,17 @@ func TestHooksAreTold(t *testing.T) {
 		}
 	}
 
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	if got := h.ran(); len(got) > 0 {
 		t.Errorf("nothing was to be done, and these hooks ran: %v", got)
 	}
 	h.check(os.Remove(h.Path("tls", "mx.crt")))
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	if got := h.ran(); !slices.Equal(got, []string{"deploy", "post"}) { // no unit: a deploy hook is what tells the server
 		t.Errorf("after healing these hooks ran: %v", got)
 	}
 	h.check(h.CA.Close())
-	h.report(exitTemporary, "renew", "--now")
+	h.report(report.CodeTemporary, "renew", "--now")
 	if got := h.ran(); !slices.Equal(got, []string{"pre", "fail"}) {
 		t.Errorf("after a failure these hooks ran: %v", got)
 	}
@@ -126,8 +128,8 @@ func TestDeployHookFails(t *testing.T) {
 	h.hook("deploy.d/30-last", `echo last >> "$lab/ran"`)
 	h.hook("post.d/10-post", note)
 	for pass := range 2 {
-		c := h.report(exitFailed, "renew").Certificates[0]
-		if c.Stage != stageServed || !c.Endpoints[0].Matches || c.Changed != (pass == 0) {
+		c := h.report(report.CodeFailed, "renew").Certificates[0]
+		if c.Stage != report.Served || !c.Endpoints[0].Matches || c.Changed != (pass == 0) {
 			t.Errorf("pass %d: %+v", pass, c)
 		}
 		if e := c.Error; e == nil || e.Stage != "hook" || e.Kind != "failed" || !strings.Contains(e.Message, "20-fails: exit status 3") ||
@@ -139,11 +141,11 @@ func TestDeployHookFails(t *testing.T) {
 		}
 	}
 	h.hook("deploy.d/20-fails", `echo mended >> "$lab/ran"`)
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	if got := h.ran(); !slices.Equal(got, []string{"first", "mended", "last", "post"}) {
 		t.Errorf("after mending, the hooks that ran: %v", got)
 	}
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	if got := h.ran(); len(got) > 0 {
 		t.Errorf("the hooks ran once more: %v", got)
 	}
@@ -157,8 +159,8 @@ func TestPostHookFails(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{Keys: []string{"ec256", "rsa2048"}}, lab.ConfigOptions{})
 	h.hook("post.d/fails", `echo "$MXCERT_SERIAL" >> "$lab/ran"; test -e "$lab/mended"`)
-	c := h.report(exitFailed, "renew").Certificates[0]
-	if c.Stage != stageServed || c.Error.Stage != "hook" {
+	c := h.report(report.CodeFailed, "renew").Certificates[0]
+	if c.Stage != report.Served || c.Error.Stage != "hook" {
 		t.Errorf("%+v", c)
 	}
 	want := []string{c.Keys[0].Serial, c.Keys[1].Serial}
@@ -166,11 +168,11 @@ func TestPostHookFails(t *testing.T) {
 		t.Errorf("told %v, want %v", got, want)
 	}
 	h.check(os.WriteFile(h.Path("mended"), nil, 0o600))
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	if got := h.ran(); !slices.Equal(got, want) {
 		t.Errorf("told %v again, want %v", got, want)
 	}
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	if got := h.ran(); len(got) > 0 {
 		t.Errorf("told %v once more", got)
 	}
@@ -182,8 +184,8 @@ func TestPreHookStopsTheOrder(t *testing.T) {
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 	h.hook("fail.d/note", note)
 	h.hook("pre.d/no", `exit 1`)
-	c := h.report(exitFailed, "renew").Certificates[0]
-	if c.Stage != stageFailed || c.Error == nil || c.Error.Stage != "hook" || c.Changed {
+	c := h.report(report.CodeFailed, "renew").Certificates[0]
+	if c.Stage != report.Failed || c.Error == nil || c.Error.Stage != "hook" || c.Changed {
 		t.Errorf("%+v", c)
 	}
 	if n := h.CA.Count() - h.CA.Count(ca.Directory); n > 0 {
@@ -197,11 +199,11 @@ func TestPreHookStopsTheOrder(t *testing.T) {
 		t.Error("RENEWED_LINEAGE is set, though there is nothing")
 	}
 	h.hook("pre.d/no", `exit 0`)
-	serial := h.report(exitOK, "renew").Certificates[0].Keys[0].Serial
+	serial := h.report(report.CodeOK, "renew").Certificates[0].Keys[0].Serial
 	h.ran()
 	h.hook("pre.d/no", `exit 1`)
-	c = h.report(exitFailed, "renew", "--now").Certificates[0]
-	if c.Stage != stageServed || c.Error.Stage != "hook" || c.Keys[0].Serial != serial {
+	c = h.report(report.CodeFailed, "renew", "--now").Certificates[0]
+	if c.Stage != report.Served || c.Error.Stage != "hook" || c.Keys[0].Serial != serial {
 		t.Errorf("%+v", c)
 	}
 	if got := h.ran(); !slices.Equal(got, []string{"fail"}) {
@@ -228,8 +230,8 @@ func TestHooksThatCannotRun(t *testing.T) {
 				h.check(os.WriteFile(path, []byte("#!/nonexistent/interpreter\n"), 0o755))
 			}
 			began := time.Now()
-			c := h.report(exitFailed, "renew").Certificates[0]
-			if c.Stage != stageServed || c.Error.Stage != "hook" || c.Error.Kind != tt.kind || c.Error.Hint == "" || !strings.Contains(c.Error.Message, path) {
+			c := h.report(report.CodeFailed, "renew").Certificates[0]
+			if c.Stage != report.Served || c.Error.Stage != "hook" || c.Error.Kind != tt.kind || c.Error.Hint == "" || !strings.Contains(c.Error.Message, path) {
 				t.Errorf("stage %s, error %+v", c.Stage, c.Error)
 			}
 			if took := time.Since(began); took > 20*time.Second {
@@ -245,7 +247,7 @@ func TestFailHookFails(t *testing.T) {
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 	h.check(h.CA.Close())
 	h.hook("fail.d/fails", `exit 1`)
-	c := h.report(exitTemporary, "renew").Certificates[0]
+	c := h.report(report.CodeTemporary, "renew").Certificates[0]
 	if c.Error.Kind != "ca-unreachable" || !slices.ContainsFunc(c.Warnings, func(w string) bool { return strings.Contains(w, "fail.d/fails: exit status 1") }) {
 		t.Errorf("error %+v, warnings %v", c.Error, c.Warnings)
 	}

@@ -11,9 +11,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"mxcert/acme/bundle"
+	"mxcert/acme/issued"
 	"mxcert/acme/schedule"
 	"mxcert/acme/state"
 	"mxcert/configs"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // foreign is what another ACME client left of one certificate. Nothing of the other client's is ever changed.
@@ -71,7 +74,7 @@ Afterwards switch the other client off, so that the two do not renew the same na
 		RunE: func(cmd *cobra.Command, args []string) error {
 			read, ok := readers[args[0]]
 			if !ok {
-				return usage("import knows certbot, acme.sh and lego, not %q", args[0])
+				return report.Usage("import knows certbot, acme.sh and lego, not %q", args[0])
 			}
 			path := usual[args[0]]
 			if len(args) == 2 {
@@ -101,7 +104,7 @@ func (a *app) takeOver(ctx context.Context, found []foreign, directory string, d
 	}
 	open := state.Open
 	if dryRun {
-		open = viewStore
+		open = view
 	}
 	store, err := open(config.State)
 	if err != nil {
@@ -127,7 +130,7 @@ func (a *app) takeOver(ctx context.Context, found []foreign, directory string, d
 			return err
 		}
 		if len(problems) > 0 {
-			return &exitError{code: exitFailed}
+			return &report.Exit{Code: report.CodeFailed}
 		}
 		return nil
 	}
@@ -235,7 +238,7 @@ func takeAccount(ctx context.Context, store *state.Dir, f foreign, dryRun bool) 
 // configuredFor finds the certificate of the configuration for exactly these names.
 func configuredFor(config *configs.Config, names []string) (configs.Certificate, bool) {
 	for _, c := range config.Certificates {
-		if sameSet(c.Domains, names) {
+		if issued.SameNames(c.Domains, names) {
 			return c, true
 		}
 	}
@@ -283,7 +286,7 @@ func (a *app) printImported(one importedReport, dryRun bool) error {
 	if one.Error != "" {
 		return nil // it is among the errors
 	}
-	text := fmt.Sprintf("%s: %s as %s\n  names        %s\n  certificate  %s, serial %s, valid until %s\n", one.From, verb, one.Name, strings.Join(one.Names, ", "), one.Key, one.Serial, minute(one.NotAfter))
+	text := fmt.Sprintf("%s: %s as %s\n  names        %s\n  certificate  %s, serial %s, valid until %s\n", one.From, verb, one.Name, strings.Join(one.Names, ", "), one.Key, one.Serial, report.Minute(one.NotAfter))
 	if one.Account != "" {
 		text += "  account      " + one.Account + "\n"
 	}

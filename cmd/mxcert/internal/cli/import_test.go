@@ -13,9 +13,12 @@ import (
 	"strings"
 	"testing"
 
+	"mxcert/acme/bundle"
 	"mxcert/acme/state"
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // client runs another ACME client against the lab's CA.
@@ -68,7 +71,7 @@ func (h *host) imports(args ...string) importReport {
 	h.t.Helper()
 	got := h.run(append([]string{"import", "--json"}, args...)...)
 	var r importReport
-	if err := json.Unmarshal([]byte(got.stdout), &r); err != nil || got.code != exitOK {
+	if err := json.Unmarshal([]byte(got.stdout), &r); err != nil || got.code != report.CodeOK {
 		h.t.Fatalf("import %v: %d, %v\n%s%s", args, got.code, err, got.stdout, got.stderr)
 	}
 	return r
@@ -82,11 +85,11 @@ func (h *host) takenOver(r importReport, key []byte) {
 		h.t.Fatalf("%+v", r)
 	}
 	orders, accounts := h.CA.Count(ca.NewOrder), h.CA.Count(ca.NewAccount)
-	c := h.report(exitOK, "renew").Certificates[0]
+	c := h.report(report.CodeOK, "renew").Certificates[0]
 	if c.Stage != "served" || c.Keys[0].Serial != r.Imported[0].Serial || h.CA.Count(ca.NewOrder) != orders {
 		h.t.Fatalf("%d orders, %+v", h.CA.Count(ca.NewOrder)-orders, c)
 	}
-	next := h.report(exitOK, "renew", "--now").Certificates[0]
+	next := h.report(report.CodeOK, "renew", "--now").Certificates[0]
 	if next.Keys[0].SPKI != c.Keys[0].SPKI || next.Keys[0].Serial == c.Keys[0].Serial {
 		h.t.Errorf("key %s and then %s", c.Keys[0].SPKI, next.Keys[0].SPKI)
 	}
@@ -167,7 +170,7 @@ func TestImportLego(t *testing.T) {
 func TestImportAcmeSh(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, labDefault, configDefault)
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	donor := h.current()
 	account, ok, err := state.At(h.Path("state")).Account(h.CA.DirectoryURL())
 	if err != nil || !ok {
@@ -200,7 +203,7 @@ func TestImportAcmeSh(t *testing.T) {
 func TestImportProposes(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, labDefault, configDefault)
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	donor := h.current()
 	tree := h.Path("lego")
 	h.check(os.MkdirAll(filepath.Join(tree, "certificates"), 0o700))
@@ -216,13 +219,24 @@ func TestImportProposes(t *testing.T) {
 	}
 	h.check(os.MkdirAll(h.Path("conf.d"), 0o755))
 	h.put("conf.d/imported.yaml", strings.Replace(one.Proposal, "name: mx", "name: imported", 1))
-	if got := h.run("check"); got.code != exitOK {
+	if got := h.run("check"); got.code != report.CodeOK {
 		t.Errorf("the proposal is no configuration: %s%s", got.stdout, got.stderr)
 	}
-	if got := h.run("import", "certbot", h.Path("nothing")); got.code == exitOK || !strings.Contains(got.stderr, "no such file") {
+	if got := h.run("import", "certbot", h.Path("nothing")); got.code == report.CodeOK || !strings.Contains(got.stderr, "no such file") {
 		t.Errorf("%+v", got)
 	}
-	if got := h.run("import", "dehydrated"); got.code != exitUsage {
+	if got := h.run("import", "dehydrated"); got.code != report.CodeUsage {
 		t.Errorf("%+v", got)
 	}
+}
+
+// current is the bundle that the state says is current.
+func (h *host) current() *bundle.Bundle {
+	h.t.Helper()
+	lineage := state.At(h.Path("state")).Lineage("mx")
+	record, _, err := lineage.Look()
+	h.check(err)
+	b, err := lineage.Bundle(record.Keys[bundle.EC256].Current)
+	h.check(err)
+	return b
 }

@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"mxcert/acme/authority"
 )
 
 // fromCertbot reads certbot's tree: live/NAME, renewal/NAME.conf, accounts/SERVER/PATH/ID, renewal-hooks.
@@ -141,30 +143,17 @@ func fromLego(root string) ([]foreign, error) {
 			problems = append(problems, err)
 			continue
 		}
-		f.Directory = directoryOf(resource.CertURL)
+		f.Directory, _ = authority.AtHost(resource.CertURL) // "" for a CA that is not known
 		legoAccount(root, &f)
 		list = append(list, f)
 	}
 	return list, errors.Join(problems...)
 }
 
-// directoryOf knows the directory of a CA by the host of one of its URLs; "" for one that is not known.
-func directoryOf(url string) string {
-	for _, directory := range []string{
-		"https://acme-v02.api.letsencrypt.org/directory", "https://acme-staging-v02.api.letsencrypt.org/directory",
-		"https://acme.zerossl.com/v2/DV90", "https://dv.acme-v02.api.pki.goog/directory",
-	} {
-		if caName(directory) == caName(url) {
-			return directory
-		}
-	}
-	return ""
-}
-
 // legoAccount takes the only account of the tree, or the only one of the CA.
 func legoAccount(root string, f *foreign) {
 	files, _ := filepath.Glob(filepath.Join(root, "accounts", "*", "*", "account.json")) // the pattern is well-formed
-	if host := caName(f.Directory); f.Directory != "" {
+	if host := authority.Name(f.Directory); f.Directory != "" {
 		files = slices.DeleteFunc(files, func(file string) bool {
 			return filepath.Base(filepath.Dir(filepath.Dir(file))) != strings.ReplaceAll(host, ":", "_")
 		})

@@ -16,6 +16,10 @@ import (
 	"mxcert/acme/dnsprovider"
 	"mxcert/acme/resolve"
 	"mxcert/configs"
+	"mxcert/hooks/unit"
+
+	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/wanted"
 )
 
 // initAnswers are what `init` has to know. Flags give them, or questions on a terminal.
@@ -81,7 +85,7 @@ type initializer struct {
 
 func (i *initializer) run(ctx context.Context) error {
 	if _, err := os.Lstat(i.configFile); err == nil && !i.force {
-		return &exitError{code: exitUsage, err: fmt.Errorf("%s exists: edit it (mxcert check), or write a new one with --force, which keeps the old", i.configFile)}
+		return &report.Exit{Code: report.CodeUsage, Err: fmt.Errorf("%s exists: edit it (mxcert check), or write a new one with --force, which keeps the old", i.configFile)}
 	}
 	if i.env == nil {
 		i.env = map[string]string{}
@@ -129,7 +133,7 @@ func (i *initializer) complete() error {
 			*into = i.ask(question, suggestion)
 		}
 		if *into == "" {
-			problems = append(problems, usage("%s is missing: give it by %s", question, flag))
+			problems = append(problems, report.Usage("%s is missing: give it by %s", question, flag))
 		}
 	}
 	names := strings.Join(i.domains, ", ")
@@ -138,7 +142,7 @@ func (i *initializer) complete() error {
 	}
 	i.domains = strings.FieldsFunc(names, func(r rune) bool { return r == ',' || r == ' ' })
 	if len(i.domains) == 0 {
-		problems = append(problems, usage("no name of this host is known: give it by --domain"))
+		problems = append(problems, report.Usage("no name of this host is known: give it by --domain"))
 	}
 	if !i.yes && i.email == "" {
 		i.email = i.ask("address to which the CA may write (may be empty)", "")
@@ -147,7 +151,7 @@ func (i *initializer) complete() error {
 		i.agree = strings.HasPrefix(strings.ToLower(i.ask("have you read the terms of service of "+i.directory+", and do you agree to them? (yes/no)", "")), "y")
 	}
 	if !i.agree {
-		problems = append(problems, usage("no CA issues anything without agreement to its terms: read them, then give --agree-tos"))
+		problems = append(problems, report.Usage("no CA issues anything without agreement to its terms: read them, then give --agree-tos"))
 	}
 	ask("DNS provider (mxcert providers lists them)", "--dns-provider", "rfc2136", &i.provider)
 	if i.provider != "" {
@@ -188,7 +192,7 @@ func (i *initializer) places() {
 // variables asks for what the DNS provider needs.
 func (i *initializer) variables() error {
 	if err := dnsprovider.Known(i.provider); err != nil {
-		return &exitError{code: exitUsage, err: fmt.Errorf("%w; %s", err, hintOf(err))}
+		return &report.Exit{Code: report.CodeUsage, Err: fmt.Errorf("%w; %s", err, report.HintOf(err))}
 	}
 	description, err := dnsprovider.Describe(i.provider)
 	if err != nil {
@@ -267,7 +271,7 @@ func checkText(text string) error {
 	if err != nil {
 		return fmt.Errorf("the answers make no configuration: %w", err)
 	}
-	return checkOutside(config)
+	return wanted.Check(config)
 }
 
 // write writes the configuration and the secrets, and the rule for the service.
@@ -298,14 +302,15 @@ func (i *initializer) write(text string, secrets map[string]string) error {
 	if err != nil {
 		return err
 	}
-	return i.installRule(polkitRules, polkitRule(configuredUnits(config)))
+	h, _ := wanted.From(config) // no chain is judged
+	return i.installRule(unit.PolkitFile, unit.PolkitRule(unit.Names(h.Units())))
 }
 
 // next tests what was written, and says what comes next. A fault is shown and does not undo what was written.
 func (i *initializer) next(ctx context.Context) error {
 	if i.initAnswers.doctor {
 		err := i.app.doctor(ctx, nil)
-		if _, found := errors.AsType[*exitError](err); err != nil && !found {
+		if _, found := errors.AsType[*report.Exit](err); err != nil && !found {
 			return err
 		}
 		if err != nil {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"os/user"
 	"path/filepath"
 	"slices"
@@ -15,6 +14,8 @@ import (
 	"time"
 
 	"mxcert/acme/resolve"
+	"mxcert/hooks/run"
+	"mxcert/hooks/unit"
 )
 
 // findPatience bounds each question about the host.
@@ -22,16 +23,11 @@ const findPatience = 10 * time.Second
 
 // command runs a program of the host without a shell and gives its output; "" where it cannot.
 func command(ctx context.Context, name string, args ...string) string {
-	ctx, cancel := context.WithTimeout(ctx, findPatience)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}
-	cmd.WaitDelay = time.Second
-	out, err := cmd.Output()
+	output, err := run.Command{Program: name, Args: args, Timeout: findPatience}.Run(ctx)
 	if err != nil {
 		return ""
 	}
-	return strings.TrimSpace(string(out))
+	return strings.TrimSpace(output.Stdout)
 }
 
 // hostName is the fully qualified name, as the host knows it.
@@ -202,11 +198,11 @@ func (i *initializer) applyMacros(ctx context.Context, file, old string, lines [
 	return i.say("added, and Exim restarted: it reads %s and %s\n", i.certificate, i.key)
 }
 
-// hostProgram runs a program of the host, which sees nothing of mxcert's environment but the path.
+// hostProgram runs a program of the host, which sees nothing of mxcert's environment.
 func hostProgram(ctx context.Context, arguments ...string) ([]byte, error) {
-	command := exec.CommandContext(ctx, arguments[0], arguments[1:]...)
-	command.Env = []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8"}
-	return command.CombinedOutput()
+	const patience = 5 * time.Minute // systemctl waits for Exim to stop
+	output, err := run.Command{Program: arguments[0], Args: arguments[1:], Timeout: patience, Join: true}.Run(ctx)
+	return []byte(output.Stdout), err
 }
 
 // missingMacros lists the lines that a macro file lacks.
@@ -249,7 +245,7 @@ func writePublic(path, text string) error {
 
 // serviceGroup is the group of the service, -1 where there is none.
 func serviceGroup() int {
-	g, err := user.LookupGroup(serviceUser)
+	g, err := user.LookupGroup(unit.ServiceUser)
 	if err != nil {
 		return -1
 	}

@@ -19,6 +19,8 @@ import (
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
 	"mxcert/cmd/mxcert-lab/lab"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // eximSays puts an Exim into PATH that reads the given files; other answers are files beside it: broken (what -bV complains
@@ -58,21 +60,21 @@ func TestUnreadTarget(t *testing.T) {
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 	h.edit("files: {", "exim: {reload: never, ")
 	h.eximSays("/etc/exim4/exim.crt", "/etc/exim4/exim.key")
-	c := h.report(exitFailed, "renew").Certificates[0]
+	c := h.report(report.CodeFailed, "renew").Certificates[0]
 	if c.Error == nil || c.Error.Stage != "deploy" || c.Error.Kind != "not-read" || !strings.Contains(c.Error.Message, "it reads /etc/exim4/exim.crt and /etc/exim4/exim.key") ||
 		!strings.Contains(c.Error.Hint, "MAIN_TLS_CERTIFICATE = "+h.Path("tls", "mx.crt")) || h.placed() != 0 {
 		t.Errorf("%d orders, %+v", h.placed(), c.Error)
 	}
-	if got := h.run("renew", "--dry-run"); got.code != exitFailed || !strings.Contains(got.stderr+got.stdout, "Exim does not read") {
+	if got := h.run("renew", "--dry-run"); got.code != report.CodeFailed || !strings.Contains(got.stderr+got.stdout, "Exim does not read") {
 		t.Errorf("a dry run: %+v", got)
 	}
 	h.edit("exim: {", "exim: {unchecked: true, ")
 	h.edit("unchecked: true, reload: never", "unchecked: true, unit: \"\", reload: never")
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	// The server is changed later: the files are right, and nobody reads them.
 	h.edit("unchecked: true, ", "")
 	h.check(os.Remove(h.Path("tls", "mx.crt")))
-	c = h.report(exitNotInService, "renew").Certificates[0]
+	c = h.report(report.CodeNotInService, "renew").Certificates[0]
 	if c.Error == nil || c.Error.Kind != "not-read" {
 		t.Errorf("%+v", c.Error)
 	}
@@ -91,19 +93,19 @@ func readExim(t *testing.T) (h *host, dir string) {
 func TestBrokenServerConfiguration(t *testing.T) {
 	needRoot(t)
 	h, dir := readExim(t)
-	first := h.report(exitOK, "renew").Certificates[0].Keys[0].Serial
+	first := h.report(report.CodeOK, "renew").Certificates[0].Keys[0].Serial
 	h.check(os.WriteFile(filepath.Join(dir, "broken"), []byte("2026-11-24 11:34:07 Exim configuration error in line 960:\n  option \"rubbish\" unknown\n"), 0o600))
-	c := h.report(exitNotInService, "renew", "--now").Certificates[0]
+	c := h.report(report.CodeNotInService, "renew", "--now").Certificates[0]
 	if c.Error == nil || c.Error.Stage != "deploy" || c.Error.Kind != "broken-configuration" || !strings.Contains(c.Error.Message, "exim4.service: ") ||
 		!strings.Contains(c.Error.Message, "rubbish") || !strings.Contains(c.Error.Hint, "exim4 -bV") {
 		t.Errorf("%+v", c.Error)
 	}
-	if !slices.ContainsFunc(c.Endpoints, func(e endpointReport) bool { return true }) && h.served() != first {
+	if !slices.ContainsFunc(c.Endpoints, func(e report.Endpoint) bool { return true }) && h.served() != first {
 		t.Error("another certificate is served")
 	}
 	h.check(os.Remove(filepath.Join(dir, "broken")))
 	orders := h.placed()
-	if again := h.report(exitOK, "renew").Certificates[0]; again.Keys[0].Serial != c.Keys[0].Serial || h.placed() != orders {
+	if again := h.report(report.CodeOK, "renew").Certificates[0]; again.Keys[0].Serial != c.Keys[0].Serial || h.placed() != orders {
 		t.Errorf("what was paid for is not deployed: %+v", again)
 	}
 }
@@ -123,13 +125,13 @@ func TestRefusedCandidates(t *testing.T) {
 	needRoot(t)
 	h, dir := readExim(t)
 	h.check(os.WriteFile(filepath.Join(dir, "session"), []byte("250-STARTTLS\n220 TLS go ahead\n"), 0o600))
-	first := h.report(exitOK, "renew").Certificates[0].Keys[0].Serial
+	first := h.report(report.CodeOK, "renew").Certificates[0].Keys[0].Serial
 	tried, err := os.ReadFile(filepath.Join(dir, "tried"))
 	if want := h.Path("tls", ".mxcert-mx", "mx.crt") + " " + h.Path("tls", ".mxcert-mx", "mx.key") + "\n"; err != nil || string(tried) != want {
 		t.Errorf("tried %q, %v; want %q", tried, err, want)
 	}
 	h.check(os.WriteFile(filepath.Join(dir, "session"), []byte("LOG: TLS error on connection (cert/key setup): Base64 decoding error.\n454 TLS currently unavailable\n"), 0o600))
-	c := h.report(exitNotInService, "renew", "--now").Certificates[0]
+	c := h.report(report.CodeNotInService, "renew", "--now").Certificates[0]
 	if c.Error == nil || c.Error.Kind != "refused-by-server" || !strings.Contains(c.Error.Message, "Base64 decoding error") || h.served() != first {
 		t.Errorf("%+v", c.Error)
 	}
@@ -157,31 +159,31 @@ func TestLongerLivedCertificateStays(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 	old := h.longLived()
-	c := h.report(exitNotInService, "renew").Certificates[0]
+	c := h.report(report.CodeNotInService, "renew").Certificates[0]
 	if c.Error == nil || c.Error.Stage != "deploy" || c.Error.Kind != "longer-lived" || !strings.Contains(c.Error.Message, `"Old CA"`) || !strings.Contains(c.Error.Hint, "--shorter") || h.served() != old {
 		t.Errorf("%+v", c.Error)
 	}
-	if c := h.report(exitOK, "deploy", "mx", "--shorter").Certificates[0]; c.Stage != stageServed || h.served() == old {
+	if c := h.report(report.CodeOK, "deploy", "mx", "--shorter").Certificates[0]; c.Stage != report.Served || h.served() == old {
 		t.Errorf("%+v", c)
 	}
-	h.report(exitOK, "renew", "--now")
-	h.report(exitOK, "rollback", "mx") // which ends earlier, too
+	h.report(report.CodeOK, "renew", "--now")
+	h.report(report.CodeOK, "rollback", "mx") // which ends earlier, too
 }
 
 // Files that the configuration does not name any more are told of, until they are gone.
 func TestOldPathsAreTold(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{Endpoints: []string{}})
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	h.edit("/tls/mx.key", "/tls/new.key")
 	for range 2 {
-		c := h.report(exitOK, "renew").Certificates[0]
+		c := h.report(report.CodeOK, "renew").Certificates[0]
 		if !slices.ContainsFunc(c.Warnings, func(w string) bool { return strings.Contains(w, h.Path("tls", "mx.key")+" was written") }) {
 			t.Errorf("warnings: %q", c.Warnings)
 		}
 	}
 	h.check(os.Remove(h.Path("tls", "mx.key")))
-	if c := h.report(exitOK, "renew").Certificates[0]; len(c.Warnings) != 0 {
+	if c := h.report(report.CodeOK, "renew").Certificates[0]; len(c.Warnings) != 0 {
 		t.Errorf("warnings: %q", c.Warnings)
 	}
 }
@@ -190,10 +192,10 @@ func TestOldPathsAreTold(t *testing.T) {
 func TestHalfDeploymentIsFinishedFirst(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	oldChain, err := os.ReadFile(h.Path("tls", "mx.crt"))
 	h.check(err)
-	second := h.report(exitOK, "renew", "--now", "--new-key").Certificates[0].Keys[0].Serial
+	second := h.report(report.CodeOK, "renew", "--now", "--new-key").Certificates[0].Keys[0].Serial
 	h.check(os.WriteFile(h.Path("tls", "mx.crt"), oldChain, 0o640)) // the key is renamed already, the chain is not
 	store, err := state.Open(h.Path("state"))
 	h.check(err)
@@ -202,7 +204,7 @@ func TestHalfDeploymentIsFinishedFirst(t *testing.T) {
 	record.Applying = true
 	h.check(store.Lineage("mx").Save(record))
 	h.check(h.CA.Close())
-	c := h.report(exitTemporary, "renew", "--now").Certificates[0]
+	c := h.report(report.CodeTemporary, "renew", "--now").Certificates[0]
 	if c.Error == nil || c.Error.Stage != "directory" || h.served() != second || !c.Changed {
 		t.Errorf("%+v, %+v", c, c.Error)
 	}
@@ -215,16 +217,16 @@ func TestHalfDeploymentIsFinishedFirst(t *testing.T) {
 func TestDryRunIsADiff(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	if d := h.report(exitOK, "renew", "--dry-run").Certificates[0].DryRun; d == nil || len(d.Orders) != 1 || len(d.Files) != 0 {
+	if d := h.report(report.CodeOK, "renew", "--dry-run").Certificates[0].DryRun; d == nil || len(d.Orders) != 1 || len(d.Files) != 0 {
 		t.Errorf("%+v", d)
 	}
-	first := h.report(exitOK, "renew").Certificates[0].Keys[0].Serial
-	second := h.report(exitOK, "renew", "--now", "--new-key").Certificates[0].Keys[0].Serial
-	c := h.report(exitOK, "rollback", "mx", "--dry-run").Certificates[0]
+	first := h.report(report.CodeOK, "renew").Certificates[0].Keys[0].Serial
+	second := h.report(report.CodeOK, "renew", "--now", "--new-key").Certificates[0].Keys[0].Serial
+	c := h.report(report.CodeOK, "rollback", "mx", "--dry-run").Certificates[0]
 	if d := c.DryRun; len(d.Orders) != 0 || len(d.Files) != 2 || d.Files[0].Before == nil || d.Files[0].After.Mode != "0640" || len(d.Handshakes) != 1 || c.Keys[0].Serial != first {
 		t.Errorf("%+v", c)
 	}
-	if h.served() != second || h.report(exitOK, "status").Certificates[0].Keys[0].Serial != second {
+	if h.served() != second || h.report(report.CodeOK, "status").Certificates[0].Keys[0].Serial != second {
 		t.Error("a dry run has changed something")
 	}
 	h.check(os.Chmod(h.Path("tls", "mx.key"), 0o600))
@@ -255,18 +257,18 @@ func TestOtherLayouts(t *testing.T) {
 			i := strings.Index(string(text), "files: {")
 			end := i + strings.Index(string(text)[i:], "\n")
 			h.write(string(text[:i]) + strings.ReplaceAll(tt.target, "DIR", h.Path("tls")) + string(text[end:]))
-			serial := h.report(exitOK, "renew").Certificates[0].Keys[0].Serial
-			again := h.report(exitOK, "renew", "--now").Certificates[0]
-			if again.Keys[0].Serial == serial || again.Stage != stageDeployed {
+			serial := h.report(report.CodeOK, "renew").Certificates[0].Keys[0].Serial
+			again := h.report(report.CodeOK, "renew", "--now").Certificates[0]
+			if again.Keys[0].Serial == serial || again.Stage != report.Deployed {
 				t.Errorf("%+v", again)
 			}
-			h.report(exitOK, "rollback", "mx")
-			if c := h.report(exitOK, "status").Certificates[0]; c.Keys[0].Serial != serial {
+			h.report(report.CodeOK, "rollback", "mx")
+			if c := h.report(report.CodeOK, "status").Certificates[0]; c.Keys[0].Serial != serial {
 				t.Errorf("after the rollback: %+v", c)
 			}
 			h.check(os.RemoveAll(h.Path("tls", filepath.Dir(tt.reads))))
 			h.check(os.MkdirAll(h.Path("tls"), 0o755))
-			if c := h.report(exitOK, "renew").Certificates[0]; !c.Changed || c.Stage != stageDeployed {
+			if c := h.report(report.CodeOK, "renew").Certificates[0]; !c.Changed || c.Stage != report.Deployed {
 				t.Errorf("it is not healed: %+v", c)
 			}
 		})

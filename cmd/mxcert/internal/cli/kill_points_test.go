@@ -23,6 +23,8 @@ import (
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/cmd/mxcert-lab/nameserver"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // The points at which a run is killed are the requests that it makes: each HTTP request to the CA and each message to the
@@ -145,7 +147,7 @@ func (g *gallows) hang(number int, args ...string) (point string) {
 		return fmt.Sprintf("%s hook", bytes.TrimSpace(ran[bytes.LastIndexByte(bytes.TrimSpace(ran), '\n')+1:]))
 	case code == -1 && g.point != "":
 		return g.point
-	case code != exitOK:
+	case code != int(report.CodeOK):
 		g.t.Fatalf("exit code %d, killed at %q:\n%s", code, g.point, said.String())
 	}
 	return ""
@@ -245,8 +247,8 @@ func (g *gallows) firstOrder(number int) (point string) {
 		return ""
 	}
 	when := fmt.Sprintf("%s: %d, %s", g.kind, number, point)
-	c := g.report(exitOK, "renew").Certificates[0]
-	if c.Stage != stageServed || len(c.Endpoints) != 1 || !c.Endpoints[0].Matches || len(c.Warnings) > 0 {
+	c := g.report(report.CodeOK, "renew").Certificates[0]
+	if c.Stage != report.Served || len(c.Endpoints) != 1 || !c.Endpoints[0].Matches || len(c.Warnings) > 0 {
 		g.t.Errorf("%s: %+v", when, c)
 	}
 	if _, err := tls.LoadX509KeyPair(g.Path("tls", "mx.crt"), g.Path("tls", "mx.key")); err != nil {
@@ -263,7 +265,7 @@ func (g *gallows) firstOrder(number int) (point string) {
 		g.t.Errorf("%s: %d certificates", when, n)
 	}
 	g.spotless(when)
-	if again := g.report(exitOK, "renew"); again.Changed {
+	if again := g.report(report.CodeOK, "renew"); again.Changed {
 		g.t.Errorf("%s: it does not come to rest: %+v", when, again)
 	}
 	return point
@@ -275,7 +277,7 @@ func TestKillRollover(t *testing.T) {
 	t.Parallel()
 	var points atomic.Int64
 	url := func(g *gallows) string {
-		account := g.accounts(exitOK, "show").Accounts[0]
+		account := g.accounts(report.CodeOK, "show").Accounts[0]
 		if account.Status != "valid" || !account.Asked || account.Key.Pending {
 			g.t.Errorf("%s: the account is %+v", g.kind, account)
 		}
@@ -283,16 +285,16 @@ func TestKillRollover(t *testing.T) {
 	}
 	t.Run("points", func(t *testing.T) {
 		for _, kind := range []string{beforeCA, afterCA} {
-			atEach(t, 1, kind, &points, func(g *gallows) { g.accounts(exitOK, "register") }, func(g *gallows, number int) string {
+			atEach(t, 1, kind, &points, func(g *gallows) { g.accounts(report.CodeOK, "register") }, func(g *gallows, number int) string {
 				before := url(g)
 				point := g.hang(number, "account", "rollover")
 				if point == "" {
 					return ""
 				}
 				if number%2 == 0 {
-					g.report(exitOK, "renew", "--now")
+					g.report(report.CodeOK, "renew", "--now")
 				} else {
-					g.accounts(exitOK, "rollover")
+					g.accounts(report.CodeOK, "rollover")
 				}
 				if now := url(g); now != before {
 					t.Errorf("%s: %d, %s: the account is %s, was %s", kind, number, point, now, before)
@@ -317,7 +319,7 @@ func TestKillRevoke(t *testing.T) {
 	t.Run("points", func(t *testing.T) {
 		for _, kind := range []string{beforeCA, afterCA} {
 			atEach(t, 1, kind, &points, func(*gallows) {}, func(g *gallows, number int) string {
-				meant := g.report(exitOK, "renew", "--new-key").Certificates[0].Keys[0]
+				meant := g.report(report.CodeOK, "renew", "--new-key").Certificates[0].Keys[0]
 				args := []string{"revoke", "mx", "--reason", "keyCompromise", "--yes"}
 				point := g.hang(number, args...)
 				if point == "" {
@@ -325,15 +327,15 @@ func TestKillRevoke(t *testing.T) {
 				}
 				when := fmt.Sprintf("%s: %d, %s", kind, number, point)
 				if number%2 == 0 { // a pass of the daemon comes in between
-					g.report(exitOK, "renew", "--now")
+					g.report(report.CodeOK, "renew", "--now")
 				}
-				if again := g.revoke(exitOK, args[2:4]...); again.Certificates[0].Serial != meant.Serial && g.revokedAs(meant.Serial) < 0 {
+				if again := g.revoke(report.CodeOK, args[2:4]...); again.Certificates[0].Serial != meant.Serial && g.revokedAs(meant.Serial) < 0 {
 					t.Errorf("%s: %+v", when, again)
 				}
 				if reason := g.revokedAs(meant.Serial); reason != 1 {
 					t.Errorf("%s: revoked as %d", when, reason)
 				}
-				if next := g.report(exitOK, "renew", "--now").Certificates[0].Keys[0]; next.SPKI == meant.SPKI {
+				if next := g.report(report.CodeOK, "renew", "--now").Certificates[0].Keys[0]; next.SPKI == meant.SPKI {
 					t.Errorf("%s: the key is used again", when)
 				}
 				return point

@@ -22,6 +22,8 @@ import (
 
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // victim is mxcert in a process of its own, with a host around it, that is killed again and again.
@@ -60,8 +62,8 @@ func (v *victim) kill(line int, delay time.Duration, args ...string) bool {
 		}
 	}
 	_ = cmd.Wait() // how it ended is what is looked at
-	switch code := cmd.ProcessState.ExitCode(); code {
-	case exitOK:
+	switch code := report.Code(cmd.ProcessState.ExitCode()); code {
+	case report.CodeOK:
 		return false
 	case -1:
 		v.kills++
@@ -127,8 +129,8 @@ func (v *victim) recover(args ...string) (spki string) {
 	v.runs++
 	v.said = append(v.said, "-- at last")
 	defer func() { v.said = nil }()
-	c := v.report(exitOK, args...).Certificates[0]
-	if c.Stage != stageServed || !c.Endpoints[0].Matches {
+	c := v.report(report.CodeOK, args...).Certificates[0]
+	if c.Stage != report.Served || !c.Endpoints[0].Matches {
 		v.t.Errorf("not in service: %+v", c)
 	}
 	for _, w := range c.Warnings {
@@ -262,7 +264,7 @@ func TestKillWhileTheCALooks(t *testing.T) {
 	if len(h.World.Challenges()) == 0 || h.CA.Count(ca.Challenge) == 0 {
 		t.Fatal("no record was made, or the CA was not asked to look: the test proves nothing")
 	}
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	if n := h.placed(); n != 1 {
 		t.Errorf("%d orders", n)
 	}

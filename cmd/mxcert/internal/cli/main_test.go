@@ -16,6 +16,8 @@ import (
 
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // host is a mail world and a configuration file to run commands with.
@@ -92,7 +94,7 @@ func (h *host) edit(old, replacement string) {
 
 // result is what a command left.
 type result struct {
-	code           int
+	code           report.Code
 	stdout, stderr string
 }
 
@@ -103,14 +105,14 @@ func (h *host) run(args ...string) result {
 	defer cancel()
 	var stdout, stderr bytes.Buffer
 	code := Run(ctx, testRelease, append([]string{"-c", h.config}, args...), &stdout, &stderr)
-	return result{code: code, stdout: stdout.String(), stderr: stderr.String()}
+	return result{code: report.Code(code), stdout: stdout.String(), stderr: stderr.String()}
 }
 
 // report runs a command with --json and reads its report; the exit code must be the wanted one.
-func (h *host) report(code int, args ...string) report {
+func (h *host) report(code report.Code, args ...string) report.Report {
 	h.t.Helper()
 	got := h.run(append(args, "--json")...)
-	var r report
+	var r report.Report
 	if err := json.Unmarshal([]byte(got.stdout), &r); err != nil {
 		h.t.Fatalf("%v printed no JSON (%v):\n%s\n%s", args, err, got.stdout, got.stderr)
 	}

@@ -1,24 +1,16 @@
 package cli
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
+
+	"mxcert/cmd/mxcert/internal/wanted"
+	"mxcert/hooks/unit"
 
 	"github.com/spf13/cobra"
-
-	"mxcert/configs"
-)
-
-const (
-	// polkitRules is where `polkit --install` writes; polkitd reads it at once.
-	polkitRules = "/etc/polkit-1/rules.d/50-mxcert.rules"
-	serviceUser = "mxcert"
 )
 
 func (a *app) polkitCommand() *cobra.Command {
@@ -27,13 +19,14 @@ func (a *app) polkitCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "polkit", Short: "The rule that lets the service reload the configured units", Args: cobra.NoArgs,
 		Long: `Prints the polkit rule by which the unprivileged service may reload the units of the configuration, and nothing else.
---install writes it to ` + polkitRules + `. Run it again when a unit is added.`,
+--install writes it to ` + unit.PolkitFile + `. Run it again when a unit is added.`,
 		RunE: func(*cobra.Command, []string) error {
 			config, err := a.load()
 			if err != nil {
 				return err
 			}
-			rule := polkitRule(configuredUnits(config))
+			host, _ := wanted.From(config) // no chain is judged
+			rule := unit.PolkitRule(unit.Names(host.Units()))
 			if !install {
 				_, err := fmt.Fprint(a.stdout, rule)
 				return err
@@ -42,40 +35,8 @@ func (a *app) polkitCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&install, "install", false, "write the rule instead of printing it (root)")
-	cmd.Flags().StringVar(&file, "file", polkitRules, "where --install writes it")
+	cmd.Flags().StringVar(&file, "file", unit.PolkitFile, "where --install writes it")
 	return cmd
-}
-
-// configuredUnits lists the units that are reloaded, each once, and what is reloaded in the place of one.
-func configuredUnits(config *configs.Config) []string {
-	units := []string{}
-	for _, c := range config.Certificates {
-		p := &pass{certificate: c}
-		for _, unit := range p.units("always", "auto") {
-			units = append(units, unit)
-			if unit == postfixUnit {
-				units = append(units, postfixInstance)
-			}
-		}
-	}
-	slices.Sort(units)
-	return slices.Compact(units)
-}
-
-// polkitRule is the rule for exactly these units and the verb reload.
-func polkitRule(units []string) string {
-	list, err := json.Marshal(units)
-	if err != nil {
-		list = []byte("[]") // strings always marshal
-	}
-	return fmt.Sprintf(`// Written by mxcert polkit --install from the configuration: the units that the service may reload.
-polkit.addRule(function (action, subject) {
-    if (action.id == "org.freedesktop.systemd1.manage-units" && subject.user == %q && action.lookup("verb") == "reload" &&
-        %s.indexOf(action.lookup("unit")) >= 0) {
-        return polkit.Result.YES;
-    }
-});
-`, serviceUser, strings.ReplaceAll(string(list), `","`, `", "`))
 }
 
 func (a *app) installRule(file, rule string) error {
@@ -100,12 +61,4 @@ func (a *app) installRule(file, rule string) error {
 		return errors.Join(err, os.Remove(temporary))
 	}
 	return a.say("written: %s\n", file)
-}
-
-func (a *app) say(format string, args ...any) error {
-	if a.quiet || a.json {
-		return nil
-	}
-	_, err := fmt.Fprintf(a.stdout, format, args...)
-	return err
 }

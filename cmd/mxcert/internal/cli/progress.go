@@ -4,13 +4,14 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/term"
 
 	"mxcert/acme"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // The few colours in use; all are off with --no-color, NO_COLOR, or when the output is no terminal.
@@ -93,7 +94,7 @@ func (n *narrator) line(certificate, stage, message string) {
 		mark = n.app.paint("✓", green)
 	}
 	took := n.app.paint(fmt.Sprintf("%7s", seconds(now.Sub(n.last))), faint)
-	fmt.Fprintf(n.app.stderr, "%s %s  %-12s %s  %s\n", mark, certificate, stage, took, oneLine(message))
+	fmt.Fprintf(n.app.stderr, "%s %s  %-12s %s  %s\n", mark, certificate, stage, took, report.OneLine(message))
 	n.last, n.now = now, certificate+"  "+waitingFor(stage)
 }
 
@@ -135,13 +136,3 @@ func (n *narrator) clear() {
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
-
-// oneLine keeps a message of several errors on one line.
-func oneLine(text string) string { return strings.Join(strings.Split(text, "\n"), "; ") }
-
-func plural(n int, word string) string {
-	if n == 1 {
-		return word
-	}
-	return word + "s"
-}

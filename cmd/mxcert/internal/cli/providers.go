@@ -2,13 +2,13 @@ package cli
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/spf13/cobra"
 
 	"mxcert/acme/dnsprovider"
-	"mxcert/configs"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 func (a *app) providersCommand() *cobra.Command {
@@ -50,7 +50,7 @@ func (a *app) listProviders() error {
 func (a *app) describeProvider(name string) error {
 	d, err := dnsprovider.Describe(name)
 	if err != nil {
-		return &exitError{code: exitUsage, err: err}
+		return &report.Exit{Code: report.CodeUsage, Err: err}
 	}
 	if a.json {
 		return a.printJSON(providerReport{Provider: name, Description: d})
@@ -92,25 +92,4 @@ func (a *app) printVariables(title string, variables []dnsprovider.Variable, bel
 		}
 		fmt.Fprintf(a.stdout, "  %s\n      %s\n", line, v.Meaning)
 	}
-}
-
-// misspeltVariables are warnings: the libraries of some providers read variables that nobody has listed.
-func misspeltVariables(config *configs.Config) []configs.Problem {
-	var list []configs.Problem
-	warn := func(path string, settings configs.DNS) {
-		wrong := dnsprovider.Misspelt(settings.Provider, slices.Collect(maps.Keys(settings.Env)))
-		for _, name := range slices.Sorted(maps.Keys(wrong)) {
-			p := config.At(path + ".env." + name)
-			p.Message = fmt.Sprintf("%s.env.%s: provider %s has no such variable; did you mean %s?", path, name, settings.Provider, wrong[name])
-			p.Hint = "`mxcert providers " + settings.Provider + "` lists them"
-			list = append(list, p)
-		}
-	}
-	warn("dns", config.DNS)
-	for i, c := range config.Certificates {
-		if !maps.Equal(c.DNS.Env, config.DNS.Env) {
-			warn(fmt.Sprintf("certificates[%d].dns", i), c.DNS)
-		}
-	}
-	return list
 }

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"mxcert/cmd/mxcert-lab/lab"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // useProvider replaces the DNS section's provider and env.
@@ -49,7 +51,7 @@ func TestCertbotHookFlow(t *testing.T) {
 	const hook = "#!/bin/sh\n%s <<EOM\nserver %s %s\nkey hmac-sha256:%s $TSIG_SECRET\nzone example.org\nupdate $1 _acme-challenge.$CERTBOT_DOMAIN. $2 TXT \"$CERTBOT_VALIDATION\"\nsend\nEOM\n"
 	path := h.file("dns-hook", fmt.Sprintf(hook, nsupdate, server, port, lab.KeyName), 0o700)
 	h.useProvider("certbot-hook", "CERTBOT_AUTH_HOOK: "+path+" add 60", "CERTBOT_CLEANUP_HOOK: "+path+` delete ""`, "TSIG_SECRET: "+h.Secret())
-	if r := h.report(exitOK, "renew"); r.Certificates[0].Stage != stageServed {
+	if r := h.report(report.CodeOK, "renew"); r.Certificates[0].Stage != report.Served {
 		t.Errorf("%+v", r)
 	}
 	if strings.Contains(h.run("check").stderr, "_HOOK") {
@@ -86,7 +88,7 @@ func TestLegoProviderFlow(t *testing.T) {
 	}))
 	t.Cleanup(api.Close)
 	h.useProvider("httpreq", "HTTPREQ_ENDPOINT: "+api.URL, "HTTPREQ_USERNAME: mxcert", "HTTPREQ_PASSWORD_FILE: "+h.file("password", "from a file\n", 0o600))
-	if r := h.report(exitOK, "renew"); r.Certificates[0].Stage != stageServed {
+	if r := h.report(report.CodeOK, "renew"); r.Certificates[0].Stage != report.Served {
 		t.Errorf("%+v", r)
 	}
 	if left := h.World.Challenges(); len(left) != 0 {
@@ -94,7 +96,7 @@ func TestLegoProviderFlow(t *testing.T) {
 	}
 	h.file("password", "another", 0o600)
 	got := h.run("renew", "--now")
-	if got.code != exitTemporary || !strings.Contains(got.stderr+got.stdout, "DNS provider httpreq: cannot create TXT record _acme-challenge.") || !strings.Contains(got.stderr+got.stdout, "who are you?") {
+	if got.code != report.CodeTemporary || !strings.Contains(got.stderr+got.stdout, "DNS provider httpreq: cannot create TXT record _acme-challenge.") || !strings.Contains(got.stderr+got.stdout, "who are you?") {
 		t.Errorf("with a wrong password: %d\n%s%s", got.code, got.stdout, got.stderr)
 	}
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 	"os"
@@ -9,29 +10,41 @@ import (
 
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // A rehearsal orders for real at the staging service, and leaves accounts, certificates, files and DNS as they were. It is
-// not parallel, because it adds the lab's CA to the table of staging services.
+// not parallel, because it names the lab's CA as the staging service.
 func TestRehearsal(t *testing.T) {
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 	directory := h.CA.DirectoryURL()
 	h.edit(directory, "https://ca.example/directory")
-	staging["https://ca.example/directory"] = directory
-	defer delete(staging, "https://ca.example/directory")
+	rehearse := func(set func(*app)) result {
+		var stdout, stderr bytes.Buffer
+		a := &app{version: testRelease, stdout: &stdout, stderr: &stderr, configFile: h.config, progress: "plain"}
+		set(a)
+		config, err := a.load()
+		h.check(err)
+		err = a.rehearseAt(t.Context(), config, nil, directory)
+		if err != nil {
+			a.sayFailure(err)
+		}
+		return result{code: report.CodeOf(err), stdout: stdout.String(), stderr: stderr.String()}
+	}
 	temporary := t.TempDir()
 	t.Setenv("TMPDIR", temporary)
 
-	got := h.run("renew", "--staging")
-	if got.code != exitOK || !strings.Contains(got.stdout, "1 certificate would be issued; nothing was stored or deployed") {
+	got := rehearse(func(*app) {})
+	if got.code != report.CodeOK || !strings.Contains(got.stdout, "1 certificate would be issued; nothing was stored or deployed") {
 		t.Errorf("exit code %d:\n%s%s", got.code, got.stdout, got.stderr)
 	}
-	got = h.run("renew", "--staging", "--json")
+	got = rehearse(func(a *app) { a.json = true })
 	var r rehearsalReport
-	if err := json.Unmarshal([]byte(got.stdout), &r); err != nil || got.code != exitOK || r.Changed || len(r.Rehearsed) != 1 || r.Rehearsed[0] != "mx" {
+	if err := json.Unmarshal([]byte(got.stdout), &r); err != nil || got.code != report.CodeOK || r.Changed || len(r.Rehearsed) != 1 || r.Rehearsed[0] != "mx" {
 		t.Errorf("exit code %d (%v):\n%s", got.code, err, got.stdout)
 	}
-	if got = h.run("renew", "--staging", "-q"); got.code != exitOK || got.stdout+got.stderr != "" {
+	if got = rehearse(func(a *app) { a.quiet = true }); got.code != report.CodeOK || got.stdout+got.stderr != "" {
 		t.Errorf("exit code %d:\n%s%s", got.code, got.stdout, got.stderr)
 	}
 	if n := h.CA.Count(ca.Certificate); n != 3 {
@@ -40,7 +53,7 @@ func TestRehearsal(t *testing.T) {
 	h.CA.SetWrap(func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
 	})
-	if got = h.run("renew", "--staging", "--json"); got.code != exitTemporary || !json.Valid([]byte(got.stdout)) {
+	if got = rehearse(func(a *app) { a.json = true }); got.code != report.CodeTemporary || !json.Valid([]byte(got.stdout)) {
 		t.Errorf("exit code %d:\n%s%s", got.code, got.stdout, got.stderr)
 	}
 	for _, path := range []string{"state/accounts", "state/lineages", "tls/mx.crt", "tls/mx.key"} {
@@ -50,6 +63,9 @@ func TestRehearsal(t *testing.T) {
 	}
 	if left, err := os.ReadDir(temporary); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v (%v)", left, err)
+	}
+	if got := h.run("renew", "--staging"); got.code != report.CodeUsage || !strings.Contains(got.stderr, "no staging service of ca.example is known") {
+		t.Errorf("a CA without a staging service: exit code %d\n%s", got.code, got.stderr)
 	}
 	if left := h.World.Challenges(); len(left) > 0 {
 		t.Errorf("TXT records remain: %v", left)

@@ -3,35 +3,38 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
+	"mxcert/acme/authority"
 	"mxcert/configs"
+
+	"mxcert/cmd/mxcert/internal/daemon"
+	"mxcert/cmd/mxcert/internal/pass"
+	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/wanted"
 )
 
-const (
-	// renewTime bounds a one-shot: a slow secondary name server and a slow CA fit in.
-	renewTime = 20 * time.Minute
-	// maxPasses bounds the certificates under way at once.
-	maxPasses = 16
-)
+// renewTime bounds a one-shot: a slow secondary name server and a slow CA fit in.
+const renewTime = 20 * time.Minute
 
 func (a *app) renewCommand() *cobra.Command {
-	var options passOptions
+	var options pass.Options
 	var staging bool
 	cmd := &cobra.Command{
 		Use:   "renew [NAME…]",
 		Short: "Bring certificates up to date once",
-		Long: `Compares for each certificate what is wanted with what is issued, deployed and served, and closes the difference.
+		Long: `Compares for each certificate what is wanted with what is issued, deployed and served, and closes the gaps.
 Without --now a certificate is ordered only when it is due. Exit codes: 0 converged, 1 failed, 4 some failed, 5 issued but
 not in service, 75 try again later, 77 no permission, 78 bad configuration.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			options.asked = time.Now()
-			if staging && options.dryRun {
-				return usage("--dry-run asks no CA, and --staging asks the CA's staging service: choose one of them")
+			options.Asked = time.Now()
+			if staging && options.DryRun {
+				return report.Usage("--dry-run asks no CA, and --staging asks the CA's staging service: choose one of them")
 			}
 			config, err := a.load()
 			if err != nil {
@@ -43,97 +46,120 @@ not in service, 75 try again later, 77 no permission, 78 bad configuration.`,
 			return a.pass(cmd.Context(), config, names, options)
 		},
 	}
-	cmd.Flags().BoolVar(&options.force, "now", false, "do not wait for the renewal time")
-	cmd.Flags().BoolVar(&options.dryRun, "dry-run", false, "say what would be done, change nothing, ask no CA")
-	cmd.Flags().BoolVar(&options.newKey, "new-key", false, "order with a new private key")
+	cmd.Flags().BoolVar(&options.Force, "now", false, "do not wait for the renewal time")
+	cmd.Flags().BoolVar(&options.DryRun, "dry-run", false, "say what would be done, change nothing, ask no CA")
+	cmd.Flags().BoolVar(&options.NewKey, "new-key", false, "order with a new private key")
 	cmd.Flags().BoolVar(&staging, "staging", false, "rehearse the order at the CA's staging service; nothing is stored or deployed")
 	cmd.Flags().BoolVar(&a.detailedExit, "detailed-exitcode", false, "exit with 10 when converged and changed")
 	return cmd
 }
 
-// pass makes one pass over the chosen certificates, several at a time, and prints the report.
-func (a *app) pass(ctx context.Context, config *configs.Config, names []string, options passOptions) error {
-	certificates, err := chosen(config, names)
-	if err != nil {
-		return err
-	}
-	if !options.dryRun {
-		ctx, cancel := a.within(ctx, renewTime)
-		defer cancel()
-		r, err := a.passByDaemon(ctx, config, names, options)
-		if err == nil {
-			return a.result(r)
-		}
-		if !errors.Is(err, errNoDaemon) {
-			return err
-		}
-	}
-	w, err := newWorld(config, a.version, options.dryRun)
-	if err != nil {
-		return err
-	}
-	defer w.close()
-	if !options.dryRun {
-		if w.desk, err = deskIfNeeded(); err != nil {
-			return err
-		}
-		defer w.desk.close()
-	}
+// pass makes one pass over the chosen certificates, by a running daemon if there is one, and prints the report.
+func (a *app) pass(ctx context.Context, config *configs.Config, names []string, options pass.Options) error {
 	ctx, cancel := a.within(ctx, renewTime)
 	defer cancel()
+	h, err := translate(config)
+	if err != nil {
+		return err
+	}
+	wants, err := choose(h, names)
+	if err != nil {
+		return err
+	}
+	if !options.DryRun {
+		r, err := a.passByDaemon(ctx, h, names, options)
+		if err == nil {
+			return a.finishCertificates(r)
+		}
+		if !errors.Is(err, daemon.ErrNone) {
+			return err
+		}
+	}
+	runner, err := a.runner(h, options.DryRun)
+	if err != nil {
+		return err
+	}
+	defer runner.Close()
 	narrator := a.narrate()
-	if !options.dryRun {
-		if err := w.sweepOrphans(ctx, narrator.speak("-")); err != nil {
+	if !options.DryRun {
+		if err := runner.SweepOrphans(ctx, narrator.speak("-")); err != nil {
 			narrator.speak("-")("warning", err.Error())
 		}
 	}
-	r := &report{Certificates: make([]certificateReport, len(certificates))}
-	var group errgroup.Group
-	group.SetLimit(maxPasses)
-	for i, c := range certificates {
-		group.Go(func() error {
-			p := &pass{world: w, certificate: c, options: options, say: narrator.speak(c.Name)}
-			r.Certificates[i] = p.run(ctx)
-			return nil
-		})
-	}
-	_ = group.Wait() // the passes report their errors themselves
+	reports := daemon.Each(wants, func(want wanted.Certificate) report.Certificate {
+		return runner.Run(ctx, want, options, narrator.speak(want.Name))
+	})
 	narrator.end()
-	for _, c := range r.Certificates {
-		r.Changed = r.Changed || c.Changed
-	}
-	return a.result(r)
+	return a.finishCertificates(report.Sum(reports))
 }
 
-// passByDaemon has the daemon make the passes, where one runs.
-func (a *app) passByDaemon(ctx context.Context, config *configs.Config, names []string, options passOptions) (*report, error) {
-	if err := checkOutside(config); err != nil {
-		return nil, err
-	}
-	mark, err := fingerprint(config)
+// passByDaemon has a running daemon make the passes, and shows its progress. The error is daemon.ErrNone if none runs.
+func (a *app) passByDaemon(ctx context.Context, h *wanted.Host, names []string, options pass.Options) (*report.Report, error) {
+	store, err := view(h.State)
 	if err != nil {
-		return nil, err
+		return nil, daemon.ErrNone // what is wrong with the store is reported when it is used
 	}
-	return a.askDaemon(ctx, config, controlOrder{Names: names, Force: options.force, NewKey: options.newKey, DeployOnly: options.deployOnly,
-		Rollback: options.rollback, Shorter: options.shorter, Asked: options.asked, Fingerprint: mark})
+	narrator := a.narrate()
+	defer narrator.end()
+	order := daemon.Order{Names: names, Force: options.Force, NewKey: options.NewKey, DeployOnly: options.DeployOnly,
+		Rollback: options.Rollback, Shorter: options.Shorter, Asked: options.Asked, Fingerprint: h.Fingerprint}
+	return daemon.Ask(ctx, store, order, func(certificate, stage, message string) { narrator.speak(certificate)(stage, message) })
 }
 
-// result prints a report and chooses the exit code.
-func (a *app) result(r *report) error {
-	code := r.exitCode()
-	switch {
-	case a.json:
-		if err := a.printJSON(r); err != nil {
-			return err
-		}
-	case !a.quiet || code != exitOK:
-		a.printReport(r)
+// rehearse orders the certificates at the CA's staging service with a state directory that is removed afterwards: accounts,
+// certificates and files stay as they are.
+func (a *app) rehearse(ctx context.Context, config *configs.Config, names []string) error {
+	directory, ok := authority.Staging(config.ACME.Directories[0])
+	if !ok {
+		return report.Usage("--staging: no staging service of %s is known; to rehearse, set acme.directory to one (letsencrypt-staging)", authority.Name(config.ACME.Directories[0]))
 	}
-	if code == exitOK && r.Changed && a.detailedExit {
-		code = exitChanged
+	return a.rehearseAt(ctx, config, names, directory)
+}
+
+// rehearseAt orders the certificates at the CA with that directory URL.
+func (a *app) rehearseAt(ctx context.Context, config *configs.Config, names []string, directory string) error {
+	temporary, err := os.MkdirTemp("", "mxcert-staging-")
+	if err != nil {
+		return err
 	}
-	if code != exitOK {
-		return &exitError{code: code}
+	defer os.RemoveAll(temporary)
+	rehearsal := *config
+	rehearsal.State, rehearsal.ACME.Directories, rehearsal.ACME.RootsFile = temporary, []string{directory}, ""
+	h, err := translate(&rehearsal)
+	if err != nil {
+		return err
 	}
-	return nil
+	wants, err := choose(h, names)
+	if err != nil {
+		return err
+	}
+	runner, err := a.runner(h, false)
+	if err != nil {
+		return err
+	}
+	defer runner.Close()
+	ctx, cancel := a.within(ctx, renewTime)
+	defer cancel()
+	narrator := a.narrate()
+	r := rehearsalReport{Report: report.Report{Certificates: []report.Certificate{}}, Rehearsed: []string{}, CA: authority.Name(directory)}
+	var problems []error
+	for _, want := range wants {
+		problems = append(problems, runner.Rehearse(ctx, want, narrator.speak(want.Name)))
+		r.Rehearsed = append(r.Rehearsed, want.Name)
+	}
+	narrator.end()
+	if err := errors.Join(problems...); err != nil {
+		return err
+	}
+	return a.finish(answer{document: r, print: func(out sheet) {
+		n := len(r.Rehearsed)
+		fmt.Fprintf(out, "rehearsed at %s: %d %s would be issued; nothing was stored or deployed\n", r.CA, n, report.Plural(n, "certificate"))
+	}})
+}
+
+// rehearsalReport is `renew --staging --json` of a success.
+type rehearsalReport struct {
+	report.Report
+	Rehearsed []string `json:"rehearsed"` // names of certificates
+	CA        string   `json:"ca"`
 }

@@ -12,15 +12,17 @@ import (
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/cmd/mxcert-lab/smtpd"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 func TestFirstIssueIsServedAndSecondRunChangesNothing(t *testing.T) {
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	first := h.report(exitOK, "renew")
-	if c := first.Certificates[0]; !first.Changed || c.Stage != stageServed || len(c.Endpoints) == 0 || !c.Endpoints[0].Matches {
+	first := h.report(report.CodeOK, "renew")
+	if c := first.Certificates[0]; !first.Changed || c.Stage != report.Served || len(c.Endpoints) == 0 || !c.Endpoints[0].Matches {
 		t.Fatalf("first run: %+v", first)
 	}
-	second := h.report(exitOK, "renew")
+	second := h.report(report.CodeOK, "renew")
 	if second.Changed || second.Certificates[0].Keys[0].Serial != first.Certificates[0].Keys[0].Serial {
 		t.Fatalf("second run: %+v", second)
 	}
@@ -28,15 +30,15 @@ func TestFirstIssueIsServedAndSecondRunChangesNothing(t *testing.T) {
 
 func TestDetailedExitCode(t *testing.T) {
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	h.report(exitChanged, "renew", "--detailed-exitcode")
-	h.report(exitOK, "renew", "--detailed-exitcode")
+	h.report(report.CodeChanged, "renew", "--detailed-exitcode")
+	h.report(report.CodeOK, "renew", "--detailed-exitcode")
 }
 
 // The key stays over renewals unless a new one is asked for; then both files change together.
 func TestKeyReuse(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	spki := func(args ...string) string { return h.report(exitOK, args...).Certificates[0].Keys[0].SPKI }
+	spki := func(args ...string) string { return h.report(report.CodeOK, args...).Certificates[0].Keys[0].SPKI }
 	first := spki("renew")
 	if again := spki("renew", "--now"); again != first {
 		t.Error("renew --now made a new key")
@@ -55,19 +57,19 @@ func TestKeyReuse(t *testing.T) {
 func TestNewKeyThatWaits(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	first := h.report(exitOK, "renew").Certificates[0].Keys[0]
-	h.report(exitOK, "renew", "--now")
+	first := h.report(report.CodeOK, "renew").Certificates[0].Keys[0]
+	h.report(report.CodeOK, "renew", "--now")
 	h.edit("timeout: 30s}", "timeout: 1s}")
 	h.SMTP.SetFaults(smtpd.Faults{NoStartTLS: true})
-	waiting := h.report(exitNotInService, "renew", "--new-key").Certificates[0].Keys[0]
+	waiting := h.report(report.CodeNotInService, "renew", "--new-key").Certificates[0].Keys[0]
 	if waiting.SPKI == first.SPKI || h.placed() != 3 {
 		t.Fatalf("%+v after %d orders", waiting, h.placed())
 	}
 	h.SMTP.SetFaults(smtpd.Faults{})
-	if got := h.report(exitOK, "renew", "--new-key").Certificates[0].Keys[0]; got.Serial != waiting.Serial || h.placed() != 3 {
+	if got := h.report(report.CodeOK, "renew", "--new-key").Certificates[0].Keys[0]; got.Serial != waiting.Serial || h.placed() != 3 {
 		t.Errorf("%+v after %d orders, want %+v", got, h.placed(), waiting)
 	}
-	if got := h.report(exitOK, "renew", "--new-key").Certificates[0].Keys[0]; got.SPKI == waiting.SPKI || h.placed() != 4 {
+	if got := h.report(report.CodeOK, "renew", "--new-key").Certificates[0].Keys[0]; got.SPKI == waiting.SPKI || h.placed() != 4 {
 		t.Errorf("%+v after %d orders, want another key", got, h.placed())
 	}
 }
@@ -75,7 +77,7 @@ func TestNewKeyThatWaits(t *testing.T) {
 func TestTwoKeyTypes(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{Keys: []string{"ec256", "rsa2048"}}, lab.ConfigOptions{})
-	c := h.report(exitOK, "renew").Certificates[0]
+	c := h.report(report.CodeOK, "renew").Certificates[0]
 	if len(c.Keys) != 2 || len(c.Endpoints) != 2 || c.Keys[0].Serial == c.Keys[1].Serial {
 		t.Fatalf("%+v", c)
 	}
@@ -84,16 +86,16 @@ func TestTwoKeyTypes(t *testing.T) {
 			t.Errorf("%s is not served: %+v", e.Key, e)
 		}
 	}
-	if code := h.run("verify").code; code != exitOK {
+	if code := h.run("verify").code; code != report.CodeOK {
 		t.Errorf("verify: exit code %d", code)
 	}
 }
 
 func TestChangedNamesAreOrdered(t *testing.T) {
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	h.edit(`, "host7.example.org"`, "")
-	r := h.report(exitOK, "renew")
+	r := h.report(report.CodeOK, "renew")
 	if !r.Changed || len(r.Certificates[0].Names) != 1 || h.orders() != 2 {
 		t.Errorf("%+v", r)
 	}
@@ -101,7 +103,7 @@ func TestChangedNamesAreOrdered(t *testing.T) {
 
 func TestWildcardAndApexTogether(t *testing.T) {
 	h := newHost(t, lab.Options{Secondaries: 1}, lab.ConfigOptions{Domains: []string{"mx.example.org", "*.mx.example.org", "example.com"}})
-	if r := h.report(exitOK, "renew"); r.Certificates[0].Stage != stageServed {
+	if r := h.report(report.CodeOK, "renew"); r.Certificates[0].Stage != report.Served {
 		t.Errorf("%+v", r)
 	}
 	if left := h.World.TXT("_acme-challenge.mx.example.org."); len(left) > 0 {
@@ -111,10 +113,10 @@ func TestWildcardAndApexTogether(t *testing.T) {
 
 func TestRollbackAndDeploy(t *testing.T) {
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	if got := h.run("rollback", "mx"); got.code != exitFailed || !strings.Contains(got.stdout+got.stderr, "no earlier") {
+	if got := h.run("rollback", "mx"); got.code != report.CodeFailed || !strings.Contains(got.stdout+got.stderr, "no earlier") {
 		t.Errorf("rollback of nothing: %+v", got)
 	}
-	serial := func(args ...string) string { return h.report(exitOK, args...).Certificates[0].Keys[0].Serial }
+	serial := func(args ...string) string { return h.report(report.CodeOK, args...).Certificates[0].Keys[0].Serial }
 	first := serial("renew")
 	second := serial("renew", "--now")
 	if got := serial("rollback", "mx"); got != first {
@@ -138,7 +140,7 @@ func TestRollbackAndDeploy(t *testing.T) {
 func TestDryRunChangesNothing(t *testing.T) {
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 	h.check(os.RemoveAll(h.Path("state")))
-	r := h.report(exitOK, "renew", "--dry-run")
+	r := h.report(report.CodeOK, "renew", "--dry-run")
 	if r.Changed || len(r.Certificates[0].Plan) == 0 || !strings.Contains(r.Certificates[0].Plan[0], "order") {
 		t.Errorf("%+v", r)
 	}
@@ -152,13 +154,13 @@ func TestManyAtOnceOrderOnce(t *testing.T) {
 	// The lag keeps the first order open until all the others have asked: who asks after it was issued gets another.
 	h := newHost(t, lab.Options{DNSLag: 3 * time.Second}, lab.ConfigOptions{})
 	var group sync.WaitGroup
-	codes := make([]int, 50)
+	codes := make([]report.Code, 50)
 	for i := range codes {
 		group.Go(func() { codes[i] = h.run("renew", "--now").code })
 	}
 	group.Wait()
 	for i, code := range codes {
-		if code != exitOK {
+		if code != report.CodeOK {
 			t.Errorf("run %d: exit code %d", i, code)
 		}
 	}
@@ -170,7 +172,7 @@ func TestManyAtOnceOrderOnce(t *testing.T) {
 // The fields of the report are a contract with scripts.
 func TestReportFields(t *testing.T) {
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	var r map[string]any
 	h.check(json.Unmarshal([]byte(h.run("status", "--json").stdout), &r))
 	certificate := r["certificates"].([]any)[0].(map[string]any)
@@ -203,7 +205,7 @@ func TestReportFields(t *testing.T) {
 
 func TestStatusBeforeTheFirstIssue(t *testing.T) {
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	if c := h.report(exitTemporary, "status").Certificates[0]; c.Stage != stageWaiting || c.Error != nil {
+	if c := h.report(report.CodeTemporary, "status").Certificates[0]; c.Stage != report.Waiting || c.Error != nil {
 		t.Errorf("%+v", c)
 	}
 }
@@ -211,15 +213,15 @@ func TestStatusBeforeTheFirstIssue(t *testing.T) {
 // The CA refuses every other nonce: nothing of it is to be seen.
 func TestBadNonces(t *testing.T) {
 	h := newHost(t, lab.Options{CA: ca.Options{BadNonces: 50}}, lab.ConfigOptions{})
-	if c := h.report(exitOK, "renew").Certificates[0]; c.Stage != stageServed {
+	if c := h.report(report.CodeOK, "renew").Certificates[0]; c.Stage != report.Served {
 		t.Errorf("%+v", c)
 	}
 }
 
 func TestNamedCertificates(t *testing.T) {
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	if got := h.run("renew", "nosuch"); got.code != exitUsage || !strings.Contains(got.stderr, `"nosuch"`) || !strings.Contains(got.stderr, "mx") {
+	if got := h.run("renew", "nosuch"); got.code != report.CodeUsage || !strings.Contains(got.stderr, `"nosuch"`) || !strings.Contains(got.stderr, "mx") {
 		t.Errorf("%+v", got)
 	}
-	h.report(exitOK, "renew", "mx")
+	h.report(report.CodeOK, "renew", "mx")
 }

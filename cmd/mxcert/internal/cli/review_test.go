@@ -12,6 +12,8 @@ import (
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/cmd/mxcert-lab/smtpd"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 var (
@@ -50,12 +52,12 @@ func (h *host) generationsOf(key string) (list []string) {
 func TestDeployWithoutCertificate(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{Keys: []string{"ec256", "rsa2048"}}, configDefault)
-	if c := h.report(exitFailed, "deploy", "mx").Certificates[0]; c.Error == nil || !strings.Contains(c.Error.Message, "mxcert renew") {
+	if c := h.report(report.CodeFailed, "deploy", "mx").Certificates[0]; c.Error == nil || !strings.Contains(c.Error.Message, "mxcert renew") {
 		t.Errorf("%+v", c.Error)
 	}
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	h.check(os.WriteFile(filepath.Join(h.generationsOf("rsa2048")[0], "privkey.pem"), []byte("x"), 0o600))
-	if c := h.report(exitNotInService, "deploy", "mx").Certificates[0]; c.Error == nil || !strings.Contains(c.Error.Message, "rsa2048") {
+	if c := h.report(report.CodeNotInService, "deploy", "mx").Certificates[0]; c.Error == nil || !strings.Contains(c.Error.Message, "rsa2048") {
 		t.Errorf("%+v", c.Error)
 	}
 }
@@ -65,19 +67,19 @@ func TestSlowGreeting(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, labDefault, configDefault)
 	h.SMTP.SetFaults(smtpd.Faults{GreetingDelay: 4 * time.Second})
-	h.report(exitOK, "renew")
-	h.report(exitOK, "renew")
-	h.report(exitOK, "status")
+	h.report(report.CodeOK, "renew")
+	h.report(report.CodeOK, "renew")
+	h.report(report.CodeOK, "status")
 }
 
 // That senders are not served is worse than that nothing can be ordered, and is what the report says.
 func TestBothFail(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, labDefault, configDefault)
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	h.check(h.CA.Close())
 	h.check(h.SMTP.Close())
-	c := h.report(exitNotInService, "renew", "--now").Certificates[0]
+	c := h.report(report.CodeNotInService, "renew", "--now").Certificates[0]
 	if c.Error.Stage != "verify" || !strings.Contains(c.Error.Message, "refused") || !strings.Contains(c.Error.Message, "CA") {
 		t.Errorf("%+v", c.Error)
 	}
@@ -87,7 +89,7 @@ func TestBothFail(t *testing.T) {
 func TestPaidOrderIsCollected(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, labDefault, configDefault)
-	first := h.report(exitOK, "renew").Certificates[0].Keys[0].Serial
+	first := h.report(report.CodeOK, "renew").Certificates[0].Keys[0].Serial
 	h.CA.SetWrap(func(inner http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if ca.EndpointOf(r.URL.Path) == ca.Certificate {
@@ -97,14 +99,14 @@ func TestPaidOrderIsCollected(t *testing.T) {
 			inner.ServeHTTP(w, r)
 		})
 	})
-	h.report(exitTemporary, "renew", "--now", "--timeout", "3s")
+	h.report(report.CodeTemporary, "renew", "--now", "--timeout", "3s")
 	h.CA.SetWrap(nil)
 	orders := h.CA.Count(ca.NewOrder)
-	r := h.report(exitOK, "renew")
+	r := h.report(report.CodeOK, "renew")
 	if !r.Changed || r.Certificates[0].Keys[0].Serial == first || h.CA.Count(ca.NewOrder) != orders {
 		t.Errorf("%d orders more, %+v", h.CA.Count(ca.NewOrder)-orders, r)
 	}
-	if again := h.report(exitOK, "renew"); again.Changed {
+	if again := h.report(report.CodeOK, "renew"); again.Changed {
 		t.Errorf("%+v", again)
 	}
 }
@@ -113,13 +115,13 @@ func TestPaidOrderIsCollected(t *testing.T) {
 func TestDamagedCurrentWithoutCA(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, labDefault, configDefault)
-	first := h.report(exitOK, "renew").Certificates[0].Keys[0].Serial
-	h.report(exitOK, "renew", "--now")
+	first := h.report(report.CodeOK, "renew").Certificates[0].Keys[0].Serial
+	h.report(report.CodeOK, "renew", "--now")
 	h.check(os.WriteFile(filepath.Join(h.generationsOf("ec256")[1], "fullchain.pem"), []byte("x"), 0o600))
 	h.check(os.Remove(h.Path("tls", "mx.crt")))
 	h.check(h.CA.Close())
-	c := h.report(exitOK, "renew").Certificates[0]
-	if c.Stage != stageServed || c.Keys[0].Serial != first || len(c.Warnings) == 0 {
+	c := h.report(report.CodeOK, "renew").Certificates[0]
+	if c.Stage != report.Served || c.Keys[0].Serial != first || len(c.Warnings) == 0 {
 		t.Errorf("%+v", c)
 	}
 }
@@ -128,11 +130,8 @@ func TestDamagedCurrentWithoutCA(t *testing.T) {
 func TestClockWasAhead(t *testing.T) {
 	t.Parallel()
 	ahead := &state.Failure{At: time.Now().Add(10 * 365 * 24 * time.Hour)}
-	if !stale(ahead) || stale(&state.Failure{At: time.Now()}) {
-		t.Error("stale")
-	}
 	h := newHost(t, labDefault, configDefault)
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	store := state.At(h.Path("state"))
 	lineage := store.Lineage("mx")
 	record, _, err := lineage.Load()
@@ -141,29 +140,8 @@ func TestClockWasAhead(t *testing.T) {
 	record.Failure = ahead
 	record.Slot("ec256").RenewAt, record.Slot("ec256").Renewal = time.Now().Add(-time.Hour), state.RenewalInfo{NextCheck: time.Now().Add(time.Hour)}
 	h.check(lineage.Save(record))
-	if r := h.report(exitOK, "renew"); !r.Changed {
+	if r := h.report(report.CodeOK, "renew"); !r.Changed {
 		t.Errorf("not renewed: %+v", r)
-	}
-}
-
-func TestNextPassKeepsLookingInBackoff(t *testing.T) {
-	now := time.Now()
-	tomorrow, soon, past := now.Add(24*time.Hour), now.Add(time.Minute), now.Add(-time.Hour)
-	for _, tt := range []struct {
-		report certificateReport
-		want   time.Duration
-	}{
-		{certificateReport{}, time.Hour},
-		{certificateReport{retryAt: &tomorrow}, time.Hour},
-		{certificateReport{retryAt: &soon}, time.Minute},
-		{certificateReport{retryAt: &past}, time.Second},
-		{certificateReport{NextRenewal: &soon}, time.Minute},
-		{certificateReport{NextRenewal: &tomorrow}, time.Hour},
-		{certificateReport{NextRenewal: &past}, time.Second},
-	} {
-		if got := nextPass(tt.report, now).Sub(now); got != tt.want {
-			t.Errorf("%+v: %s, want %s", tt.report, got, tt.want)
-		}
 	}
 }
 
@@ -171,17 +149,17 @@ func TestNextPassKeepsLookingInBackoff(t *testing.T) {
 func TestRollbackStands(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, labDefault, configDefault)
-	first := h.report(exitOK, "renew").Certificates[0].Keys[0].Serial
+	first := h.report(report.CodeOK, "renew").Certificates[0].Keys[0].Serial
 	h.window(first, -2*time.Hour, -time.Hour)
-	if second := h.report(exitOK, "renew").Certificates[0].Keys[0].Serial; second == first {
+	if second := h.report(report.CodeOK, "renew").Certificates[0].Keys[0].Serial; second == first {
 		t.Fatal("not renewed")
 	}
 	for _, command := range [][]string{{"rollback", "mx"}, {"renew"}, {"renew"}} {
-		if got := h.report(exitOK, command...).Certificates[0].Keys[0].Serial; got != first {
+		if got := h.report(report.CodeOK, command...).Certificates[0].Keys[0].Serial; got != first {
 			t.Errorf("%v: serial %s, want %s", command, got, first)
 		}
 	}
-	if got := h.report(exitOK, "renew", "--now").Certificates[0].Keys[0].Serial; got == first {
+	if got := h.report(report.CodeOK, "renew", "--now").Certificates[0].Keys[0].Serial; got == first {
 		t.Error("renew --now does not end a rollback")
 	}
 }
@@ -191,10 +169,10 @@ func TestOrphanedRecords(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, labDefault, configDefault)
 	h.check(h.World.Add(`_acme-challenge.old.example.org. 60 IN TXT "left"`))
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	h.put("state/journal/gone.20260101T000000000Z-01234567.json", `{"version":1,"lineage":"gone","provider":"rfc2136",
 		"records":[{"domain":"old.example.org","name":"_acme-challenge.old.example.org.","zone":"example.org.","value":"left"}]}`)
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	if left := h.World.TXT("_acme-challenge.old.example.org."); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
@@ -223,7 +201,7 @@ func TestHookReloads(t *testing.T) {
 			}
 		}
 	}()
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	if text, err := os.ReadFile(h.Path("asked")); err != nil || string(text) != "reload\n" {
 		t.Errorf("the hook ran %q (%v), want once", text, err)
 	}
@@ -236,7 +214,7 @@ func TestForeignStateDirectory(t *testing.T) {
 	h.check(os.WriteFile(filepath.Join(dir, "other"), nil, 0o644))
 	h.check(os.Chmod(dir, 0o755))
 	h.edit(h.Path("state"), dir)
-	if got := h.run("renew"); got.code != exitFailed || !strings.Contains(got.stderr, "not mxcert's") {
+	if got := h.run("renew"); got.code != report.CodeFailed || !strings.Contains(got.stderr, "not mxcert's") {
 		t.Errorf("%+v", got)
 	}
 	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o755 {
@@ -249,7 +227,7 @@ func TestMissingRootsFile(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, labDefault, configDefault)
 	h.check(os.Remove(h.Path("roots.pem")))
-	for command, code := range map[string]int{"check": exitFault, "renew": exitConfig, "run": exitConfig} {
+	for command, code := range map[string]report.Code{"check": report.CodeFault, "renew": report.CodeConfig, "run": report.CodeConfig} {
 		if got := h.run(command); got.code != code || !strings.Contains(got.stderr, "acme.roots_file") || !strings.Contains(got.stderr, "mxcert.yaml:") {
 			t.Errorf("%s: %+v", command, got)
 		}
@@ -261,11 +239,11 @@ func TestCheckLooksAtTheProvider(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, labDefault, configDefault)
 	h.check(os.Remove(h.Path("credentials", "tsig")))
-	if got := h.run("check"); got.code != exitOK || !strings.Contains(got.stderr, "warning") || !strings.Contains(got.stderr, "dns.env.DNSUPDATE_TSIG_SECRET") {
+	if got := h.run("check"); got.code != report.CodeOK || !strings.Contains(got.stderr, "warning") || !strings.Contains(got.stderr, "dns.env.DNSUPDATE_TSIG_SECRET") {
 		t.Errorf("unreadable secret: %+v", got)
 	}
 	h.edit("DNSUPDATE_TSIG_KEY:", "DNSUPDATE_TSIGKEY:")
-	if got := h.run("check"); got.code != exitFault || !strings.Contains(got.stderr, "DNSUPDATE_TSIGKEY") || !strings.Contains(got.stderr, "mxcert.yaml:") {
+	if got := h.run("check"); got.code != report.CodeFault || !strings.Contains(got.stderr, "DNSUPDATE_TSIGKEY") || !strings.Contains(got.stderr, "mxcert.yaml:") {
 		t.Errorf("misspelt variable: %+v", got)
 	}
 }
@@ -274,10 +252,10 @@ func TestCheckLooksAtTheProvider(t *testing.T) {
 func TestNextRenewalAfterFailure(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, labDefault, configDefault)
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	h.edit(`, "host7.example.org"`, "")
 	h.check(h.CA.Close())
-	c := h.report(exitTemporary, "renew").Certificates[0]
+	c := h.report(report.CodeTemporary, "renew").Certificates[0]
 	if c.NextRenewal == nil || time.Until(*c.NextRenewal) > 5*time.Minute {
 		t.Errorf("next renewal %v", c.NextRenewal)
 	}

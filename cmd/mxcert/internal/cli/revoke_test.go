@@ -16,13 +16,16 @@ import (
 
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
+
+	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/revoke"
 )
 
 // revoke runs revoke --yes --json on mx; the exit code must be the wanted one.
-func (h *host) revoke(code int, args ...string) revokeReport {
+func (h *host) revoke(code report.Code, args ...string) revoke.Report {
 	h.t.Helper()
 	got := h.run(append([]string{"revoke", "mx", "--yes", "--json"}, args...)...)
-	var r revokeReport
+	var r revoke.Report
 	if err := json.Unmarshal([]byte(got.stdout), &r); err != nil {
 		h.t.Fatalf("%v printed no JSON (%v):\n%s\n%s", args, err, got.stdout, got.stderr)
 	}
@@ -49,15 +52,15 @@ func (h *host) revokedAs(serial string) int {
 func TestRevokeCompromised(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	first := h.report(exitOK, "renew").Certificates[0].Keys[0]
-	second := h.report(exitOK, "renew", "--now").Certificates[0].Keys[0]
+	first := h.report(report.CodeOK, "renew").Certificates[0].Keys[0]
+	second := h.report(report.CodeOK, "renew", "--now").Certificates[0].Keys[0]
 	if first.SPKI != second.SPKI {
 		t.Fatal("the key was not used again: the test proves nothing")
 	}
-	if got := h.run("revoke", "mx", "--reason", "keyCompromise"); got.code != exitUsage || !strings.Contains(got.stderr, "--yes") || h.revokedAs(second.Serial) >= 0 {
+	if got := h.run("revoke", "mx", "--reason", "keyCompromise"); got.code != report.CodeUsage || !strings.Contains(got.stderr, "--yes") || h.revokedAs(second.Serial) >= 0 {
 		t.Errorf("without --yes: %d\n%s", got.code, got.stderr)
 	}
-	r := h.revoke(exitChanged, "--reason", "KEYCOMPROMISE", "--detailed-exitcode")
+	r := h.revoke(report.CodeChanged, "--reason", "KEYCOMPROMISE", "--detailed-exitcode")
 	if !r.Changed || r.Reason != "keyCompromise" || len(r.Certificates) != 2 || !strings.Contains(r.Next, "new key: mxcert renew mx") {
 		t.Errorf("revoked: %+v", r)
 	}
@@ -69,24 +72,24 @@ func TestRevokeCompromised(t *testing.T) {
 	if len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "still in service") {
 		t.Errorf("warnings: %q", r.Warnings)
 	}
-	if r := h.revoke(exitOK, "--reason", "1", "--detailed-exitcode"); r.Changed || !r.Certificates[0].Revoked || r.Certificates[0].Changed {
+	if r := h.revoke(report.CodeOK, "--reason", "1", "--detailed-exitcode"); r.Changed || !r.Certificates[0].Revoked || r.Certificates[0].Changed {
 		t.Errorf("again: %+v", r)
 	}
 	if s, _ := h.status(); len(s.Certificates[0].Warnings) == 0 || !strings.Contains(s.Certificates[0].Warnings[0], "was revoked") {
 		t.Errorf("status: %+v", s.Certificates[0])
 	}
-	if got := h.run("rollback", "mx"); got.code == exitOK || !strings.Contains(got.stdout, "was revoked") {
+	if got := h.run("rollback", "mx"); got.code == report.CodeOK || !strings.Contains(got.stdout, "was revoked") {
 		t.Errorf("rolled back to a revoked certificate: %d\n%s", got.code, got.stdout)
 	}
 	h.check(os.Remove(h.Path("state", "lineages", "mx", "record.json"))) // what was noted is not lost with it
-	third := h.report(exitOK, "renew").Certificates[0]
-	if third.Keys[0].SPKI == first.SPKI || third.Stage != stageServed || !third.Changed {
+	third := h.report(report.CodeOK, "renew").Certificates[0]
+	if third.Keys[0].SPKI == first.SPKI || third.Stage != report.Served || !third.Changed {
 		t.Errorf("replaced by %+v", third)
 	}
-	if fourth := h.report(exitOK, "renew", "--now").Certificates[0]; fourth.Keys[0].SPKI != third.Keys[0].SPKI {
+	if fourth := h.report(report.CodeOK, "renew", "--now").Certificates[0]; fourth.Keys[0].SPKI != third.Keys[0].SPKI {
 		t.Error("the new key is not used again")
 	}
-	if r := h.report(exitOK, "renew"); r.Changed {
+	if r := h.report(report.CodeOK, "renew"); r.Changed {
 		t.Errorf("it does not come to rest: %+v", r)
 	}
 }
@@ -95,7 +98,7 @@ func TestRevokeCompromised(t *testing.T) {
 func TestRevokeReasons(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	key := h.report(exitOK, "renew").Certificates[0].Keys[0]
+	key := h.report(report.CodeOK, "renew").Certificates[0].Keys[0]
 	for _, tt := range []struct {
 		reason string
 		number int
@@ -104,14 +107,14 @@ func TestRevokeReasons(t *testing.T) {
 		if tt.reason != "" {
 			args = []string{"--reason", tt.reason}
 		}
-		r := h.revoke(exitOK, args...)
+		r := h.revoke(report.CodeOK, args...)
 		if c := r.Certificates[0]; !c.Changed || c.SignedBy != "account" || h.revokedAs(key.Serial) != tt.number || len(r.Certificates) != 1 {
 			t.Errorf("%q: %+v, at the CA %d", tt.reason, r, h.revokedAs(key.Serial))
 		}
 		if tt.number == 5 && !strings.Contains(r.Next, "out of the configuration") {
 			t.Errorf("next: %s", r.Next)
 		}
-		now := h.report(exitOK, "renew").Certificates[0].Keys[0]
+		now := h.report(report.CodeOK, "renew").Certificates[0].Keys[0]
 		if now.Serial == key.Serial || now.SPKI != key.SPKI {
 			t.Errorf("%q: replaced by %+v", tt.reason, now)
 		}
@@ -122,7 +125,7 @@ func TestRevokeReasons(t *testing.T) {
 		t.Errorf("%d in the history:\n%s", n, history.stdout)
 	}
 	for _, reason := range []string{"2", "3", "affiliationChanged", "6", "", "x"} {
-		if got := h.run("revoke", "mx", "--yes", "--reason", reason); got.code != exitUsage || !strings.Contains(got.stderr, "cessationOfOperation (5)") {
+		if got := h.run("revoke", "mx", "--yes", "--reason", reason); got.code != report.CodeUsage || !strings.Contains(got.stderr, "cessationOfOperation (5)") {
 			t.Errorf("reason %q: %d\n%s", reason, got.code, got.stderr)
 		}
 	}
@@ -135,38 +138,38 @@ func TestRevokeReasons(t *testing.T) {
 func TestRevokeChoice(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{Keys: []string{"ec256", "rsa2048"}}, lab.ConfigOptions{})
-	old := h.report(exitOK, "renew").Certificates[0].Keys
-	now := h.report(exitOK, "renew", "--new-key").Certificates[0].Keys
+	old := h.report(report.CodeOK, "renew").Certificates[0].Keys
+	now := h.report(report.CodeOK, "renew", "--new-key").Certificates[0].Keys
 	for _, args := range [][]string{{"--key", "ec384"}, {"--serial", "1234"}, {"--serial", old[0].Serial, "--key", "rsa2048"}} {
-		if got := h.run(append([]string{"revoke", "mx", "--yes"}, args...)...); got.code != exitUsage || !strings.Contains(got.stderr, now[0].Serial) {
+		if got := h.run(append([]string{"revoke", "mx", "--yes"}, args...)...); got.code != report.CodeUsage || !strings.Contains(got.stderr, now[0].Serial) {
 			t.Errorf("%v: %d\n%s", args, got.code, got.stderr)
 		}
 	}
 	serial := "0x" + strings.ToUpper(old[0].Serial)
-	if r := h.revoke(exitOK, "--serial", serial, "--reason", "superseded"); len(r.Certificates) != 1 || r.Certificates[0].Serial != old[0].Serial || r.Next != "" || len(r.Warnings) != 0 {
+	if r := h.revoke(report.CodeOK, "--serial", serial, "--reason", "superseded"); len(r.Certificates) != 1 || r.Certificates[0].Serial != old[0].Serial || r.Next != "" || len(r.Warnings) != 0 {
 		t.Errorf("an older one: %+v", r)
 	}
-	if r := h.report(exitOK, "renew"); r.Changed {
+	if r := h.report(report.CodeOK, "renew"); r.Changed {
 		t.Errorf("the current one was replaced: %+v", r)
 	}
-	if r := h.revoke(exitOK, "--key", "rsa2048"); len(r.Certificates) != 1 || r.Certificates[0].Serial != now[1].Serial || r.Next == "" {
+	if r := h.revoke(report.CodeOK, "--key", "rsa2048"); len(r.Certificates) != 1 || r.Certificates[0].Serial != now[1].Serial || r.Next == "" {
 		t.Errorf("one key type: %+v", r)
 	}
 	if h.revokedAs(now[0].Serial) >= 0 || h.revokedAs(old[1].Serial) >= 0 || h.revokedAs(old[0].Serial) != 4 {
 		t.Error("others are revoked")
 	}
-	next := h.report(exitOK, "renew").Certificates[0].Keys
+	next := h.report(report.CodeOK, "renew").Certificates[0].Keys
 	if next[0].Serial != now[0].Serial || next[1].Serial == now[1].Serial {
 		t.Errorf("replaced: %+v", next)
 	}
 	h.edit("name: mx", "name: other")
-	if r := h.revoke(exitOK, "--key", "ec256"); !r.Changed || !strings.Contains(r.Next, "not in the configuration") {
+	if r := h.revoke(report.CodeOK, "--key", "ec256"); !r.Changed || !strings.Contains(r.Next, "not in the configuration") {
 		t.Errorf("not configured any more: %+v", r)
 	}
-	if got := h.run("revoke", "nosuch", "--yes"); got.code != exitUsage || !strings.Contains(got.stderr, "it has: other") {
+	if got := h.run("revoke", "nosuch", "--yes"); got.code != report.CodeUsage || !strings.Contains(got.stderr, "it has: other") {
 		t.Errorf("no such certificate: %d\n%s", got.code, got.stderr)
 	}
-	if got := h.run("revoke", "other", "--yes"); got.code != exitFailed || !strings.Contains(got.stderr, "no certificate of other is stored") {
+	if got := h.run("revoke", "other", "--yes"); got.code != report.CodeFailed || !strings.Contains(got.stderr, "no certificate of other is stored") {
 		t.Errorf("nothing issued: %d\n%s", got.code, got.stderr)
 	}
 }
@@ -175,18 +178,18 @@ func TestRevokeChoice(t *testing.T) {
 func TestRevokeWithoutTheAccount(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	first := h.report(exitOK, "renew").Certificates[0].Keys[0]
-	h.accounts(exitOK, "register", "--replace")
-	r := h.revoke(exitOK, "--reason", "superseded")
+	first := h.report(report.CodeOK, "renew").Certificates[0].Keys[0]
+	h.accounts(report.CodeOK, "register", "--replace")
+	r := h.revoke(report.CodeOK, "--reason", "superseded")
 	if c := r.Certificates[0]; !c.Changed || c.SignedBy != "key" || h.revokedAs(first.Serial) != 4 || len(r.Warnings) == 0 || !strings.Contains(r.Warnings[0], "its own key signs") {
 		t.Errorf("by another account: %+v", r)
 	}
-	second := h.report(exitOK, "renew").Certificates[0].Keys[0]
+	second := h.report(report.CodeOK, "renew").Certificates[0].Keys[0]
 	if second.SPKI == first.SPKI {
 		t.Error("the key is used again")
 	}
 	h.check(os.RemoveAll(h.Path("state", "accounts")))
-	if r := h.revoke(exitOK, "--reason", "keyCompromise"); r.Certificates[0].SignedBy != "key" || h.revokedAs(second.Serial) != 1 {
+	if r := h.revoke(report.CodeOK, "--reason", "keyCompromise"); r.Certificates[0].SignedBy != "key" || h.revokedAs(second.Serial) != 1 {
 		t.Errorf("without an account: %+v", r)
 	}
 	if n := h.CA.Count(ca.NewAccount); n != 2 {
@@ -199,7 +202,7 @@ func TestRevokeWithoutTheAccount(t *testing.T) {
 func TestRevokeFaults(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	meant := h.report(exitOK, "renew").Certificates[0].Keys[0]
+	meant := h.report(report.CodeOK, "renew").Certificates[0].Keys[0]
 	refuse := func(status int, kind string) {
 		h.CA.SetWrap(func(next http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -213,25 +216,25 @@ func TestRevokeFaults(t *testing.T) {
 		})
 	}
 	refuse(http.StatusForbidden, "badRevocationReason")
-	if r := h.revoke(exitFailed, "--reason", "superseded"); r.Changed || r.Certificates[0].Revoked || r.Certificates[0].Error.Stage != "revoke" || r.Certificates[0].Error.Hint == "" || r.Next != "" {
+	if r := h.revoke(report.CodeFailed, "--reason", "superseded"); r.Changed || r.Certificates[0].Revoked || r.Certificates[0].Error.Stage != "revoke" || r.Certificates[0].Error.Hint == "" || r.Next != "" {
 		t.Errorf("refused: %+v", r)
 	}
-	if r := h.report(exitOK, "renew"); r.Changed {
+	if r := h.report(report.CodeOK, "renew"); r.Changed {
 		t.Errorf("a refusal had the certificate replaced: %+v", r)
 	}
 	refuse(http.StatusServiceUnavailable, "serverInternal")
-	if r := h.revoke(exitTemporary, "--reason", "superseded"); r.Changed || r.Certificates[0].Revoked || r.Certificates[0].Error.Kind != "ca-error" {
+	if r := h.revoke(report.CodeTemporary, "--reason", "superseded"); r.Changed || r.Certificates[0].Revoked || r.Certificates[0].Error.Kind != "ca-error" {
 		t.Errorf("away: %+v", r)
 	}
-	now := h.report(exitOK, "renew").Certificates[0].Keys[0]
+	now := h.report(report.CodeOK, "renew").Certificates[0].Keys[0]
 	if now.Serial == meant.Serial {
 		t.Error("it is not replaced")
 	}
 	h.CA.SetWrap(nil)
-	if r := h.revoke(exitOK, "--reason", "superseded"); !r.Changed || r.Certificates[0].Serial != meant.Serial || h.revokedAs(now.Serial) >= 0 || h.revokedAs(meant.Serial) != 4 {
+	if r := h.revoke(report.CodeOK, "--reason", "superseded"); !r.Changed || r.Certificates[0].Serial != meant.Serial || h.revokedAs(now.Serial) >= 0 || h.revokedAs(meant.Serial) != 4 {
 		t.Errorf("gone on with: %+v", r)
 	}
-	if r := h.report(exitOK, "renew"); r.Changed {
+	if r := h.report(report.CodeOK, "renew"); r.Changed {
 		t.Errorf("replaced once more: %+v", r)
 	}
 }
@@ -242,9 +245,9 @@ func TestRevokeBesideADaemon(t *testing.T) {
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 	d := h.daemon()
 	d.awaitLog("certificate in service")
-	r := h.revoke(exitOK, "--reason", "keyCompromise")
-	replaced := h.report(exitOK, "renew").Certificates[0]
-	if replaced.Keys[0].Serial == r.Certificates[0].Serial || replaced.Keys[0].SPKI == r.Certificates[0].SPKI || replaced.Stage != stageServed {
+	r := h.revoke(report.CodeOK, "--reason", "keyCompromise")
+	replaced := h.report(report.CodeOK, "renew").Certificates[0]
+	if replaced.Keys[0].Serial == r.Certificates[0].Serial || replaced.Keys[0].SPKI == r.Certificates[0].SPKI || replaced.Stage != report.Served {
 		t.Errorf("replaced by %+v", replaced)
 	}
 	d.stop()
@@ -254,8 +257,8 @@ func TestRevokeBesideADaemon(t *testing.T) {
 func TestRevokeAsks(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	serial := h.report(exitOK, "renew").Certificates[0].Keys[0].Serial
-	for answer, code := range map[string]int{"\n": exitFailed, "no\n": exitFailed, "y\n": exitOK} {
+	serial := h.report(report.CodeOK, "renew").Certificates[0].Keys[0].Serial
+	for answer, code := range map[string]report.Code{"\n": report.CodeFailed, "no\n": report.CodeFailed, "y\n": report.CodeOK} {
 		if answer == "y\n" {
 			continue // comes last
 		}
@@ -263,13 +266,13 @@ func TestRevokeAsks(t *testing.T) {
 			t.Errorf("answer %q: exit code %d, at the CA %d\n%s", answer, got, h.revokedAs(serial), said)
 		}
 	}
-	if got, said := h.answer("y\n", "revoke", "mx"); got != exitOK || h.revokedAs(serial) != 0 {
+	if got, said := h.answer("y\n", "revoke", "mx"); got != report.CodeOK || h.revokedAs(serial) != 0 {
 		t.Errorf("yes: exit code %d, at the CA %d\n%s", got, h.revokedAs(serial), said)
 	}
 }
 
 // answer runs a command whose standard input is a terminal, at which somebody types.
-func (h *host) answer(typed string, args ...string) (code int, said string) {
+func (h *host) answer(typed string, args ...string) (code report.Code, said string) {
 	h.t.Helper()
 	control, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0) // pty(7)
 	h.check(err)
@@ -289,5 +292,5 @@ func (h *host) answer(typed string, args ...string) (code int, said string) {
 	cmd.Args[0], cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = "mxcert", []string{"GORACE=" + noSleep}, tty, &output, &output
 	cmd.WaitDelay = 10 * time.Second
 	_ = cmd.Run() // the code tells
-	return cmd.ProcessState.ExitCode(), output.String()
+	return report.Code(cmd.ProcessState.ExitCode()), output.String()
 }

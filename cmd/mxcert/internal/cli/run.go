@@ -1,37 +1,26 @@
 package cli
 
 import (
-	"errors"
-	"fmt"
 	"log/slog"
 	"os"
-	"syscall"
-	"time"
+
+	"mxcert/cmd/mxcert/internal/daemon"
 
 	"github.com/spf13/cobra"
-
-	"mxcert/acme/state"
-	"mxcert/configs"
 )
-
-// daemonReport is what the daemon leaves for `status` to read.
-type daemonReport struct {
-	PID           int        `json:"pid"`
-	Version       string     `json:"version"`
-	Socket        string     `json:"socket,omitempty"` // where commands can ask it
-	Started       time.Time  `json:"started"`
-	ConfigLoaded  time.Time  `json:"config_loaded"`
-	ConfigError   string     `json:"config_error,omitempty"`
-	ConfigErrorAt *time.Time `json:"config_error_at,omitempty"`
-}
 
 func (a *app) runCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "run", Short: "The daemon: keep all certificates in service", Args: cobra.NoArgs,
 		Long: `Keeps every certificate issued, deployed and served, each at its own time. The configuration is read again when its files
 change and on SIGHUP; a bad one is reported and the old one stays in force. SIGTERM ends it within 30 seconds.`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.newDaemon().run(cmd.Context()) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.newDaemon().Run(cmd.Context()) },
 	}
+}
+
+func (a *app) newDaemon() *daemon.Daemon {
+	level := &slog.LevelVar{}
+	return daemon.New(daemon.Options{ConfigFile: a.configFile, Release: a.version, Log: a.logger(level), Level: level, LogLevel: a.logLevel, Load: a.load})
 }
 
 // logger writes to stderr; under systemd the journal adds the time itself.
@@ -46,50 +35,4 @@ func (a *app) logger(level slog.Leveler) *slog.Logger {
 		}
 	}
 	return slog.New(slog.NewTextHandler(a.stderr, options))
-}
-
-// threshold is the configured level of the log, unless --log-level says another.
-func (a *app) threshold(config *configs.Config) (level slog.Level) {
-	text := config.Log.Level
-	if a.logLevel != "" {
-		text = a.logLevel
-	}
-	_ = level.UnmarshalText([]byte(text)) // configs and checkFlags have checked it
-	return level
-}
-
-// setStatus changes what the daemon leaves for `status`.
-func (d *daemon) setStatus(change func(*daemonReport)) {
-	d.mu.Lock()
-	change(&d.status)
-	status, s := d.status, d.shift
-	d.mu.Unlock()
-	if err := s.world.store.SaveDaemon(status); err != nil {
-		d.log.Warn("the daemon's status could not be stored", "error", err)
-	}
-}
-
-// alive reports whether a process exists.
-func alive(pid int) bool {
-	err := syscall.Kill(pid, 0)
-	return pid > 0 && (err == nil || errors.Is(err, syscall.EPERM))
-}
-
-// readDaemon reads what a running daemon left; nil where none runs.
-func readDaemon(store *state.Dir) *daemonReport {
-	var r daemonReport
-	if err := store.Daemon(&r); err != nil || !alive(r.PID) {
-		return nil
-	}
-	return &r
-}
-
-func (a *app) printDaemon(r *daemonReport) {
-	if r == nil || a.json || a.quiet {
-		return
-	}
-	fmt.Fprintf(a.stdout, "daemon: running since %s (process %d), configuration of %s\n", minute(r.Started), r.PID, minute(r.ConfigLoaded))
-	if r.ConfigError != "" {
-		fmt.Fprintf(a.stdout, "  error        the configuration changed at %s is bad, the old one stays in force:\n%s\n", minute(*r.ConfigErrorAt), r.ConfigError)
-	}
 }

@@ -6,18 +6,16 @@ import (
 	"fmt"
 	"os"
 	"regexp"
-	"sync"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"mxcert/acme/state"
+	"mxcert/cmd/mxcert/internal/daemon"
+	"mxcert/cmd/mxcert/internal/pass"
+	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/wanted"
 	"mxcert/configs"
-	"mxcert/deploy"
 )
-
-// statusPatience bounds the handshakes of status.
-const statusPatience = 3 * time.Second
 
 func (a *app) statusCommand() *cobra.Command {
 	return &cobra.Command{
@@ -29,120 +27,44 @@ which finds the same: 0 when all is served, 5 when something issued is not in se
 }
 
 func (a *app) status(ctx context.Context, names []string) error {
-	r := &report{Certificates: []certificateReport{}}
 	config, configErr := a.load()
 	if configErr != nil {
 		if config = a.runningConfig(); config == nil {
 			return configErr
 		}
-		r.ConfigError = configErr.Error()
 	}
-	certificates, err := chosen(config, names)
+	host, _ := wanted.From(config) // no chain is judged
+	wants, err := choose(host, names)
 	if err != nil {
 		return err
 	}
-	store, err := viewStore(config.State)
-	if err != nil {
-		return err
-	}
-	r.Daemon = readDaemon(store)
-	mark, err := fingerprint(config)
+	store, err := view(host.State)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := a.within(ctx, verifyTime)
 	defer cancel()
-	r.Certificates = make([]certificateReport, len(certificates))
-	var wait sync.WaitGroup
-	for i, c := range certificates {
-		p := &pass{world: &world{config: config, fingerprint: mark, store: store}, certificate: c, options: passOptions{dryRun: true}, say: func(string, string) {}}
-		wait.Go(func() { r.Certificates[i] = p.look(ctx) })
-	}
-	wait.Wait()
+	r := report.Sum(daemon.Each(wants, func(want wanted.Certificate) report.Certificate {
+		return pass.Look(ctx, want, store.Lineage(want.Name))
+	}))
+	r.Daemon = daemon.Running(store)
 	if configErr == nil {
-		a.printDaemon(r.Daemon)
-		return a.result(r)
+		return a.finishCertificates(r)
 	}
 	// The broken file is the first thing to say; what is in force comes after it.
+	r.ConfigError = configErr.Error()
 	fmt.Fprintln(a.stderr, a.errorText(configErr))
-	a.printDaemon(r.Daemon)
-	err = a.result(r)
-	if _, said := errors.AsType[*exitError](err); err != nil && !said {
+	err = a.finishCertificates(r)
+	if _, said := errors.AsType[*report.Exit](err); err != nil && !said {
 		return err
 	}
-	return &exitError{code: exitConfig}
-}
-
-// look is a pass that only looks.
-func (p *pass) look(ctx context.Context) certificateReport {
-	p.result = certificateReport{Name: p.certificate.Name, Names: p.certificate.Domains, Endpoints: []endpointReport{}, Keys: []keyReport{}, Warnings: []string{}, Files: []string{}}
-	p.lineage = p.store.Lineage(p.certificate.Name)
-	if err := p.load(ctx); err != nil {
-		return p.fail(at("state", err))
-	}
-	p.describe()
-	if !p.haveBundle() {
-		p.result.Stage, p.result.code = stageWaiting, exitTemporary
-		p.result.Warnings = append(p.result.Warnings, "nothing is issued yet: mxcert renew orders it, or the daemon")
-		p.lastFailure()
-		return p.result
-	}
-	p.result.Stage = stageIssued
-	plan, err := deploy.Make(p.certificate.Name, p.jobs())
-	switch {
-	case err != nil:
-		p.result.Error, p.result.code = newErrorReport(at("deploy", err)), exitNotInService
-	case !plan.Empty():
-		for _, change := range plan.Changes() {
-			p.result.Warnings = append(p.result.Warnings, fmt.Sprintf("%s: %s", change.Path, change.Why))
-		}
-		p.result.code = exitNotInService
-		if held := p.contention(changesText(plan.Changes())); held != nil && p.wasServed() {
-			p.result.Error = newErrorReport(at("deploy", held))
-		}
-	default:
-		p.result.Stage = stageDeployed
-	}
-	if err := p.awaitServed(ctx, statusPatience); err != nil {
-		p.result.code = exitNotInService
-		if p.result.Error == nil {
-			p.result.Error = newErrorReport(at("verify", err))
-		}
-	} else if len(p.result.Endpoints) > 0 {
-		p.result.Stage = stageServed
-	}
-	p.lastFailure()
-	if p.record.HooksDue && p.result.code == exitOK {
-		p.result.Error = newErrorReport(at("hook", errors.New("the hooks of the certificate in service have not succeeded yet; they run again at the next pass")))
-		p.result.code = exitFailed
-	}
-	return p.result
-}
-
-// lastFailure shows why the last pass failed, where it did.
-func (p *pass) lastFailure() {
-	f := p.record.Failure
-	if f == nil {
-		return
-	}
-	if p.result.Error == nil || p.result.Error.Kind != kindDrift { // that is how it is now, and newer
-		p.result.Error = &errorReport{Stage: f.Stage, Kind: f.Kind, Message: f.Message, Hint: f.Hint}
-	}
-	p.result.Warnings = append(p.result.Warnings, fmt.Sprintf("the last pass failed at %s (%d in a row); the daemon tries again at %s",
-		f.At.Format(time.RFC3339), f.Count, f.NotBefore.Format(time.RFC3339)))
-	switch {
-	case p.result.code != exitOK:
-	case f.Stage == "deploy" || f.Stage == "reload" || f.Stage == "verify":
-		p.result.code = exitNotInService
-	default:
-		p.result.code = exitFailed
-	}
+	return &report.Exit{Code: report.CodeConfig}
 }
 
 // stateKey finds the state directory in a configuration that cannot be read as a whole.
 var stateKey = regexp.MustCompile(`(?m)^state:\s*"?(/[^"\s#]+)`)
 
-// runningConfig is the configuration that the daemon goes on with while the file is broken; nil where there is none.
+// runningConfig is the configuration that the daemon still works with while the file is broken; nil if there is none.
 func (a *app) runningConfig() *configs.Config {
 	dir := "/var/lib/mxcert"
 	if text, err := os.ReadFile(a.configFile); err == nil {

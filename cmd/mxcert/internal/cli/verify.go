@@ -6,16 +6,22 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"mxcert/acme/bundle"
+	"mxcert/acme/finding"
+	"mxcert/acme/issued"
 	"mxcert/acme/state"
-	"mxcert/configs"
+	"mxcert/deploy/served"
 	"mxcert/deploy/starttls"
+
+	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/wanted"
 )
 
 // verifyTime bounds a look at endpoints: a greeting may take a minute.
@@ -33,7 +39,7 @@ type hostReport struct {
 	Port       int                      `json:"port"`
 	Handshakes []handshakeReport        `json:"handshakes"`
 	Verdicts   map[string]verdictReport `json:"verdicts"`
-	Findings   []starttls.Finding       `json:"findings"`
+	Findings   []finding.Finding        `json:"findings"`
 }
 
 type handshakeReport struct {
@@ -65,13 +71,13 @@ found.`,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			switch {
 			case domain != "" || remote:
-				return usage("verify --domain and --remote are not supported by this version; verify --host looks at one host")
+				return report.Usage("verify --domain and --remote are not supported by this version; verify --host looks at one host")
 			case port < 1 || port > 65535:
-				return usage("--port is a number from 1 to 65535, not %d", port)
+				return report.Usage("--port is a number from 1 to 65535, not %d", port)
 			case host == "" && cmd.Flags().Changed("port"):
-				return usage("--port belongs to --host; the endpoints of a certificate are verify.endpoints of the configuration")
+				return report.Usage("--port belongs to --host; the endpoints of a certificate are verify.endpoints of the configuration")
 			case host != "" && len(names) > 0:
-				return usage("verify --host looks at a host, whatever the configuration: give it without names of certificates")
+				return report.Usage("verify --host looks at a host, whatever the configuration: give it without names of certificates")
 			case host != "":
 				return a.verifyHost(cmd.Context(), host, port)
 			}
@@ -85,159 +91,140 @@ found.`,
 	return cmd
 }
 
-// look is one endpoint to judge.
-type look struct {
-	mx, address string
-	names       []string // that the certificate must cover
-	keys        []starttls.KeyType
-	labels      []string // of keys, for the report
-	want        map[string]*bundle.Bundle
-	roots       *x509.CertPool
-}
-
 func (a *app) verify(ctx context.Context, names []string) error {
 	config, err := a.load()
 	if err != nil {
 		return err
 	}
-	certificates, err := chosen(config, names)
+	host, err := wanted.From(config)
 	if err != nil {
 		return err
 	}
-	roots, err := readRoots("acme.roots_file", config.ACME.RootsFile)
+	wants, err := choose(host, names)
 	if err != nil {
 		return err
 	}
-	store, err := viewStore(config.State)
+	store, err := view(host.State)
 	if err != nil {
 		return err
 	}
-	var looks []look
-	for _, c := range certificates {
-		local := localLooks(store, c, roots)
-		if len(local) == 0 && !a.json && !a.quiet {
-			fmt.Fprintf(a.stdout, "%s: no endpoint is configured, so that nothing was looked at\n", c.Name)
+	ctx, cancel := a.within(ctx, verifyTime)
+	defer cancel()
+	r := verifyReport{OK: true, Hosts: []hostReport{}}
+	var group errgroup.Group
+	hosts := make([][]hostReport, len(wants))
+	for i, want := range wants {
+		probes := currentProbes(store, want)
+		if len(probes) == 0 && !a.json && !a.quiet {
+			fmt.Fprintf(a.stdout, "%s: no endpoint configured, so nothing was looked at\n", want.Name)
 		}
-		looks = append(looks, local...)
+		group.Go(func() error {
+			hosts[i] = judge(served.Look(ctx, probes), want.HostNames(), want.Roots, true)
+			return nil
+		})
 	}
-	return a.judge(ctx, looks)
+	_ = group.Wait() // the reports have the errors
+	r.Hosts = append(r.Hosts, slices.Concat(hosts...)...)
+	return a.finishVerify(r)
 }
 
-// localLooks are the endpoints of a certificate, with what they should show.
-func localLooks(store *state.Dir, c configs.Certificate, roots *x509.CertPool) []look {
-	p := &pass{world: &world{store: store}, certificate: c, lineage: store.Lineage(c.Name), say: func(string, string) {}}
-	if record, _, err := p.lineage.Look(); err == nil {
-		p.record = record
-	}
-	p.bundles = make([]*bundle.Bundle, len(c.Keys))
-	_ = p.readBundles() // one that cannot be read has nothing to compare with, and that is found below
-	want := map[string]*bundle.Bundle{}
-	l := look{mx: serverName(c.Domains), names: exactNames(c.Domains), want: want, roots: roots}
-	for i, key := range p.keys() {
-		ask := starttls.Any
-		if len(c.Keys) > 1 {
-			ask = askFor(key)
+// currentProbes lists the handshakes with the endpoints of a certificate, also for key types that have no certificate.
+func currentProbes(store *state.Dir, want wanted.Certificate) (probes []served.Probe) {
+	have, err := issued.Look(store.Lineage(want.Name), want.Keys)
+	for _, address := range want.Endpoints() {
+		for i, key := range want.Keys {
+			p := served.Probe{Address: address, ServerName: want.ServerName(), Key: string(key), Ask: served.Ask(want.Keys, i)}
+			if err == nil {
+				p.Want = have.Bundles[i]
+			}
+			probes = append(probes, p)
 		}
-		l.keys, l.labels = append(l.keys, ask), append(l.labels, string(key))
-		want[string(key)] = p.bundles[i]
 	}
-	var looks []look
-	for _, address := range p.endpoints() {
-		each := l
-		each.address = address
-		looks = append(looks, each)
-	}
-	return looks
+	return probes
 }
 
 func (a *app) verifyHost(ctx context.Context, host string, port int) error {
+	ctx, cancel := a.within(ctx, verifyTime)
+	defer cancel()
 	addresses, err := net.DefaultResolver.LookupHost(ctx, host)
 	if err != nil {
 		return fmt.Errorf("verify: %w", err)
 	}
-	var looks []look
+	var probes []served.Probe
 	for _, address := range addresses {
-		looks = append(looks, look{mx: host, address: net.JoinHostPort(address, strconv.Itoa(port)), names: []string{host},
-			keys: []starttls.KeyType{starttls.Any}, labels: []string{"any"}})
+		probes = append(probes, served.Probe{Address: net.JoinHostPort(address, strconv.Itoa(port)), ServerName: host, Key: "any", Ask: starttls.Any})
 	}
-	return a.judge(ctx, looks)
+	return a.finishVerify(verifyReport{OK: true, Hosts: judge(served.Look(ctx, probes), []string{host}, nil, false)})
 }
 
-// judge looks at all endpoints at once and reports.
-func (a *app) judge(ctx context.Context, looks []look) error {
-	ctx, cancel := a.within(ctx, verifyTime)
-	defer cancel()
-	r := verifyReport{OK: true, Hosts: make([]hostReport, len(looks))}
-	var wait sync.WaitGroup
-	for i, l := range looks {
-		wait.Go(func() { r.Hosts[i] = l.judge(ctx) })
-	}
-	wait.Wait()
+// finishVerify prints the report. An error among the findings is a fault.
+func (a *app) finishVerify(r verifyReport) error {
+	code := report.CodeOK
 	for _, h := range r.Hosts {
-		for _, f := range h.Findings {
-			r.OK = r.OK && f.Severity != starttls.SeverityError
+		if finding.Worst(h.Findings) == finding.Error {
+			r.OK, code = false, report.CodeFault
 		}
 	}
-	if a.json {
-		if err := a.printJSON(r); err != nil {
-			return err
-		}
-	} else if !a.quiet || !r.OK {
-		a.printVerify(r)
-	}
-	if !r.OK {
-		return &exitError{code: exitFault}
-	}
-	return nil
+	return a.finish(answer{document: r, code: code, print: func(out sheet) { printVerify(out, r) }})
 }
 
-func (l look) judge(ctx context.Context) hostReport {
-	host, port, _ := net.SplitHostPort(l.address)
+// judge makes a report of each address from the handshakes with it, which follow each other. names are those that the certificate
+// must cover; ours says that the certificate must be the current one of mxcert.
+func judge(results []served.Result, names []string, roots *x509.CertPool, ours bool) []hostReport {
+	var hosts []hostReport
+	for len(results) > 0 {
+		n := slices.IndexFunc(results, func(r served.Result) bool { return r.Address != results[0].Address })
+		if n < 0 {
+			n = len(results)
+		}
+		hosts = append(hosts, judgeAddress(results[:n], names, roots, ours))
+		results = results[n:]
+	}
+	return hosts
+}
+
+func judgeAddress(results []served.Result, names []string, roots *x509.CertPool, ours bool) hostReport {
+	host, port, _ := net.SplitHostPort(results[0].Address)
 	number, _ := strconv.Atoi(port) // configs has checked it
-	h := hostReport{MX: l.mx, Address: host, Port: number, Handshakes: []handshakeReport{}, Findings: []starttls.Finding{}}
+	h := hostReport{MX: results[0].ServerName, Address: host, Port: number, Handshakes: []handshakeReport{}, Findings: []finding.Finding{}}
 	reached, trusted := true, true
 	var reason, distrust string
-	for i, ask := range l.keys {
-		shake, result, err := l.shake(ctx, ask, l.labels[i])
-		h.Handshakes = append(h.Handshakes, shake)
-		if err != nil {
-			reached, reason = false, err.Error()
-			h.Findings = append(h.Findings, starttls.Finding{ID: kindOf(err), Severity: starttls.SeverityError, Message: err.Error(), Hint: hintOf(err)})
+	for _, r := range results {
+		h.Handshakes = append(h.Handshakes, newHandshakeReport(r))
+		if r.Err != nil {
+			reached, reason = false, r.Err.Error()
+			h.Findings = append(h.Findings, finding.New(report.KindOf(r.Err), finding.Error, "%s", r.Err.Error()).Next(report.HintOf(r.Err)))
 			continue
 		}
-		h.Findings = append(h.Findings, result.Findings...)
-		for _, f := range starttls.CheckChain(result.Chain, l.names, l.roots, time.Now()) {
+		h.Findings = append(h.Findings, r.Shown.Findings...)
+		for _, f := range starttls.CheckChain(r.Shown.Chain, names, roots, time.Now()) {
 			h.Findings = append(h.Findings, f)
-			if f.Severity == starttls.SeverityError || f.ID == "certificate-not-trusted" {
+			if f.Severity == finding.Error || f.ID == "certificate-not-trusted" {
 				trusted, distrust = false, f.Message
 			}
 		}
-		if l.want != nil && !shake.Matches {
-			h.Findings = append(h.Findings, notCurrent(l.want[l.labels[i]], shake.Serial))
+		if ours && !r.Matches {
+			h.Findings = append(h.Findings, notCurrent(r.Want, r.Serial))
 		}
 	}
 	h.Verdicts = verdicts(reached, reason, trusted, distrust)
 	return h
 }
 
-func (l look) shake(ctx context.Context, ask starttls.KeyType, label string) (handshakeReport, *starttls.Result, error) {
-	shake := handshakeReport{ServerName: l.mx, Key: label}
-	result, err := starttls.Handshake(ctx, starttls.Request{Address: l.address, ServerName: l.mx, KeyType: ask})
-	if err != nil {
-		shake.Error = err.Error()
-		return shake, nil, err
+func newHandshakeReport(r served.Result) handshakeReport {
+	shake := handshakeReport{ServerName: r.ServerName, Key: r.Key, Matches: r.Matches, Serial: r.Serial}
+	if r.Err != nil {
+		shake.Error = r.Err.Error()
+		return shake
 	}
-	shake.Serial, shake.Chain, shake.Seconds = bundle.SerialOf(result.Chain[0]), len(result.Chain), result.Elapsed.Seconds()
-	shake.NotAfter = result.Chain[0].NotAfter.UTC().Format(time.RFC3339)
-	shake.TLS, shake.Cipher = tls.VersionName(result.Version), tls.CipherSuiteName(result.Cipher)
-	if want := l.want[label]; want != nil {
-		shake.Matches = starttls.Match(result.Chain, want.Leaf())
-	}
-	return shake, result, nil
+	shake.Chain, shake.Seconds = len(r.Shown.Chain), r.Shown.Elapsed.Seconds()
+	shake.NotAfter = r.Shown.Chain[0].NotAfter.UTC().Format(time.RFC3339)
+	shake.TLS, shake.Cipher = tls.VersionName(r.Shown.Version), tls.CipherSuiteName(r.Shown.Cipher)
+	return shake
 }
 
-func notCurrent(want *bundle.Bundle, serial string) starttls.Finding {
-	f := starttls.Finding{ID: "not-current", Severity: starttls.SeverityError, Hint: "run: mxcert renew",
+func notCurrent(want *bundle.Bundle, serial string) finding.Finding {
+	f := finding.Finding{ID: "not-current", Severity: finding.Error, Hint: "run: mxcert renew",
 		Message: fmt.Sprintf("the certificate that is served (serial %s) was not issued through mxcert", serial)}
 	if want != nil {
 		f.Message = fmt.Sprintf("serial %s is served, but serial %s is current", serial, want.Serial())
@@ -260,46 +247,27 @@ func verdicts(reached bool, reason string, trusted bool, distrust string) map[st
 	return v
 }
 
-// askFor chooses the probe of a key type.
-func askFor(key bundle.KeyType) starttls.KeyType {
-	if key.ECDSA() {
-		return starttls.ECDSA
-	}
-	return starttls.RSA
-}
-
-// exactNames leaves out wildcards, which are no names that a sender could connect to.
-func exactNames(domains []string) []string {
-	var names []string
-	for _, d := range domains {
-		if d[0] != '*' {
-			names = append(names, d)
-		}
-	}
-	return names
-}
-
-func (a *app) printVerify(r verifyReport) {
+func printVerify(out sheet, r verifyReport) {
 	if len(r.Hosts) == 0 {
-		fmt.Fprintln(a.stdout, "no endpoint is configured: that the files hold the certificate is the last that is known (mxcert status)")
+		fmt.Fprintln(out, "no endpoint configured, so mxcert cannot tell whether the certificate is served")
 	}
 	for _, h := range r.Hosts {
-		fmt.Fprintf(a.stdout, "%s at %s\n", h.MX, net.JoinHostPort(h.Address, strconv.Itoa(h.Port)))
+		fmt.Fprintf(out, "%s at %s\n", h.MX, net.JoinHostPort(h.Address, strconv.Itoa(h.Port)))
 		for _, s := range h.Handshakes {
 			if s.Error != "" {
-				fmt.Fprintf(a.stdout, "  handshake    %s: failed\n", s.Key)
+				out.line("handshake", "%s: failed", s.Key)
 				continue
 			}
-			fmt.Fprintf(a.stdout, "  handshake    %s: %s %s, %d certificates sent, serial %s, valid until %s (%.0f ms)\n",
+			out.line("handshake", "%s: %s %s, %d certificates sent, serial %s, valid until %s (%.0f ms)",
 				s.Key, s.TLS, s.Cipher, s.Chain, s.Serial, s.NotAfter, s.Seconds*1000)
 		}
 		for _, name := range []string{"opportunistic", "pkix", "dane", "mta_sts", "requiretls"} {
-			fmt.Fprintf(a.stdout, "  %-12s %s: %s\n", name, h.Verdicts[name].Result, h.Verdicts[name].Reason)
+			out.line(name, "%s: %s", h.Verdicts[name].Result, h.Verdicts[name].Reason)
 		}
 		for _, f := range h.Findings {
-			fmt.Fprintf(a.stdout, "  %-12s %s: %s\n", f.Severity, f.ID, f.Message)
+			out.line(string(f.Severity), "%s: %s", f.ID, f.Message)
 			if f.Hint != "" {
-				fmt.Fprintf(a.stdout, "  next step    %s\n", f.Hint)
+				out.line("next step", "%s", f.Hint)
 			}
 		}
 	}

@@ -10,35 +10,37 @@ import (
 	"strings"
 	"testing"
 
+	"mxcert/acme/finding"
 	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/cmd/mxcert-lab/smtpd"
-	"mxcert/deploy/starttls"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // verified runs verify with --json and reads its report; the exit code must be the wanted one.
-func (h *host) verified(code int, args ...string) verifyReport {
+func (h *host) verified(code report.Code, args ...string) verifyReport {
 	h.t.Helper()
 	got := h.run(append([]string{"verify", "--json"}, args...)...)
 	var r verifyReport
-	if err := json.Unmarshal([]byte(got.stdout), &r); err != nil || got.code != code || r.OK != (code == exitOK) {
+	if err := json.Unmarshal([]byte(got.stdout), &r); err != nil || got.code != code || r.OK != (code == report.CodeOK) {
 		h.t.Fatalf("verify exited with %d, want %d (%v):\n%s%s", got.code, code, err, got.stdout, got.stderr)
 	}
 	return r
 }
 
 func (r hostReport) finds(id string) bool {
-	return slices.ContainsFunc(r.Findings, func(f starttls.Finding) bool { return f.ID == id && f.Message != "" })
+	return slices.ContainsFunc(r.Findings, func(f finding.Finding) bool { return f.ID == id && f.Message != "" })
 }
 
 // What verify makes of what a server shows, and of what it does not show.
 func TestVerify(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	if r := h.verified(exitFault); !r.Hosts[0].finds("tls-unavailable") || r.Hosts[0].Verdicts["opportunistic"].Result != "fail" {
+	if r := h.verified(report.CodeFault); !r.Hosts[0].finds("tls-unavailable") || r.Hosts[0].Verdicts["opportunistic"].Result != "fail" {
 		t.Errorf("without a certificate: %+v", r)
 	}
-	first := h.report(exitOK, "renew").Certificates[0].Keys[0]
-	r := h.verified(exitOK)
+	first := h.report(report.CodeOK, "renew").Certificates[0].Keys[0]
+	r := h.verified(report.CodeOK)
 	address, _, _ := net.SplitHostPort(h.SMTP.Address())
 	if good := r.Hosts[0]; len(r.Hosts) != 1 || good.MX != "mx.example.org" || good.Address != address || good.Port == 0 || len(good.Handshakes) != 1 ||
 		good.Handshakes[0].Serial != first.Serial || !good.Handshakes[0].Matches {
@@ -55,37 +57,37 @@ func TestVerify(t *testing.T) {
 			t.Errorf("%q is missing in:\n%s", want, plain.stdout)
 		}
 	}
-	if quiet := h.run("verify", "-q"); quiet.code != exitOK || quiet.stdout+quiet.stderr != "" {
+	if quiet := h.run("verify", "-q"); quiet.code != report.CodeOK || quiet.stdout+quiet.stderr != "" {
 		t.Errorf("with -q: %+v", quiet)
 	}
 
 	// The server goes on with what was current before.
-	second := h.report(exitOK, "renew", "--now").Certificates[0].Keys[0]
+	second := h.report(report.CodeOK, "renew", "--now").Certificates[0].Keys[0]
 	old, err := filepath.Glob(h.Path("state", "lineages", "mx", "2*", "fullchain.pem"))
 	h.check(err)
 	text, err := os.ReadFile(old[0])
 	h.check(err)
 	h.check(os.WriteFile(h.Path("tls", "mx.crt"), text, 0o640))
-	if r = h.verified(exitFault); !r.Hosts[0].finds("not-current") || r.Hosts[0].Handshakes[0].Matches {
+	if r = h.verified(report.CodeFault); !r.Hosts[0].finds("not-current") || r.Hosts[0].Handshakes[0].Matches {
 		t.Errorf("an old certificate: %+v", r)
 	}
 	plain = h.run("verify", "-q")
-	if plain.code != exitFault || !strings.Contains(plain.stdout, "serial "+first.Serial+" is served, but serial "+second.Serial+" is current") || !strings.Contains(plain.stdout, "next step    run: mxcert renew") {
+	if plain.code != report.CodeFault || !strings.Contains(plain.stdout, "serial "+first.Serial+" is served, but serial "+second.Serial+" is current") || !strings.Contains(plain.stdout, "next step    run: mxcert renew") {
 		t.Errorf("exit code %d:\n%s", plain.code, plain.stdout)
 	}
 	// The state is lost: what is served was not issued through mxcert, as far as is known.
 	h.check(os.Rename(h.Path("state"), h.Path("moved")))
-	if r = h.verified(exitFault); !r.Hosts[0].finds("not-current") || !strings.Contains(h.run("verify").stdout, "was not issued through mxcert") {
+	if r = h.verified(report.CodeFault); !r.Hosts[0].finds("not-current") || !strings.Contains(h.run("verify").stdout, "was not issued through mxcert") {
 		t.Errorf("a foreign certificate: %+v", r)
 	}
 	h.check(os.Rename(h.Path("moved"), h.Path("state")))
 
 	h.SMTP.SetFaults(smtpd.Faults{NoStartTLS: true})
-	if r = h.verified(exitFault); !r.Hosts[0].finds("starttls-not-supported") {
+	if r = h.verified(report.CodeFault); !r.Hosts[0].finds("starttls-not-supported") {
 		t.Errorf("without STARTTLS: %+v", r)
 	}
 	h.check(h.SMTP.Close())
-	if r = h.verified(exitFault); !r.Hosts[0].finds("connection-refused") || r.Hosts[0].Handshakes[0].Error == "" || r.Hosts[0].Verdicts["pkix"].Result != "fail" {
+	if r = h.verified(report.CodeFault); !r.Hosts[0].finds("connection-refused") || r.Hosts[0].Handshakes[0].Error == "" || r.Hosts[0].Verdicts["pkix"].Result != "fail" {
 		t.Errorf("a closed port: %+v", r)
 	}
 }
@@ -94,15 +96,15 @@ func TestVerify(t *testing.T) {
 func TestVerifyHost(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	h.check(os.Remove(h.config))
 	_, port, err := net.SplitHostPort(h.SMTP.Address())
 	h.check(err)
-	r := h.verified(exitFault, "--host", "127.0.0.1", "--port", port)
+	r := h.verified(report.CodeFault, "--host", "127.0.0.1", "--port", port)
 	if len(r.Hosts) != 1 || r.Hosts[0].MX != "127.0.0.1" || r.Hosts[0].Verdicts["opportunistic"].Result != "pass" || r.Hosts[0].Verdicts["pkix"].Result != "fail" {
 		t.Errorf("%+v", r)
 	}
-	if got := h.run("verify", "--host", "mx.example.invalid"); got.code == exitOK || !strings.Contains(got.stderr, "mx.example.invalid") {
+	if got := h.run("verify", "--host", "mx.example.invalid"); got.code == report.CodeOK || !strings.Contains(got.stderr, "mx.example.invalid") {
 		t.Errorf("%+v", got)
 	}
 }
@@ -111,10 +113,10 @@ func TestVerifyHost(t *testing.T) {
 func TestVerifyWithoutEndpoints(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{Endpoints: []string{}})
-	if got := h.run("verify"); got.code != exitOK || !strings.Contains(got.stdout, "mx: no endpoint is configured") {
+	if got := h.run("verify"); got.code != report.CodeOK || !strings.Contains(got.stdout, "mx: no endpoint configured") {
 		t.Errorf("%+v", got)
 	}
-	if r := h.verified(exitOK); len(r.Hosts) != 0 {
+	if r := h.verified(report.CodeOK); len(r.Hosts) != 0 {
 		t.Errorf("%+v", r)
 	}
 }
@@ -125,16 +127,16 @@ func TestDryRunOfADeployment(t *testing.T) {
 	h := newHost(t, lab.Options{Preload: true}, lab.ConfigOptions{})
 	h.edit("timeout: 30s}", "timeout: 4s}")
 	h.edit(fmt.Sprintf("private_key: %q", h.Path("tls", "mx.key")), fmt.Sprintf("private_key: %q, mode: \"0640\"", h.Path("tls", "mx.key")))
-	h.report(exitNotInService, "renew")
+	h.report(report.CodeNotInService, "renew")
 	h.check(h.SMTP.Reload())
-	h.report(exitOK, "renew")
-	if c := h.report(exitOK, "renew", "--dry-run").Certificates[0]; len(c.Plan) != 0 || c.Stage != stageServed {
+	h.report(report.CodeOK, "renew")
+	if c := h.report(report.CodeOK, "renew", "--dry-run").Certificates[0]; len(c.Plan) != 0 || c.Stage != report.Served {
 		t.Errorf("nothing is to be done: %+v", c)
 	}
 	h.check(os.Remove(h.Path("tls", "mx.crt")))
 	h.check(os.Chmod(h.Path("tls", "mx.key"), 0o600))
 	for _, command := range []string{"renew --dry-run", "deploy mx --dry-run"} {
-		c := h.report(exitOK, strings.Fields(command)...).Certificates[0]
+		c := h.report(report.CodeOK, strings.Fields(command)...).Certificates[0]
 		if len(c.Plan) != 3 || !slices.ContainsFunc(c.Plan, func(s string) bool {
 			return strings.HasPrefix(s, "write "+h.Path("tls", "mx.crt")+" (missing), ") && strings.HasSuffix(s, " mode 0640")
 		}) ||
@@ -145,13 +147,13 @@ func TestDryRunOfADeployment(t *testing.T) {
 	if _, err := os.Stat(h.Path("tls", "mx.crt")); !os.IsNotExist(err) {
 		t.Error("a dry run wrote a file")
 	}
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	h.check(os.Rename(h.Path("tls"), h.Path("tls.good")))
 	h.check(os.Mkdir(h.Path("tls"), 0o700))
 	_ = h.SMTP.Reload() // fails, and leaves it without a certificate
 	h.check(os.Remove(h.Path("tls")))
 	h.check(os.Rename(h.Path("tls.good"), h.Path("tls")))
-	if c := h.report(exitOK, "renew", "--dry-run").Certificates[0]; len(c.Plan) != 1 || !strings.HasPrefix(c.Plan[0], "reload") {
+	if c := h.report(report.CodeOK, "renew", "--dry-run").Certificates[0]; len(c.Plan) != 1 || !strings.HasPrefix(c.Plan[0], "reload") {
 		t.Errorf("the server has no certificate: %q", c.Plan)
 	}
 }
@@ -161,13 +163,13 @@ func TestRevertToWhatWasServed(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{Preload: true}, lab.ConfigOptions{})
 	h.edit("timeout: 30s}", "timeout: 1s}")
-	h.report(exitNotInService, "renew")
+	h.report(report.CodeNotInService, "renew")
 	h.check(h.SMTP.Reload())
-	h.report(exitOK, "renew")
+	h.report(report.CodeOK, "renew")
 	served, err := os.ReadFile(h.Path("tls", "mx.crt"))
 	h.check(err)
 	h.check(os.WriteFile(h.Path("tls", "mx.crt"), []byte("garbage"), 0o640))
-	c := h.report(exitNotInService, "renew", "--now").Certificates[0]
+	c := h.report(report.CodeNotInService, "renew", "--now").Certificates[0]
 	if c.Error.Stage != "verify" || !strings.Contains(c.Error.Message, "previous certificate is back in service") {
 		t.Errorf("%+v", c.Error)
 	}

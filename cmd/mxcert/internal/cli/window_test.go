@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"mxcert/acme/state"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // A renewal that is due waits for the maintenance window, says when that is, and is not held by it when the certificate is
@@ -13,12 +15,12 @@ import (
 func TestMaintenanceWindow(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, labDefault, configDefault)
-	first := h.report(exitOK, "renew").Certificates[0]
+	first := h.report(report.CodeOK, "renew").Certificates[0]
 	begin := time.Now().Add(6 * time.Hour)
 	h.write(h.text() + fmt.Sprintf("renewal: {window: \"%s-%s\"}\n", begin.Format("15:04"), begin.Add(2*time.Hour).Format("15:04")))
 	h.makeDue()
 
-	c := h.report(exitOK, "renew").Certificates[0]
+	c := h.report(report.CodeOK, "renew").Certificates[0]
 	if c.Changed || c.Keys[0].Serial != first.Keys[0].Serial {
 		t.Fatalf("renewed outside of the window: %+v", c)
 	}
@@ -27,11 +29,11 @@ func TestMaintenanceWindow(t *testing.T) {
 	}
 	now := time.Now().Add(-time.Hour)
 	h.edit(begin.Format("15:04"), now.Format("15:04"))
-	if c := h.report(exitOK, "renew").Certificates[0]; !c.Changed {
+	if c := h.report(report.CodeOK, "renew").Certificates[0]; !c.Changed {
 		t.Errorf("not renewed within the window: %+v", c)
 	}
 	h.edit(now.Format("15:04"), begin.Format("15:04"))
-	if c := h.report(exitOK, "renew", "--now").Certificates[0]; !c.Changed {
+	if c := h.report(report.CodeOK, "renew", "--now").Certificates[0]; !c.Changed {
 		t.Errorf("--now waited for the window: %+v", c)
 	}
 }

@@ -1,0 +1,72 @@
+// Package authority is the one table of the CAs that mxcert knows by name.
+//
+// Everything else about a CA comes from its directory document (RFC 8555 section 7.1.1); what it limits is in the room
+// schedule. A CA that is not in the table works as well: the configuration then names the URL of its directory.
+package authority
+
+import "net/url"
+
+type entry struct {
+	name      string // as it is written in the configuration
+	directory string // URL of the directory
+	staging   string // directory of the service to rehearse with; "" if there is none
+}
+
+func table() []entry {
+	const letsEncryptStaging = "https://acme-staging-v02.api.letsencrypt.org/directory"
+	return []entry{
+		{"letsencrypt", "https://acme-v02.api.letsencrypt.org/directory", letsEncryptStaging},
+		{"letsencrypt-staging", letsEncryptStaging, ""},
+		{"zerossl", "https://acme.zerossl.com/v2/DV90", ""},
+		{"google", "https://dv.acme-v02.api.pki.goog/directory", ""},
+	}
+}
+
+// Names lists the short names, the default one first.
+func Names() []string {
+	var names []string
+	for _, e := range table() {
+		names = append(names, e.name)
+	}
+	return names
+}
+
+// Directory returns the directory URL of the CA with that short name; ok is false if the table does not have it.
+func Directory(name string) (directory string, ok bool) {
+	for _, e := range table() {
+		if e.name == name {
+			return e.directory, true
+		}
+	}
+	return "", false
+}
+
+// AtHost returns the directory URL of the CA whose host and port are those of url, which may be any of its URLs, such as
+// that of a certificate; ok is false if the table does not have it.
+func AtHost(url string) (directory string, ok bool) {
+	for _, e := range table() {
+		if Name(e.directory) == Name(url) {
+			return e.directory, true
+		}
+	}
+	return "", false
+}
+
+// Staging returns the directory URL of a CA's staging service; ok is false if none is known.
+func Staging(directory string) (staging string, ok bool) {
+	for _, e := range table() {
+		if e.directory == directory && e.staging != "" {
+			return e.staging, true
+		}
+	}
+	return "", false
+}
+
+// Name is what messages call any CA: the host of its directory URL, with the port if the URL has one. Text that is not
+// such a URL comes back as it is.
+func Name(directory string) string {
+	if u, err := url.Parse(directory); err == nil && u.Host != "" {
+		return u.Host
+	}
+	return directory
+}

@@ -1,0 +1,232 @@
+// Package issued is the second of the four truths: what is current of a lineage. It reads the record and the stored
+// certificates of one lineage and answers what a pass, status, revoke and doctor ask about them: which certificate is current
+// for each key type, when it has to be renewed, whether an order is in flight, whether it was revoked.
+//
+// [Look] changes nothing and needs no lock. [Load] repairs what a crash left, and needs the lineage's lock. A stored
+// certificate that cannot be read never stops the reader: another good one takes its place, and a note says so.
+//
+// It decides nothing about orders: whether a certificate is due also depends on what is wanted, which a pass compares.
+package issued
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"mxcert/acme/bundle"
+	"mxcert/acme/schedule"
+	"mxcert/acme/state"
+)
+
+// Lineage is what is current of a lineage. Record may be changed under the lock; [state.Lineage.Save] stores it.
+type Lineage struct {
+	*state.Lineage
+	Record  state.Record
+	Keys    []bundle.KeyType // that are wanted
+	Bundles []*bundle.Bundle // the current certificate of each key type, in the order of Keys; nil if there is no usable one
+	Notes   []string         // what was repaired or could not be read, for the operator
+}
+
+// Look reads a lineage and changes nothing. The error is that the record cannot be read.
+func Look(lineage *state.Lineage, keys []bundle.KeyType) (*Lineage, error) {
+	l := &Lineage{Lineage: lineage, Keys: keys, Bundles: make([]*bundle.Bundle, len(keys))}
+	record, repaired, err := lineage.Look()
+	if err != nil {
+		return l, err
+	}
+	l.Record = record
+	l.note(repaired)
+	l.ReadBundles()
+	return l, nil
+}
+
+// Load reads a lineage under its lock. A lost record is made again from the stored certificates, and a certificate that was
+// stored but not noted before a crash becomes current. The bundles are not read yet: see ReadBundles.
+func Load(lineage *state.Lineage, keys []bundle.KeyType) (*Lineage, error) {
+	l := &Lineage{Lineage: lineage, Keys: keys, Bundles: make([]*bundle.Bundle, len(keys))}
+	record, repaired, err := lineage.Load()
+	if err != nil {
+		return l, err
+	}
+	l.Record = record
+	if l.note(repaired); repaired != "" {
+		l.Record.Log(state.Event{At: time.Now(), Event: "repaired", Message: repaired})
+	}
+	return l, l.adopt()
+}
+
+func (l *Lineage) note(text string) {
+	if text != "" {
+		l.Notes = append(l.Notes, text)
+	}
+}
+
+// adopt makes a generation current whose order is still noted as in flight: the process died in between.
+func (l *Lineage) adopt() error {
+	for _, key := range l.Keys {
+		order, ok, err := l.Order(key)
+		if err != nil || !ok || order.URL == "" {
+			continue
+		}
+		generations, err := l.Generations()
+		if err != nil {
+			return err
+		}
+		for _, g := range generations {
+			if g.Order == order.URL && g.Key == key {
+				l.Record.Slot(key).Issued(g.ID, time.Time{})
+				if err := errors.Join(l.Save(l.Record), l.DropOrder(key)); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// ReadBundles reads the current certificate of every key type. If it cannot be read, the one that was served, or else the
+// newest good one, takes its place, with a note. Renewal instants that are missing are drawn.
+func (l *Lineage) ReadBundles() {
+	for i, key := range l.Keys {
+		l.Bundles[i] = nil
+		slot := l.Record.Slot(key)
+		if slot.Current == "" {
+			continue
+		}
+		b, err := l.Bundle(slot.Current)
+		if err != nil {
+			l.note(fmt.Sprintf("the stored certificate %s cannot be used: %v", slot.Current, err))
+			if b = l.fallBack(key); b == nil {
+				continue
+			}
+		}
+		l.Bundles[i] = b
+		if slot.RenewAt.IsZero() {
+			slot.RenewAt = schedule.RenewalTime(b.Leaf().NotBefore, b.NotAfter(), b.Leaf().NotBefore)
+		}
+	}
+}
+
+// fallBack makes another stored certificate current; nil if no good one is left.
+func (l *Lineage) fallBack(key bundle.KeyType) *bundle.Bundle {
+	slot := l.Record.Slot(key)
+	candidates := []string{slot.Served, slot.Previous}
+	generations, err := l.Generations()
+	if err != nil {
+		return nil
+	}
+	for _, g := range slices.Backward(generations) {
+		if g.Key == key {
+			candidates = append(candidates, g.ID)
+		}
+	}
+	for _, id := range candidates {
+		if _, revoked := l.Revocation(id); id == "" || revoked {
+			continue
+		}
+		if b, err := l.Bundle(id); err == nil && time.Now().Before(b.NotAfter()) {
+			slot.Current, slot.RenewAt, slot.Renewal = id, time.Time{}, state.RenewalInfo{}
+			return b
+		}
+	}
+	return nil
+}
+
+// Any reports whether there is a usable certificate of some key type.
+func (l *Lineage) Any() bool {
+	return slices.ContainsFunc(l.Bundles, func(b *bundle.Bundle) bool { return b != nil })
+}
+
+// Current returns the description of the current certificate of a key type. The error is that there is none, or that the
+// description is damaged.
+func (l *Lineage) Current(key bundle.KeyType) (state.Generation, error) {
+	return l.Generation(l.Record.Slot(key).Current)
+}
+
+// WasServed reports whether every current certificate was proven in service before.
+func (l *Lineage) WasServed() bool {
+	for i, key := range l.Keys {
+		if slot := l.Record.Slot(key); l.Bundles[i] != nil && slot.Served != slot.Current {
+			return false
+		}
+	}
+	return true
+}
+
+// RolledBack reports whether an operator has chosen an earlier certificate of some key type.
+func (l *Lineage) RolledBack() bool {
+	return slices.ContainsFunc(l.Keys, func(key bundle.KeyType) bool { return l.Record.Slot(key).RolledBack })
+}
+
+// Owns reports whether content is a stored key, chain or combination of this lineage.
+func (l *Lineage) Owns(content []byte) (bool, error) {
+	generations, err := l.Generations()
+	if err != nil {
+		return false, err
+	}
+	for _, g := range generations {
+		b, err := l.Bundle(g.ID)
+		if err != nil {
+			continue
+		}
+		for _, own := range [][]byte{b.KeyPEM(), b.FullchainPEM(), b.CombinedPEM()} {
+			if string(own) == string(content) {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+// Served reads the certificates that were last proven in service, in the order of Keys. The error is that one of them is the
+// current one, has expired or cannot be read: then there is nothing to go back to.
+func (l *Lineage) Served() ([]*bundle.Bundle, error) {
+	served := make([]*bundle.Bundle, len(l.Keys))
+	for i, key := range l.Keys {
+		slot := l.Record.Slot(key)
+		if slot.Served == "" || slot.Served == slot.Current {
+			return nil, errors.New("no other certificate was in service before")
+		}
+		b, err := l.Bundle(slot.Served)
+		if err != nil || time.Now().After(b.NotAfter()) {
+			return nil, errors.New("the certificate that was in service has expired or cannot be read")
+		}
+		served[i] = b
+	}
+	return served, nil
+}
+
+// StepBack makes the certificates current that were served before, of the key types that have one. The record is not stored.
+// The error is that there is no such certificate, or that one of them has expired or was revoked.
+func (l *Lineage) StepBack() error {
+	stepped := 0
+	for _, key := range l.Keys {
+		slot := l.Record.Slot(key)
+		g, err := l.Generation(slot.Previous)
+		if slot.Previous == "" || err != nil {
+			continue
+		}
+		if time.Now().After(g.NotAfter) {
+			return fmt.Errorf("the earlier %s certificate of %s expired at %s: going back would break mail", key, l.Name(), g.NotAfter.Format(time.RFC3339))
+		}
+		if _, revoked := l.Revocation(g.ID); revoked {
+			return fmt.Errorf("the earlier %s certificate of %s (serial %s) was revoked: it must not go back in service", key, l.Name(), g.Serial)
+		}
+		slot.Current, slot.Previous, slot.RenewAt, slot.Renewal, slot.RolledBack = slot.Previous, "", time.Time{}, state.RenewalInfo{}, true
+		l.Record.Log(state.Event{At: time.Now(), Event: "rolled-back", Key: key, Serial: g.Serial, Message: "by hand"})
+		stepped++
+	}
+	if stepped == 0 {
+		return fmt.Errorf("there is no earlier certificate of %s to go back to", l.Name())
+	}
+	return nil
+}
+
+// fraction is a number from 0 to below 1 that is always the same for one certificate and differs between certificates.
+func fraction(b *bundle.Bundle) float64 {
+	sum := sha256.Sum256([]byte(b.Serial()))
+	return float64(binary.BigEndian.Uint32(sum[:4])) / (1 << 32)
+}

@@ -1,0 +1,73 @@
+package issued
+
+import (
+	"slices"
+	"time"
+
+	"mxcert/acme/bundle"
+	"mxcert/acme/schedule"
+)
+
+// RenewalTime is when the current certificate of the i-th key type has to be renewed: the instant drawn from the CA's window
+// (RFC 9773) if it gave one, else that of the lifetime, moved into a maintenance window; never so late that the certificate
+// would be in danger. Until then an operator's rollback stands. There must be a certificate.
+func (l *Lineage) RenewalTime(i int, windows []schedule.Span) time.Time {
+	b, slot := l.Bundles[i], l.Record.Slot(l.Keys[i])
+	latest := schedule.Latest(b.Leaf().NotBefore, b.NotAfter())
+	if slot.RolledBack {
+		return latest
+	}
+	wanted := schedule.Wanted{At: slot.RenewAt, Latest: latest, Fraction: fraction(b)}
+	if !slot.Renewal.At.IsZero() {
+		wanted.At, wanted.Start, wanted.End = slot.Renewal.At, slot.Renewal.Start, slot.Renewal.End
+	}
+	return wanted.In(windows, time.Local, time.Now())
+}
+
+// InDanger reports whether there is no certificate of the i-th key type, or not for long any more.
+func (l *Lineage) InDanger(i int) bool {
+	b := l.Bundles[i]
+	return b == nil || time.Now().After(schedule.Latest(b.Leaf().NotBefore, b.NotAfter()))
+}
+
+// Revoked says why the current certificate of a key type has to be replaced; "" if it was not revoked.
+func (l *Lineage) Revoked(key bundle.KeyType) string {
+	note, ok := l.Revocation(l.Record.Slot(key).Current)
+	switch {
+	case !ok:
+		return ""
+	case !note.Done.IsZero():
+		return "it was revoked"
+	case note.KeyCompromised:
+		return "its key must not be used any more"
+	}
+	return "its revocation has started"
+}
+
+// InFlight reports whether an order for exactly these names was placed at one of the CAs and not collected yet. Its key is
+// fresh if it was made for the order, which then has to be finished with it.
+func (l *Lineage) InFlight(key bundle.KeyType, names, directories []string) (inFlight, fresh bool) {
+	order, ok, err := l.Order(key)
+	inFlight = err == nil && ok && order.URL != "" && SameNames(order.Names, names) && slices.Contains(directories, order.Directory)
+	return inFlight, inFlight && order.Fresh
+}
+
+// KeyWaits reports whether the key of the current certificate was never in service: it is as good as a new one.
+func (l *Lineage) KeyWaits(key bundle.KeyType) bool {
+	slot := l.Record.Slot(key)
+	if slot.Served == "" || slot.Served == slot.Current {
+		return slot.Served == ""
+	}
+	current, err := l.Current(key)
+	if err != nil {
+		return false
+	}
+	served, err := l.Generation(slot.Served)
+	return err == nil && served.SPKI != current.SPKI
+}
+
+// SameNames reports whether two lists have the same names, in any order.
+func SameNames(a, b []string) bool {
+	a, b = slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b))
+	return slices.Equal(slices.Compact(a), slices.Compact(b))
+}

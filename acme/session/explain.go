@@ -1,0 +1,181 @@
+package session
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	legoacme "github.com/go-acme/lego/v4/acme"
+
+	"mxcert/acme/authority"
+	"mxcert/acme/finding"
+	"mxcert/acme/transport"
+)
+
+const (
+	// prefix of the error types of RFC 8555 section 6.7.
+	prefix = "urn:ietf:params:acme:error:"
+	// mostWord is the cap, in bytes, for a word of the CA.
+	mostWord = 60
+)
+
+// Explain is [Session.Explain] for an operation that signs nothing.
+func Explain(o *transport.Operation, stage string, err error) error {
+	if _, done := errors.AsType[*Error](err); done || err == nil {
+		return err
+	}
+	if ctxErr := o.Context().Err(); ctxErr != nil {
+		return ctxErr
+	}
+	directory := o.Settings().Directory
+	ca := authority.Name(directory)
+	if nonce := o.NonceError(); nonce != nil && strings.Contains(err.Error(), "nonce") {
+		err = nonce
+	}
+	if problem, ok := errors.AsType[*legoacme.ProblemDetails](err); ok {
+		return explainProblem(stage, ca, problem, o.RetryAfter(problem.URL))
+	}
+	return explainNetwork(stage, ca, directory, err)
+}
+
+// GivenUp explains why the CA has given up an order, by the problem in the order itself. The order cannot succeed any more,
+// and the CA counts it.
+func (s *Session) GivenUp(problem *legoacme.ProblemDetails) *Error {
+	e := explainProblem("order", authority.Name(s.Settings().Directory), problem, 0)
+	e.Charged, e.Passing = true, false
+	return e
+}
+
+// ProblemIs reports whether an error is the CA's problem document of one of these types (RFC 8555 section 6.7), which are
+// given without their common prefix.
+func ProblemIs(err error, types ...string) bool {
+	problem, ok := errors.AsType[*legoacme.ProblemDetails](err)
+	return ok && slices.Contains(types, strings.TrimPrefix(problem.Type, prefix))
+}
+
+// Said is the CA's own text in an error, fit for messages.
+func Said(err error) string {
+	if problem, ok := errors.AsType[*legoacme.ProblemDetails](err); ok {
+		return quote(detail(problem))
+	}
+	return quote(err.Error())
+}
+
+// Unanswered reports whether an error means that no answer came from the CA.
+func Unanswered(err error) bool {
+	_, ok := errors.AsType[*url.Error](err) // http.Client returns nothing else, even for refusals of our own
+	return ok && !errors.Is(err, transport.ErrNotACME)
+}
+
+func rateLimited(stage, ca string, problem *legoacme.ProblemDetails, wait time.Duration) *Error {
+	e := &Error{At: stage, ErrKind: "rate-limited", Passing: true, Charged: true, RetryAfter: wait,
+		Message: fmt.Sprintf("%s refuses for now (rate limit): %s", ca, quote(problem.Detail))}
+	e.NextStep = "wait; the certificate in service is not touched"
+	if wait > 0 {
+		e.NextStep = fmt.Sprintf("the CA says to try again in %s; the certificate in service is not touched", wait)
+	}
+	return e
+}
+
+func explainProblem(stage, ca string, problem *legoacme.ProblemDetails, wait time.Duration) *Error {
+	kind := strings.TrimPrefix(problem.Type, prefix)
+	said := quote(detail(problem))
+	if kind != "" && problem.Type != transport.NotProblem {
+		said += " (" + finding.Quote(strings.TrimPrefix(kind, "urn:mxcert:"), mostWord) + ")"
+	}
+	e := &Error{At: stage, ErrKind: "ca-refused", Cause: problem, RetryAfter: wait,
+		Message: fmt.Sprintf("%s answered %d to the %s: %s", ca, problem.HTTPStatus, stage, said)}
+	if problem.Method == "" && problem.URL == "" { // it is not an answer, but in the order
+		e.Message = fmt.Sprintf("%s gave up the %s: %s", ca, stage, said)
+	}
+	switch {
+	case kind == "rateLimited" || problem.HTTPStatus == 429:
+		return rateLimited(stage, ca, problem, wait)
+	case problem.HTTPStatus >= 500 || problem.Type == transport.BadNonce || kind == "serverInternal":
+		e.ErrKind, e.Passing = "ca-error", true
+		e.NextStep = "the CA has a problem of its own; mxcert tries again later, the certificate in service is not touched"
+	case problem.Type == transport.NotProblem:
+		e.ErrKind, e.Passing = "ca-error", true
+		e.NextStep = "this is not the answer of an ACME server: is acme.directory right, is a proxy in the way?"
+	default:
+		e.NextStep = nextStep(kind)
+	}
+	return e
+}
+
+// nextStep knows the error types of RFC 8555 section 6.7 that an operator can do something about.
+func nextStep(kind string) string {
+	switch kind {
+	case "accountDoesNotExist":
+		return "the CA no longer knows this account"
+	case "externalAccountRequired":
+		return "this CA wants External Account Binding: set acme.eab.kid and acme.eab.hmac_key"
+	case "userActionRequired":
+		return "the CA's terms changed: read and accept them as the message says"
+	case "invalidContact", "unsupportedContact":
+		return "fix acme.email"
+	case "rejectedIdentifier":
+		return "the CA does not issue for one of the names: compare `domains` with what you own"
+	case "invalidProfile":
+		return "fix acme.profile: the CA's directory lists the profiles it knows"
+	case "caa":
+		return "a CAA record forbids this CA: look at the CAA records of the name and its parents"
+	case "unauthorized":
+		return "the CA does not accept this account for the request"
+	case "badRevocationReason":
+		return "choose another --reason: the message of the CA says which it takes"
+	case "badCSR", "badPublicKey":
+		return "the CA refuses the key: choose another type in `keys`"
+	}
+	return "see the message of the CA"
+}
+
+func explainNetwork(stage, ca, directory string, err error) *Error {
+	e := &Error{At: stage, ErrKind: "ca-unreachable", Passing: true, Cause: err,
+		NextStep: fmt.Sprintf("try: curl -v %s; the certificate in service is not touched", directory)}
+	reason := err
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		reason = u.Err
+	}
+	e.Message = fmt.Sprintf("the CA %s cannot be reached: %s", ca, quote(reason.Error()))
+	invalid, isInvalid := errors.AsType[x509.CertificateInvalidError](err)
+	_, unknownRoot := errors.AsType[x509.UnknownAuthorityError](err)
+	_, wrongHost := errors.AsType[x509.HostnameError](err)
+	_, notTLS := errors.AsType[tls.RecordHeaderError](err)
+	switch {
+	case isInvalid && invalid.Reason == x509.Expired:
+		e.ErrKind = "clock"
+		e.Message = fmt.Sprintf("the HTTPS certificate of %s is not valid at this host's time (%s): %s", ca, time.Now().UTC().Format(time.RFC3339), quote(invalid.Error()))
+		e.NextStep = "is the clock right? (timedatectl) Otherwise the CA's own certificate has expired"
+	case unknownRoot:
+		e.ErrKind, e.Passing = "tls", false
+		e.Message = fmt.Sprintf("the HTTPS certificate of %s comes from an authority that this host does not trust", ca)
+		e.NextStep = "for a private CA set acme.ca_file to its root certificate; otherwise install ca-certificates, and look for a TLS proxy in between"
+	case wrongHost, notTLS:
+		e.ErrKind, e.Passing = "tls", false
+		e.NextStep = "is acme.directory right? Something else answers there"
+	case errors.Is(err, transport.ErrBudget):
+		e.ErrKind, e.Message = "ca-error", fmt.Sprintf("%s: %v", ca, err)
+	case !Unanswered(err):
+		reason := strings.TrimPrefix(reason.Error(), transport.ErrNotACME.Error()+": ")
+		e.ErrKind, e.Message = "ca-error", fmt.Sprintf("%s gave an answer that is not ACME, at the %s: %s", ca, stage, quote(reason))
+		e.NextStep = "is acme.directory right, is a proxy in the way?"
+	}
+	return e
+}
+
+// detail joins the problem's detail and those of its subproblems (RFC 8555 section 6.7.1).
+func detail(problem *legoacme.ProblemDetails) string {
+	text := problem.Detail
+	for _, sub := range problem.SubProblems {
+		text += "; " + sub.Identifier.Value + ": " + sub.Detail
+	}
+	return text
+}
+
+func quote(text string) string { return finding.Quote(text, finding.MostQuoted) }

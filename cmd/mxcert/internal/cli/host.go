@@ -1,0 +1,56 @@
+package cli
+
+import (
+	"errors"
+	"io/fs"
+
+	"mxcert/acme/state"
+	"mxcert/cmd/mxcert/internal/helper"
+	"mxcert/cmd/mxcert/internal/pass"
+	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/wanted"
+	"mxcert/configs"
+)
+
+// translate makes a configuration into what this host wants, after everything that can be checked without the network.
+func translate(config *configs.Config) (*wanted.Host, error) {
+	if err := wanted.Check(config); err != nil {
+		return nil, err
+	}
+	return wanted.From(config)
+}
+
+// runner makes what passes share. readOnly makes no state directory. Close the runner.
+func (a *app) runner(h *wanted.Host, readOnly bool) (*pass.Runner, error) {
+	open := state.Open
+	if readOnly {
+		open = view
+	}
+	store, err := open(h.State)
+	if err != nil {
+		return nil, err
+	}
+	r, err := pass.New(h, store, a.version)
+	if err == nil && !readOnly {
+		r.Helper = helper.NewClient()
+	}
+	return r, err
+}
+
+// view opens the state for reading only. If there is none yet, the store is empty: the reader is to be told so.
+func view(path string) (*state.Dir, error) {
+	store, err := state.View(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return state.At(path), nil
+	}
+	return store, err
+}
+
+// choose picks the certificates with the given names, all if there are no names. A name that is not configured is wrong usage.
+func choose(host *wanted.Host, names []string) ([]wanted.Certificate, error) {
+	wants, err := host.Choose(names)
+	if err != nil {
+		return nil, &report.Exit{Code: report.CodeUsage, Err: err}
+	}
+	return wants, nil
+}

@@ -1,0 +1,17 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"mxcert/cmd/mxcert/internal/pass"
+)
+
+func (a *app) rollbackCommand() *cobra.Command {
+	options := pass.Options{Rollback: true}
+	cmd := &cobra.Command{
+		Use: "rollback NAME", Short: "Go back to the certificate that was served before, if it has not expired", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, names []string) error { return a.loadAndPass(cmd, names, options) },
+	}
+	cmd.Flags().BoolVar(&options.DryRun, "dry-run", false, "say what would be done, change nothing")
+	return cmd
+}

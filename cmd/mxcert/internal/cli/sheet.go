@@ -1,0 +1,73 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"mxcert/cmd/mxcert/internal/report"
+)
+
+// sheet prints facts about one thing: lines with a word in a column of its own, and the fact.
+type sheet struct{ io.Writer }
+
+// line prints one fact.
+func (s sheet) line(what, format string, values ...any) {
+	fmt.Fprintf(s, "  %-12s %s\n", what, fmt.Sprintf(format, values...))
+}
+
+// trouble prints an error and what to do next; nothing for nil.
+func (s sheet) trouble(e *report.Error) {
+	if e == nil {
+		return
+	}
+	s.line("error", "%s: %s", e.Stage, strings.ReplaceAll(e.Message, "\n", "\n               "))
+	if e.Hint != "" {
+		s.line("next step", "%s", e.Hint)
+	}
+}
+
+// answer is the end of a command: what it found, whether it changed something, its exit code, and how a person reads it.
+type answer struct {
+	document any // of --json
+	changed  bool
+	code     report.Code
+	print    func(out sheet)
+}
+
+// finish prints an answer, as JSON or for a person, and returns the error that carries the exit code. With --quiet, a person
+// reads nothing if all is well.
+func (a *app) finish(r answer) error {
+	switch {
+	case a.json:
+		if err := a.printJSON(r.document); err != nil {
+			return err
+		}
+	case !a.quiet || r.code != report.CodeOK:
+		r.print(sheet{a.stdout})
+	}
+	if r.code == report.CodeOK && r.changed && a.detailedExit {
+		r.code = report.CodeChanged
+	}
+	if r.code != report.CodeOK {
+		return &report.Exit{Code: r.code}
+	}
+	return nil
+}
+
+// printJSON writes the one document of --json.
+func (a *app) printJSON(v any) error {
+	encoder := json.NewEncoder(a.stdout)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(v)
+}
+
+// say prints a line of a result for a person.
+func (a *app) say(format string, values ...any) error {
+	if a.quiet || a.json {
+		return nil
+	}
+	_, err := fmt.Fprintf(a.stdout, format, values...)
+	return err
+}

@@ -1,0 +1,73 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"mxcert/acme/state"
+	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/wire"
+)
+
+// ErrNone says that there is no daemon to ask: the command does the work itself, under the same locks.
+var ErrNone = errors.New("no daemon runs")
+
+// Ask has a running daemon make passes, and returns its report. say is told the progress of each certificate. The error is
+// ErrNone if no daemon works on the store.
+func Ask(ctx context.Context, store *state.Dir, order Order, say func(certificate, stage, message string)) (*report.Report, error) {
+	running := Running(store)
+	if running == nil || running.Socket == "" {
+		return nil, ErrNone
+	}
+	conn, err := wire.Dial(ctx, running.Socket)
+	if err != nil {
+		return nil, ErrNone
+	}
+	defer conn.Close()
+	if err := conn.Admit(0, os.Geteuid(), ownerOf(store.Path())); err != nil {
+		return nil, fmt.Errorf("%s is not the daemon's: %w", running.Socket, err)
+	}
+	if err := conn.Write(ctx, order); err != nil {
+		return nil, ErrNone
+	}
+	for {
+		var l line
+		if err := conn.Read(ctx, &l); err != nil {
+			return nil, interrupted(ctx, err)
+		}
+		switch {
+		case l.Refuse != "":
+			return nil, errors.New(l.Refuse)
+		case l.Report != nil:
+			return l.Report, nil
+		}
+		say(l.Certificate, l.Stage, l.Message)
+	}
+}
+
+// ownerOf is the user that a file belongs to: the service's, of its state directory; -1 if that is unknown.
+func ownerOf(path string) int {
+	info, err := os.Stat(path)
+	if err != nil {
+		return -1
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return -1
+	}
+	return int(owner.Uid)
+}
+
+// interrupted is why there is no report from the daemon.
+func interrupted(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, wire.ErrMalformed):
+		return fmt.Errorf("the daemon's answer cannot be understood: %w", err)
+	}
+	return &report.Exit{Code: report.CodeTemporary, Err: errors.New("the daemon ended before the work was done; the next pass resumes it (see why: journalctl -u mxcert)")}
+}

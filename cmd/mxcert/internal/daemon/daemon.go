@@ -1,0 +1,306 @@
+// Package daemon says when something is done: it makes a pass over each certificate at its renewal time, once an hour, when its
+// files were changed by something else, and when a command asks for it. What a pass does is in package pass.
+//
+// The daemon keeps one configuration in force and takes a new one when the files change or on SIGHUP; a broken edit is
+// reported, and the old configuration stays (invariant I11). Its watchdog is fed while no pass hangs. SIGTERM (the end of the
+// context) ends it within 30 seconds: a pass under way removes its TXT records and takes back a half-proven deployment.
+//
+// Commands reach it over a control socket ([Ask]), so that one process with one user's rights does the work.
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"mxcert/acme/schedule"
+	"mxcert/acme/state"
+	"mxcert/cmd/mxcert/internal/helper"
+	"mxcert/cmd/mxcert/internal/pass"
+	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/wanted"
+	"mxcert/configs"
+	"mxcert/hooks/sdnotify"
+	"mxcert/hooks/watch"
+)
+
+const (
+	// lookAround is how often a certificate that is not due is compared with files and endpoints all the same.
+	lookAround = time.Hour
+	// passTime bounds one pass; the watchdog takes a pass that lasts longer for hung.
+	passTime = 30 * time.Minute
+	// stopTime bounds the way out: systemd waits 90 s before it kills, operators less.
+	stopTime = 28 * time.Second
+	// MaxPasses bounds the certificates under way at once.
+	MaxPasses = 16
+)
+
+// Options are what a daemon needs to know beside its configuration.
+type Options struct {
+	ConfigFile string
+	Release    string         // version of the program
+	Log        *slog.Logger   // its level is Level
+	Level      *slog.LevelVar // set to the configured level, unless LogLevel is set
+	LogLevel   string         // debug, info, warn or error instead of the configured level; "" for that
+
+	Load func() (*configs.Config, error) // reads the first configuration, and shows its warnings
+}
+
+// Daemon keeps all certificates of a configuration in service.
+type Daemon struct {
+	Options
+	log    *slog.Logger
+	helper *helper.Client
+
+	mu       sync.Mutex
+	workload *workload            // of the configuration in force
+	status   report.Daemon        // what is left for commands to read
+	progress map[*order]time.Time // when each pass under way has started
+	idle     *time.Timer          // gives memory back if no pass has been under way for a while
+	tending  sync.WaitGroup       // the work of all workloads, those that run out too
+	rereads  chan struct{}        // a command wants the configuration to be read again
+	reread   time.Time            // when a command last had the configuration read again
+}
+
+// New returns a daemon that has not started yet.
+func New(options Options) *Daemon {
+	d := &Daemon{Options: options, log: options.Log, helper: helper.NewClient(), progress: map[*order]time.Time{}, rereads: make(chan struct{})}
+	d.idle = time.AfterFunc(untilIdle, d.rest)
+	return d
+}
+
+// Run keeps everything in service until ctx ends. The first configuration must be good; the error says why it is not, or that
+// another daemon is at work on the same state (report.CodeTemporary).
+func (d *Daemon) Run(ctx context.Context) error {
+	// Before the files are read, so that no change is missed in between.
+	watcher := watch.New([]string{d.ConfigFile, filepath.Join(filepath.Dir(d.ConfigFile), "conf.d", "*.yaml")})
+	defer watcher.Close()
+	config, err := d.Load()
+	if err != nil {
+		return err
+	}
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	store, err := state.Open(config.State)
+	if err != nil {
+		return err
+	}
+	unlock, err := store.LockDaemon()
+	if errors.Is(err, state.ErrLocked) {
+		return &report.Exit{Code: report.CodeTemporary, Err: fmt.Errorf("another mxcert run is at work on %s: stop it first (systemctl stop mxcert)", config.State)}
+	}
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	d.status = report.Daemon{PID: os.Getpid(), Started: time.Now().UTC(), Version: d.Release}
+	if err := d.take(config); err != nil {
+		return err
+	}
+	defer d.listen(work, config.State)()
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	var feeder sdnotify.Feeder
+	go feeder.Run(work)
+	d.notify(sdnotify.Ready())
+	d.start(work, d.current())
+	d.loop(ctx, work, watcher, hup, &feeder)
+	return d.end(cancel)
+}
+
+// loop waits for a changed configuration, SIGHUP and the end. Its ticks feed the watchdog while no pass hangs.
+func (d *Daemon) loop(ctx, work context.Context, watcher *watch.Watcher, hup <-chan os.Signal, feeder *sdnotify.Feeder) {
+	interval := time.Minute
+	if watchdog, on := sdnotify.Watchdog(); on {
+		interval = watchdog / 4
+	}
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if !d.hangs() {
+				feeder.Beat()
+			}
+		case <-watcher.Changes():
+			d.reload(work, byWatch)
+		case <-hup:
+			d.reload(work, "SIGHUP")
+		case <-d.rereads:
+			d.reload(work, "a command found it changed")
+			d.reread = time.Now()
+		}
+	}
+}
+
+const (
+	// byWatch is the reason of a reload that the watched files asked for.
+	byWatch = "the configuration file changed"
+	// justNow is how long after a command's reload the watch may still report the same change.
+	justNow = 5 * time.Second
+)
+
+// inForce reports whether a configuration is in force already, and no other was tried since.
+func (d *Daemon) inForce(config *configs.Config) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.workload != nil && d.workload.runner.Host.Fingerprint == config.Fingerprint() && d.status.ConfigError == ""
+}
+
+// reload takes a new configuration, or keeps the old one if the new one is bad (a broken edit must not stop renewals).
+func (d *Daemon) reload(ctx context.Context, why string) {
+	d.notify(sdnotify.Reloading())
+	defer func() { d.notify(sdnotify.Ready()) }()
+	config, err := configs.Load(d.ConfigFile)
+	if err == nil && why == byWatch && time.Since(d.reread) < justNow && d.inForce(config) {
+		return // a command was faster: the work that it waits for continues
+	}
+	var warnings []configs.Problem
+	if err == nil {
+		warnings = config.Warnings()
+		err = d.take(config)
+	}
+	if err == nil {
+		d.start(ctx, d.current())
+	}
+	if err != nil {
+		d.setStatus(func(s *report.Daemon) { s.ConfigError, s.ConfigErrorAt = err.Error(), new(time.Now().UTC()) })
+		d.log.Error("the configuration is bad; the one that was loaded before stays in force", "reason", why, "error", err)
+		d.notify(sdnotify.Status("bad configuration, the old one stays in force: " + report.OneLine(err.Error())))
+		return
+	}
+	for _, w := range warnings {
+		d.log.Warn("suspicious configuration", "file", w.File, "line", w.Line, "column", w.Column, "warning", w.Message)
+	}
+	d.log.Info("configuration loaded", "reason", why, "certificates", len(config.Certificates))
+}
+
+// take puts a configuration in force and lets the work on the old one run out.
+func (d *Daemon) take(config *configs.Config) error {
+	runner, err := d.runner(config)
+	if err != nil {
+		return err
+	}
+	text, err := config.Effective()
+	if err != nil {
+		return err
+	}
+	// This copy is not ordered with: a hidden secret becomes a reference, which it may be, instead of a literal, which it was not.
+	if err := runner.Store.SaveRunningConfig(bytes.ReplaceAll(text, []byte("(secret)"), []byte("env:HIDDEN"))); err != nil {
+		runner.Close()
+		return err
+	}
+	config.Forget() // what is wrong with it has been said
+	d.setLevel(config.Log.Level)
+	next := newWorkload(runner, newDriftWatch(d.log, runner.Host.Certificates))
+	d.mu.Lock()
+	old := d.workload
+	d.workload = next
+	d.mu.Unlock()
+	if old != nil {
+		old.end()
+		go func() {
+			old.done.Wait()
+			old.close()
+		}()
+	}
+	d.setStatus(func(s *report.Daemon) {
+		s.ConfigError, s.ConfigErrorAt, s.ConfigLoaded = "", nil, time.Now().UTC()
+	})
+	n := len(config.Certificates)
+	d.notify(sdnotify.Status(fmt.Sprintf("%d %s", n, report.Plural(n, "certificate"))))
+	return nil
+}
+
+// runner translates a configuration.
+func (d *Daemon) runner(config *configs.Config) (*pass.Runner, error) {
+	if err := wanted.Check(config); err != nil {
+		return nil, err
+	}
+	host, err := wanted.From(config)
+	if err != nil {
+		return nil, err
+	}
+	store, err := state.Open(config.State)
+	if err != nil {
+		return nil, err
+	}
+	runner, err := pass.New(host, store, d.Release)
+	if err != nil {
+		return nil, err
+	}
+	runner.Helper = d.helper
+	return runner, nil
+}
+
+// setLevel sets the level of the log.
+func (d *Daemon) setLevel(configured string) {
+	if d.LogLevel != "" {
+		configured = d.LogLevel
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(configured)); err == nil {
+		d.Level.Set(level)
+	}
+}
+
+func (d *Daemon) current() *workload {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.workload
+}
+
+// end stops all work.
+func (d *Daemon) end(cancel context.CancelFunc) error {
+	d.notify(sdnotify.Stopping())
+	d.log.Info("stopping")
+	current := d.current()
+	current.end()
+	cancel()
+	finished := make(chan struct{})
+	go func() {
+		d.tending.Wait()
+		close(finished)
+	}()
+	select {
+	case <-finished:
+		current.close()
+		return nil
+	case <-time.After(stopTime):
+		return errors.New("a pass did not end in time; the next start takes up what it left")
+	}
+}
+
+// notify logs that systemd could not be notified; the work goes on.
+func (d *Daemon) notify(err error) {
+	if err != nil {
+		d.log.Warn("systemd could not be notified", "error", err)
+	}
+}
+
+// start starts the work on the configuration in force.
+func (d *Daemon) start(ctx context.Context, w *workload) {
+	d.tending.Go(func() {
+		say := func(stage, message string) {
+			d.log.Info("progress", "stage", stage, "detail", report.OneLine(message))
+		}
+		if err := w.runner.SweepOrphans(ctx, say); err != nil && ctx.Err() == nil {
+			d.log.Warn("TXT records remain", "error", err)
+		}
+	})
+	gate := schedule.NewGate(MaxPasses)
+	for _, want := range w.runner.Host.Certificates {
+		d.tend(ctx, w, want, false, gate)
+	}
+}

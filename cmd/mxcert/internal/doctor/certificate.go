@@ -1,0 +1,202 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"mxcert/acme/bundle"
+	"mxcert/acme/dnsprovider"
+	"mxcert/acme/finding"
+	"mxcert/acme/issued"
+	"mxcert/acme/preflight"
+	"mxcert/acme/resolve"
+	"mxcert/cmd/mxcert/internal/helper"
+	"mxcert/cmd/mxcert/internal/pass"
+	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/wanted"
+	"mxcert/deploy/served"
+	"mxcert/deploy/starttls"
+	systemd "mxcert/hooks/unit"
+)
+
+// certificateTests are the tests of one certificate.
+func (d *Doctor) certificateTests(want wanted.Certificate) []test {
+	resolver := want.Resolver()
+	tests := []test{
+		{id: "certificate", run: func(context.Context) []finding.Finding { return d.stored(want) }},
+		{id: "dns-provider", run: func(ctx context.Context) []finding.Finding { return provider(ctx, want, resolver) }},
+		{id: "preflight", run: func(ctx context.Context) []finding.Finding { return d.preflight(ctx, want, resolver) }},
+		{id: "deploy", run: func(ctx context.Context) []finding.Finding { return d.places(ctx, want) }},
+	}
+	for _, unit := range want.Units(wanted.Always, wanted.Auto) {
+		tests = append(tests, test{id: "unit", run: func(ctx context.Context) []finding.Finding { return d.unit(ctx, unit) }})
+	}
+	tests = append(tests, test{id: "endpoint", run: func(ctx context.Context) []finding.Finding { return d.endpoints(ctx, want) }})
+	for i := range tests {
+		tests[i].certificate = want.Name
+	}
+	return tests
+}
+
+// stored looks at the certificates that were issued, and at the last failure.
+func (d *Doctor) stored(want wanted.Certificate) []finding.Finding {
+	have, err := issued.Look(d.Runner.Store.Lineage(want.Name), want.Keys)
+	if err != nil {
+		return faults(err, "see the check `state` above")
+	}
+	var found []finding.Finding
+	for _, note := range have.Notes {
+		found = append(found, doubtful("%s", note).Next("the next mxcert renew repairs it, and says so"))
+	}
+	for i, key := range want.Keys {
+		found = append(found, lifetime(want, have, i, key))
+	}
+	if f := have.Record.Failure; f != nil {
+		found = append(found, doubtful("the last pass failed at %s, stage %s: %s", report.Minute(f.At), f.Stage, report.OneLine(f.Message)).Next(f.Hint))
+	}
+	return found
+}
+
+// lifetime says how long the certificate of the i-th key type is still good.
+func lifetime(want wanted.Certificate, have *issued.Lineage, i int, key bundle.KeyType) finding.Finding {
+	b := have.Bundles[i]
+	inFlight, _ := have.InFlight(key, want.Names, want.Directories)
+	const hint = "mxcert renew says what keeps it from being renewed"
+	switch {
+	case b == nil && inFlight:
+		return well("no %s certificate yet; an order is under way, and the next pass resumes it", key)
+	case b == nil:
+		return well("no %s certificate yet", key)
+	case time.Now().After(b.NotAfter()):
+		return bad("the %s certificate (serial %s) has expired: %s", key, b.Serial(), report.Until(b.NotAfter())).Next(hint)
+	case have.InDanger(i):
+		return doubtful("the %s certificate (serial %s) expires %s and should have been renewed", key, b.Serial(), report.Until(b.NotAfter())).Next(hint)
+	}
+	return well("the %s certificate (serial %s) is valid until %s, its renewal is due %s", key, b.Serial(), report.Minute(b.NotAfter()), report.Until(have.RenewalTime(i, want.Windows)))
+}
+
+// provider sets the DNS provider up, and asks it for its rights if it can be asked.
+func provider(ctx context.Context, want wanted.Certificate, resolver *resolve.Resolver) []finding.Finding {
+	name := want.Provider
+	solver, err := want.Solver(resolver)
+	if err != nil {
+		return faults(err, "see the checks `secrets` and `configuration` above")
+	}
+	checker, ok := solver.(dnsprovider.Checker)
+	if !ok {
+		return []finding.Finding{well("%s is set up; the first order will show whether it makes records", name).About(name)}
+	}
+	var records []dnsprovider.TXT
+	for _, domain := range want.Names {
+		domain = strings.TrimPrefix(domain, "*.")
+		if place, err := resolver.Locate(ctx, "_acme-challenge."+domain); err == nil { // if it fails, the preflight says why
+			records = append(records, dnsprovider.TXT{Place: place, Domain: domain})
+		}
+	}
+	if len(records) == 0 {
+		return []finding.Finding{doubtful("%s is set up; it was not asked for its rights, because no place of a record is known", name).About(name).Next("see the checks `challenge` and `dnssec`")}
+	}
+	if err := checker.Check(ctx, records); err != nil {
+		return faults(err, "see the name server's log")
+	}
+	return []finding.Finding{well("%s takes the key, and lets it change the records of every name", name).About(name)}
+}
+
+// preflight is what is looked at before an order, too. A CA that does not answer is reported with the CA.
+func (d *Doctor) preflight(ctx context.Context, want wanted.Certificate, resolver *resolve.Resolver) []finding.Finding {
+	var found []finding.Finding
+	for _, f := range d.Runner.CAs.Preflight(ctx, preflight.Request{Names: want.Names, Profile: want.Profile, Resolver: resolver, Require: want.Require}) {
+		if f.ID != "ca" {
+			found = append(found, f)
+		}
+	}
+	return found
+}
+
+// places finds out whether the files could be written.
+func (d *Doctor) places(ctx context.Context, want wanted.Certificate) []finding.Finding {
+	record, _, err := d.Runner.Store.Lineage(want.Name).Look()
+	if err != nil {
+		return nil // reported with the certificate
+	}
+	notes, err := d.Runner.Helper.Check(ctx, want, helper.KnownFiles(record), nil, false)
+	found := faults(err, "see deploy of the configuration")
+	for _, note := range notes {
+		found = append(found, doubtful("%s", report.OneLine(note)))
+	}
+	if err == nil && len(want.Places) == 0 {
+		return append(found, well("nothing is deployed: the certificate stays in the state directory"))
+	}
+	if err == nil {
+		found = append(found, well("every file of %d %s can be written", len(want.Places), report.Plural(len(want.Places), "target")))
+	}
+	return found
+}
+
+func (d *Doctor) unit(ctx context.Context, unit string) []finding.Finding {
+	err := systemd.Check(ctx, unit)
+	switch {
+	case err == nil:
+		return []finding.Finding{well("%s runs and can be reloaded", unit).About(unit)}
+	case systemd.NotRunning(err):
+		return []finding.Finding{doubtful("%s", report.OneLine(err.Error())).About(unit).Next(report.HintOf(err))}
+	}
+	return []finding.Finding{bad("%s", report.OneLine(err.Error())).About(unit).Next(report.HintOf(err))}
+}
+
+// endpoints shakes hands everywhere and says what is served now: with each key type that has a certificate, or once if there
+// is none yet.
+func (d *Doctor) endpoints(ctx context.Context, want wanted.Certificate) []finding.Finding {
+	have, err := issued.Look(d.Runner.Store.Lineage(want.Name), want.Keys)
+	if err != nil {
+		return nil // reported with the certificate
+	}
+	probes := pass.Probes(want, have.Bundles)
+	if len(probes) == 0 {
+		for _, address := range want.Endpoints() {
+			probes = append(probes, served.Probe{Address: address, ServerName: want.ServerName(), Key: "any", Ask: starttls.Any})
+		}
+	}
+	if len(probes) == 0 {
+		return []finding.Finding{well("no endpoint configured, so mxcert cannot tell whether the certificate is served")}
+	}
+	var found []finding.Finding
+	for _, r := range served.Look(ctx, probes) {
+		if r.Err != nil {
+			found = append(found, endpointFault(r.Err).About(r.Address).Next(report.HintOf(r.Err)))
+		} else {
+			found = append(found, shown(r))
+		}
+	}
+	return found
+}
+
+// endpointFault is an error, because the proof at the end of a renewal would fail; a server without TLS is to get it by
+// the certificate that is not there yet.
+func endpointFault(err error) finding.Finding {
+	if kind := report.KindOf(err); kind == starttls.KindSTARTTLSNotSupported || kind == starttls.KindTLSUnavailable {
+		return doubtful("%s", report.OneLine(err.Error()))
+	}
+	return bad("%s", report.OneLine(err.Error()))
+}
+
+// shown says what an endpoint shows.
+func shown(r served.Result) finding.Finding {
+	leaf := r.Shown.Chain[0]
+	text := fmt.Sprintf("%s serves the certificate with serial %s, valid until %s", r.Address, r.Serial, report.Minute(leaf.NotAfter))
+	if subject := leaf.Subject.CommonName; subject != "" {
+		text = fmt.Sprintf("%s (%s)", text, finding.Quoted(subject, 80))
+	}
+	f := well("%s", text)
+	switch {
+	case r.Want != nil && !r.Matches:
+		f = doubtful("%s, but serial %s is current", text, r.Want.Serial()).Next("mxcert renew puts the current one in service")
+	case time.Now().After(leaf.NotAfter):
+		f = doubtful("%s: it has expired", text).Next("mxcert renew")
+	case r.Want == nil:
+		f = well("%s; mxcert has not issued one yet", text)
+	}
+	return f.About(r.Address)
+}

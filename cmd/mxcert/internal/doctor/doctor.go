@@ -1,0 +1,152 @@
+// Package doctor tests everything that a renewal needs and changes nothing: configuration and secrets, the state directory, the
+// daemon and its rights, the hooks, the CAs and the account there, and for each certificate what is stored, the DNS provider,
+// the names, the files, the units and the endpoints.
+//
+// It returns findings and prints nothing. A test that fails, hangs or panics does not stop the others. An error among the
+// findings would make a renewal fail; a warning would not.
+package doctor
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"mxcert/acme/finding"
+	"mxcert/cmd/mxcert/internal/pass"
+	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/wanted"
+)
+
+const (
+	// grace is how long a test may take to stop after the end of its time.
+	grace = 2 * time.Second
+	// testsAtOnce bounds the tests that are under way at once.
+	testsAtOnce = 16
+)
+
+// Check is one thing that was looked at.
+type Check struct {
+	finding.Finding
+	Certificate string // "" for what belongs to the host
+}
+
+// Doctor looks at everything that a renewal needs.
+type Doctor struct {
+	Runner        *pass.Runner
+	Certificates  []wanted.Certificate
+	ConfigFile    string
+	IsService     bool              // the file is the one that the service of this host reads
+	Configuration []finding.Finding // about the files
+	Secrets       []finding.Finding // that cannot be read
+	Daemon        *report.Daemon    // that runs; nil if none does
+}
+
+// test is one of the tests. It returns what it found, and changes nothing.
+type test struct {
+	id, certificate string
+	run             func(ctx context.Context) []finding.Finding
+}
+
+// Examine makes all tests, several at once, and returns what they found in their order. Tests that have not ended when ctx ends
+// are findings, too.
+func (d *Doctor) Examine(ctx context.Context) []Check {
+	tests := d.hostTests()
+	for _, want := range d.Certificates {
+		tests = append(tests, d.certificateTests(want)...)
+	}
+	found := make([][]finding.Finding, len(tests))
+	var group errgroup.Group
+	group.SetLimit(testsAtOnce)
+	for i, t := range tests {
+		group.Go(func() error {
+			found[i] = t.within(ctx)
+			return nil
+		})
+	}
+	_ = group.Wait() // the tests report their errors as findings
+	var checks []Check
+	for i, t := range tests {
+		for _, f := range found[i] {
+			f.ID = cmp.Or(f.ID, t.id)
+			checks = append(checks, Check{Finding: f, Certificate: t.certificate})
+		}
+	}
+	return oneCAIsEnough(checks)
+}
+
+// within makes a test that neither hangs nor ends the others.
+func (t test) within(ctx context.Context) []finding.Finding {
+	done := make(chan []finding.Finding, 2)
+	go func() {
+		defer func() {
+			if r := recover(); r != nil {
+				done <- []finding.Finding{bad("a fault inside mxcert ended this test: %v", r).Next("please report this")}
+			}
+		}()
+		done <- t.run(ctx)
+	}()
+	late := ctx.Done()
+	for {
+		select {
+		case found := <-done:
+			return found
+		case <-late:
+			late = nil
+			timer := time.AfterFunc(grace, func() {
+				done <- []finding.Finding{bad("this test has not ended in time").Next("give it more with --timeout, or see what hangs")}
+			})
+			defer timer.Stop()
+		}
+	}
+}
+
+// The ID of a finding is that of its test, unless it has another one.
+func well(format string, values ...any) finding.Finding {
+	return finding.New("", finding.OK, format, values...)
+}
+
+func doubtful(format string, values ...any) finding.Finding {
+	return finding.New("", finding.Warning, format, values...)
+}
+
+func bad(format string, values ...any) finding.Finding {
+	return finding.New("", finding.Error, format, values...)
+}
+
+// called sets the ID, if a test returns several.
+func called(id string, f finding.Finding) finding.Finding {
+	f.ID = id
+	return f
+}
+
+// faults makes a finding of each part of an error, once; otherwise is the hint for parts that have none.
+func faults(err error, otherwise string) []finding.Finding {
+	if err == nil {
+		return nil
+	}
+	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // this is what a tree is walked by
+	if !ok {
+		return []finding.Finding{bad("%s", report.OneLine(err.Error())).Next(cmp.Or(report.HintOf(err), otherwise))}
+	}
+	var list []finding.Finding
+	for _, e := range joined.Unwrap() {
+		for _, f := range faults(e, otherwise) {
+			if !slices.Contains(list, f) {
+				list = append(list, f)
+			}
+		}
+	}
+	return list
+}
+
+// orWell returns the findings, or one that says that all is well.
+func orWell(found []finding.Finding, format string, values ...any) []finding.Finding {
+	if len(found) == 0 {
+		return []finding.Finding{well("%s", fmt.Sprintf(format, values...))}
+	}
+	return found
+}

@@ -1,0 +1,178 @@
+package helper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+
+	"mxcert/acme/bundle"
+	"mxcert/cmd/mxcert/internal/wanted"
+	"mxcert/cmd/mxcert/internal/wire"
+	"mxcert/deploy"
+	"mxcert/hooks/script"
+	"mxcert/hooks/unit"
+)
+
+// Directory is where systemd listens for the helpers. It belongs to root: a process that has taken over the service cannot
+// put a socket of its own there.
+const Directory = "/run/mxcert-helpers"
+
+// Client does what may need the rights of root: in this process if it has them, else through a helper. The zero Client has no
+// helper and does everything in this process.
+type Client struct {
+	Directory string // of the helpers' sockets; "" if there is no helper
+	Root      int    // the user who must be listening there: 0 but in tests
+}
+
+// NewClient returns the client that this process needs: with helpers if it is the unprivileged service, or a command of its user.
+func NewClient() *Client {
+	if os.Geteuid() == 0 {
+		return &Client{}
+	}
+	me, err := user.Current()
+	if os.Getenv("RUNTIME_DIRECTORY") == "" && (err != nil || me.Username != unit.ServiceUser) {
+		return &Client{}
+	}
+	return &Client{Directory: Directory}
+}
+
+// conn is a connection to one helper.
+type conn struct {
+	*wire.Conn
+	kind Kind
+}
+
+// dial connects to a helper, which systemd starts for this connection. The caller closes it.
+func (c *Client) dial(ctx context.Context, kind Kind) (*conn, error) {
+	path := filepath.Join(c.Directory, string(kind)+".sock")
+	w, err := wire.Dial(ctx, path)
+	if err != nil {
+		return nil, unreachable(kind, err)
+	}
+	if err := w.Admit(c.Root); err != nil { // who listens: systemd, which did so as root
+		return nil, errors.Join(&Error{Message: fmt.Sprintf("%s is not systemd's: %v", path, err), KindText: "helper",
+			NextStep: fmt.Sprintf("find out who made it: ls -l %s; then: systemctl restart mxcert-%s.socket", path, kind)}, w.Close())
+	}
+	return &conn{Conn: w, kind: kind}, nil
+}
+
+// unreachable is why there is no connection to a helper.
+func unreachable(kind Kind, err error) error {
+	e := &Error{Message: fmt.Sprintf("the program of root that this needs (mxcert-%s@.service) cannot be reached: %v", kind, err), KindText: "helper",
+		NextStep: fmt.Sprintf("systemctl start mxcert-%s.socket (systemctl start mxcert.service does so too)", kind)}
+	if errors.Is(err, fs.ErrPermission) {
+		e.NextStep = "run it as root, or as the user " + unit.ServiceUser
+	}
+	return e
+}
+
+// ask sends a question and reads the answer; the end of ctx ends it.
+func (c *conn) ask(ctx context.Context, question, answer any) error {
+	err := c.Ask(ctx, question, answer)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	return &Error{Message: fmt.Sprintf("the program of root (mxcert-%s@.service) ended without an answer: %v", c.kind, err), KindText: "helper",
+		NextStep: fmt.Sprintf("see why: journalctl -u 'mxcert-%s@*' -u mxcert-%[1]s.socket", c.kind)}
+}
+
+// Check finds out whether the files can be written and are those that the mail server reads; sound asks whether the server's
+// configuration is in order, too. The helper that keeps the plan answers this, if there is one; plan may be nil. Notes are for
+// the operator.
+func (c *Client) Check(ctx context.Context, want wanted.Certificate, known Known, plan Plan, sound bool) (notes []string, err error) {
+	notes, err = checkHere(ctx, want, known, sound)
+	if !c.needed(err) {
+		return notes, err
+	}
+	var conn *conn
+	if remote, ok := plan.(*remotePlan); ok {
+		conn = remote.conn
+	} else {
+		if conn, err = c.dial(ctx, Install); err != nil {
+			return nil, err
+		}
+		defer conn.Close()
+	}
+	var answer installAnswer
+	if err := conn.ask(ctx, installOrder{Verb: verbCheck, Name: want.Name, Sound: sound}, &answer); err != nil {
+		return nil, err
+	}
+	return answer.Notes, answer.Error.orNil()
+}
+
+// Plan compares the bundles, in the order of the keys, with the files. say is told where replaced files are kept. Release the
+// plan with [Close].
+func (c *Client) Plan(ctx context.Context, want wanted.Certificate, bundles []*bundle.Bundle, known Known, say func(stage, message string)) (Plan, error) {
+	if err := deploy.Check(want.Targets(), known); !c.needed(err) {
+		return planHere(want, bundles, known)
+	}
+	conn, err := c.dial(ctx, Install)
+	if err != nil {
+		return nil, err
+	}
+	order := installOrder{Verb: verbPlan, Name: want.Name, Bundles: make([]installFiles, len(bundles))}
+	for i, b := range bundles {
+		if b != nil {
+			order.Bundles[i] = installFiles{Chain: string(b.FullchainPEM()), Key: string(b.KeyPEM())}
+		}
+	}
+	plan := &remotePlan{ctx: context.WithoutCancel(ctx), name: want.Name, conn: conn, say: say}
+	err = conn.ask(ctx, order, &plan.answer)
+	if err == nil {
+		err = plan.answer.Error.orNil()
+	}
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return plan, nil
+}
+
+// Close releases a plan that a helper keeps; it does nothing for others and for nil.
+func Close(plan Plan) {
+	if closer, ok := plan.(io.Closer); ok {
+		_ = closer.Close() // the helper ends
+	}
+}
+
+// needed reports whether files cannot be written for want of rights that the helper has.
+func (c *Client) needed(err error) bool { return c.Directory != "" && errors.Is(err, fs.ErrPermission) }
+
+// RunHooks runs the hooks for an event: through the helper if there is one, because this process is sandboxed then.
+func (c *Client) RunHooks(ctx context.Context, want wanted.Certificate, event script.Event) ([]Outcome, error) {
+	if c.Directory == "" {
+		return runHere(ctx, want, event)
+	}
+	entries, err := os.ReadDir(hooksOf(want, event.Event))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
+		return nil, nil // nothing to start a helper for
+	}
+	conn, err := c.dial(ctx, Hook)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	var answer hookAnswer
+	if err := conn.ask(ctx, hookOrder{Event: event}, &answer); err != nil {
+		return nil, err
+	}
+	return answer.Outcomes, answer.Error.orNil()
+}
+
+func runHere(ctx context.Context, want wanted.Certificate, event script.Event) ([]Outcome, error) {
+	outcomes, err := script.Run(ctx, hooksOf(want, event.Event), event, want.HookTimeout)
+	list := make([]Outcome, len(outcomes))
+	for i, o := range outcomes {
+		list[i] = Outcome{Hook: o.Hook, Skipped: o.Skipped, Failed: o.Err != nil, Duration: o.Duration}
+	}
+	return list, err
+}
+
+// hooksOf is the directory of the hooks for an event.
+func hooksOf(want wanted.Certificate, event string) string {
+	return filepath.Join(want.HookDirectory, event+".d")
+}

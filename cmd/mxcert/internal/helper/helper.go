@@ -1,0 +1,245 @@
+// Package helper is the two programs of root, and the client that calls them. The service has no privileges; two things need
+// some: writing files at paths that belong to root (the install helper), and the operator's hooks (the hook helper).
+//
+// A helper believes nothing that the service says. The configuration, which only root may write, says what exists. A
+// certificate and its key are proven again and must be for the configured names. Paths, owners and modes come from the
+// configuration. Hooks are those of the configured directory. So whoever takes over the service can put a certificate in
+// place that the service has, and no more.
+//
+// [Client] does the same work in its own process if that has the rights.
+package helper
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"mxcert/acme/bundle"
+	"mxcert/acme/state"
+	"mxcert/cmd/mxcert/internal/wanted"
+	"mxcert/cmd/mxcert/internal/wire"
+	"mxcert/configs"
+	"mxcert/deploy"
+	"mxcert/hooks/unit"
+)
+
+// firstOrder is how long a helper waits for its first order. Between orders it waits as long as the connection is open.
+const firstOrder = 20 * time.Second
+
+// Serve does what the service at the other end of a connection orders, until it hangs up. configFile is read here, with the
+// rights of root.
+func Serve(ctx context.Context, kind Kind, configFile string, conn *wire.Conn) error {
+	if err := conn.Admit(0, os.Geteuid(), serviceUID()); err != nil {
+		err = &Error{Message: "only root and the user " + unit.ServiceUser + " may give orders: " + err.Error(), KindText: "permission",
+			NextStep: "run mxcert as root, or as the user " + unit.ServiceUser}
+		return refuse(ctx, conn, err)
+	}
+	host, err := trustedHost(configFile)
+	if err != nil {
+		return refuse(ctx, conn, err)
+	}
+	if kind == Hook {
+		return serveHook(ctx, host, conn)
+	}
+	return serveInstall(ctx, host, conn)
+}
+
+// refuse answers the first order, whatever it is, with the error, and returns it.
+func refuse(ctx context.Context, conn *wire.Conn, why error) error {
+	first, cancel := context.WithTimeout(ctx, firstOrder)
+	defer cancel()
+	var order any
+	if err := conn.Read(first, &order); err == nil {
+		_ = answer(ctx, conn, refusal{Error: newError(why)}) // why matters more than whether the service has read it
+	}
+	return why
+}
+
+// answer sends what became of an order, also when systemd has started to stop this helper meanwhile.
+func answer(ctx context.Context, conn *wire.Conn, v any) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), firstOrder)
+	defer cancel()
+	return conn.Write(ctx, v)
+}
+
+// serviceUID is the service's user, -1 if this host has none.
+func serviceUID() int {
+	u, err := user.Lookup(unit.ServiceUser)
+	if err != nil {
+		return -1
+	}
+	uid, err := strconv.Atoi(u.Uid)
+	if err != nil {
+		return -1
+	}
+	return uid
+}
+
+// trustedHost reads the configuration. While the file is broken, the one that a helper read last is in force, as it is for the
+// service; it is kept in a directory that only helpers write.
+func trustedHost(configFile string) (*wanted.Host, error) {
+	kept := state.At(os.Getenv("STATE_DIRECTORY"))
+	config, err := configs.Load(configFile)
+	if err != nil {
+		if last, lastErr := configs.Load(kept.RunningConfig()); lastErr == nil {
+			config, err = last, nil
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := trusted(config.Files()); err != nil {
+		return nil, err
+	}
+	text, err := config.Effective()
+	if err != nil {
+		return nil, err
+	}
+	// A hidden secret is no secret: a helper needs none.
+	if err := kept.SaveRunningConfig(bytes.ReplaceAll(text, []byte("(secret)"), []byte("env:HIDDEN"))); err != nil {
+		return nil, err
+	}
+	host, _ := wanted.From(config) // roots that cannot be read are the service's to report: no chain is judged here
+	return host, nil
+}
+
+// trusted makes sure that only root can write the configuration: it is what bounds a helper.
+func trusted(files []string) error {
+	for _, file := range files {
+		for _, path := range []string{file, filepath.Dir(file)} {
+			info, err := os.Stat(path)
+			if err != nil {
+				return err
+			}
+			owner, ok := info.Sys().(*syscall.Stat_t)
+			if mode := info.Mode().Perm(); !ok || owner.Uid != 0 || mode&0o022 != 0 {
+				return &Error{Message: fmt.Sprintf("%s can be written by others than root (owner %d, mode %04o): it cannot say what root is to do", path, owner.Uid, mode),
+					KindText: "permission", NextStep: fmt.Sprintf("chown root %[1]s; chmod go-w %[1]s", path)}
+			}
+		}
+	}
+	return nil
+}
+
+// installer is the install helper. A plan stays until the next, so that it can be applied and taken back.
+type installer struct {
+	host *wanted.Host
+	want wanted.Certificate
+	plan *deploy.Plan
+	kept []string
+}
+
+// serveInstall obeys one order after the other. A connection that ends while an order is carried out does not interrupt it.
+func serveInstall(ctx context.Context, host *wanted.Host, conn *wire.Conn) error {
+	i := &installer{host: host}
+	first, cancel := context.WithTimeout(ctx, firstOrder)
+	defer cancel()
+	for reading := first; ; reading = ctx {
+		var order installOrder
+		err := conn.Read(reading, &order)
+		if errors.Is(err, io.EOF) || ctx.Err() != nil {
+			return nil // the service has hung up, or systemd stops this helper
+		}
+		if err != nil {
+			return fmt.Errorf("no order: %w", err)
+		}
+		if err := answer(ctx, conn, i.obey(ctx, order)); err != nil {
+			return err
+		}
+	}
+}
+
+// obey does one thing.
+func (i *installer) obey(ctx context.Context, order installOrder) installAnswer {
+	want, ok := i.host.Certificate(order.Name)
+	if !ok {
+		return installAnswer{Error: newError(fmt.Errorf("the configuration has no certificate %q", order.Name))}
+	}
+	if i.plan != nil && order.Verb != verbPlan && order.Name != i.want.Name {
+		return installAnswer{Error: newError(errors.New("the plan is of another certificate"))}
+	}
+	switch order.Verb {
+	case verbCheck:
+		notes, err := checkHere(ctx, want, knownFiles(want.Name), order.Sound)
+		return installAnswer{Error: newError(err), Notes: notes}
+	case verbPlan:
+		return i.makePlan(want, order.Bundles)
+	case verbApply, verbRevert, verbTouch:
+		if i.plan == nil {
+			break
+		}
+		return i.carryOut(order)
+	}
+	return installAnswer{Error: newError(errors.New("nothing is planned"))}
+}
+
+func (i *installer) makePlan(want wanted.Certificate, files []installFiles) (answer installAnswer) {
+	i.plan, i.want, i.kept = nil, want, nil
+	if len(files) != len(want.Keys) {
+		answer.Error = newError(fmt.Errorf("%d certificates for %d keys", len(files), len(want.Keys)))
+		return answer
+	}
+	bundles := make([]*bundle.Bundle, len(files))
+	for n, f := range files {
+		if f.Chain == "" {
+			continue
+		}
+		b, err := proven(want, want.Keys[n], f)
+		if err != nil {
+			answer.Error = newError(err)
+			return answer
+		}
+		bundles[n] = b
+	}
+	plan, err := planHere(want, bundles, knownFiles(want.Name))
+	if err != nil {
+		answer.Error = newError(err)
+		return answer
+	}
+	i.plan, answer.Plan = plan, plan.Summary()
+	return answer
+}
+
+// proven accepts a certificate and key that match, are valid now, and are for a name that is configured. They need not be for
+// all names: the service may go back to a certificate that was issued before the configuration changed.
+func proven(want wanted.Certificate, key bundle.KeyType, f installFiles) (*bundle.Bundle, error) {
+	b, err := bundle.Parse([]byte(f.Chain), []byte(f.Key))
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case b.KeyType() != key:
+		return nil, fmt.Errorf("the key is %s, not %s", b.KeyType(), key)
+	case time.Now().After(b.NotAfter()):
+		return nil, fmt.Errorf("the certificate expired at %s", b.NotAfter().UTC().Format(time.RFC3339))
+	case !slices.ContainsFunc(want.Names, func(name string) bool { return slices.Contains(b.Leaf().DNSNames, name) }):
+		return nil, fmt.Errorf("the certificate is for %s, not for a name of %s", strings.Join(b.Leaf().DNSNames, ", "), want.Name)
+	}
+	return b, nil
+}
+
+func (i *installer) carryOut(order installOrder) (answer installAnswer) {
+	switch order.Verb {
+	case verbApply:
+		err := i.plan.Apply(i.keep)
+		if err == nil {
+			i.remember()
+		}
+		answer.Error, answer.Kept = newError(err), i.kept
+	case verbRevert:
+		answer.Error = newError(i.plan.Revert())
+	case verbTouch:
+		answer.Error = newError(i.plan.Touch())
+	}
+	return answer
+}

@@ -1,0 +1,216 @@
+package helper
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/hooks/script"
+)
+
+const life = 90 * 24 * time.Hour
+
+// The helper plans, applies and takes back, with owner and mode of the configuration, and keeps what it replaced first.
+func TestInstallHelper(t *testing.T) {
+	h, ca := newHost(t), newAuthority(t)
+	first, second := ca.issue(t, life, "mx.example.org", "host7.example.org"), ca.issue(t, life, "mx.example.org", "host7.example.org")
+	h.check(os.WriteFile(h.path("tls/mx.crt"), []byte("an operator's own file"), 0o644))
+	plan := h.plan(first)
+	if s := plan.Summary(); len(s.Changes) != 2 || !s.ContentChanges() || s.Changes[0].After.Mode != "0640" {
+		t.Fatalf("%+v", plan.answer)
+	}
+	h.check(plan.Apply(nil))
+	if got, _ := os.ReadFile(h.path("tls/mx.crt")); string(got) != string(first.FullchainPEM()) {
+		t.Error("the chain is not in place")
+	}
+	kept, _ := filepath.Glob(h.path("helper/lineages/mx/displaced/*"))
+	if !slices.ContainsFunc(kept, func(path string) bool { text, _ := os.ReadFile(path); return string(text) == "an operator's own file" }) {
+		t.Errorf("kept: %v", kept)
+	}
+	if err := plan.Summary().Revertible(time.Now()); err == nil {
+		t.Error("half a pair is revertible")
+	}
+	if err := plan.Summary().Shortens(time.Now()); err != nil {
+		t.Errorf("nothing is live: %v", err)
+	}
+	again := h.plan(second)
+	h.check(again.Apply(nil))
+	h.check(again.Summary().Revertible(time.Now()))
+	h.check(again.Touch())
+	h.check(again.Revert())
+	if got, _ := os.ReadFile(h.path("tls/mx.key")); string(got) != string(first.KeyPEM()) {
+		t.Error("the old key is not back")
+	}
+	if err := h.plan(ca.issue(t, time.Hour, "mx.example.org", "host7.example.org")).Summary().Shortens(time.Now()); err == nil || report.KindOf(err) != "longer-lived" {
+		t.Errorf("a certificate that ends earlier: %v", err)
+	}
+}
+
+// Who took over the service gets nothing from the helper but certificates of the configured names at configured paths.
+func TestInstallHelperRefuses(t *testing.T) {
+	h, ca := newHost(t), newAuthority(t)
+	good, other := filesOf(ca.issue(t, life, "mx.example.org")), filesOf(ca.issue(t, life, "other.example.org"))
+	h.check(h.plan(ca.issue(t, life, "mx.example.org")).Apply(nil))
+	before, err := os.ReadFile(h.path("tls/mx.crt"))
+	h.check(err)
+	for want, order := range map[string]installOrder{
+		"no certificate":     {Verb: verbPlan, Name: "../mx", Bundles: good},
+		"not for a name":     {Verb: verbPlan, Name: "mx", Bundles: other},
+		"certificates for":   {Verb: verbPlan, Name: "mx"},
+		"does not":           {Verb: verbPlan, Name: "mx", Bundles: []installFiles{{Chain: good[0].Chain, Key: other[0].Key}}},
+		"PEM":                {Verb: verbPlan, Name: "mx", Bundles: []installFiles{{Chain: "rubbish", Key: "rubbish"}}},
+		"expired at":         {Verb: verbPlan, Name: "mx", Bundles: filesOf(ca.issue(t, -time.Minute, "mx.example.org"))},
+		"nothing is planned": {Verb: verbApply, Name: "mx"},
+	} {
+		answer, c := h.install(order)
+		if answer.Error == nil || !strings.Contains(answer.Error.Message, want) {
+			t.Errorf("%+v: %+v, want %q", order.Verb, answer.Error, want)
+		}
+		var applied installAnswer
+		h.check(c.ask(t.Context(), installOrder{Verb: verbApply, Name: "mx"}, &applied))
+		if applied.Error == nil {
+			t.Errorf("%q was applied", want)
+		}
+	}
+	if after, _ := os.ReadFile(h.path("tls/mx.crt")); string(after) != string(before) {
+		t.Error("the file changed")
+	}
+}
+
+// A broken edit leaves what was there before in force, as it does for the service. A configuration that others may write
+// bounds nothing: both helpers say so, and do nothing.
+func TestTheConfigurationBoundsTheHelpers(t *testing.T) {
+	h, good := newHost(t), filesOf(newAuthority(t).issue(t, life, "mx.example.org"))
+	if answer, _ := h.install(installOrder{Verb: verbPlan, Name: "mx", Bundles: good}); answer.Error != nil {
+		t.Fatalf("%+v", answer.Error)
+	}
+	want := h.want()
+	h.write("rubbish: [")
+	if answer, _ := h.install(installOrder{Verb: verbPlan, Name: "mx", Bundles: good}); answer.Error != nil {
+		t.Errorf("after a broken edit: %+v", answer.Error)
+	}
+	h.write(h.text())
+	h.check(os.Chmod(h.config, 0o666))
+	answer, _ := h.install(installOrder{Verb: verbPlan, Name: "mx", Bundles: good})
+	if answer.Error == nil || answer.Error.Kind() != "permission" || !strings.Contains(answer.Error.Hint(), "chmod go-w") {
+		t.Errorf("a configuration that others may write: %+v", answer.Error)
+	}
+	h.hook("deploy.d/10-note", "#!/bin/sh\n")
+	_, err := h.client.RunHooks(t.Context(), want, script.Event{Event: "deploy", Name: "mx"})
+	if err == nil || report.KindOf(err) != "permission" {
+		t.Errorf("a hook with a configuration that others may write: %v", err)
+	}
+}
+
+// What is not an order ends the helper; a service that hangs up is no error.
+func TestHelperEnds(t *testing.T) {
+	h := newHost(t)
+	for _, c := range []struct {
+		kind Kind
+		sent string
+		want string
+	}{
+		{Install, "", ""},
+		{Install, "rubbish\n", "no order"},
+		{Install, `{"verb":"check"`, "no order"},
+		{Hook, "", "no order"},
+		{Hook, "rubbish\n", "no order"},
+	} {
+		service, helper := socketPair(t)
+		_, err := io.WriteString(service, c.sent)
+		h.check(errors.Join(err, service.Close()))
+		if err := Serve(t.Context(), c.kind, h.config, helper); c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s, %q: %v, want %q", c.kind, c.sent, err, c.want)
+		}
+	}
+	// systemd stops it.
+	_, helper := socketPair(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(50*time.Millisecond, cancel)
+	if err := Serve(ctx, Install, h.config, helper); err != nil {
+		t.Errorf("stopped: %v", err)
+	}
+}
+
+// A helper that cannot be reached, or that is not systemd's: the error says what to do.
+func TestHelperUnreachable(t *testing.T) {
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	check := func(c *Client, message, hint string) {
+		t.Helper()
+		conn, err := c.dial(t.Context(), Install)
+		if err == nil {
+			_ = conn.Close()
+			t.Fatal("there is a connection")
+		}
+		if report.KindOf(err) != "helper" || !strings.Contains(err.Error(), message) || !strings.Contains(report.HintOf(err), hint) {
+			t.Errorf("%s %v; %s", report.KindOf(err), err, report.HintOf(err))
+		}
+	}
+	c := &Client{Directory: dir, Root: os.Geteuid()}
+	check(c, "no such file", "systemctl start mxcert-install.socket")
+	path := filepath.Join(dir, "install.sock")
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(&Client{Directory: dir, Root: os.Geteuid() + 1}, "is not systemd's", "systemctl restart mxcert-install.socket")
+	// It is closed before it answers, as systemd does when there are too many connections.
+	go func() {
+		_, _ = listener.Accept() // of the check before
+		conn, err := listener.Accept()
+		if err == nil {
+			_ = conn.Close()
+		}
+	}()
+	connection, err := c.dial(t.Context(), Install)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connection.Close()
+	var answer installAnswer
+	if err := connection.ask(t.Context(), installOrder{Verb: verbCheck, Name: "mx"}, &answer); err == nil || !strings.Contains(report.HintOf(err), "journalctl -u 'mxcert-install@*' -u mxcert-install.socket") {
+		t.Errorf("%v; %s", err, report.HintOf(err))
+	}
+	listener.SetUnlinkOnClose(false)
+	_ = listener.Close()
+	check(c, "refused", "systemctl start mxcert-install.socket")
+}
+
+// The hook helper runs the configured hooks for an event of the configuration, and refuses others.
+func TestHookHelper(t *testing.T) {
+	h := newHost(t)
+	h.hook("deploy.d/10-note", "#!/bin/sh\necho \"$MXCERT_NAME $MXCERT_EVENT\" >> "+h.path("noted")+"\ncat >> "+h.path("noted")+"\n")
+	h.hook("deploy.d/20-fail", "#!/bin/sh\necho no >&2\nexit 3\n")
+	want := h.want()
+	outcomes, err := h.client.RunHooks(t.Context(), want, script.Event{Event: "deploy", Name: "mx", Domains: []string{"mx.example.org"}})
+	if err == nil || !strings.Contains(err.Error(), "exit status 3") || len(outcomes) != 2 || outcomes[0].Failed || !outcomes[1].Failed {
+		t.Errorf("%+v, %v", outcomes, err)
+	}
+	if noted, _ := os.ReadFile(h.path("noted")); !strings.Contains(string(noted), "mx deploy") || !strings.Contains(string(noted), `"event":"deploy"`) {
+		t.Errorf("%s", noted)
+	}
+	for _, e := range []script.Event{{Event: "deploy", Name: "other"}, {Event: "deploy", Name: "mx", Fullchain: "/etc/passwd"},
+		{Event: "deploy", Name: "mx", PrivateKey: h.path("state") + "/lineages/mx/../../x"}} {
+		if _, err := h.client.RunHooks(t.Context(), want, e); err == nil {
+			t.Errorf("%+v was run", e)
+		}
+	}
+	if _, err := checkEvent(mustHost(t, h), hookOrder{Event: script.Event{Event: "../x", Name: "mx"}}); err == nil {
+		t.Error("an event outside of the hooks' directories was accepted")
+	}
+	if outcomes, err := h.client.RunHooks(t.Context(), want, script.Event{Event: "post", Name: "mx"}); len(outcomes) != 0 || err != nil {
+		t.Errorf("without hooks: %+v, %v", outcomes, err)
+	}
+}

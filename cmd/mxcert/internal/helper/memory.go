@@ -1,0 +1,105 @@
+package helper
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"mxcert/acme/state"
+	"mxcert/cmd/mxcert/internal/wanted"
+	"mxcert/deploy"
+)
+
+// KnownFiles is what the record of a lineage says about deployed files.
+func KnownFiles(record state.Record) Known {
+	known := make(Known, len(record.Files))
+	for path, f := range record.Files {
+		known[path] = deploy.Access{Mode: f.Mode, UID: f.UID, GID: f.GID}
+	}
+	return known
+}
+
+// Remember notes in a record who may use the files of a plan. It returns notes about files that an earlier configuration named:
+// they are not renewed any more, and there may be a key among them.
+func Remember(record *state.Record, want wanted.Certificate, plan Plan) (notes []string) {
+	found := Known{}
+	if local, ok := plan.(*deploy.Plan); ok {
+		found = local.Accesses()
+	}
+	before := record.Files
+	record.Files = map[string]state.File{}
+	for _, t := range want.Targets() {
+		for _, path := range t.Places(nil) {
+			if strings.Contains(path, "{serial}") {
+				continue // a deployment removes the old ones
+			}
+			f := before[path]
+			if a, ok := found[path]; ok {
+				f = state.File{Mode: a.Mode, UID: a.UID, GID: a.GID}
+			}
+			record.Files[path] = f
+		}
+	}
+	for path, f := range before {
+		if _, current := record.Files[path]; current {
+			continue
+		}
+		if _, err := os.Lstat(path); err != nil {
+			continue
+		}
+		record.Files[path] = f
+		notes = append(notes, fmt.Sprintf("%s was written for this certificate, and the configuration does not name it any more: it is not renewed; remove it when nothing reads it", path))
+	}
+	return notes
+}
+
+// lineageOf is where this helper remembers: it does not believe the service's state.
+func lineageOf(name string) *state.Lineage {
+	return state.At(os.Getenv("STATE_DIRECTORY")).Lineage(name)
+}
+
+// knownFiles is what this helper has given to files before.
+func knownFiles(name string) Known {
+	record, _, err := lineageOf(name).Look()
+	if err != nil {
+		return nil
+	}
+	return KnownFiles(record)
+}
+
+// remember notes who may use the files. If that fails, only the memory is lost.
+func (i *installer) remember() {
+	dir := os.Getenv("STATE_DIRECTORY")
+	record, _, err := lineageOf(i.want.Name).Look()
+	if dir == "" || err != nil {
+		return
+	}
+	Remember(&record, i.want, i.plan)
+	_ = os.MkdirAll(filepath.Join(dir, "lineages", i.want.Name), 0o700)
+	_ = lineageOf(i.want.Name).Save(record)
+}
+
+// keep keeps a file that is about to be replaced, unless it was written by this helper before: the first deployment over files
+// of the operator's must lose nothing.
+func (i *installer) keep(path string, content []byte) error {
+	dir := os.Getenv("STATE_DIRECTORY")
+	if dir == "" {
+		return errors.New("STATE_DIRECTORY is not set: the helper is started by its unit")
+	}
+	marker := filepath.Join(dir, "managed", strings.ReplaceAll(strings.TrimPrefix(path, "/"), "/", "_"))
+	if _, err := os.Lstat(marker); err == nil {
+		return nil // it was ours before
+	}
+	kept, err := lineageOf(i.want.Name).Displace(path, content, time.Now())
+	if err != nil {
+		return err
+	}
+	i.kept = append(i.kept, kept)
+	if err := os.MkdirAll(filepath.Dir(marker), 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(marker, nil, 0o600)
+}

@@ -1,0 +1,90 @@
+package helper
+
+import (
+	"context"
+	"time"
+
+	"mxcert/acme/bundle"
+	"mxcert/cmd/mxcert/internal/wanted"
+	"mxcert/deploy"
+	"mxcert/deploy/discover"
+)
+
+// Plan is the difference between bundles and files, which can be applied and taken back: a *deploy.Plan of this process, or
+// one that the install helper has made and keeps.
+type Plan interface {
+	Summary() deploy.Summary
+	Apply(keep func(path string, content []byte) error) error
+	Revert() error
+	Touch() error
+}
+
+// Known is what earlier deployments gave to files, by path: owner and mode are put back if the configuration does not
+// say them.
+type Known = map[string]deploy.Access
+
+// Look compares the bundles with the files in this process and asks no server.
+func Look(want wanted.Certificate, bundles []*bundle.Bundle, known Known) (*deploy.Plan, error) {
+	return deploy.Make(want.Name, want.Jobs(bundles), known)
+}
+
+// planHere compares the bundles with the files in this process. Exim is going to open the new files before they are in place.
+func planHere(want wanted.Certificate, bundles []*bundle.Bundle, known Known) (*deploy.Plan, error) {
+	plan, err := Look(want, bundles, known)
+	if err != nil {
+		return nil, err
+	}
+	if plan.Summary().ContentChanges() {
+		plan.Try(func(staged []deploy.Target) error { return discover.TryExim(context.Background(), staged) })
+	}
+	return plan, nil
+}
+
+// remotePlan is a plan that the install helper made and keeps as long as the connection is open.
+type remotePlan struct {
+	ctx    context.Context //nolint:containedctx // the methods of a plan take none; a deployment is not interrupted half way
+	name   string
+	conn   *conn
+	say    func(stage, message string)
+	answer installAnswer // to the plan
+}
+
+// Summary is what the helper said about the plan.
+func (r *remotePlan) Summary() deploy.Summary { return r.answer.Plan }
+
+// Apply has the helper make the changes. It keeps what it replaces in a directory of its own: the service may not read it.
+func (r *remotePlan) Apply(func(string, []byte) error) error {
+	answer, err := r.do(installOrder{Verb: verbApply})
+	for _, path := range answer.Kept {
+		r.say("deploy", "the file that was there is kept as "+path)
+	}
+	return err
+}
+
+// Revert has the helper put back what it replaced.
+func (r *remotePlan) Revert() error {
+	_, err := r.do(installOrder{Verb: verbRevert})
+	return err
+}
+
+// Touch has the helper make the server look at its files again.
+func (r *remotePlan) Touch() error {
+	_, err := r.do(installOrder{Verb: verbTouch})
+	return err
+}
+
+// Close ends the helper.
+func (r *remotePlan) Close() error { return r.conn.Close() }
+
+func (r *remotePlan) do(order installOrder) (answer installAnswer, err error) {
+	ctx, cancel := context.WithTimeout(r.ctx, stepPatience)
+	defer cancel()
+	order.Name = r.name
+	if err := r.conn.ask(ctx, order, &answer); err != nil {
+		return answer, err
+	}
+	return answer, answer.Error.orNil()
+}
+
+// stepPatience bounds one step of the helper.
+const stepPatience = 60 * time.Second

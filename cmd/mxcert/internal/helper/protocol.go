@@ -1,0 +1,109 @@
+package helper
+
+import (
+	"time"
+
+	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/deploy"
+	"mxcert/hooks/script"
+)
+
+// What the service and the two programs of root say to each other, as messages of wire. The service asks, the helper answers.
+
+// Kind is the name of a helper: of its units mxcert-KIND.socket and mxcert-KIND@.service, and of its socket.
+type Kind string
+
+// The helpers.
+const (
+	Install Kind = "install" // writes files; a connection is a conversation about one certificate
+	Hook    Kind = "hook"    // runs hooks; a connection is one event
+)
+
+// installVerb is what the install helper can do.
+type installVerb string
+
+const (
+	verbCheck  installVerb = "check"  // could the files be written?
+	verbPlan   installVerb = "plan"   // what would change?
+	verbApply  installVerb = "apply"  // what was planned
+	verbRevert installVerb = "revert" // what was applied
+	verbTouch  installVerb = "touch"  // make the server look again
+)
+
+// installOrder goes to the install helper.
+type installOrder struct {
+	Verb    installVerb    `json:"verb"`
+	Name    string         `json:"name"`              // of the certificate
+	Bundles []installFiles `json:"bundles,omitempty"` // plan: one for each key type, empty if there is no certificate of that type
+	Sound   bool           `json:"sound,omitempty"`   // check: is the configuration of the mail server in order, too?
+}
+
+// installFiles is a certificate and its key, PEM.
+type installFiles struct {
+	Chain string `json:"chain"`
+	Key   string `json:"key"`
+}
+
+// installAnswer comes back.
+type installAnswer struct {
+	Plan  deploy.Summary `json:"plan,omitzero"`
+	Kept  []string       `json:"kept,omitempty"` // where files that were replaced are kept
+	Notes []string       `json:"notes,omitempty"`
+	Error *Error         `json:"error,omitempty"`
+}
+
+// hookOrder goes to the hook helper.
+type hookOrder struct {
+	Event script.Event `json:"event"`
+}
+
+// hookAnswer comes back.
+type hookAnswer struct {
+	Outcomes []Outcome `json:"outcomes"`
+	Error    *Error    `json:"error,omitempty"`
+}
+
+// refusal is the answer of any helper that does not even look at the order.
+type refusal struct {
+	Error *Error `json:"error"`
+}
+
+// Outcome is what became of one hook.
+type Outcome struct {
+	Hook     string        `json:"hook"`
+	Skipped  string        `json:"skipped,omitempty"`
+	Failed   bool          `json:"failed,omitempty"`
+	Duration time.Duration `json:"duration"`
+}
+
+// Error is an error as it travels from a helper, or one of the connection to it.
+type Error struct {
+	Message  string `json:"message"`
+	KindText string `json:"kind"`
+	NextStep string `json:"hint"`
+}
+
+// Error is the helper's message.
+func (e *Error) Error() string { return e.Message }
+
+// Kind is the helper's word.
+func (e *Error) Kind() string { return e.KindText }
+
+// Hint says what to do.
+func (e *Error) Hint() string { return e.NextStep }
+
+// newError makes an error fit for a message; nil stays nil.
+func newError(err error) *Error {
+	if err == nil {
+		return nil
+	}
+	return &Error{Message: err.Error(), KindText: report.KindOf(err), NextStep: report.HintOf(err)}
+}
+
+// orNil keeps a nil *Error from becoming an error.
+func (e *Error) orNil() error {
+	if e == nil {
+		return nil
+	}
+	return e
+}

@@ -1,0 +1,293 @@
+package pass
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"mxcert/acme/bundle"
+	"mxcert/acme/issued"
+	"mxcert/acme/schedule"
+	"mxcert/acme/state"
+	"mxcert/cmd/mxcert/internal/helper"
+	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/wanted"
+	"mxcert/deploy/served"
+)
+
+// keepGenerations is how many old generations of each key type stay on disk beside those in use.
+const keepGenerations = 3
+
+// ending is how a pass has ended, before it is put into words.
+type ending struct {
+	err          error
+	inService    bool // every endpoint has shown the certificate, or the files hold it and no endpoint is configured
+	outOfService bool // what is issued could not be put in service
+	nextTry      *time.Time
+	orderFailed  bool // so that the next thing to come is another try
+}
+
+// failed is the report of a pass that could not even start.
+func (p *pass) failed(err error) report.Certificate {
+	r := report.New(p.want.Name, p.want.Names)
+	r.Warnings = append(r.Warnings, p.warnings...)
+	r.Stage, r.Error, r.Code = report.Failed, report.NewError(err), report.CodeOf(err)
+	if report.IsTemporary(err) {
+		r.Stage = report.Waiting
+	}
+	p.say("failed", err.Error())
+	return r
+}
+
+// conclude records how the pass ended, runs the hooks, and returns the report.
+func (p *pass) conclude(ctx context.Context, issueErr, serveErr error) report.Certificate {
+	if p.options.DryRun {
+		return p.report(ending{err: errors.Join(issueErr, serveErr), inService: served.All(p.seen) && p.have.Any() && p.plan != nil && p.plan.Summary().Empty()})
+	}
+	if issueErr == nil && serveErr == nil {
+		issueErr = p.lacking()
+	}
+	if issueErr == nil && serveErr == nil {
+		return p.report(p.success(ctx))
+	}
+	return p.report(p.failure(ctx, issueErr, serveErr))
+}
+
+// lacking is the error for key types of which nothing was ever issued, if a pass was not to order.
+func (p *pass) lacking() error {
+	for i, key := range p.want.Keys {
+		if p.have.Bundles[i] == nil {
+			return report.At("deploy", fmt.Errorf("there is no usable %s certificate of %s yet: run mxcert renew", key, p.want.Name))
+		}
+	}
+	return nil
+}
+
+// success notes that every endpoint has shown the current certificates, and runs the hooks.
+func (p *pass) success(ctx context.Context) ending {
+	p.warnAll(helper.Remember(&p.have.Record, p.want, p.plan))
+	event := "served"
+	if len(p.seen) == 0 {
+		event = "deployed"
+	}
+	for i, key := range p.want.Keys {
+		slot := p.have.Record.Slot(key)
+		if slot.Served != slot.Current {
+			if slot.Served != "" {
+				slot.Previous = slot.Served
+			}
+			slot.Served = slot.Current
+			p.have.Record.HooksDue = true
+			p.have.Record.Log(state.Event{At: time.Now(), Event: event, Key: key, Serial: p.have.Bundles[i].Serial()})
+		} else if p.changed {
+			p.have.Record.Log(state.Event{At: time.Now(), Event: "healed", Key: key, Serial: p.have.Bundles[i].Serial()})
+		}
+	}
+	p.have.Record.Failure, p.have.Record.LastSuccess = nil, time.Now().UTC()
+	hookErr := p.successHooks(ctx)
+	if hookErr != nil && ctx.Err() == nil {
+		p.failHooks(ctx)
+	}
+	if err := errors.Join(p.lineage.Save(p.have.Record), p.lineage.Prune(p.have.Record, keepGenerations)); err != nil {
+		return ending{err: report.At("store", err)}
+	}
+	return ending{err: hookErr, inService: true}
+}
+
+// failure notes what went wrong and when the daemon may try again, and runs the hooks.
+func (p *pass) failure(ctx context.Context, issueErr, serveErr error) ending {
+	// That senders are not served is the worse news of the two.
+	end := ending{err: errors.Join(serveErr, issueErr), inService: serveErr == nil && p.have.Any(), outOfService: serveErr != nil}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return end // stopped, not failed: there is nothing to back off from
+	}
+	until, waits := holdOf(issueErr)
+	switch {
+	case waits && serveErr == nil:
+		end.nextTry = &until
+	case issueErr == nil && p.heldAgain():
+		end.nextTry = &p.heldUntil
+	default:
+		failure := end.err
+		if issueErr != nil && !p.heldUntil.IsZero() {
+			failure = issueErr // that the files are left alone is seen from the record without it
+		}
+		p.recordFailure(failure)
+		end.nextTry = &p.have.Record.Failure.NotBefore
+		p.failHooks(ctx)
+	}
+	end.orderFailed = issueErr != nil
+	if err := p.lineage.Save(p.have.Record); err != nil {
+		p.warn(err.Error())
+	}
+	return end
+}
+
+// heldAgain reports whether the pass found what an earlier one has recorded: that the files are left alone for now.
+func (p *pass) heldAgain() bool {
+	f := p.have.Record.Failure
+	return f != nil && f.Kind == kindDrift && !p.heldUntil.IsZero() && !f.NotBefore.Before(p.heldUntil)
+}
+
+// recordFailure notes the failure and when the daemon may try again, up to a tenth later, so that hosts do not come
+// back together. What the CA asks for is a minimum.
+func (p *pass) recordFailure(err error) {
+	record, count := &p.have.Record, 1
+	if record.Failure != nil && record.Failure.Fingerprint == p.want.Fingerprint() {
+		count = record.Failure.Count + 1
+	}
+	delay := schedule.Backoff(count)
+	if w, ok := errors.AsType[interface {
+		error
+		Wait() time.Duration
+	}](err); ok {
+		delay = max(delay, schedule.Spread(w.Wait()))
+	}
+	r, notBefore, charged := report.NewError(err), time.Now().Add(delay), chargedToCA(err)
+	if r.Kind == kindDrift {
+		notBefore = p.heldUntil
+	}
+	if f := record.Failure; f != nil && !stale(f) && f.ChargedToCA && time.Now().Before(f.NotBefore) {
+		// A failure of another kind must not shorten the CA's peace.
+		charged = true
+		if f.NotBefore.After(notBefore) {
+			notBefore = f.NotBefore
+		}
+	}
+	record.Failure = &state.Failure{Stage: r.Stage, Kind: r.Kind, Message: r.Message, Hint: r.Hint, At: time.Now().UTC(), Count: count,
+		NotBefore: notBefore.UTC().Truncate(time.Second), ChargedToCA: charged, Fingerprint: p.want.Fingerprint()}
+	record.Log(state.Event{At: time.Now(), Event: "failed", Message: fmt.Sprintf("%s: %s", r.Stage, r.Message)})
+}
+
+// chargedToCA reports whether a failure used up some of the CA's patience.
+func chargedToCA(err error) bool {
+	e, ok := errors.AsType[interface {
+		error
+		ChargedToCA() bool
+	}](err)
+	return ok && e.ChargedToCA()
+}
+
+// report puts the pass into words.
+func (p *pass) report(end ending) report.Certificate {
+	r := Describe(p.want, p.have)
+	r.Changed, r.Plan, r.DryRun, r.Endpoints = p.changed, p.intended, p.dryRun, endpointReports(p.seen)
+	r.Warnings = append(p.warnings, r.Warnings...)
+	p.outOfService = end.outOfService
+	r.OutOfService, r.NextTry = end.outOfService, end.nextTry
+	if end.orderFailed {
+		r.NextRenewal = end.nextTry // the order is due: what comes next is another try
+	}
+	r.HeldUntil = p.heldUntil
+	r.HeldOnly = !p.heldUntil.IsZero() && p.have.Record.Failure != nil && p.have.Record.Failure.Kind == kindDrift
+	r.Stage = p.stage(end)
+	if end.err == nil {
+		p.say("done", summary(r))
+		return r
+	}
+	r.Error = report.NewError(end.err)
+	r.Stage, r.Code = p.verdict(r, end.err)
+	p.say("failed", end.err.Error())
+	return r
+}
+
+// stage is how far the certificate has come.
+func (p *pass) stage(end ending) report.Stage {
+	switch {
+	case end.inService && len(p.seen) > 0:
+		return report.Served
+	case end.inService, p.plan != nil && p.filesHold():
+		return report.Deployed
+	case p.have.Any():
+		return report.Issued
+	}
+	return report.Waiting
+}
+
+// verdict is the stage and the exit code of a pass with an error.
+func (p *pass) verdict(r report.Certificate, err error) (report.Stage, report.Code) {
+	switch stage := r.Error.Stage; {
+	case slices.Contains([]string{"deploy", "reload", "verify"}, stage) && p.have.Any():
+		return r.Stage, report.CodeNotInService
+	case stage == "hook" && p.have.Any(): // tried again at the next pass, but a person has to fix it
+		return r.Stage, report.CodeFailed
+	case stage == "hook":
+		return report.Failed, report.CodeFailed
+	case report.IsTemporary(err) && !slices.Contains([]string{"deploy", "reload", "verify"}, stage):
+		return report.Waiting, report.CodeOf(err)
+	}
+	return report.Failed, report.CodeOf(err)
+}
+
+// filesHold looks whether the files hold the current certificates now.
+func (p *pass) filesHold() bool {
+	plan, err := p.Helper.Plan(context.Background(), p.want, p.have.Bundles, p.known(), p.say)
+	if err != nil {
+		return false
+	}
+	defer helper.Close(plan)
+	return plan.Summary().Empty()
+}
+
+func summary(r report.Certificate) string {
+	if n := len(r.Plan); n > 0 {
+		return fmt.Sprintf("%d %s would be taken", n, report.Plural(n, "step"))
+	}
+	if r.Changed {
+		return "changed, and " + string(r.Stage)
+	}
+	return "nothing to do, " + string(r.Stage)
+}
+
+// Describe reports what is wanted and issued: names, certificates, files and the next renewal.
+func Describe(want wanted.Certificate, have *issued.Lineage) report.Certificate {
+	r := report.New(want.Name, want.Names)
+	for i, key := range want.Keys {
+		b := have.Bundles[i]
+		if b == nil {
+			continue
+		}
+		if why := have.Revoked(key); why != "" {
+			r.Warnings = append(r.Warnings, fmt.Sprintf("the %s certificate with serial %s has to be replaced: %s", key, b.Serial(), why))
+		}
+		r.Keys = append(r.Keys, keyReport(key, b))
+		if renew := have.RenewalTime(i, want.Windows).UTC(); r.NextRenewal == nil || renew.Before(*r.NextRenewal) {
+			r.NextRenewal = &renew
+		}
+	}
+	r.Files = append(r.Files, files(want, have.Bundles)...)
+	return r
+}
+
+func keyReport(key bundle.KeyType, b *bundle.Bundle) report.Key {
+	leaf := b.Leaf()
+	return report.Key{Key: string(key), Serial: b.Serial(), NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(), Issuer: leaf.Issuer.CommonName, SPKI: b.SPKI()}
+}
+
+// files are the paths of all places, with the serial numbers of the current certificates, each once: an SNI map is shared.
+func files(want wanted.Certificate, bundles []*bundle.Bundle) []string {
+	var once []string
+	for i := range want.Keys {
+		for _, place := range want.Places {
+			for _, path := range place.Targets[i].Places(bundles[i]) {
+				if !slices.Contains(once, path) {
+					once = append(once, path)
+				}
+			}
+		}
+	}
+	return once
+}
+
+func endpointReports(results []served.Result) []report.Endpoint {
+	list := make([]report.Endpoint, len(results))
+	for i, r := range results {
+		list[i] = report.Endpoint{Address: r.Address, ServerName: r.ServerName, Key: r.Key, Serial: r.Serial, Matches: r.Matches}
+		if r.Err != nil {
+			list[i].Error, list[i].Kind, list[i].Hint = r.Err.Error(), report.KindOf(r.Err), report.HintOf(r.Err)
+		}
+	}
+	return list
+}

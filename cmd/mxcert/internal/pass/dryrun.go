@@ -1,0 +1,80 @@
+package pass
+
+import (
+	"context"
+	"fmt"
+
+	"mxcert/cmd/mxcert/internal/helper"
+	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/wanted"
+	"mxcert/deploy"
+	"mxcert/deploy/served"
+)
+
+// planOnly is the end of a dry run: the difference between what is and what would be.
+func (p *pass) planOnly(ctx context.Context) error {
+	p.dryRun = &report.DryRun{Orders: append([]string{}, p.intended...), Files: []deploy.Change{}, Reloads: []report.Reload{}, Handshakes: []report.Handshake{}}
+	if !p.have.Any() {
+		notes, err := p.Helper.Check(ctx, p.want, p.known(), nil, false)
+		p.warnAll(notes)
+		return report.At("deploy", err)
+	}
+	plan, err := helper.Look(p.want, p.have.Bundles, p.known())
+	if err != nil {
+		return report.At("deploy", err)
+	}
+	p.plan = plan
+	for _, change := range plan.Summary().Changes {
+		p.dryRun.Files = append(p.dryRun.Files, change)
+		p.intended = append(p.intended, changeText(change))
+	}
+	if plan.Summary().ContentChanges() {
+		p.planProof()
+	}
+	if err := p.ready(ctx); err != nil {
+		return report.At("reload", err)
+	}
+	err = p.await(ctx, confirmPatience, served.Matching)
+	if err != nil && plan.Summary().Empty() && served.Reloadable(p.seen) {
+		p.intended = append(p.intended, "reload, because the server shows another certificate")
+	}
+	return nil
+}
+
+// planProof lists what comes after the files.
+func (p *pass) planProof() {
+	for _, way := range []wanted.Reload{wanted.Always, wanted.Auto} {
+		for _, unit := range p.want.Units(way) {
+			p.dryRun.Reloads = append(p.dryRun.Reloads, report.Reload{Unit: unit, When: string(way)})
+			text := "reload " + unit
+			if way == wanted.Auto {
+				text += ", unless it notices the files"
+			}
+			p.intended = append(p.intended, text)
+		}
+	}
+	for _, pr := range Probes(p.want, p.have.Bundles) {
+		p.dryRun.Handshakes = append(p.dryRun.Handshakes, report.Handshake{Address: pr.Address, ServerName: pr.ServerName, Key: pr.Key})
+		p.intended = append(p.intended, fmt.Sprintf("shake hands with %s as %s until it shows serial %s (%s)", pr.Address, pr.ServerName, pr.Want.Serial(), pr.Key))
+	}
+}
+
+// changeText is one file: owner, group and mode as they are and as they would be.
+func changeText(c deploy.Change) string {
+	after := attributesText(c.After)
+	text := fmt.Sprintf("write %s (%s), %s", c.Path, c.Why, after)
+	if c.Before == nil {
+		return text
+	}
+	if before := attributesText(*c.Before); before != after {
+		text = fmt.Sprintf("write %s (%s), %s → %s", c.Path, c.Why, before, after)
+	}
+	return text
+}
+
+func attributesText(a deploy.Attributes) string {
+	if a.Link != "" {
+		return "link to " + a.Link
+	}
+	return fmt.Sprintf("%s:%s mode %s", a.Owner, a.Group, a.Mode)
+}

@@ -1,0 +1,157 @@
+package pass
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"mxcert/acme"
+	"mxcert/acme/ari"
+	"mxcert/acme/bundle"
+	"mxcert/acme/issued"
+	"mxcert/acme/schedule"
+	"mxcert/acme/state"
+	"mxcert/cmd/mxcert/internal/report"
+)
+
+// due says why the certificate of the i-th key type has to be ordered; "" if it has not.
+func (p *pass) due(i int, key bundle.KeyType) string {
+	current := p.have.Bundles[i]
+	if current == nil {
+		return "there is none yet"
+	}
+	g, err := p.have.Current(key)
+	if err != nil {
+		return "its description is damaged"
+	}
+	now := time.Now()
+	switch {
+	case !issued.SameNames(g.Names, p.want.Names): // what was asked for: a CA may add names
+		return "the names have changed"
+	case !slices.Contains(p.want.Directories, g.Directory):
+		return "the CA has changed"
+	case p.want.Roots != nil && !p.chains(current):
+		return "it does not lead to a root in acme.roots_file"
+	case now.After(current.NotAfter()):
+		return "it has expired"
+	case p.have.Revoked(key) != "":
+		return p.have.Revoked(key)
+	case p.inFlight(key):
+		return "an earlier order is not finished"
+	case !now.Before(p.have.RenewalTime(i, p.want.Windows)):
+		return "its renewal time has come"
+	}
+	return p.asked(key, g)
+}
+
+// asked says whether a person's wish makes a certificate due that is not due otherwise.
+func (p *pass) asked(key bundle.KeyType, g state.Generation) string {
+	slot := p.have.Record.Slot(key)
+	switch {
+	case !p.urgent() || p.answers(g):
+		return ""
+	case p.options.NewKey && !p.have.KeyWaits(key):
+		return "a new key was asked for"
+	case p.options.Force && slot.Served == slot.Current:
+		return "asked for"
+	}
+	p.say("order", fmt.Sprintf("the certificate of %s is paid for and not in service yet: it comes first", g.Created.Format(time.RFC3339)))
+	return ""
+}
+
+// urgent reports whether a person wants it now.
+func (p *pass) urgent() bool { return p.options.Force || p.options.NewKey }
+
+// answers reports whether a certificate was issued after the operator asked for one, by another process. One that was
+// issued in the future, as this clock sees it, does not.
+func (p *pass) answers(g state.Generation) bool {
+	return !g.Created.Before(p.options.Asked) && g.Created.Before(time.Now().Add(time.Minute))
+}
+
+// chains reports whether a certificate leads to one of the demanded roots.
+func (p *pass) chains(b *bundle.Bundle) bool {
+	_, err := b.Check(bundle.Want{Roots: p.want.Roots, At: time.Now()})
+	return err == nil
+}
+
+// askRenewalInfo asks the CAs when they want the current certificates renewed (RFC 9773). If they do not say, the lifetime
+// decides.
+func (p *pass) askRenewalInfo(ctx context.Context) {
+	if p.options.DryRun || p.options.DeployOnly || p.options.Rollback {
+		return
+	}
+	asked := false
+	for i, key := range p.want.Keys {
+		client := p.issuer(key)
+		if p.have.Bundles[i] == nil || client == nil {
+			continue
+		}
+		slot := p.have.Record.Slot(key)
+		before := slot.Renewal
+		info, err := client.RenewalInfo(ctx, p.have.Bundles[i].Leaf(), before)
+		if err != nil && !errors.Is(err, ari.ErrNone) && ctx.Err() == nil {
+			p.say("renewal info", report.OneLine(err.Error()))
+		}
+		if info.Explanation != "" && info.Explanation != before.Explanation {
+			p.warn(fmt.Sprintf("the CA explains its renewal window: %s", info.Explanation))
+		}
+		slot.Renewal, asked = info, asked || info != before
+	}
+	if asked {
+		if err := p.lineage.Save(p.have.Record); err != nil {
+			p.warn(err.Error())
+		}
+	}
+}
+
+// issuer is the CA that the current certificate came from; nil if it is not configured any more.
+func (p *pass) issuer(key bundle.KeyType) *acme.Client {
+	g, err := p.have.Current(key)
+	if err != nil {
+		return nil
+	}
+	return p.CAs.At(g.Directory)
+}
+
+// held keeps a certificate from using up the CA's limits, by failures or by successes. The daemon waits out every
+// failure; a person's own run waits only for failures that the CA counts; --now and a changed configuration do not wait.
+func (p *pass) held(i int, key bundle.KeyType) error {
+	f := p.have.Record.Failure
+	if f != nil && (f.Kind != kindDrift || f.ChargedToCA) && !p.urgent() && !stale(f) && f.Fingerprint == p.want.Fingerprint() &&
+		time.Now().Before(f.NotBefore) && (p.options.Daemon || f.ChargedToCA) {
+		return &schedule.Held{Until: f.NotBefore, NextStep: f.Hint, Skippable: true,
+			Why: fmt.Sprintf("%d failed %s, the last: %s", f.Count, report.Plural(f.Count, "attempt"), f.Message)}
+	}
+	return p.CAs.Held(p.claim(i, key))
+}
+
+// stale reports that a failure was recorded while the clock was ahead: it says nothing about now.
+func stale(f *state.Failure) bool { return f.At.After(time.Now().Add(time.Minute)) }
+
+// claim says what the CA's budget has to know of an order.
+func (p *pass) claim(i int, key bundle.KeyType) acme.Claim {
+	f := p.have.Record.Failure
+	edited := f != nil && f.Fingerprint != p.want.Fingerprint() // since it failed: the fault may be fixed
+	claim := acme.Claim{Names: p.want.Names, KeyType: key, New: true, Urgent: p.urgent(), Person: !p.options.Daemon || edited}
+	g, err := p.have.Current(key)
+	if p.have.Bundles[i] == nil || err != nil {
+		return claim
+	}
+	renewal := p.have.Record.Slot(key).Renewal
+	claim.New = !issued.SameNames(g.Names, p.want.Names)
+	claim.Life = g.NotAfter.Sub(g.NotBefore)
+	claim.Replacement = !renewal.Start.IsZero() && !time.Now().Before(renewal.Start)
+	return claim
+}
+
+// holdOf returns the end of a hold if nothing but holds kept an order from being placed.
+func holdOf(err error) (until time.Time, ok bool) {
+	_, asked := errors.AsType[*acme.Error](err)
+	held, waits := errors.AsType[*schedule.Held](err)
+	if asked || !waits {
+		return time.Time{}, false
+	}
+	return held.Until, true
+}

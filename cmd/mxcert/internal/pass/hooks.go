@@ -1,0 +1,82 @@
+package pass
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/hooks/script"
+)
+
+// successHooks runs the hooks of a new certificate, all of them again at every pass until they succeed, and those of a
+// pass that changed something else.
+func (p *pass) successHooks(ctx context.Context) error {
+	due := p.have.Record.HooksDue
+	if due {
+		err := p.hooksErr
+		if !p.hooksRan {
+			err = p.runHooks(ctx, "deploy")
+		}
+		if err != nil {
+			return report.At("hook", err)
+		}
+	}
+	if due || p.changed {
+		if err := p.runHooks(ctx, "post"); err != nil {
+			return report.At("hook", err)
+		}
+	}
+	p.have.Record.HooksDue = false
+	return nil
+}
+
+// failHooks runs the hooks of a failure, also of a pass that ran out of time, but not against a stop of the daemon.
+func (p *pass) failHooks(ctx context.Context) {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		ctx = context.WithoutCancel(ctx)
+	}
+	if err := p.runHooks(ctx, "fail"); err != nil {
+		p.warn(err.Error())
+	}
+}
+
+// runHooks runs the operator's programs for an event, once for each current certificate.
+func (p *pass) runHooks(ctx context.Context, event string) error {
+	var problems []error
+	for _, ev := range p.hookEvents(event) {
+		outcomes, err := p.Helper.RunHooks(ctx, p.want, ev)
+		problems = append(problems, err)
+		for _, o := range outcomes {
+			switch {
+			case o.Skipped != "":
+				p.say("hook", fmt.Sprintf("%s skipped: %s", o.Hook, o.Skipped))
+			case !o.Failed:
+				p.say("hook", fmt.Sprintf("%s (%s)", o.Hook, o.Duration.Round(time.Millisecond)))
+			}
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// hookEvents describes the certificates to the hooks; before the first issue there are only names.
+func (p *pass) hookEvents(event string) []script.Event {
+	base := script.Event{Event: event, Name: p.want.Name, Domains: p.want.Names, Changed: p.changed}
+	var events []script.Event
+	for i, key := range p.want.Keys {
+		b := p.have.Bundles[i]
+		if b == nil {
+			continue
+		}
+		ev, dir := base, p.lineage.Directory(p.have.Record.Slot(key).Current)
+		ev.Fullchain, ev.PrivateKey = filepath.Join(dir, "fullchain.pem"), filepath.Join(dir, "privkey.pem")
+		ev.Serial, ev.NotAfter = b.Serial(), b.NotAfter().UTC()
+		events = append(events, ev)
+	}
+	if len(events) == 0 {
+		events = append(events, base)
+	}
+	return events
+}

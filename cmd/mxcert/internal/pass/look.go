@@ -1,0 +1,101 @@
+package pass
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"mxcert/acme/issued"
+	"mxcert/acme/state"
+	"mxcert/cmd/mxcert/internal/helper"
+	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/wanted"
+	"mxcert/deploy/served"
+)
+
+// lookPatience bounds the handshakes of a look.
+const lookPatience = 3 * time.Second
+
+// Look reports the four truths of one certificate: what is wanted, issued, deployed and served now, and why the last pass failed.
+// It changes nothing and takes no lock. The exit code in the report is that of a renew which finds the same.
+func Look(ctx context.Context, want wanted.Certificate, lineage *state.Lineage) report.Certificate {
+	have, err := issued.Look(lineage, want.Keys)
+	if err != nil {
+		r := report.New(want.Name, want.Names)
+		r.Stage, r.Error, r.Code = report.Failed, report.NewError(report.At("state", err)), report.CodeOf(err)
+		if report.IsTemporary(err) {
+			r.Stage = report.Waiting
+		}
+		return r
+	}
+	r := Describe(want, have)
+	r.Warnings = append(have.Notes, r.Warnings...)
+	if !have.Any() {
+		r.Stage, r.Code = report.Waiting, report.CodeTemporary
+		r.Warnings = append(r.Warnings, "no certificate yet; run mxcert renew or wait for the daemon")
+		addLastFailure(&r, have.Record.Failure)
+		return r
+	}
+	lookAtFiles(&r, want, have)
+	lookAtEndpoints(ctx, &r, want, have)
+	addLastFailure(&r, have.Record.Failure)
+	if have.Record.HooksDue && r.Code == report.CodeOK {
+		r.Error = report.NewError(report.At("hook", errors.New("the hooks of the certificate in service have not succeeded yet; they run again at the next pass")))
+		r.Code = report.CodeFailed
+	}
+	return r
+}
+
+// lookAtFiles compares deployed with issued.
+func lookAtFiles(r *report.Certificate, want wanted.Certificate, have *issued.Lineage) {
+	r.Stage = report.Issued
+	plan, err := helper.Look(want, have.Bundles, helper.KnownFiles(have.Record))
+	switch {
+	case err != nil:
+		r.Error, r.Code = report.NewError(report.At("deploy", err)), report.CodeNotInService
+	case plan.Summary().Empty():
+		r.Stage = report.Deployed
+	default:
+		for _, change := range plan.Summary().Changes {
+			r.Warnings = append(r.Warnings, fmt.Sprintf("%s: %s", change.Path, change.Why))
+		}
+		r.Code = report.CodeNotInService
+		if held := contention(have.Record, want.Name, want.Fingerprint(), changesText(plan.Summary().Changes)); held != nil && have.WasServed() {
+			r.Error = report.NewError(report.At("deploy", held))
+		}
+	}
+}
+
+// lookAtEndpoints compares served with issued.
+func lookAtEndpoints(ctx context.Context, r *report.Certificate, want wanted.Certificate, have *issued.Lineage) {
+	seen := served.Await(ctx, Probes(want, have.Bundles), lookPatience, want.VerifyTimeout, served.Matching)
+	r.Endpoints = endpointReports(seen)
+	if err := served.Problems(seen, served.Matching); err != nil {
+		r.Code = report.CodeNotInService
+		if r.Error == nil {
+			r.Error = report.NewError(report.At("verify", err))
+		}
+	} else if len(seen) > 0 {
+		r.Stage = report.Served
+	}
+}
+
+// addLastFailure says why the last pass failed, if it did.
+func addLastFailure(r *report.Certificate, f *state.Failure) {
+	if f == nil {
+		return
+	}
+	if r.Error == nil || r.Error.Kind != kindDrift { // that is how it is now, and newer
+		r.Error = &report.Error{Stage: f.Stage, Kind: f.Kind, Message: f.Message, Hint: f.Hint}
+	}
+	r.Warnings = append(r.Warnings, fmt.Sprintf("the last pass failed at %s (%d in a row); the daemon tries again at %s",
+		f.At.Format(time.RFC3339), f.Count, f.NotBefore.Format(time.RFC3339)))
+	switch {
+	case r.Code != report.CodeOK:
+	case f.Stage == "deploy" || f.Stage == "reload" || f.Stage == "verify":
+		r.Code = report.CodeNotInService
+	default:
+		r.Code = report.CodeFailed
+	}
+}

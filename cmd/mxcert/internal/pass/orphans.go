@@ -1,0 +1,60 @@
+package pass
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"mxcert/acme"
+	"mxcert/acme/dnsprovider"
+	"mxcert/acme/state"
+)
+
+// SweepOrphans removes TXT records that were made for certificates which the configuration does not name any more, and which
+// no pass would remove. The settings of any certificate with the same DNS provider serve; without one the records are named
+// in the error, for an operator to remove.
+func (r *Runner) SweepOrphans(ctx context.Context, say acme.Progress) error {
+	names, err := r.Store.JournalLineages()
+	if err != nil {
+		return err
+	}
+	var problems []error
+	for _, name := range names {
+		if _, configured := r.Host.Certificate(name); !configured {
+			problems = append(problems, r.sweepOrphan(ctx, r.Store.Lineage(name), say))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+func (r *Runner) sweepOrphan(ctx context.Context, lineage *state.Lineage, say acme.Progress) error {
+	ctx, cancel := context.WithTimeout(ctx, sweepPatience)
+	defer cancel()
+	unlock, err := lineage.Lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	entries, err := lineage.Journal()
+	if err != nil || len(entries) == 0 {
+		return err
+	}
+	provider := entries[0].Provider
+	var problems []error
+	for _, want := range r.Host.Certificates {
+		if want.Provider != provider {
+			continue
+		}
+		resolver := want.Resolver()
+		var solver dnsprovider.Solver
+		if solver, err = want.Solver(resolver); err == nil {
+			err = acme.CleanUp(ctx, lineage, provider, solver, resolver, say)
+		}
+		if err == nil {
+			return nil
+		}
+		problems = append(problems, err)
+	}
+	return fmt.Errorf("TXT record %s of certificate %s, which is not configured any more, may still be there: %w", entries[0].Records[0].Name, lineage.Name(),
+		errors.Join(append(problems, fmt.Errorf("no certificate here uses the DNS provider %s with success", provider))...))
+}

@@ -1,0 +1,140 @@
+package pass
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/hooks/unit"
+)
+
+const (
+	// reloadWindow is how long a reload waits for certificates whose passes are under way and may want the same one.
+	reloadWindow = 5 * time.Second
+)
+
+// reloads lets certificates that want the same unit at the same time share one reload, because each may cost connections: it
+// starts when all passes that are under way have come to it or ended, or after reloadWindow. A pass that comes later waits for
+// another one: a reload proves nothing for files that were written after it started.
+type reloads struct {
+	mu       sync.Mutex
+	expected map[string]map[any]bool // passes under way that may want a unit
+	next     map[string]*reload      // has not started
+	last     map[string]*reload      // has started
+	job      func(ctx context.Context, unit string) error
+}
+
+// reload is one for all that have joined it.
+type reload struct {
+	ready, done chan struct{}
+	once        sync.Once
+	err         error
+}
+
+// reloadAll reloads units, each of them. Those that do not run read the files when they start.
+func (p *pass) reloadAll(ctx context.Context, units []string) (inactive []error, err error) {
+	for _, name := range units {
+		err := p.reload(ctx, name, false)
+		if err != nil && !unit.NotRunning(err) {
+			return nil, report.At("reload", err)
+		}
+		if err != nil {
+			inactive = append(inactive, report.At("reload", err))
+		}
+	}
+	return inactive, nil
+}
+
+// reload has a unit reloaded, by one reload for all certificates that want it now; an urgent one does not wait for others.
+func (p *pass) reload(ctx context.Context, name string, urgent bool) error {
+	start := time.Now()
+	if err := p.reloads.reload(ctx, p, name, urgent); err != nil {
+		return err
+	}
+	p.say("reload", fmt.Sprintf("%s (%s)", name, time.Since(start).Round(time.Millisecond)))
+	return nil
+}
+
+// expect announces that a pass may want units. The returned function says that it will not any more.
+func (r *reloads) expect(who any, units []string) (leave func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.expected == nil {
+		r.expected = map[string]map[any]bool{}
+	}
+	for _, name := range units {
+		if r.expected[name] == nil {
+			r.expected[name] = map[any]bool{}
+		}
+		r.expected[name][who] = true
+	}
+	return func() {
+		for _, name := range units {
+			r.arrive(who, name)
+		}
+	}
+}
+
+// arrive notes that a pass is not waited for any more.
+func (r *reloads) arrive(who any, name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.expected[name], who)
+	if next := r.next[name]; next != nil && len(r.expected[name]) == 0 {
+		next.begin()
+	}
+}
+
+func (r *reload) begin() { r.once.Do(func() { close(r.ready) }) }
+
+// reload waits for a reload of the unit that begins after the call; at once, where it is urgent.
+func (r *reloads) reload(ctx context.Context, who any, name string, urgent bool) error {
+	r.mu.Lock()
+	next := r.next[name]
+	if next == nil {
+		next = &reload{ready: make(chan struct{}), done: make(chan struct{})}
+		if r.next == nil {
+			r.next, r.last = map[string]*reload{}, map[string]*reload{}
+		}
+		r.next[name] = next
+		go r.run(context.WithoutCancel(ctx), name, next, r.last[name])
+	}
+	if urgent {
+		next.begin()
+	}
+	r.mu.Unlock()
+	r.arrive(who, name)
+	select {
+	case <-next.done:
+		return next.err
+	case <-ctx.Done():
+		return fmt.Errorf("the reload of %s has not ended: %w", name, ctx.Err())
+	}
+}
+
+// run makes one reload, after the one before. It has its own time: it is not of the one pass that came first.
+func (r *reloads) run(ctx context.Context, name string, this, before *reload) {
+	defer close(this.done)
+	timer := time.NewTimer(reloadWindow)
+	defer timer.Stop()
+	select {
+	case <-this.ready:
+	case <-timer.C:
+	}
+	if before != nil {
+		<-before.done
+	}
+	r.mu.Lock()
+	delete(r.next, name)
+	r.last[name] = this
+	r.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, reloadPatience)
+	defer cancel()
+	if r.job == nil {
+		this.err = unit.Reload(ctx, name)
+		return
+	}
+	this.err = r.job(ctx, name)
+}

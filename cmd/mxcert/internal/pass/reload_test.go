@@ -1,0 +1,115 @@
+package pass
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// jobs counts reloads and lets each take a second.
+type jobs struct {
+	mu    sync.Mutex
+	began []time.Time
+	err   error
+}
+
+func (j *jobs) reload(_ context.Context, _ string) error {
+	j.mu.Lock()
+	j.began = append(j.began, time.Now())
+	j.mu.Unlock()
+	time.Sleep(time.Second)
+	return j.err
+}
+
+const exim = "exim4.service"
+
+// TestOneReload: three certificates that are ready at different times share one reload, which starts after the last.
+func TestOneReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := &jobs{err: errors.New("no")}
+		r := &reloads{job: j.reload}
+		var passes sync.WaitGroup
+		start := time.Now()
+		for i := range 3 {
+			leave := r.expect(i, []string{exim})
+			passes.Go(func() {
+				defer leave()
+				time.Sleep(time.Duration(i) * time.Second)
+				if err := r.reload(t.Context(), i, exim, false); !errors.Is(err, j.err) {
+					t.Error(err)
+				}
+			})
+		}
+		leave := r.expect("has nothing to do", []string{exim, "other.service"})
+		time.Sleep(time.Second / 2)
+		leave()
+		passes.Wait()
+		if len(j.began) != 1 || j.began[0].Sub(start) != 2*time.Second || time.Since(start) != 3*time.Second {
+			t.Errorf("reloads began at %v, all was done after %v", j.began, time.Since(start))
+		}
+	})
+}
+
+// TestReloadStartsAfterTheFiles: a pass that comes during a reload waits for another one, which those that come meanwhile share.
+func TestReloadStartsAfterTheFiles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := &jobs{}
+		r := &reloads{job: j.reload}
+		var passes sync.WaitGroup
+		start := time.Now()
+		for i, at := range []time.Duration{0, 300 * time.Millisecond, 600 * time.Millisecond} {
+			passes.Go(func() {
+				time.Sleep(at)
+				if err := r.reload(t.Context(), i, exim, false); err != nil {
+					t.Error(err)
+				}
+				if i > 0 && time.Since(start) != 2*time.Second {
+					t.Errorf("%d is done after %v", i, time.Since(start))
+				}
+			})
+		}
+		passes.Wait()
+		if len(j.began) != 2 || !j.began[0].Equal(start) {
+			t.Errorf("reloads began at %v", j.began)
+		}
+	})
+}
+
+// TestReloadDoesNotWaitForEver: a slow pass does not hold others up for long, and a stopped one does not wait.
+func TestReloadDoesNotWaitForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := &jobs{}
+		r := &reloads{job: j.reload}
+		defer r.expect("slow", []string{exim})()
+		start := time.Now()
+		if err := r.reload(t.Context(), 1, exim, false); err != nil || j.began[0].Sub(start) != reloadWindow {
+			t.Errorf("%v, reloads began at %v", err, j.began)
+		}
+		if err := r.reload(t.Context(), 1, exim, true); err != nil || j.began[1].Sub(start) != reloadWindow+time.Second {
+			t.Errorf("urgent: %v, reloads began at %v", err, j.began)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		if err := r.reload(ctx, 2, exim, false); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		synctest.Wait()
+		time.Sleep(time.Minute)
+	})
+}
+
+// TestUnitsDoNotWaitForEachOther, nor does a second certificate for one that has had its reload.
+func TestUnitsDoNotWaitForEachOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := &jobs{}
+		r := &reloads{job: j.reload}
+		defer r.expect(1, []string{exim, "dovecot.service"})()
+		start := time.Now()
+		if err := errors.Join(r.reload(t.Context(), 1, exim, false), r.reload(t.Context(), 2, exim, false), r.reload(t.Context(), 1, exim, false)); err != nil || time.Since(start) != 3*time.Second {
+			t.Errorf("after %v: %v", time.Since(start), err)
+		}
+	})
+}

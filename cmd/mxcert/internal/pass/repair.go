@@ -1,0 +1,184 @@
+package pass
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"mxcert/acme/state"
+	"mxcert/cmd/mxcert/internal/helper"
+	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/deploy"
+	"mxcert/hooks/watch"
+)
+
+const (
+	// MaxRepairs is how often within an hour the daemon repairs what something else has changed. What changes it again after
+	// that is a program, and each turn of a fight with it may cost mail.
+	MaxRepairs = 3
+	// repairHour starts with the first repair.
+	repairHour = time.Hour
+	// kindDrift is the kind of the error that ends the repairs.
+	kindDrift = "drift"
+)
+
+// repairs reports whether what this pass changes is what something else has changed before. A person's wish is not a repair;
+// neither is the end of an interrupted deployment, or a certificate that has not been in service yet, unless that change has
+// woken the pass.
+func (p *pass) repairs() bool {
+	return p.options.Daemon && !p.issued && !p.have.Record.Applying && (p.options.Woken || p.have.WasServed())
+}
+
+// mayRepair keeps the daemon from fighting.
+func (p *pass) mayRepair(what string) error {
+	if !p.repairs() {
+		return nil
+	}
+	if drift := contention(p.have.Record, p.want.Name, p.want.Fingerprint(), what); drift != nil {
+		p.heldUntil = drift.until
+		return drift
+	}
+	return nil
+}
+
+// repaired counts one repair.
+func (p *pass) repaired() {
+	if p.repairs() {
+		p.have.Record.Heals = state.Heals{At: append(recentRepairs(p.have.Record, p.want.Fingerprint()), time.Now().UTC()), Fingerprint: p.want.Fingerprint()}
+	}
+}
+
+// contention is the error that ends the repairs for the rest of an hour; nil while there are few.
+func contention(record state.Record, name, fingerprint, what string) *driftError {
+	repairs := recentRepairs(record, fingerprint)
+	if len(repairs) < MaxRepairs {
+		return nil
+	}
+	return &driftError{name: name, what: what, count: len(repairs), since: repairs[0], until: untilRepair(repairs)}
+}
+
+// untilRepair is when the daemon may repair again.
+func untilRepair(repairs []time.Time) time.Time {
+	return repairs[0].Add(repairHour).UTC().Truncate(time.Second).Add(time.Second)
+}
+
+// recentRepairs are those that count.
+func recentRepairs(record state.Record, fingerprint string) []time.Time {
+	if record.Heals.Fingerprint != fingerprint {
+		return nil // the operator's edit may have ended the fight
+	}
+	return repairsOfHour(record.Heals.At, time.Now())
+}
+
+// repairsOfHour are those of the hour that is not over; repairs in the future are of a clock that was ahead.
+func repairsOfHour(repairs []time.Time, now time.Time) []time.Time {
+	if len(repairs) == 0 || now.After(untilRepair(repairs)) || repairs[0].After(now.Add(time.Minute)) {
+		return nil
+	}
+	return repairs
+}
+
+// changesText says what changes where.
+func changesText(changes []deploy.Change) string {
+	var list []string
+	for _, c := range changes {
+		list = append(list, fmt.Sprintf("%s (%s)", c.Path, c.Why))
+	}
+	return strings.Join(list, ", ")
+}
+
+// driftError says that something else keeps changing what the daemon repairs.
+type driftError struct {
+	name, what   string
+	count        int
+	since, until time.Time
+}
+
+func (e *driftError) Error() string {
+	return fmt.Sprintf("something else keeps changing what mxcert has repaired %d times since %s: %s; the daemon leaves it alone until %s",
+		e.count, report.Second(e.since), e.what, report.Second(e.until))
+}
+
+// Kind is "drift".
+func (e *driftError) Kind() string { return kindDrift }
+
+// Hint says how to end it.
+func (e *driftError) Hint() string {
+	hint := "find the program that does it (another ACME client, configuration management, a package's script) and stop it; then: mxcert deploy " + e.name
+	if path, _, ok := strings.Cut(e.what, " ("); ok && filepath.IsAbs(path) {
+		hint += fmt.Sprintf(" (auditctl -w %s -p wa shows who writes there)", filepath.Dir(path))
+	}
+	return hint
+}
+
+// changedMeanwhile is why a deployment failed whose files did not stay as they were written.
+type changedMeanwhile struct {
+	cause error
+	files []string
+}
+
+// changedSince adds such files to the cause; left is how the deployment left them.
+func changedSince(left map[string]string, cause error) error {
+	if files := watch.Differing(left); len(files) > 0 {
+		return &changedMeanwhile{cause: cause, files: files}
+	}
+	return cause
+}
+
+func (e *changedMeanwhile) Error() string {
+	return fmt.Sprintf("%v; something else has changed %s since mxcert wrote it", e.cause, strings.Join(e.files, " and "))
+}
+
+func (e *changedMeanwhile) Unwrap() error { return e.cause }
+
+// Hint says how to end it.
+func (e *changedMeanwhile) Hint() string {
+	return fmt.Sprintf("find the program that does it, and stop it (auditctl -w %s -p wa shows who writes there)", filepath.Dir(e.files[0]))
+}
+
+// prints are the fingerprints of the files that a server may read now.
+func (p *pass) prints() map[string]string {
+	var paths []string
+	for _, job := range p.want.Jobs(p.have.Bundles) {
+		paths = append(paths, job.Target.Files(job.Bundle)...)
+	}
+	return watch.Fingerprints(paths)
+}
+
+// settle notes how the files of the certificate are now: what differs later was done by others.
+func (p *pass) settle() {
+	if p.Drift != nil {
+		p.Drift.Left(p.want.Name, p.prints())
+	}
+}
+
+// write changes files, and tells the drift watch that it was this pass.
+func (p *pass) write(change func() error) error {
+	if p.Drift == nil {
+		return change()
+	}
+	before := p.prints()
+	err := change()
+	p.Drift.Wrote(p.want.Name, before, p.prints())
+	return err
+}
+
+// compareAgain finds what others have changed since the files were written, and has the next pass see to it.
+func (p *pass) compareAgain(ctx context.Context) {
+	if p.Drift == nil {
+		return
+	}
+	prints := p.prints()
+	p.Drift.Left(p.want.Name, prints)
+	plan, err := p.Helper.Plan(ctx, p.want, p.have.Bundles, p.known(), p.say)
+	if err != nil {
+		return // the hourly pass reports it, with its reason
+	}
+	defer helper.Close(plan)
+	for _, change := range plan.Summary().Changes {
+		prints[change.Path] = "not what was written"
+	}
+	p.Drift.Left(p.want.Name, prints)
+}

@@ -1,0 +1,73 @@
+package pass
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"mxcert/acme/state"
+	"mxcert/cmd/mxcert/internal/wanted"
+	"mxcert/deploy/served"
+	"mxcert/hooks/unit"
+)
+
+const (
+	// revertPatience bounds the proof that the old certificate is back; revertReloads, a part of it, the reloads before, one
+	// of which may be waiting for the one that hangs.
+	revertPatience = 20 * time.Second
+	revertReloads  = 10 * time.Second
+)
+
+// revert takes a deployment back: to the files that were there before if they were good, else to the certificate that was
+// last proven; if there is neither, the new files stay. The returned error is the cause, which ends with what was done.
+func (p *pass) revert(ctx context.Context, cause error) error {
+	// A stop must not leave a deployment half proven: the way back has its own time.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revertPatience+4*time.Second)
+	defer cancel()
+	if unit.NotRunning(cause) {
+		return &takenBack{cause: cause, what: "the new files are in place; the server reads them when it starts"}
+	}
+	if err := p.putOldBack(ctx); err != nil {
+		p.have.Record.Log(state.Event{At: time.Now(), Event: "failed", Message: cause.Error()})
+		return &takenBack{cause: cause, what: fmt.Sprintf("the new files stay, because there is nothing better to go back to: %v", err)}
+	}
+	p.have.Record.Log(state.Event{At: time.Now(), Event: "reverted", Message: cause.Error()})
+	p.changed = p.issued // what was deployed is taken back
+	p.say("revert", "the files that were there before are back")
+	reloads, stop := context.WithTimeout(ctx, revertReloads)
+	defer stop()
+	for _, unit := range p.want.Units(wanted.Always, wanted.Auto) {
+		if err := p.reload(reloads, unit, true); err != nil {
+			p.say("revert", fmt.Sprintf("warning: %v", err))
+		}
+	}
+	if err := p.await(ctx, revertPatience, served.Another); err != nil {
+		return &takenBack{cause: cause, what: fmt.Sprintf("the old files are back, but the server does not show the old certificate: %v", err)}
+	}
+	return &takenBack{cause: cause, what: "the previous certificate is back in service"}
+}
+
+func (p *pass) putOldBack(ctx context.Context) error {
+	err := p.plan.Summary().Revertible(time.Now())
+	if err == nil && !p.plan.Summary().Empty() {
+		return p.write(p.plan.Revert)
+	}
+	old, nothing := p.have.Served()
+	if nothing != nil {
+		return errors.Join(err, nothing)
+	}
+	if err := p.compare(ctx, old); err != nil {
+		return err
+	}
+	return p.write(func() error { return p.plan.Apply(p.keepDisplaced) })
+}
+
+// takenBack is why a deployment is not in service, and what was done about it.
+type takenBack struct {
+	cause error
+	what  string
+}
+
+func (e *takenBack) Error() string { return e.cause.Error() + "; " + e.what }
+func (e *takenBack) Unwrap() error { return e.cause }

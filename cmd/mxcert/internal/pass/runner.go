@@ -1,0 +1,62 @@
+package pass
+
+import (
+	"time"
+
+	"mxcert/acme"
+	"mxcert/acme/state"
+	"mxcert/cmd/mxcert/internal/helper"
+	"mxcert/cmd/mxcert/internal/wanted"
+)
+
+// Runner is what the passes of one configuration share.
+type Runner struct {
+	Host    *wanted.Host
+	Release string // version of the program
+	Store   *state.Dir
+	CAs     *acme.Authorities
+	Helper  *helper.Client
+	Drift   Drift // nil if no daemon watches the files
+
+	reloads reloads
+}
+
+// Drift watches the files that passes left behind, and is told by passes what they change, so that only changes of others
+// count.
+type Drift interface {
+	// Begin says that a pass on the certificate is at work: what changes from now on is its own.
+	Begin(name string)
+	// Left says how the pass leaves the files: fingerprints by path. What differs later was done by others.
+	Left(name string, prints map[string]string)
+	// Wrote says that the pass has changed files from before to after. Several certificates may share a file.
+	Wrote(name string, before, after map[string]string)
+	// End says that the pass has ended; outOfService that it could not put its certificate in service.
+	End(name string, outOfService bool)
+}
+
+// New returns a runner for what a host wants, on a store. The error is that the settings of a CA cannot be used. Close it.
+func New(host *wanted.Host, store *state.Dir, release string) (*Runner, error) {
+	settings, err := host.Authorities(release)
+	if err != nil {
+		return nil, err
+	}
+	return &Runner{Host: host, Release: release, Store: store, CAs: acme.NewAuthorities(store, settings...), Helper: &helper.Client{}}, nil
+}
+
+// Close releases connections to the CAs. The runner can be used again.
+func (r *Runner) Close() { r.CAs.Close() }
+
+func (r *Runner) driftBegins(name string) {
+	if r.Drift != nil {
+		r.Drift.Begin(name)
+	}
+}
+
+func (r *Runner) driftEnds(name string, outOfService bool) {
+	if r.Drift != nil {
+		r.Drift.End(name, outOfService)
+	}
+}
+
+// reloadPatience bounds the wait for a reload job.
+const reloadPatience = 60 * time.Second

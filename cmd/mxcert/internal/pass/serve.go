@@ -1,0 +1,221 @@
+package pass
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"mxcert/acme/bundle"
+	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/wanted"
+	"mxcert/deploy/served"
+	"mxcert/hooks/unit"
+)
+
+const (
+	// confirmPatience is for a look at a server that was not told to change.
+	confirmPatience = 2 * time.Second
+	// autoPatience is how long a server may take to notice changed files (Exim: 4 to 5 s after the change).
+	autoPatience = 8 * time.Second
+)
+
+// serve makes the mail server use what is current, and proves it: the gaps from issued to deployed to served.
+func (p *pass) serve(ctx context.Context) error {
+	if !p.have.Any() {
+		return nil // nothing was ever issued: the error of the order says why
+	}
+	p.settle() // before the comparison: the daemon finds what changes after it
+	if err := p.compare(ctx, p.have.Bundles); err != nil {
+		return report.At("deploy", err)
+	}
+	if p.plan.Summary().Empty() && !p.have.Record.Applying {
+		return p.confirm(ctx)
+	}
+	if !p.plan.Summary().Empty() {
+		if err := p.mayRepair(changesText(p.plan.Summary().Changes)); err != nil {
+			return report.At("deploy", err)
+		}
+	}
+	if err := p.ready(ctx); err != nil {
+		return report.At("reload", err)
+	}
+	return p.deploy(ctx)
+}
+
+// compare makes the plan: the difference between bundles, in the order of the keys, and files.
+func (p *pass) compare(ctx context.Context, bundles []*bundle.Bundle) error {
+	plan, err := p.Helper.Plan(ctx, p.want, bundles, p.known(), p.say)
+	if err != nil {
+		return err
+	}
+	p.closePlan()
+	p.plan = plan
+	return nil
+}
+
+// ready finds what would keep a deployment from its end before a file is touched: a certificate that is better than the new
+// one, files that the server does not read, a broken configuration, a unit that could not be reloaded. A unit that is not
+// running is not a problem: it reads the files when it starts.
+func (p *pass) ready(ctx context.Context) error {
+	if p.plan != nil && !p.options.Rollback && !p.options.Shorter && !p.have.RolledBack() {
+		if err := p.plan.Summary().Shortens(time.Now()); err != nil {
+			return report.At("deploy", err)
+		}
+	}
+	notes, err := p.Helper.Check(ctx, p.want, p.known(), p.plan, true)
+	if p.warnAll(notes); err != nil {
+		return report.At("deploy", err)
+	}
+	for _, name := range p.want.Units(wanted.Always, wanted.Auto) {
+		if err := unit.Check(ctx, name); err != nil && !unit.NotRunning(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// deploy applies the plan and makes the servers show it, or takes it back.
+func (p *pass) deploy(ctx context.Context) error {
+	if !p.plan.Summary().Empty() {
+		p.repaired()
+	}
+	p.have.Record.Applying = true
+	if err := p.lineage.Save(p.have.Record); err != nil {
+		return report.At("store", err)
+	}
+	for _, change := range p.plan.Summary().Changes {
+		p.say("deploy", fmt.Sprintf("%s (%s)", change.Path, change.Why))
+	}
+	if err := p.write(func() error { return p.plan.Apply(p.keepDisplaced) }); err != nil {
+		return report.At("deploy", errors.Join(err, p.applied()))
+	}
+	p.changed = p.changed || !p.plan.Summary().Empty()
+	left := p.prints()
+	if err := p.activate(ctx); err != nil {
+		return errors.Join(p.revert(ctx, changedSince(left, err)), p.applied())
+	}
+	p.compareAgain(ctx)
+	return p.applied()
+}
+
+// applied notes that no deployment is half done any more.
+func (p *pass) applied() error {
+	p.have.Record.Applying = false
+	return report.At("store", p.lineage.Save(p.have.Record))
+}
+
+// confirm is for files that are right already: the handshake decides whether the server uses them. If it does not, an
+// earlier reload was missed, and the server is reloaded again.
+func (p *pass) confirm(ctx context.Context) error {
+	err := p.await(ctx, confirmPatience, served.Matching)
+	if err == nil || ctx.Err() != nil || !served.Reloadable(p.seen) {
+		return report.At("verify", err)
+	}
+	const what = "the files are right, but the server shows another certificate"
+	if held := p.mayRepair(what); held != nil {
+		return report.At("verify", held)
+	}
+	p.say("verify", what)
+	if err := p.ready(ctx); err != nil {
+		return report.At("reload", err)
+	}
+	p.repaired()
+	p.changed = true
+	return p.activate(ctx)
+}
+
+// activate reloads the servers and waits for the proof.
+func (p *pass) activate(ctx context.Context) error {
+	inactive, err := p.reloadAll(ctx, p.want.Units(wanted.Always))
+	if err != nil {
+		return err
+	}
+	if auto := p.want.Units(wanted.Auto); len(auto) > 0 {
+		if err := p.awaitNoticed(ctx, auto); err == nil || ctx.Err() != nil {
+			return report.At("verify", err)
+		}
+		more, err := p.reloadAll(ctx, auto)
+		if err != nil {
+			return err
+		}
+		inactive = append(inactive, more...)
+	}
+	units := p.want.Units(wanted.Always, wanted.Auto)
+	if len(units) > 0 && len(inactive) == len(units) {
+		return errors.Join(inactive...)
+	}
+	if len(units) == 0 && p.plan != nil && p.plan.Summary().ContentChanges() {
+		p.reloadByHook(ctx)
+	}
+	err = p.await(ctx, p.want.VerifyTimeout, served.Matching)
+	if err != nil && len(units) == 0 && ctx.Err() == nil {
+		err = p.cure(ctx, err)
+	}
+	if err != nil {
+		return errors.Join(append([]error{report.At("verify", err)}, inactive...)...)
+	}
+	for _, err := range inactive {
+		p.warn(err.Error())
+	}
+	return nil
+}
+
+// await shakes hands at every endpoint, all at once, until each satisfies or time is up.
+func (p *pass) await(ctx context.Context, patience time.Duration, satisfied func(served.Result) bool) error {
+	p.seen = served.Await(ctx, Probes(p.want, p.have.Bundles), patience, p.want.VerifyTimeout, satisfied)
+	for _, r := range p.seen {
+		if satisfied(r) {
+			p.say("verify", fmt.Sprintf("%s shows serial %s (%s)", r.Address, r.Serial, r.Shown.Elapsed.Round(time.Millisecond)))
+		}
+	}
+	return served.Problems(p.seen, satisfied)
+}
+
+// Probes lists the handshakes that prove bundles, in the order of the keys.
+func Probes(want wanted.Certificate, bundles []*bundle.Bundle) []served.Probe {
+	return served.Probes(want.Endpoints(), want.ServerName(), want.Keys, bundles, want.Has("postfix", "dovecot"))
+}
+
+// awaitNoticed gives servers the time to notice changed files without a reload.
+func (p *pass) awaitNoticed(ctx context.Context, units []string) error {
+	p.say("reload", fmt.Sprintf("waits up to %s for %s to notice the files", autoPatience, strings.Join(units, ", ")))
+	err := p.await(ctx, autoPatience, served.Matching)
+	if err != nil && ctx.Err() == nil {
+		err = p.cure(ctx, err)
+	}
+	return err
+}
+
+// cure is for a server that has seen a certificate and key of different times, because it looked between two renames: GnuTLS
+// then answers 454 even when the files are right again, until something in their directory changes. Others are left alone.
+func (p *pass) cure(ctx context.Context, err error) error {
+	if p.plan == nil || !served.Unavailable(p.seen) {
+		return err
+	}
+	p.say("verify", "the server answers 454 though the files are right; it is made to look at them again")
+	if touchErr := p.plan.Touch(); touchErr != nil {
+		return errors.Join(err, touchErr)
+	}
+	return p.await(ctx, autoPatience, served.Matching)
+}
+
+// reloadByHook is for places without a unit to reload: a deploy hook may be what makes the server use the files, so that it
+// has to run before the proof, and has then had its turn.
+func (p *pass) reloadByHook(ctx context.Context) {
+	p.hooksRan, p.hooksErr = true, p.runHooks(ctx, "deploy")
+}
+
+// keepDisplaced keeps what is about to be replaced, unless it is one of this lineage's own certificates or keys.
+func (p *pass) keepDisplaced(path string, content []byte) error {
+	own, err := p.have.Owns(content)
+	if err != nil || own {
+		return err
+	}
+	copied, err := p.lineage.Displace(path, content, time.Now())
+	if err == nil {
+		p.say("deploy", fmt.Sprintf("the file that was at %s is kept as %s", path, copied))
+	}
+	return err
+}

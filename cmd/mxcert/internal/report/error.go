@@ -1,0 +1,147 @@
+package report
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+)
+
+// Error says what failed and what to do.
+type Error struct {
+	Stage   string `json:"stage"` // the step of the pass
+	Kind    string `json:"kind"`
+	Message string `json:"message"`
+	Hint    string `json:"hint"`
+}
+
+// The errors of all rooms may tell more than their text. This room knows no type of theirs, only these questions: Hint says
+// what to do, Kind is a stable word for programs, Stage is the step of a pass in which it happened, and Temporary says that
+// the same may succeed later.
+
+// KindConfiguration is the kind of the errors of a bad configuration file, for which the exit code is 78.
+const KindConfiguration = "configuration"
+
+// HintOf returns what to do about an error; "" if the error does not know.
+func HintOf(err error) string {
+	if h, ok := errors.AsType[interface {
+		error
+		Hint() string
+	}](err); ok {
+		return h.Hint()
+	}
+	if cutShort(err) != "" {
+		return "nothing is lost: run it again, with a longer --timeout if it was too short"
+	}
+	return ""
+}
+
+// KindOf returns the stable word for an error; "error" if the error has no other.
+func KindOf(err error) string {
+	if k, ok := errors.AsType[interface {
+		error
+		Kind() string
+	}](err); ok && k.Kind() != "" {
+		return k.Kind()
+	}
+	if how := cutShort(err); how != "" {
+		return how
+	}
+	return "error"
+}
+
+// IsTemporary reports whether the same may succeed later without anybody's help.
+func IsTemporary(err error) bool {
+	t, ok := errors.AsType[interface {
+		error
+		Temporary() bool
+	}](err)
+	return (ok && t.Temporary()) || cutShort(err) != ""
+}
+
+// cutShort says how the context of a command ended, if that is why it failed; "" otherwise.
+func cutShort(err error) string {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return "interrupted"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "timeout"
+	}
+	return ""
+}
+
+// CodeOf chooses the exit code for an error that ends a command; CodeOK for nil.
+func CodeOf(err error) Code {
+	if err == nil {
+		return CodeOK
+	}
+	if e, ok := errors.AsType[*Exit](err); ok {
+		return e.Code
+	}
+	kind := KindOf(err)
+	switch {
+	case errors.Is(err, fs.ErrPermission) || kind == "permission":
+		return CodePermission
+	case kind == KindConfiguration:
+		return CodeConfig
+	case IsTemporary(err):
+		return CodeTemporary
+	}
+	return CodeFailed
+}
+
+// staged is an error with the step of the pass in which it happened.
+type staged struct {
+	stage string
+	err   error
+}
+
+func (e *staged) Error() string { return e.err.Error() }
+func (e *staged) Unwrap() error { return e.err }
+
+// At marks an error with its step, if it has none yet; nil stays nil.
+func At(stage string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, done := errors.AsType[*staged](err); done {
+		return err
+	}
+	return &staged{stage: stage, err: err}
+}
+
+// StageOf returns the step that an error was marked with, else the one that the room of the error names; "" if neither says.
+func StageOf(err error) string {
+	if e, ok := errors.AsType[*staged](err); ok {
+		return e.stage
+	}
+	if e, ok := errors.AsType[interface {
+		error
+		Stage() string
+	}](err); ok {
+		return e.Stage()
+	}
+	return ""
+}
+
+// NewError describes an error.
+func NewError(err error) *Error {
+	e := &Error{Stage: StageOf(err), Kind: KindOf(err), Message: once(err.Error()), Hint: HintOf(err)}
+	if how := cutShort(err); how != "" && e.Kind == how {
+		e.Message = fmt.Sprintf("%s at the step %q: %s", how, e.Stage, e.Message)
+	}
+	return e
+}
+
+// once leaves out lines that were there before: two files of one directory have the same fault.
+func once(text string) string {
+	var lines []string
+	for _, line := range strings.Split(text, "\n") {
+		if !slices.Contains(lines, line) {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "\n")
+}

@@ -1,0 +1,84 @@
+package wanted
+
+import (
+	"crypto/x509"
+	"fmt"
+	"os"
+	"slices"
+
+	"mxcert/acme"
+	"mxcert/acme/account"
+)
+
+// Authorities returns the settings of the CAs, in order of preference; release is the version of the program, for the user
+// agent. Secrets are read now. The error names the setting that cannot be used; then only what needs no secret is filled in.
+func (h *Host) Authorities(release string) ([]acme.Settings, error) {
+	return h.authorities(h.acme.Directories, release)
+}
+
+// Authority returns the settings for one CA, also for one that is not configured any more.
+func (h *Host) Authority(directory, release string) (acme.Settings, error) {
+	directories := []string{directory}
+	if !slices.Contains(h.acme.Directories, directory) {
+		directories = append(directories, h.acme.Directories...) // it may be a public one, beside a private one
+	}
+	list, err := h.authorities(directories, release)
+	return list[0], err
+}
+
+func (h *Host) authorities(directories []string, release string) ([]acme.Settings, error) {
+	roots, problem := readRoots("acme.ca_file", h.acme.CAFile)
+	if roots != nil && len(directories) > 1 {
+		roots = withSystemRoots(roots, h.acme.CAFile)
+	}
+	list := make([]acme.Settings, len(directories))
+	for i, directory := range directories {
+		list[i] = acme.Settings{Directory: directory, Account: account.Settings{Email: h.acme.Email}, PreferredChain: h.acme.PreferredChain, Roots: roots, UserAgent: "mxcert/" + release}
+		binding, bound := h.acme.Binding(directory)
+		if !bound {
+			continue
+		}
+		key, err := binding.HMACKey.Read()
+		if err != nil {
+			problem = fmt.Errorf("acme.eab.hmac_key: %w", err)
+			continue
+		}
+		list[i].Account.EABKeyID, list[i].Account.EABKey, list[i].Account.EABIfRequired = binding.KID, key, binding.Directory == "" && len(directories) > 1
+	}
+	return list, problem
+}
+
+// ExternalBinding returns the key identifier of the external account binding for a CA (RFC 8555 section 7.3.4); false if the
+// configuration has no binding for it.
+func (h *Host) ExternalBinding(directory string) (kid string, ok bool) {
+	binding, ok := h.acme.Binding(directory)
+	return binding.KID, ok
+}
+
+// readRoots reads a file of root certificates; nil if the setting is empty.
+func readRoots(setting, path string) (*x509.CertPool, error) {
+	if path == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", setting, err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s: %s holds no PEM certificate", setting, path)
+	}
+	return pool, nil
+}
+
+// withSystemRoots adds the file's roots to those of the system: one of several CAs may be private and another public.
+func withSystemRoots(own *x509.CertPool, path string) *x509.CertPool {
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		return own
+	}
+	if text, err := os.ReadFile(path); err == nil {
+		pool.AppendCertsFromPEM(text)
+	}
+	return pool
+}

@@ -1,0 +1,108 @@
+package discover
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"mxcert/deploy"
+)
+
+// Inspect asks the mail servers of the targets, before anything is ordered or written: do they read what is to be written, for
+// clients that ask for one of the names; may their users read it; and, if sound is set, is their configuration in order, so that
+// they could be reloaded? remembered is that of [deploy.Make]. Unchecked targets are left out, and so is a server whose programs
+// are not on this host.
+//
+// An error joins the objections, as *Error of this package or of deploy. Without root's rights the answers are not certain: then
+// objections are notes, and a program that a sandbox keeps from answering is passed over.
+func Inspect(ctx context.Context, targets []deploy.Target, names []string, remembered map[string]deploy.Access, sound bool) (notes []string, err error) {
+	i := &inspection{names: names, remembered: remembered, sound: sound, certain: os.Geteuid() == 0}
+	i.inspect(ctx, targets)
+	return i.notes, errors.Join(i.problems...)
+}
+
+// checkedOf lists the targets of a kind whose server is to be asked.
+func checkedOf(kind string, targets []deploy.Target) (checked []deploy.Target) {
+	for _, t := range targets {
+		if t.Kind == kind && !t.Unchecked {
+			checked = append(checked, t)
+		}
+	}
+	return checked
+}
+
+// inspection is one call of Inspect.
+type inspection struct {
+	names      []string
+	remembered map[string]deploy.Access
+	sound      bool
+	certain    bool // this process is root
+
+	notes    []string
+	problems []error
+}
+
+// inspect asks each server whose files are among the targets.
+func (i *inspection) inspect(ctx context.Context, targets []deploy.Target) {
+	for _, kind := range []string{kindExim, kindPostfix, kindDovecot} {
+		if checked := checkedOf(kind, targets); len(checked) > 0 && i.inOrder(ctx, kind, checked[0].Unit) {
+			i.compare(ctx, kind, checked)
+		}
+	}
+}
+
+func (i *inspection) note(err error) { i.notes = append(i.notes, err.Error()) }
+
+// object takes an objection for what it is worth.
+func (i *inspection) object(err error) {
+	switch {
+	case err == nil:
+	case i.certain:
+		i.problems = append(i.problems, err)
+	default:
+		i.note(err)
+	}
+}
+
+// inOrder asks a server whether its configuration is in order. If it is not, what it reads is of no interest yet.
+func (i *inspection) inOrder(ctx context.Context, kind, unit string) bool {
+	if !i.certain {
+		return true
+	}
+	err := Sound(ctx, kind)
+	objection, ok := errors.AsType[*Error](err)
+	switch {
+	case err == nil || errors.Is(err, ErrAbsent):
+		return true
+	case !ok || objection.Kind() != kindBroken:
+		i.note(err)
+		return true
+	}
+	if unit != "" {
+		objection.text = unit + ": " + objection.text
+	}
+	if i.sound {
+		i.object(objection)
+	} else {
+		i.note(objection)
+	}
+	return false
+}
+
+// compare asks a server what it reads, and whether its user may.
+func (i *inspection) compare(ctx context.Context, kind string, targets []deploy.Target) {
+	server, err := Look(ctx, kind, i.names)
+	switch {
+	case errors.Is(err, ErrAbsent), err != nil && !i.certain:
+		return
+	case err != nil:
+		i.note(err)
+		return
+	}
+	notes, err := server.Compare(targets, i.names)
+	i.notes = append(append(i.notes, server.Notes...), notes...)
+	i.object(err)
+	if server.User != "" {
+		i.object(deploy.Readable(server.User, targets, i.remembered))
+	}
+}

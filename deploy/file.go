@@ -1,0 +1,151 @@
+package deploy
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"mxcert/acme/bundle"
+)
+
+// file is one path as it should be.
+type file struct {
+	path    string
+	target  Target
+	secret  bool // it holds the private key
+	content []byte
+	link    string // it is a symbolic link, and leads there
+}
+
+// The files of a generation directory. No other package needs these names.
+const (
+	fullchainFile = "fullchain.pem"
+	privkeyFile   = "privkey.pem"
+	combinedFile  = "combined.pem"
+)
+
+// serialMark stands for the serial number in the path of a combined file.
+const serialMark = "{serial}"
+
+// Pair is a certificate and its key as a mail server opens them: the same path twice for a combined file.
+type Pair struct {
+	Certificate, Key string
+}
+
+// Pairs are the ways in which a mail server can open a bundle at the target; it needs one of them. {serial} stays if b is nil.
+func (t Target) Pairs(b *bundle.Bundle) []Pair { return slices.Concat(t.layouts(b)...) }
+
+// layouts lists the ways to open the bundle, for each layout that the target has.
+func (t Target) layouts(b *bundle.Bundle) [][]Pair {
+	var list [][]Pair
+	if t.Certificate != "" {
+		list = append(list, []Pair{{t.Certificate, t.PrivateKey}})
+	}
+	if path := t.combined(b); path != "" {
+		list = append(list, []Pair{{path, path}})
+	}
+	if t.Directory != "" {
+		both := filepath.Join(t.Directory, combinedFile)
+		list = append(list, []Pair{{filepath.Join(t.Directory, fullchainFile), filepath.Join(t.Directory, privkeyFile)}, {both, both}})
+	}
+	return list
+}
+
+// Places are the paths of a bundle at the target, without the files of a generation directory. {serial} stays if b is nil.
+func (t Target) Places(b *bundle.Bundle) []string {
+	return slices.DeleteFunc([]string{t.Certificate, t.PrivateKey, t.combined(b), t.Directory, t.mapPath()}, func(path string) bool { return path == "" })
+}
+
+// Files are all paths of a bundle at the target that a server may read: the places, the files of the generation directory, and
+// the compiled forms that an SNI map has.
+func (t Target) Files(b *bundle.Bundle) []string {
+	list := t.Places(b)
+	if t.Directory != "" {
+		for _, f := range t.generation(b, t.Directory) {
+			list = append(list, f.path)
+		}
+	}
+	for _, suffix := range []string{".db", ".lmdb", ".cdb", ".dir", ".pag"} {
+		if path := t.mapPath() + suffix; t.SNIMap != "" && t.Kind == kindPostfix && exists(path) {
+			list = append(list, path)
+		}
+	}
+	return list
+}
+
+// files lists the files of a bundle at the target, the key before the certificate; links and generations are not among them.
+// Without a bundle they have no content.
+func (t Target) files(b *bundle.Bundle) []file {
+	key, fullchain, combined := contents(b)
+	return slices.DeleteFunc([]file{
+		{path: t.PrivateKey, content: key, secret: true, target: t},
+		{path: t.Certificate, content: fullchain, target: t},
+		{path: t.combined(b), content: combined, secret: true, target: t},
+	}, func(f file) bool { return f.path == "" })
+}
+
+// generation lists the files of a bundle in a generation directory, the key first.
+func (t Target) generation(b *bundle.Bundle, dir string) []file {
+	key, fullchain, combined := contents(b)
+	return []file{
+		{path: filepath.Join(dir, privkeyFile), content: key, secret: true, target: t},
+		{path: filepath.Join(dir, fullchainFile), content: fullchain, target: t},
+		{path: filepath.Join(dir, combinedFile), content: combined, secret: true, target: t},
+	}
+}
+
+// contents are the three forms of a bundle.
+func contents(b *bundle.Bundle) (key, fullchain, combined []byte) {
+	if b == nil {
+		return nil, nil, nil
+	}
+	return b.KeyPEM(), b.FullchainPEM(), b.CombinedPEM()
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// combined is the path of the combined file of a bundle.
+func (t Target) combined(b *bundle.Bundle) string {
+	if b == nil {
+		return t.Combined
+	}
+	return strings.ReplaceAll(t.Combined, serialMark, b.Serial())
+}
+
+// versioned reports whether the combined file has a name of its own for each certificate.
+func (t Target) versioned() bool { return strings.Contains(t.Combined, serialMark) }
+
+// content is what the job wants at a path.
+func (j Job) content(path string) []byte {
+	for _, f := range append(j.Target.files(j.Bundle), j.Target.generation(j.Bundle, j.Target.Directory)...) {
+		if f.path == path {
+			return f.content
+		}
+	}
+	return nil
+}
+
+// chainAndKey is what a pair of files holds, given what lies at each path.
+func (p Pair) chainAndKey(at func(path string) []byte) (chain, key []byte) {
+	if p.Certificate == p.Key {
+		return splitCombined(at(p.Certificate))
+	}
+	return at(p.Certificate), at(p.Key)
+}
+
+// splitCombined takes the certificates out of a combined file; the rest is the key.
+func splitCombined(content []byte) (chain, key []byte) {
+	marker := []byte("-----BEGIN CERTIFICATE-----")
+	end := []byte("-----END CERTIFICATE-----")
+	first, last := bytes.Index(content, marker), bytes.LastIndex(content, end)
+	if first < 0 || last < first {
+		return nil, content
+	}
+	last += len(end)
+	return content[first:last], append(bytes.Clone(content[:first]), content[last:]...)
+}

@@ -1,0 +1,135 @@
+package deploy
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// reader is the user as whom a mail server opens its files.
+type reader struct {
+	name   string
+	uid    int
+	groups []int
+}
+
+// Readable checks whether a user, by name or number, could open the files of the targets as a deployment will leave them: each
+// file, and each directory on the way. Access lists (acl(5)) are not judged; a path that has one counts as readable. remembered
+// is that of [Make]. The error is an *Error for each path.
+func Readable(name string, targets []Target, remembered map[string]Access) error {
+	r, err := findReader(name)
+	if err != nil {
+		return err
+	}
+	var problems []error
+	for _, t := range targets {
+		files := t.files(nil)
+		if t.Directory != "" {
+			files = append(files, t.generation(nil, filepath.Join(t.Directory+generationsSuffix, "new"))[0])
+		}
+		for _, f := range files {
+			problems = append(problems, r.canRead(f, remembered))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// findReader looks a user up with all groups.
+func findReader(name string) (reader, error) {
+	u, err := user.Lookup(name)
+	if err != nil {
+		u, err = user.LookupId(name)
+	}
+	if err != nil {
+		return reader{}, fmt.Errorf("the mail server runs as %q, a user that this host does not have", name)
+	}
+	r := reader{name: u.Username}
+	if r.uid, err = strconv.Atoi(u.Uid); err != nil {
+		return r, err
+	}
+	groups, err := u.GroupIds()
+	if err != nil {
+		return r, fmt.Errorf("the groups of %s: %v", name, err)
+	}
+	for _, g := range append(groups, u.Gid) {
+		if gid, err := strconv.Atoi(g); err == nil && !slices.Contains(r.groups, gid) {
+			r.groups = append(r.groups, gid)
+		}
+	}
+	return r, nil
+}
+
+// canRead checks one file and the directories that lead to it.
+func (r reader) canRead(f file, remembered map[string]Access) error {
+	dir := filepath.Dir(f.path)
+	for !exists(dir) {
+		dir = filepath.Dir(dir) // a deployment makes a generation's directories with the access of its files
+	}
+	if err := r.canReach(dir); err != nil {
+		return err
+	}
+	root, err := f.target.open(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	old, err := f.target.look(root, dir, filepath.Base(f.path))
+	if err != nil {
+		return err
+	}
+	want, err := f.wanted(root, old, remembered)
+	if err != nil {
+		return wrap("plan", f.path, err)
+	}
+	if want = want.made(root); !r.may(want, 4) && want.labels[accessList] == nil {
+		return r.unreadable(f.path, "may not read this file", want,
+			fmt.Sprintf("write `group:` (a group that %s is in) and `mode: \"0640\"` in the deploy section", r.name))
+	}
+	return nil
+}
+
+// canReach checks a directory and all above it.
+func (r reader) canReach(dir string) error {
+	resolved, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return wrap("open directory", dir, err)
+	}
+	for up := resolved; ; up = filepath.Dir(up) {
+		var stat unix.Stat_t
+		if err := unix.Stat(up, &stat); err != nil {
+			return wrap("look at", up, err)
+		}
+		a := Access{Mode: fs.FileMode(stat.Mode & 0o777), UID: int(stat.Uid), GID: int(stat.Gid)}
+		if !r.may(a, 1) && !hasAccessList(up) {
+			return r.unreadable(up, "may not search this directory", a, "let its group in (chgrp GROUP PATH; chmod g+x PATH), or choose another directory")
+		}
+		if up == filepath.Dir(up) {
+			return nil
+		}
+	}
+}
+
+// may applies the mode as the kernel does: the first class that fits decides (path_resolution(7)).
+func (r reader) may(a Access, right fs.FileMode) bool {
+	switch {
+	case r.uid == 0:
+		return true
+	case r.uid == a.UID:
+		return a.Mode&(right<<6) != 0
+	case slices.Contains(r.groups, a.GID):
+		return a.Mode&(right<<3) != 0
+	}
+	return a.Mode&right != 0
+}
+
+// unreadable is a path that keeps a mail server from its certificate.
+func (r reader) unreadable(path, what string, a Access, hint string) error {
+	return &Error{Op: "use", Path: path, Err: &fault{kind: kindUnreadable, hint: hint,
+		text: fmt.Sprintf("the mail server runs as %s, which %s (%s)", r.name, what, a)}}
+}

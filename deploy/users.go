@@ -1,0 +1,93 @@
+package deploy
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"strconv"
+)
+
+// The kinds of target that a mail server reads.
+const (
+	kindExim    = "exim"
+	kindPostfix = "postfix"
+	kindDovecot = "dovecot"
+)
+
+// serviceAccount is the user of mxcert.service. An administrator who works as root trusts the files of the service.
+const serviceAccount = "mxcert"
+
+// eximAccounts are Debian's user and group for Exim, and the upstream and RHEL name.
+func eximAccounts() []string { return []string{"Debian-exim", "exim"} }
+
+// trusts reports whether a file or directory may belong to a user: to root, to this process, to the service, to the mail
+// server, or to the configured owner. Anyone else could put a key of their own where the server reads, and would come to own
+// ours.
+func (t Target) trusts(uid int) bool {
+	if uid == 0 || uid == os.Geteuid() {
+		return true
+	}
+	names := []string{t.Owner, serviceAccount}
+	switch t.Kind {
+	case kindExim:
+		names = append(names, eximAccounts()...)
+	case kindPostfix, kindDovecot:
+		names = append(names, t.Kind)
+	}
+	for _, name := range names {
+		if id, err := userID(name); name != "" && err == nil && id == uid {
+			return true
+		}
+	}
+	return false
+}
+
+func userID(name string) (int, error) {
+	if id, err := strconv.ParseUint(name, 10, 31); err == nil {
+		return int(id), nil
+	}
+	u, err := user.Lookup(name)
+	if _, unknown := errors.AsType[user.UnknownUserError](err); unknown {
+		return 0, unknownAccount("user", "owner", name)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("look up user %q: %w", name, err)
+	}
+	return strconv.Atoi(u.Uid)
+}
+
+func groupID(name string) (int, error) {
+	if id, err := strconv.ParseUint(name, 10, 31); err == nil {
+		return int(id), nil
+	}
+	g, err := user.LookupGroup(name)
+	if _, unknown := errors.AsType[user.UnknownGroupError](err); unknown {
+		return 0, unknownAccount("group", "group", name)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("look up group %q: %w", name, err)
+	}
+	return strconv.Atoi(g.Gid)
+}
+
+// unknownAccount is a user or group that a setting names and this host does not have.
+func unknownAccount(what, setting, name string) error {
+	return &fault{kind: kindFiles, text: fmt.Sprintf("there is no %s %q on this host", what, name),
+		hint: fmt.Sprintf("fix `%s` in the deploy section, or create the %s", setting, what)}
+}
+
+// userName is the name of a user for a message; its number if it has no name.
+func userName(uid int) string {
+	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
+		return u.Username
+	}
+	return strconv.Itoa(uid)
+}
+
+func groupName(gid int) string {
+	if g, err := user.LookupGroupId(strconv.Itoa(gid)); err == nil {
+		return g.Name
+	}
+	return strconv.Itoa(gid)
+}

@@ -1,0 +1,213 @@
+// Package run runs a program of the host to its end, and leaves nothing of it behind.
+//
+// A program sees the variables that its caller gives, [Path] and LANG: nothing of mxcert's own environment, in which the
+// secrets of a DNS provider are while that is being set up. It is started without a shell, in a process group of its own,
+// for a limited time. When the time is up, or the context ends, the group is told to stop (SIGTERM) and then killed; and
+// when the program has ended, whatever it left running in its group is killed as well. So nothing outlives a call but a
+// process that has made a session of its own (setsid), and nobody waits for that one. A child that has to outlive its
+// program is started with systemd-run.
+//
+// What a program prints is kept up to a limit and the rest is read and dropped, so that it never blocks on its output.
+// It is foreign text: see package finding for how to quote it.
+//
+// Not done here: other users, name spaces, limits of memory, terminals, pipes between programs.
+package run
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os/exec"
+	"syscall"
+	"time"
+)
+
+// Path is where a program finds other programs, as a value of PATH.
+const Path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// defaultKeep is how much of each output is kept unless the caller says otherwise.
+const defaultKeep = 64 << 10
+
+// linger is how long a killed process may take to vanish, and how long output is read after the program has ended.
+const linger = 2 * time.Second
+
+// Command is a program and what it is given.
+type Command struct {
+	// Program is a path, or a name that is looked for in mxcert's own PATH.
+	Program string
+	Args    []string // without the program's name
+	// Env holds variables ("NAME=value") beside PATH=[Path] and LANG=C.UTF-8. They win over these two.
+	Env   []string
+	Dir   string // where it runs; "" is mxcert's own directory
+	Input []byte // its standard input
+
+	Timeout time.Duration // required
+	Grace   time.Duration // between SIGTERM and SIGKILL; 0 kills at once
+
+	Keep int  // bytes of each output that are kept; 0 means 64 KiB
+	Join bool // standard error goes to Stdout too, in the order in which both were written
+}
+
+// Output is what a program printed: foreign text.
+type Output struct {
+	Stdout, Stderr string // the beginning of each
+	Cut            bool   // there was more of one of them
+	// Last is the last line of standard error that is not blank, or else that of standard output: programs say there why
+	// they failed. It is right for an output of any length.
+	Last string
+}
+
+// Run runs the program to its end. The output is valid beside an error too, which is an [*Error].
+func (c Command) Run(ctx context.Context) (Output, error) {
+	if err := ctx.Err(); err != nil {
+		return Output{}, c.stopped(ctx)
+	}
+	stdout, stderr := &capture{keep: cmp.Or(c.Keep, defaultKeep)}, &capture{keep: cmp.Or(c.Keep, defaultKeep)}
+	// Not CommandContext: it kills the process and not the group, and after the end of the program it kills nothing.
+	command := exec.Command(c.Program, c.Args...) //nolint:noctx // see above
+	command.Env = append([]string{"PATH=" + Path, "LANG=C.UTF-8"}, c.Env...)
+	command.Dir = c.Dir
+	command.Stdout, command.Stderr = stdout, stderr
+	if c.Join {
+		command.Stderr = stdout
+	}
+	if c.Input != nil {
+		command.Stdin = bytes.NewReader(c.Input)
+	}
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	command.WaitDelay = linger
+	if err := command.Start(); err != nil {
+		return Output{}, c.notStarted(err)
+	}
+	err := c.supervise(ctx, command)
+	output := Output{Last: cmp.Or(stderr.lastLine(), stdout.lastLine())}
+	var cut bool
+	output.Stdout, output.Cut = stdout.text()
+	output.Stderr, cut = stderr.text()
+	output.Cut = output.Cut || cut
+	return output, err
+}
+
+// supervise waits until the program has ended or has to be stopped, and kills its group in either case. The process is
+// reaped only after that: until then, its number cannot belong to another group.
+func (c Command) supervise(ctx context.Context, command *exec.Cmd) error {
+	pid, ended := command.Process.Pid, make(chan struct{})
+	go func() {
+		awaitEnd(pid)
+		close(ended)
+	}()
+	var stopped error
+	if !within(ended, c.Timeout, ctx.Done()) {
+		stopped = c.stopped(ctx)
+		if c.Grace > 0 {
+			_ = syscall.Kill(-pid, syscall.SIGTERM)
+			within(ended, c.Grace, nil)
+		}
+	}
+	_ = syscall.Kill(-pid, syscall.SIGKILL)
+	if !within(ended, linger, nil) { // it hangs in the kernel, which not even SIGKILL ends
+		go func() { _ = command.Wait() }() // to reap it some day
+		return stopped
+	}
+	err := command.Wait()
+	if stopped != nil || err == nil || errors.Is(err, exec.ErrWaitDelay) { // the last: a session of its own holds the output
+		return stopped
+	}
+	return c.fail(Failed, err)
+}
+
+// awaitEnd waits until a child has ended and leaves it to be reaped.
+func awaitEnd(pid int) {
+	const onePID = 1 // P_PID of waitid(2)
+	for {
+		_, _, err := syscall.Syscall6(syscall.SYS_WAITID, onePID, uintptr(pid), 0, syscall.WEXITED|syscall.WNOWAIT, 0, 0)
+		if err != syscall.EINTR {
+			return
+		}
+	}
+}
+
+// within reports whether done was closed in time, and before stop was.
+func within(done <-chan struct{}, d time.Duration, stop <-chan struct{}) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return true
+	case <-timer.C:
+	case <-stop:
+	}
+	return false
+}
+
+// The kinds of an [Error].
+const (
+	NotFound   = "not-found"    // there is no such program, or the interpreter that its first line names is missing
+	Permission = "permission"   // it may not be executed
+	ExecFormat = "exec-format"  // it is neither a program nor does its first line name an interpreter
+	NotStarted = "cannot-start" // the system refused it for another reason
+	TimedOut   = "timeout"      // it was stopped after its time
+	Canceled   = "canceled"     // it was stopped, or not started, because the context had ended
+	Failed     = "failed"       // it ended by itself, with another exit status than 0 or by a signal
+)
+
+// Error is why a program did not do its work.
+type Error struct {
+	Program string
+	kind    string
+	reason  string
+	err     error
+}
+
+// Error is the reason alone, such as "exit status 3": the caller knows best how to name what it ran.
+func (e *Error) Error() string { return e.reason }
+
+// Unwrap returns the cause: the error of the system, an *exec.Error or *exec.ExitError, or the context's.
+func (e *Error) Unwrap() error { return e.err }
+
+// Kind is one of the constants of this package.
+func (e *Error) Kind() string { return e.kind }
+
+// Temporary reports whether the same call may succeed later.
+func (e *Error) Temporary() bool {
+	return e.kind == Failed || e.kind == TimedOut || e.kind == Canceled
+}
+
+// Is reports whether an error is an [*Error] of that kind.
+func Is(err error, kind string) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.kind == kind
+}
+
+func (c Command) fail(kind string, err error) *Error {
+	return &Error{Program: c.Program, kind: kind, reason: err.Error(), err: err}
+}
+
+// stopped is the error of a program that was not allowed to end.
+func (c Command) stopped(ctx context.Context) *Error {
+	if err := ctx.Err(); err != nil {
+		return &Error{Program: c.Program, kind: Canceled, reason: "it was stopped because mxcert had to", err: err}
+	}
+	return &Error{Program: c.Program, kind: TimedOut, reason: fmt.Sprintf("it was stopped after %s", c.Timeout), err: context.DeadlineExceeded}
+}
+
+// notStarted explains an error of the system. Two of them mislead: ENOENT is also said of an interpreter, and ENOEXEC
+// of a script that names none.
+func (c Command) notStarted(err error) *Error {
+	e := c.fail(NotStarted, err)
+	switch {
+	case errors.Is(err, exec.ErrNotFound):
+		e.kind = NotFound
+	case errors.Is(err, syscall.ENOENT):
+		e.kind, e.reason = NotFound, "it does not exist, or the interpreter that its first line names does not"
+	case errors.Is(err, syscall.ENOEXEC):
+		e.kind, e.reason = ExecFormat, "it is neither a program nor does its first line name an interpreter"
+	case errors.Is(err, fs.ErrPermission):
+		e.kind = Permission
+	}
+	e.reason = "it cannot be started: " + e.reason
+	return e
+}
