@@ -16,9 +16,6 @@ import (
 	"mxcert/cmd/mxcert/internal/report"
 )
 
-// extraCommands are added by files that only some builds contain.
-var extraCommands []func(*app) *cobra.Command //nolint:gochecknoglobals // filled by those files
-
 const defaultConfig = "/etc/mxcert/mxcert.yaml"
 
 // app is one run of the program: the global flags and where output goes. stdout carries the result, stderr progress
@@ -62,9 +59,6 @@ reloads it through systemd, and proves by a STARTTLS handshake that senders get 
 	root.AddCommand(a.runCommand(), a.renewCommand(), a.statusCommand(), a.verifyCommand(), a.doctorCommand(), a.checkCommand(), a.deployCommand(),
 		a.rollbackCommand(), a.historyCommand(), a.configCommand(), a.providersCommand(), a.versionCommand(), a.helperCommand(), a.polkitCommand(), a.initCommand(), a.importCommand(),
 		a.accountCommand(), a.revokeCommand())
-	for _, extra := range extraCommands {
-		root.AddCommand(extra(a))
-	}
 	cobraCommands(root)
 	for _, name := range []string{"tlsa", "report"} {
 		root.AddCommand(&cobra.Command{Use: name, Hidden: true, DisableFlagParsing: true, RunE: func(cmd *cobra.Command, _ []string) error {

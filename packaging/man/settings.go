@@ -1,13 +1,9 @@
-//go:build man
-
-package cli
+package main
 
 import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 )
@@ -53,14 +49,14 @@ func (o *orderedSettings) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// writeSettings writes mxcert.yaml(5) from the schema, whose texts are the comments of package configs.
-func writeSettings(dir, version string, at time.Time, schema []byte) error {
+// settingsPage writes mxcert.yaml(5) from the schema, whose texts are the comments of package configs.
+func settingsPage(e edition, schema []byte) (string, error) {
 	var root setting
 	if err := json.Unmarshal(schema, &root); err != nil {
-		return err
+		return "", err
 	}
 	var page strings.Builder
-	fmt.Fprintf(&page, ".TH MXCERT.YAML 5 %q %q \"File formats\"\n", at.Format("2006-01-02"), "mxcert "+version)
+	fmt.Fprintf(&page, ".TH MXCERT.YAML 5 %q %q \"File formats\"\n", e.date.Format(time.DateOnly), e.source())
 	page.WriteString(`.SH NAME
 mxcert.yaml \- configuration of mxcert
 .SH SYNOPSIS
@@ -89,8 +85,8 @@ Durations are written as 90s, 5m, 1h30m or 2d.
 .SH SETTINGS
 `)
 	root.write(&page, "")
-	page.WriteString(".SH SEE ALSO\n.BR mxcert (1),\n.BR mxcert.service (8)\n")
-	return os.WriteFile(filepath.Join(dir, "mxcert.yaml.5"), []byte(page.String()), 0o644)
+	page.WriteString(".SH SEE ALSO\n.BR mxcert (1),\n.BR mxcert (7),\n.BR mxcert.service (8)\n")
+	return page.String(), nil
 }
 
 func (s *setting) write(page *strings.Builder, prefix string) {
