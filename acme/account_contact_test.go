@@ -10,6 +10,7 @@ import (
 	"mxcert/acme"
 	"mxcert/acme/account"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 )
@@ -46,7 +47,7 @@ func TestContact(t *testing.T) {
 	order := func() *tape {
 		t.Helper()
 		progress := &tape{}
-		w.order(t, func(r *acme.Request) { r.Progress, r.Claim.Urgent = progress.say, true })
+		w.order(t, func(r *acme.Request) { r.Progress, r.Urgent = progress.say, true })
 		if err := w.lineage(t).DropOrder("ec256"); err != nil {
 			t.Fatal(err)
 		}
@@ -126,7 +127,7 @@ func TestRegister(t *testing.T) {
 	half := w.account(t)
 	url := half.URL
 	half.URL = ""
-	if err := state.At(w.State).SaveAccount(half); err != nil {
+	if err := state.New(disk.At(w.State)).SaveAccount(half); err != nil {
 		t.Fatal(err)
 	}
 	expect("half", true, "")

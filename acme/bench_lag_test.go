@@ -27,7 +27,7 @@ func BenchmarkLaggingServer(b *testing.B) {
 				w.World.ResetLog()
 				w.CA.ResetRequests()
 				if _, err := w.issue(b.Context(), func(r *acme.Request) {
-					r.Claim.Urgent = true
+					r.Urgent = true
 					r.Patience = time.Minute
 				}); err != nil {
 					b.Fatal(err)

@@ -143,7 +143,7 @@ func TestWrongCertificates(t *testing.T) {
 			})
 		})
 		orders, downloads := w.orders(), w.CA.Count(ca.Certificate)
-		issued, err := w.issue(t.Context(), func(r *acme.Request) { r.Key, r.Claim.Urgent = key, true })
+		issued, err := w.issue(t.Context(), func(r *acme.Request) { r.Key, r.Urgent = key, true })
 		if n, m := w.orders()-orders, w.CA.Count(ca.Certificate)-downloads; n != 1 || m != 1 {
 			t.Errorf("%s: %d orders, %d downloads", what, n, m)
 		}
@@ -173,7 +173,7 @@ func TestWrongCertificates(t *testing.T) {
 		t.Errorf("stored: %v, %v", generations, err)
 	}
 	w.CA.SetWrap(nil)
-	w.order(t, func(r *acme.Request) { r.Claim.Urgent = true })
+	w.order(t, func(r *acme.Request) { r.Urgent = true })
 }
 
 // TestWrongClock: the CA's certificate is fine, but this host lives in another hour.

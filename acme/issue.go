@@ -36,7 +36,7 @@ const (
 	mostWord = 60
 )
 
-// Request is what to order, for which names and what kind of key, and with what.
+// Request is what to order, and the means to prove the names.
 type Request struct {
 	Claim
 	Key      crypto.Signer     // the key to certify; nil: a new one

@@ -155,7 +155,7 @@ func TestRefusedNonces(t *testing.T) {
 		const orders = 4
 		for i := range orders {
 			w.Names = []string{fmt.Sprintf("a%d.example.org", i), fmt.Sprintf("b%d.example.org", i), fmt.Sprintf("c%d.example.org", i)}
-			w.order(t, func(r *acme.Request) { r.Claim.Urgent = true })
+			w.order(t, func(r *acme.Request) { r.Urgent = true })
 		}
 		for _, r := range w.CA.Requests() {
 			if r.Status == http.StatusBadRequest {

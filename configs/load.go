@@ -23,14 +23,25 @@ const maxFile = 1 << 20
 // where a file could not be read (fs.ErrNotExist, fs.ErrPermission).
 func Load(file string) (*Config, error) {
 	l := newLoader()
+	return l.load(l.read(file))
+}
+
+// Fingerprint is what [Config.Fingerprint] of the files would be, without parsing them. ok is false if one of them cannot be read.
+func Fingerprint(file string) (fingerprint string, ok bool) {
+	l := newLoader()
+	sources := l.read(file)
+	return fingerprintOf(sources), len(l.problems) == 0
+}
+
+// read reads the main file and those of conf.d.
+func (l *loader) read(file string) []*source {
 	var sources []*source
 	if data, err := readFile(file); err != nil {
 		l.add(fileProblem(file, err))
 	} else {
 		sources = append(sources, newSource(file, data))
 	}
-	sources = append(sources, l.fragments(filepath.Join(filepath.Dir(file), "conf.d"))...)
-	return l.load(sources)
+	return append(sources, l.fragments(filepath.Join(filepath.Dir(file), "conf.d"))...)
 }
 
 // load decodes the main file and the fragments, and checks the whole if it could read all of it.

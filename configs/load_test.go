@@ -141,7 +141,7 @@ func sameAgain(t *testing.T, c *Config, effective []byte) {
 // settings is c without what depends on the file it came from.
 func settings(c *Config) Config {
 	out := *c
-	out.index, out.warnings = nil, nil
+	out.index, out.warnings, out.fingerprint = nil, nil, ""
 	if len(out.Notify) == 0 {
 		out.Notify = nil
 	}
@@ -278,5 +278,40 @@ func TestAt(t *testing.T) {
 		if p.File != "mxcert.yaml" || p.Line != tt.line || p.Column != tt.col || p.Text != tt.text || p.Path != tt.path {
 			t.Errorf("At(%s) = %+v, want %d:%d %q", tt.path, p, tt.line, tt.col, tt.text)
 		}
+	}
+}
+
+// The fingerprint changes with every byte of every file, and is known without parsing.
+func TestFingerprint(t *testing.T) {
+	dir := t.TempDir()
+	file, fragment := filepath.Join(dir, "mxcert.yaml"), filepath.Join(dir, "conf.d", "a.yaml")
+	good, err := os.ReadFile("testdata/good/minimal.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Dir(fragment), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]string{}
+	for what, texts := range map[string][2]string{
+		"as it is": {string(good), "certificates: []\n"}, "a comment": {"# x\n" + string(good), "certificates: []\n"}, "a comment in conf.d": {string(good), "certificates: []\n# x\n"},
+		"moved from one file to the other": {string(good) + "#", "certificates: []\n"}, "a byte more in the other": {string(good), "#certificates: []\n"},
+	} {
+		for path, text := range map[string]string{file: texts[0], fragment: texts[1]} {
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		quick, ok := Fingerprint(file)
+		if !ok || len(quick) != 16 || seen[quick] != "" {
+			t.Errorf("%s: %q, %v, the same as %q", what, quick, ok, seen[quick])
+		}
+		seen[quick] = what
+		if c, err := Load(file); err != nil || c.Fingerprint() != quick {
+			t.Errorf("%s: Load disagrees: %v", what, err)
+		}
+	}
+	if _, ok := Fingerprint(filepath.Join(dir, "missing.yaml")); ok {
+		t.Error("a missing file has a fingerprint")
 	}
 }

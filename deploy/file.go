@@ -63,7 +63,7 @@ func (t Target) Places(b *bundle.Bundle) []string {
 func (t Target) Files(b *bundle.Bundle) []string {
 	list := t.Places(b)
 	if t.Directory != "" {
-		for _, f := range t.generation(b, t.Directory) {
+		for _, f := range t.generation(nil, t.Directory) {
 			list = append(list, f.path)
 		}
 	}
@@ -77,31 +77,34 @@ func (t Target) Files(b *bundle.Bundle) []string {
 
 // files lists the files of a bundle at the target, the key before the certificate; links and generations are not among them.
 // Without a bundle they have no content.
-func (t Target) files(b *bundle.Bundle) []file {
-	key, fullchain, combined := contents(b)
-	return slices.DeleteFunc([]file{
-		{path: t.PrivateKey, content: key, secret: true, target: t},
-		{path: t.Certificate, content: fullchain, target: t},
-		{path: t.combined(b), content: combined, secret: true, target: t},
-	}, func(f file) bool { return f.path == "" })
+func (t Target) files(b *bundle.Bundle) (list []file) {
+	if t.PrivateKey != "" {
+		list = append(list, file{path: t.PrivateKey, content: content(b, (*bundle.Bundle).KeyPEM), secret: true, target: t})
+	}
+	if t.Certificate != "" {
+		list = append(list, file{path: t.Certificate, content: content(b, (*bundle.Bundle).FullchainPEM), target: t})
+	}
+	if path := t.combined(b); path != "" {
+		list = append(list, file{path: path, content: content(b, (*bundle.Bundle).CombinedPEM), secret: true, target: t})
+	}
+	return list
 }
 
 // generation lists the files of a bundle in a generation directory, the key first.
 func (t Target) generation(b *bundle.Bundle, dir string) []file {
-	key, fullchain, combined := contents(b)
 	return []file{
-		{path: filepath.Join(dir, privkeyFile), content: key, secret: true, target: t},
-		{path: filepath.Join(dir, fullchainFile), content: fullchain, target: t},
-		{path: filepath.Join(dir, combinedFile), content: combined, secret: true, target: t},
+		{path: filepath.Join(dir, privkeyFile), content: content(b, (*bundle.Bundle).KeyPEM), secret: true, target: t},
+		{path: filepath.Join(dir, fullchainFile), content: content(b, (*bundle.Bundle).FullchainPEM), target: t},
+		{path: filepath.Join(dir, combinedFile), content: content(b, (*bundle.Bundle).CombinedPEM), secret: true, target: t},
 	}
 }
 
-// contents are the three forms of a bundle.
-func contents(b *bundle.Bundle) (key, fullchain, combined []byte) {
+// content is one form of a bundle; nil without a bundle.
+func content(b *bundle.Bundle, form func(*bundle.Bundle) []byte) []byte {
 	if b == nil {
-		return nil, nil, nil
+		return nil
 	}
-	return b.KeyPEM(), b.FullchainPEM(), b.CombinedPEM()
+	return form(b)
 }
 
 func exists(path string) bool {

@@ -60,7 +60,11 @@ func (s Summary) Revertible(at time.Time) error {
 func (p *Plan) Summary() Summary { return p.summary }
 
 func (p *Plan) summarize() {
-	p.summary = Summary{Changes: make([]Change, 0, len(p.changes)+len(p.maps)), Longer: p.longer()}
+	p.summary = Summary{Changes: make([]Change, 0, len(p.changes)+len(p.maps))}
+	if len(p.changes)+len(p.maps) == 0 {
+		return // nothing is replaced
+	}
+	p.summary.Longer = p.longer()
 	for _, c := range p.changes {
 		p.summary.Changes = append(p.summary.Changes, c.describe())
 	}

@@ -40,14 +40,14 @@ type Registrar struct {
 	settings  Settings
 	pool      *transport.Pool
 	directory string // URL
-	store     *state.Dir
+	store     *state.Book
 	say       func(stage, message string)
 	notice    func(text string)
 }
 
 // New makes a registrar for the CA of a pool. It calls say at each step, with a few words, and notice with what an operator
 // has to know, such as the loss of the account; notice may be nil, and then say is called. Nothing is asked or stored.
-func New(settings Settings, pool *transport.Pool, store *state.Dir, say func(stage, message string), notice func(text string)) *Registrar {
+func New(settings Settings, pool *transport.Pool, store *state.Book, say func(stage, message string), notice func(text string)) *Registrar {
 	if say == nil {
 		say = func(string, string) {}
 	}
@@ -107,7 +107,7 @@ func (r *Registrar) prepare(ctx context.Context) (state.Account, error) {
 }
 
 // stored reads the account. If there is no account, or only a damaged file, it returns one that is not registered yet: with
-// a new key, or with the key that could be read from the file (salvaged). It gives notice of an account that was lost.
+// a new key, or with the key that could be read from the file (salvaged). It notifies the operator of an account that was lost.
 func (r *Registrar) stored() (account state.Account, salvaged bool, err error) {
 	account, ok, err := r.store.Account(r.directory)
 	damaged := errors.Is(err, state.ErrDamaged)

@@ -16,6 +16,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
+	"slices"
 	"time"
 )
 
@@ -34,6 +35,7 @@ type Bundle struct {
 	chain   []*x509.Certificate
 	key     crypto.Signer
 	keyPEM  []byte
+	fullPEM []byte // of the chain: it is compared with files at every pass
 }
 
 // Parse reads a full chain (leaf first, PEM) and a private key (PEM: PKCS #8, PKCS #1 or SEC 1) and proves that they
@@ -73,7 +75,7 @@ func assemble(chain []*x509.Certificate, key crypto.Signer) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Bundle{keyType: keyType, chain: chain, key: key, keyPEM: keyPEM}, nil
+	return &Bundle{keyType: keyType, chain: chain, key: key, keyPEM: keyPEM, fullPEM: encode(chain)}, nil
 }
 
 // ParseChain reads PEM text that must consist of CERTIFICATE blocks only: at least one, at most ten, nothing but
@@ -138,7 +140,7 @@ func (b *Bundle) SPKI() string {
 
 // Same reports whether both bundles carry the same leaf and the same chain.
 func (b *Bundle) Same(other *Bundle) bool {
-	return other != nil && bytes.Equal(b.FullchainPEM(), other.FullchainPEM())
+	return other != nil && bytes.Equal(b.fullPEM, other.fullPEM)
 }
 
 // KeyPEM is the private key as a PKCS #8 block.
@@ -151,10 +153,10 @@ func (b *Bundle) LeafPEM() []byte { return encode(b.chain[:1]) }
 func (b *Bundle) ChainPEM() []byte { return encode(b.chain[1:]) }
 
 // FullchainPEM is the leaf and its issuers: what a server sends.
-func (b *Bundle) FullchainPEM() []byte { return encode(b.chain) }
+func (b *Bundle) FullchainPEM() []byte { return bytes.Clone(b.fullPEM) }
 
 // CombinedPEM is the key followed by the full chain, for servers that read one file.
-func (b *Bundle) CombinedPEM() []byte { return append(b.KeyPEM(), b.FullchainPEM()...) }
+func (b *Bundle) CombinedPEM() []byte { return slices.Concat(b.keyPEM, b.fullPEM) }
 
 // SerialOf gives a certificate's serial number as [Bundle.Serial] does.
 func SerialOf(c *x509.Certificate) string {

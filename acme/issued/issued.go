@@ -13,6 +13,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"path/filepath"
+	"reflect"
 	"slices"
 	"time"
 
@@ -28,16 +31,19 @@ type Lineage struct {
 	Keys    []bundle.KeyType // that are wanted
 	Bundles []*bundle.Bundle // the current certificate of each key type, in the order of Keys; nil if there is no usable one
 	Notes   []string         // what was repaired or could not be read, for the operator
+
+	stored      state.Record // as it was read
+	generations map[string]state.Generation
 }
 
 // Look reads a lineage and changes nothing. The error is that the record cannot be read.
 func Look(lineage *state.Lineage, keys []bundle.KeyType) (*Lineage, error) {
-	l := &Lineage{Lineage: lineage, Keys: keys, Bundles: make([]*bundle.Bundle, len(keys))}
+	l := newLineage(lineage, keys)
 	record, repaired, err := lineage.Look()
 	if err != nil {
 		return l, err
 	}
-	l.Record = record
+	l.set(record)
 	l.note(repaired)
 	l.ReadBundles()
 	return l, nil
@@ -46,17 +52,34 @@ func Look(lineage *state.Lineage, keys []bundle.KeyType) (*Lineage, error) {
 // Load reads a lineage under its lock. A lost record is made again from the stored certificates, and a certificate that was
 // stored but not noted before a crash becomes current. The bundles are not read yet: see ReadBundles.
 func Load(lineage *state.Lineage, keys []bundle.KeyType) (*Lineage, error) {
-	l := &Lineage{Lineage: lineage, Keys: keys, Bundles: make([]*bundle.Bundle, len(keys))}
+	l := newLineage(lineage, keys)
 	record, repaired, err := lineage.Load()
 	if err != nil {
 		return l, err
 	}
-	l.Record = record
+	l.set(record)
 	if l.note(repaired); repaired != "" {
 		l.Record.Log(state.Event{At: time.Now(), Event: "repaired", Message: repaired})
 	}
 	return l, l.adopt()
 }
+
+func newLineage(lineage *state.Lineage, keys []bundle.KeyType) *Lineage {
+	return &Lineage{Lineage: lineage, Keys: keys, Bundles: make([]*bundle.Bundle, len(keys)), generations: map[string]state.Generation{}}
+}
+
+// set takes over a record and remembers what it was.
+func (l *Lineage) set(record state.Record) {
+	l.Record, l.stored = record, record
+	l.stored.Keys, l.stored.Files, l.stored.Heals.At = map[bundle.KeyType]*state.Slot{}, maps.Clone(record.Files), slices.Clone(record.Heals.At)
+	for key, slot := range record.Keys {
+		copied := *slot
+		l.stored.Keys[key] = &copied
+	}
+}
+
+// Unchanged reports whether the record is still what was read.
+func (l *Lineage) Unchanged() bool { return reflect.DeepEqual(l.Record, l.stored) }
 
 func (l *Lineage) note(text string) {
 	if text != "" {
@@ -135,6 +158,18 @@ func (l *Lineage) fallBack(key bundle.KeyType) *bundle.Bundle {
 	return nil
 }
 
+// Sources are the files that a look at the lineage depends on.
+func (l *Lineage) Sources() []string {
+	files := []string{filepath.Join(l.Directory(""), "record.json")}
+	for _, key := range l.Keys {
+		directory := l.Directory(l.Record.Slot(key).Current)
+		for _, name := range []string{"privkey.pem", "fullchain.pem", "meta.json", "revoked.json"} {
+			files = append(files, filepath.Join(directory, name))
+		}
+	}
+	return files
+}
+
 // Any reports whether there is a usable certificate of some key type.
 func (l *Lineage) Any() bool {
 	return slices.ContainsFunc(l.Bundles, func(b *bundle.Bundle) bool { return b != nil })
@@ -144,6 +179,18 @@ func (l *Lineage) Any() bool {
 // description is damaged.
 func (l *Lineage) Current(key bundle.KeyType) (state.Generation, error) {
 	return l.Generation(l.Record.Slot(key).Current)
+}
+
+// Generation reads the description of a generation, once: it never changes.
+func (l *Lineage) Generation(id string) (state.Generation, error) {
+	if g, known := l.generations[id]; known {
+		return g, nil
+	}
+	g, err := l.Lineage.Generation(id)
+	if err == nil {
+		l.generations[id] = g
+	}
+	return g, err
 }
 
 // WasServed reports whether every current certificate was proven in service before.

@@ -7,12 +7,11 @@ import (
 	"time"
 )
 
-// reserved is the share of places, one of so many, that certificates which do not exist yet leave free: a renewal that
-// becomes due finds one.
+// reserved: one place in this many is only for renewals, so that a renewal that becomes due finds one.
 const reserved = 4
 
-// Gate lets a number of passes be under way at once. Of those that wait, the one whose certificate expires first goes
-// first; those without a certificate go last.
+// Gate bounds the passes that are under way at once. The pass whose certificate expires first goes first; passes without a
+// certificate go last.
 type Gate struct {
 	mu       sync.Mutex
 	size     int
@@ -31,8 +30,8 @@ type waiter struct {
 // NewGate makes a gate for size passes at once, at least one.
 func NewGate(size int) *Gate { return &Gate{size: max(size, 1)} }
 
-// Enter waits for a place. notAfter is the end of the certificate in service, zero where there is none. leave must be
-// called once. The error is the context's, and leave is nil then.
+// Enter waits for a place. notAfter is the end of the certificate in service, zero if there is none. The caller calls leave
+// once. The error is the context's, and leave is nil then.
 func (g *Gate) Enter(ctx context.Context, notAfter time.Time) (leave func(), err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -79,7 +78,7 @@ func (g *Gate) out(w *waiter) {
 	g.admit()
 }
 
-// admit lets in as many as there are places for.
+// admit lets passes in while there are places.
 func (g *Gate) admit() {
 	for g.inside < g.size {
 		var w *waiter

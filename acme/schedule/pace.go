@@ -5,26 +5,26 @@ import (
 	"time"
 )
 
-// Pace is how long a CA takes for a step of an order, as far as looks at earlier orders tell: longer than Early, at most
+// Pace is how long a CA takes for a step of an order, as learned from looks at earlier orders: longer than Early, at most
 // Enough. With it the first look comes when the step is likely to be done, so that a slow CA is asked once instead of four
-// times. The zero value knows nothing. It is stored as JSON by its owner.
+// times. The zero value knows nothing. Its owner stores it as JSON.
 type Pace struct {
-	Early  time.Duration `json:"early,omitempty"`  // it was not done then, in ns
-	Enough time.Duration `json:"enough,omitempty"` // it was done then, in ns
-	Hits   int           `json:"hits,omitempty"`   // how often in a row it was done at the first look
+	Early  time.Duration `json:"early,omitempty"`  // the step was not done then, in ns
+	Enough time.Duration `json:"enough,omitempty"` // the step was done then, in ns
+	Hits   int           `json:"hits,omitempty"`   // how many times in a row the step was done at the first look
 }
 
 const (
-	// quick is what is not worth remembering: a CA that is done so soon is looked at once and once more.
+	// quick is the pace below which nothing is remembered: such a CA costs two looks at most.
 	quick = 250 * time.Millisecond
 	// closeEnough is how far Enough may be above Early before something in between is tried.
 	closeEnough = 1.1
-	// fading: a CA that was done at the first look so often that Hits would be this as a power of two may be twice as fast
-	// by now. Of a CA that takes always the same time, this costs one look too many in eight orders.
+	// fading bounds how slowly Early shrinks: with each hit, by a power of two of what it is, because the CA may have become
+	// faster. At a CA that always takes the same time, this costs one look too many in eight orders.
 	fading = 10
 )
 
-// First is how long after its begin a step is to be looked at first; 0 for nothing known.
+// First is the time from the start of a step until its first look; 0 if nothing is known.
 func (p Pace) First() time.Duration {
 	if p.Early > 0 && float64(p.Enough) > closeEnough*float64(p.Early) {
 		return time.Duration(math.Sqrt(float64(p.Early) * float64(p.Enough)))
@@ -32,7 +32,7 @@ func (p Pace) First() time.Duration {
 	return p.Enough
 }
 
-// Learn takes in that a step was not done at early, 0 for never looked before, and was done at enough.
+// Learn notes that a step was not done at early, and was done at enough; early is 0 if enough was the first look.
 func (p *Pace) Learn(early, enough time.Duration) {
 	hits := 0
 	if early == 0 { // at the first look
@@ -44,7 +44,7 @@ func (p *Pace) Learn(early, enough time.Duration) {
 	}
 }
 
-// Differs reports whether it matters which of the two is known.
+// Differs reports whether the two lead to different first looks.
 func (p Pace) Differs(other Pace) bool {
 	a, b := p.First(), other.First()
 	return (a - b).Abs() > max(a, b)/10

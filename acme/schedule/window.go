@@ -5,22 +5,22 @@ import "time"
 // Span is a maintenance window: a time of day, in the zone of the times that it is compared with, on some days of the
 // week.
 type Span struct {
-	Days     [7]bool       // by time.Weekday: the days on which it begins
-	From, To time.Duration // since midnight; where To is not after From, it ends on the next day
+	Days     [7]bool       // by time.Weekday: the days on which it starts
+	From, To time.Duration // since midnight; if To is not after From, it ends on the next day
 }
 
 // Wanted is when a renewal should happen.
 type Wanted struct {
 	At         time.Time // the instant that was drawn
-	Start, End time.Time // the CA's window (RFC 9773); zero: none
+	Start, End time.Time // the CA's window (RFC 9773); zero if there is none
 	Latest     time.Time // from then on the certificate is in danger
 	Fraction   float64   // 0 to below 1: where in a maintenance window, the same at each call for one certificate
 }
 
-// In gives the instant within maintenance windows, in the zone loc, at which a renewal happens, as seen at the moment now;
-// without windows it is w.At, or w.Latest if that is earlier. What lies in the CA's window and in a maintenance window is
-// best; else the first maintenance window after w.At is taken; one that begins after w.Latest is not waited for. An
-// instant that has passed unused, because the host was down or the renewal failed, is made up for in the same window or
+// In returns the instant at which a renewal happens, within the maintenance windows, in the zone loc, as seen at the moment
+// now. Without windows it is w.At, or w.Latest if that is earlier. It prefers an instant in both the CA's window and a
+// maintenance window, then the first maintenance window after w.At; it does not wait for one that starts after w.Latest. If
+// an instant has passed unused, because the host was down or the renewal failed, the renewal happens in the same window or
 // in the next.
 func (w Wanted) In(spans []Span, loc *time.Location, now time.Time) time.Time {
 	at := w.plan(spans, loc)
@@ -71,7 +71,7 @@ func (occurrence) at(start, end time.Time, fraction float64) time.Time {
 	return start.Add(time.Duration(fraction * float64(end.Sub(start)))).UTC().Truncate(time.Second)
 }
 
-// occurrences lists the windows of the day before a moment and the eight days from it on, in the order of their begin.
+// occurrences lists the windows of the day before a moment and the eight days from it on, in the order of their start.
 // A time of day that the clock leaves out or shows twice counts as time.Date has it.
 func occurrences(spans []Span, from time.Time) []occurrence {
 	var list []occurrence

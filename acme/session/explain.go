@@ -163,7 +163,7 @@ func explainNetwork(stage, ca, directory string, err error) *Error {
 		e.ErrKind, e.Message = "ca-error", fmt.Sprintf("%s: %v", ca, err)
 	case !Unanswered(err):
 		reason := strings.TrimPrefix(reason.Error(), transport.ErrNotACME.Error()+": ")
-		e.ErrKind, e.Message = "ca-error", fmt.Sprintf("%s gave an answer that is not ACME, at the %s: %s", ca, stage, quote(reason))
+		e.ErrKind, e.Message = "ca-error", fmt.Sprintf("%s sent an answer that is not ACME, at the %s: %s", ca, stage, quote(reason))
 		e.NextStep = "is acme.directory right, is a proxy in the way?"
 	}
 	return e

@@ -44,6 +44,7 @@ type Result struct {
 	Serial  string           // of the leaf, lower-case hexadecimal; "" if the handshake failed
 	Matches bool             // the leaf is the wanted one
 	Err     error            // why the handshake failed
+	At      time.Time        // when it was made
 }
 
 // Probes lists the handshakes for certificates that every endpoint must show. With one key type the server's own choice is
@@ -136,7 +137,7 @@ func repeat(ctx context.Context, patience time.Duration, times int, once func() 
 }
 
 func (p Probe) shake(ctx context.Context) Result {
-	r := Result{Probe: p}
+	r := Result{Probe: p, At: time.Now().UTC()}
 	r.Shown, r.Err = starttls.Handshake(ctx, starttls.Request{Address: p.Address, ServerName: p.ServerName, KeyType: p.Ask})
 	if r.Err != nil {
 		r.Shown = nil

@@ -288,6 +288,41 @@ func Fingerprint(file string) string {
 	return text
 }
 
+// Stamp is what stat(2) says about the content of a file: two stamps that are equal mean that it was not written in between. The
+// zero Stamp is a file that is missing.
+type Stamp struct {
+	Size, Modified, Changed int64 // bytes; nanoseconds since 1970
+	Device, Inode           uint64
+	Mode                    uint32
+}
+
+// Stamps returns the stamp of each file; links are followed.
+func Stamps(files []string) map[string]Stamp {
+	stamps := make(map[string]Stamp, len(files))
+	for _, file := range files {
+		stamps[file] = stampOf(file)
+	}
+	return stamps
+}
+
+// Unchanged reports whether all stamps are still true.
+func Unchanged(stamps map[string]Stamp) bool {
+	for file, stamp := range stamps {
+		if stampOf(file) != stamp {
+			return false
+		}
+	}
+	return true
+}
+
+func stampOf(file string) Stamp {
+	var s syscall.Stat_t
+	if err := syscall.Stat(file, &s); err != nil {
+		return Stamp{}
+	}
+	return Stamp{Size: s.Size, Modified: s.Mtim.Nano(), Changed: s.Ctim.Nano(), Device: s.Dev, Inode: s.Ino, Mode: s.Mode}
+}
+
 // Fingerprints returns the fingerprint of each file.
 func Fingerprints(files []string) map[string]string {
 	prints := make(map[string]string, len(files))

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 
@@ -97,7 +98,7 @@ func TestNextCA(t *testing.T) {
 // closeBreaker lets the time of every open breaker pass.
 func (h *host) closeBreaker() {
 	h.t.Helper()
-	store := state.At(h.Path("state"))
+	store := state.New(disk.At(h.Path("state")))
 	directory := h.CA.DirectoryURL()
 	err := store.ChangeUsage(h.t.Context(), directory, func(u *state.Usage) error {
 		if u.Breaker.Failures != 1 {

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"mxcert/cmd/mxcert/internal/report"
 )
@@ -54,6 +55,9 @@ func printEndpoints(out sheet, c report.Certificate) {
 			what = "error: " + e.Error
 		case !e.Matches:
 			what = "shows another certificate, serial " + e.Serial
+		}
+		if time.Since(e.SeenAt) > time.Minute {
+			what += ", seen " + report.Until(e.SeenAt)
 		}
 		out.line("endpoint", "%s (%s): %s", e.Address, e.Key, what)
 	}

@@ -102,7 +102,7 @@ func (a *app) takeOver(ctx context.Context, found []foreign, directory string, d
 	if err != nil {
 		return err
 	}
-	open := state.Open
+	open := change
 	if dryRun {
 		open = view
 	}
@@ -143,7 +143,7 @@ func (a *app) takeOver(ctx context.Context, found []foreign, directory string, d
 }
 
 // takeOne stores one certificate under the name that the configuration has for its names, or a new one.
-func takeOne(ctx context.Context, config *configs.Config, store *state.Dir, f foreign, dryRun, force bool) (importedReport, error) {
+func takeOne(ctx context.Context, config *configs.Config, store *state.Book, f foreign, dryRun, force bool) (importedReport, error) {
 	one := importedReport{From: f.Source, Names: []string{}, Notes: append([]string{}, f.Notes...)}
 	one.Notes = append(one.Notes, f.Hooks...)
 	b, err := bundle.Parse(f.Chain, f.Key)
@@ -209,7 +209,7 @@ func storeForeign(ctx context.Context, lineage *state.Lineage, f foreign, b *bun
 }
 
 // takeAccount stores the account where there is none at that CA yet.
-func takeAccount(ctx context.Context, store *state.Dir, f foreign, dryRun bool) (string, error) {
+func takeAccount(ctx context.Context, store *state.Book, f foreign, dryRun bool) (string, error) {
 	if f.Directory == "" || f.Account.Key == nil {
 		return "", nil
 	}

@@ -18,6 +18,7 @@ import (
 
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert-lab/lab"
 
 	"mxcert/cmd/mxcert/internal/report"
@@ -197,7 +198,7 @@ func TestHalfDeploymentIsFinishedFirst(t *testing.T) {
 	h.check(err)
 	second := h.report(report.CodeOK, "renew", "--now", "--new-key").Certificates[0].Keys[0].Serial
 	h.check(os.WriteFile(h.Path("tls", "mx.crt"), oldChain, 0o640)) // the key is renamed already, the chain is not
-	store, err := state.Open(h.Path("state"))
+	store, err := state.Open(disk.Open(h.Path("state")))
 	h.check(err)
 	record, _, err := store.Lineage("mx").Load()
 	h.check(err)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/cmd/mxcert-lab/smtpd"
@@ -132,7 +133,7 @@ func TestClockWasAhead(t *testing.T) {
 	ahead := &state.Failure{At: time.Now().Add(10 * 365 * 24 * time.Hour)}
 	h := newHost(t, labDefault, configDefault)
 	h.report(report.CodeOK, "renew")
-	store := state.At(h.Path("state"))
+	store := state.New(disk.At(h.Path("state")))
 	lineage := store.Lineage("mx")
 	record, _, err := lineage.Load()
 	h.check(err)

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert/internal/daemon"
 	"mxcert/cmd/mxcert/internal/pass"
 	"mxcert/cmd/mxcert/internal/report"
@@ -27,6 +28,11 @@ which finds the same: 0 when all is served, 5 when something issued is not in se
 }
 
 func (a *app) status(ctx context.Context, names []string) error {
+	ctx, cancel := a.within(ctx, verifyTime)
+	defer cancel()
+	if r := a.statusOfDaemon(ctx, names); r != nil {
+		return a.finishCertificates(r)
+	}
 	config, configErr := a.load()
 	if configErr != nil {
 		if config = a.runningConfig(); config == nil {
@@ -42,8 +48,6 @@ func (a *app) status(ctx context.Context, names []string) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := a.within(ctx, verifyTime)
-	defer cancel()
 	r := report.Sum(daemon.Each(wants, func(want wanted.Certificate) report.Certificate {
 		return pass.Look(ctx, want, store.Lineage(want.Name))
 	}))
@@ -61,18 +65,42 @@ func (a *app) status(ctx context.Context, names []string) error {
 	return &report.Exit{Code: report.CodeConfig}
 }
 
+// statusOfDaemon asks a running daemon, which remembers what it has proven; nil if none runs with the configuration of the files,
+// or if it cannot answer. The files are not parsed for that.
+func (a *app) statusOfDaemon(ctx context.Context, names []string) *report.Report {
+	fingerprint, ok := configs.Fingerprint(a.configFile)
+	if !ok {
+		return nil
+	}
+	store := state.New(disk.At(a.stateDirectory()))
+	running := daemon.Running(store)
+	if running == nil || running.ConfigError != "" {
+		return nil
+	}
+	r, err := daemon.Ask(ctx, store, daemon.Order{Names: names, Look: true, Fingerprint: fingerprint}, func(string, string, string) {})
+	if err != nil {
+		return nil // it is looked at here then
+	}
+	r.Daemon = running
+	return r
+}
+
 // stateKey finds the state directory in a configuration that cannot be read as a whole.
 var stateKey = regexp.MustCompile(`(?m)^state:\s*"?(/[^"\s#]+)`)
 
-// runningConfig is the configuration that the daemon still works with while the file is broken; nil if there is none.
-func (a *app) runningConfig() *configs.Config {
-	dir := "/var/lib/mxcert"
+// stateDirectory is the state directory that the file names, as far as that can be seen without reading it as a whole.
+func (a *app) stateDirectory() string {
 	if text, err := os.ReadFile(a.configFile); err == nil {
 		if m := stateKey.FindSubmatch(text); m != nil {
-			dir = string(m[1])
+			return string(m[1])
 		}
 	}
-	config, err := configs.Load(state.At(dir).RunningConfig())
+	return "/var/lib/mxcert"
+}
+
+// runningConfig is the configuration that the daemon still works with while the file is broken; nil if there is none.
+func (a *app) runningConfig() *configs.Config {
+	config, err := configs.Load(state.New(disk.At(a.stateDirectory())).RunningConfig())
 	if err != nil {
 		return nil
 	}

@@ -129,7 +129,7 @@ func (a *app) verify(ctx context.Context, names []string) error {
 }
 
 // currentProbes lists the handshakes with the endpoints of a certificate, also for key types that have no certificate.
-func currentProbes(store *state.Dir, want wanted.Certificate) (probes []served.Probe) {
+func currentProbes(store *state.Book, want wanted.Certificate) (probes []served.Probe) {
 	have, err := issued.Look(store.Lineage(want.Name), want.Keys)
 	for _, address := range want.Endpoints() {
 		for i, key := range want.Keys {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 
 	"mxcert/cmd/mxcert/internal/report"
 )
@@ -41,7 +42,7 @@ func TestMaintenanceWindow(t *testing.T) {
 // makeDue lets the renewal instants have come.
 func (h *host) makeDue() {
 	h.t.Helper()
-	lineage := state.At(h.Path("state")).Lineage("mx")
+	lineage := state.New(disk.At(h.Path("state"))).Lineage("mx")
 	record, _, err := lineage.Load()
 	if err != nil {
 		h.t.Fatal(err)

@@ -18,7 +18,8 @@ import (
 // Order is what a command asks a daemon for. A connection carries one order, answered by lines of progress, the last of which
 // has the report. Closing the connection stops the work as SIGINT stops a command.
 type Order struct {
-	Names       []string  `json:"names"` // of certificates; empty: all
+	Names       []string  `json:"names"`          // of certificates; empty: all
+	Look        bool      `json:"look,omitempty"` // only say how things are
 	Force       bool      `json:"force,omitempty"`
 	NewKey      bool      `json:"new_key,omitempty"`
 	DeployOnly  bool      `json:"deploy_only,omitempty"`
@@ -122,12 +123,29 @@ func (d *Daemon) obey(ctx context.Context, asked Order, send func(line)) line {
 	if err != nil {
 		return line{Refuse: err.Error()}
 	}
+	if asked.Look {
+		return line{Report: w.look(ctx, wants)}
+	}
 	options := pass.Options{Force: asked.Force, NewKey: asked.NewKey, DeployOnly: asked.DeployOnly, Rollback: asked.Rollback, Shorter: asked.Shorter,
 		Asked: asked.Asked, Replaced: w.waiting.Done()}
 	return line{Report: report.Sum(Each(wants, func(want wanted.Certificate) report.Certificate {
 		return d.pass(ctx, &order{workload: w, want: want, options: options, log: d.log.With("certificate", want.Name, "asked", "by a command"),
 			say: func(stage, message string) { send(line{Certificate: want.Name, Stage: stage, Message: message}) }})
 	}))}
+}
+
+// maxLive is how many endpoints a look asks at most: with more, it reports when they were last asked.
+const maxLive = 64
+
+// look reports how things are, from memory as far as that is right.
+func (w *workload) look(ctx context.Context, wants []wanted.Certificate) *report.Report {
+	endpoints := 0
+	for _, want := range wants {
+		endpoints += len(want.Endpoints()) * len(want.Keys)
+	}
+	return report.Sum(Each(wants, func(want wanted.Certificate) report.Certificate {
+		return w.memory.Look(ctx, want, w.runner.Store.Lineage(want.Name), endpoints <= maxLive)
+	}))
 }
 
 // Each makes a report on each certificate, several at once, in their order.

@@ -12,6 +12,7 @@ import (
 type workload struct {
 	runner  *pass.Runner
 	drift   *driftWatch
+	memory  pass.Memory     // of looks for `status`
 	waiting context.Context //nolint:containedctx // ends when the workload does: finish what is under way, start nothing
 	cancel  context.CancelFunc
 	done    sync.WaitGroup

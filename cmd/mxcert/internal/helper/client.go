@@ -108,9 +108,21 @@ func (c *Client) Check(ctx context.Context, want wanted.Certificate, known Known
 // Plan compares the bundles, in the order of the keys, with the files. say is told where replaced files are kept. Release the
 // plan with [Close].
 func (c *Client) Plan(ctx context.Context, want wanted.Certificate, bundles []*bundle.Bundle, known Known, say func(stage, message string)) (Plan, error) {
-	if err := deploy.Check(want.Targets(), known); !c.needed(err) {
-		return planHere(want, bundles, known)
+	plan, err := Look(want, bundles, known)
+	if err == nil && plan.Summary().Empty() {
+		return plan, nil // no right is needed
 	}
+	if err := deploy.Check(want.Targets(), known); c.needed(err) {
+		return c.planThere(ctx, want, bundles, say)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return tryFirst(plan), nil
+}
+
+// planThere has the install helper compare the bundles with the files.
+func (c *Client) planThere(ctx context.Context, want wanted.Certificate, bundles []*bundle.Bundle, say func(stage, message string)) (Plan, error) {
 	conn, err := c.dial(ctx, Install)
 	if err != nil {
 		return nil, err

@@ -26,6 +26,7 @@ import (
 
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert/internal/wanted"
 	"mxcert/cmd/mxcert/internal/wire"
 	"mxcert/configs"
@@ -88,7 +89,7 @@ func serviceUID() int {
 // trustedHost reads the configuration. While the file is broken, the one that a helper read last is in force, as it is for the
 // service; it is kept in a directory that only helpers write.
 func trustedHost(configFile string) (*wanted.Host, error) {
-	kept := state.At(os.Getenv("STATE_DIRECTORY"))
+	kept := state.New(disk.At(os.Getenv("STATE_DIRECTORY")))
 	config, err := configs.Load(configFile)
 	if err != nil {
 		if last, lastErr := configs.Load(kept.RunningConfig()); lastErr == nil {
@@ -201,12 +202,12 @@ func (i *installer) makePlan(want wanted.Certificate, files []installFiles) (ans
 		}
 		bundles[n] = b
 	}
-	plan, err := planHere(want, bundles, knownFiles(want.Name))
+	plan, err := Look(want, bundles, knownFiles(want.Name))
 	if err != nil {
 		answer.Error = newError(err)
 		return answer
 	}
-	i.plan, answer.Plan = plan, plan.Summary()
+	i.plan, answer.Plan = tryFirst(plan), plan.Summary()
 	return answer
 }
 

@@ -28,16 +28,12 @@ func Look(want wanted.Certificate, bundles []*bundle.Bundle, known Known) (*depl
 	return deploy.Make(want.Name, want.Jobs(bundles), known)
 }
 
-// planHere compares the bundles with the files in this process. Exim is going to open the new files before they are in place.
-func planHere(want wanted.Certificate, bundles []*bundle.Bundle, known Known) (*deploy.Plan, error) {
-	plan, err := Look(want, bundles, known)
-	if err != nil {
-		return nil, err
-	}
+// tryFirst has Exim open new files before they are in place.
+func tryFirst(plan *deploy.Plan) *deploy.Plan {
 	if plan.Summary().ContentChanges() {
 		plan.Try(func(staged []deploy.Target) error { return discover.TryExim(context.Background(), staged) })
 	}
-	return plan, nil
+	return plan
 }
 
 // remotePlan is a plan that the install helper made and keeps as long as the connection is open.

@@ -20,6 +20,9 @@ import (
 // keepGenerations is how many old generations of each key type stay on disk beside those in use.
 const keepGenerations = 3
 
+// noteSuccess is how old the stored time of the last success may become.
+const noteSuccess = 55 * time.Minute
+
 // ending is how a pass has ended, before it is put into words.
 type ending struct {
 	err          error
@@ -85,15 +88,26 @@ func (p *pass) success(ctx context.Context) ending {
 			p.have.Record.Log(state.Event{At: time.Now(), Event: "healed", Key: key, Serial: p.have.Bundles[i].Serial()})
 		}
 	}
-	p.have.Record.Failure, p.have.Record.LastSuccess = nil, time.Now().UTC()
+	p.have.Record.Failure = nil
 	hookErr := p.successHooks(ctx)
 	if hookErr != nil && ctx.Err() == nil {
 		p.failHooks(ctx)
 	}
-	if err := errors.Join(p.lineage.Save(p.have.Record), p.lineage.Prune(p.have.Record, keepGenerations)); err != nil {
+	if err := p.saveSuccess(); err != nil {
 		return ending{err: report.At("store", err)}
 	}
 	return ending{err: hookErr, inService: true}
+}
+
+// saveSuccess stores the record and removes old generations. If a pass has found nothing to do, as most do, it writes only once
+// an hour, to note when that was.
+func (p *pass) saveSuccess() error {
+	now := time.Now().UTC()
+	if p.have.Unchanged() && now.Sub(p.have.Record.LastSuccess) < noteSuccess && !p.have.Record.LastSuccess.After(now) {
+		return nil
+	}
+	p.have.Record.LastSuccess = now
+	return errors.Join(p.lineage.Save(p.have.Record), p.lineage.Prune(p.have.Record, keepGenerations))
 }
 
 // failure notes what went wrong and when the daemon may try again, and runs the hooks.
@@ -174,7 +188,7 @@ func chargedToCA(err error) bool {
 func (p *pass) report(end ending) report.Certificate {
 	r := Describe(p.want, p.have)
 	r.Changed, r.Plan, r.DryRun, r.Endpoints = p.changed, p.intended, p.dryRun, endpointReports(p.seen)
-	r.Warnings = append(p.warnings, r.Warnings...)
+	r.Warnings = slices.Concat([]string{}, p.warnings, r.Warnings)
 	p.outOfService = end.outOfService
 	r.OutOfService, r.NextTry = end.outOfService, end.nextTry
 	if end.orderFailed {
@@ -284,7 +298,7 @@ func files(want wanted.Certificate, bundles []*bundle.Bundle) []string {
 func endpointReports(results []served.Result) []report.Endpoint {
 	list := make([]report.Endpoint, len(results))
 	for i, r := range results {
-		list[i] = report.Endpoint{Address: r.Address, ServerName: r.ServerName, Key: r.Key, Serial: r.Serial, Matches: r.Matches}
+		list[i] = report.Endpoint{Address: r.Address, ServerName: r.ServerName, Key: r.Key, Serial: r.Serial, Matches: r.Matches, SeenAt: r.At}
 		if r.Err != nil {
 			list[i].Error, list[i].Kind, list[i].Hint = r.Err.Error(), report.KindOf(r.Err), report.HintOf(r.Err)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"mxcert/acme/issued"
@@ -20,22 +21,29 @@ const lookPatience = 3 * time.Second
 // Look reports the four truths of one certificate: what is wanted, issued, deployed and served now, and why the last pass failed.
 // It changes nothing and takes no lock. The exit code in the report is that of a renew which finds the same.
 func Look(ctx context.Context, want wanted.Certificate, lineage *state.Lineage) report.Certificate {
+	r, _ := look(ctx, want, lineage)
+	return r
+}
+
+// look also returns the files that the report depends on; nil if the record could not be read.
+func look(ctx context.Context, want wanted.Certificate, lineage *state.Lineage) (r report.Certificate, sources []string) {
 	have, err := issued.Look(lineage, want.Keys)
 	if err != nil {
-		r := report.New(want.Name, want.Names)
+		r = report.New(want.Name, want.Names)
 		r.Stage, r.Error, r.Code = report.Failed, report.NewError(report.At("state", err)), report.CodeOf(err)
 		if report.IsTemporary(err) {
 			r.Stage = report.Waiting
 		}
-		return r
+		return r, nil
 	}
-	r := Describe(want, have)
-	r.Warnings = append(have.Notes, r.Warnings...)
+	sources = append(have.Sources(), deployedFiles(want, have.Bundles)...)
+	r = Describe(want, have)
+	r.Warnings = slices.Concat([]string{}, have.Notes, r.Warnings)
 	if !have.Any() {
 		r.Stage, r.Code = report.Waiting, report.CodeTemporary
 		r.Warnings = append(r.Warnings, "no certificate yet; run mxcert renew or wait for the daemon")
 		addLastFailure(&r, have.Record.Failure)
-		return r
+		return r, sources
 	}
 	lookAtFiles(&r, want, have)
 	lookAtEndpoints(ctx, &r, want, have)
@@ -44,7 +52,7 @@ func Look(ctx context.Context, want wanted.Certificate, lineage *state.Lineage) 
 		r.Error = report.NewError(report.At("hook", errors.New("the hooks of the certificate in service have not succeeded yet; they run again at the next pass")))
 		r.Code = report.CodeFailed
 	}
-	return r
+	return r, sources
 }
 
 // lookAtFiles compares deployed with issued.

@@ -7,9 +7,11 @@ import (
 	"strings"
 	"time"
 
+	"mxcert/acme/bundle"
 	"mxcert/acme/state"
 	"mxcert/cmd/mxcert/internal/helper"
 	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/wanted"
 	"mxcert/deploy"
 	"mxcert/hooks/watch"
 )
@@ -140,11 +142,15 @@ func (e *changedMeanwhile) Hint() string {
 
 // prints are the fingerprints of the files that a server may read now.
 func (p *pass) prints() map[string]string {
-	var paths []string
-	for _, job := range p.want.Jobs(p.have.Bundles) {
+	return watch.Fingerprints(deployedFiles(p.want, p.have.Bundles))
+}
+
+// deployedFiles are the files that a server may read for bundles, in the order of the keys.
+func deployedFiles(want wanted.Certificate, bundles []*bundle.Bundle) (paths []string) {
+	for _, job := range want.Jobs(bundles) {
 		paths = append(paths, job.Target.Files(job.Bundle)...)
 	}
-	return watch.Fingerprints(paths)
+	return paths
 }
 
 // settle notes how the files of the certificate are now: what differs later was done by others.

@@ -80,7 +80,7 @@ type Endpoint struct {
 	Kind       string `json:"kind,omitempty"` // of the error
 	Hint       string `json:"hint,omitempty"` // what to do about the error
 
-	Took time.Duration `json:"-"`
+	SeenAt time.Time `json:"seen_at"` // when the handshake was made
 }
 
 // Daemon is what a running daemon says about itself.

@@ -63,11 +63,15 @@ func (l *Listener) Accept() (*Conn, error) {
 // Close stops listening and removes the socket. Connections stay open.
 func (l *Listener) Close() error { return l.unix.Close() }
 
-// Conn is one end of a connection. One goroutine may read while others write.
+// Conn is one end of a connection. One goroutine may read while others write. After an error in one direction, that
+// direction is of no more use, and returns the error again: it could be half a message further, or one answer behind.
 type Conn struct {
 	unix    *net.UnixConn
 	reader  *bufio.Reader
-	writing sync.Mutex
+	readErr error
+
+	writing  sync.Mutex
+	writeErr error
 }
 
 func newConn(conn *net.UnixConn) *Conn { return &Conn{unix: conn, reader: bufio.NewReader(conn)} }
@@ -126,7 +130,7 @@ func (c *Conn) Admit(users ...int) error {
 	return err
 }
 
-// Write sends v as one message. The error is that of ctx if it ended first; the other end may have got a part then.
+// Write sends v as one message. The error is that of ctx if it ended first.
 func (c *Conn) Write(ctx context.Context, v any) error {
 	text, err := json.Marshal(v)
 	if err != nil {
@@ -134,25 +138,33 @@ func (c *Conn) Write(ctx context.Context, v any) error {
 	}
 	c.writing.Lock()
 	defer c.writing.Unlock()
-	defer until(ctx, c.unix.SetWriteDeadline)()
-	if _, err := c.unix.Write(append(text, '\n')); err != nil {
-		return orEnded(ctx, err)
+	if c.writeErr == nil {
+		c.writeErr = during(ctx, c.unix.SetWriteDeadline, func() error {
+			_, err := c.unix.Write(append(text, '\n'))
+			return err
+		})
 	}
-	return nil
+	return c.writeErr
 }
 
 // Read waits for the next message and stores it in v. The error is io.EOF if the other end has hung up, an
-// [ErrMalformed], or that of ctx if it ended first. After an error the connection is of no use for reading.
+// [ErrMalformed], or that of ctx if it ended first.
 func (c *Conn) Read(ctx context.Context, v any) error {
-	defer until(ctx, c.unix.SetReadDeadline)()
-	line, err := c.line()
-	if err != nil {
-		return orEnded(ctx, err)
+	if c.readErr != nil {
+		return c.readErr
+	}
+	var line []byte
+	c.readErr = during(ctx, c.unix.SetReadDeadline, func() (err error) {
+		line, err = c.line()
+		return err
+	})
+	if c.readErr != nil {
+		return c.readErr
 	}
 	if err := json.Unmarshal(line, v); err != nil {
-		return fmt.Errorf("%w: %.200s", ErrMalformed, err.Error())
+		c.readErr = fmt.Errorf("%w: %.200s", ErrMalformed, err.Error())
 	}
-	return nil
+	return c.readErr
 }
 
 // Ask sends a question and waits for the answer.
@@ -184,25 +196,22 @@ func (c *Conn) line() ([]byte, error) {
 	}
 }
 
-// until ends an operation when ctx does. The function that it returns is called after the operation, and leaves no
-// deadline to the next one but its own.
-func until(ctx context.Context, set func(time.Time) error) (done func()) {
-	_ = set(time.Time{}) // a connection that takes no deadline is closed, which the operation reports
+// during does something that ends when ctx does, by a deadline that is not left to what is done next. It prefers the error
+// of ctx.
+func during(ctx context.Context, deadline func(time.Time) error, do func() error) error {
+	if err := errors.Join(ctx.Err(), deadline(time.Time{})); err != nil {
+		return err
+	}
 	fired := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
-		_ = set(time.Unix(1, 0))
+		_ = deadline(time.Unix(1, 0))
 		close(fired)
 	})
-	return func() {
-		if !stop() {
-			<-fired
-		}
+	err := do()
+	if !stop() {
+		<-fired
 	}
-}
-
-// orEnded prefers the error of a context that has ended: the operation failed because of it.
-func orEnded(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
+	if err != nil && ctx.Err() != nil {
 		return ctx.Err()
 	}
 	return err

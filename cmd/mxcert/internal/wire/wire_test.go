@@ -172,6 +172,30 @@ func TestContextEnds(t *testing.T) {
 	}
 }
 
+// An answer that came too late is not taken for the answer to the next question, and half a message is not continued.
+func TestErrorsStay(t *testing.T) {
+	t.Parallel()
+	conn, raw := pair(t)
+	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	var m message
+	if err := conn.Ask(short, message{N: 1}, &m); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Ask = %v", err)
+	}
+	if _, err := io.WriteString(raw, `{"n":2}`+"\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Ask(t.Context(), message{N: 2}, &m); !errors.Is(err, context.DeadlineExceeded) || m.N != 0 {
+		t.Errorf("after a time-out Ask = %v, %+v", err, m)
+	}
+	if err := conn.Write(short, message{}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Write = %v", err)
+	}
+	if err := conn.Write(t.Context(), message{}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("after a time-out Write = %v", err)
+	}
+}
+
 // A time limit of one message is none of the next.
 func TestDeadlineDoesNotStay(t *testing.T) {
 	t.Parallel()

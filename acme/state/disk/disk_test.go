@@ -1,24 +1,28 @@
-package state_test
+package disk_test
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 )
 
 // useAll makes one file of every kind.
-func useAll(t *testing.T, path string) *state.Dir {
+func useAll(t *testing.T, path string) *state.Book {
 	t.Helper()
-	dir, err := state.Open(path)
+	store, err := disk.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
+	dir := state.New(store)
 	l := dir.Lineage("mx")
 	unlock, err := l.Lock(t.Context())
 	if err != nil {
@@ -30,11 +34,11 @@ func useAll(t *testing.T, path string) *state.Dir {
 		t.Fatal(err)
 	}
 	defer unlockDir()
-	add(t, l, newBundle(t, bundle.EC256, 1), 1)
+	_, added := l.Add(newBundle(t, bundle.EC256, 1), nil, "", "", time.Now())
 	_, displaced := l.Displace("/x/exim.key", []byte("key"), time.Now())
 	_, noted := l.Note(state.Entry{Records: []state.TXT{{Name: "a.", Zone: "a.", Value: "v"}}, Created: time.Now()})
 	for _, err := range []error{
-		displaced, noted, l.Save(state.Record{}), l.SaveOrder(state.Order{KeyType: bundle.EC256}), dir.SaveDaemon(1), dir.SaveRunningConfig(nil),
+		added, displaced, noted, l.Save(state.Record{}), l.SaveOrder(state.Order{KeyType: bundle.EC256}), dir.SaveDaemon(1), dir.SaveRunningConfig(nil),
 		dir.SaveAccount(state.Account{Directory: "https://ca.example/dir"}),
 	} {
 		if err != nil {
@@ -82,7 +86,7 @@ func TestWideStateDirectoryIsNarrowed(t *testing.T) {
 	if err := os.Chmod(path, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := state.Open(path); err != nil {
+	if _, err := disk.Open(path); err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o700 {
@@ -123,6 +127,10 @@ func TestFullDisk(t *testing.T) {
 	t.Cleanup(func() { _ = syscall.Unmount(mount, 0) })
 	dir := useAll(t, filepath.Join(mount, "state"))
 	l := dir.Lineage("mx")
+	before, err := l.Generations()
+	if err != nil {
+		t.Fatal(err)
+	}
 	fill, err := os.Create(filepath.Join(mount, "fill"))
 	if err != nil {
 		t.Fatal(err)
@@ -131,7 +139,6 @@ func TestFullDisk(t *testing.T) {
 		_, err = fill.Write(make([]byte, 4096))
 	}
 	_ = fill.Close()
-	before := ids(t, l)
 	_, addErr := l.Add(newBundle(t, bundle.EC256, 2), nil, "", "", time.Now())
 	for what, err := range map[string]error{"record": l.Save(state.Record{Applying: true}), "generation": addErr} {
 		e, ok := err.(*state.Error)
@@ -142,8 +149,8 @@ func TestFullDisk(t *testing.T) {
 	if record, repaired, err := l.Load(); err != nil || repaired != "" || record.Applying {
 		t.Errorf("the record: %+v, %q, %v", record, repaired, err)
 	}
-	if got := ids(t, l); len(got) != len(before) {
-		t.Errorf("generations: %q", got)
+	if got, err := l.Generations(); err != nil || len(got) != len(before) {
+		t.Errorf("generations: %+v, %v", got, err)
 	}
 	for _, pattern := range []string{"lineages/mx/.*", "orders/.*", "journal/.*", ".tmp*"} {
 		if left, err := filepath.Glob(filepath.Join(dir.Path(), pattern)); err != nil || len(left) > 0 {
@@ -158,13 +165,53 @@ func TestKilledAtTheVeryFirst(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(path, ".tmp-123"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := state.Open(path); err != nil {
+	if _, err := disk.Open(path); err != nil {
 		t.Error(err)
 	}
 	foreign := t.TempDir()
 	write(t, "", foreign, ".tmp-123")
 	write(t, "", foreign, "somebody's.txt")
-	if _, err := state.Open(foreign); err == nil {
+	if _, err := disk.Open(foreign); err == nil {
 		t.Error("a directory of somebody else is used")
+	}
+}
+
+// TestForeignDirectoryIsRefused: with a wrong setting, others would lose their access to it.
+func TestForeignDirectoryIsRefused(t *testing.T) {
+	path := t.TempDir()
+	if err := os.Chmod(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, "", path, "wtmp")
+	if _, err := disk.Open(path); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("got %v", err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o755 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+}
+
+// TestErrors: a message names the file that the key stands for, and no temporary one.
+func TestErrors(t *testing.T) {
+	file := write(t, "", t.TempDir(), "file")
+	if _, err := disk.Open(file); err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("open a file: %v", err)
+	}
+	if _, err := disk.View(filepath.Join(t.TempDir(), "none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("view nothing: %v", err)
+	}
+	below := disk.At(file)
+	_, readErr := below.Read("a")
+	_, lockErr := below.Lock(t.Context(), "a/lock")
+	_, listErr := below.List("")
+	for want, err := range map[string]error{
+		"read " + file + "/a": readErr, "lock " + file + "/a/lock": lockErr, "read " + file: listErr, "write " + file + "/a": below.Replace("a", nil), "remove " + file + "/a": below.Remove("a"),
+	} {
+		if err == nil || err.Error() != want+": not a directory" {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	if err := disk.At(filepath.Dir(file)).Rename("none", "x"); err == nil || err.Error() != "rename "+filepath.Dir(file)+"/none: no such file or directory" {
+		t.Error(err)
 	}
 }

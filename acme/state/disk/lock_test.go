@@ -1,4 +1,4 @@
-package state_test
+package disk_test
 
 import (
 	"bufio"
@@ -14,7 +14,7 @@ import (
 )
 
 // startHolder runs a second process that holds the lock of lineage mx.
-func startHolder(t *testing.T, dir *state.Dir) *exec.Cmd {
+func startHolder(t *testing.T, dir *state.Book) *exec.Cmd {
 	t.Helper()
 	child := exec.Command(os.Args[0], "-test.run=^$")
 	child.Env = append(os.Environ(), childEnv+"="+dir.Path())
