@@ -221,8 +221,15 @@ func (c *Config) Files() []string { return c.index.files() }
 // depend on where the files lie.
 func (c *Config) Fingerprint() string { return c.fingerprint }
 
-// Warnings returns what is allowed but suspicious, in the order of the files.
-func (c *Config) Warnings() []Problem { return slices.Clone(c.warnings) }
+// Warnings returns what is allowed but suspicious, in the order of the files: also each secret that stands in a file itself.
+// secret reports whether a variable of a DNS provider holds one; nil means that each of them may.
+func (c *Config) Warnings(secret func(provider, variable string) bool) []Problem {
+	known := newSecrets(secret)
+	list, _ := c.index.finish(slices.DeleteFunc(slices.Clone(c.warnings), func(p Problem) bool {
+		return p.about != variable{} && !known.holds(p.about)
+	}))
+	return list
+}
 
 // At returns a Problem at the setting with that path, for example "certificates[0].dns.provider", where
 // certificates are counted as in Config. File, position and line are filled in; the caller adds Message and Hint.
@@ -230,8 +237,8 @@ func (c *Config) Warnings() []Problem { return slices.Clone(c.warnings) }
 func (c *Config) At(path string) Problem { return c.index.problem(path) }
 
 // Forget lets go of the text of the files and of where the settings stand in it, which is more than the settings need
-// themselves. At and Files know nothing afterwards.
-func (c *Config) Forget() { c.index = &index{} }
+// themselves. At, Files and Warnings know nothing afterwards.
+func (c *Config) Forget() { c.index, c.warnings = &index{}, nil }
 
 // Paths returns the paths for key type key, the i-th of the certificate's keys, with {name} and {key} filled in; {serial}
 // stays. A path that the target does not have is "".
