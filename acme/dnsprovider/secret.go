@@ -7,7 +7,7 @@ import (
 
 // Secret reports whether the value of a provider's variable must not be shown, nor stand in a configuration file. It is
 // careful: a name that neither lego nor mxcert describes is secret, and so is every variable of an unknown provider,
-// because nothing is known of its value. The programs of exec and certbot-hook read such variables.
+// because its value is not known. The programs of exec and certbot-hook read such variables.
 //
 // Of the described ones, lego's descriptions know the credentials ([Variable.Credential]). A few of these are no secrets
 // (see notSecret); and some passwords stand among the other settings there, such as HTTPREQ_PASSWORD: their names tell.
@@ -28,7 +28,7 @@ func Secret(provider, variable string) bool {
 	return i < 0 || description.Variables[i].Credential || soundsSecret(name)
 }
 
-// notSecret knows the credentials that only say where or by which name.
+// notSecret lists credentials of lego's descriptions that only say where, or by which name.
 func notSecret(variable string) bool {
 	switch variable {
 	case "AWS_REGION", "HUAWEICLOUD_REGION", "OCI_REGION", "OVH_ENDPOINT",
