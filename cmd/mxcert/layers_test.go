@@ -11,7 +11,8 @@ import (
 // main → cli → rooms of cmd → rooms. Changing the list is a change of the architecture, and its commit says why.
 var permitted = map[string][]string{
 	"mxcert/cmd/mxcert": {"cli"},
-	"cli":               {"daemon", "doctor", "helper", "pass", "report", "revoke", "setup", "wanted", "wire", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/hooks/unit"},
+	"adopt":             {"mxcert/acme/issued", "mxcert/acme/schedule", "mxcert/acme/state"},
+	"cli":               {"adopt", "daemon", "doctor", "helper", "pass", "report", "revoke", "setup", "wanted", "wire", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/hooks/unit"},
 	"daemon":            {"helper", "pass", "report", "wanted", "wire", "mxcert/acme", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/hooks/sdnotify", "mxcert/hooks/watch"},
 	"doctor":            {"helper", "pass", "report", "wanted", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/preflight", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/resolve", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/hooks/script", "mxcert/hooks/unit"},
 	"helper":            {"report", "wanted", "wire", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/discover", "mxcert/hooks/script", "mxcert/hooks/unit"},

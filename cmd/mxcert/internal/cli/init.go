@@ -55,7 +55,7 @@ For Exim on Debian it shows the macros that make Exim read the certificate. With
 	flags.StringVar(&i.Provider, "dns-provider", "", "`NAME` of the DNS provider, see mxcert providers")
 	flags.StringToStringVar(&i.Env, "dns-env", nil, "`VARIABLE=VALUE` of the DNS provider; secrets go into files of their own, file:PATH reads one")
 	flags.StringSliceVar(&i.Resolvers, "resolver", nil, "`ADDRESS` of a resolver (default: the system's)")
-	flags.StringVar(&i.MailServer, "mta", "", "mail server: `exim|files|none` (default: what is found)")
+	flags.StringVar(&i.MailServer, "mta", "", "`SERVER` that serves the certificate: exim, files or none (default: what is found)")
 	flags.StringVar(&i.Certificate, "certificate", "", "`PATH` of the certificate")
 	flags.StringVar(&i.Key, "private-key", "", "`PATH` of its key")
 	flags.StringVar(&i.Unit, "unit", "", "systemd `UNIT` to reload")

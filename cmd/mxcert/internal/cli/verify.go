@@ -86,8 +86,10 @@ found.`,
 	}
 	cmd.Flags().StringVar(&host, "host", "", "look at this `MX` host instead, at all its addresses")
 	cmd.Flags().StringVar(&domain, "domain", "", "look at all MX hosts of a mail `DOMAIN` (not in this version)")
+	_ = cmd.Flags().MarkHidden("domain") // it exists
 	cmd.Flags().IntVar(&port, "port", 25, "`PORT` for --host")
 	cmd.Flags().BoolVar(&remote, "remote", false, "look from outside (not in this version)")
+	_ = cmd.Flags().MarkHidden("remote") // it exists
 	return cmd
 }
 

@@ -25,7 +25,7 @@ func Look(ctx context.Context, want wanted.Certificate, lineage *state.Lineage) 
 	return r
 }
 
-// look also returns the files that the report depends on; nil if the record could not be read.
+// look also returns the files that the report depends on; nil if they are not known.
 func look(ctx context.Context, want wanted.Certificate, lineage *state.Lineage) (r report.Certificate, sources []string) {
 	have, err := issued.Look(lineage, want.Keys)
 	if err != nil {
@@ -36,7 +36,9 @@ func look(ctx context.Context, want wanted.Certificate, lineage *state.Lineage) 
 		}
 		return r, nil
 	}
-	sources = append(have.Sources(), deployedFiles(want, have.Bundles)...)
+	if sources = have.Sources(); sources != nil {
+		sources = append(sources, deployedFiles(want, have.Bundles)...)
+	}
 	r = Describe(want, have)
 	r.Warnings = slices.Concat([]string{}, have.Notes, r.Warnings)
 	if !have.Any() {
