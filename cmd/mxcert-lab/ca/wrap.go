@@ -2,6 +2,7 @@ package ca
 
 import (
 	"net/http"
+	"slices"
 	"sync/atomic"
 )
 
@@ -28,4 +29,17 @@ func (s *switchable) set(wrap func(http.Handler) http.Handler) {
 // ServeHTTP passes the request to what is set now.
 func (s *switchable) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	(*s.current.Load()).ServeHTTP(w, r)
+}
+
+// OutOfOrder is for Options.Wrap: requests to these endpoints are answered with 500.
+func OutOfOrder(endpoints ...Endpoint) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if slices.Contains(endpoints, EndpointOf(r.URL.Path)) {
+				http.Error(w, "out of order", http.StatusInternalServerError)
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
 }

@@ -3,6 +3,8 @@ package lab
 import (
 	"os"
 	"testing"
+
+	"mxcert/cmd/mxcert-lab/ca"
 )
 
 // New starts a lab for a test, in the test's temporary directory, and closes it at the test's end.
@@ -31,4 +33,26 @@ func (l *Lab) WriteConfig(t testing.TB, opts ConfigOptions) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// AddCA starts another CA for the same names, which the test's end closes. The files ca.pem and roots.pem then hold the roots of
+// both; the configuration does not name it yet.
+func (l *Lab) AddCA(t testing.TB, opts ca.Options) *ca.CA {
+	t.Helper()
+	opts.Resolver = l.Primary.Address()
+	second, err := ca.Start(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = second.Close() })
+	for name, more := range map[string][]byte{"ca.pem": second.HTTPSRoots(), "roots.pem": second.Roots()} {
+		text, err := os.ReadFile(l.Path(name))
+		if err == nil {
+			err = os.WriteFile(l.Path(name), append(text, more...), 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return second
 }

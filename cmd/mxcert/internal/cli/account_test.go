@@ -132,7 +132,7 @@ func TestAccountNotices(t *testing.T) {
 
 	// It is said also when the order fails.
 	h.rewrite(h.accountFile(), `"url": "`+url+`"`, `"url": "`+gone+`"`)
-	h.CA.SetWrap(outOfOrder(ca.Authz))
+	h.CA.SetWrap(ca.OutOfOrder(ca.Authz))
 	r = h.report(report.CodeTemporary, "renew", "--now")
 	if text := strings.Join(r.Certificates[0].Warnings, "\n"); !strings.Contains(text, gone) {
 		t.Errorf("the report of a failure does not say it: %q", text)
@@ -145,6 +145,14 @@ func TestAccountNotices(t *testing.T) {
 	if text := strings.Join(r.Certificates[0].Warnings, "\n"); !strings.Contains(text, "a new account is registered") {
 		t.Errorf("the report does not say that the account was lost: %q", text)
 	}
+}
+
+// secondCA starts another CA and puts it into the configuration behind the lab's own.
+func (h *host) secondCA(options ca.Options) *ca.CA {
+	h.t.Helper()
+	second := h.AddCA(h.t, options)
+	h.edit(fmt.Sprintf("directory: %q", h.CA.DirectoryURL()), fmt.Sprintf("directory: [%q, %q]", h.CA.DirectoryURL(), second.DirectoryURL()))
+	return second
 }
 
 // Several CAs: each has its account, --ca chooses, one that is away does not hide the others.
@@ -161,7 +169,7 @@ func TestAccountsOfSeveralCAs(t *testing.T) {
 	if got := h.run("account", "register", "--ca", "nosuch.example"); got.code != report.CodeUsage || !strings.Contains(got.stderr, authority.Name(second.DirectoryURL())) {
 		t.Errorf("no such CA: %d\n%s", got.code, got.stderr)
 	}
-	h.CA.SetWrap(outOfOrder(ca.NewAccount))
+	h.CA.SetWrap(ca.OutOfOrder(ca.NewAccount))
 	r := h.accounts(report.CodeSome, "register")
 	if r.Changed || len(r.Accounts) != 2 || r.Accounts[0].Error == nil || r.Accounts[0].Error.Stage != "account" || r.Accounts[1].Error != nil {
 		t.Errorf("one CA is away: %+v", r)

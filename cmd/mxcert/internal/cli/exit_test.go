@@ -51,36 +51,6 @@ func TestExitCodeOfAnError(t *testing.T) {
 	}
 }
 
-func TestExitCodeOfAReport(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		codes []report.Code
-		want  report.Code
-	}{
-		{nil, report.CodeOK},
-		{[]report.Code{report.CodeOK}, report.CodeOK},
-		{[]report.Code{report.CodeOK, report.CodeOK}, report.CodeOK},
-		{[]report.Code{report.CodeTemporary}, report.CodeTemporary},
-		{[]report.Code{report.CodeNotInService, report.CodeNotInService}, report.CodeNotInService},
-		{[]report.Code{report.CodeOK, report.CodeFailed}, report.CodeSome},
-		{[]report.Code{report.CodeTemporary, report.CodeOK, report.CodeNotInService}, report.CodeSome},
-		{[]report.Code{report.CodeTemporary, report.CodePermission}, report.CodePermission},
-		{[]report.Code{report.CodeNotInService, report.CodePermission}, report.CodeNotInService},
-		{[]report.Code{report.CodeFailed, report.CodeNotInService, report.CodeTemporary}, report.CodeFailed},
-		{[]report.Code{report.CodeTemporary, report.CodeFailed}, report.CodeFailed},
-		{[]report.Code{report.CodeConfig}, report.CodeConfig}, // a code without a rank of its own is a failure all the same
-		{[]report.Code{report.CodeTemporary, report.CodeConfig}, report.CodeConfig},
-	} {
-		r := &report.Report{}
-		for _, code := range tt.codes {
-			r.Certificates = append(r.Certificates, report.Certificate{Code: code})
-		}
-		if got := r.ExitCode(); got != tt.want {
-			t.Errorf("%v: %d, want %d", tt.codes, got, tt.want)
-		}
-	}
-}
-
 // second adds a certificate to the configuration.
 func (h *host) second(domain, file string) {
 	h.t.Helper()

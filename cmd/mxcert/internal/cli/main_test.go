@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -120,4 +121,12 @@ func (h *host) report(code report.Code, args ...string) report.Report {
 		h.t.Fatalf("%v exited with %d, want %d:\n%s\n%s", args, got.code, code, got.stdout, got.stderr)
 	}
 	return r
+}
+
+// hook writes an executable. $lab is the lab's directory.
+func (h *host) hook(name, script string) {
+	h.t.Helper()
+	path := h.Path("hooks", name)
+	h.check(os.MkdirAll(filepath.Dir(path), 0o755))
+	h.check(os.WriteFile(path, fmt.Appendf(nil, "#!/bin/sh\nlab='%s'\n%s\n", h.Directory, script), 0o755))
 }

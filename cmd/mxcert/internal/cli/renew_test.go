@@ -5,13 +5,10 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
-	"mxcert/cmd/mxcert-lab/smtpd"
 
 	"mxcert/cmd/mxcert/internal/report"
 )
@@ -32,83 +29,6 @@ func TestDetailedExitCode(t *testing.T) {
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 	h.report(report.CodeChanged, "renew", "--detailed-exitcode")
 	h.report(report.CodeOK, "renew", "--detailed-exitcode")
-}
-
-// The key stays over renewals unless a new one is asked for; then both files change together.
-func TestKeyReuse(t *testing.T) {
-	t.Parallel()
-	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	spki := func(args ...string) string { return h.report(report.CodeOK, args...).Certificates[0].Keys[0].SPKI }
-	first := spki("renew")
-	if again := spki("renew", "--now"); again != first {
-		t.Error("renew --now made a new key")
-	}
-	third := spki("renew", "--new-key")
-	if third == first {
-		t.Error("renew --new-key kept the key")
-	}
-	h.edit("    keys: [ec256]", "    reuse_key: false\n    keys: [ec256]")
-	if spki("renew", "--now") == third {
-		t.Error("reuse_key: false kept the key")
-	}
-}
-
-// A new key that was paid for and could not be put in service is what the next --new-key gets.
-func TestNewKeyThatWaits(t *testing.T) {
-	t.Parallel()
-	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	first := h.report(report.CodeOK, "renew").Certificates[0].Keys[0]
-	h.report(report.CodeOK, "renew", "--now")
-	h.edit("timeout: 30s}", "timeout: 1s}")
-	h.SMTP.SetFaults(smtpd.Faults{NoStartTLS: true})
-	waiting := h.report(report.CodeNotInService, "renew", "--new-key").Certificates[0].Keys[0]
-	if waiting.SPKI == first.SPKI || h.placed() != 3 {
-		t.Fatalf("%+v after %d orders", waiting, h.placed())
-	}
-	h.SMTP.SetFaults(smtpd.Faults{})
-	if got := h.report(report.CodeOK, "renew", "--new-key").Certificates[0].Keys[0]; got.Serial != waiting.Serial || h.placed() != 3 {
-		t.Errorf("%+v after %d orders, want %+v", got, h.placed(), waiting)
-	}
-	if got := h.report(report.CodeOK, "renew", "--new-key").Certificates[0].Keys[0]; got.SPKI == waiting.SPKI || h.placed() != 4 {
-		t.Errorf("%+v after %d orders, want another key", got, h.placed())
-	}
-}
-
-func TestTwoKeyTypes(t *testing.T) {
-	t.Parallel()
-	h := newHost(t, lab.Options{Keys: []string{"ec256", "rsa2048"}}, lab.ConfigOptions{})
-	c := h.report(report.CodeOK, "renew").Certificates[0]
-	if len(c.Keys) != 2 || len(c.Endpoints) != 2 || c.Keys[0].Serial == c.Keys[1].Serial {
-		t.Fatalf("%+v", c)
-	}
-	for _, e := range c.Endpoints {
-		if !e.Matches {
-			t.Errorf("%s is not served: %+v", e.Key, e)
-		}
-	}
-	if code := h.run("verify").code; code != report.CodeOK {
-		t.Errorf("verify: exit code %d", code)
-	}
-}
-
-func TestChangedNamesAreOrdered(t *testing.T) {
-	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	h.report(report.CodeOK, "renew")
-	h.edit(`, "host7.example.org"`, "")
-	r := h.report(report.CodeOK, "renew")
-	if !r.Changed || len(r.Certificates[0].Names) != 1 || h.orders() != 2 {
-		t.Errorf("%+v", r)
-	}
-}
-
-func TestWildcardAndApexTogether(t *testing.T) {
-	h := newHost(t, lab.Options{Secondaries: 1}, lab.ConfigOptions{Domains: []string{"mx.example.org", "*.mx.example.org", "example.com"}})
-	if r := h.report(report.CodeOK, "renew"); r.Certificates[0].Stage != report.Served {
-		t.Errorf("%+v", r)
-	}
-	if left := h.World.TXT("_acme-challenge.mx.example.org."); len(left) > 0 {
-		t.Errorf("TXT records remain: %v", left)
-	}
 }
 
 func TestRollbackAndDeploy(t *testing.T) {
@@ -149,26 +69,6 @@ func TestDryRunChangesNothing(t *testing.T) {
 	}
 }
 
-// Fifty impatient operators cost one order.
-func TestManyAtOnceOrderOnce(t *testing.T) {
-	// The lag keeps the first order open until all the others have asked: who asks after it was issued gets another.
-	h := newHost(t, lab.Options{DNSLag: 3 * time.Second}, lab.ConfigOptions{})
-	var group sync.WaitGroup
-	codes := make([]report.Code, 50)
-	for i := range codes {
-		group.Go(func() { codes[i] = h.run("renew", "--now").code })
-	}
-	group.Wait()
-	for i, code := range codes {
-		if code != report.CodeOK {
-			t.Errorf("run %d: exit code %d", i, code)
-		}
-	}
-	if n := h.orders(); n != 1 {
-		t.Errorf("%d orders", n)
-	}
-}
-
 // The fields of the report are a contract with scripts.
 func TestReportFields(t *testing.T) {
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
@@ -206,14 +106,6 @@ func TestReportFields(t *testing.T) {
 func TestStatusBeforeTheFirstIssue(t *testing.T) {
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 	if c := h.report(report.CodeTemporary, "status").Certificates[0]; c.Stage != report.Waiting || c.Error != nil {
-		t.Errorf("%+v", c)
-	}
-}
-
-// The CA refuses every other nonce: nothing of it is to be seen.
-func TestBadNonces(t *testing.T) {
-	h := newHost(t, lab.Options{CA: ca.Options{BadNonces: 50}}, lab.ConfigOptions{})
-	if c := h.report(report.CodeOK, "renew").Certificates[0]; c.Stage != report.Served {
 		t.Errorf("%+v", c)
 	}
 }

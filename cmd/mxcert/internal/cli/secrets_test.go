@@ -71,7 +71,7 @@ func TestSecretsAreKept(t *testing.T) {
 	c.environment = []string{"THE_SECRET=" + c.Secret()}
 	tsig := "file:" + c.Path("credentials", "tsig")
 	for _, event := range []string{"pre", "deploy", "post", "fail"} {
-		c.hook(event+".d/note", note+`; tr '\0' ' ' < /proc/$PPID/cmdline > "$lab/$MXCERT_EVENT.cmdline"; cat "$lab/$MXCERT_EVENT".*; test $MXCERT_EVENT = pre`)
+		c.hook(event+".d/note", `echo "$MXCERT_EVENT" >> "$lab/ran"; env > "$lab/$MXCERT_EVENT.env"; cat > "$lab/$MXCERT_EVENT.json"; tr '\0' ' ' < /proc/$PPID/cmdline > "$lab/$MXCERT_EVENT.cmdline"; cat "$lab/$MXCERT_EVENT".*; test $MXCERT_EVENT = pre`)
 	}
 	c.edit("agree_tos: true", "agree_tos: true\n  eab: {kid: kid-1, hmac_key: '"+hmac+"'}")
 	commands := func() {

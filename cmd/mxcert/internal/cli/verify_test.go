@@ -2,7 +2,6 @@ package cli
 
 import (
 	"encoding/json"
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -118,62 +117,5 @@ func TestVerifyWithoutEndpoints(t *testing.T) {
 	}
 	if r := h.verified(report.CodeOK); len(r.Hosts) != 0 {
 		t.Errorf("%+v", r)
-	}
-}
-
-// A dry run of what is not an order: it names each file and each reload, and changes none.
-func TestDryRunOfADeployment(t *testing.T) {
-	t.Parallel()
-	h := newHost(t, lab.Options{Preload: true}, lab.ConfigOptions{})
-	h.edit("timeout: 30s}", "timeout: 4s}")
-	h.edit(fmt.Sprintf("private_key: %q", h.Path("tls", "mx.key")), fmt.Sprintf("private_key: %q, mode: \"0640\"", h.Path("tls", "mx.key")))
-	h.report(report.CodeNotInService, "renew")
-	h.check(h.SMTP.Reload())
-	h.report(report.CodeOK, "renew")
-	if c := h.report(report.CodeOK, "renew", "--dry-run").Certificates[0]; len(c.Plan) != 0 || c.Stage != report.Served {
-		t.Errorf("nothing is to be done: %+v", c)
-	}
-	h.check(os.Remove(h.Path("tls", "mx.crt")))
-	h.check(os.Chmod(h.Path("tls", "mx.key"), 0o600))
-	for _, command := range []string{"renew --dry-run", "deploy mx --dry-run"} {
-		c := h.report(report.CodeOK, strings.Fields(command)...).Certificates[0]
-		if len(c.Plan) != 3 || !slices.ContainsFunc(c.Plan, func(s string) bool {
-			return strings.HasPrefix(s, "write "+h.Path("tls", "mx.crt")+" (missing), ") && strings.HasSuffix(s, " mode 0640")
-		}) ||
-			!slices.ContainsFunc(c.Plan, func(s string) bool { return strings.HasPrefix(s, "write "+h.Path("tls", "mx.key")+" (mode or owner)") }) {
-			t.Errorf("%s: %q", command, c.Plan)
-		}
-	}
-	if _, err := os.Stat(h.Path("tls", "mx.crt")); !os.IsNotExist(err) {
-		t.Error("a dry run wrote a file")
-	}
-	h.report(report.CodeOK, "renew")
-	h.check(os.Rename(h.Path("tls"), h.Path("tls.good")))
-	h.check(os.Mkdir(h.Path("tls"), 0o700))
-	_ = h.SMTP.Reload() // fails, and leaves it without a certificate
-	h.check(os.Remove(h.Path("tls")))
-	h.check(os.Rename(h.Path("tls.good"), h.Path("tls")))
-	if c := h.report(report.CodeOK, "renew", "--dry-run").Certificates[0]; len(c.Plan) != 1 || !strings.HasPrefix(c.Plan[0], "reload") {
-		t.Errorf("the server has no certificate: %q", c.Plan)
-	}
-}
-
-// The file that was there is no certificate: what is put back is the one that was proven last.
-func TestRevertToWhatWasServed(t *testing.T) {
-	t.Parallel()
-	h := newHost(t, lab.Options{Preload: true}, lab.ConfigOptions{})
-	h.edit("timeout: 30s}", "timeout: 1s}")
-	h.report(report.CodeNotInService, "renew")
-	h.check(h.SMTP.Reload())
-	h.report(report.CodeOK, "renew")
-	served, err := os.ReadFile(h.Path("tls", "mx.crt"))
-	h.check(err)
-	h.check(os.WriteFile(h.Path("tls", "mx.crt"), []byte("garbage"), 0o640))
-	c := h.report(report.CodeNotInService, "renew", "--now").Certificates[0]
-	if c.Error.Stage != "verify" || !strings.Contains(c.Error.Message, "previous certificate is back in service") {
-		t.Errorf("%+v", c.Error)
-	}
-	if now, err := os.ReadFile(h.Path("tls", "mx.crt")); err != nil || string(now) != string(served) {
-		t.Errorf("the file is not what was served (%v):\n%s", err, now)
 	}
 }

@@ -37,6 +37,13 @@ func TestSumCodes(t *testing.T) {
 		if got := report.SumCodes(tt.codes); got != tt.want {
 			t.Errorf("%v: %d, want %d", tt.codes, got, tt.want)
 		}
+		r := &report.Report{}
+		for _, code := range tt.codes {
+			r.Certificates = append(r.Certificates, report.Certificate{Code: code})
+		}
+		if got := r.ExitCode(); got != tt.want {
+			t.Errorf("a report of %v: %d, want %d", tt.codes, got, tt.want)
+		}
 	}
 }
 

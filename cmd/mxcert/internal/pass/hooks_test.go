@@ -1,4 +1,4 @@
-package cli
+package pass
 
 import (
 	"encoding/json"
@@ -15,14 +15,6 @@ import (
 
 	"mxcert/cmd/mxcert/internal/report"
 )
-
-// hook writes an executable. $lab is the lab's directory.
-func (h *host) hook(name, script string) {
-	h.t.Helper()
-	path := h.Path("hooks", name)
-	h.check(os.MkdirAll(filepath.Dir(path), 0o755))
-	h.check(os.WriteFile(path, []byte(fmt.Sprintf("#!/bin/sh\nlab='%s'\n%s\n", h.Directory, script)), 0o755))
-}
 
 // ran gives the lines that hooks wrote to $lab/ran, and empties it.
 func (h *host) ran() []string {
@@ -65,7 +57,7 @@ func TestHooksAreTold(t *testing.T) {
 		h.hook(event+".d/50-note", note)
 	}
 	h.check(os.WriteFile(h.Path("hooks", "deploy.d", "README"), []byte("no hook"), 0o644))
-	c := h.report(report.CodeOK, "renew").Certificates[0]
+	c := h.pass(report.CodeOK, renew)
 	if got := h.ran(); !slices.Equal(got, []string{"pre", "deploy", "post"}) {
 		t.Errorf("the hooks that ran: %v", got)
 	}
@@ -99,17 +91,17 @@ func TestHooksAreTold(t *testing.T) {
 		}
 	}
 
-	h.report(report.CodeOK, "renew")
+	h.pass(report.CodeOK, renew)
 	if got := h.ran(); len(got) > 0 {
 		t.Errorf("nothing was to be done, and these hooks ran: %v", got)
 	}
 	h.check(os.Remove(h.Path("tls", "mx.crt")))
-	h.report(report.CodeOK, "renew")
+	h.pass(report.CodeOK, renew)
 	if got := h.ran(); !slices.Equal(got, []string{"deploy", "post"}) { // no unit: a deploy hook is what tells the server
 		t.Errorf("after healing these hooks ran: %v", got)
 	}
 	h.check(h.CA.Close())
-	h.report(report.CodeTemporary, "renew", "--now")
+	h.pass(report.CodeTemporary, atOnce)
 	if got := h.ran(); !slices.Equal(got, []string{"pre", "fail"}) {
 		t.Errorf("after a failure these hooks ran: %v", got)
 	}
@@ -128,7 +120,7 @@ func TestDeployHookFails(t *testing.T) {
 	h.hook("deploy.d/30-last", `echo last >> "$lab/ran"`)
 	h.hook("post.d/10-post", note)
 	for pass := range 2 {
-		c := h.report(report.CodeFailed, "renew").Certificates[0]
+		c := h.pass(report.CodeFailed, renew)
 		if c.Stage != report.Served || !c.Endpoints[0].Matches || c.Changed != (pass == 0) {
 			t.Errorf("pass %d: %+v", pass, c)
 		}
@@ -141,11 +133,11 @@ func TestDeployHookFails(t *testing.T) {
 		}
 	}
 	h.hook("deploy.d/20-fails", `echo mended >> "$lab/ran"`)
-	h.report(report.CodeOK, "renew")
+	h.pass(report.CodeOK, renew)
 	if got := h.ran(); !slices.Equal(got, []string{"first", "mended", "last", "post"}) {
 		t.Errorf("after mending, the hooks that ran: %v", got)
 	}
-	h.report(report.CodeOK, "renew")
+	h.pass(report.CodeOK, renew)
 	if got := h.ran(); len(got) > 0 {
 		t.Errorf("the hooks ran once more: %v", got)
 	}
@@ -159,7 +151,7 @@ func TestPostHookFails(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{Keys: []string{"ec256", "rsa2048"}}, lab.ConfigOptions{})
 	h.hook("post.d/fails", `echo "$MXCERT_SERIAL" >> "$lab/ran"; test -e "$lab/mended"`)
-	c := h.report(report.CodeFailed, "renew").Certificates[0]
+	c := h.pass(report.CodeFailed, renew)
 	if c.Stage != report.Served || c.Error.Stage != "hook" {
 		t.Errorf("%+v", c)
 	}
@@ -168,11 +160,11 @@ func TestPostHookFails(t *testing.T) {
 		t.Errorf("told %v, want %v", got, want)
 	}
 	h.check(os.WriteFile(h.Path("mended"), nil, 0o600))
-	h.report(report.CodeOK, "renew")
+	h.pass(report.CodeOK, renew)
 	if got := h.ran(); !slices.Equal(got, want) {
 		t.Errorf("told %v again, want %v", got, want)
 	}
-	h.report(report.CodeOK, "renew")
+	h.pass(report.CodeOK, renew)
 	if got := h.ran(); len(got) > 0 {
 		t.Errorf("told %v once more", got)
 	}
@@ -184,7 +176,7 @@ func TestPreHookStopsTheOrder(t *testing.T) {
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 	h.hook("fail.d/note", note)
 	h.hook("pre.d/no", `exit 1`)
-	c := h.report(report.CodeFailed, "renew").Certificates[0]
+	c := h.pass(report.CodeFailed, renew)
 	if c.Stage != report.Failed || c.Error == nil || c.Error.Stage != "hook" || c.Changed {
 		t.Errorf("%+v", c)
 	}
@@ -199,10 +191,10 @@ func TestPreHookStopsTheOrder(t *testing.T) {
 		t.Error("RENEWED_LINEAGE is set, though there is nothing")
 	}
 	h.hook("pre.d/no", `exit 0`)
-	serial := h.report(report.CodeOK, "renew").Certificates[0].Keys[0].Serial
+	serial := h.pass(report.CodeOK, renew).Keys[0].Serial
 	h.ran()
 	h.hook("pre.d/no", `exit 1`)
-	c = h.report(report.CodeFailed, "renew", "--now").Certificates[0]
+	c = h.pass(report.CodeFailed, atOnce)
 	if c.Stage != report.Served || c.Error.Stage != "hook" || c.Keys[0].Serial != serial {
 		t.Errorf("%+v", c)
 	}
@@ -230,7 +222,7 @@ func TestHooksThatCannotRun(t *testing.T) {
 				h.check(os.WriteFile(path, []byte("#!/nonexistent/interpreter\n"), 0o755))
 			}
 			began := time.Now()
-			c := h.report(report.CodeFailed, "renew").Certificates[0]
+			c := h.pass(report.CodeFailed, renew)
 			if c.Stage != report.Served || c.Error.Stage != "hook" || c.Error.Kind != tt.kind || c.Error.Hint == "" || !strings.Contains(c.Error.Message, path) {
 				t.Errorf("stage %s, error %+v", c.Stage, c.Error)
 			}
@@ -247,8 +239,34 @@ func TestFailHookFails(t *testing.T) {
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 	h.check(h.CA.Close())
 	h.hook("fail.d/fails", `exit 1`)
-	c := h.report(report.CodeTemporary, "renew").Certificates[0]
+	c := h.pass(report.CodeTemporary, renew)
 	if c.Error.Kind != "ca-unreachable" || !slices.ContainsFunc(c.Warnings, func(w string) bool { return strings.Contains(w, "fail.d/fails: exit status 1") }) {
 		t.Errorf("error %+v, warnings %v", c.Error, c.Warnings)
+	}
+}
+
+// Where no unit is reloaded, a deploy hook may be what tells the server: it runs before the proof.
+func TestHookReloads(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{Preload: true}, lab.ConfigOptions{})
+	h.check(os.MkdirAll(h.Path("hooks", "deploy.d"), 0o755))
+	h.check(os.WriteFile(h.Path("hooks", "deploy.d", "reload"), []byte("#!/bin/sh\necho reload >>"+h.Path("asked")+"\n"), 0o755))
+	stop := make(chan struct{})
+	t.Cleanup(func() { close(stop) })
+	go func() { // the server's side of the hook
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(20 * time.Millisecond):
+			}
+			if _, err := os.Stat(h.Path("asked")); err == nil {
+				_ = h.SMTP.Reload()
+			}
+		}
+	}()
+	h.pass(report.CodeOK, renew)
+	if text, err := os.ReadFile(h.Path("asked")); err != nil || string(text) != "reload\n" {
+		t.Errorf("the hook ran %q (%v), want once", text, err)
 	}
 }

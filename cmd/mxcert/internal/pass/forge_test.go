@@ -1,4 +1,4 @@
-package cli
+package pass
 
 import (
 	"crypto/ecdsa"
@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"mxcert/cmd/mxcert-lab/ca"
+	"mxcert/cmd/mxcert-lab/lab"
 
 	"mxcert/cmd/mxcert/internal/report"
 )
@@ -124,7 +125,7 @@ func TestNoOrderLoop(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := newHost(t, labDefault, configDefault)
+			h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 			if tt.intermediate == 0 {
 				tt.intermediate = 10000 * time.Hour
 			}
@@ -136,9 +137,9 @@ func TestNoOrderLoop(t *testing.T) {
 				h.noRoots()
 			}
 			h.CA.SetWrap(f.wrap(tt.change))
-			first := h.report(report.CodeOK, "renew").Certificates[0].Keys[0].Serial
+			first := h.pass(report.CodeOK, renew).Keys[0].Serial
 			for range 2 {
-				if r := h.report(report.CodeOK, "renew"); r.Changed || r.Certificates[0].Keys[0].Serial != first {
+				if r := h.pass(report.CodeOK, renew); r.Changed || r.Keys[0].Serial != first {
 					t.Fatalf("ordered again: %+v", r)
 				}
 			}
@@ -149,7 +150,7 @@ func TestNoOrderLoop(t *testing.T) {
 // A renewal window that always lies in the past costs four orders a week, not one a pass.
 func TestWindowAlwaysPast(t *testing.T) {
 	t.Parallel()
-	h := newHost(t, labDefault, configDefault)
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 	h.CA.SetWrap(func(inner http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if ca.EndpointOf(r.URL.Path) == ca.RenewalInfo {
@@ -160,10 +161,10 @@ func TestWindowAlwaysPast(t *testing.T) {
 		})
 	})
 	for range 4 {
-		h.report(report.CodeOK, "renew")
+		h.pass(report.CodeOK, renew)
 	}
 	for range 3 {
-		c := h.report(report.CodeTemporary, "renew").Certificates[0]
+		c := h.pass(report.CodeTemporary, renew)
 		if c.Error.Kind != "backoff" || !strings.Contains(c.Error.Message, "4 certificates for these names were ordered within 7 days") {
 			t.Errorf("%+v", c.Error)
 		}
@@ -171,5 +172,5 @@ func TestWindowAlwaysPast(t *testing.T) {
 	if n := h.CA.Count(ca.NewOrder); n != 4 {
 		t.Errorf("%d orders", n)
 	}
-	h.report(report.CodeOK, "renew", "--now")
+	h.pass(report.CodeOK, atOnce)
 }

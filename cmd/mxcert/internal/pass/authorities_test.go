@@ -1,10 +1,9 @@
-package cli
+package pass
 
 import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,48 +11,18 @@ import (
 	"time"
 
 	"mxcert/acme/state"
-	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 
 	"mxcert/cmd/mxcert/internal/report"
 )
 
-// secondCA starts another CA for the same names and puts it into the configuration behind the lab's own.
+// secondCA starts another CA and puts it into the configuration behind the lab's own.
 func (h *host) secondCA(options ca.Options) *ca.CA {
 	h.t.Helper()
-	options.Resolver = h.Primary.Address()
-	second, err := ca.Start(options)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	h.t.Cleanup(func() { _ = second.Close() })
-	for name, more := range map[string][]byte{"ca.pem": second.HTTPSRoots(), "roots.pem": second.Roots()} {
-		text, err := os.ReadFile(h.Path(name))
-		if err == nil {
-			err = os.WriteFile(h.Path(name), append(text, more...), 0o600)
-		}
-		if err != nil {
-			h.t.Fatal(err)
-		}
-	}
+	second := h.AddCA(h.t, options)
 	h.edit(fmt.Sprintf("directory: %q", h.CA.DirectoryURL()), fmt.Sprintf("directory: [%q, %q]", h.CA.DirectoryURL(), second.DirectoryURL()))
 	return second
-}
-
-// outOfOrder is a CA that answers everything with 500 while broken is true.
-func outOfOrder(endpoints ...ca.Endpoint) func(http.Handler) http.Handler {
-	return func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			for _, e := range endpoints {
-				if ca.EndpointOf(r.URL.Path) == e {
-					http.Error(w, "out of order", http.StatusInternalServerError)
-					return
-				}
-			}
-			next.ServeHTTP(w, r)
-		})
-	}
 }
 
 // The next CA of the list gives the certificate when the first one fails at any step, with the same key; the breaker then
@@ -62,10 +31,10 @@ func TestNextCA(t *testing.T) {
 	for _, endpoint := range []ca.Endpoint{ca.Directory, ca.NewNonce, ca.NewAccount, ca.NewOrder, ca.Authz, ca.Challenge, ca.Finalize} {
 		t.Run(string(endpoint), func(t *testing.T) {
 			t.Parallel()
-			h := newHost(t, labDefault, configDefault)
+			h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 			second := h.secondCA(ca.Options{})
-			h.CA.SetWrap(outOfOrder(endpoint))
-			c := h.report(report.CodeOK, "renew").Certificates[0]
+			h.CA.SetWrap(ca.OutOfOrder(endpoint))
+			c := h.pass(report.CodeOK, renew)
 			if n := len(second.Issued()); n != 1 || c.Stage != "served" {
 				t.Fatalf("the second CA issued %d, stage %s", n, c.Stage)
 			}
@@ -75,16 +44,16 @@ func TestNextCA(t *testing.T) {
 			}
 			asked := func() int { return h.CA.Count() - h.CA.Count(ca.Directory) } // the look before an order reads that
 			before := asked()
-			again := h.report(report.CodeOK, "renew", "--now").Certificates[0]
+			again := h.pass(report.CodeOK, atOnce)
 			if n := asked() - before; n > 0 {
 				t.Errorf("the CA that failed was asked %d times while its breaker is open", n)
 			}
 			if again.Keys[0].SPKI != c.Keys[0].SPKI || again.Keys[0].Serial == c.Keys[0].Serial {
 				t.Errorf("key %s and then %s, serial %s and then %s", c.Keys[0].SPKI, again.Keys[0].SPKI, c.Keys[0].Serial, again.Keys[0].Serial)
 			}
-			h.CA.SetWrap(refuseUnknownReplaced)
+			h.CA.SetWrap(nil)
 			h.closeBreaker()
-			last := h.report(report.CodeOK, "renew", "--now").Certificates[0]
+			last := h.pass(report.CodeOK, atOnce)
 			if len(h.CA.Issued()) != 1 || last.Keys[0].SPKI != c.Keys[0].SPKI {
 				t.Errorf("the first CA, well again, issued %d", len(h.CA.Issued()))
 			}
@@ -98,7 +67,7 @@ func TestNextCA(t *testing.T) {
 // closeBreaker lets the time of every open breaker pass.
 func (h *host) closeBreaker() {
 	h.t.Helper()
-	store := state.New(disk.At(h.Path("state")))
+	store := h.store()
 	directory := h.CA.DirectoryURL()
 	err := store.ChangeUsage(h.t.Context(), directory, func(u *state.Usage) error {
 		if u.Breaker.Failures != 1 {
@@ -115,10 +84,10 @@ func (h *host) closeBreaker() {
 // What would fail at every CA is not tried at the next one.
 func TestNoNextCA(t *testing.T) {
 	t.Parallel()
-	h := newHost(t, labDefault, configDefault)
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 	second := h.secondCA(ca.Options{})
 	h.edit(fmt.Sprintf("DNSUPDATE_TSIG_KEY: %q", lab.KeyName), `DNSUPDATE_TSIG_KEY: "other."`)
-	c := h.report(report.CodeFailed, "renew").Certificates[0]
+	c := h.pass(report.CodeFailed, renew)
 	if c.Error.Stage != "dns" || second.Count(ca.NewOrder) != 0 {
 		t.Errorf("%+v, %d orders at the second CA", c.Error, second.Count(ca.NewOrder))
 	}
@@ -127,19 +96,19 @@ func TestNoNextCA(t *testing.T) {
 // When every CA fails, each is named, and the try is over for now.
 func TestAllCAsFail(t *testing.T) {
 	t.Parallel()
-	h := newHost(t, labDefault, configDefault)
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 	second := h.secondCA(ca.Options{})
-	h.CA.SetWrap(outOfOrder(ca.NewOrder))
+	h.CA.SetWrap(ca.OutOfOrder(ca.NewOrder))
 	if err := second.Close(); err != nil {
 		t.Fatal(err)
 	}
-	c := h.report(report.CodeTemporary, "renew").Certificates[0]
+	c := h.pass(report.CodeTemporary, renew)
 	if !strings.Contains(c.Error.Message, "out of order") || !strings.Contains(c.Error.Message, "cannot be reached") {
 		t.Errorf("%+v", c.Error)
 	}
 	// A person may try all of them again at once; the daemon waits, and says for whom.
-	h.CA.SetWrap(refuseUnknownReplaced)
-	if c := h.report(report.CodeOK, "renew").Certificates[0]; c.Stage != "served" || len(h.CA.Issued()) != 1 {
+	h.CA.SetWrap(nil)
+	if c := h.pass(report.CodeOK, renew); c.Stage != "served" || len(h.CA.Issued()) != 1 {
 		t.Errorf("%+v", c)
 	}
 }
@@ -148,16 +117,16 @@ func TestAllCAsFail(t *testing.T) {
 // service is good.
 func TestPaidOrderIsNotBoughtAgain(t *testing.T) {
 	t.Parallel()
-	h := newHost(t, labDefault, configDefault)
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 	second := h.secondCA(ca.Options{})
-	h.report(report.CodeOK, "renew")
-	h.CA.SetWrap(outOfOrder(ca.Certificate))
-	c := h.report(report.CodeTemporary, "renew", "--now").Certificates[0]
+	h.pass(report.CodeOK, renew)
+	h.CA.SetWrap(ca.OutOfOrder(ca.Certificate))
+	c := h.pass(report.CodeTemporary, atOnce)
 	if len(second.Issued()) != 0 || c.Error.Stage != "download" || c.Stage != "served" && c.Stage != "waiting" {
 		t.Errorf("%d at the second CA; %+v %+v", len(second.Issued()), c.Stage, c.Error)
 	}
-	h.CA.SetWrap(refuseUnknownReplaced)
-	h.report(report.CodeOK, "renew")
+	h.CA.SetWrap(nil)
+	h.pass(report.CodeOK, renew)
 	if n := h.CA.Count(ca.NewOrder); n != 2 || len(second.Issued()) != 0 {
 		t.Errorf("%d orders", n)
 	}
@@ -167,18 +136,18 @@ func TestPaidOrderIsNotBoughtAgain(t *testing.T) {
 func TestBindingAndProfileOfOneCA(t *testing.T) {
 	t.Parallel()
 	const key = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
-	options := labDefault
+	options := lab.Options{}
 	options.CA.Profiles = map[string]time.Duration{"shortlived": 160 * time.Hour}
-	h := newHost(t, options, configDefault)
+	h := newHost(t, options, lab.ConfigOptions{})
 	second := h.secondCA(ca.Options{EAB: map[string]string{"kid-1": key}})
 	h.put("eab", key)
 	h.edit("  agree_tos: true\n", fmt.Sprintf("  agree_tos: true\n  profile: shortlived\n  eab: {kid: kid-1, hmac_key: %q}\n", "file:"+filepath.Join(h.Directory, "eab")))
-	h.report(report.CodeOK, "renew")
+	h.pass(report.CodeOK, renew)
 	if len(h.CA.Issued()) != 1 {
 		t.Fatal("the first CA, which wants no binding, gave none")
 	}
-	h.CA.SetWrap(outOfOrder(ca.NewOrder))
-	c := h.report(report.CodeOK, "renew", "--now").Certificates[0]
+	h.CA.SetWrap(ca.OutOfOrder(ca.NewOrder))
+	c := h.pass(report.CodeOK, atOnce)
 	if len(second.Issued()) != 1 {
 		t.Fatalf("%+v", c)
 	}
@@ -187,15 +156,15 @@ func TestBindingAndProfileOfOneCA(t *testing.T) {
 // The chain that is asked for is taken; one that is not offered is said, and costs nothing but a warning.
 func TestPreferredChain(t *testing.T) {
 	t.Parallel()
-	options := labDefault
+	options := lab.Options{}
 	options.CA.AlternateRoots = 2
-	h := newHost(t, options, configDefault)
-	first := h.report(report.CodeOK, "renew").Certificates[0]
+	h := newHost(t, options, lab.ConfigOptions{})
+	first := h.pass(report.CodeOK, renew)
 	if len(first.Warnings) != 0 {
 		t.Fatalf("%q", first.Warnings)
 	}
 	h.edit("  agree_tos: true\n", "  agree_tos: true\n  preferred_chain: No Such Root\n")
-	c := h.report(report.CodeOK, "renew", "--now").Certificates[0]
+	c := h.pass(report.CodeOK, atOnce)
 	warned := strings.Join(c.Warnings, "\n")
 	if !strings.Contains(warned, `offers no chain to "No Such Root"`) {
 		t.Fatalf("warnings: %q", warned)
@@ -206,7 +175,7 @@ func TestPreferredChain(t *testing.T) {
 		t.Fatalf("offered: %q", offered)
 	}
 	h.edit("preferred_chain: No Such Root", "preferred_chain: "+roots[2])
-	c = h.report(report.CodeOK, "renew", "--now").Certificates[0]
+	c = h.pass(report.CodeOK, atOnce)
 	if len(c.Warnings) != 0 {
 		t.Errorf("warnings: %q", c.Warnings)
 	}

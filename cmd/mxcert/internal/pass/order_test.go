@@ -1,0 +1,152 @@
+package pass
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"mxcert/cmd/mxcert-lab/ca"
+	"mxcert/cmd/mxcert-lab/lab"
+	"mxcert/cmd/mxcert-lab/smtpd"
+
+	"mxcert/cmd/mxcert/internal/report"
+)
+
+// The key stays over renewals unless a new one is asked for; then both files change together.
+func TestKeyReuse(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
+	spki := func(options Options) string { return h.pass(report.CodeOK, options).Keys[0].SPKI }
+	first := spki(renew)
+	if again := spki(atOnce); again != first {
+		t.Error("another certificate has a new key")
+	}
+	third := spki(newKey)
+	if third == first {
+		t.Error("the key was kept, and a new one was asked for")
+	}
+	h.edit("    keys: [ec256]", "    reuse_key: false\n    keys: [ec256]")
+	if spki(atOnce) == third {
+		t.Error("reuse_key: false kept the key")
+	}
+}
+
+// A new key that was paid for and could not be put in service is what the next --new-key gets.
+func TestNewKeyThatWaits(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
+	first := h.pass(report.CodeOK, renew).Keys[0]
+	h.pass(report.CodeOK, atOnce)
+	h.edit("timeout: 30s}", "timeout: 1s}")
+	h.SMTP.SetFaults(smtpd.Faults{NoStartTLS: true})
+	waiting := h.pass(report.CodeNotInService, newKey).Keys[0]
+	if waiting.SPKI == first.SPKI || h.placed() != 3 {
+		t.Fatalf("%+v after %d orders", waiting, h.placed())
+	}
+	h.SMTP.SetFaults(smtpd.Faults{})
+	if got := h.pass(report.CodeOK, newKey).Keys[0]; got.Serial != waiting.Serial || h.placed() != 3 {
+		t.Errorf("%+v after %d orders, want %+v", got, h.placed(), waiting)
+	}
+	if got := h.pass(report.CodeOK, newKey).Keys[0]; got.SPKI == waiting.SPKI || h.placed() != 4 {
+		t.Errorf("%+v after %d orders, want another key", got, h.placed())
+	}
+}
+
+func TestTwoKeyTypes(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{Keys: []string{"ec256", "rsa2048"}}, lab.ConfigOptions{})
+	c := h.pass(report.CodeOK, renew)
+	if len(c.Keys) != 2 || len(c.Endpoints) != 2 || c.Keys[0].Serial == c.Keys[1].Serial {
+		t.Fatalf("%+v", c)
+	}
+	for _, e := range c.Endpoints {
+		if !e.Matches {
+			t.Errorf("%s is not served: %+v", e.Key, e)
+		}
+	}
+	if seen := h.look(report.CodeOK); len(seen.Keys) != 2 || seen.Stage != report.Served {
+		t.Errorf("a look: %+v", seen)
+	}
+}
+
+func TestChangedNamesAreOrdered(t *testing.T) {
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
+	h.pass(report.CodeOK, renew)
+	h.edit(`, "host7.example.org"`, "")
+	r := h.pass(report.CodeOK, renew)
+	if !r.Changed || len(r.Names) != 1 || h.placed() != 2 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestWildcardAndApexTogether(t *testing.T) {
+	h := newHost(t, lab.Options{Secondaries: 1}, lab.ConfigOptions{Domains: []string{"mx.example.org", "*.mx.example.org", "example.com"}})
+	if r := h.pass(report.CodeOK, renew); r.Stage != report.Served {
+		t.Errorf("%+v", r)
+	}
+	if left := h.World.TXT("_acme-challenge.mx.example.org."); len(left) > 0 {
+		t.Errorf("TXT records remain: %v", left)
+	}
+}
+
+// Fifty impatient operators cost one order.
+func TestManyAtOnceOrderOnce(t *testing.T) {
+	// The lag keeps the first order open until all the others have asked: who asks after it was issued gets another.
+	h := newHost(t, lab.Options{DNSLag: 3 * time.Second}, lab.ConfigOptions{})
+	var group sync.WaitGroup
+	codes := make([]report.Code, 50)
+	options := Options{Force: true, Asked: time.Now()}
+	for i := range codes {
+		r := h.runner() // as in a process of its own
+		group.Go(func() { codes[i] = r.Run(t.Context(), r.Host.Certificates[0], options, h.say).Code })
+	}
+	group.Wait()
+	for i, code := range codes {
+		if code != report.CodeOK {
+			t.Errorf("run %d: exit code %d", i, code)
+		}
+	}
+	if n := h.placed(); n != 1 {
+		t.Errorf("%d orders", n)
+	}
+}
+
+// The CA refuses every other nonce: nothing of it is to be seen.
+func TestBadNonces(t *testing.T) {
+	h := newHost(t, lab.Options{CA: ca.Options{BadNonces: 50}}, lab.ConfigOptions{})
+	if c := h.pass(report.CodeOK, renew); c.Stage != report.Served {
+		t.Errorf("%+v", c)
+	}
+}
+
+// An order that was paid for and not collected is collected by the next run, due or not.
+func TestPaidOrderIsCollected(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
+	first := h.pass(report.CodeOK, renew).Keys[0].Serial
+	h.CA.SetWrap(func(inner http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if ca.EndpointOf(r.URL.Path) == ca.Certificate {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
+			inner.ServeHTTP(w, r)
+		})
+	})
+	short, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	if c := h.run(short, atOnce); c.Code != report.CodeTemporary {
+		t.Errorf("cut short: exit code %d, %+v", c.Code, c.Error)
+	}
+	h.CA.SetWrap(nil)
+	orders := h.CA.Count(ca.NewOrder)
+	r := h.pass(report.CodeOK, renew)
+	if !r.Changed || r.Keys[0].Serial == first || h.CA.Count(ca.NewOrder) != orders {
+		t.Errorf("%d orders more, %+v", h.CA.Count(ca.NewOrder)-orders, r)
+	}
+	if again := h.pass(report.CodeOK, renew); again.Changed {
+		t.Errorf("%+v", again)
+	}
+}
