@@ -10,6 +10,7 @@ import (
 	"mxcert/acme"
 	"mxcert/acme/account"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 )
@@ -126,7 +127,7 @@ func TestRegister(t *testing.T) {
 	half := w.account(t)
 	url := half.URL
 	half.URL = ""
-	if err := state.At(w.State).SaveAccount(half); err != nil {
+	if err := state.New(disk.At(w.State)).SaveAccount(half); err != nil {
 		t.Fatal(err)
 	}
 	expect("half", true, "")

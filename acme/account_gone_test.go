@@ -16,6 +16,7 @@ import (
 	"mxcert/acme/account"
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 )
@@ -74,7 +75,7 @@ func TestLostAccount(t *testing.T) {
 	// The CA has it under another URL: the same account.
 	moved := before
 	moved.URL = strings.TrimSuffix(before.URL, "/"+filepath.Base(before.URL)) + "/none"
-	if err := state.At(w.State).SaveAccount(moved); err != nil {
+	if err := state.New(disk.At(w.State)).SaveAccount(moved); err != nil {
 		t.Fatal(err)
 	}
 	notices, err := w.again(t)
@@ -97,7 +98,7 @@ func TestLostAccount(t *testing.T) {
 	}
 	lost := moved
 	lost.Key, lost.Former = string(text), nil
-	if err := state.At(w.State).SaveAccount(lost); err != nil {
+	if err := state.New(disk.At(w.State)).SaveAccount(lost); err != nil {
 		t.Fatal(err)
 	}
 	notices, err = w.again(t)
@@ -171,13 +172,13 @@ func TestEndedAccount(t *testing.T) {
 	// Its URL is lost here, and its key is not.
 	half := before
 	half.URL = ""
-	if err := state.At(w.State).SaveAccount(half); err != nil {
+	if err := state.New(disk.At(w.State)).SaveAccount(half); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := w.again(t); err == nil || w.account(t).URL != "" {
 		t.Errorf("an ended account without its URL: %v", err)
 	}
-	if err := state.At(w.State).SaveAccount(before); err != nil {
+	if err := state.New(disk.At(w.State)).SaveAccount(before); err != nil {
 		t.Fatal(err)
 	}
 
@@ -244,7 +245,7 @@ func TestDamagedAccount(t *testing.T) {
 
 	bad := w.account(t)
 	bad.Key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
-	if err := state.At(w.State).SaveAccount(bad); err != nil {
+	if err := state.New(disk.At(w.State)).SaveAccount(bad); err != nil {
 		t.Fatal(err)
 	}
 	_, err = w.again(t)

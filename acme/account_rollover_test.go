@@ -9,6 +9,7 @@ import (
 
 	"mxcert/acme"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 )
@@ -169,7 +170,7 @@ func TestRolloverGoesOn(t *testing.T) {
 
 	killed := after // after the CA's answer, before it was stored
 	killed.Key, killed.NextKey = before.Key, after.Key
-	if err := state.At(w.State).SaveAccount(killed); err != nil {
+	if err := state.New(disk.At(w.State)).SaveAccount(killed); err != nil {
 		t.Fatal(err)
 	}
 	w.CA.ResetRequests()
@@ -180,7 +181,7 @@ func TestRolloverGoesOn(t *testing.T) {
 
 	killed = after // before the request
 	killed.NextKey = before.Key
-	if err := state.At(w.State).SaveAccount(killed); err != nil {
+	if err := state.New(disk.At(w.State)).SaveAccount(killed); err != nil {
 		t.Fatal(err)
 	}
 	said, err = w.rollOver(t)

@@ -8,13 +8,14 @@ import (
 
 	"mxcert/acme"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 )
 
 func (w *world) account(t *testing.T) state.Account {
 	t.Helper()
-	account, ok, err := state.At(w.State).Account(w.setup.Directory)
+	account, ok, err := state.New(disk.At(w.State)).Account(w.setup.Directory)
 	if err != nil || !ok {
 		t.Fatalf("account: %v, %v", ok, err)
 	}

@@ -15,7 +15,7 @@ import (
 
 // Authorities are the CAs of one configuration, in order of preference. They are safe for concurrent use.
 type Authorities struct {
-	store   *state.Dir
+	store   *state.Book
 	clients []*Client
 }
 
@@ -29,7 +29,7 @@ type Demand struct {
 }
 
 // NewAuthorities makes the clients of all CAs, of which there must be at least one. Nothing is asked or stored.
-func NewAuthorities(store *state.Dir, settings ...Settings) *Authorities {
+func NewAuthorities(store *state.Book, settings ...Settings) *Authorities {
 	a := &Authorities{store: store}
 	for _, s := range settings {
 		a.clients = append(a.clients, New(s, store))

@@ -14,6 +14,7 @@ import (
 	"mxcert/acme"
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/cmd/mxcert-lab/nameserver"
 )
@@ -67,7 +68,7 @@ type race struct {
 	stay    bool // clients and yardsticks are used again
 	roots   *x509.CertPool
 	client  *acme.Client
-	store   *state.Dir
+	store   *state.Book
 	account *yardstick
 	bare    runner
 	thrifty runner
@@ -218,7 +219,7 @@ func (r *race) runOurs(b *testing.B) {
 // keep stores the yardstick's account as mxcert's.
 func (s setup) keep(t testing.TB, y *yardstick) {
 	t.Helper()
-	store, err := state.Open(s.State)
+	store, err := state.Open(disk.Open(s.State))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,13 +50,13 @@ type Settings struct {
 // Client orders certificates from one CA. It is safe for concurrent use.
 type Client struct {
 	settings Settings
-	store    *state.Dir
+	store    *state.Book
 	pool     *transport.Pool
 	paces    paces
 }
 
 // New makes a client. Nothing is asked or stored before the first order.
-func New(settings Settings, store *state.Dir) *Client {
+func New(settings Settings, store *state.Book) *Client {
 	muteLego()
 	pool := transport.New(transport.Settings{Directory: settings.Directory, Roots: settings.Roots, UserAgent: settings.UserAgent})
 	return &Client{settings: settings, store: store, pool: pool}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert-lab/ca"
 )
 
@@ -19,7 +20,7 @@ func directoryClient(t *testing.T, opts ca.Options) (*ca.CA, *Client) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = authority.Close() })
-	store, err := state.Open(t.TempDir() + "/state")
+	store, err := state.Open(disk.Open(t.TempDir() + "/state"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,7 @@ import (
 	"mxcert/acme"
 	"mxcert/acme/ari"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 )
@@ -157,7 +158,7 @@ func (c *cell) run(t *testing.T, w *world, before *acme.Issued) {
 		t.Error(err)
 		return
 	}
-	store, err := state.Open(s.State)
+	store, err := state.Open(disk.Open(s.State))
 	if err != nil {
 		t.Errorf("%s: %v", c, err)
 		return

@@ -17,6 +17,7 @@ import (
 	"mxcert/acme/bundle"
 	"mxcert/acme/session"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/acme/transport"
 )
 
@@ -49,7 +50,7 @@ func fuzzed(f *testing.F, says *canned) (fresh func(*testing.T) *flow, base stri
 	f.Helper()
 	server := httptest.NewTLSServer(says)
 	f.Cleanup(server.Close)
-	store, err := state.Open(f.TempDir() + "/state")
+	store, err := state.Open(disk.Open(f.TempDir() + "/state"))
 	if err != nil {
 		f.Fatal(err)
 	}

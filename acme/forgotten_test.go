@@ -10,6 +10,7 @@ import (
 	"mxcert/acme/dnsprovider"
 	"mxcert/acme/resolve"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert-lab/lab"
 )
 
@@ -32,7 +33,7 @@ func TestRecordsThatNobodyCanRemove(t *testing.T) {
 	if err := update.Present(t.Context(), []dnsprovider.TXT{record}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := state.Open(w.State); err != nil {
+	if _, err := state.Open(disk.Open(w.State)); err != nil {
 		t.Fatal(err)
 	}
 	lineage := w.lineage(t)

@@ -11,6 +11,7 @@ import (
 	"mxcert/acme/dnsprovider"
 	"mxcert/acme/resolve"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 )
@@ -22,7 +23,7 @@ func TestPanics(t *testing.T) {
 	}
 	l := lab.New(t, lab.Options{CA: ca.Options{SkipValidation: true}})
 	for _, in := range []string{"present", "progress", "clean up"} {
-		store, err := state.Open(l.Path("panics " + in))
+		store, err := state.Open(disk.Open(l.Path("panics " + in)))
 		if err != nil {
 			t.Fatal(err)
 		}

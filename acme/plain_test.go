@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 )
@@ -12,7 +13,7 @@ import (
 // TestPlainDirectory: a CA on loopback without TLS, as behind a proxy, works from directory to certificate.
 func TestPlainDirectory(t *testing.T) {
 	l := lab.New(t, lab.Options{CA: ca.Options{SkipValidation: true, Plain: true}})
-	store, err := state.Open(l.Path("plain"))
+	store, err := state.Open(disk.Open(l.Path("plain")))
 	if err != nil {
 		t.Fatal(err)
 	}

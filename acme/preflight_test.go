@@ -21,6 +21,7 @@ import (
 	"mxcert/acme/preflight"
 	"mxcert/acme/resolve"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/cmd/mxcert-lab/nameserver"
@@ -230,7 +231,7 @@ func TestPreflightKnowsTheAccount(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, lab.Options{CA: ca.Options{Wrap: withMeta(identified)}})
 	w.order(t, nil)
-	store, err := state.Open(w.State)
+	store, err := state.Open(disk.Open(w.State))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +255,7 @@ func TestPreflightOfSeveralCAs(t *testing.T) {
 	t.Parallel()
 	first := newWorld(t, lab.Options{CA: ca.Options{Wrap: withMeta(identified)}})
 	other := newWorld(t, lab.Options{CA: ca.Options{Wrap: withMeta(func(m map[string]any) { m["caaIdentities"] = []string{"other.example"} })}})
-	store, err := state.Open(first.State)
+	store, err := state.Open(disk.Open(first.State))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"mxcert/acme/dnsprovider"
 	"mxcert/acme/resolve"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 )
@@ -22,7 +23,7 @@ import (
 func ariClient(t *testing.T) (*lab.Lab, *Client, *x509.Certificate) {
 	t.Helper()
 	l := lab.New(t, lab.Options{CA: ca.Options{SkipValidation: true}})
-	store, err := state.Open(l.Path("ari"))
+	store, err := state.Open(disk.Open(l.Path("ari")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +120,7 @@ func TestExpiredCertificatesAreNotAskedFor(t *testing.T) {
 }
 
 // issueFor gets one certificate from the lab's CA.
-func issueFor(t *testing.T, l *lab.Lab, c *Client, store *state.Dir) *x509.Certificate {
+func issueFor(t *testing.T, l *lab.Lab, c *Client, store *state.Book) *x509.Certificate {
 	t.Helper()
 	resolver := resolve.New(l.NameServers())
 	solver, err := dnsprovider.New("rfc2136", map[string]string{"DNSUPDATE_NAMESERVER": l.Primary.Address(), "DNSUPDATE_TSIG_KEY": lab.KeyName, "DNSUPDATE_TSIG_SECRET": l.Secret()}, resolver)

@@ -17,6 +17,7 @@ import (
 
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 )
@@ -277,7 +278,7 @@ func TestPaceIsKept(t *testing.T) {
 	if err := w.lineage(t).DropOrder(bundle.EC256); err != nil {
 		t.Fatal(err)
 	}
-	usage, err := state.At(w.State).Usage(w.CA.DirectoryURL())
+	usage, err := state.New(disk.At(w.State)).Usage(w.CA.DirectoryURL())
 	if err != nil || usage.Validation.Enough < 600*time.Millisecond || usage.Validation.Early >= usage.Validation.Enough {
 		t.Errorf("stored %+v, %v", usage.Validation, err)
 	}

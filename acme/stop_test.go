@@ -17,6 +17,7 @@ import (
 	"mxcert/acme"
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 )
@@ -238,7 +239,7 @@ func TestCertificateThatNeverComes(t *testing.T) {
 func TestSweepNamesWhatItCannotRemove(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, lab.Options{})
-	if _, err := state.Open(w.State); err != nil {
+	if _, err := state.Open(disk.Open(w.State)); err != nil {
 		t.Fatal(err)
 	}
 	record := []state.TXT{{Domain: "mx.example.org", Name: "_acme-challenge.mx.example.org.", Zone: "example.org.", Value: "x"}}

@@ -19,6 +19,7 @@ import (
 	"mxcert/acme/dnsprovider"
 	"mxcert/acme/resolve"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 )
@@ -99,8 +100,8 @@ func newWorld(t testing.TB, opts lab.Options) *world {
 }
 
 // client opens the store and makes a client.
-func (s setup) client() (*acme.Client, *state.Dir, error) {
-	store, err := state.Open(s.State)
+func (s setup) client() (*acme.Client, *state.Book, error) {
+	store, err := state.Open(disk.Open(s.State))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -147,7 +148,7 @@ func (s setup) issue(ctx context.Context, edit func(*acme.Request)) (*acme.Issue
 }
 
 // issueBy is issue with a client that goes on.
-func (s setup) issueBy(ctx context.Context, client *acme.Client, store *state.Dir, edit func(*acme.Request)) (*acme.Issued, error) {
+func (s setup) issueBy(ctx context.Context, client *acme.Client, store *state.Book, edit func(*acme.Request)) (*acme.Issued, error) {
 	solver, resolver, err := s.solver()
 	if err != nil {
 		return nil, err
@@ -184,7 +185,7 @@ func (w *world) order(t *testing.T, edit func(*acme.Request)) *acme.Issued {
 
 func (s setup) lineage(t testing.TB) *state.Lineage {
 	t.Helper()
-	return state.At(s.State).Lineage(s.Lineage)
+	return state.New(disk.At(s.State)).Lineage(s.Lineage)
 }
 
 // sweep removes what an earlier run left behind, as the beginning of a pass does.

@@ -11,7 +11,7 @@ import (
 	"mxcert/acme/authority"
 )
 
-// check checks everything that concerns more than one value, or more than the form of one. It completes c.
+// check applies all rules that need more than one value, or more than the form of one. It completes c.
 func (l *loader) check(c *Config) {
 	l.checkACME(&c.ACME)
 	l.checkDNS("dns", &c.DNS)
@@ -54,7 +54,7 @@ func (l *loader) checkACME(a *ACME) {
 func (l *loader) checkTerms() {
 	const hint = "read the terms of service of the CA, then write agree_tos: true"
 	if _, ok := l.index.places["acme.agree_tos"]; ok {
-		l.bad("acme.agree_tos", hint, "a CA issues nothing to who does not agree to its terms of service")
+		l.bad("acme.agree_tos", hint, "no CA issues a certificate unless you agree to its terms of service")
 		return
 	}
 	l.missing("acme.agree_tos", hint)
@@ -70,7 +70,7 @@ func (l *loader) directory(d string, i int, a *ACME) string {
 		_, bound := a.Binding(known)
 		switch {
 		case d == "letsencrypt-staging":
-			l.warn(where, "use letsencrypt when the rehearsal is over", "certificates of the staging CA are trusted by nobody")
+			l.warn(where, "use letsencrypt when the rehearsal is over", "nobody trusts certificates of the staging CA")
 		case d != "letsencrypt" && !bound:
 			l.warn(where, "get kid and hmac_key from the CA and set acme.eab", "%s registers a new account only with an external account binding", d)
 		}
@@ -97,8 +97,8 @@ func isLoopback(host string) bool {
 	return host == "localhost" || err == nil && a.IsLoopback()
 }
 
-// Binding gives the external account binding for the authority with that directory URL: the one that names it, else the
-// one that names none, which is for any authority that wants one.
+// Binding returns the external account binding for the authority with that directory URL: the one that names it, or else the
+// one without a directory, which is for any authority that asks for one.
 func (a ACME) Binding(directory string) (binding EAB, ok bool) {
 	for _, e := range a.EAB {
 		if e.Directory == directory {
@@ -127,7 +127,7 @@ func (l *loader) checkEAB(a *ACME, i int) {
 	l.checkBindingsCA(a, e, p)
 }
 
-// checkBindingsCA finds out which authority a binding is for: it is of no use at another.
+// checkBindingsCA finds out which authority a binding is for. Another authority would not accept it.
 func (l *loader) checkBindingsCA(a *ACME, e *EAB, p string) {
 	known := slices.Clone(a.Directories)
 	for i, d := range known {
@@ -170,7 +170,7 @@ func (l *loader) checkDNS(p string, d *DNS) {
 	}
 }
 
-// checkPath checks the form of a path. An empty one is not there.
+// checkPath checks the form of a path. An empty path means that the setting is absent.
 func (l *loader) checkPath(p, file string) {
 	switch {
 	case file == "":
@@ -190,7 +190,7 @@ func cleaner(file string) string {
 	return ""
 }
 
-// unique records the elements of the list at p that are there twice.
+// unique records a fault for each element that the list at p has twice.
 func (l *loader) unique(p string, list []string) {
 	seen := map[string]bool{}
 	for i, s := range list {

@@ -46,7 +46,7 @@ func (l *loader) checkCertificate(c *Config, i int) {
 		l.checkTarget(at(join(p, "deploy"), j), cert, &cert.Deploy[j])
 	}
 	if len(cert.Deploy) == 0 && !l.touched[join(p, "deploy")] && !l.unknown[p] {
-		l.warn(p, "add a target to deploy", "has no deploy section: it is issued and put nowhere")
+		l.warn(p, "add a target to deploy", "has no deploy section: mxcert would order it and deploy it nowhere")
 	}
 	l.checkEndpoints(join(p, "verify.endpoints"), &cert.Verify)
 }
@@ -64,7 +64,7 @@ func (l *loader) checkNames(list []Certificate) {
 			l.bad(p, "use lower-case letters, digits, dot, hyphen and underscore; at most 64, the first a letter or digit",
 				"%s cannot be the name of a certificate", quote(c.Name))
 		case twice:
-			l.bad(p, "give each certificate a name of its own", "%s is the name of another certificate already (%s)", quote(c.Name), l.index.position(other))
+			l.bad(p, "give each certificate a name of its own", "%s is already the name of another certificate (%s)", quote(c.Name), l.index.position(other))
 		default:
 			taken[c.Name] = p
 		}
@@ -83,7 +83,7 @@ func (l *loader) checkDomains(p string, cert *Certificate) {
 		l.missing(p, "list the host names that senders use")
 	}
 	if len(cert.Domains) > maxNames {
-		l.bad(p, "make two certificates of it", "%d names; a certificate has at most %d", len(cert.Domains), maxNames)
+		l.bad(p, "split it into two certificates", "%d names; a certificate has at most %d", len(cert.Domains), maxNames)
 		return
 	}
 	for i, d := range cert.Domains {
@@ -98,7 +98,7 @@ func (l *loader) checkDomains(p string, cert *Certificate) {
 	for i, d := range cert.Domains {
 		_, parent, _ := strings.Cut(d, ".")
 		if slices.Contains(cert.Domains, "*."+parent) && d != "*."+parent {
-			l.bad(at(p, i), "remove one of the two", "%s is covered by %s already, and Let's Encrypt refuses to certify both", quote(d), quote("*."+parent))
+			l.bad(at(p, i), "remove one of the two", "%s already covers %s, and Let's Encrypt refuses to certify both", quote("*."+parent), quote(d))
 		}
 	}
 }
@@ -141,7 +141,7 @@ func (l *loader) checkSameNames(list []Certificate) {
 	}
 }
 
-// checkEndpoints checks the endpoints and notes whether they were given at all.
+// checkEndpoints checks the endpoints and notes whether the configuration lists any.
 func (l *loader) checkEndpoints(p string, v *Verify) {
 	v.EndpointsSet = v.Endpoints != nil
 	for i, e := range v.Endpoints {
@@ -152,14 +152,14 @@ func (l *loader) checkEndpoints(p string, v *Verify) {
 	l.unique(p, v.Endpoints)
 }
 
-// oneOfEachAlgorithm: a server chooses between certificates by the algorithm that the client knows, so that the second
-// of the same algorithm would never be shown, and could not be proven.
+// oneOfEachAlgorithm refuses two keys of one algorithm. A server chooses a certificate by the algorithms that the client knows, so
+// it would never show the second one, and mxcert could not prove it.
 func (l *loader) oneOfEachAlgorithm(path string, keys []string) {
 	first := map[bool]string{}
 	for _, key := range keys {
 		rsa := strings.HasPrefix(key, "rsa")
 		if other := first[rsa]; other != "" && other != key {
-			l.bad(path, "keep one of them", "%s and %s are of the same algorithm: a server shows only one of them", other, key)
+			l.bad(path, "keep one of them", "%s and %s use the same algorithm: a server would show only one of them", other, key)
 			return
 		}
 		first[rsa] = key

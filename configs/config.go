@@ -7,25 +7,25 @@ import (
 	"time"
 )
 
-// Config is a configuration that was read, completed with the defaults and found free of faults.
+// Config is a configuration after Load: complete with the defaults, and free of faults.
 type Config struct {
 	// The certificate authority and the account there.
 	ACME ACME `yaml:"acme"`
-	// Where the DNS records of the challenges are written; a certificate can override it.
+	// Where mxcert writes the DNS records of the challenges. A certificate can override it.
 	DNS DNS `yaml:"dns"`
-	// When certificates are renewed; a certificate can override it.
+	// When mxcert renews certificates. A certificate can override it.
 	Renewal Renewal `yaml:"renewal"`
-	// The certificates wanted. Files in conf.d can add to them.
+	// The certificates that you want. Files in conf.d can add more.
 	Certificates []Certificate `yaml:"certificates"`
-	// Absolute path of the directory that keeps accounts, keys and certificates.
+	// Absolute path of the directory where mxcert keeps accounts, keys and certificates.
 	State string `yaml:"state" default:"/var/lib/mxcert"`
-	// Programs to run before and after a change.
+	// Programs that mxcert runs before and after a change.
 	Hooks Hooks `yaml:"hooks"`
-	// Where numbers for monitoring are published. Not supported by this version.
+	// Where mxcert publishes numbers for monitoring. Not supported by this version.
 	Metrics Metrics `yaml:"metrics"`
-	// Who is told about failures. Not supported by this version.
+	// Who gets a message about failures. Not supported by this version.
 	Notify []string `yaml:"notify"`
-	// What is logged.
+	// What mxcert logs.
 	Log Log `yaml:"log"`
 
 	index       *index
@@ -40,21 +40,21 @@ type ACME struct {
 	// Must be true: you have read the authority's terms of service and agree to them.
 	AgreeTOS bool `yaml:"agree_tos"`
 	// The authority: letsencrypt, letsencrypt-staging, zerossl, google, or the https URL of its directory. A list is an
-	// order of preference: the next one is asked where one fails.
+	// order of preference: if one fails, mxcert asks the next.
 	//
 	// After Load these are URLs.
 	Directories []string `yaml:"directory,single" default:"letsencrypt"`
-	// Name of a certificate profile that the authority advertises. Empty for its default.
+	// Name of a certificate profile that the authority advertises. Empty: its default.
 	Profile string `yaml:"profile"`
-	// Common name of an issuer or root, such as ISRG Root X1, that the chain should lead to where the authority offers
-	// several chains. Empty for its default chain.
+	// Common name of the issuer or root, such as ISRG Root X1, that the chain should lead to if the authority offers several
+	// chains. Empty: its default chain.
 	PreferredChain string `yaml:"preferred_chain"`
-	// External account binding, where the authority asks for it (RFC 8555, section 7.3.4). With several authorities, a
-	// list in which each names its directory.
+	// External account binding, if the authority asks for it (RFC 8555, section 7.3.4). For several authorities, write a list in
+	// which each binding names its directory.
 	EAB []EAB `yaml:"eab,single"`
-	// Absolute path of a PEM file with roots to trust for the authority's own HTTPS. Empty for those of the system.
+	// Absolute path of a PEM file with roots to trust for the authority's own HTTPS. Empty: those of the system.
 	CAFile string `yaml:"ca_file"`
-	// Absolute path of a PEM file; where set, an issued chain must lead to one of these roots.
+	// Absolute path of a PEM file with roots. If it is set, an issued chain must lead to one of them.
 	RootsFile string `yaml:"roots_file"`
 }
 
@@ -64,7 +64,7 @@ type EAB struct {
 	KID string `yaml:"kid"`
 	// The MAC key that belongs to it, base64url as the authority shows it. Use a reference such as cred:eab.
 	HMACKey Secret `yaml:"hmac_key"`
-	// The authority that gave them, written as in acme.directory. Empty for any that asks for a binding.
+	// The authority that gave them, written as in acme.directory. Empty: any that asks for a binding.
 	//
 	// After Load this is a URL.
 	Directory string `yaml:"directory"`
@@ -72,20 +72,20 @@ type EAB struct {
 
 // Renewal says when certificates are renewed.
 type Renewal struct {
-	// Maintenance windows in this host's time zone, such as "02:00-05:00" or "Sat,Sun 01:00-05:00". Empty for any time.
-	// A certificate that is in danger of expiring is renewed outside of them too.
+	// Maintenance windows in this host's time zone, such as "02:00-05:00" or "Sat,Sun 01:00-05:00". Empty: any time. A
+	// certificate that is about to expire does not wait for a window.
 	Window []string `yaml:"window,single"`
 	// Spans are the windows, in the same order.
 	Spans []Span `yaml:"-"`
 }
 
-// DNS says how the records of dns-01 challenges are written and seen (RFC 8555, section 8.4).
+// DNS says how mxcert writes the records of dns-01 challenges, and how it checks them (RFC 8555, section 8.4).
 type DNS struct {
 	// Name of the DNS provider; `mxcert providers` lists them.
 	Provider string `yaml:"provider"`
-	// Settings of the provider, under the names of its environment variables. Private to this provider.
+	// Settings of the provider, under the names of its environment variables. No other provider sees them.
 	Env map[string]Secret `yaml:"env"`
-	// Resolvers to ask, as IP address with an optional port. Empty for those of the system.
+	// Resolvers to ask: IP addresses with an optional port. Empty: those of the system.
 	Resolvers []string `yaml:"resolvers"`
 	// When a record counts as visible.
 	Propagation Propagation `yaml:"propagation"`
@@ -93,9 +93,9 @@ type DNS struct {
 
 // Propagation says when a challenge record counts as visible.
 type Propagation struct {
-	// How long to wait for it.
+	// How long to wait until the record is visible.
 	Timeout time.Duration `yaml:"timeout" default:"5m"`
-	// How many of the zone's name servers must answer with it.
+	// On which authoritative name servers the record must be visible: all, a quorum (more than half), or none (do not check).
 	Require string `yaml:"require" default:"all" enum:"all quorum none"`
 }
 
@@ -108,11 +108,11 @@ type Certificate struct {
 	//
 	// After Load these are lower-case A-labels without a trailing dot.
 	Domains []string `yaml:"domains"`
-	// Mail domains whose MX host names are added. Not supported by this version.
+	// Mail domains whose MX host names mxcert adds. Not supported by this version.
 	MailDomains []string `yaml:"mail_domains"`
-	// Key types; a certificate is issued for each.
+	// Key types. mxcert orders a certificate for each.
 	Keys []string `yaml:"keys" default:"ec256" enum:"ec256 ec384 rsa2048 rsa3072 rsa4096"`
-	// Keep the private key at a renewal.
+	// Keep the private key when the certificate is renewed.
 	ReuseKey bool `yaml:"reuse_key" default:"true"`
 	// Overrides the dns section for this certificate, setting by setting.
 	//
@@ -124,13 +124,13 @@ type Certificate struct {
 	Renewal Renewal `yaml:"renewal"`
 	// TLSA records (RFC 7672).
 	DANE DANE `yaml:"dane"`
-	// Where the certificate and its key are written.
+	// Where mxcert writes the certificate and its key.
 	Deploy []Target `yaml:"deploy"`
-	// How it is proved that the certificate is served.
+	// How mxcert proves that the certificate is served.
 	Verify Verify `yaml:"verify"`
 }
 
-// DANE says what is done about TLSA records (RFC 7672). Only mode off is supported by this version.
+// DANE says what mxcert does about TLSA records (RFC 7672). This version supports only mode off.
 type DANE struct {
 	// What to do about TLSA records.
 	Mode string `yaml:"mode" default:"off" enum:"off check gate publish"`
@@ -138,35 +138,35 @@ type DANE struct {
 	Ports []int `yaml:"ports" default:"25"`
 }
 
-// Target is one place where a certificate is written, and the unit that is then reloaded.
+// Target is one place where mxcert writes a certificate, and the unit that it then reloads.
 type Target struct {
 	// Kind is exim, postfix, dovecot or files.
 	Kind string `yaml:"-"`
-	// Absolute path for the certificate chain; {name} and {key} are filled in. With several keys, a list in their
-	// order is possible.
+	// Absolute path for the certificate chain. {name} and {key} stand for the certificate's name and the type of key. With
+	// several keys, a list in their order is possible.
 	Certificate []string `yaml:"certificate,single"`
-	// Absolute path for the private key, in the same manner.
+	// Absolute path for the private key, written in the same way.
 	PrivateKey []string `yaml:"private_key,single"`
-	// Absolute path for one file with both key and chain, in the same manner. With sni_map, {serial} for exim.
+	// Absolute path for one file with both key and chain, written in the same way. For exim with sni_map, also {serial}.
 	Combined string `yaml:"combined"`
-	// Absolute path of a symbolic link that mxcert makes, to a directory with fullchain.pem, privkey.pem and combined.pem
-	// of one time. The directories lie beside it, in a directory of the same name with .generations behind it.
+	// Absolute path of a symbolic link that mxcert makes. It leads to a directory with fullchain.pem, privkey.pem and
+	// combined.pem that belong together. These directories are beside the link, in one named like it, with .generations added.
 	Directory string `yaml:"directory"`
-	// Absolute path of a map from the names of the certificate to the file to use, which other certificates may share.
-	// For exim it names combined files with {serial} in their path; for postfix it is compiled, and the type of table can
-	// stand in front: hash:/etc/postfix/sni.
+	// Absolute path of a map from the names in the certificate to the file to use. Other certificates may share it. For
+	// exim, combined must then have {serial} in its path. For postfix, mxcert compiles the map, and you can write the type of table in front:
+	// hash:/etc/postfix/sni.
 	SNIMap string `yaml:"sni_map"`
-	// The systemd unit to reload. Default for exim: exim4.service, for postfix: postfix.service (the instance
-	// postfix@-.service, where there is one), for dovecot: dovecot.service; for files nothing is reloaded without it.
+	// The systemd unit to reload. Default for exim: exim4.service; for postfix: postfix.service (or its instance
+	// postfix@-.service, if there is one); for dovecot: dovecot.service. For files there is no default, and nothing is reloaded.
 	Unit string `yaml:"unit"`
-	// Owner of the files, a name or a number in quotes. Without it, a file that is replaced keeps its owner.
+	// Owner of the files: a name, or a number in quotes. Without it, a replaced file keeps its owner.
 	Owner string `yaml:"owner"`
-	// Group of the files, in the same manner.
+	// Group of the files, written in the same way.
 	Group string `yaml:"group"`
-	// Mode of the files, four octal digits; others must have no access. Without it, a file that is replaced keeps its
-	// mode, and a new one gets 0640.
+	// Mode of the files: four octal digits, the last one 0. Without it, a replaced file keeps its mode, except that a
+	// world-readable key is tightened, and a new file gets 0640.
 	Mode fs.FileMode `yaml:"mode"`
-	// When the unit is reloaded. Default: always, and never where there is no unit. auto is for exim and files: Postfix and
+	// When mxcert reloads the unit. Default: always, or never if there is no unit. auto is for exim and files only: Postfix and
 	// Dovecot do not notice changed files.
 	Reload string `yaml:"reload" enum:"always auto never"`
 	// Deploy even if the mail server on this host says that it reads other files.
@@ -175,19 +175,20 @@ type Target struct {
 
 // Verify says where the certificate must be seen before it counts as in service.
 type Verify struct {
-	// Endpoints as host:port where the certificate is served. An empty list says that nothing on this host serves it.
+	// Endpoints, as host:port, that serve the certificate. An empty list says that nothing on this host serves it.
 	Endpoints []string `yaml:"endpoints"`
-	// EndpointsSet is false where the configuration has no endpoints: the caller chooses.
+	// EndpointsSet is false if the configuration does not list endpoints: the caller chooses.
 	EndpointsSet bool `yaml:"-"`
-	// How long to wait until every endpoint shows the new certificate.
+	// How long to wait until every endpoint shows the new certificate. After this time the deployment counts as failed and
+	// the old files are restored.
 	Timeout time.Duration `yaml:"timeout" default:"90s"`
 }
 
-// Hooks says which programs are run around a change.
+// Hooks says which programs mxcert runs around a change.
 type Hooks struct {
 	// Absolute path of the directory with pre.d, deploy.d, post.d and fail.d.
 	Directory string `yaml:"directory" default:"/etc/mxcert/hooks"`
-	// How long one program may take.
+	// How long one program may take. After this time it is killed.
 	Timeout time.Duration `yaml:"timeout" default:"60s"`
 }
 
@@ -199,9 +200,9 @@ type Metrics struct {
 	Textfile string `yaml:"textfile"`
 }
 
-// Log says what is logged.
+// Log says what mxcert logs.
 type Log struct {
-	// The least important level that is logged.
+	// mxcert logs messages of this level and of more important ones.
 	Level string `yaml:"level" default:"info" enum:"debug info warn error"`
 }
 
@@ -221,16 +222,16 @@ func (c *Config) Files() []string { return c.index.files() }
 // depend on where the files lie.
 func (c *Config) Fingerprint() string { return c.fingerprint }
 
-// Warnings returns what is allowed but suspicious, in the order of the files.
+// Warnings returns settings that are allowed but suspicious, in the order of the files.
 func (c *Config) Warnings() []Problem { return slices.Clone(c.warnings) }
 
 // At returns a Problem at the setting with that path, for example "certificates[0].dns.provider", where
 // certificates are counted as in Config. File, position and line are filled in; the caller adds Message and Hint.
-// Where the files do not have the setting, the position is that of the nearest section around it.
+// If the files do not have the setting, the position is that of the nearest section around it.
 func (c *Config) At(path string) Problem { return c.index.problem(path) }
 
-// Forget lets go of the text of the files and of where the settings stand in it, which is more than the settings need
-// themselves. At and Files know nothing afterwards.
+// Forget releases the text of the files and the positions of the settings, which need more memory than the settings
+// themselves. Afterwards At and Files find nothing.
 func (c *Config) Forget() { c.index = &index{} }
 
 // Paths returns the paths for key type key, the i-th of the certificate's keys, with {name} and {key} filled in; {serial}
@@ -240,7 +241,7 @@ func (t Target) Paths(name, key string, i int) (cert, privkey, combined string) 
 	return fill.Replace(pick(t.Certificate, i)), fill.Replace(pick(t.PrivateKey, i)), fill.Replace(t.Combined)
 }
 
-// LinkPath returns the path of the directory setting in the same manner.
+// LinkPath returns the path of the directory setting in the same way.
 func (t Target) LinkPath(name, key string) string {
 	return placeholders(name, key).Replace(t.Directory)
 }

@@ -1,18 +1,18 @@
 // Package configs reads mxcert.yaml and the certificates of conf.d beside it, fills in the defaults and checks
-// everything that can be checked without the network and without reading a secret.
+// everything that it can check without the network and without reading a secret.
 //
-// The format is YAML 1.2, taken strictly. Every fault is reported, all at once, with its line: unknown and
+// The format is YAML 1.2, read strictly. Load reports all faults at once, each with its line: unknown and
 // duplicate keys, wrong types, bad values, contradictions between settings. A number is not text and `yes` is
-// not `true`: who reads the file must not have to know YAML's rules. Bounds: 1 MiB a file, a limit on what
+// not `true`, so that you can read a file without knowing YAML's rules. Bounds: 1 MiB a file, a limit on what
 // aliases expand to.
 //
 // Aliases (&name, *name) are accepted for whole values, because programs that write YAML use them for values
-// that occur twice. Merge keys (<<), tags (!name) and several documents in a file are not supported: none of
-// them is needed, and each makes it harder to see what a file says.
+// that occur twice. Merge keys (<<), tags (!name) and several documents in a file are not supported: a
+// configuration does not need them, and each makes it harder to see what a file says.
 //
 // The package is larger than its neighbours because position, value and message of a setting belong together:
-// what reads a value knows where it stands. The rules are in the files named after the sections (acme.go,
-// certificate.go, target.go); what is not built yet is the table in unsupported.go.
+// the code that reads a value also knows its place. The rules are in the files named after the sections (acme.go,
+// certificate.go, target.go). The table in unsupported.go lists what is not built yet.
 package configs
 
 import (
@@ -22,7 +22,7 @@ import (
 //go:embed mxcert.yaml
 var example []byte
 
-// The schema is made from the types in config.go and their comments.
+// A test makes the schema from the types in config.go and their comments.
 //
 //go:generate go test -run ^TestSchemaIsFresh$ -update .
 //go:embed schema.json

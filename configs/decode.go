@@ -10,13 +10,13 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// The work of one Load is bounded, because a short file can ask for much: aliases of aliases multiply.
+// The work of one Load is bounded, because a short file can cause much of it: aliases of aliases multiply.
 const (
 	maxNodes = 200_000 // values, aliases expanded
 	maxList  = 10_000  // elements of a list
 )
 
-// decode puts the value of node n, which stands at path, into v. Faults are recorded and leave v as it is.
+// decode puts the value of node n, which is at path, into v. A fault is recorded and leaves v as it is.
 func (l *loader) decode(n *yaml.Node, path string, v reflect.Value, f field) {
 	n = l.resolve(n, path)
 	if n == nil {
@@ -53,7 +53,7 @@ func (l *loader) collection(n *yaml.Node, path string, v reflect.Value, f field)
 	}
 }
 
-// resolve follows an alias and refuses what no setting may have: a tag, or too much of everything.
+// resolve follows an alias. It refuses a tag, and too many values.
 func (l *loader) resolve(n *yaml.Node, path string) *yaml.Node {
 	if n.Kind == yaml.AliasNode {
 		n = n.Alias
@@ -124,7 +124,7 @@ func (l *loader) entries(n *yaml.Node, path string, do func(key, value *yaml.Nod
 		case key.Kind != yaml.ScalarNode || key.Style&yaml.TaggedStyle != 0:
 			l.keyFault(path, key, "key that is not plain text", "write a name and a colon")
 		case twice:
-			l.keyFault(path, key, "duplicate key "+quote(key.Value), fmt.Sprintf("it is set in line %d already: remove one of the two", first.Line))
+			l.keyFault(path, key, "duplicate key "+quote(key.Value), fmt.Sprintf("it is already set in line %d; remove one of the two", first.Line))
 		default:
 			seen[key.Value] = key
 			do(key, value)
@@ -132,7 +132,7 @@ func (l *loader) entries(n *yaml.Node, path string, do func(key, value *yaml.Nod
 	}
 }
 
-// list decodes a list, or a single value where the field allows it.
+// list decodes a list, or a single value if the field allows it.
 func (l *loader) list(n *yaml.Node, path string, v reflect.Value, f field) {
 	elements := n.Content
 	switch {
@@ -171,7 +171,7 @@ func (l *loader) list(n *yaml.Node, path string, v reflect.Value, f field) {
 	v.Set(list)
 }
 
-// place remembers where the setting at path stands.
+// place remembers the position of the setting at path.
 func (l *loader) place(path string, key, value *yaml.Node) {
 	p := place{src: l.src, line: value.Line, col: value.Column}
 	if key != nil {

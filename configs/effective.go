@@ -34,8 +34,8 @@ func (c *Config) Effective() ([]byte, error) {
 	return text, nil
 }
 
-// partsOf takes a long list apart, into lists that give the same text when they are written one after another: the emitter
-// keeps all that it has written until its document ends, a thousand certificates would be 120 MB.
+// partsOf splits a long list into lists that make the same text when they are written one after another. The emitter keeps
+// everything until its document ends: 120 MB for a thousand certificates.
 func partsOf(n *yaml.Node) []*yaml.Node {
 	if n.Kind != yaml.SequenceNode || n.Style == yaml.FlowStyle || len(n.Content) < 2 {
 		return []*yaml.Node{n}
@@ -47,7 +47,7 @@ func partsOf(n *yaml.Node) []*yaml.Node {
 	return parts
 }
 
-// encode turns a value into a YAML node. It is nil for a list or mapping that is not set.
+// encode turns a value into a YAML node. It returns nil for a list or mapping that is not set.
 func encode(v reflect.Value, f field) *yaml.Node {
 	switch value := v.Interface().(type) {
 	case Target:
@@ -98,7 +98,7 @@ func encodeStruct(v reflect.Value) *yaml.Node {
 	return n
 }
 
-// encodeEnv shows the variables that are known to hold no secret, and hides the others.
+// encodeEnv shows the variables that cannot hold a secret, and hides the others.
 func encodeEnv(env map[string]Secret) *yaml.Node {
 	if env == nil {
 		return nil
@@ -118,12 +118,12 @@ func mappingOf(content ...*yaml.Node) *yaml.Node {
 	return &yaml.Node{Kind: yaml.MappingNode, Content: content}
 }
 
-// text is a node for a string: quoted where YAML would read it as something else.
+// text returns a node for a string: quoted if YAML would read it as something else.
 func text(value string) *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: value}
 }
 
-// plain is a node for what YAML reads as a value of another type.
+// plain returns a node for a value of another type.
 func plain(value string) *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Value: value}
 }

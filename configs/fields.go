@@ -9,9 +9,9 @@ import (
 
 // field describes one setting: a field of a struct in config.go and its tags.
 //
-//	yaml:"name"         the key; "-" for what is not a setting
-//	yaml:"name,single"  a list that may be given as one value
-//	default:"value"     a list is separated by spaces; "-": no defaults inside either
+//	yaml:"name"         the key; "-": not a setting
+//	yaml:"name,single"  a list that may be written as one value
+//	default:"value"     a list is separated by spaces; "-": no defaults inside it either
 //	enum:"a b c"        the values allowed
 type field struct {
 	name     string

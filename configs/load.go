@@ -44,7 +44,7 @@ func (l *loader) read(file string) []*source {
 	return append(sources, l.fragments(filepath.Join(filepath.Dir(file), "conf.d"))...)
 }
 
-// load decodes the main file and the fragments, and checks the whole where all of it could be read.
+// load decodes the main file and the fragments, and checks the whole if it could read all of it.
 func (l *loader) load(sources []*source) (*Config, error) {
 	c := &Config{index: l.index}
 	setDefaults(reflect.ValueOf(c).Elem())
@@ -95,7 +95,7 @@ type fragment struct {
 	Certificates []Certificate `yaml:"certificates"`
 }
 
-// fragments reads dir/*.yaml in name order. A missing directory is no problem.
+// fragments reads dir/*.yaml in name order. A missing directory is not a problem.
 func (l *loader) fragments(dir string) []*source {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -115,7 +115,7 @@ func (l *loader) fragments(dir string) []*source {
 			if err != nil {
 				p := fileProblem(name, err)
 				if errors.Is(err, fs.ErrNotExist) {
-					p.Hint = "remove the link, or mend it"
+					p.Hint = "fix or remove the link"
 				}
 				l.add(p)
 				continue
@@ -166,7 +166,7 @@ func fileProblem(name string, err error) Problem {
 	return p
 }
 
-// reason is the text of err without the operation and the path, which the message has already.
+// reason returns the text of err without the operation and the path, which the message already has.
 func reason(err error) string {
 	var pe *fs.PathError
 	if errors.As(err, &pe) {

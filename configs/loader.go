@@ -8,10 +8,10 @@ import (
 	"strings"
 )
 
-// maxProblems bounds how many problems are kept; after so many, one more line does not help.
+// maxProblems bounds how many problems are kept; after that many, another one does not help.
 const maxProblems = 100
 
-// loader is the state of one Load: where everything stands, and what is wrong so far.
+// loader is the state of one Load: the position of every setting, and the problems found so far.
 type loader struct {
 	index    *index
 	problems []Problem
@@ -52,7 +52,7 @@ func (l *loader) fault(path, hint, message string) {
 	l.add(p)
 }
 
-// missing records that a setting is needed, unless what stands there or around it is at fault already.
+// missing records that a setting is needed, unless a fault was recorded there or around it.
 func (l *loader) missing(path, hint string) {
 	parent := parentOf(path)
 	if l.touched[path] || l.unknown[parent] {
@@ -69,7 +69,7 @@ func (l *loader) missing(path, hint string) {
 	l.fault(path, hint, path+" is missing")
 }
 
-// warn records something that is allowed but suspicious.
+// warn records a setting that is allowed but suspicious.
 func (l *loader) warn(path, hint, format string, args ...any) {
 	p := l.index.nearest(path)
 	p.Path, p.Message, p.Hint = path, path+": "+fmt.Sprintf(format, args...), hint
@@ -85,7 +85,7 @@ func (l *loader) add(p Problem) {
 	}
 }
 
-// result is nil, or a *Problems with everything found.
+// result returns nil, or a *Problems with everything that was found.
 func (l *loader) result() error {
 	if len(l.problems) == 0 {
 		return nil

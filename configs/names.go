@@ -18,7 +18,7 @@ const (
 	alnum = lower + upper + digit
 )
 
-// onlyHas tells whether every character of s is one of chars.
+// onlyHas reports whether every character of s is one of chars.
 func onlyHas(s, chars string) bool { return strings.Trim(s, chars) == "" }
 
 // domainName normalises a DNS name for a certificate: lower-case A-labels (RFC 5890) without the trailing dot.
@@ -78,7 +78,7 @@ func asciiName(s string) (string, error) {
 	return ascii, nil
 }
 
-// isAddress tells whether s is an IP address, in brackets or not.
+// isAddress reports whether s is an IP address, in brackets or not.
 func isAddress(s string) bool {
 	_, err := netip.ParseAddr(strings.Trim(s, "[]"))
 	return err == nil
@@ -107,7 +107,7 @@ func resolverAddress(s string) (string, error) {
 	case err != nil && strings.Contains(s, ":"):
 		return "", err
 	case err != nil || noAddress != nil:
-		return "", errors.New("a resolver is given by its IP address")
+		return "", errors.New("a resolver must be an IP address")
 	}
 	return netip.AddrPortFrom(a, port).String(), nil
 }
@@ -122,7 +122,7 @@ func endpointAddress(s string) error {
 	return err
 }
 
-// splitHostPort splits host:port; an IPv6 address stands in brackets.
+// splitHostPort splits host:port. An IPv6 address must be in brackets.
 func splitHostPort(s string) (string, uint16, error) {
 	i := strings.LastIndex(s, ":")
 	if i < 0 {
@@ -136,7 +136,7 @@ func splitHostPort(s string) (string, uint16, error) {
 		}
 		host = inner
 	} else if strings.Contains(host, ":") {
-		return "", 0, errors.New("an IPv6 address with a port stands in brackets, as in [::1]:25")
+		return "", 0, errors.New("an IPv6 address with a port must be in brackets, as in [::1]:25")
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	switch {
@@ -148,7 +148,7 @@ func splitHostPort(s string) (string, uint16, error) {
 	return host, uint16(n), nil
 }
 
-// count is "1 key", "2 keys".
+// count returns "1 key", "2 keys".
 func count(n int, what string) string {
 	if n == 1 {
 		return "1 " + what

@@ -9,7 +9,7 @@ import (
 
 // redacted returns a line of the file with what looks like the value of a secret replaced by asterisks of the
 // same length, so that columns stay right. It works on text, because a file with a fault of syntax has no
-// values yet; what was decoded as a literal secret is hidden in addition (index.show).
+// values yet. Values that were decoded as literal secrets are hidden as well (index.show).
 func (s *source) redacted(number int) string {
 	line := s.lines[number-1]
 	if s.continuesSecret(number) {
@@ -32,8 +32,8 @@ func redact(line string) string {
 	}
 }
 
-// secretLength says how much of the text behind a sensitive key must be hidden: what is quoted, nothing of a
-// reference, otherwise all of it, since an unquoted value may contain every character.
+// secretLength returns how much of the text after a sensitive key must be hidden: the quoted part, nothing of a
+// reference, otherwise all of it, because an unquoted value may contain every character.
 func secretLength(value string) int {
 	quoted := regexp.MustCompile(`^(?:"(?:[^"\\]|\\.)*"?|'[^']*'?)`).FindString(value)
 	reference := strings.Trim(quoted, `"'`)
@@ -56,7 +56,7 @@ func sensitive() *regexp.Regexp {
 	return regexp.MustCompile(key + `["']?[ \t]*[:= \t][ \t]*`)
 }
 
-// continuesSecret tells whether a line is a further line of a secret that was begun above it, with less indentation.
+// continuesSecret reports whether a line continues a secret that starts above it, with less indentation.
 func (s *source) continuesSecret(number int) bool {
 	depth := indentation(s.lines[number-1])
 	if startsKey(s.lines[number-1]) {
@@ -70,7 +70,7 @@ func (s *source) continuesSecret(number int) bool {
 	return false
 }
 
-// startsKey tells whether the line begins with a key and a colon.
+// startsKey reports whether the line begins with a key and a colon.
 func startsKey(line string) bool {
 	line = strings.TrimLeft(line, " \t-\"'")
 	rest := strings.TrimLeftFunc(line, func(r rune) bool { return r == '_' || r == '-' || unicode.IsLetter(r) || unicode.IsDigit(r) })

@@ -11,7 +11,7 @@ import (
 // Span is a maintenance window: a time of day on some days of the week.
 type Span struct {
 	Days     [7]bool       // by time.Weekday: the days on which it begins
-	From, To time.Duration // since midnight; where To is not after From, it ends on the next day
+	From, To time.Duration // since midnight; if To is not after From, it ends on the next day
 }
 
 // checkRenewal checks the windows of the section at p and reads them.
@@ -45,11 +45,11 @@ func parseSpan(text string) (Span, error) {
 			return span, err
 		}
 	default:
-		return span, errors.New("it is a time of day, after days of the week or not")
+		return span, errors.New("it must be a time of day, with or without days of the week before it")
 	}
 	from, to, ok := strings.Cut(words[len(words)-1], "-")
 	if !ok {
-		return span, errors.New("the time has a begin and an end")
+		return span, errors.New("it needs a start and an end, with a - between them")
 	}
 	if span.From, err = parseClock(from); err != nil {
 		return span, err
@@ -58,7 +58,7 @@ func parseSpan(text string) (Span, error) {
 		return span, err
 	}
 	if span.From == span.To || span.From == 24*time.Hour {
-		return span, errors.New("it ends when it begins")
+		return span, errors.New("it must not end when it starts")
 	}
 	return span, nil
 }
@@ -94,7 +94,7 @@ func parseDay(text string) (time.Weekday, error) {
 			return d, nil
 		}
 	}
-	return 0, fmt.Errorf("%q is no day of the week", text)
+	return 0, fmt.Errorf("%q is not a day of the week", text)
 }
 
 // parseClock reads HH:MM up to 24:00.
@@ -103,7 +103,7 @@ func parseClock(text string) (time.Duration, error) {
 	h, hourErr := strconv.ParseUint(hours, 10, 8)
 	m, minuteErr := strconv.ParseUint(minutes, 10, 8)
 	if !ok || hourErr != nil || minuteErr != nil || len(minutes) != 2 || len(hours) > 2 || m > 59 || h > 24 || h == 24 && m > 0 {
-		return 0, fmt.Errorf("%q is no time of day", text)
+		return 0, fmt.Errorf("%q is not a time of day", text)
 	}
 	return time.Duration(h)*time.Hour + time.Duration(m)*time.Minute, nil
 }

@@ -13,7 +13,7 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// text decodes a string. An empty one leaves the default; in a list it would be nothing.
+// text decodes a string. An empty one keeps the default; a list must not have one.
 func (l *loader) text(n *yaml.Node, path string, to *string, f field) {
 	switch {
 	case n.Kind != yaml.ScalarNode || n.Tag != "!!str":
@@ -27,7 +27,7 @@ func (l *loader) text(n *yaml.Node, path string, to *string, f field) {
 	}
 }
 
-// secret decodes a value that must not be shown. Numbers count as text, since most of these are variables of
+// secret decodes a value that must not be shown. Numbers count as text, because most of these values are variables of
 // DNS providers.
 func (l *loader) secret(n *yaml.Node, path string, to *Secret) {
 	if n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
@@ -112,7 +112,7 @@ func (l *loader) mode(n *yaml.Node, path string, to *fs.FileMode) {
 	*to = m
 }
 
-// parseMode reads a file mode of the form 0640 or 0o640 that is fit for a private key.
+// parseMode reads a file mode of the form 0640 or 0o640, and refuses one that does not suit a private key.
 func parseMode(s string) (fs.FileMode, error) {
 	digits, ok := strings.CutPrefix(s, "0")
 	digits = strings.TrimPrefix(digits, "o")

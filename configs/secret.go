@@ -25,7 +25,7 @@ const (
 	maxSecret      = 64 << 10
 )
 
-// isReference tells whether s says where a secret is instead of being one.
+// isReference reports whether s says where a secret is, instead of being one.
 func isReference(s string) bool {
 	kind, rest, found := strings.Cut(s, ":")
 	return found && rest != "" && (kind == "cred" || kind == "file" || kind == "env")
@@ -47,9 +47,9 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // Read returns the value without the newline at its end. An error names the reference and never the value.
 //
-// cred:NAME is $CREDENTIALS_DIRECTORY/NAME, else /etc/mxcert/credentials/NAME. Such a file is refused when others
+// cred:NAME is $CREDENTIALS_DIRECTORY/NAME, else /etc/mxcert/credentials/NAME. Read refuses such a file if others
 // can read it, or a group other than root's, the process's own or the service's. Supplementary groups do not
-// count: mail servers are members of the group that reads keys. Of file:PATH the mode is the administrator's affair.
+// count: mail servers are members of the group that reads keys. The mode of file:PATH is not checked: that is up to the administrator.
 func (s Secret) Read() (string, error) {
 	value, err := s.read()
 	switch {
@@ -155,7 +155,7 @@ func private(info fs.FileInfo) error {
 	return nil
 }
 
-// trustedGroup tells whether a file's group is root's (systemd shows its access list as this group's permission),
+// trustedGroup reports whether a file's group is root's (systemd shows its access list as this group's permission),
 // the process's, or the service's, which matters when root runs a command.
 func trustedGroup(info fs.FileInfo) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)
@@ -192,7 +192,7 @@ func (l *loader) checkSecret(p string, s Secret, private bool) {
 	}
 }
 
-// isPublic tells whether a variable of a DNS provider is known to hold no secret, and can be shown: settings, and names
+// isPublic reports whether a variable of a DNS provider cannot hold a secret, so that it can be shown: settings, and names
 // of files and programs.
 func isPublic(name string) bool {
 	for _, end := range []string{"_NAMESERVER", "_ALGORITHM", "_TSIG_KEY", "_TTL", "_TIMEOUT", "_INTERVAL", "_REGION", "_ENDPOINT", "_PORT", "_FILE", "_HOOK", "EXEC_PATH", "EXEC_MODE"} {

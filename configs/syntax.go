@@ -9,8 +9,8 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// parse turns a file into YAML nodes: nil for a file without values. It records what is wrong; ok is false where
-// the file must not be left out.
+// parse turns a file into YAML nodes: nil for a file without values. It records the faults; ok is false if the file
+// cannot be left out of the checks.
 func (l *loader) parse(src *source) (root *yaml.Node, ok bool) {
 	if list := src.characters(); len(list) > 0 {
 		l.addAll(list)
@@ -41,7 +41,7 @@ func (l *loader) parse(src *source) (root *yaml.Node, ok bool) {
 	return doc.Content[0], true
 }
 
-// allowEmpty tells whether a file may be empty: one of conf.d, whose lines may all be commented out.
+// allowEmpty reports whether a file may be empty: one of conf.d, whose lines may all be commented out.
 func (l *loader) allowEmpty(src *source) bool {
 	if src.fragment {
 		return true
@@ -82,9 +82,9 @@ func (s *source) syntaxProblems(err error) []Problem {
 	return []Problem{p}
 }
 
-// explain puts the parser's message into words that help a postmaster. atStart says that the construct named by
-// the message began at the error's context, which is where the mistake is.
-// The parser's own text is used only where it quotes nothing from the file, which may be a secret.
+// explain puts the parser's message into words that help a postmaster. atStart reports that the construct that the
+// message names starts at the error's context, which is where the mistake is.
+// The parser's own text is used only if it quotes nothing from the file, because that may be a secret.
 func explain(e *yaml.LoadError) (text, hint string, atStart bool) {
 	has := func(s string) bool { return strings.Contains(e.Message, s) }
 	in := func(s string) bool { return strings.Contains(e.ContextMsg, s) }
@@ -104,7 +104,7 @@ func explain(e *yaml.LoadError) (text, hint string, atStart bool) {
 	case has("unknown escape character"):
 		return "unknown escape sequence after \\ in double quotes", "use single quotes, where \\ is an ordinary character", false
 	case has("did not find expected key"):
-		return "the indentation does not fit what is above, or a bracket is closed that was not opened", "", false
+		return "the indentation does not match the lines above, or a bracket is closed that was not opened", "", false
 	case has("could not find expected ':'"):
 		return "a colon is missing after a key", "write `key: value`, with a space after the colon", true
 	case strings.ContainsAny(e.Message, "`") || has("anchor"):

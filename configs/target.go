@@ -26,9 +26,9 @@ func (l *loader) target(n *yaml.Node, path string, to *Target) {
 		return
 	}
 	if len(n.Content) != 2 {
-		hint := "a second target begins with a - of its own"
+		hint := "start a second target with its own -"
 		if len(n.Content) > 2 && n.Content[1].Tag == "!!null" {
-			hint = "indent the lines below " + printable(n.Content[0].Value) + ": further than it"
+			hint = "indent the lines that belong to " + printable(n.Content[0].Value) + " further than it"
 		}
 		l.bad(path, hint, "a target has one key, its kind: exim, postfix, dovecot or files")
 		return
@@ -67,7 +67,7 @@ func (l *loader) checkTarget(p string, c *Certificate, t *Target) {
 	}
 }
 
-// checkLayout checks which paths are given together.
+// checkLayout checks that the paths of a target make one layout.
 func (l *loader) checkLayout(p string, t *Target) {
 	pair := len(t.Certificate) > 0 || len(t.PrivateKey) > 0
 	switch {
@@ -78,7 +78,7 @@ func (l *loader) checkLayout(p string, t *Target) {
 	case pair && len(t.Certificate) == 0:
 		l.missing(join(p, "certificate"), "give both certificate and private_key")
 	case pair && len(t.PrivateKey) == 0:
-		l.missing(join(p, "private_key"), "a certificate is of no use without its key: give both, or combined")
+		l.missing(join(p, "private_key"), "a certificate is useless without its key: give both, or combined")
 	case pair && t.Combined != "" && t.Kind != kindFiles:
 		l.bad(join(p, "combined"), server(t.Kind)+" reads either: remove combined, or certificate and private_key", "is given together with certificate and private_key")
 	case t.Directory != "" && (pair || t.Combined != "") && t.Kind != kindFiles:
@@ -89,7 +89,7 @@ func (l *loader) checkLayout(p string, t *Target) {
 // server is a kind as a person writes it.
 func server(kind string) string { return strings.ToUpper(kind[:1]) + kind[1:] }
 
-// checkSNIMap checks the map and what it can name.
+// checkSNIMap checks the map and the files that it can name.
 func (l *loader) checkSNIMap(p string, t *Target) {
 	where := join(p, "sni_map")
 	versioned := strings.Contains(t.Combined, "{serial}")
@@ -132,7 +132,7 @@ func (l *loader) checkUnit(p string, t *Target) {
 		l.bad(join(p, "unit"), "", "%s is not the name of a systemd unit", quote(t.Unit))
 	}
 	if t.Reload == "auto" && (t.Kind == kindPostfix || t.Kind == kindDovecot) {
-		l.bad(join(p, "reload"), "leave it out: a reload of "+server(t.Kind)+" loses no connection", "%s does not notice changed files by itself", server(t.Kind))
+		l.bad(join(p, "reload"), "leave it out: a reload of "+server(t.Kind)+" loses no connection", "%s does not notice changed files on its own", server(t.Kind))
 	}
 	if t.Reload == "" {
 		t.Reload = "always"
@@ -166,7 +166,7 @@ func (l *loader) checkTemplates(p string, c *Certificate, list []string) {
 		l.checkTemplate(where, s)
 	}
 	if len(list) == 1 && len(c.Keys) > 1 && !strings.Contains(list[0], "{key}") {
-		l.bad(p, "put {key} into the path, or give a list in the order of keys", "%s is the same for all of %d keys", quote(list[0]), len(c.Keys))
+		l.bad(p, "put {key} into the path, or give a list in the order of keys", "%s is the same for all %d keys", quote(list[0]), len(c.Keys))
 	}
 }
 
@@ -220,7 +220,7 @@ func (l *loader) checkCollisions(c *Config) {
 	}
 }
 
-// claimMap takes a map for all targets of the same kind that name it.
+// claimMap claims a map for all targets of the same kind that name it.
 func (l *loader) claimMap(taken, maps map[string]string, p string, t Target, state string) {
 	kind, file := t.Kind, t.SNIMap
 	if i := strings.Index(file, ":/"); i >= 0 {
@@ -230,14 +230,14 @@ func (l *loader) claimMap(taken, maps map[string]string, p string, t Target, sta
 	switch {
 	case file == "" || shared && other == kind:
 	case shared:
-		l.bad(p, "give each kind of table a file of its own", "%s is written as another kind of map too (%s)", quote(file), other)
+		l.bad(p, "give each kind of table a file of its own", "%s is also written as another kind of map (%s)", quote(file), other)
 	default:
 		l.claim(taken, p, file, state)
 		maps[file] = kind
 	}
 }
 
-// claim takes a file for the setting at p, unless another setting has it.
+// claim claims a file for the setting at p, unless another setting already has it.
 func (l *loader) claim(taken map[string]string, p, file, state string) {
 	if file == "" {
 		return
@@ -249,7 +249,7 @@ func (l *loader) claim(taken map[string]string, p, file, state string) {
 	other, used := taken[file]
 	switch {
 	case used:
-		hint := "it is written by " + other + " too (" + l.index.position(other) + "); give each a path of its own"
+		hint := other + " also writes it (" + l.index.position(other) + "); give each a path of its own"
 		if path.Dir(p) == path.Dir(other) && strings.HasSuffix(p, "private_key") && strings.HasSuffix(other, "certificate") {
 			hint = "for one file with both use combined"
 		}

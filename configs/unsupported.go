@@ -6,7 +6,7 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// refusal is a setting of the contract that this version cannot honour.
+// refusal is a setting of the contract that this version does not support yet.
 type refusal struct {
 	path string // list indexes are left out
 	when func(value *yaml.Node) bool
@@ -14,7 +14,7 @@ type refusal struct {
 	hint string
 }
 
-// refusals is the only list of what is not built yet: who builds it deletes its line.
+// refusals is the only list of what is not built yet. When you build it, delete its line.
 func refusals() []refusal {
 	const leave = "remove it"
 	return []refusal{
@@ -29,7 +29,7 @@ func refusals() []refusal {
 	}
 }
 
-// refuse records that the setting at path is not supported by this version, and tells whether that is so.
+// refuse records that the setting at path is not supported by this version, and reports whether that is so.
 func (l *loader) refuse(path string, value *yaml.Node) bool {
 	if value.Kind == yaml.AliasNode {
 		value = value.Alias
@@ -58,7 +58,7 @@ func withoutIndexes(path string) string {
 
 func isSection(n *yaml.Node) bool { return n.Kind == yaml.MappingNode }
 
-// notEmpty leaves "", [] and {} alone, which say the same as nothing.
+// notEmpty accepts "", [] and {}, which mean the same as no setting.
 func notEmpty(n *yaml.Node) bool {
 	return len(n.Content) > 0 || n.Kind == yaml.ScalarNode && n.Value != "" && n.Tag != "!!null"
 }

@@ -40,14 +40,14 @@ type Registrar struct {
 	settings  Settings
 	pool      *transport.Pool
 	directory string // URL
-	store     *state.Dir
+	store     *state.Book
 	say       func(stage, message string)
 	notice    func(text string)
 }
 
 // New makes a registrar for the CA of a pool. It calls say at each step, with a few words, and notice with what an operator
 // has to know, such as the loss of the account; notice may be nil, and then say is called. Nothing is asked or stored.
-func New(settings Settings, pool *transport.Pool, store *state.Dir, say func(stage, message string), notice func(text string)) *Registrar {
+func New(settings Settings, pool *transport.Pool, store *state.Book, say func(stage, message string), notice func(text string)) *Registrar {
 	if say == nil {
 		say = func(string, string) {}
 	}

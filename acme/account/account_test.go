@@ -16,19 +16,20 @@ import (
 	"mxcert/acme/account"
 	"mxcert/acme/session"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/acme/transport"
 	"mxcert/cmd/mxcert-lab/ca"
 )
 
 // start runs a CA, and makes a registrar of an account there.
-func start(t *testing.T, settings account.Settings) (*ca.CA, *account.Registrar, *state.Dir) {
+func start(t *testing.T, settings account.Settings) (*ca.CA, *account.Registrar, *state.Book) {
 	t.Helper()
 	authority, err := ca.Start(ca.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = authority.Close() })
-	store, err := state.Open(t.TempDir() + "/state")
+	store, err := state.Open(disk.Open(t.TempDir() + "/state"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +115,7 @@ func TestPlainURLsAreSignedAsNamed(t *testing.T) {
 		}
 	}))
 	defer s.Close()
-	store, err := state.Open(t.TempDir() + "/state")
+	store, err := state.Open(disk.Open(t.TempDir() + "/state"))
 	if err != nil {
 		t.Fatal(err)
 	}

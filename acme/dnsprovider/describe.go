@@ -29,7 +29,7 @@ type Variable struct {
 	Credential bool   `json:"credential"` // says who mxcert is; often there are alternatives
 }
 
-// Describe gives the description of a provider; the error is an *UnknownError.
+// Describe gives the description of a provider; the error is an *Error if there is none of that name.
 func Describe(name string) (Description, error) {
 	if err := Known(name); err != nil {
 		return Description{}, err

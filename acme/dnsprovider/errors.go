@@ -9,15 +9,16 @@ import (
 	"strings"
 
 	"mxcert/acme/finding"
+	"mxcert/acme/resolve"
 )
 
-// Error is a failure of a provider.
+// Error is a failure of a provider, or the name of one that does not exist.
 type Error struct {
 	Provider  string
-	Op        string // "create", "remove" or "set up"
-	What      string // zone, server or record concerned
+	Op        string // "create", "remove", "change" or "set up"; "" if there is no such provider
+	What      string // the records or the variable concerned
 	Reason    string
-	ErrKind   string // "dns-update", "tsig", "dns-unreachable", "dns-config"
+	ErrKind   string // "dns-update", "dns-condition", "tsig", "dns-unreachable" or "dns-config"
 	NextStep  string
 	temporary bool
 	forgotten *TXT // see Forgotten
@@ -25,41 +26,37 @@ type Error struct {
 
 // Error says what failed.
 func (e *Error) Error() string {
+	if e.Op == "" {
+		return fmt.Sprintf("there is no DNS provider %q", e.Provider)
+	}
 	return fmt.Sprintf("DNS provider %s: cannot %s %s: %s", e.Provider, e.Op, e.What, e.Reason)
 }
 
-// Kind is a stable word.
+// Kind is a stable word: see ErrKind.
 func (e *Error) Kind() string { return e.ErrKind }
+
+// Stage is dns.
+func (e *Error) Stage() string { return "dns" }
 
 // Hint says what to do.
 func (e *Error) Hint() string { return e.NextStep }
 
-// Temporary is true where trying again later may help.
+// Temporary reports whether trying again later may help.
 func (e *Error) Temporary() bool { return e.temporary }
 
-// UnknownError says that there is no provider of a name.
-type UnknownError struct {
-	Name    string
-	Similar string // "" where nothing is close
-}
-
-// Error names the provider.
-func (e *UnknownError) Error() string { return fmt.Sprintf("there is no DNS provider %q", e.Name) }
-
-// Kind is "dns-config".
-func (e *UnknownError) Kind() string { return "dns-config" }
-
-// Hint suggests a name.
-func (e *UnknownError) Hint() string {
-	if e.Similar != "" {
-		return fmt.Sprintf("did you mean %q? `mxcert providers` lists all", e.Similar)
+// unknown is the error for a name that no provider has.
+func unknown(name string) *Error {
+	e := &Error{Provider: name, ErrKind: "dns-config"}
+	e.NextStep = "`mxcert providers` lists all, `make full` builds mxcert with every provider of lego"
+	if known := similar(name); known != "" {
+		e.NextStep = fmt.Sprintf("did you mean %q? `mxcert providers` lists all", known)
 	}
-	return "`mxcert providers` lists all, `make full` builds mxcert with every provider of lego"
+	return e
 }
 
 // Forgotten takes apart the error of a CleanUp. The records are those that the provider cannot remove, now or later,
 // because only the process that made them knew how: they have to be removed by hand, as the error's hint says, and
-// are best looked for in DNS. The rest of the error is about everything else, nil where that went well.
+// are best looked for in DNS. The rest of the error is about everything else; it is nil if that went well.
 func Forgotten(err error) (records []TXT, rest error) {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // this is what a tree is walked by
 		var others []error
@@ -78,7 +75,7 @@ func Forgotten(err error) (records []TXT, rest error) {
 // forgotten is the error for a record that a new process cannot remove.
 func forgotten(provider, reason string, r TXT) *Error {
 	e := &Error{Provider: provider, Op: "remove", What: recordText(r), ErrKind: "dns-update", forgotten: &r, Reason: reason}
-	e.NextStep = fmt.Sprintf("remove it by hand where the zone is kept: name %s, type TXT, value %q; mxcert warns until it is gone from DNS", trimDot(r.Name), r.Value)
+	e.NextStep = fmt.Sprintf("remove it by hand where the zone is kept: name %s, type TXT, value %q; mxcert warns until it is gone from DNS", resolve.PlainName(r.Name), r.Value)
 	return e
 }
 

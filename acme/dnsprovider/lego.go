@@ -215,7 +215,7 @@ func (s *lego) explain(ctx context.Context, op string, r TXT, err error) error {
 // domainFor pins the place that was looked up: lego derives the owner name from the domain, so that an alias with the
 // usual first label can be named directly. Only for an alias without it, lego has to follow the CNAME itself.
 func (s *lego) domainFor(r TXT) string {
-	if domain, ok := strings.CutPrefix(trimDot(r.Name), "_acme-challenge."); ok {
+	if domain, ok := strings.CutPrefix(resolve.PlainName(r.Name), "_acme-challenge."); ok {
 		return domain
 	}
 	return r.Domain

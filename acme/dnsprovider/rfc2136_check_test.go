@@ -12,7 +12,7 @@ import (
 )
 
 // TestCheckChangesNothing: the server has said that it would do it, and has done nothing. What it may refuse is in
-// TestUpdateFailures.
+// TestUpdateFailures and in package dnsupdate.
 func TestCheckChangesNothing(t *testing.T) {
 	t.Parallel()
 	w, s := newWorld(t)

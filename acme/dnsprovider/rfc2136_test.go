@@ -7,11 +7,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/miekg/dns"
@@ -71,142 +69,6 @@ func TestOneZoneFails(t *testing.T) {
 	}
 	if got := values(w, "mx.example.com"); !slices.Equal(got, []string{"y"}) {
 		t.Errorf("example.com holds %q", got)
-	}
-}
-
-func TestUpdateFailures(t *testing.T) {
-	t.Parallel()
-	w, s := newWorld(t)
-	failing := func(f nameserver.Faults) string {
-		s := listen(t, w, "127.0.0.1:0")
-		s.SetFaults(f)
-		return s.Address()
-	}
-	gone := listen(t, w, "127.0.0.1:0")
-	if err := gone.Close(); err != nil {
-		t.Fatal(err)
-	}
-	unsigned := func(_, reply *dns.Msg) *dns.Msg { reply.Extra = nil; return reply }
-	other := strings.Replace(secret, secret[:4], "AAAA", 1)
-	for _, tt := range []struct {
-		what      string
-		env       map[string]string
-		record    dnsprovider.TXT
-		says      string
-		hint      string
-		kind      string
-		temporary bool
-	}{
-		{what: "wrong secret", env: environ(s.Address(), "TSIG_SECRET", other), says: "BADSIG at " + s.Address(), hint: "DNSUPDATE_TSIG_SECRET", kind: "tsig"},
-		{what: "wrong key name", env: environ(s.Address(), "TSIG_KEY", "other"), says: "BADKEY at " + s.Address() + ": the server does not know a TSIG key other.", hint: "DNSUPDATE_TSIG_KEY", kind: "tsig"},
-		{what: "wrong algorithm", env: environ(s.Address(), "TSIG_ALGORITHM", "hmac-sha512"), says: "algorithm hmac-sha512", hint: "DNSUPDATE_TSIG_ALGORITHM", kind: "tsig"},
-		{what: "refused", env: environ(failing(nameserver.Faults{UpdateRcode: dns.RcodeRefused})), says: "REFUSED", hint: "grant mxcert. name _acme-challenge.mx.example.org. txt", kind: "dns-update"},
-		{what: "a zone of another server", env: environ(s.Address()), record: record("mx.example.net", "x"), says: "NOTAUTH", hint: "primary", kind: "dns-update"},
-		{what: "a name outside the zone", env: environ(s.Address()),
-			record: dnsprovider.TXT{Place: resolve.Place{Name: "_acme-challenge.x.example.net.", Zone: "example.org."}, Domain: "x.example.net"}, says: "NOTZONE", hint: "primary", kind: "dns-update"},
-		{what: "server failure", env: environ(failing(nameserver.Faults{UpdateRcode: dns.RcodeServerFailure})), says: "SERVFAIL", hint: "log", kind: "dns-update", temporary: true},
-		{what: "no updates", env: environ(failing(nameserver.Faults{UpdateRcode: dns.RcodeNotImplemented})), says: "NOTIMP", hint: "mxcert providers", kind: "dns-update"},
-		{what: "another code", env: environ(failing(nameserver.Faults{UpdateRcode: dns.RcodeYXDomain})), says: "YXDOMAIN", hint: "log", kind: "dns-update"},
-		{what: "dead", env: environ(failing(nameserver.Faults{Dead: true})), says: "no answer", hint: "running", kind: "dns-unreachable", temporary: true},
-		{what: "nobody listens", env: environ(gone.Address()), says: "connection refused", hint: "running", kind: "dns-unreachable", temporary: true},
-		{what: "not a name server", env: environ("192.0.2.1:notaport"), says: "notaport", hint: "running", kind: "dns-unreachable", temporary: true},
-		{what: "an unsigned success", env: environ(failing(nameserver.Faults{Edit: unsigned}), "NAMESERVER", unsignedServer(t)), says: "not signed", hint: "TSIG key", kind: "dns-update"},
-	} {
-		t.Run(tt.what, func(t *testing.T) {
-			t.Parallel()
-			if tt.record.Name == "" {
-				tt.record = record("mx.example.org", "value")
-			}
-			solver := newSolver(t, "rfc2136", tt.env)
-			for _, act := range []func(context.Context, []dnsprovider.TXT) error{solver.Present, solver.CleanUp, solver.(dnsprovider.Checker).Check} {
-				err := act(t.Context(), []dnsprovider.TXT{tt.record})
-				e, ok := errors.AsType[*dnsprovider.Error](err)
-				if !ok {
-					t.Fatalf("got %v", err)
-				}
-				if !strings.Contains(e.Error(), tt.says) || !strings.Contains(e.Hint(), tt.hint) || e.Kind() != tt.kind || e.Temporary() != tt.temporary {
-					t.Errorf("%v\nhint %s\nkind %s, temporary %v", e, e.Hint(), e.Kind(), e.Temporary())
-				}
-				if !strings.Contains(e.Error(), "DNS provider rfc2136: cannot ") || !strings.Contains(e.Error(), "for "+tt.record.Domain+" in zone "+strings.TrimSuffix(tt.record.Zone, ".")) {
-					t.Errorf("%v does not say what and where", e)
-				}
-				if text := e.Error() + e.Hint(); strings.Contains(text, secret) || strings.Contains(text, other) || strings.Contains(text, "thirty-two") {
-					t.Errorf("the secret is in %s", text)
-				}
-			}
-		})
-	}
-}
-
-// unsignedServer says yes to every update and signs nothing.
-func unsignedServer(t *testing.T) string {
-	t.Helper()
-	started := make(chan struct{})
-	server := &dns.Server{
-		Addr: "127.0.0.1:0", Net: "udp", NotifyStartedFunc: func() { close(started) },
-		MsgAcceptFunc: func(dns.Header) dns.MsgAcceptAction { return dns.MsgAccept },
-		Handler: dns.HandlerFunc(func(w dns.ResponseWriter, request *dns.Msg) {
-			_ = w.WriteMsg(new(dns.Msg).SetReply(request))
-		}),
-	}
-	go func() { _ = server.ListenAndServe() }()
-	<-started
-	t.Cleanup(func() { _ = server.Shutdown() })
-	return server.PacketConn.LocalAddr().String()
-}
-
-// TestWrongClock runs in a bubble, whose clock stands at the year 2000.
-func TestWrongClock(t *testing.T) {
-	_, s := newWorld(t)
-	years := time.Since(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC))
-	synctest.Test(t, func(t *testing.T) {
-		err := newSolver(t, "rfc2136", environ(s.Address())).Present(t.Context(), []dnsprovider.TXT{record("mx.example.org", "x")})
-		e, ok := errors.AsType[*dnsprovider.Error](err)
-		if !ok || e.Kind() != "tsig" || !strings.Contains(e.Error(), "BADTIME at "+s.Address()) || !strings.Contains(e.Hint(), "timedatectl") {
-			t.Fatalf("%v", err)
-		}
-		said := regexp.MustCompile(`about (\S+)\)`).FindStringSubmatch(e.Error())
-		if said == nil {
-			t.Fatalf("%v does not say by how much", e)
-		}
-		if d, err := time.ParseDuration(said[1]); err != nil || (d-years).Abs() > time.Hour {
-			t.Errorf("%v, but it is %s", e, years)
-		}
-	})
-}
-
-func TestLostDatagrams(t *testing.T) {
-	t.Parallel()
-	w, s := newWorld(t)
-	s.SetFaults(nameserver.Faults{NoUDP: true})
-	start := time.Now()
-	if err := newSolver(t, "rfc2136", environ(s.Address())).Present(t.Context(), []dnsprovider.TXT{record("mx.example.org", "x")}); err != nil {
-		t.Fatal(err)
-	}
-	if got := values(w, "mx.example.org"); !slices.Equal(got, []string{"x"}) || time.Since(start) < time.Second {
-		t.Errorf("%q after %s: not over TCP after UDP", got, time.Since(start))
-	}
-}
-
-// TestBigUpdates go over TCP at once: 512 octets is all that UDP promises.
-func TestBigUpdates(t *testing.T) {
-	t.Parallel()
-	w, s := newWorld(t)
-	s.SetFaults(nameserver.Faults{NoUDP: true})
-	solver := newSolver(t, "rfc2136", environ(s.Address()))
-	var records []dnsprovider.TXT
-	for i := range 100 {
-		records = append(records, record(fmt.Sprintf("host%d.example.org", i), strings.Repeat("x", 43)))
-	}
-	start := time.Now()
-	if err := solver.Present(t.Context(), records); err != nil {
-		t.Fatal(err)
-	}
-	if took := time.Since(start); took > 900*time.Millisecond || w.UpdateCount("") != 1 || len(w.Challenges()) != 100 {
-		t.Errorf("%s, %d updates, %d names", took, w.UpdateCount(""), len(w.Challenges()))
-	}
-	if err := solver.CleanUp(t.Context(), records); err != nil || len(w.Challenges()) != 0 {
-		t.Errorf("%v, %d names left", err, len(w.Challenges()))
 	}
 }
 
@@ -318,5 +180,59 @@ func TestBadSettings(t *testing.T) {
 		} else if strings.Contains(e.Error(), short) {
 			t.Errorf("%s: the secret is in %v", tt.what, e)
 		}
+	}
+}
+
+// TestUpdateFailures: an error says which provider could not do what, for which names, and where. What a server may answer
+// is tested in package dnsupdate.
+func TestUpdateFailures(t *testing.T) {
+	t.Parallel()
+	w, s := newWorld(t)
+	failing := func(f nameserver.Faults) string {
+		s := listen(t, w, "127.0.0.1:0")
+		s.SetFaults(f)
+		return s.Address()
+	}
+	other := strings.Replace(secret, secret[:4], "AAAA", 1)
+	for _, tt := range []struct {
+		what      string
+		env       map[string]string
+		record    dnsprovider.TXT
+		says      string
+		hint      string
+		kind      string
+		temporary bool
+	}{
+		{what: "wrong secret", env: environ(s.Address(), "TSIG_SECRET", other), says: "BADSIG at " + s.Address(), hint: "DNSUPDATE_TSIG_SECRET", kind: "tsig"},
+		{what: "refused", env: environ(failing(nameserver.Faults{UpdateRcode: dns.RcodeRefused})), says: "REFUSED", hint: "grant mxcert. name _acme-challenge.mx.example.org. txt", kind: "dns-update"},
+		{what: "a name outside the zone", env: environ(s.Address()),
+			record: dnsprovider.TXT{Place: resolve.Place{Name: "_acme-challenge.x.example.net.", Zone: "example.org."}, Domain: "x.example.net"}, says: "NOTZONE", hint: "primary", kind: "dns-update"},
+		{what: "no updates", env: environ(failing(nameserver.Faults{UpdateRcode: dns.RcodeNotImplemented})), says: "NOTIMP", hint: "mxcert providers", kind: "dns-update"},
+		{what: "another code", env: environ(failing(nameserver.Faults{UpdateRcode: dns.RcodeYXDomain})), says: "YXDOMAIN", hint: "look at", kind: ""},
+		{what: "dead", env: environ(failing(nameserver.Faults{Dead: true})), says: "no answer", hint: "running", kind: "dns-unreachable", temporary: true},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			t.Parallel()
+			if tt.record.Name == "" {
+				tt.record = record("mx.example.org", "value")
+			}
+			solver := newSolver(t, "rfc2136", tt.env)
+			for _, act := range []func(context.Context, []dnsprovider.TXT) error{solver.Present, solver.CleanUp, solver.(dnsprovider.Checker).Check} {
+				err := act(t.Context(), []dnsprovider.TXT{tt.record})
+				e, ok := errors.AsType[*dnsprovider.Error](err)
+				if !ok {
+					t.Fatalf("got %v", err)
+				}
+				if !strings.Contains(e.Error(), tt.says) || !strings.Contains(e.Hint(), tt.hint) || tt.kind != "" && e.Kind() != tt.kind || e.Temporary() != tt.temporary {
+					t.Errorf("%v\nhint %s\nkind %s, temporary %v", e, e.Hint(), e.Kind(), e.Temporary())
+				}
+				if !strings.Contains(e.Error(), "DNS provider rfc2136: cannot ") || !strings.Contains(e.Error(), "for "+tt.record.Domain+" in zone "+strings.TrimSuffix(tt.record.Zone, ".")) {
+					t.Errorf("%v does not say what and where", e)
+				}
+				if text := e.Error() + e.Hint(); strings.Contains(text, secret) || strings.Contains(text, other) || strings.Contains(text, "thirty-two") {
+					t.Errorf("the secret is in %s", text)
+				}
+			}
+		})
 	}
 }

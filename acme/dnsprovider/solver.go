@@ -43,9 +43,14 @@ type Solver interface {
 	CleanUp(ctx context.Context, records []TXT) error
 }
 
+// Checker is a [Solver] that can find out whether it would be allowed to do its work, without changing anything.
+type Checker interface {
+	// Check asks for each zone of the records whether the records could be made. Only their places and domains count.
+	Check(ctx context.Context, records []TXT) error
+}
+
 // New sets up the provider of that name with its variables (lego's own names; a variable NAME_FILE names a file that
-// holds the value). They are seen by this provider alone. The resolver finds zones and servers. The error is an *Error
-// or an *UnknownError.
+// holds the value). They are seen by this provider alone. The resolver finds zones and servers. The error is an *Error.
 func New(name string, env map[string]string, resolver *resolve.Resolver) (Solver, error) {
 	name = canonical(name)
 	switch name { // whose variables are their own, also those that end in _FILE
@@ -68,12 +73,12 @@ func New(name string, env map[string]string, resolver *resolve.Resolver) (Solver
 	return newLego(name, description, constructors()[name], env, resolver)
 }
 
-// Known reports whether there is a provider of that name; the error is an *UnknownError otherwise.
+// Known reports whether there is a provider of that name; the error is an *Error otherwise.
 func Known(name string) error {
 	if slices.Contains(Names(), canonical(name)) {
 		return nil
 	}
-	return &UnknownError{Name: name, Similar: similar(name)}
+	return unknown(name)
 }
 
 // Names lists the providers of this build in order.
@@ -120,7 +125,5 @@ func similar(name string) string {
 	return best
 }
 
-func trimDot(name string) string { return strings.TrimSuffix(name, ".") }
-
 // recordText names a record in an error.
-func recordText(r TXT) string { return "TXT record " + trimDot(r.Name) }
+func recordText(r TXT) string { return "TXT record " + resolve.PlainName(r.Name) }

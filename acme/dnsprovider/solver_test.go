@@ -2,6 +2,7 @@ package dnsprovider_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -14,8 +15,8 @@ import (
 func TestUnknownProvider(t *testing.T) {
 	for name, similar := range map[string]string{"cloudfare": "cloudflare", "route-53": "route53", "rfc-2136": "rfc2136", "hetznr": "hetzner", "dns": "", "": "", "x": "", "53": ""} {
 		_, err := dnsprovider.New(name, nil, resolve.New(nil))
-		e, ok := errors.AsType[*dnsprovider.UnknownError](err)
-		if known := errors.Is(dnsprovider.Known(name), err); !ok || known || e.Kind() != "dns-config" {
+		e, ok := errors.AsType[*dnsprovider.Error](err)
+		if known := errors.Is(dnsprovider.Known(name), err); !ok || known || e.Kind() != "dns-config" || e.Stage() != "dns" || e.Error() != fmt.Sprintf("there is no DNS provider %q", name) {
 			t.Errorf("%q: %v", name, err)
 			continue
 		}

@@ -158,8 +158,11 @@ func (l *Lineage) fallBack(key bundle.KeyType) *bundle.Bundle {
 	return nil
 }
 
-// Sources are the files that a look at the lineage depends on.
+// Sources are the files that a look at the lineage depends on; nil if the store has no files.
 func (l *Lineage) Sources() []string {
+	if l.Directory("") == "" {
+		return nil
+	}
 	files := []string{filepath.Join(l.Directory(""), "record.json")}
 	for _, key := range l.Keys {
 		directory := l.Directory(l.Record.Slot(key).Current)

@@ -20,14 +20,14 @@ func (c CA) caa(name string, looked nameState) finding.Finding {
 	case len(looked.caa.Records) == 0:
 		return finding.New(id, finding.OK, "no CAA record keeps a CA from issuing").About(name)
 	}
-	at := "the CAA records of " + plainName(looked.caa.Owner)
+	at := "the CAA records of " + resolve.PlainName(looked.caa.Owner)
 	if looked.caa.Alias != "" {
-		at += " (at " + plainName(looked.caa.Alias) + ", where a CNAME leads)"
+		at += " (at " + resolve.PlainName(looked.caa.Alias) + ", where a CNAME leads)"
 	}
 	verdict := caaRules{ca: c.Name, identities: c.CAAIdentities, account: c.Account, wildcard: wildcard}.judge(looked.caa.Records)
 	f := finding.New(id, verdict.severity, "%s %s", at, verdict.says).About(name).Next(verdict.hint)
 	if f.Severity == finding.Error && f.Hint == "" {
-		f.Hint = fmt.Sprintf("add to the zone: %s. CAA 0 %s %q", plainName(looked.caa.Owner), verdict.tag, c.CAAIdentities[0])
+		f.Hint = fmt.Sprintf("add to the zone: %s. CAA 0 %s %q", resolve.PlainName(looked.caa.Owner), verdict.tag, c.CAAIdentities[0])
 	}
 	return f
 }

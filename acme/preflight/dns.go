@@ -30,14 +30,14 @@ type nameState struct {
 	caaErr     error
 	place      resolve.Place // of the challenge's record
 	placeErr   error
-	placeBogus *resolve.BogusError // why the place cannot be found, if DNSSEC is the reason
-	zone       string              // that holds the name
+	placeBogus *resolve.Error // why the place cannot be found, if DNSSEC is the reason
+	zone       string         // that holds the name
 }
 
 // zoneState is what was found about one zone.
 type zoneState struct {
 	zone       string
-	bogus      *resolve.BogusError
+	bogus      *resolve.Error
 	delegation resolve.Delegation
 	err        error
 	servers    []resolve.ServerState
@@ -131,8 +131,8 @@ func (n *nameState) challenge() finding.Finding {
 		return finding.New(id, severityOf(n.placeErr), "it cannot be found out where the TXT record for %s has to be: %s", owner, finding.Line(n.placeErr)).
 			About(n.name).Next(hintIn(n.placeErr))
 	}
-	text := fmt.Sprintf("the TXT record is made at %s, in zone %s", plainName(n.place.Name), plainName(n.place.Zone))
-	if plainName(n.place.Name) != owner {
+	text := fmt.Sprintf("the TXT record is made at %s, in zone %s", resolve.PlainName(n.place.Name), resolve.PlainName(n.place.Zone))
+	if resolve.PlainName(n.place.Name) != owner {
 		text = owner + " is an alias: " + text
 	}
 	return finding.New(id, finding.OK, "%s", text).About(n.name)
@@ -140,8 +140,8 @@ func (n *nameState) challenge() finding.Finding {
 
 // dnssec reports what resolvers find bogus, once for each zone, also if the zone could not be found for that reason.
 func (s *survey) dnssec() []finding.Finding {
-	bogus := map[string]*resolve.BogusError{}
-	note := func(b *resolve.BogusError) {
+	bogus := map[string]*resolve.Error{}
+	note := func(b *resolve.Error) {
 		if b != nil && bogus[cmp.Or(b.Zone, b.Name)] == nil {
 			bogus[cmp.Or(b.Zone, b.Name)] = b
 		}
@@ -156,11 +156,11 @@ func (s *survey) dnssec() []finding.Finding {
 	var out []finding.Finding
 	for _, zone := range slices.Sorted(maps.Keys(bogus)) {
 		b := bogus[zone]
-		out = append(out, finding.New("dnssec", finding.Error, "%s; CAs validate too", b).About(plainName(zone)).Next(b.Hint()))
+		out = append(out, finding.New("dnssec", finding.Error, "%s; CAs validate too", b).About(resolve.PlainName(zone)).Next(b.Hint()))
 	}
 	for _, z := range s.zoned {
 		if bogus[z.zone] == nil {
-			out = append(out, finding.New("dnssec", finding.OK, "no resolver finds the zone's data bogus").About(plainName(z.zone)))
+			out = append(out, finding.New("dnssec", finding.OK, "no resolver finds the zone's data bogus").About(resolve.PlainName(z.zone)))
 		}
 	}
 	return out
@@ -168,7 +168,7 @@ func (s *survey) dnssec() []finding.Finding {
 
 // delegated reports on the delegation and the servers of a zone.
 func (z *zoneState) delegated(require resolve.Require) []finding.Finding {
-	name := plainName(z.zone)
+	name := resolve.PlainName(z.zone)
 	warn := func(hint, format string, args ...any) finding.Finding {
 		return finding.New("delegation", finding.Warning, format, args...).About(name).Next(hint)
 	}
@@ -180,7 +180,7 @@ func (z *zoneState) delegated(require resolve.Require) []finding.Finding {
 	const registry = "have the delegation corrected at the registrar, or correct the NS records in the zone"
 	var out []finding.Finding
 	if z.delegation.Undelegated {
-		out = append(out, warn(registry, "%s does not delegate %s: a public CA cannot find it", plainName(z.delegation.Parent), name))
+		out = append(out, warn(registry, "%s does not delegate %s: a public CA cannot find it", resolve.PlainName(z.delegation.Parent), name))
 	}
 	for _, difference := range z.delegation.Differences {
 		out = append(out, warn(registry, "%s: %s", name, difference))
@@ -231,5 +231,3 @@ func hintIn(err error) string {
 	}
 	return ""
 }
-
-func plainName(name string) string { return cmp.Or(strings.TrimSuffix(name, "."), ".") }

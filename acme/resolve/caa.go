@@ -20,7 +20,7 @@ type CAASet struct {
 	Owner   string // the name at which it was found, on the way up; "" where there is none and all CAs may issue
 	Alias   string // where CNAME records lead from Owner; "" without one
 	Records []CAA
-	Bogus   *BogusError // the first name on the way whose data are bogus; may be set beside records that another resolver gave
+	Bogus   *Error // the first name on the way whose data are bogus; may be set beside records that another resolver gave
 }
 
 // mostCAA bounds the records of a set that are looked at.

@@ -133,8 +133,8 @@ func TestParentAndChild(t *testing.T) {
 				t.Error(err)
 			}
 			if tt.says != nil {
-				e, ok := errors.AsType[*resolve.BehindError](err)
-				if !ok || !strings.Contains(e.Hint(), tt.hint) || len(e.Servers) != 1 {
+				e, ok := errors.AsType[*resolve.Error](err)
+				if !ok || e.Kind() != "propagation" || !strings.Contains(e.Hint(), tt.hint) || strings.Count(e.Reason, "; ") != 0 {
 					t.Fatalf("got %v", err)
 				}
 				for _, s := range tt.says {

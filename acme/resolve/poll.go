@@ -120,12 +120,12 @@ func (p *poll) ask(ctx context.Context, w TXT) (missing string, err error) {
 		return "it is not a server of this zone (lame delegation)", nil
 	}
 	if end := followAliases(answer, dns.CanonicalName(w.Name), ".", map[string]bool{}); end != dns.CanonicalName(w.Name) {
-		return fmt.Sprintf("it has a CNAME at %s, which other servers do not have", plainName(w.Name)), nil
+		return fmt.Sprintf("it has a CNAME at %s, which other servers do not have", PlainName(w.Name)), nil
 	}
 	served := txtValues(answer, w.Name)
 	for _, value := range w.Values {
 		if !slices.Contains(served, value) {
-			return fmt.Sprintf("it does not serve %s yet (%s)", plainName(w.Name), p.serialWith(ctx, answer)), nil
+			return fmt.Sprintf("it does not serve %s yet (%s)", PlainName(w.Name), p.serialWith(ctx, answer)), nil
 		}
 	}
 	return "", nil

@@ -93,8 +93,8 @@ func TestAwaitTXT(t *testing.T) {
 				}
 				return
 			}
-			e, ok := errors.AsType[*resolve.BehindError](err)
-			if !ok || !e.Temporary() || e.Kind() != "propagation" || e.Hint() == "" {
+			e, ok := errors.AsType[*resolve.Error](err)
+			if !ok || !e.Temporary() || e.Kind() != "propagation" || e.Stage() != "propagation" || e.Hint() == "" {
 				t.Fatalf("got %v", err)
 			}
 			for _, s := range tt.says {
@@ -159,7 +159,7 @@ func TestAwaitTXTOfNobody(t *testing.T) {
 	}
 	records := []resolve.TXT{{Name: "x.none.example.", Zone: "none.example.", Values: []string{"x"}}}
 	err := f.AwaitTXT(t.Context(), records, resolve.All, time.Second, nil)
-	if _, ok := errors.AsType[*resolve.Error](err); !ok || !strings.Contains(err.Error(), "no name server") {
+	if e, ok := errors.AsType[*resolve.Error](err); !ok || e.Kind() != "dns" || e.Stage() != "dns" || !strings.Contains(err.Error(), "no name server") {
 		t.Errorf("a zone without servers: %v", err)
 	}
 }
@@ -188,7 +188,7 @@ func TestAddressesOutOfReach(t *testing.T) {
 	}
 	lost := newFleet(t, 0, "@ NS ns6", "ns6 AAAA 2001:db8::54")
 	err := lost.AwaitTXT(t.Context(), wanted("one"), resolve.All, 5*time.Second, nil)
-	if _, ok := errors.AsType[*resolve.BehindError](err); !ok || !strings.Contains(err.Error(), "can be reached from this host") {
+	if e, ok := errors.AsType[*resolve.Error](err); !ok || e.Kind() != "propagation" || !strings.Contains(err.Error(), "can be reached from this host") {
 		t.Errorf("only IPv6: %v", err)
 	}
 }

@@ -16,7 +16,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"slices"
 	"strings"
@@ -79,38 +78,6 @@ func (r *Resolver) Servers() []string { return r.servers }
 // current is the resolver that is asked first.
 func (r *Resolver) current() string { return r.servers[r.first.Load()] }
 
-// Error is a question that got no usable answer.
-type Error struct {
-	Name, Type string // the question
-	Server     string // who was asked last
-	Reason     string
-	temporary  bool
-}
-
-// Error says which question failed at which server and why.
-func (e *Error) Error() string {
-	return fmt.Sprintf("DNS: %s %s at %s: %s", strings.TrimSuffix(e.Name, "."), e.Type, e.Server, e.Reason)
-}
-
-// Kind is "dns-unreachable" when no server answered, "dns" otherwise.
-func (e *Error) Kind() string {
-	if e.temporary {
-		return "dns-unreachable"
-	}
-	return "dns"
-}
-
-// Temporary is true when trying again later may help.
-func (e *Error) Temporary() bool { return e.temporary }
-
-// Hint says what to do.
-func (e *Error) Hint() string {
-	if e.temporary {
-		return fmt.Sprintf("is the name server %s running and reachable from here? (dig @%s %s %s)", e.Server, hostOf(e.Server), e.Name, e.Type)
-	}
-	return fmt.Sprintf("look at the answer: dig @%s %s %s", hostOf(e.Server), e.Name, e.Type)
-}
-
 func hostOf(server string) string {
 	host, port, err := net.SplitHostPort(server)
 	if err != nil {
@@ -162,13 +129,15 @@ func (r *Resolver) ask(ctx context.Context, name string, qtype uint16) (answer *
 }
 
 func questionError(question *dns.Msg, server string, answer *dns.Msg, err error) *Error {
-	e := &Error{Name: question.Question[0].Name, Type: dns.TypeToString[question.Question[0].Qtype], Server: server, temporary: true}
+	e := &Error{Name: question.Question[0].Name, Type: dns.TypeToString[question.Question[0].Qtype], Server: server, kind: unreached}
 	switch {
 	case err != nil:
 		e.Reason = plain(err)
 	default:
 		e.Reason = "it answered " + dns.RcodeToString[answer.Rcode] + explained(answer)
-		e.temporary = answer.Rcode == dns.RcodeServerFailure
+		if answer.Rcode != dns.RcodeServerFailure {
+			e.kind = unusable
+		}
 	}
 	return e
 }

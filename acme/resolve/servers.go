@@ -155,10 +155,10 @@ func (r *Resolver) unite(ctx context.Context, d *Delegation, child hosts, above 
 		only := ""
 		if asked && !slices.Contains(above.hosts, host) {
 			only = "zone"
-			differ("%s is named by the zone and not by its parent", plainName(host))
+			differ("%s is named by the zone and not by its parent", PlainName(host))
 		}
 		if len(child.addresses[host]) == 0 {
-			differ("%s has no address", plainName(host))
+			differ("%s has no address", PlainName(host))
 		}
 		for _, address := range child.addresses[host] {
 			add(host, address, only)
@@ -176,10 +176,10 @@ func (r *Resolver) unite(ctx context.Context, d *Delegation, child hosts, above 
 	addresses, _ := r.addressesOf(ctx, more)
 	for _, host := range more {
 		if len(addresses[host]) == 0 && len(above.glue[host]) == 0 {
-			differ("%s is named by the parent and not by the zone, and has no address: nobody can ask it", plainName(host))
+			differ("%s is named by the parent and not by the zone, and has no address: nobody can ask it", PlainName(host))
 			continue
 		}
-		differ("%s is named by the parent and not by the zone", plainName(host))
+		differ("%s is named by the parent and not by the zone", PlainName(host))
 		for _, address := range addresses[host] {
 			add(host, address, "parent")
 		}
@@ -187,7 +187,7 @@ func (r *Resolver) unite(ctx context.Context, d *Delegation, child hosts, above 
 	for _, host := range above.hosts {
 		for _, address := range above.glue[host] {
 			if !slices.Contains(child.addresses[host], address) && !slices.Contains(addresses[host], address) {
-				differ("the parent says that %s is at %s, and the host's own zone does not", plainName(host), address)
+				differ("the parent says that %s is at %s, and the host's own zone does not", PlainName(host), address)
 				add(host, address, "glue")
 			}
 		}
@@ -306,5 +306,5 @@ func (r *Resolver) withPort(address string) string {
 	return net.JoinHostPort(address, cmp.Or(r.ports[address], "53"))
 }
 
-// plainName is a name as people write it.
-func plainName(name string) string { return cmp.Or(strings.TrimSuffix(name, "."), ".") }
+// PlainName is a name as people write it: without the dot at its end, except for the root.
+func PlainName(name string) string { return cmp.Or(strings.TrimSuffix(name, "."), ".") }

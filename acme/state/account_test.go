@@ -1,6 +1,7 @@
 package state_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -108,5 +109,106 @@ func TestDaemonNotes(t *testing.T) {
 	}
 	if text, err := os.ReadFile(dir.RunningConfig()); err != nil || string(text) != "acme: {}\n" {
 		t.Errorf("%q, %v", text, err)
+	}
+}
+
+// TestAccountThatWasMoved: a CA does not get the account of another, whose record somebody has put in its folder.
+func TestAccountThatWasMoved(t *testing.T) {
+	dir := open(t)
+	const mine, other = "https://ca.example/dir", "https://other.example/dir"
+	if err := dir.SaveAccount(state.Account{Directory: mine, Key: "k"}); err != nil {
+		t.Fatal(err)
+	}
+	accounts := filepath.Join(dir.Path(), "accounts")
+	if err := os.Rename(filepath.Join(accounts, "ca.example_dir"), filepath.Join(accounts, "other.example_dir")); err != nil {
+		t.Fatal(err)
+	}
+	if got, ok, err := dir.Account(other); ok || err == nil || !strings.Contains(err.Error(), mine) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, ok, err := dir.Account(mine); ok || err != nil {
+		t.Errorf("%v, %v", ok, err)
+	}
+}
+
+func TestRetiredAccount(t *testing.T) {
+	dir := open(t)
+	const ca = "https://ca.example/dir"
+	if _, err := dir.RetireAccount(ca, time.Now()); err == nil {
+		t.Error("there was nothing to set aside")
+	}
+	for _, key := range []string{"one", "two"} {
+		if err := dir.SaveAccount(state.Account{Directory: ca, Key: key}); err != nil {
+			t.Fatal(err)
+		}
+		kept, err := dir.RetireAccount(ca, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, err := os.ReadFile(kept); err != nil || !strings.Contains(string(text), key) {
+			t.Errorf("%s: %s, %v", key, text, err)
+		}
+		if _, ok, err := dir.Account(ca); ok || err != nil {
+			t.Errorf("%s is still there: %v", key, err)
+		}
+	}
+}
+
+// TestAccountLock: many use an account; who changes its key is alone.
+func TestAccountLock(t *testing.T) {
+	dir := open(t)
+	const ca = "https://ca.example:8443/dir"
+	soon := func() context.Context {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		t.Cleanup(cancel)
+		return ctx
+	}
+	one, err := dir.ShareAccount(t.Context(), ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := dir.ShareAccount(soon(), ca)
+	if err != nil {
+		t.Fatalf("a second user: %v", err)
+	}
+	one()
+	if _, err := dir.HoldAccount(soon(), ca); !errors.Is(err, state.ErrLocked) {
+		t.Errorf("beside a user: %v", err)
+	}
+	two()
+	alone, err := dir.HoldAccount(soon(), ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := dir.ShareAccount(soon(), ca); !errors.Is(err, state.ErrLocked) {
+		t.Errorf("a user beside: %v", err)
+	}
+	if other, err := dir.ShareAccount(soon(), "https://ca.example/dir"); err != nil {
+		t.Errorf("another CA: %v", err)
+	} else {
+		other()
+	}
+	alone()
+	if again, err := dir.ShareAccount(soon(), ca); err != nil {
+		t.Errorf("afterwards: %v", err)
+	} else {
+		again()
+	}
+}
+
+func TestHasIssued(t *testing.T) {
+	dir := open(t)
+	if dir.HasIssued("https://ca.example/dir") {
+		t.Error("nothing was issued")
+	}
+	l := dir.Lineage("mx")
+	unlock, err := l.Lock(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	add(t, l, newBundle(t, "ec256", 1), 1)
+	if !dir.HasIssued("https://ca.example/dir") || dir.HasIssued("https://ca.example/other") {
+		t.Error("a stored certificate is not seen, or is taken for another CA's")
 	}
 }

@@ -3,34 +3,36 @@ package state
 import (
 	"context"
 	"encoding/json"
-	"os"
-	"path/filepath"
+)
+
+const (
+	daemonKey  = "daemon.json"
+	runningKey = "running.yaml"
 )
 
 // RunningConfig is the path of the configuration that the daemon works with, complete with defaults and with references
-// in place of secrets. It is what `status` reads while the real file is broken.
-func (d *Dir) RunningConfig() string { return filepath.Join(d.path, "running.yaml") }
+// in place of secrets. `status` reads it while the real file is broken.
+func (b *Book) RunningConfig() string { return b.store.Path(runningKey) }
 
 // SaveRunningConfig stores that configuration.
-func (d *Dir) SaveRunningConfig(text []byte) error { return writeFile(d.RunningConfig(), text) }
+func (b *Book) SaveRunningConfig(text []byte) error { return b.store.Replace(runningKey, text) }
 
-// LockDaemon makes this process the one daemon of the directory, until unlock or its end. ErrLocked (wrapped) says that
+// LockDaemon makes this process the one daemon of the store, until unlock or its end. ErrLocked (wrapped) means that
 // there is another.
-func (d *Dir) LockDaemon() (unlock func(), err error) {
+func (b *Book) LockDaemon() (unlock func(), err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel() // one try
-	return lock(ctx, filepath.Join(d.path, "daemon.lock"))
+	return b.store.Lock(ctx, "daemon.lock")
 }
 
-// SaveDaemon stores what the daemon tells about itself, as JSON.
-func (d *Dir) SaveDaemon(v any) error { return writeJSON(filepath.Join(d.path, "daemon.json"), v) }
+// SaveDaemon stores what the daemon says about itself, as JSON.
+func (b *Book) SaveDaemon(v any) error { return b.write(daemonKey, v) }
 
 // Daemon reads what SaveDaemon stored.
-func (d *Dir) Daemon(v any) error {
-	path := filepath.Join(d.path, "daemon.json")
-	text, err := os.ReadFile(path)
-	if err == nil {
-		err = json.Unmarshal(text, v)
+func (b *Book) Daemon(v any) error {
+	text, err := b.store.Read(daemonKey)
+	if err != nil {
+		return err
 	}
-	return failed("read", path, err)
+	return b.failed("read", daemonKey, json.Unmarshal(text, v))
 }

@@ -8,6 +8,7 @@ import (
 
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 )
 
 // FuzzFiles puts any bytes in the place of each state file. Nothing panics, what is not of this version's form is
@@ -22,7 +23,7 @@ func FuzzFiles(f *testing.F) {
 	} {
 		f.Add([]byte(seed))
 	}
-	dir := state.At(f.TempDir())
+	dir := state.New(disk.At(f.TempDir()))
 	l := dir.Lineage("mx")
 	var paths []string
 	for _, path := range []string{"lineages/mx/record.json", "lineages/mx/g/meta.json", "orders/mx.ec256.json", "journal/mx.g.json", "accounts/ca.example_dir/account.json"} {

@@ -3,11 +3,7 @@ package state
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"slices"
+	"path"
 	"strings"
 	"time"
 
@@ -30,14 +26,19 @@ type Generation struct {
 	Created   time.Time      `json:"created"`
 }
 
-// generationFile is the content of one file of a generation; the last one is written last.
-type generationFile struct {
+const metaFile = "meta.json"
+
+// member is the content of one file of a generation.
+type member struct {
 	name    string
 	content []byte
 }
 
-// Add stores a checked bundle as a new generation, durably, and gives its description. The bundle's directory appears
-// under its final name only when it is complete.
+// stagedPrefix begins the names below which generations are made.
+const stagedPrefix = ".new-"
+
+// Add stores a checked bundle as a new generation, durably, and returns its description. The generation appears under its
+// name only when it is complete.
 func (l *Lineage) Add(b *bundle.Bundle, names []string, directory, order string, at time.Time) (Generation, error) {
 	leaf := b.Leaf()
 	g := Generation{
@@ -45,117 +46,77 @@ func (l *Lineage) Add(b *bundle.Bundle, names []string, directory, order string,
 		NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(), Issuer: leaf.Issuer.CommonName, SPKI: b.SPKI(),
 		Directory: directory, Order: order, Created: at.UTC(),
 	}
-	final := filepath.Join(l.path, g.ID)
-	staged := filepath.Join(l.path, ".new-"+g.ID)
-	defer os.RemoveAll(staged)
-	if err := makeDir(staged); err != nil {
-		return Generation{}, storing(final, err)
+	final, staged := l.generationKey(g.ID), l.key(stagedPrefix+g.ID)
+	err := l.stage(staged, b, g)
+	if err == nil {
+		err = l.book.store.Rename(staged, final)
 	}
-	for _, f := range []generationFile{
+	if err != nil {
+		_ = l.book.store.Remove(staged) // if it stays, Prune removes it
+		return Generation{}, l.book.renamed("store", final, err)
+	}
+	return g, nil
+}
+
+// stage makes a generation under a name that nobody looks at.
+func (l *Lineage) stage(staged string, b *bundle.Bundle, g Generation) error {
+	for _, m := range []member{
 		{"privkey.pem", b.KeyPEM()}, {"fullchain.pem", b.FullchainPEM()}, {"cert.pem", b.LeafPEM()}, {"chain.pem", b.ChainPEM()},
 	} {
-		if err := writeFile(filepath.Join(staged, f.name), f.content); err != nil {
-			return Generation{}, storing(final, err)
+		if err := l.book.store.Replace(path.Join(staged, m.name), m.content); err != nil {
+			return err
 		}
 	}
-	if err := writeJSON(filepath.Join(staged, "meta.json"), g); err != nil {
-		return Generation{}, storing(final, err)
-	}
-	if err := os.Rename(staged, final); err != nil {
-		return Generation{}, failed("store", final, err)
-	}
-	return g, failed("store", final, syncDir(l.path))
+	return l.book.write(path.Join(staged, metaFile), g)
 }
 
-// storing names what was to be stored instead of what was being written for it.
-func storing(final string, err error) error {
-	if e, ok := errors.AsType[*Error](err); ok {
-		err = e.Err
-	}
-	return failed("store", final, err)
-}
-
-// Bundle reads the bundle of a generation and proves it again: files on a disk change without being asked.
+// Bundle reads the bundle of a generation and proves it again: disks and people change files.
 func (l *Lineage) Bundle(id string) (*bundle.Bundle, error) {
-	dir := filepath.Join(l.path, filepath.Base(id))
-	chain, err := os.ReadFile(filepath.Join(dir, "fullchain.pem"))
+	chain, err := l.book.store.Read(l.generationKey(id, "fullchain.pem"))
 	if err != nil {
-		return nil, failed("read", filepath.Join(dir, "fullchain.pem"), err)
+		return nil, err
 	}
-	key, err := os.ReadFile(filepath.Join(dir, "privkey.pem"))
+	key, err := l.book.store.Read(l.generationKey(id, "privkey.pem"))
 	if err != nil {
-		return nil, failed("read", filepath.Join(dir, "privkey.pem"), err)
+		return nil, err
 	}
 	b, err := bundle.Parse(chain, key)
-	return b, failed("use", dir, err)
+	return b, l.book.failed("use", l.generationKey(id), err)
 }
 
-// Directory is where the files of a generation are.
-func (l *Lineage) Directory(id string) string { return filepath.Join(l.path, filepath.Base(id)) }
+// Directory is where the files of a generation are on this host; "" for a store without files.
+func (l *Lineage) Directory(id string) string { return l.book.store.Path(l.generationKey(id)) }
 
 // Generation reads the description of one generation.
 func (l *Lineage) Generation(id string) (g Generation, err error) {
-	err = readJSON(filepath.Join(l.path, filepath.Base(id), "meta.json"), &g)
+	err = l.book.read(l.generationKey(id, metaFile), &g)
 	return g, err
 }
 
-// Generations lists the readable generations, oldest first. What a crash left half made is not listed.
+// generationKey is the folder of a generation, or one of its members. An ID out of a damaged record leads nowhere else.
+func (l *Lineage) generationKey(id string, member ...string) string {
+	return l.key(append([]string{path.Base(id)}, member...)...)
+}
+
+// Generations lists the readable generations, oldest first, without what a crash left half made.
 func (l *Lineage) Generations() ([]Generation, error) {
-	entries, err := os.ReadDir(l.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+	names, err := l.book.below(l.key())
 	if err != nil {
-		return nil, failed("read", l.path, err)
+		return nil, err
 	}
 	var generations []Generation
-	for _, e := range entries {
-		if !e.IsDir() || strings.HasPrefix(e.Name(), ".") || e.Name() == "displaced" {
+	for _, name := range names {
+		if strings.HasPrefix(name, ".") || name == displaced {
 			continue
 		}
-		if g, err := l.Generation(e.Name()); err == nil && g.ID == e.Name() {
+		if g, err := l.Generation(name); err == nil && g.ID == name {
 			generations = append(generations, g)
 		}
 	}
-	slices.SortFunc(generations, func(a, b Generation) int { return strings.Compare(a.ID, b.ID) })
-	return generations, nil
+	return generations, nil // in the order of their IDs, as they are listed
 }
 
-// Prune removes all generations but the newest keep of each key type and those that the record names, and what a
-// crash left half made. Call it under the lock.
-func (l *Lineage) Prune(record Record, keep int) error {
-	generations, err := l.Generations()
-	if err != nil {
-		return err
-	}
-	inUse := map[string]bool{}
-	for _, slot := range record.Keys {
-		if slot == nil {
-			continue
-		}
-		inUse[slot.Current], inUse[slot.Served], inUse[slot.Previous] = true, true, true
-	}
-	seen := map[bundle.KeyType]int{}
-	var problems []error
-	for _, g := range slices.Backward(generations) {
-		if seen[g.Key]++; seen[g.Key] > keep && !inUse[g.ID] {
-			problems = append(problems, l.remove(g.ID))
-		}
-	}
-	return errors.Join(append(problems, l.sweep()...)...)
-}
-
-// remove takes a generation out of the list before its files go one after the other.
-func (l *Lineage) remove(id string) error {
-	aside := filepath.Join(l.path, temporaryPrefix+id)
-	err := os.Rename(l.Directory(id), aside)
-	if err == nil {
-		err = os.RemoveAll(aside)
-	}
-	return failed("remove", l.Directory(id), err)
-}
-
-// uniqueID gives a name that sorts by time and is never given twice.
+// uniqueID returns a name that sorts by time and is never returned twice.
 func uniqueID(at time.Time) string {
 	var random [4]byte
 	_, _ = rand.Read(random[:])                                                    // never fails (crypto/rand)

@@ -80,28 +80,6 @@ func TestHalfMadeGenerationsAreIgnoredAndPruned(t *testing.T) {
 	}
 }
 
-// TestPruneSweepsTemporaryFiles: what a killed process left beside the orders holds a private key. Young files may be
-// another process's that is writing them right now.
-func TestPruneSweepsTemporaryFiles(t *testing.T) {
-	dir := open(t)
-	for _, sub := range []string{"orders", "journal"} {
-		old, young := write(t, "x", dir.Path(), sub, ".tmp-1"), write(t, "x", dir.Path(), sub, ".tmp-2")
-		before := time.Now().Add(-2 * time.Hour)
-		if err := os.Chtimes(old, before, before); err != nil {
-			t.Fatal(err)
-		}
-		if err := dir.Lineage("mx").Prune(state.Record{}, 3); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := os.Lstat(old); err == nil {
-			t.Errorf("%s is still there", old)
-		}
-		if _, err := os.Lstat(young); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
 func TestPruneKeepsWhatIsInUse(t *testing.T) {
 	l := open(t).Lineage("mx")
 	ec, rsa := newBundle(t, bundle.EC256, 1), newBundle(t, bundle.RSA2048, 2)

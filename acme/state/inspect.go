@@ -2,105 +2,99 @@ package state
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
+	"path"
+	"slices"
 	"strings"
-	"syscall"
+
+	"mxcert/acme/finding"
 )
 
-// mostFaults bounds what Inspect tells of.
-const mostFaults = 50
+// maxFindings bounds what Inspect reports.
+const maxFindings = 50
 
-// Fault is something in the directory that is not as mxcert leaves it.
-type Fault struct {
-	Path    string
-	Message string
-	Hint    string
-	Grave   bool // it keeps mxcert from working
+// Inspect looks through everything that is stored, and changes nothing. It reports records that are damaged, that a later
+// mxcert wrote or that were set aside, and what the store itself has to say (see [Housekeeper]); the first fifty
+// findings, by their subject. The error means that the store cannot be looked at; fs.ErrNotExist that there is no store yet.
+func (b *Book) Inspect() ([]finding.Finding, error) {
+	var found []finding.Finding
+	if keeper, ok := b.store.(Housekeeper); ok {
+		var err error
+		if found, err = keeper.Inspect(); err != nil {
+			return nil, err
+		}
+	}
+	for _, f := range b.inspect("") {
+		known := func(other finding.Finding) bool { return other.Subject == f.Subject && other.ID == f.ID }
+		if !slices.ContainsFunc(found, known) {
+			found = append(found, f)
+		}
+	}
+	slices.SortStableFunc(found, func(a, b finding.Finding) int { return strings.Compare(a.Subject, b.Subject) })
+	return found[:min(len(found), maxFindings)], nil
 }
 
-// Inspect looks through the directory, and changes nothing: files that are damaged, that were set aside, that a killed
-// process left, or that belong to somebody else than the directory does. It tells of the first fifty. The error is that
-// the directory itself cannot be looked at.
-func (d *Dir) Inspect() ([]Fault, error) {
-	top, err := os.Stat(d.path)
+// inspect looks at what is below a folder.
+func (b *Book) inspect(folder string) (found []finding.Finding) {
+	names, err := b.store.List(folder)
 	if err != nil {
-		return nil, failed("look at state directory", d.path, err)
+		return []finding.Finding{finding.New("state-unreadable", finding.Error, "it cannot be read: %v", bare(err)).About(b.name(folder)).Next(hint(err))}
 	}
-	var faults []Fault
-	err = filepath.WalkDir(d.path, func(path string, entry fs.DirEntry, err error) error {
-		if len(faults) >= mostFaults {
-			return fs.SkipAll
+	for _, name := range names {
+		if len(found) > maxFindings {
+			break
 		}
-		if err != nil {
-			if path == d.path {
-				return err
-			}
-			faults = append(faults, Fault{Path: path, Message: fmt.Sprintf("it cannot be read: %v", bare(err)), Hint: "run doctor as root or as the user that owns the state directory", Grave: true})
-			return nil //nolint:nilerr // it is among the faults
+		key := path.Join(folder, name)
+		switch {
+		case strings.HasSuffix(name, "/"):
+			found = append(found, b.inspect(key)...)
+		case strings.Contains(name, damagedSuffix):
+			found = append(found, finding.New("state-set-aside", finding.Warning, "it was damaged and set aside").About(b.name(key)).
+				Next("see whether you need anything of it, and remove it"))
+		case isRecord(key):
+			found = append(found, b.inspectRecord(key)...)
 		}
-		faults = append(faults, inspect(d.path, path, entry, top)...)
-		return nil
-	})
-	return faults, failed("look at state directory", d.path, err)
+	}
+	return found
 }
 
-// inspect looks at one file or directory.
-func inspect(dir, path string, entry fs.DirEntry, top fs.FileInfo) []Fault {
-	info, err := entry.Info()
-	if err != nil {
-		return nil // it has just gone
-	}
-	var faults []Fault
-	if path == dir && info.Mode().Perm()&0o077 != 0 {
-		faults = append(faults, Fault{Path: path, Message: fmt.Sprintf("its mode is %04o: others can look into it", info.Mode().Perm()), Hint: "the next renewal sets 0700"})
-	}
-	if was, is := owner(top), owner(info); was != is {
-		faults = append(faults, Fault{Path: path, Message: fmt.Sprintf("it belongs to user %d, the state directory to user %d", is, was),
-			Hint: fmt.Sprintf("chown -R %d %s", was, dir), Grave: was != 0})
-	}
-	name := entry.Name()
+// inspectRecord reads a record as its reader would.
+func (b *Book) inspectRecord(key string) []finding.Finding {
+	var anything map[string]any
+	err := b.read(key, &anything)
+	f := finding.New("state-record", finding.Error, "%v", bare(err)).About(b.name(key)).Next(hint(err))
 	switch {
-	case entry.IsDir():
-	case strings.HasPrefix(name, temporaryPrefix):
-		faults = append(faults, Fault{Path: path, Message: "a process that was killed has left it", Hint: "the next pass removes it, or you may"})
-	case strings.Contains(name, damagedSuffix):
-		faults = append(faults, Fault{Path: path, Message: "it was damaged and set aside", Hint: "see whether you need anything of it, and remove it"})
-	case isRecord(path):
-		var anything map[string]any
-		if err := readJSON(path, &anything); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			faults = append(faults, Fault{Path: path, Message: bare(err).Error(), Hint: "the next pass makes it again from what else is known, or asks for it", Grave: !errors.Is(err, ErrDamaged)})
-		}
+	case err == nil, errors.Is(err, fs.ErrNotExist): // it has just gone
+		return nil
+	case errors.Is(err, ErrDamaged):
+		f.Severity = finding.Warning
+		f.Hint = "the next pass makes it again from what else is known, or asks for it"
 	}
-	return faults
+	return []finding.Finding{f}
 }
 
-// isRecord knows the files that mxcert keeps its records in. daemon.json is written anew all the time.
-func isRecord(path string) bool {
-	switch filepath.Base(path) {
-	case "account.json", "usage.json", "record.json", "meta.json":
+// isRecord knows the keys of records. daemon.json is written anew all the time.
+func isRecord(key string) bool {
+	switch path.Base(key) {
+	case accountFile, "usage.json", recordFile, metaFile:
 		return true
 	}
-	in := filepath.Base(filepath.Dir(path))
-	return filepath.Ext(path) == ".json" && (in == "orders" || in == "journal")
+	in := path.Base(path.Dir(key))
+	return path.Ext(key) == ".json" && (in == "orders" || in == journal)
 }
 
-// bare is an error without the path that is told beside it.
+// bare is an error without the place that is named beside it.
 func bare(err error) error {
 	if e, ok := errors.AsType[*Error](err); ok {
-		err = e.Err
-	}
-	if p, ok := errors.AsType[*fs.PathError](err); ok {
-		err = p.Err
+		return e.Err
 	}
 	return err
 }
 
-func owner(info fs.FileInfo) int {
-	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-		return int(stat.Uid)
+// hint is what the error itself advises.
+func hint(err error) string {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Hint()
 	}
-	return -1
+	return ""
 }

@@ -2,9 +2,6 @@ package state
 
 import (
 	"errors"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -18,7 +15,7 @@ type Entry struct {
 	Provider string    `json:"provider"` // name of the DNS provider, to clean up by
 	Records  []TXT     `json:"records"`
 	Created  time.Time `json:"created"`
-	path     string
+	key      string
 }
 
 // TXT is one record of an Entry: the values that a provider needs to remove it.
@@ -31,56 +28,58 @@ type TXT struct {
 	KeyAuth string `json:"key_auth"`
 }
 
-// JournalLineages names the lineages that have entries in the journal, also those that no configuration names any more.
-func (d *Dir) JournalLineages() ([]string, error) {
-	files, err := os.ReadDir(filepath.Join(d.path, "journal"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+const journal = "journal"
+
+// journaled returns the lineage to which an entry with this name belongs. The name of a lineage may contain dots; the
+// unique part and the ending never do.
+func journaled(name string) (lineage string, ok bool) {
+	stem, isJSON := strings.CutSuffix(name, ".json")
+	cut := strings.LastIndexByte(stem, '.')
+	if !isJSON || cut <= 0 {
+		return "", false
 	}
-	var names []string
-	for _, file := range files {
-		stem, isJSON := strings.CutSuffix(file.Name(), ".json")
-		if cut := strings.LastIndexByte(stem, '.'); isJSON && cut > 0 && !slices.Contains(names, stem[:cut]) {
-			names = append(names, stem[:cut])
-		}
-	}
-	return names, failed("read", filepath.Join(d.path, "journal"), err)
+	return stem[:cut], true
 }
 
-// Note stores an entry durably and gives the function that forgets it.
+// JournalLineages names the lineages that have entries in the journal, configured or not.
+func (b *Book) JournalLineages() (lineages []string, err error) {
+	names, err := b.store.List(journal)
+	for _, name := range names {
+		if lineage, ok := journaled(name); ok && !slices.Contains(lineages, lineage) {
+			lineages = append(lineages, lineage)
+		}
+	}
+	return lineages, err
+}
+
+// Note stores an entry durably and returns the function that forgets it.
 func (l *Lineage) Note(entry Entry) (forget func() error, err error) {
 	entry.Version, entry.Lineage = version, l.name
-	entry.path = filepath.Join(l.dir.path, "journal", l.name+"."+uniqueID(entry.Created)+".json")
-	if err := writeJSON(entry.path, entry); err != nil {
+	entry.key = journal + "/" + l.name + "." + uniqueID(entry.Created) + ".json"
+	if err := l.book.write(entry.key, entry); err != nil {
 		return nil, err
 	}
 	return func() error { return l.Forget(entry) }, nil
 }
 
 // Journal lists the entries that an earlier run left behind, oldest first. Damaged ones are removed: what they said
-// is lost, and each names its file in the error that comes along.
+// is lost, and the error names each of them.
 func (l *Lineage) Journal() ([]Entry, error) {
-	files, err := os.ReadDir(filepath.Join(l.dir.path, "journal"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+	names, err := l.book.store.List(journal)
 	if err != nil {
-		return nil, failed("read", filepath.Join(l.dir.path, "journal"), err)
+		return nil, err
 	}
 	var entries []Entry
 	var problems []error
-	for _, file := range files {
-		path := filepath.Join(l.dir.path, "journal", file.Name())
-		// The name of a lineage may contain dots; the unique part and the ending never do.
-		stem, isJSON := strings.CutSuffix(file.Name(), ".json")
-		if cut := strings.LastIndexByte(stem, '.'); !isJSON || cut < 0 || stem[:cut] != l.name {
+	for _, name := range names {
+		if lineage, ok := journaled(name); !ok || lineage != l.name {
 			continue
 		}
-		entry, err := readEntry(path)
+		entry, err := l.book.readEntry(journal + "/" + name)
 		if err != nil {
 			problems = append(problems, err)
 			if errors.Is(err, ErrDamaged) {
-				problems = append(problems, removeFile(path))
+				problems = append(problems, l.book.store.Remove(journal+"/"+name))
 			}
 			continue
 		}
@@ -90,17 +89,17 @@ func (l *Lineage) Journal() ([]Entry, error) {
 }
 
 // readEntry reads an entry whose every record can be found again.
-func readEntry(path string) (Entry, error) {
-	entry := Entry{path: path}
-	if err := readJSON(path, &entry); err != nil {
+func (b *Book) readEntry(key string) (Entry, error) {
+	entry := Entry{key: key}
+	if err := b.read(key, &entry); err != nil {
 		return Entry{}, err
 	}
 	lost := func(r TXT) bool { return r.Name == "" || r.Zone == "" || r.Value == "" }
 	if len(entry.Records) == 0 || slices.ContainsFunc(entry.Records, lost) {
-		return Entry{}, failed("read", path, ErrDamaged)
+		return Entry{}, b.failed("read", key, ErrDamaged)
 	}
 	return entry, nil
 }
 
 // Forget removes an entry, after its records are gone.
-func (l *Lineage) Forget(entry Entry) error { return removeFile(entry.path) }
+func (l *Lineage) Forget(entry Entry) error { return l.book.store.Remove(entry.key) }

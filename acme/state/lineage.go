@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
-	"path/filepath"
+	"path"
+	"strings"
 	"time"
 
 	"mxcert/acme/bundle"
@@ -16,16 +16,16 @@ import (
 
 // Lineage is what is stored under one certificate's name: its generations and a record about them.
 type Lineage struct {
-	dir        *Dir
-	name, path string
+	book *Book
+	name string
 }
 
-// Record is what is remembered of a lineage beside its generations.
+// Record is what mxcert remembers of a lineage beside its generations.
 type Record struct {
 	Version     int                      `json:"version"`
 	Keys        map[bundle.KeyType]*Slot `json:"keys"`
-	Applying    bool                     `json:"applying,omitempty"`  // a deployment began and was not concluded
-	HooksDue    bool                     `json:"hooks_due,omitempty"` // deploy hooks failed and are to be run again
+	Applying    bool                     `json:"applying,omitempty"`  // a deployment was started and not concluded
+	HooksDue    bool                     `json:"hooks_due,omitempty"` // deploy hooks failed and must run again
 	Failure     *Failure                 `json:"failure,omitempty"`   // the last pass failed
 	LastSuccess time.Time                `json:"last_success,omitzero"`
 	Heals       Heals                    `json:"heals,omitzero"`
@@ -36,7 +36,7 @@ type Record struct {
 // Slot is the part of a record about one key type. The values are generation IDs, "" for none.
 type Slot struct {
 	Current  string    `json:"current,omitempty"`  // what should be served
-	Served   string    `json:"served,omitempty"`   // what was last proven by a handshake (or deployed, where nothing serves it)
+	Served   string    `json:"served,omitempty"`   // what a handshake last proved (or was deployed, if nothing serves it)
 	Previous string    `json:"previous,omitempty"` // what was served before that
 	RenewAt  time.Time `json:"renew_at,omitzero"`  // drawn once for Current, for CAs without renewal information
 
@@ -50,13 +50,13 @@ func (s *Slot) Issued(id string, renewAt time.Time) {
 	s.Current, s.RenewAt, s.Renewal, s.RolledBack = id, renewAt, RenewalInfo{}, false
 }
 
-// RenewalInfo is what is remembered of a CA's renewal information (RFC 9773).
+// RenewalInfo is what mxcert remembers of a CA's renewal information (RFC 9773).
 type RenewalInfo struct {
 	Start       time.Time `json:"start,omitzero"` // the window
 	End         time.Time `json:"end,omitzero"`
 	At          time.Time `json:"at,omitzero"` // the instant drawn from it
 	Explanation string    `json:"explanation_url,omitempty"`
-	NextCheck   time.Time `json:"next_check,omitzero"` // the CA is not asked again before
+	NextCheck   time.Time `json:"next_check,omitzero"` // mxcert does not ask the CA again before
 }
 
 // Failure is why the last pass did not converge.
@@ -72,16 +72,16 @@ type Failure struct {
 	Fingerprint string    `json:"fingerprint,omitempty"` // of the configuration that failed; a changed one may try at once
 }
 
-// Heals is when the daemon has put right what others had changed, in the hour that began with the first time.
+// Heals is when the daemon has repaired what others had changed, in the hour that began with the first time.
 type Heals struct {
 	At          []time.Time `json:"at"`
-	Fingerprint string      `json:"fingerprint"` // of the configuration; a changed one begins anew
+	Fingerprint string      `json:"fingerprint"` // of the configuration; with a changed one, counting starts again
 }
 
-// IsZero reports that there were none.
+// IsZero reports whether there were no repairs.
 func (h Heals) IsZero() bool { return len(h.At) == 0 }
 
-// File is who may use a file that was written for a mail server. A zero File is one of which that is not known.
+// File records mode and owner of a deployed file. The zero File means that they are unknown.
 type File struct {
 	Mode fs.FileMode `json:"mode,omitempty"`
 	UID  int         `json:"uid"`
@@ -99,23 +99,30 @@ type Event struct {
 
 const maxEvents = 200
 
+const (
+	recordFile = "record.json"
+	displaced  = "displaced"
+)
+
 // Lineage names a lineage; nothing is read or made.
-func (d *Dir) Lineage(name string) *Lineage {
-	return &Lineage{dir: d, name: name, path: filepath.Join(d.path, "lineages", name)}
-}
+func (b *Book) Lineage(name string) *Lineage { return &Lineage{book: b, name: name} }
 
 // Name is the lineage's name.
 func (l *Lineage) Name() string { return l.name }
 
-// Lock makes the lineage's directory and waits until this process alone may change it, or ctx ends (ErrLocked).
+// Lock waits until this process alone may change the lineage, or ctx ends (ErrLocked).
 func (l *Lineage) Lock(ctx context.Context) (unlock func(), err error) {
-	if err := makeDir(l.path); err != nil {
-		return nil, err
-	}
-	return lock(ctx, filepath.Join(l.path, "lock"))
+	return l.book.store.Lock(ctx, l.key("lock"))
 }
 
-// Slot gives the slot of a key type, made where it is missing.
+// key is the lineage's folder, or a key below it.
+func (l *Lineage) key(elements ...string) string {
+	return path.Join("lineages", l.name, path.Join(elements...))
+}
+
+func (l *Lineage) recordKey() string { return l.key(recordFile) }
+
+// Slot returns the slot of a key type, made if it is missing.
 func (r *Record) Slot(keyType bundle.KeyType) *Slot {
 	if r.Keys == nil {
 		r.Keys = map[bundle.KeyType]*Slot{}
@@ -135,20 +142,20 @@ func (r *Record) Log(event Event) {
 	}
 }
 
-// Load reads the record. Where it is missing or damaged, it is made again from the generations on disk, and repaired
-// says so in words; a damaged file is set aside. A lineage that never was gives an empty record.
+// Load reads the record. If it is missing or damaged, it is made again from the stored generations, and repaired says so
+// in words; a damaged record is set aside. A lineage that never was has an empty record.
 func (l *Lineage) Load() (record Record, repaired string, err error) {
-	path := l.recordPath()
+	place := l.book.name(l.recordKey())
 	record, err = l.read()
 	switch {
 	case err == nil:
 		return record, "", nil
 	case errors.Is(err, ErrDamaged):
-		aside, err := setAside(path)
+		aside, err := l.book.setAside(l.recordKey())
 		if err != nil {
 			return Record{}, "", err
 		}
-		repaired = fmt.Sprintf("%s was damaged; it was made again from the generations on disk", path)
+		repaired = fmt.Sprintf("%s was damaged; it was made again from the generations on disk", place)
 		if aside != "" {
 			repaired += ", and the damaged file is kept as " + aside
 		}
@@ -157,12 +164,12 @@ func (l *Lineage) Load() (record Record, repaired string, err error) {
 	}
 	record, err = l.rebuild()
 	if repaired == "" && len(record.Keys) > 0 {
-		repaired = fmt.Sprintf("%s was missing; it was made again from the generations on disk", path)
+		repaired = fmt.Sprintf("%s was missing; it was made again from the generations on disk", place)
 	}
 	return record, repaired, err
 }
 
-// Look is Load for those that change nothing: a damaged file stays where it is.
+// Look is Load for those that change nothing: a damaged record stays where it is.
 func (l *Lineage) Look() (record Record, repaired string, err error) {
 	record, err = l.read()
 	if !errors.Is(err, ErrDamaged) && !errors.Is(err, fs.ErrNotExist) {
@@ -170,19 +177,19 @@ func (l *Lineage) Look() (record Record, repaired string, err error) {
 	}
 	damaged := errors.Is(err, ErrDamaged)
 	if record, err = l.rebuild(); damaged {
-		repaired = fmt.Sprintf("%s is damaged; what is shown comes from the generations on disk", l.recordPath())
+		repaired = fmt.Sprintf("%s is damaged; what is shown comes from the generations on disk", l.book.name(l.recordKey()))
 	}
 	return record, repaired, err
 }
 
 // read reads the record; slots that are null are left out.
 func (l *Lineage) read() (record Record, err error) {
-	err = readJSON(l.recordPath(), &record)
+	err = l.book.read(l.recordKey(), &record)
 	maps.DeleteFunc(record.Keys, func(_ bundle.KeyType, slot *Slot) bool { return slot == nil })
 	return record, err
 }
 
-// rebuild takes the newest readable generation of each key type for current. What was served is not known, so the
+// rebuild makes the newest readable generation of each key type the current one. Nobody knows what was served, so the
 // next pass looks at files and handshakes.
 func (l *Lineage) rebuild() (Record, error) {
 	var record Record
@@ -201,28 +208,26 @@ func (l *Lineage) rebuild() (Record, error) {
 // Save stores the record durably.
 func (l *Lineage) Save(record Record) error {
 	record.Version = version
-	return writeJSON(l.recordPath(), record)
+	return l.book.write(l.recordKey(), record)
 }
 
-func (l *Lineage) recordPath() string { return filepath.Join(l.path, "record.json") }
-
 // Displace keeps a copy of a file that a deployment is about to replace and that is not mxcert's own, so that nothing
-// of the operator's is lost. It gives the path of the copy, perhaps of an earlier one with the same content: a program that
+// of the operator's is lost. It returns where the copy is, perhaps an earlier one with the same content: a program that
 // fights for the file fills no disk.
 func (l *Lineage) Displace(original string, content []byte, at time.Time) (string, error) {
-	dir := filepath.Join(l.path, "displaced")
-	if err := makeDir(dir); err != nil {
-		return "", err
-	}
-	kept, err := filepath.Glob(filepath.Join(dir, "*-"+filepath.Base(original)))
+	ending := "-" + path.Base(original)
+	names, err := l.book.store.List(l.key(displaced))
 	if err != nil {
 		return "", err
 	}
-	for _, path := range kept {
-		if text, err := os.ReadFile(path); err == nil && bytes.Equal(text, content) {
-			return path, nil
+	for _, name := range names {
+		if !strings.HasSuffix(name, ending) {
+			continue
+		}
+		if kept, err := l.book.store.Read(l.key(displaced, name)); err == nil && bytes.Equal(kept, content) {
+			return l.book.name(l.key(displaced, name)), nil
 		}
 	}
-	path := filepath.Join(dir, uniqueID(at)+"-"+filepath.Base(original))
-	return path, writeFile(path, content)
+	key := l.key(displaced, uniqueID(at)+ending)
+	return l.book.name(key), l.book.store.Replace(key, content)
 }

@@ -7,11 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 )
 
 func TestRecordRoundtrip(t *testing.T) {
@@ -136,16 +138,21 @@ func TestLaterVersionsAreRefused(t *testing.T) {
 }
 
 func TestErrorsSayWhatToDo(t *testing.T) {
-	file := write(t, "", t.TempDir(), "file")
-	if _, err := state.Open(file); err == nil || !strings.Contains(err.Error(), file) {
-		t.Errorf("open a file: %v", err)
-	}
-	if _, err := state.View(filepath.Join(t.TempDir(), "none")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("view nothing: %v", err)
-	}
-	denied := &state.Error{Op: "read", Path: "/x", Err: &fs.PathError{Op: "open", Path: "/x", Err: fs.ErrPermission}}
-	if denied.Kind() != "permission" || denied.Error() != "read /x: permission denied" || !strings.Contains(denied.Hint(), "root") {
-		t.Errorf("%s, %s, %s", denied.Kind(), denied, denied.Hint())
+	for _, tt := range []struct {
+		err                error
+		op                 string
+		kind, stage, hints string
+		temporary          bool
+	}{
+		{fs.ErrPermission, "read", "permission", "state", "root", false}, {syscall.EACCES, "write", "permission", "store", "root", false},
+		{syscall.ENOSPC, "store", "disk-full", "store", "make room", false}, {syscall.EDQUOT, "write", "disk-full", "store", "make room", false},
+		{state.ErrLocked, "lock", "locked", "lock", "mxcert status", true}, {state.ErrDamaged, "read", "state", "state", "configuration", false},
+		{syscall.EROFS, "set aside", "state", "store", "configuration", false},
+	} {
+		e := &state.Error{Op: tt.op, Path: "/x", Err: tt.err}
+		if e.Kind() != tt.kind || e.Stage() != tt.stage || !strings.Contains(e.Hint(), tt.hints) || e.Temporary() != tt.temporary || e.Error() != tt.op+" /x: "+tt.err.Error() || !errors.Is(e, tt.err) {
+			t.Errorf("%v: kind %s, stage %s, temporary %v: %s", e, e.Kind(), e.Stage(), e.Temporary(), e.Hint())
+		}
 	}
 }
 
@@ -175,24 +182,9 @@ func TestLookChangesNothing(t *testing.T) {
 	}
 }
 
-// TestForeignDirectoryIsRefused: with a wrong setting, others would lose their access to it.
-func TestForeignDirectoryIsRefused(t *testing.T) {
-	path := t.TempDir()
-	if err := os.Chmod(path, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	write(t, "", path, "wtmp")
-	if _, err := state.Open(path); err == nil || !strings.Contains(err.Error(), path) {
-		t.Errorf("got %v", err)
-	}
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o755 {
-		t.Errorf("mode %v, %v", info.Mode(), err)
-	}
-}
-
 // TestNothingThereIsNothing: reports look at directories that were never made.
 func TestNothingThereIsNothing(t *testing.T) {
-	l := state.At(filepath.Join(t.TempDir(), "none")).Lineage("mx")
+	l := state.New(disk.At(filepath.Join(t.TempDir(), "none"))).Lineage("mx")
 	if record, repaired, err := l.Load(); err != nil || repaired != "" || len(record.Keys) != 0 {
 		t.Errorf("record: %+v %q %v", record, repaired, err)
 	}

@@ -3,14 +3,13 @@ package state
 import (
 	"errors"
 	"io/fs"
-	"path/filepath"
 	"time"
 
 	"mxcert/acme/bundle"
 )
 
-// Order is an ACME order in flight (RFC 8555 section 7.1.3) with the private key of the certificate it will give.
-// Both are stored before they are used, so that a killed process finishes the order instead of paying for another.
+// Order is an ACME order in flight (RFC 8555 section 7.1.3) with the private key of the certificate that it is for.
+// Both are stored before they are used, so that after a crash mxcert finishes the order instead of paying for another.
 type Order struct {
 	Version   int            `json:"version"`
 	URL       string         `json:"url,omitempty"` // empty: the key is made, the order not yet placed
@@ -25,10 +24,10 @@ type Order struct {
 	Created   time.Time      `json:"created"`
 }
 
-// Order reads the order in flight for a key type. ok is false where there is none. A damaged file counts as none:
-// the CA gives the same pending order again, or a new one.
+// Order reads the order in flight for a key type. ok is false if there is no order. A damaged record counts as no order:
+// the CA returns the same pending order again, or a new one.
 func (l *Lineage) Order(keyType bundle.KeyType) (order Order, ok bool, err error) {
-	err = readJSON(l.orderPath(keyType), &order)
+	err = l.book.read(l.orderKey(keyType), &order)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrDamaged) {
 		return Order{}, false, nil
 	}
@@ -38,12 +37,14 @@ func (l *Lineage) Order(keyType bundle.KeyType) (order Order, ok bool, err error
 // SaveOrder stores an order durably.
 func (l *Lineage) SaveOrder(order Order) error {
 	order.Version = version
-	return writeJSON(l.orderPath(order.KeyType), order)
+	return l.book.write(l.orderKey(order.KeyType), order)
 }
 
 // DropOrder forgets the order in flight for a key type.
-func (l *Lineage) DropOrder(keyType bundle.KeyType) error { return removeFile(l.orderPath(keyType)) }
+func (l *Lineage) DropOrder(keyType bundle.KeyType) error {
+	return l.book.store.Remove(l.orderKey(keyType))
+}
 
-func (l *Lineage) orderPath(keyType bundle.KeyType) string {
-	return filepath.Join(l.dir.path, "orders", l.name+"."+string(keyType)+".json")
+func (l *Lineage) orderKey(keyType bundle.KeyType) string {
+	return "orders/" + l.name + "." + string(keyType) + ".json"
 }

@@ -3,12 +3,11 @@ package state
 import (
 	"errors"
 	"io/fs"
-	"path/filepath"
 	"time"
 )
 
-// Revocation is that a generation's certificate was revoked, or is about to be. It is a file of its own beside those of the
-// generation, which never change: neither a lost record nor an order forgets it.
+// Revocation notes that a generation's certificate was revoked, or is about to be. It is a record of its own beside those
+// of the generation, which never change: it survives a lost record of the lineage, and a new order.
 type Revocation struct {
 	Version int       `json:"version"`
 	Reason  string    `json:"reason"`        // in the words of RFC 5280 section 5.3.1
@@ -21,16 +20,18 @@ type Revocation struct {
 // SaveRevocation notes a revocation, durably. Call it under the lock.
 func (l *Lineage) SaveRevocation(id string, r Revocation) error {
 	r.Version = version
-	return writeJSON(l.revocationPath(id), r)
+	return l.book.write(l.revocationKey(id), r)
 }
 
 // DropRevocation takes a note back: the CA refused. Call it under the lock.
-func (l *Lineage) DropRevocation(id string) error { return removeFile(l.revocationPath(id)) }
+func (l *Lineage) DropRevocation(id string) error {
+	return l.book.store.Remove(l.revocationKey(id))
+}
 
-// Revocation reads what was noted about a generation; ok is false where nothing was. A damaged note is taken for the
-// worst that it can have said.
+// Revocation reads what was noted about a generation; ok is false if nothing was. A damaged note counts as the worst
+// that it can have said.
 func (l *Lineage) Revocation(id string) (r Revocation, ok bool) {
-	err := readJSON(l.revocationPath(id), &r)
+	err := l.book.read(l.revocationKey(id), &r)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return Revocation{}, false
@@ -54,6 +55,4 @@ func (l *Lineage) Compromised(spki string) bool {
 	return false
 }
 
-func (l *Lineage) revocationPath(id string) string {
-	return filepath.Join(l.path, filepath.Base(id), "revoked.json")
-}
+func (l *Lineage) revocationKey(id string) string { return l.generationKey(id, "revoked.json") }

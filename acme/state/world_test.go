@@ -1,7 +1,6 @@
 package state_test
 
 import (
-	"context"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
@@ -14,39 +13,16 @@ import (
 
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 )
 
-// childEnv makes the test binary a second process that takes a lock, says so and keeps it.
-const childEnv = "MXCERT_TEST_HOLD_LOCK"
-
-func TestMain(m *testing.M) {
-	if path := os.Getenv(childEnv); path != "" {
-		holdLock(path)
-		return
-	}
-	os.Exit(m.Run())
-}
-
-func holdLock(path string) {
-	dir, err := state.Open(path)
-	if err == nil {
-		_, err = dir.Lineage("mx").Lock(context.Background())
-	}
-	if err != nil {
-		fmt.Println("failed:", err)
-		return
-	}
-	fmt.Println("held")
-	select {}
-}
-
-func open(t testing.TB) *state.Dir {
+func open(t testing.TB) *state.Book {
 	t.Helper()
-	dir, err := state.Open(filepath.Join(t.TempDir(), "state"))
+	store, err := disk.Open(filepath.Join(t.TempDir(), "state"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return dir
+	return state.New(store)
 }
 
 // newBundle makes a self-signed certificate: the store looks at nothing but the key.

@@ -11,15 +11,20 @@ import (
 // main → cli → rooms of cmd → rooms. Changing the list is a change of the architecture, and its commit says why.
 var permitted = map[string][]string{
 	"mxcert/cmd/mxcert": {"cli"},
-	"cli":               {"daemon", "doctor", "helper", "pass", "report", "revoke", "wanted", "wire", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/resolve", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/configs", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/hooks/unit"},
-	"daemon":            {"helper", "pass", "report", "wanted", "wire", "mxcert/acme", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/configs", "mxcert/hooks/sdnotify", "mxcert/hooks/watch"},
+	"adopt":             {"mxcert/acme/issued", "mxcert/acme/schedule", "mxcert/acme/state"},
+	"cli":               {"adopt", "daemon", "doctor", "helper", "pass", "report", "revoke", "setup", "wanted", "wire", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/hooks/unit"},
+	"daemon":            {"helper", "pass", "report", "wanted", "wire", "mxcert/acme", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/hooks/sdnotify", "mxcert/hooks/watch"},
 	"doctor":            {"helper", "pass", "report", "wanted", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/preflight", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/resolve", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/hooks/script", "mxcert/hooks/unit"},
-	"helper":            {"report", "wanted", "wire", "mxcert/acme/state", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/discover", "mxcert/hooks/script", "mxcert/hooks/unit"},
+	"helper":            {"report", "wanted", "wire", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/discover", "mxcert/hooks/script", "mxcert/hooks/unit"},
 	"pass":              {"helper", "report", "wanted", "mxcert/acme", "mxcert/acme/ari", "mxcert/acme/preflight", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/resolve", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/deploy", "mxcert/deploy/served", "mxcert/hooks/script", "mxcert/hooks/unit", "mxcert/hooks/watch"},
 	"report":            {"mxcert/deploy"},
 	"revoke":            {"pass", "report", "wanted", "mxcert/acme", "mxcert/acme/issued", "mxcert/acme/state", "mxcert/deploy/served"},
+	"setup":             {"report", "wanted", "mxcert/acme/dnsprovider", "mxcert/acme/resolve", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/discover", "mxcert/hooks/unit"},
 	"wanted":            {"mxcert/acme", "mxcert/acme/account", "mxcert/acme/dnsprovider", "mxcert/acme/resolve", "mxcert/acme/schedule", "mxcert/configs", "mxcert/deploy"},
 	"wire":              {},
+
+	// A door for packaging/man, which cannot import what is internal to cmd/mxcert.
+	"mxcert/cmd/mxcert/commands": {"cli"},
 
 	"mxcert/acme": {"mxcert/acme/account", "mxcert/acme/ari", "mxcert/acme/dnsprovider", "mxcert/acme/preflight", "mxcert/acme/resolve",
 		"mxcert/acme/schedule", "mxcert/acme/session", "mxcert/acme/state", "mxcert/acme/transport"},
@@ -30,12 +35,14 @@ var permitted = map[string][]string{
 	"mxcert/acme/transport":   {},
 	"mxcert/acme/authority":   {},
 	"mxcert/acme/bundle":      {},
-	"mxcert/acme/dnsprovider": {"mxcert/acme/resolve"},
+	"mxcert/acme/dnsprovider": {"mxcert/acme/dnsupdate", "mxcert/acme/resolve"},
+	"mxcert/acme/dnsupdate":   {},
 	"mxcert/acme/finding":     {},
 	"mxcert/acme/issued":      {"mxcert/acme/schedule", "mxcert/acme/state"},
 	"mxcert/acme/resolve":     {},
 	"mxcert/acme/schedule":    {},
 	"mxcert/acme/state":       {"mxcert/acme/schedule"},
+	"mxcert/acme/state/disk":  {"mxcert/acme/state"},
 	"mxcert/configs":          {},
 	"mxcert/deploy":           {},
 	"mxcert/deploy/discover":  {"mxcert/deploy"},
@@ -46,6 +53,9 @@ var permitted = map[string][]string{
 	"mxcert/hooks/script":     {},
 	"mxcert/hooks/unit":       {},
 	"mxcert/hooks/watch":      {},
+
+	// For the tests of stores; nothing that is shipped links it.
+	"mxcert/acme/state/storetest": {"mxcert/acme/state"},
 }
 
 // internal is where the rooms of the program are; the list names them without it.
@@ -62,9 +72,11 @@ var homes = map[string][]string{
 	"github.com/godbus/dbus/v5":        {"mxcert/hooks"},
 	"github.com/fsnotify/fsnotify":     {"mxcert/hooks", "mxcert/cmd/mxcert-lab"},
 	"github.com/letsencrypt/pebble/v2": {"mxcert/cmd/mxcert-lab"},
-	"github.com/miekg/dns":             {"mxcert/acme/dnsprovider", "mxcert/acme/resolve", "mxcert/cmd/mxcert-lab"},
+	"github.com/miekg/dns":             {"mxcert/acme/dnsprovider", "mxcert/acme/dnsupdate", "mxcert/acme/resolve", "mxcert/cmd/mxcert-lab"},
 	"go.yaml.in/yaml/v4":               {"mxcert/configs"},
-	"github.com/spf13/cobra":           {"mxcert/cmd"},
+	"github.com/spf13/cobra":           {"mxcert/cmd", "mxcert/packaging/man"},
+	"github.com/spf13/cobra/doc":       {"mxcert/packaging/man"},
+	"github.com/cpuguy83/go-md2man/v2": {"mxcert/packaging/man"},
 }
 
 func TestArrowsBetweenRooms(t *testing.T) {

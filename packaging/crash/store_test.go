@@ -18,6 +18,7 @@ import (
 
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/packaging/crash/operation"
 )
 
@@ -63,7 +64,7 @@ func store(b bundles, name, old, next string) *subject {
 
 // lookAtStore reads all that a killed process may have been writing, and changes nothing.
 func lookAtStore(path string, known map[string]*bundle.Bundle) (string, error) {
-	dir := state.At(path)
+	dir := state.New(disk.At(path))
 	lineage := dir.Lineage(operation.Name)
 	record, repaired, err := lineage.Look()
 	if err != nil || repaired != "" {

@@ -16,6 +16,7 @@ import (
 
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/packaging/crash/operation"
 )
 
@@ -100,7 +101,7 @@ func deployment(b bundles, layoutName, action, old, next string) *subject {
 		if err := errors.Join(age(root), inProcess(spec)); err != nil {
 			return err
 		}
-		return state.At(spec.State()).Lineage(operation.Name).Prune(state.Record{}, 3) // as every pass ends
+		return state.New(disk.At(spec.State())).Lineage(operation.Name).Prune(state.Record{}, 3) // as every pass ends
 	}
 	return s
 }

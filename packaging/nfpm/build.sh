@@ -21,20 +21,19 @@ export LC_ALL=C TZ=UTC
 rm -rf "$ROOT"
 doc=$ROOT/usr/share/doc/$NAME
 man=$ROOT/usr/share/man
-install -d "$ROOT/usr/bin" "$ROOT/etc/mxcert" "$doc" "$man/man1" "$man/man5" "$man/man8"
+install -d "$ROOT/usr/bin" "$ROOT/etc/mxcert" "$doc" "$man/man8"
 LDFLAGS="-s -w -X main.release=$VERSION"
 CGO_ENABLED=0 GOARCH=$ARCH go build -trimpath -buildvcs=false -tags "$TAGS" -ldflags "$LDFLAGS" -o "$ROOT/usr/bin/mxcert" ./cmd/mxcert
 
-# What the program says about itself comes from one that runs here.
-tool=$DIST/tool-$NAME
-CGO_ENABLED=0 GOARCH= go build -trimpath -buildvcs=false -tags "man $TAGS" -ldflags "$LDFLAGS" -o "$tool" ./cmd/mxcert
-"$tool" man --date "$DATE" "$man/man1"
-mv "$man/man1/mxcert.yaml.5" "$man/man5/"
+GOARCH= go run ./packaging/man --date "$DATE" --version "$VERSION" "$man"
 sed "s/@DATE@/$DATE/; s/@VERSION@/$VERSION/" packaging/man/mxcert.service.8 >"$man/man8/mxcert.service.8"
 for page in mxcert-renew.timer mxcert-install.socket mxcert-install@.service mxcert-hook.socket mxcert-hook@.service; do
 	ln -s mxcert.service.8.gz "$man/man8/$page.8.gz"
 done
 install -d "$ROOT/usr/share/bash-completion/completions" "$ROOT/usr/share/zsh/vendor-completions" "$ROOT/usr/share/fish/vendor_completions.d"
+# The completions come from a program that runs here.
+tool=$DIST/tool-$NAME
+CGO_ENABLED=0 GOARCH= go build -trimpath -buildvcs=false -tags "$TAGS" -ldflags "$LDFLAGS" -o "$tool" ./cmd/mxcert
 "$tool" completion bash >"$ROOT/usr/share/bash-completion/completions/mxcert"
 "$tool" completion zsh >"$ROOT/usr/share/zsh/vendor-completions/_mxcert"
 "$tool" completion fish >"$ROOT/usr/share/fish/vendor_completions.d/mxcert.fish"

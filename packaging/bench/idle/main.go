@@ -4,7 +4,7 @@
 // mxcert's certificates is proven at an SMTP server, the others are pairs of files. RSS is that of proc_pid_status(5): the
 // anonymous part is the process's own, the rest are pages of the program that the page cache has anyway.
 //
-// CONTRIBUTING.md has the figures, what each part of the binary buys, and why status is slower than one would like.
+// packaging/bench/README.md has the figures, what the binary contains, and why status is slower than one would like.
 package main
 
 import (

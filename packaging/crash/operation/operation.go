@@ -13,6 +13,7 @@ import (
 
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/deploy"
 )
 
@@ -109,7 +110,7 @@ func (s Spec) plan(layout Layout, b *bundle.Bundle) (*deploy.Plan, error) {
 
 // keep is what a pass does with a file that is not its own.
 func (s Spec) keep(path string, content []byte) error {
-	_, err := state.At(s.State()).Lineage(Name).Displace(path, content, time.Now())
+	_, err := state.New(disk.At(s.State())).Lineage(Name).Displace(path, content, time.Now())
 	return err
 }
 

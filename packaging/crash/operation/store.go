@@ -7,6 +7,7 @@ import (
 
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 )
 
 // authority is the CA of the account; it is never asked.
@@ -14,7 +15,7 @@ const authority = "https://ca.example/directory"
 
 // store is what a renewal does with the store, from opening it to forgetting what is old.
 func (s Spec) store(b *bundle.Bundle) error {
-	dir, err := state.Open(s.State())
+	dir, err := state.Open(disk.Open(s.State()))
 	if err != nil {
 		return err
 	}
@@ -47,7 +48,7 @@ func (s Spec) store(b *bundle.Bundle) error {
 }
 
 // order stores what an order needs before it is used, and takes back what it is done with.
-func order(dir *state.Dir, lineage *state.Lineage, b *bundle.Bundle) error {
+func order(dir *state.Book, lineage *state.Lineage, b *bundle.Bundle) error {
 	if err := errors.Join(dir.SaveRunningConfig([]byte("acme:\n")), dir.SaveDaemon(map[string]int{"pid": 1})); err != nil {
 		return err
 	}

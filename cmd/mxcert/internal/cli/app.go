@@ -16,9 +16,6 @@ import (
 	"mxcert/cmd/mxcert/internal/report"
 )
 
-// extraCommands are added by files that only some builds contain.
-var extraCommands []func(*app) *cobra.Command //nolint:gochecknoglobals // filled by those files
-
 const defaultConfig = "/etc/mxcert/mxcert.yaml"
 
 // app is one run of the program: the global flags and where output goes. stdout carries the result, stderr progress
@@ -50,8 +47,8 @@ reloads it through systemd, and proves by a STARTTLS handshake that senders get 
 	flags := root.PersistentFlags()
 	flags.StringVarP(&a.configFile, "config", "c", defaultConfig, "configuration `FILE`")
 	flags.BoolVar(&a.json, "json", false, "print one JSON document on standard output")
-	flags.StringVar(&a.progress, "progress", "auto", "progress on standard error: `auto|plain|none`")
-	flags.StringVar(&a.logLevel, "log-level", "", "log `debug|info|warn|error` instead of the configured level")
+	flags.StringVar(&a.progress, "progress", "auto", "the `KIND` of progress on standard error: auto, plain or none")
+	flags.StringVar(&a.logLevel, "log-level", "", "log from this `LEVEL` on instead of the configured one: debug, info, warn or error")
 	flags.BoolVar(&a.noColor, "no-color", os.Getenv("NO_COLOR") != "", "no colour; the variable NO_COLOR does the same")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "no progress, and no result when all is well")
 	flags.DurationVar(&a.timeout, "timeout", 0, "give up after this `DURATION` (default: what the command needs)")
@@ -59,12 +56,23 @@ reloads it through systemd, and proves by a STARTTLS handshake that senders get 
 		return &report.Exit{Code: report.CodeUsage, Err: fmt.Errorf("%w\nsee: %s --help", err, cmd.CommandPath())}
 	})
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.checkFlags() }
-	root.AddCommand(a.runCommand(), a.renewCommand(), a.statusCommand(), a.verifyCommand(), a.doctorCommand(), a.checkCommand(), a.deployCommand(),
-		a.rollbackCommand(), a.historyCommand(), a.configCommand(), a.providersCommand(), a.versionCommand(), a.helperCommand(), a.polkitCommand(), a.initCommand(), a.importCommand(),
-		a.accountCommand(), a.revokeCommand())
-	for _, extra := range extraCommands {
-		root.AddCommand(extra(a))
+	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}", "  see: mxcert --help", 1))
+	for _, group := range []struct {
+		id, title string
+		commands  []*cobra.Command
+	}{
+		{"daily", "Every day:", []*cobra.Command{a.renewCommand(), a.statusCommand(), a.verifyCommand(), a.historyCommand(), a.deployCommand(), a.rollbackCommand()}},
+		{"setup", "Setting up:", []*cobra.Command{a.initCommand(), a.importCommand(), a.checkCommand(), a.doctorCommand(), a.configCommand(), a.providersCommand(), a.polkitCommand()}},
+		{"ca", "The CA:", []*cobra.Command{a.accountCommand(), a.revokeCommand()}},
+		{"service", "The service:", []*cobra.Command{a.runCommand()}},
+	} {
+		root.AddGroup(&cobra.Group{ID: group.id, Title: group.title})
+		for _, cmd := range group.commands {
+			cmd.GroupID = group.id
+			root.AddCommand(cmd)
+		}
 	}
+	root.AddCommand(a.helperCommand(), a.versionCommand())
 	cobraCommands(root)
 	for _, name := range []string{"tlsa", "report"} {
 		root.AddCommand(&cobra.Command{Use: name, Hidden: true, DisableFlagParsing: true, RunE: func(cmd *cobra.Command, _ []string) error {

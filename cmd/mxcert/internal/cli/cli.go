@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/spf13/cobra"
+
 	"mxcert/cmd/mxcert/internal/report"
 )
 
@@ -30,6 +32,11 @@ func Run(ctx context.Context, release string, args []string, stdout, stderr io.W
 		a.sayFailure(err)
 	}
 	return int(report.CodeOf(err))
+}
+
+// Root returns the command tree, for programs that describe it. release is the version that it reports.
+func Root(release string) *cobra.Command {
+	return (&app{version: release, stdout: io.Discard, stderr: io.Discard}).rootCommand()
 }
 
 // checkedWriter remembers the first failure, so that a result which nobody received is not called a success.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/cmd/mxcert-lab/nameserver"
@@ -247,7 +248,7 @@ func TestStopAtEveryStage(t *testing.T) {
 			if left := h.World.Challenges(); len(left) > 0 {
 				t.Errorf("TXT records remain: %v", left)
 			}
-			record, _, err := state.At(h.Path("state")).Lineage("mx").Load()
+			record, _, err := state.New(disk.At(h.Path("state"))).Lineage("mx").Load()
 			h.check(err)
 			if record.Failure != nil && s.name != "fail hook" || strings.Contains(d.log.String(), "pass failed") {
 				t.Errorf("the stop counts as a failure: %+v", record.Failure)

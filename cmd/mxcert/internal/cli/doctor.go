@@ -12,6 +12,7 @@ import (
 	"mxcert/acme"
 	"mxcert/acme/finding"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert/internal/daemon"
 	"mxcert/cmd/mxcert/internal/doctor"
 	"mxcert/cmd/mxcert/internal/helper"
@@ -71,7 +72,7 @@ func (a *app) doctor(ctx context.Context, names []string) error {
 		return err
 	}
 	settings, _ := host.Authorities(a.version) // without a secret that cannot be read, the CAs can be looked at all the same
-	store := state.At(host.State)
+	store := state.New(disk.At(host.State))
 	runner := &pass.Runner{Host: host, Release: a.version, Store: store, CAs: acme.NewAuthorities(store, settings...), Helper: &helper.Client{}}
 	defer runner.Close()
 	d := &doctor.Doctor{Runner: runner, Certificates: wants, ConfigFile: a.configFile, IsService: a.configFile == defaultConfig, Daemon: daemon.Running(store)}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert-lab/lab"
 
 	"mxcert/cmd/mxcert/internal/report"
@@ -26,7 +27,7 @@ func (h *host) otherLayout(target string) {
 // events counts those of a kind in the history.
 func (h *host) events(kind string) (n int) {
 	h.t.Helper()
-	record, _, err := state.At(h.Path("state")).Lineage("mx").Look()
+	record, _, err := state.New(disk.At(h.Path("state"))).Lineage("mx").Look()
 	h.check(err)
 	for _, e := range record.Events {
 		if e.Event == kind {

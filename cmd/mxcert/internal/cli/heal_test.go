@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/configs"
 
@@ -81,7 +82,7 @@ func TestFightIsGivenUp(t *testing.T) {
 	d.stop()
 	close(stop)
 	<-stopped
-	store := state.At(h.Path("state")).Lineage("mx")
+	store := state.New(disk.At(h.Path("state"))).Lineage("mx")
 	record, _, err := store.Load()
 	h.check(err)
 	if len(record.Heals.At) != pass.MaxRepairs {
@@ -108,7 +109,7 @@ func (h *host) threeHeals() (heals state.Heals) {
 	for range pass.MaxRepairs {
 		heals.At = append(heals.At, time.Now().UTC())
 	}
-	store := state.At(h.Path("state")).Lineage("mx")
+	store := state.New(disk.At(h.Path("state"))).Lineage("mx")
 	record, _, err := store.Load()
 	h.check(err)
 	record.Heals = heals

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert/internal/helper"
 	"mxcert/cmd/mxcert/internal/pass"
 	"mxcert/cmd/mxcert/internal/report"
@@ -22,7 +23,7 @@ func translate(config *configs.Config) (*wanted.Host, error) {
 
 // runner makes what passes share. readOnly makes no state directory. Close the runner.
 func (a *app) runner(h *wanted.Host, readOnly bool) (*pass.Runner, error) {
-	open := state.Open
+	open := change
 	if readOnly {
 		open = view
 	}
@@ -37,11 +38,14 @@ func (a *app) runner(h *wanted.Host, readOnly bool) (*pass.Runner, error) {
 	return r, err
 }
 
-// view opens the state for reading only. If there is none yet, the store is empty: the reader is to be told so.
-func view(path string) (*state.Dir, error) {
-	store, err := state.View(path)
+// change opens the state, and makes it if it is missing.
+func change(path string) (*state.Book, error) { return state.Open(disk.Open(path)) }
+
+// view opens the state for reading only. If there is none yet, it is empty.
+func view(path string) (*state.Book, error) {
+	store, err := state.Open(disk.View(path))
 	if errors.Is(err, fs.ErrNotExist) {
-		return state.At(path), nil
+		return state.New(disk.At(path)), nil
 	}
 	return store, err
 }

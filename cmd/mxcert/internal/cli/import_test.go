@@ -15,6 +15,7 @@ import (
 
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 
@@ -172,7 +173,7 @@ func TestImportAcmeSh(t *testing.T) {
 	h := newHost(t, labDefault, configDefault)
 	h.report(report.CodeOK, "renew")
 	donor := h.current()
-	account, ok, err := state.At(h.Path("state")).Account(h.CA.DirectoryURL())
+	account, ok, err := state.New(disk.At(h.Path("state"))).Account(h.CA.DirectoryURL())
 	if err != nil || !ok {
 		t.Fatal(err)
 	}
@@ -233,7 +234,7 @@ func TestImportProposes(t *testing.T) {
 // current is the bundle that the state says is current.
 func (h *host) current() *bundle.Bundle {
 	h.t.Helper()
-	lineage := state.At(h.Path("state")).Lineage("mx")
+	lineage := state.New(disk.At(h.Path("state"))).Lineage("mx")
 	record, _, err := lineage.Look()
 	h.check(err)
 	b, err := lineage.Bundle(record.Keys[bundle.EC256].Current)

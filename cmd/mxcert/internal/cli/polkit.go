@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"mxcert/cmd/mxcert/internal/setup"
 	"mxcert/cmd/mxcert/internal/wanted"
 	"mxcert/hooks/unit"
 
@@ -50,15 +51,9 @@ func (a *app) installRule(file, rule string) error {
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
 	}
-	temporary := file + ".new" // polkitd reads what ends in .rules
-	if err := os.WriteFile(temporary, []byte(rule), 0o600); err != nil {
+	// polkitd is not root, and reads what ends in .rules.
+	if err := setup.WriteFile(file, rule, 0o644, -1, -1); err != nil {
 		return err
-	}
-	if err := os.Chmod(temporary, 0o644); err != nil { // whatever the umask: polkitd is not root
-		return errors.Join(err, os.Remove(temporary))
-	}
-	if err := os.Rename(temporary, file); err != nil {
-		return errors.Join(err, os.Remove(temporary))
 	}
 	return a.say("written: %s\n", file)
 }

@@ -50,7 +50,7 @@ Revoking a certificate twice is not an error.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&o.reason, "reason", "unspecified", "`unspecified|keyCompromise|superseded|cessationOfOperation`, or 0, 1, 4, 5")
+	flags.StringVar(&o.reason, "reason", "unspecified", "the `REASON`: unspecified, keyCompromise, superseded or cessationOfOperation, or 0, 1, 4, 5")
 	flags.StringVar(&o.key, "key", "", "only the certificate of this key `TYPE`, such as ec256")
 	flags.StringVar(&o.serial, "serial", "", "the certificate with this `SERIAL` instead of the current ones")
 	flags.BoolVarP(&o.yes, "yes", "y", false, "do not ask")

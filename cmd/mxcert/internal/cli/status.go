@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert/internal/daemon"
 	"mxcert/cmd/mxcert/internal/pass"
 	"mxcert/cmd/mxcert/internal/report"
@@ -71,7 +72,7 @@ func (a *app) statusOfDaemon(ctx context.Context, names []string) *report.Report
 	if !ok {
 		return nil
 	}
-	store := state.At(a.stateDirectory())
+	store := state.New(disk.At(a.stateDirectory()))
 	running := daemon.Running(store)
 	if running == nil || running.ConfigError != "" {
 		return nil
@@ -99,7 +100,7 @@ func (a *app) stateDirectory() string {
 
 // runningConfig is the configuration that the daemon still works with while the file is broken; nil if there is none.
 func (a *app) runningConfig() *configs.Config {
-	config, err := configs.Load(state.At(a.stateDirectory()).RunningConfig())
+	config, err := configs.Load(state.New(disk.At(a.stateDirectory())).RunningConfig())
 	if err != nil {
 		return nil
 	}

@@ -86,8 +86,10 @@ found.`,
 	}
 	cmd.Flags().StringVar(&host, "host", "", "look at this `MX` host instead, at all its addresses")
 	cmd.Flags().StringVar(&domain, "domain", "", "look at all MX hosts of a mail `DOMAIN` (not in this version)")
+	_ = cmd.Flags().MarkHidden("domain") // it exists
 	cmd.Flags().IntVar(&port, "port", 25, "`PORT` for --host")
 	cmd.Flags().BoolVar(&remote, "remote", false, "look from outside (not in this version)")
+	_ = cmd.Flags().MarkHidden("remote") // it exists
 	return cmd
 }
 
@@ -129,7 +131,7 @@ func (a *app) verify(ctx context.Context, names []string) error {
 }
 
 // currentProbes lists the handshakes with the endpoints of a certificate, also for key types that have no certificate.
-func currentProbes(store *state.Dir, want wanted.Certificate) (probes []served.Probe) {
+func currentProbes(store *state.Book, want wanted.Certificate) (probes []served.Probe) {
 	have, err := issued.Look(store.Lineage(want.Name), want.Keys)
 	for _, address := range want.Endpoints() {
 		for i, key := range want.Keys {

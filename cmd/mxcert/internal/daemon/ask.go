@@ -17,7 +17,7 @@ var ErrNone = errors.New("no daemon runs")
 
 // Ask has a running daemon make passes, and returns its report. say is told the progress of each certificate. The error is
 // ErrNone if no daemon works on the store.
-func Ask(ctx context.Context, store *state.Dir, order Order, say func(certificate, stage, message string)) (*report.Report, error) {
+func Ask(ctx context.Context, store *state.Book, order Order, say func(certificate, stage, message string)) (*report.Report, error) {
 	running := Running(store)
 	if running == nil || running.Socket == "" {
 		return nil, ErrNone

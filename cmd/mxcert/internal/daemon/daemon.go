@@ -23,6 +23,7 @@ import (
 
 	"mxcert/acme/schedule"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert/internal/helper"
 	"mxcert/cmd/mxcert/internal/pass"
 	"mxcert/cmd/mxcert/internal/report"
@@ -66,6 +67,7 @@ type Daemon struct {
 	progress map[*order]time.Time // when each pass under way has started
 	idle     *time.Timer          // gives memory back if no pass has been under way for a while
 	tending  sync.WaitGroup       // the work of all workloads, those that run out too
+	keeping  sync.Mutex           // held while the configuration in force is stored
 	rereads  chan struct{}        // a command wants the configuration to be read again
 	reread   time.Time            // when a command last had the configuration read again
 }
@@ -89,7 +91,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	store, err := state.Open(config.State)
+	store, err := state.Open(disk.Open(config.State))
 	if err != nil {
 		return err
 	}
@@ -192,15 +194,6 @@ func (d *Daemon) take(config *configs.Config) error {
 	if err != nil {
 		return err
 	}
-	text, err := config.Effective()
-	if err != nil {
-		return err
-	}
-	// This copy is not ordered with: a hidden secret becomes a reference, which it may be, instead of a literal, which it was not.
-	if err := runner.Store.SaveRunningConfig(bytes.ReplaceAll(text, []byte("(secret)"), []byte("env:HIDDEN"))); err != nil {
-		runner.Close()
-		return err
-	}
 	config.Forget() // what is wrong with it has been said
 	d.setLevel(config.Log.Level)
 	next := newWorkload(runner, newDriftWatch(d.log, runner.Host.Certificates))
@@ -218,9 +211,28 @@ func (d *Daemon) take(config *configs.Config) error {
 	d.setStatus(func(s *report.Daemon) {
 		s.ConfigError, s.ConfigErrorAt, s.ConfigLoaded = "", nil, time.Now().UTC()
 	})
+	d.tending.Go(func() { d.keep(config, runner.Store) })
 	n := len(config.Certificates)
 	d.notify(sdnotify.Status(fmt.Sprintf("%d %s", n, report.Plural(n, "certificate"))))
 	return nil
+}
+
+// keep stores the configuration in force, for commands to work with while the files are broken. That takes longer than
+// everything else that has to be done before the daemon is ready, and no pass waits for it.
+func (d *Daemon) keep(config *configs.Config, store *state.Book) {
+	d.keeping.Lock()
+	defer d.keeping.Unlock()
+	if !d.inForce(config) {
+		return // a newer one is kept
+	}
+	text, err := config.Effective()
+	if err == nil {
+		// Nothing is ordered with this copy: a hidden secret becomes a reference, because a literal "(secret)" is refused.
+		err = store.SaveRunningConfig(bytes.ReplaceAll(text, []byte("(secret)"), []byte("env:HIDDEN")))
+	}
+	if err != nil {
+		d.log.Warn("the configuration in force could not be stored; while the files are broken, commands do not know it", "error", err)
+	}
 }
 
 // runner translates a configuration.
@@ -232,7 +244,7 @@ func (d *Daemon) runner(config *configs.Config) (*pass.Runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	store, err := state.Open(config.State)
+	store, err := state.Open(disk.Open(config.State))
 	if err != nil {
 		return nil, err
 	}

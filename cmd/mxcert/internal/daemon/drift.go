@@ -25,6 +25,8 @@ const (
 	calm = 30 * time.Second
 	// latest ends the wait for calm, but not for certificates whose last pass failed: they have their backoff.
 	latest = 45 * time.Second
+	// settlePause is how long the end of a pass waits for others.
+	settlePause = 50 * time.Millisecond
 )
 
 // driftWatch notices changes of the files that passes left behind, and wakes their certificates. What a pass writes itself,
@@ -41,6 +43,8 @@ type driftWatch struct {
 	watched map[string]*watched // by certificate
 	files   []string            // that the watcher knows
 	said    map[string]bool     // warnings that were logged already
+
+	settling bool // settle is going to be called
 }
 
 // watched is one certificate as the drift watch knows it.
@@ -153,8 +157,20 @@ func (d *driftWatch) End(name string, outOfService bool) {
 	c.uneasy = outOfService
 	if c.next != nil {
 		c.left = c.next
-		d.follow()
 	}
+	if !d.settling {
+		d.settling = true
+		time.AfterFunc(settlePause, d.settle)
+	}
+}
+
+// settle has the watcher follow the files as passes have left them. One call serves all passes that end at about the same time:
+// a thousand certificates at the start of the daemon. What others have done meanwhile is found by comparing.
+func (d *driftWatch) settle() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.settling = false
+	d.follow()
 	d.watcher.Know()
 	for _, c := range d.watched { // what Know has taken for known
 		d.lookAt(c)

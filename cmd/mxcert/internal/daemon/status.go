@@ -23,7 +23,7 @@ func (d *Daemon) setStatus(change func(*report.Daemon)) {
 }
 
 // Running reads what a running daemon left in a store; nil if none runs.
-func Running(store *state.Dir) *report.Daemon {
+func Running(store *state.Book) *report.Daemon {
 	var r report.Daemon
 	if err := store.Daemon(&r); err != nil || !alive(r.PID) {
 		return nil

@@ -55,7 +55,7 @@ func (d *Doctor) secrets(context.Context) []finding.Finding {
 // state finds out whether the state directory can be used, and what an earlier run has left there.
 func (d *Doctor) state(context.Context) []finding.Finding {
 	path := d.Runner.Host.State
-	faults, err := d.Runner.Store.Inspect()
+	inspected, err := d.Runner.Store.Inspect()
 	if errors.Is(err, fs.ErrNotExist) {
 		return []finding.Finding{d.above(path)}
 	}
@@ -63,12 +63,9 @@ func (d *Doctor) state(context.Context) []finding.Finding {
 		return []finding.Finding{bad("%s", err).About(path).Next(report.HintOf(err))}
 	}
 	var found []finding.Finding
-	for _, f := range faults {
-		about := doubtful("%s: %s", f.Path, f.Message)
-		if f.Grave {
-			about.Severity = finding.Error
-		}
-		found = append(found, about.About(f.Path).Next(f.Hint))
+	for _, f := range inspected {
+		f.Message = f.Subject + ": " + f.Message
+		found = append(found, called("state", f))
 	}
 	if err := unix.Access(path, unix.R_OK|unix.W_OK|unix.X_OK); err != nil {
 		found = append(found, bad("%s cannot be written to: %v", path, err).About(path).Next("run doctor as root or as the user that owns the directory; otherwise fix its owner and mode, or the file system"))

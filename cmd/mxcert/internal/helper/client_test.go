@@ -7,12 +7,13 @@ import (
 
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
+	"mxcert/cmd/mxcert-lab/issuer"
 )
 
 // A client without helpers does everything in its own process, and one with helpers too, if it has the rights.
 func TestClientWithTheRights(t *testing.T) {
 	h := newHost(t)
-	b := newAuthority(t).issue(t, life, "mx.example.org")
+	b := issuer.New(t).Issue(t, life, "mx.example.org")
 	for name, c := range map[string]*Client{"no helper": {}, "helpers": h.client} {
 		want := h.want()
 		if notes, err := c.Check(t.Context(), want, nil, nil, true); err != nil || len(notes) != 0 {
@@ -34,7 +35,7 @@ func TestClientWithoutTheRights(t *testing.T) {
 		t.Log("as root every file may be written: the plan is asked for directly")
 	}
 	h := newHost(t)
-	b := newAuthority(t).issue(t, life, "mx.example.org")
+	b := issuer.New(t).Issue(t, life, "mx.example.org")
 	plan := h.plan(b)
 	defer Close(plan)
 	var said []string
@@ -57,7 +58,7 @@ func TestRemember(t *testing.T) {
 	want := h.want()
 	old := h.path("tls/old.key")
 	h.check(os.WriteFile(old, nil, 0o600))
-	plan, err := (&Client{}).Plan(t.Context(), want, []*bundle.Bundle{newAuthority(t).issue(t, life, "mx.example.org")}, nil, nil)
+	plan, err := (&Client{}).Plan(t.Context(), want, []*bundle.Bundle{issuer.New(t).Issue(t, life, "mx.example.org")}, nil, nil)
 	h.check(err)
 	h.check(plan.Apply(func(string, []byte) error { return nil }))
 	record := state.Record{Files: map[string]state.File{old: {Mode: 0o600}, h.path("tls/gone.key"): {}}}

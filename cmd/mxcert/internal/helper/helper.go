@@ -26,6 +26,7 @@ import (
 
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert/internal/wanted"
 	"mxcert/cmd/mxcert/internal/wire"
 	"mxcert/configs"
@@ -88,7 +89,7 @@ func serviceUID() int {
 // trustedHost reads the configuration. While the file is broken, the one that a helper read last is in force, as it is for the
 // service; it is kept in a directory that only helpers write.
 func trustedHost(configFile string) (*wanted.Host, error) {
-	kept := state.At(os.Getenv("STATE_DIRECTORY"))
+	kept := state.New(disk.At(os.Getenv("STATE_DIRECTORY")))
 	config, err := configs.Load(configFile)
 	if err != nil {
 		if last, lastErr := configs.Load(kept.RunningConfig()); lastErr == nil {

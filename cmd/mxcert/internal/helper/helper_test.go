@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"mxcert/cmd/mxcert-lab/issuer"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/hooks/script"
 )
@@ -20,8 +21,8 @@ const life = 90 * 24 * time.Hour
 
 // The helper plans, applies and takes back, with owner and mode of the configuration, and keeps what it replaced first.
 func TestInstallHelper(t *testing.T) {
-	h, ca := newHost(t), newAuthority(t)
-	first, second := ca.issue(t, life, "mx.example.org", "host7.example.org"), ca.issue(t, life, "mx.example.org", "host7.example.org")
+	h, ca := newHost(t), issuer.New(t)
+	first, second := ca.Issue(t, life, "mx.example.org", "host7.example.org"), ca.Issue(t, life, "mx.example.org", "host7.example.org")
 	h.check(os.WriteFile(h.path("tls/mx.crt"), []byte("an operator's own file"), 0o644))
 	plan := h.plan(first)
 	if s := plan.Summary(); len(s.Changes) != 2 || !s.ContentChanges() || s.Changes[0].After.Mode != "0640" {
@@ -49,16 +50,16 @@ func TestInstallHelper(t *testing.T) {
 	if got, _ := os.ReadFile(h.path("tls/mx.key")); string(got) != string(first.KeyPEM()) {
 		t.Error("the old key is not back")
 	}
-	if err := h.plan(ca.issue(t, time.Hour, "mx.example.org", "host7.example.org")).Summary().Shortens(time.Now()); err == nil || report.KindOf(err) != "longer-lived" {
+	if err := h.plan(ca.Issue(t, time.Hour, "mx.example.org", "host7.example.org")).Summary().Shortens(time.Now()); err == nil || report.KindOf(err) != "longer-lived" {
 		t.Errorf("a certificate that ends earlier: %v", err)
 	}
 }
 
 // Who took over the service gets nothing from the helper but certificates of the configured names at configured paths.
 func TestInstallHelperRefuses(t *testing.T) {
-	h, ca := newHost(t), newAuthority(t)
-	good, other := filesOf(ca.issue(t, life, "mx.example.org")), filesOf(ca.issue(t, life, "other.example.org"))
-	h.check(h.plan(ca.issue(t, life, "mx.example.org")).Apply(nil))
+	h, ca := newHost(t), issuer.New(t)
+	good, other := filesOf(ca.Issue(t, life, "mx.example.org")), filesOf(ca.Issue(t, life, "other.example.org"))
+	h.check(h.plan(ca.Issue(t, life, "mx.example.org")).Apply(nil))
 	before, err := os.ReadFile(h.path("tls/mx.crt"))
 	h.check(err)
 	for want, order := range map[string]installOrder{
@@ -67,7 +68,7 @@ func TestInstallHelperRefuses(t *testing.T) {
 		"certificates for":   {Verb: verbPlan, Name: "mx"},
 		"does not":           {Verb: verbPlan, Name: "mx", Bundles: []installFiles{{Chain: good[0].Chain, Key: other[0].Key}}},
 		"PEM":                {Verb: verbPlan, Name: "mx", Bundles: []installFiles{{Chain: "rubbish", Key: "rubbish"}}},
-		"expired at":         {Verb: verbPlan, Name: "mx", Bundles: filesOf(ca.issue(t, -time.Minute, "mx.example.org"))},
+		"expired at":         {Verb: verbPlan, Name: "mx", Bundles: filesOf(ca.Issue(t, -time.Minute, "mx.example.org"))},
 		"nothing is planned": {Verb: verbApply, Name: "mx"},
 	} {
 		answer, c := h.install(order)
@@ -88,7 +89,7 @@ func TestInstallHelperRefuses(t *testing.T) {
 // A broken edit leaves what was there before in force, as it does for the service. A configuration that others may write
 // bounds nothing: both helpers say so, and do nothing.
 func TestTheConfigurationBoundsTheHelpers(t *testing.T) {
-	h, good := newHost(t), filesOf(newAuthority(t).issue(t, life, "mx.example.org"))
+	h, good := newHost(t), filesOf(issuer.New(t).Issue(t, life, "mx.example.org"))
 	if answer, _ := h.install(installOrder{Verb: verbPlan, Name: "mx", Bundles: good}); answer.Error != nil {
 		t.Fatalf("%+v", answer.Error)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert/internal/wanted"
 	"mxcert/deploy"
 )
@@ -58,7 +59,7 @@ func Remember(record *state.Record, want wanted.Certificate, plan Plan) (notes [
 
 // lineageOf is where this helper remembers: it does not believe the service's state.
 func lineageOf(name string) *state.Lineage {
-	return state.At(os.Getenv("STATE_DIRECTORY")).Lineage(name)
+	return state.New(disk.At(os.Getenv("STATE_DIRECTORY"))).Lineage(name)
 }
 
 // knownFiles is what this helper has given to files before.

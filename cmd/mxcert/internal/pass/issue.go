@@ -1,6 +1,7 @@
 package pass
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +13,6 @@ import (
 	"mxcert/acme/dnsprovider"
 	"mxcert/acme/finding"
 	"mxcert/acme/preflight"
-	"mxcert/acme/resolve"
 	"mxcert/acme/schedule"
 	"mxcert/acme/state"
 	"mxcert/cmd/mxcert/internal/report"
@@ -153,18 +153,4 @@ func (p *pass) sweepTXT(ctx context.Context) {
 }
 
 // stageOf names the step in which an order failed.
-func stageOf(err error) string {
-	if e, ok := errors.AsType[*acme.Error](err); ok {
-		return e.Stage()
-	}
-	if _, ok := errors.AsType[*dnsprovider.Error](err); ok {
-		return "dns"
-	}
-	if _, ok := errors.AsType[*resolve.BehindError](err); ok {
-		return "propagation"
-	}
-	if _, ok := errors.AsType[*resolve.Error](err); ok {
-		return "dns"
-	}
-	return "order"
-}
+func stageOf(err error) string { return cmp.Or(report.StageOf(err), "order") }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"mxcert/acme/issued"
@@ -24,7 +25,7 @@ func Look(ctx context.Context, want wanted.Certificate, lineage *state.Lineage) 
 	return r
 }
 
-// look also returns the files that the report depends on; nil if the record could not be read.
+// look also returns the files that the report depends on; nil if they are not known.
 func look(ctx context.Context, want wanted.Certificate, lineage *state.Lineage) (r report.Certificate, sources []string) {
 	have, err := issued.Look(lineage, want.Keys)
 	if err != nil {
@@ -35,9 +36,11 @@ func look(ctx context.Context, want wanted.Certificate, lineage *state.Lineage) 
 		}
 		return r, nil
 	}
-	sources = append(have.Sources(), deployedFiles(want, have.Bundles)...)
+	if sources = have.Sources(); sources != nil {
+		sources = append(sources, deployedFiles(want, have.Bundles)...)
+	}
 	r = Describe(want, have)
-	r.Warnings = append(have.Notes, r.Warnings...)
+	r.Warnings = slices.Concat([]string{}, have.Notes, r.Warnings)
 	if !have.Any() {
 		r.Stage, r.Code = report.Waiting, report.CodeTemporary
 		r.Warnings = append(r.Warnings, "no certificate yet; run mxcert renew or wait for the daemon")

@@ -42,7 +42,7 @@ func (m *Memory) Look(ctx context.Context, want wanted.Certificate, lineage *sta
 	r, sources := look(ctx, want, lineage)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if r.Code != report.CodeOK || r.Error != nil {
+	if sources == nil || r.Code != report.CodeOK || r.Error != nil {
 		delete(m.looks, want.Name)
 		return r
 	}

@@ -13,7 +13,7 @@ import (
 type Runner struct {
 	Host    *wanted.Host
 	Release string // version of the program
-	Store   *state.Dir
+	Store   *state.Book
 	CAs     *acme.Authorities
 	Helper  *helper.Client
 	Drift   Drift // nil if no daemon watches the files
@@ -35,7 +35,7 @@ type Drift interface {
 }
 
 // New returns a runner for what a host wants, on a store. The error is that the settings of a CA cannot be used. Close it.
-func New(host *wanted.Host, store *state.Dir, release string) (*Runner, error) {
+func New(host *wanted.Host, store *state.Book, release string) (*Runner, error) {
 	settings, err := host.Authorities(release)
 	if err != nil {
 		return nil, err

@@ -17,6 +17,7 @@ import (
 
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/configs"
@@ -125,9 +126,9 @@ func (h *host) want() wanted.Certificate {
 }
 
 // store opens the state directory.
-func (h *host) store() *state.Dir {
+func (h *host) store() *state.Book {
 	h.t.Helper()
-	store, err := state.Open(h.Path("state"))
+	store, err := state.Open(disk.Open(h.Path("state")))
 	h.check(err)
 	return store
 }

@@ -1,0 +1,77 @@
+package resolve
+
+import (
+	"fmt"
+	"strings"
+)
+
+// The kinds of an [Error]. The zero value is unusable.
+const (
+	unusable  = ""                // an answer that is no help
+	unreached = "dns-unreachable" // no answer, or SERVFAIL
+	bogus     = "dnssec"          // a validating resolver refuses the data
+	behind    = "propagation"     // a server does not serve the records in time
+)
+
+// Error is a question that got no usable answer, or not in time.
+type Error struct {
+	Name, Type string // the question
+	Zone       string // the zone concerned, fully qualified; "" if it is not known
+	Server     string // who was asked last; "" if many were
+	Reason     string
+	kind       string
+	stale      bool // behind: one of the servers is named only by the parent zone
+}
+
+// Error says which question failed, at which server, and why.
+func (e *Error) Error() string {
+	switch e.kind {
+	case behind:
+		return fmt.Sprintf("the TXT records in %s were not visible everywhere %s", PlainName(e.Zone), e.Reason)
+	case bogus:
+		text := fmt.Sprintf("DNSSEC: %s %s is bogus for the resolver %s: %s", PlainName(e.Name), e.Type, e.Server, e.Reason)
+		if e.Zone != "" {
+			text += "; zone " + PlainName(e.Zone)
+		}
+		return text
+	}
+	return fmt.Sprintf("DNS: %s %s at %s: %s", strings.TrimSuffix(e.Name, "."), e.Type, e.Server, e.Reason)
+}
+
+// Kind is dns-unreachable (no server answered), dnssec (a validating resolver refuses the data, RFC 4035 section 5.5),
+// propagation (servers did not serve the records in time) or dns.
+func (e *Error) Kind() string {
+	if e.kind == unusable {
+		return "dns"
+	}
+	return e.kind
+}
+
+// Stage is propagation or dns.
+func (e *Error) Stage() string {
+	if e.kind == behind {
+		return behind
+	}
+	return "dns"
+}
+
+// Temporary reports whether trying again later may help: a server may answer, a secondary may catch up.
+func (e *Error) Temporary() bool { return e.kind == unreached || e.kind == behind }
+
+// Hint says what to do.
+func (e *Error) Hint() string {
+	dig := fmt.Sprintf("dig @%s %s %s", hostOf(e.Server), e.Name, e.Type)
+	switch e.kind {
+	case unreached:
+		return fmt.Sprintf("is the name server %s running and reachable from here? (%s)", e.Server, dig)
+	case bogus:
+		return fmt.Sprintf("fix the zone's signatures or its DS record at the parent; delv @%s %s %s shows what is wrong", hostOf(e.Server), PlainName(e.Name), e.Type)
+	case behind:
+		hint := "see why these servers are behind (NOTIFY, zone transfer, firewall on port 53), or raise dns.propagation.timeout, or set dns.propagation.require: quorum"
+		if e.stale {
+			hint = "have the delegation of " + PlainName(e.Zone) + " corrected where the domain is registered, because a CA may ask the servers that it names; otherwise " + hint
+		}
+		return hint
+	}
+	return "look at the answer: " + dig
+}

@@ -1,0 +1,173 @@
+// Package disk is the store in a directory: [state.Store] with a file for each value and a directory for each folder, so that
+// hooks, mail servers and people read the values as files. state.Store says what is promised; here is how it is kept.
+//
+// A write makes a temporary file in the same directory, gives it mode and owner before content, syncs it, renames it and syncs
+// the directory. A directory is made under a temporary name too, because one that belonged to root for an instant would keep
+// the service out for good if root's command were killed in that instant. A folder is removed under a temporary name.
+// Locks are flock(2): the kernel releases them when the process dies, however it dies. The lock's file stays.
+//
+// Directories have mode 0700 and files 0600, whatever the umask. What root makes belongs to the owner of the directory that it
+// is in, so that a command run as root leaves nothing that the service cannot read.
+//
+// Whoever makes a temporary file holds a flock on it until the file has its name. So [Store.Sweep] knows what a killed process
+// has left, and what a living one is writing, without a clock.
+//
+// Not supported: several hosts on one network file system, and file systems without flock, link or atomic rename.
+package disk
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"mxcert/acme/state"
+)
+
+// Store is a directory. It fulfils [state.Store] and [state.Housekeeper].
+type Store struct{ root string }
+
+var (
+	_ state.Store       = (*Store)(nil)
+	_ state.Housekeeper = (*Store)(nil)
+)
+
+// Either of these tells a directory of mxcert's from another.
+const accounts, lineages = "accounts", "lineages"
+
+// Open makes the directory if it is missing and narrows its mode to 0700.
+//
+// A directory that holds something else is refused: with a wrong `state` setting, its mode would be narrowed under
+// the feet of others.
+func Open(path string) (*Store, error) {
+	if err := checkOurs(path); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, failed("make state directory", path, err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, failed("look at state directory", path, err)
+	}
+	if info.Mode().Perm() != 0o700 {
+		if err := os.Chmod(path, 0o700); err != nil {
+			return nil, failed("narrow the mode of state directory", path, err)
+		}
+	}
+	for _, folder := range []string{accounts, lineages, "orders", "journal"} {
+		if err := makeDir(filepath.Join(path, folder)); err != nil {
+			return nil, err
+		}
+	}
+	return &Store{root: path}, nil
+}
+
+func checkOurs(path string) error {
+	entries, err := os.ReadDir(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return failed("look at state directory", path, err)
+	}
+	ours := true // an empty one, or one in which mxcert was killed right at the start
+	for _, e := range entries {
+		if e.Name() == accounts || e.Name() == lineages {
+			return nil
+		}
+		ours = ours && strings.HasPrefix(e.Name(), temporaryPrefix)
+	}
+	if ours {
+		return nil
+	}
+	return failed("use as state directory", path, errors.New("there are files in it that are not mxcert's"))
+}
+
+// View is for readers: it makes nothing. The error is fs.ErrNotExist if there is no directory.
+func View(path string) (*Store, error) {
+	if _, err := os.ReadDir(path); err != nil {
+		return nil, failed("read state directory", path, err)
+	}
+	return At(path), nil
+}
+
+// At names a directory without looking at it. It may be missing: then there are no keys.
+func At(path string) *Store { return &Store{root: path} }
+
+// Path returns the file of a key.
+func (s *Store) Path(key string) string { return filepath.Join(s.root, filepath.FromSlash(key)) }
+
+// file returns the file of a valid key.
+func (s *Store) file(key string) (string, error) {
+	if !fs.ValidPath(key) || key == "." || strings.ContainsRune(key, 0) {
+		return key, fs.ErrInvalid
+	}
+	if strings.HasPrefix(key, temporaryPrefix) || strings.Contains(key, "/"+temporaryPrefix) {
+		return key, fs.ErrInvalid
+	}
+	return s.Path(key), nil
+}
+
+// folder returns the directory of a valid folder.
+func (s *Store) folder(key string) (string, error) {
+	if key == "" {
+		return s.root, nil
+	}
+	return s.file(key)
+}
+
+// Read reads a file.
+func (s *Store) Read(key string) ([]byte, error) {
+	path, err := s.file(key)
+	if err != nil {
+		return nil, failed("read", path, err)
+	}
+	value, err := os.ReadFile(path)
+	return value, failed("read", path, err)
+}
+
+// List reads a directory. Temporary files are not listed.
+func (s *Store) List(folder string) ([]string, error) {
+	path, err := s.folder(folder)
+	if err != nil {
+		return nil, failed("read", path, err)
+	}
+	entries, err := os.ReadDir(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, failed("read", path, err)
+	}
+	var names []string
+	for _, e := range entries {
+		switch {
+		case strings.HasPrefix(e.Name(), temporaryPrefix):
+		case e.IsDir():
+			names = append(names, e.Name()+"/")
+		default:
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
+
+// failed names the operation and the file, once; what the system's own errors say about files, which may be temporary ones, goes.
+// It returns nil if err is nil.
+func failed(op, path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, named := errors.AsType[*state.Error](err); named {
+		return err
+	}
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
+		err = p.Err
+	}
+	if l, ok := errors.AsType[*os.LinkError](err); ok {
+		err = l.Err
+	}
+	return &state.Error{Op: op, Path: path, Err: err}
+}

@@ -1,0 +1,85 @@
+package disk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"mxcert/acme/state"
+)
+
+// lockPoll is how often a held lock is tried again; flock(2) cannot be waited for with a deadline.
+const lockPoll = 25 * time.Millisecond
+
+// Lock takes an exclusive flock(2).
+func (s *Store) Lock(ctx context.Context, key string) (unlock func(), err error) {
+	return s.flock(ctx, key, syscall.LOCK_EX)
+}
+
+// Share takes a shared flock(2).
+func (s *Store) Share(ctx context.Context, key string) (release func(), err error) {
+	return s.flock(ctx, key, syscall.LOCK_SH)
+}
+
+func (s *Store) flock(ctx context.Context, key string, how int) (func(), error) {
+	path, err := s.file(key)
+	if err != nil {
+		return nil, failed("lock", path, err)
+	}
+	file, err := openLock(path)
+	if err != nil {
+		return nil, failed("lock", path, err)
+	}
+	for {
+		err := syscall.Flock(int(file.Fd()), how|syscall.LOCK_NB)
+		if err == nil {
+			return func() { _ = file.Close() }, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
+			_ = file.Close()
+			return nil, failed("lock", path, err)
+		}
+		select {
+		case <-ctx.Done():
+			_ = file.Close()
+			return nil, failed("lock", path, fmt.Errorf("%w (%w)", state.ErrLocked, ctx.Err()))
+		case <-time.After(lockPoll):
+		}
+	}
+}
+
+// openLock opens a lock's file, and makes it if it is missing.
+func openLock(path string) (file *os.File, err error) {
+	err = persist(filepath.Dir(path), func() error {
+		file, err = os.OpenFile(path, os.O_RDWR, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			file, err = makeLock(path)
+		}
+		return err
+	})
+	return file, err
+}
+
+// makeLock makes a lock's file, locked. It gets its name when its owner is right, and never takes the place of another, which
+// may be held.
+func makeLock(path string) (*os.File, error) {
+	file, err := temporary(filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	err = os.Link(file.Name(), path)
+	_ = os.Remove(file.Name())
+	if err == nil {
+		return file, nil
+	}
+	_ = file.Close()
+	if errors.Is(err, fs.ErrExist) {
+		return os.OpenFile(path, os.O_RDWR, 0)
+	}
+	return nil, err
+}

@@ -1,0 +1,206 @@
+package disk
+
+import (
+	"errors"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+)
+
+// temporaryPrefix begins the names of what is not finished yet, or about to go.
+const temporaryPrefix = ".tmp-"
+
+// Replace writes a file.
+func (s *Store) Replace(key string, value []byte) error {
+	path, err := s.file(key)
+	if err == nil {
+		err = persist(filepath.Dir(path), func() error { return replace(path, value) })
+	}
+	return failed("write", path, err)
+}
+
+func replace(path string, value []byte) error {
+	dir := filepath.Dir(path)
+	file, err := temporary(dir)
+	if err != nil {
+		return err
+	}
+	defer file.Close() // and with it goes the lock
+	_, err = file.Write(value)
+	if err == nil {
+		err = file.Sync()
+	}
+	if err == nil {
+		err = os.Rename(file.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(file.Name())
+		return err
+	}
+	return syncDir(dir)
+}
+
+// persist repeats work in a directory while something is missing: the directory, which it makes, or what work has just made,
+// if a sweep came between its making and its lock.
+func persist(dir string, work func() error) error {
+	err := work()
+	for range 10 {
+		if !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		if err := makeDir(dir); err != nil {
+			return err
+		}
+		err = work()
+	}
+	return err
+}
+
+// temporary makes an empty file that this process has locked, with its final mode and owner. fs.ErrNotExist if a sweep was faster.
+func temporary(dir string) (*os.File, error) {
+	file, err := os.CreateTemp(dir, temporaryPrefix+"*")
+	if err != nil {
+		return nil, err
+	}
+	err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		err = fs.ErrNotExist
+	}
+	if err == nil {
+		err = settle(file, 0o600)
+	}
+	if err != nil {
+		_ = os.Remove(file.Name())
+		_ = file.Close()
+		return nil, err
+	}
+	return file, nil
+}
+
+// settle gives what was just made its mode, whatever the umask, and its owner.
+func settle(file *os.File, mode fs.FileMode) error {
+	if os.Geteuid() == 0 {
+		info, err := os.Stat(filepath.Dir(file.Name()))
+		if err != nil {
+			return err
+		}
+		if owner, ok := info.Sys().(*syscall.Stat_t); ok && owner.Uid != 0 {
+			if err := file.Chown(int(owner.Uid), int(owner.Gid)); err != nil {
+				return err
+			}
+		}
+	}
+	return file.Chmod(mode)
+}
+
+// makeDir makes a directory, and those above it, durably.
+func makeDir(path string) error {
+	if _, err := os.Lstat(path); err == nil {
+		return nil
+	}
+	return failed("make", path, persist(filepath.Dir(path), func() error { return makeOnce(path) }))
+}
+
+func makeOnce(path string) error {
+	above := filepath.Dir(path)
+	temporary, err := os.MkdirTemp(above, temporaryPrefix+"*")
+	if err != nil {
+		return err
+	}
+	if err = settleDir(temporary); err == nil {
+		err = os.Rename(temporary, path)
+	}
+	if err != nil {
+		_ = os.Remove(temporary)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil // another process was first
+	}
+	if err == nil {
+		err = syncDir(above)
+	}
+	return err
+}
+
+// settleDir works on a descriptor as root, because the owner of the directory above could put a link in its place.
+func settleDir(path string) error {
+	if os.Geteuid() != 0 {
+		return os.Chmod(path, 0o700)
+	}
+	dir, err := os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return settle(dir, 0o700)
+}
+
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// Rename renames a file or a directory.
+func (s *Store) Rename(from, to string) error {
+	old, err := s.file(from)
+	if err != nil {
+		return failed("rename", old, err)
+	}
+	path, err := s.file(to)
+	if err != nil {
+		return failed("rename", path, err)
+	}
+	err = os.Rename(old, path)
+	if errors.Is(err, fs.ErrNotExist) && exists(old) {
+		if err = makeDir(filepath.Dir(path)); err == nil {
+			err = os.Rename(old, path)
+		}
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(path))
+	}
+	if err == nil && filepath.Dir(old) != filepath.Dir(path) {
+		err = syncDir(filepath.Dir(old))
+	}
+	return failed("rename", old, err)
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// Remove removes a file or a directory.
+func (s *Store) Remove(key string) error {
+	path, err := s.file(key)
+	if err != nil {
+		return failed("remove", path, err)
+	}
+	err = os.Remove(path)
+	switch {
+	case err == nil:
+		err = syncDir(filepath.Dir(path))
+	case errors.Is(err, fs.ErrExist): // a directory that is not empty
+		err = removeTree(path)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return failed("remove", path, err)
+}
+
+// removeTree takes a directory out of sight, for good, before its files go one after the other.
+func removeTree(path string) error {
+	above := filepath.Dir(path)
+	aside := filepath.Join(above, temporaryPrefix+strconv.FormatUint(rand.Uint64(), 36)) //nolint:gosec // it need not be secret
+	if err := os.Rename(path, aside); err != nil {
+		return err
+	}
+	return errors.Join(syncDir(above), os.RemoveAll(aside))
+}

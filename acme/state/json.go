@@ -1,0 +1,65 @@
+package state
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"syscall"
+)
+
+// version is written into every record. A higher one was written by a later mxcert and is refused.
+const version = 1
+
+// ErrDamaged is returned (wrapped) for a record that is not what mxcert writes.
+var ErrDamaged = errors.New("the file is damaged")
+
+// errLater is the cause if a record has a higher version.
+var errLater = errors.New("a later mxcert wrote it")
+
+// read reads a record into v. A record of a later version is an error that names it; a damaged one is ErrDamaged.
+func (b *Book) read(key string, v any) error {
+	text, err := b.store.Read(key)
+	if err != nil {
+		return err
+	}
+	var head struct {
+		Version int `json:"version"`
+	}
+	if err := json.Unmarshal(text, &head); err != nil || head.Version < 1 {
+		return b.failed("read", key, ErrDamaged)
+	}
+	if head.Version > version {
+		return b.failed("read", key, fmt.Errorf("it has version %d, this mxcert knows up to %d: %w", head.Version, version, errLater))
+	}
+	if err := json.Unmarshal(text, v); err != nil {
+		return b.failed("read", key, ErrDamaged)
+	}
+	return nil
+}
+
+// write stores a record.
+func (b *Book) write(key string, v any) error {
+	text, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return b.failed("encode", key, err)
+	}
+	return b.store.Replace(key, append(text, '\n'))
+}
+
+const damagedSuffix = ".damaged"
+
+// setAside keeps a damaged record under another name and returns the last element of that name; "" if this user, or
+// anybody, may not rename it.
+func (b *Book) setAside(key string) (string, error) {
+	aside := key + damagedSuffix
+	err := b.store.Rename(key, aside)
+	switch {
+	case err == nil:
+		return path.Base(aside), nil
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return "", nil
+	}
+	return "", b.renamed("set aside", key, err)
+}

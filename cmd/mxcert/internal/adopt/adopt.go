@@ -1,0 +1,210 @@
+// Package adopt takes over what other ACME clients left on a host: the trees of certbot, acme.sh and lego as bundles and accounts.
+// Nothing of the other client's is ever changed, and nothing is ordered: key, certificate and account stay the same.
+//
+// [Read] reads a tree; [Take] stores one certificate of it. What cannot be taken over, such as hooks and DNS settings, becomes notes
+// and a proposal for the configuration, for a person to decide. It writes no configuration.
+package adopt
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"mxcert/acme/bundle"
+	"mxcert/acme/issued"
+	"mxcert/acme/schedule"
+	"mxcert/acme/state"
+)
+
+// Foreign is what another client left of one certificate.
+type Foreign struct {
+	Source     string   // directory or file it was read from
+	Name       string   // as the other client calls it
+	Chain, Key []byte   // PEM
+	Directory  string   // URL of the CA's directory; "" if it is unknown
+	Account    Account  // at that CA
+	Provider   string   // DNS provider, by the other client's name; "" if it used none
+	Hooks      []string // proposals for hooks, in words
+	Notes      []string // for the operator
+}
+
+// Account is the account of the other client.
+type Account struct {
+	URL, Email string
+	Key        []byte // PEM; nil if it was not found
+}
+
+// Clients are the names of the clients whose trees can be read.
+func Clients() []string { return []string{"certbot", "acme.sh", "lego"} }
+
+// UsualPath is where a client keeps its tree.
+func UsualPath(client string) string {
+	return map[string]string{"certbot": "/etc/letsencrypt", "acme.sh": "/root/.acme.sh", "lego": "/root/.lego"}[client]
+}
+
+// Read reads the tree of a client, one of [Clients]. The error joins what could not be read; the rest is returned beside it.
+func Read(client, path string) ([]Foreign, error) {
+	switch client {
+	case "certbot":
+		return fromCertbot(path)
+	case "acme.sh":
+		return fromAcmeSh(path)
+	}
+	return fromLego(path)
+}
+
+// Configured is a certificate that the configuration names.
+type Configured struct {
+	Name  string
+	Names []string // DNS names
+	Keys  []bundle.KeyType
+}
+
+// Options say how to take over.
+type Options struct {
+	Configured []Configured
+	DryRun     bool // change nothing
+	Force      bool // also if mxcert has a certificate for the same names
+}
+
+// Taken is one certificate in the result of import.
+type Taken struct {
+	Name     string    `json:"name"` // of the certificate in mxcert
+	From     string    `json:"from"`
+	Names    []string  `json:"names"`
+	Key      string    `json:"key"`
+	Serial   string    `json:"serial"`
+	NotAfter time.Time `json:"not_after"`
+	Account  string    `json:"account"` // URL; "" if no account was taken over
+	Stored   bool      `json:"stored"`
+	Notes    []string  `json:"notes"`
+	Proposal string    `json:"proposal"` // for the configuration; "" if it names the certificate already
+	Error    string    `json:"error,omitempty"`
+}
+
+// Take stores one certificate under the name that the configuration has for its names, or a new one.
+func Take(ctx context.Context, store *state.Book, f Foreign, o Options) (Taken, error) {
+	one := Taken{From: f.Source, Names: []string{}, Notes: append([]string{}, f.Notes...)}
+	one.Notes = append(one.Notes, f.Hooks...)
+	b, err := bundle.Parse(f.Chain, f.Key)
+	if err != nil {
+		return one, err
+	}
+	one.Names, one.Key, one.Serial, one.NotAfter = b.Leaf().DNSNames, string(b.KeyType()), b.Serial(), b.NotAfter().UTC()
+	i := slices.IndexFunc(o.Configured, func(c Configured) bool { return issued.SameNames(c.Names, b.Leaf().DNSNames) })
+	if i < 0 {
+		one.Name = lineageName(f.Name)
+		one.Proposal = proposal(one.Name, f, b)
+	} else if one.Name = o.Configured[i].Name; !slices.Contains(o.Configured[i].Keys, b.KeyType()) {
+		one.Notes = append(one.Notes, fmt.Sprintf("the key is %s: set keys: [%s] to keep it", one.Key, one.Key))
+	}
+	if f.Directory == "" {
+		one.Notes = append(one.Notes, "the CA is unknown: give its directory URL by --directory, or the next pass orders a new certificate")
+	}
+	if time.Now().After(b.NotAfter()) {
+		one.Notes = append(one.Notes, "it has expired; its key is kept for the next order")
+	}
+	accountURL, err := takeAccount(ctx, store, f, o.DryRun)
+	if err != nil {
+		return one, err
+	}
+	one.Account = accountURL
+	if o.DryRun {
+		return one, nil
+	}
+	one.Stored, err = storeForeign(ctx, store.Lineage(one.Name), f, b, o.Force, &one)
+	return one, err
+}
+
+// storeForeign makes the certificate the current one of a lineage.
+func storeForeign(ctx context.Context, lineage *state.Lineage, f Foreign, b *bundle.Bundle, force bool, one *Taken) (bool, error) {
+	unlock, err := lineage.Lock(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
+	record, _, err := lineage.Load()
+	if err != nil {
+		return false, err
+	}
+	slot := record.Slot(b.KeyType())
+	if slot.Current != "" {
+		if current, err := lineage.Bundle(slot.Current); err == nil && current.Same(b) {
+			one.Notes = append(one.Notes, "it was taken over before")
+			return false, nil
+		}
+		if !force {
+			one.Notes = append(one.Notes, "mxcert has a certificate for these names already, which stays (--force takes this one)")
+			return false, nil
+		}
+	}
+	g, err := lineage.Add(b, b.Leaf().DNSNames, f.Directory, "", time.Now())
+	if err != nil {
+		return false, err
+	}
+	slot.Issued(g.ID, schedule.RenewalTime(b.Leaf().NotBefore, b.NotAfter(), b.Leaf().NotBefore))
+	record.Log(state.Event{At: time.Now(), Event: "imported", Key: b.KeyType(), Serial: b.Serial(), Message: "from " + f.Source})
+	return true, lineage.Save(record)
+}
+
+// takeAccount stores the account, unless there is one at that CA already.
+func takeAccount(ctx context.Context, store *state.Book, f Foreign, dryRun bool) (string, error) {
+	if f.Directory == "" || f.Account.Key == nil {
+		return "", nil
+	}
+	if !dryRun {
+		unlock, err := store.Lock(ctx)
+		if err != nil {
+			return "", err
+		}
+		defer unlock()
+	}
+	own, ok, err := store.Account(f.Directory)
+	if err == nil && ok {
+		return own.URL, nil
+	}
+	key, err := bundle.ParseKey(f.Account.Key)
+	if err != nil {
+		return "", fmt.Errorf("the account key: %w", err)
+	}
+	text, err := bundle.MarshalKey(key)
+	if err != nil || dryRun {
+		return f.Account.URL, err
+	}
+	return f.Account.URL, store.SaveAccount(state.Account{Directory: f.Directory, Email: f.Account.Email, URL: f.Account.URL, Key: string(text), Created: time.Now().UTC()})
+}
+
+// lineageName makes a name that the configuration accepts.
+func lineageName(name string) string {
+	name = strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '.', r == '-', r == '_':
+			return r
+		case r >= 'A' && r <= 'Z':
+			return r + 'a' - 'A'
+		}
+		return '-'
+	}, name)
+	return strings.TrimLeft(name[:min(len(name), 64)], ".-_")
+}
+
+// proposal is a section for conf.d.
+func proposal(name string, f Foreign, b *bundle.Bundle) string {
+	var y strings.Builder
+	fmt.Fprintf(&y, "certificates:\n  - name: %s\n    domains: [%s]\n    keys: [%s]\n", name, strings.Join(quoted(b.Leaf().DNSNames), ", "), b.KeyType())
+	if f.Provider != "" {
+		fmt.Fprintf(&y, "    # dns: {provider: %s}   # what the other client used; `mxcert providers %[1]s` tells its variables\n", f.Provider)
+	}
+	y.WriteString("    deploy: []   # say where it goes, as in `mxcert config example`\n    verify: {endpoints: []}\n")
+	return y.String()
+}
+
+func quoted(names []string) []string {
+	list := make([]string, len(names))
+	for i, n := range names {
+		list[i] = fmt.Sprintf("%q", n)
+	}
+	return list
+}

@@ -1,0 +1,36 @@
+package setup
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"mxcert/acme/finding"
+	"mxcert/hooks/run"
+)
+
+// command asks a program of the host and returns its answer; "" if it gives none.
+func command(ctx context.Context, name string, args ...string) string {
+	output, err := run.Command{Program: name, Args: args, Timeout: patience}.Run(ctx)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(output.Stdout)
+}
+
+// hostProgram runs a program that changes the host and returns all that it printed.
+func hostProgram(ctx context.Context, arguments ...string) (string, error) {
+	const patience = 5 * time.Minute // as long as systemd gives Exim's unit
+	output, err := run.Command{Program: arguments[0], Args: arguments[1:], Timeout: patience, Join: true}.Run(ctx)
+	return output.Stdout, err
+}
+
+// must is hostProgram for a program whose output matters only if it fails; the error quotes it.
+func must(ctx context.Context, arguments ...string) error {
+	out, err := hostProgram(ctx, arguments...)
+	if err != nil {
+		return fmt.Errorf("%s: %w: %s", strings.Join(arguments, " "), err, finding.Quote(out, finding.MostQuoted))
+	}
+	return nil
+}

@@ -1,0 +1,58 @@
+package setup
+
+import (
+	"net"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// A reload closes Exim's port for a moment: whoever connects after reload has returned is let in.
+func TestReloadAwaitsThePort(t *testing.T) {
+	d := newDebian(t, "")
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	opened := make(chan net.Listener, 1)
+	// The signal has its effect after the job is done, and the port comes back after that.
+	time.AfterFunc(settle/2, func() {
+		_ = listener.Close()
+		time.AfterFunc(settle, func() {
+			again, err := net.Listen("tcp", address)
+			if err != nil {
+				t.Error(err)
+			}
+			opened <- again
+		})
+	})
+	done, err := reload(t.Context(), []string{address, "127.0.0.1:1"}) // the second was never open
+	if !done || err != nil {
+		t.Errorf("%v, %v", done, err)
+	}
+	if !isOpen(t.Context(), address) {
+		t.Error("the port is closed")
+	}
+	if again := <-opened; again != nil {
+		_ = again.Close()
+	}
+	if got := d.changes(); len(got) != 1 || got[0] != "systemctl reload exim4.service" {
+		t.Errorf("calls %q", got)
+	}
+}
+
+// An Exim that listens nowhere near is not waited for.
+func TestReloadWithoutPorts(t *testing.T) {
+	d := newDebian(t, "")
+	began := time.Now()
+	if done, err := reload(t.Context(), []string{"127.0.0.1:1"}); !done || err != nil {
+		t.Errorf("%v, %v", done, err)
+	}
+	if took := time.Since(began); took > settle {
+		t.Errorf("it took %v", took)
+	}
+	if read(t, filepath.Join(d.dir, "calls")) == "" {
+		t.Error("nothing was reloaded")
+	}
+}

@@ -1,0 +1,53 @@
+package discover
+
+import (
+	"context"
+	"regexp"
+	"strings"
+
+	"mxcert/deploy"
+)
+
+// EximSetup says how the Exim of this host comes by its certificate, for somebody who is about to configure it.
+type EximSetup struct {
+	Program string // path of the program
+	User    string // as whom Exim opens the files
+	Setting string // tls_certificate as it is written: foreign text; "" if Exim has no certificate of yours
+	// Pair is what the settings name; empty unless they name one plain path each. One file with both is the same path twice.
+	Pair deploy.Pair
+	// Macros is the file for macros of Debian's configuration; "" if update-exim4.conf does not make the configuration.
+	Macros string
+}
+
+// Exim asks the Exim of this host for its setup. The error is ErrAbsent, or an *Error that says what the program answered.
+func Exim(ctx context.Context) (EximSetup, error) {
+	e, user, err := askExim(ctx)
+	if err != nil {
+		return EximSetup{}, err
+	}
+	s := EximSetup{Program: e.program, User: user, Setting: e.certificate}
+	if pairs := pairUp(plainPaths(e.certificate), plainPaths(e.key)); len(pairs) == 1 && (e.key == "" || len(plainPaths(e.key)) == 1) {
+		s.Pair = pairs[0]
+	}
+	if e.configFile == debianGenerated {
+		s.Macros = macrosFile(debianSettings)
+	}
+	return s, nil
+}
+
+// ifExists is how older configurations of Debian name a file that may not be there yet: ${if exists{FILE}{FILE}}.
+var ifExists = regexp.MustCompile(`^\$\{if exists\{([^{}$:\s]+)\}`) //nolint:gochecknoglobals // a constant
+
+// plainPaths returns the paths that a setting names in so many words: nil if it is expanded to something else at each connection.
+func plainPaths(setting string) []string {
+	if m := ifExists.FindStringSubmatch(setting); m != nil {
+		setting = m[1]
+	}
+	list := eximList(setting)
+	for _, path := range list {
+		if !strings.HasPrefix(path, "/") || strings.ContainsAny(path, "${} ") {
+			return nil
+		}
+	}
+	return list
+}

@@ -1,0 +1,4 @@
+package post
+
+// Size is documented.
+const Size = 1

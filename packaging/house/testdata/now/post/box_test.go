@@ -1,0 +1,9 @@
+package post
+
+import "testing"
+
+func TestOpen(t *testing.T) {
+	if open().Text != "" {
+		t.Error("not empty")
+	}
+}

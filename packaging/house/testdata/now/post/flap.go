@@ -1,0 +1,5 @@
+package post
+
+var shut Box
+
+func flap() bool { return len(shut.Text) < Size }

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// setting is a node of the configuration's JSON schema.
+type setting struct {
+	Type        any             `json:"type"`
+	Description string          `json:"description"`
+	Default     any             `json:"default"`
+	Enum        []string        `json:"enum"`
+	Properties  orderedSettings `json:"properties"`
+	Items       *setting        `json:"items"`
+	AnyOf       []*setting      `json:"anyOf"`
+	Additional  json.RawMessage `json:"additionalProperties"`
+}
+
+// orderedSettings keeps the order of the schema, which is that of the documentation.
+type orderedSettings []struct {
+	name string
+	setting
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (o *orderedSettings) UnmarshalJSON(text []byte) error {
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	if _, err := decoder.Token(); err != nil { // the opening brace
+		return err
+	}
+	for decoder.More() {
+		name, err := decoder.Token()
+		if err != nil {
+			return err
+		}
+		var s setting
+		if err := decoder.Decode(&s); err != nil {
+			return err
+		}
+		*o = append(*o, struct {
+			name string
+			setting
+		}{name.(string), s})
+	}
+	return nil
+}
+
+// settingsPage writes mxcert.yaml(5) from the schema, whose texts are the comments of package configs.
+func settingsPage(e edition, schema []byte) (string, error) {
+	var root setting
+	if err := json.Unmarshal(schema, &root); err != nil {
+		return "", err
+	}
+	var page strings.Builder
+	fmt.Fprintf(&page, ".TH MXCERT.YAML 5 %q %q \"File formats\"\n", e.date.Format(time.DateOnly), e.source())
+	page.WriteString(`.SH NAME
+mxcert.yaml \- configuration of mxcert
+.SH SYNOPSIS
+.I /etc/mxcert/mxcert.yaml
+.br
+.I /etc/mxcert/conf.d/*.yaml
+.SH DESCRIPTION
+Strict YAML: an unknown key, a value of another kind or a key given twice is an error with line and column.
+Files in conf.d can add certificates.
+.B mxcert check
+checks the files,
+.B mxcert config example
+prints an annotated example, and
+.B mxcert config show
+what is in force with all defaults.
+.PP
+Secrets are references:
+.B cred:NAME
+is the file NAME in the directory that systemd gives the service, else in
+.IR /etc/mxcert/credentials ;
+.B file:/PATH
+is the content of a file and
+.B env:NAME
+a variable.
+Durations are written as 90s, 5m, 1h30m or 2d.
+.SH SETTINGS
+`)
+	root.write(&page, "")
+	page.WriteString(".SH SEE ALSO\n.BR mxcert (1),\n.BR mxcert (7),\n.BR mxcert.service (8)\n")
+	return page.String(), nil
+}
+
+func (s *setting) write(page *strings.Builder, prefix string) {
+	for _, p := range s.Properties {
+		path := prefix + p.name
+		inner := p.setting
+		suffix := "."
+		for inner.Properties == nil {
+			switch {
+			case inner.Items != nil:
+				inner, suffix = *inner.Items, "[]."
+				continue
+			case len(inner.AnyOf) > 0:
+				inner = *inner.AnyOf[0]
+				continue
+			}
+			break
+		}
+		fmt.Fprintf(page, ".TP\n.B %s\n%s\n", roff(path), roff(p.describe()))
+		inner.write(page, path+suffix)
+	}
+}
+
+// describe is the text, the values allowed and the default.
+func (s *setting) describe() string {
+	text := s.Description
+	if text == "" {
+		text = "A section."
+	}
+	var values []string
+	for _, v := range s.Enum {
+		if v != "" {
+			values = append(values, v)
+		}
+	}
+	if len(values) > 0 {
+		text += " One of: " + strings.Join(values, ", ") + "."
+	}
+	if s.Default != nil {
+		text += fmt.Sprintf(" Default: %v.", s.Default)
+	}
+	return text
+}
+
+// roff escapes what troff would take for a command.
+func roff(text string) string {
+	text = strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(text)
+	if strings.HasPrefix(text, ".") || strings.HasPrefix(text, "'") {
+		text = `\&` + text
+	}
+	return text
+}
