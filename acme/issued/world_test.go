@@ -14,6 +14,7 @@ import (
 	"mxcert/acme/bundle"
 	"mxcert/acme/issued"
 	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 )
 
 const (
@@ -34,7 +35,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, dir: filepath.Join(t.TempDir(), "state")}
-	store, err := state.Open(w.dir)
+	store, err := state.Open(disk.Open(w.dir))
 	w.check(err)
 	w.lineage = store.Lineage("mx")
 	unlock, err := w.lineage.Lock(t.Context())

@@ -215,7 +215,9 @@ func TestRecordCannotBeWritten(t *testing.T) {
 	o.issued()
 	p := o.begin(deployOnly)
 	o.check(p.serve(t.Context()))
-	o.check(os.RemoveAll(o.Path("state", "lineages")))
+	record := o.Path("state", "lineages", "mx", "record.json")
+	o.check(os.Remove(record))
+	o.check(os.MkdirAll(filepath.Join(record, "in the way"), 0o700))
 	if r := p.conclude(t.Context(), nil, nil); r.Error == nil || r.Error.Stage != "store" || r.Stage != report.Failed || r.Code != report.CodeFailed {
 		t.Errorf("%+v, %+v", r, r.Error)
 	}

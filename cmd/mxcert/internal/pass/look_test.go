@@ -125,3 +125,42 @@ func TestLookAtADamagedCertificate(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 }
+
+// A look that found everything in order is remembered until a file changes; one that asks the endpoints is made again.
+func TestMemory(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
+	h.pass(report.CodeOK, renew)
+	time.Sleep(1100 * time.Millisecond) // what has just been written is not trusted
+	m := &Memory{}
+	look := func(live bool) (report.Certificate, int) {
+		before := h.SMTP.Count()
+		c := m.Look(t.Context(), h.want(), h.lineage(), live)
+		return c, h.SMTP.Count() - before
+	}
+	for _, tt := range []struct {
+		what   string
+		before func()
+		live   bool
+		asked  int // handshakes
+		code   report.Code
+	}{
+		{"the first", func() {}, false, 1, report.CodeOK},
+		{"the second", func() {}, false, 0, report.CodeOK},
+		{"one that asks the endpoints", func() {}, true, 1, report.CodeOK},
+		{"the next", func() {}, false, 0, report.CodeOK},
+		{"the mode of a file has changed", func() { h.check(os.Chmod(h.Path("tls", "mx.key"), 0o644)) }, false, 1, report.CodeNotInService},
+		{"what is not in order is not remembered", func() {}, false, 1, report.CodeNotInService},
+		{"it is repaired just now", func() { h.check(os.Chmod(h.Path("tls", "mx.key"), 0o640)) }, false, 1, report.CodeOK},
+		{"and not trusted yet", func() {}, false, 1, report.CodeOK},
+	} {
+		tt.before()
+		if c, asked := look(tt.live); asked != tt.asked || c.Code != tt.code {
+			t.Errorf("%s: %d handshakes, want %d; exit code %d: %+v", tt.what, asked, tt.asked, c.Code, c)
+		}
+	}
+	m.looks["mx"] = remembered{at: time.Now().Add(-2 * memoryLife)}
+	if _, asked := look(false); asked != 1 {
+		t.Error("a look is remembered for too long")
+	}
+}
