@@ -113,7 +113,7 @@ func (p *pass) saveSuccess() error {
 // failure notes what went wrong and when the daemon may try again, and runs the hooks.
 func (p *pass) failure(ctx context.Context, issueErr, serveErr error) ending {
 	// That senders are not served is the worse news of the two.
-	end := ending{err: errors.Join(serveErr, issueErr), inService: serveErr == nil && p.have.Any(), outOfService: serveErr != nil}
+	end := ending{err: errors.Join(serveErr, issueErr), inService: serveErr == nil && p.have.Any() && ctx.Err() == nil, outOfService: serveErr != nil}
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return end // stopped, not failed: there is nothing to back off from
 	}
@@ -212,7 +212,7 @@ func (p *pass) stage(end ending) report.Stage {
 	switch {
 	case end.inService && len(p.seen) > 0:
 		return report.Served
-	case end.inService, p.plan != nil && p.filesHold():
+	case end.inService, p.have.Any() && p.filesHold():
 		return report.Deployed
 	case p.have.Any():
 		return report.Issued

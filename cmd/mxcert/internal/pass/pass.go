@@ -86,6 +86,9 @@ func (r *Runner) Run(ctx context.Context, want wanted.Certificate, options Optio
 	if options.DryRun {
 		return p.conclude(ctx, issueErr, p.planOnly(ctx))
 	}
+	if ctx.Err() != nil && issueErr == nil && repairErr == nil {
+		issueErr = p.unproven(ctx)
+	}
 	if ctx.Err() != nil || repairErr != nil && !p.issued {
 		return p.conclude(ctx, issueErr, repairErr) // a stop starts nothing, and what has just failed would fail again
 	}
@@ -93,6 +96,15 @@ func (r *Runner) Run(ctx context.Context, want wanted.Certificate, options Optio
 		p.sweepTXT(ctx)
 	}
 	return p.conclude(ctx, issueErr, p.serve(ctx)) // issued → deployed → served, or back
+}
+
+// unproven is the error of a pass that was stopped before it looked at files and servers: that nothing has failed is no
+// success (I5).
+func (p *pass) unproven(ctx context.Context) error {
+	if p.issued {
+		return report.At("deploy", ctx.Err())
+	}
+	return report.At("order", ctx.Err())
 }
 
 // start locks the certificate and announces the pass to those that have to know about it. leave ends all that.
