@@ -1,18 +1,22 @@
 // Package adopt takes over what other ACME clients left on a host: the trees of certbot, acme.sh and lego as bundles and accounts.
-// Nothing of the other client's is ever changed, and nothing is ordered: key, certificate and account stay the same.
+// It never changes a file of the other client and orders nothing: key, certificate and account stay the same.
 //
-// [Read] reads a tree; [Take] stores one certificate of it. What cannot be taken over, such as hooks and DNS settings, becomes notes
-// and a proposal for the configuration, for a person to decide. It writes no configuration.
+// [Read] reads a tree; [Take] stores one certificate of it. Hooks and DNS settings become notes and a proposal for the
+// configuration, on which a person decides. Texts of the other client are quoted in them.
+//
+// Not supported: writing the configuration, switching the other client off, trees of other clients.
 package adopt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"mxcert/acme/bundle"
+	"mxcert/acme/finding"
 	"mxcert/acme/issued"
 	"mxcert/acme/schedule"
 	"mxcert/acme/state"
@@ -30,10 +34,17 @@ type Foreign struct {
 	Notes      []string // for the operator
 }
 
-// Account is the account of the other client.
+// Account is the account of the other client. The zero Account means that no usable account was found.
 type Account struct {
 	URL, Email string
-	Key        []byte // PEM; nil if it was not found
+	Key        []byte // PEM
+}
+
+var errNoAccount = errors.New("the tree has none for this CA")
+
+// withoutAccount is the note about an account that cannot be taken over.
+func withoutAccount(err error) string {
+	return fmt.Sprintf("no account is taken over (%v); mxcert registers a new one", err)
 }
 
 // Clients are the names of the clients whose trees can be read.
@@ -98,13 +109,13 @@ func Take(ctx context.Context, store *state.Book, f Foreign, o Options) (Taken, 
 		one.Name = lineageName(f.Name)
 		one.Proposal = proposal(one.Name, f, b)
 	} else if one.Name = o.Configured[i].Name; !slices.Contains(o.Configured[i].Keys, b.KeyType()) {
-		one.Notes = append(one.Notes, fmt.Sprintf("the key is %s: set keys: [%s] to keep it", one.Key, one.Key))
+		one.Notes = append(one.Notes, fmt.Sprintf("the key is %s: set keys: [%[1]s] to keep it", one.Key))
 	}
 	if f.Directory == "" {
-		one.Notes = append(one.Notes, "the CA is unknown: give its directory URL by --directory, or the next pass orders a new certificate")
+		one.Notes = append(one.Notes, "the CA is unknown: name its directory URL with --directory, or the next pass orders a new certificate")
 	}
 	if time.Now().After(b.NotAfter()) {
-		one.Notes = append(one.Notes, "it has expired; its key is kept for the next order")
+		one.Notes = append(one.Notes, "it has expired; the next order uses its key")
 	}
 	accountURL, err := takeAccount(ctx, store, f, o.DryRun)
 	if err != nil {
@@ -132,11 +143,11 @@ func storeForeign(ctx context.Context, lineage *state.Lineage, f Foreign, b *bun
 	slot := record.Slot(b.KeyType())
 	if slot.Current != "" {
 		if current, err := lineage.Bundle(slot.Current); err == nil && current.Same(b) {
-			one.Notes = append(one.Notes, "it was taken over before")
+			one.Notes = append(one.Notes, "mxcert has this certificate already")
 			return false, nil
 		}
 		if !force {
-			one.Notes = append(one.Notes, "mxcert has a certificate for these names already, which stays (--force takes this one)")
+			one.Notes = append(one.Notes, "mxcert has a certificate for these names already and keeps it; --force replaces it")
 			return false, nil
 		}
 	}
@@ -195,7 +206,7 @@ func proposal(name string, f Foreign, b *bundle.Bundle) string {
 	var y strings.Builder
 	fmt.Fprintf(&y, "certificates:\n  - name: %s\n    domains: [%s]\n    keys: [%s]\n", name, strings.Join(quoted(b.Leaf().DNSNames), ", "), b.KeyType())
 	if f.Provider != "" {
-		fmt.Fprintf(&y, "    # dns: {provider: %s}   # what the other client used; `mxcert providers %[1]s` tells its variables\n", f.Provider)
+		fmt.Fprintf(&y, "    # dns: {provider: %s}   # what the other client used; `mxcert providers %[1]s` lists its variables\n", finding.Quote(f.Provider, finding.MostQuoted))
 	}
 	y.WriteString("    deploy: []   # say where it goes, as in `mxcert config example`\n    verify: {endpoints: []}\n")
 	return y.String()

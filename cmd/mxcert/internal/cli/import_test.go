@@ -145,7 +145,7 @@ func TestImportCertbot(t *testing.T) {
 		t.Errorf("notes: %s", notes)
 	}
 	h.takenOver(r, key)
-	if again := h.imports("certbot", tree); again.Changed || !strings.Contains(strings.Join(again.Imported[0].Notes, " "), "which stays") {
+	if again := h.imports("certbot", tree); again.Changed || !strings.Contains(strings.Join(again.Imported[0].Notes, " "), "keeps it; --force") {
 		t.Errorf("again: %+v", again)
 	}
 }

@@ -1,0 +1,7 @@
+package adopt
+
+// What the tests look at from outside.
+var (
+	ParseSettings = parseSettings
+	PlainAcmeSh   = plainAcmeSh
+)
