@@ -106,7 +106,7 @@ func Take(ctx context.Context, store *state.Book, f Foreign, o Options) (Taken, 
 	one.Names, one.Key, one.Serial, one.NotAfter = b.Leaf().DNSNames, string(b.KeyType()), b.Serial(), b.NotAfter().UTC()
 	i := slices.IndexFunc(o.Configured, func(c Configured) bool { return issued.SameNames(c.Names, b.Leaf().DNSNames) })
 	if i < 0 {
-		one.Name = lineageName(f.Name)
+		one.Name = lineageName(append([]string{f.Name}, b.Leaf().DNSNames...)...)
 		one.Proposal = proposal(one.Name, f, b)
 	} else if one.Name = o.Configured[i].Name; !slices.Contains(o.Configured[i].Keys, b.KeyType()) {
 		one.Notes = append(one.Notes, fmt.Sprintf("the key is %s: set keys: [%[1]s] to keep it", one.Key))
@@ -187,24 +187,33 @@ func takeAccount(ctx context.Context, store *state.Book, f Foreign, dryRun bool)
 	return f.Account.URL, store.SaveAccount(state.Account{Directory: f.Directory, Email: f.Account.Email, URL: f.Account.URL, Key: string(text), Created: time.Now().UTC()})
 }
 
-// lineageName makes a name that the configuration accepts.
-func lineageName(name string) string {
-	name = strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '.', r == '-', r == '_':
-			return r
-		case r >= 'A' && r <= 'Z':
-			return r + 'a' - 'A'
+// lineageName makes a name that the configuration accepts, from the first of the names that has a letter or digit it can use.
+func lineageName(names ...string) string {
+	for _, name := range names {
+		name = strings.Map(nameRune, name)
+		if name = strings.TrimLeft(name[:min(len(name), 64)], ".-_"); name != "" {
+			return name
 		}
-		return '-'
-	}, name)
-	return strings.TrimLeft(name[:min(len(name), 64)], ".-_")
+	}
+	return "imported"
+}
+
+// nameRune returns the character that stands for r in a name.
+func nameRune(r rune) rune {
+	switch {
+	case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '.', r == '-', r == '_':
+		return r
+	case r >= 'A' && r <= 'Z':
+		return r + 'a' - 'A'
+	}
+	return '-'
 }
 
 // proposal is a section for conf.d.
 func proposal(name string, f Foreign, b *bundle.Bundle) string {
 	var y strings.Builder
-	fmt.Fprintf(&y, "certificates:\n  - name: %s\n    domains: [%s]\n    keys: [%s]\n", name, strings.Join(quoted(b.Leaf().DNSNames), ", "), b.KeyType())
+	// The name is in quotes because YAML takes 2025 for a number.
+	fmt.Fprintf(&y, "certificates:\n  - name: %q\n    domains: [%s]\n    keys: [%s]\n", name, strings.Join(quoted(b.Leaf().DNSNames), ", "), b.KeyType())
 	if f.Provider != "" {
 		fmt.Fprintf(&y, "    # dns: {provider: %s}   # what the other client used; `mxcert providers %[1]s` lists its variables\n", finding.Quote(f.Provider, finding.MostQuoted))
 	}

@@ -4,4 +4,5 @@ package adopt
 var (
 	ParseSettings = parseSettings
 	PlainAcmeSh   = plainAcmeSh
+	LineageName   = lineageName
 )
