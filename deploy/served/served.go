@@ -53,11 +53,11 @@ type Result struct {
 func Probes(endpoints []string, serverName string, keys []bundle.KeyType, bundles []*bundle.Bundle, manyProcesses bool) []Probe {
 	var probes []Probe
 	for _, address := range endpoints {
-		for i, b := range bundles {
-			if b == nil {
+		for i, want := range bundles {
+			if want == nil {
 				continue
 			}
-			p := Probe{Address: address, ServerName: serverName, Key: string(keys[i]), Ask: Ask(keys, i), Want: b, Times: 1}
+			p := Probe{Address: address, ServerName: serverName, Key: string(keys[i]), Ask: Ask(keys, i), Want: want, Times: 1}
 			if manyProcesses {
 				p.Times = timesOfMany
 			}

@@ -1,11 +1,11 @@
 // Package run runs a program of the host to its end, and leaves nothing of it behind.
 //
-// A program sees the variables that its caller gives, [Path] and LANG: nothing of mxcert's own environment, in which the
-// secrets of a DNS provider are while that is being set up. It is started without a shell, in a process group of its own,
-// for a limited time. When the time is up, or the context ends, the group is told to stop (SIGTERM) and then killed; and
-// when the program has ended, whatever it left running in its group is killed as well. So nothing outlives a call but a
-// process that has made a session of its own (setsid), and nobody waits for that one. A child that has to outlive its
-// program is started with systemd-run.
+// A program sees [Path], LANG and the variables of its caller. It sees nothing of mxcert's own environment, which holds the
+// secrets of a DNS provider while that is being set up. It is started without a shell, in a process group of its own, for a
+// limited time. When the time is up, or the context ends, the group gets SIGTERM and is then killed. When the program has
+// ended, whatever it left running in its group is killed as well. Only a process that has made a session of its own
+// (setsid) outlives a call, and mxcert does not wait for it. A child that has to outlive its program should be started
+// with systemd-run.
 //
 // What a program prints is kept up to a limit and the rest is read and dropped, so that it never blocks on its output.
 // It is foreign text: see package finding for how to quote it.
@@ -145,13 +145,13 @@ func within(done <-chan struct{}, d time.Duration, stop <-chan struct{}) bool {
 
 // The kinds of an [Error].
 const (
-	NotFound   = "not-found"    // there is no such program, or the interpreter that its first line names is missing
+	NotFound   = "not-found"    // there is no such program, or the interpreter in its first line is missing
 	Permission = "permission"   // it may not be executed
 	ExecFormat = "exec-format"  // it is neither a program nor does its first line name an interpreter
 	NotStarted = "cannot-start" // the system refused it for another reason
 	TimedOut   = "timeout"      // it was stopped after its time
 	Canceled   = "canceled"     // it was stopped, or not started, because the context had ended
-	Failed     = "failed"       // it ended by itself, with another exit status than 0 or by a signal
+	Failed     = "failed"       // it ended with another exit status than 0, or by a signal that mxcert did not send
 )
 
 // Error is why a program did not do its work.

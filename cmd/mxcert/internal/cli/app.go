@@ -14,6 +14,7 @@ import (
 	"mxcert/configs"
 
 	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/wanted"
 )
 
 const defaultConfig = "/etc/mxcert/mxcert.yaml"
@@ -159,7 +160,7 @@ func (a *app) load() (*configs.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, w := range config.Warnings() {
+	for _, w := range wanted.Warnings(config) {
 		if !a.quiet {
 			fmt.Fprintf(a.stderr, "warning: %s:%d:%d: %s\n", w.File, w.Line, w.Column, w.Message)
 		}

@@ -170,7 +170,7 @@ func (d *Daemon) reload(ctx context.Context, why string) {
 	}
 	var warnings []configs.Problem
 	if err == nil {
-		warnings = config.Warnings()
+		warnings = wanted.Warnings(config)
 		err = d.take(config)
 	}
 	if err == nil {
@@ -225,7 +225,7 @@ func (d *Daemon) keep(config *configs.Config, store *state.Book) {
 	if !d.inForce(config) {
 		return // a newer one is kept
 	}
-	text, err := config.Effective()
+	text, err := config.Effective(nil)
 	if err == nil {
 		// Nothing is ordered with this copy: a hidden secret becomes a reference, because a literal "(secret)" is refused.
 		err = store.SaveRunningConfig(bytes.ReplaceAll(text, []byte("(secret)"), []byte("env:HIDDEN")))

@@ -220,8 +220,12 @@ func (d *driftWatch) lookAt(c *watched) {
 	if c.busy {
 		return
 	}
-	now := watch.Fingerprints(slices.Collect(maps.Keys(c.left)))
-	if maps.Equal(now, c.left) || maps.Equal(now, c.seen) {
+	changed := d.changed(c)
+	if len(changed) == 0 {
+		return
+	}
+	now := watch.Fingerprints(changed)
+	if maps.Equal(now, c.seen) {
 		return // what was seen already has its timer
 	}
 	if c.seen = now; c.since.IsZero() {
@@ -241,11 +245,26 @@ func (d *driftWatch) lookAt(c *watched) {
 	c.timer = time.AfterFunc(delay, func() { d.wake(c) })
 }
 
+// changed returns the files of a certificate that differ from what its last pass left. It leaves out those that the pass of another
+// certificate may be writing right now: the end of that pass looks at them again. It needs the lock.
+func (d *driftWatch) changed(c *watched) []string {
+	return slices.DeleteFunc(watch.Differing(c.left), func(file string) bool {
+		for _, other := range d.watched {
+			_, left := other.left[file]
+			_, next := other.next[file]
+			if other != c && other.busy && (left || next) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
 // wake wakes a certificate, unless a pass is under way, at whose end is another look, or all is as it was.
 func (d *driftWatch) wake(c *watched) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	changed := watch.Differing(c.left)
+	changed := d.changed(c)
 	if c.busy || len(changed) == 0 {
 		return
 	}

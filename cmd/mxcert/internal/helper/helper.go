@@ -102,7 +102,7 @@ func trustedHost(configFile string) (*wanted.Host, error) {
 	if err := trusted(config.Files()); err != nil {
 		return nil, err
 	}
-	text, err := config.Effective()
+	text, err := config.Effective(nil)
 	if err != nil {
 		return nil, err
 	}

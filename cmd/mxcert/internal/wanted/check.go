@@ -68,6 +68,9 @@ func hintOf(err error) string {
 	return ""
 }
 
+// Warnings returns what is allowed but suspicious in the files themselves, in their order.
+func Warnings(config *configs.Config) []configs.Problem { return config.Warnings(dnsprovider.Secret) }
+
 // UnreadableSecrets lists secrets that cannot be read. They are no faults of the configuration: it may be checked before its
 // secrets are in place, and by somebody who may not read them.
 func UnreadableSecrets(config *configs.Config) []configs.Problem {
@@ -128,7 +131,7 @@ func Inspect(config *configs.Config) (configuration, secrets []finding.Finding) 
 	if problems, ok := errors.AsType[*configs.Problems](Check(config)); ok {
 		configuration = Findings(problems.List, finding.Error)
 	}
-	configuration = append(configuration, Findings(config.Warnings(), finding.Warning)...)
+	configuration = append(configuration, Findings(Warnings(config), finding.Warning)...)
 	return configuration, Findings(UnreadableSecrets(config), finding.Error)
 }
 
