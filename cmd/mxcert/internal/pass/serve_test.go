@@ -30,7 +30,7 @@ func activation(t *testing.T, options lab.Options, targets string, job func(h *h
 		h.check(h.SMTP.Reload())
 		h.pass(report.CodeOK, atOnce)
 	}
-	h.edit("endpoints: [], timeout: 30s", fmt.Sprintf("endpoints: [%q], timeout: 1s", h.SMTP.Address()))
+	h.edit("endpoints: [], timeout: 30s", fmt.Sprintf("endpoints: [%q], timeout: 3s", h.SMTP.Address()))
 	text := h.text()
 	from := strings.Index(text, "      - files: {")
 	line, rest, _ := strings.Cut(text[from:], "\n")
