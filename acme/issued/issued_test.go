@@ -3,6 +3,7 @@ package issued_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -298,6 +299,20 @@ func TestUnchanged(t *testing.T) {
 		}
 		if change(&l.Record); l.Unchanged() {
 			t.Errorf("%s has changed", what)
+		}
+	}
+}
+
+// A look depends on the record, and on each current certificate with what was noted about it.
+func TestSources(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	g := w.good(bundle.EC256)
+	w.current(g, g, none)
+	sources := w.look(bundle.EC256).Sources()
+	for _, file := range []string{"record.json", g.ID + "/fullchain.pem", g.ID + "/privkey.pem", g.ID + "/meta.json", g.ID + "/revoked.json"} {
+		if !slices.Contains(sources, filepath.Join(w.dir, "lineages", "mx", file)) {
+			t.Errorf("%s is not in %q", file, sources)
 		}
 	}
 }

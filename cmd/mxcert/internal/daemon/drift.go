@@ -32,7 +32,7 @@ const (
 // driftWatch notices changes of the files that passes left behind, and wakes their certificates. What a pass writes itself,
 // staging included, is no such change. Whether a server uses the files is for the passes to see.
 //
-// What others did between a pass's renames and its look at their result cannot be told from its own changes; so a pass compares
+// A pass cannot distinguish its own changes from what others did between its renames and its look at their result; so it compares
 // the files once more after the proof.
 type driftWatch struct {
 	log     *slog.Logger

@@ -164,7 +164,7 @@ func (p *pass) recordFailure(err error) {
 		notBefore = p.heldUntil
 	}
 	if f := record.Failure; f != nil && !stale(f) && f.ChargedToCA && time.Now().Before(f.NotBefore) {
-		// A failure of another kind must not shorten the CA's peace.
+		// A failure of another kind must not shorten the pause of the CA.
 		charged = true
 		if f.NotBefore.After(notBefore) {
 			notBefore = f.NotBefore

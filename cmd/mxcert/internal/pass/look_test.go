@@ -121,7 +121,9 @@ func TestLookAtADamagedCertificate(t *testing.T) {
 	if c.Keys[0].Serial != first.Serial || c.Stage != report.Issued || !strings.Contains(strings.Join(c.Warnings, "\n"), second.ID+" cannot be used") {
 		t.Errorf("%+v", c)
 	}
-	if c := o.pass(report.CodeOK, deployOnly); !c.Changed || o.served() != first.Serial || !strings.Contains(strings.Join(c.Warnings, "\n"), second.ID+" cannot be used") {
+	mode := deployOnly
+	mode.Shorter = true // the older one may end a second earlier
+	if c := o.pass(report.CodeOK, mode); !c.Changed || o.served() != first.Serial || !strings.Contains(strings.Join(c.Warnings, "\n"), second.ID+" cannot be used") {
 		t.Errorf("%+v", c)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"mxcert/acme/state"
 	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/cmd/mxcert-lab/smtpd"
 	"mxcert/deploy"
@@ -29,7 +30,7 @@ func activation(t *testing.T, options lab.Options, targets string, job func(h *h
 		h.check(h.SMTP.Reload())
 		h.pass(report.CodeOK, atOnce)
 	}
-	h.edit("endpoints: [], timeout: 30s", fmt.Sprintf("endpoints: [%q], timeout: 1s", h.SMTP.Address()))
+	h.edit("endpoints: [], timeout: 30s", fmt.Sprintf("endpoints: [%q], timeout: 3s", h.SMTP.Address()))
 	text := h.text()
 	from := strings.Index(text, "      - files: {")
 	line, rest, _ := strings.Cut(text[from:], "\n")
@@ -263,5 +264,54 @@ func TestRepairsEnd(t *testing.T) {
 	o.put("tls/mx.crt", "garbage")
 	if c := o.pass(report.CodeOK, deployOnly); !c.Changed || len(o.record().Heals.At) != 1 {
 		t.Errorf("a person: %+v", c)
+	}
+}
+
+// Files that are right, and a server that shows another certificate: it is made to look, which counts as a repair.
+func TestConfirm(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		what    string
+		options Options
+		during  func(*host) // some time after the first looks have failed
+		before  func(*host)
+		code    report.Code
+		kind    string
+		changed bool
+		says    bool // that the server shows another certificate
+	}{
+		{what: "it reloads after all", options: byDaemon, during: func(h *host) { _ = h.SMTP.Reload() }, code: report.CodeOK, changed: true, says: true},
+		{what: "it does not", options: byDaemon, code: report.CodeNotInService, kind: "not-served", changed: true, says: true},
+		{what: "it never does", options: byDaemon, before: func(h *host) {
+			now := time.Now().UTC()
+			h.remember(func(r *state.Record) {
+				r.Heals = state.Heals{At: []time.Time{now, now, now}, Fingerprint: h.want().Fingerprint()}
+			})
+		}, code: report.CodeNotInService, kind: "drift"},
+		{what: "a closed port", options: renew, before: func(h *host) { h.check(h.SMTP.Close()) }, code: report.CodeNotInService, kind: "connection-refused"},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t, lab.Options{Preload: true}, lab.ConfigOptions{Endpoints: []string{}})
+			h.pass(report.CodeOK, renew)
+			h.check(h.SMTP.Reload())
+			h.pass(report.CodeOK, atOnce)
+			h.edit("endpoints: [], timeout: 30s", fmt.Sprintf("endpoints: [%q], timeout: 4s", h.SMTP.Address()))
+			if tt.before != nil {
+				tt.before(h)
+			}
+			if tt.during != nil {
+				timer := time.AfterFunc(confirmPatience+500*time.Millisecond, func() { tt.during(h) })
+				t.Cleanup(func() { timer.Stop() })
+			}
+			healed := len(h.events())
+			c := h.pass(tt.code, tt.options)
+			if c.Changed != tt.changed || h.heard("the files are right, but the server shows another certificate") != (tt.says || tt.kind == "drift") || (c.Error != nil) != (tt.kind != "") || c.Error != nil && (c.Error.Kind != tt.kind || c.Error.Stage != "verify") {
+				t.Errorf("%+v, %+v, %q", c, c.Error, h.said)
+			}
+			if events := h.events()[healed:]; tt.code == report.CodeOK && (!slices.Contains(events, "healed") || len(h.record().Heals.At) != 1) {
+				t.Errorf("history: %q, repairs %v", events, h.record().Heals)
+			}
+		})
 	}
 }
