@@ -40,7 +40,10 @@ type Account struct {
 	Key        []byte // PEM
 }
 
-var errNoAccount = errors.New("the tree has none for this CA")
+var (
+	errNoAccount   = errors.New("the tree has none for this CA")
+	errCompromised = errors.New("its key is one that mxcert revoked as compromised, and never uses again; order a certificate with a new key: mxcert renew NAME --now")
+)
 
 // withoutAccount is the note about an account that cannot be taken over.
 func withoutAccount(err error) string {
@@ -139,6 +142,9 @@ func storeForeign(ctx context.Context, lineage *state.Lineage, f Foreign, b *bun
 	record, _, err := lineage.Load()
 	if err != nil {
 		return false, err
+	}
+	if lineage.Compromised(b.SPKI()) {
+		return false, errCompromised
 	}
 	slot := record.Slot(b.KeyType())
 	if slot.Current != "" {

@@ -111,3 +111,29 @@ func TestTakeWaitsForTheLock(t *testing.T) {
 		t.Errorf("%v, %v", generations, err)
 	}
 }
+
+// A key that mxcert revoked as compromised does not come back from the tree of another client, not even with --force.
+func TestTakeRefusesACompromisedKey(t *testing.T) {
+	t.Parallel()
+	b := issuer.New(t).Issue(t, life, "mx.example.org")
+	store, _ := book(t)
+	f := adopt.Foreign{Name: "mx", Chain: b.FullchainPEM(), Key: b.KeyPEM()}
+	if taken, err := adopt.Take(t.Context(), store, f, adopt.Options{}); err != nil || !taken.Stored {
+		t.Fatalf("%+v, %v", taken, err)
+	}
+	lineage := store.Lineage("mx")
+	generations, err := lineage.Generations()
+	if err != nil || len(generations) != 1 {
+		t.Fatalf("%v, %v", generations, err)
+	}
+	if err := lineage.SaveRevocation(generations[0].ID, state.Revocation{KeyCompromised: true}); err != nil {
+		t.Fatal(err)
+	}
+	taken, err := adopt.Take(t.Context(), store, f, adopt.Options{Force: true})
+	if err == nil || !strings.Contains(err.Error(), "compromised") || taken.Stored {
+		t.Errorf("%+v, %v", taken, err)
+	}
+	if generations, err := lineage.Generations(); err != nil || len(generations) != 1 {
+		t.Errorf("%v, %v", generations, err)
+	}
+}
