@@ -24,11 +24,11 @@ import (
 const (
 	// grace is how long a test may take to stop after the end of its time.
 	grace = 2 * time.Second
-	// testsAtOnce bounds the tests that are under way at once.
+	// testsAtOnce limits the number of tests that run at once.
 	testsAtOnce = 16
 )
 
-// Check is one thing that was looked at.
+// Check is the result for one thing that doctor has looked at.
 type Check struct {
 	finding.Finding
 	Certificate string // "" for what belongs to the host
@@ -42,7 +42,7 @@ type Doctor struct {
 	IsService     bool              // the file is the one that the service of this host reads
 	Configuration []finding.Finding // about the files
 	Secrets       []finding.Finding // that cannot be read
-	Daemon        *report.Daemon    // that runs; nil if none does
+	Daemon        *report.Daemon    // the running one; nil if no daemon runs
 }
 
 // test is one of the tests. It returns what it found, and changes nothing.
@@ -51,8 +51,8 @@ type test struct {
 	run             func(ctx context.Context) []finding.Finding
 }
 
-// Examine makes all tests, several at once, and returns what they found in their order. Tests that have not ended when ctx ends
-// are findings, too.
+// Examine runs all tests, several at once, and returns their findings in the order of the tests. A test that has not ended when
+// ctx ends is a finding, too.
 func (d *Doctor) Examine(ctx context.Context) []Check {
 	tests := d.hostTests()
 	for _, want := range d.Certificates {
@@ -78,7 +78,7 @@ func (d *Doctor) Examine(ctx context.Context) []Check {
 	return oneCAIsEnough(checks)
 }
 
-// within makes a test that neither hangs nor ends the others.
+// within runs a test so that it can neither hang doctor nor end the other tests.
 func (t test) within(ctx context.Context) []finding.Finding {
 	done := make(chan []finding.Finding, 2)
 	go func() {
@@ -97,14 +97,14 @@ func (t test) within(ctx context.Context) []finding.Finding {
 		case <-late:
 			late = nil
 			timer := time.AfterFunc(grace, func() {
-				done <- []finding.Finding{bad("this test has not ended in time").Next("give it more with --timeout, or see what hangs")}
+				done <- []finding.Finding{bad("this test did not end in time").Next("allow more time with --timeout, or find out what hangs")}
 			})
 			defer timer.Stop()
 		}
 	}
 }
 
-// The ID of a finding is that of its test, unless it has another one.
+// The ID of a finding is that of its test, unless called sets another.
 func well(format string, values ...any) finding.Finding {
 	return finding.New("", finding.OK, format, values...)
 }
@@ -123,12 +123,13 @@ func called(id string, f finding.Finding) finding.Finding {
 	return f
 }
 
-// faults makes a finding of each part of an error, once; otherwise is the hint for parts that have none.
+// faults turns each part of an error into one finding, without repetitions; otherwise is the hint for parts that do not have
+// one.
 func faults(err error, otherwise string) []finding.Finding {
 	if err == nil {
 		return nil
 	}
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // this is what a tree is walked by
+	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // a tree of errors is walked this way
 	if !ok {
 		return []finding.Finding{bad("%s", report.OneLine(err.Error())).Next(cmp.Or(report.HintOf(err), otherwise))}
 	}

@@ -8,9 +8,10 @@ import (
 	"mxcert/hooks/script"
 )
 
-// What the service and the two programs of root say to each other, as messages of wire. The service asks, the helper answers.
+// The messages between the service and the two helpers, which package wire carries. The service asks, the helper answers.
 
-// Kind is the name of a helper: of its units mxcert-KIND.socket and mxcert-KIND@.service, and of its socket.
+// Kind is the name of a helper. The names of its units (mxcert-KIND.socket and mxcert-KIND@.service) and of its socket contain
+// it.
 type Kind string
 
 // The helpers.
@@ -47,7 +48,7 @@ type installFiles struct {
 // installAnswer comes back.
 type installAnswer struct {
 	Plan  deploy.Summary `json:"plan,omitzero"`
-	Kept  []string       `json:"kept,omitempty"` // where files that were replaced are kept
+	Kept  []string       `json:"kept,omitempty"` // where replaced files are kept
 	Notes []string       `json:"notes,omitempty"`
 	Error *Error         `json:"error,omitempty"`
 }
@@ -63,12 +64,12 @@ type hookAnswer struct {
 	Error    *Error    `json:"error,omitempty"`
 }
 
-// refusal is the answer of any helper that does not even look at the order.
+// refusal is the answer of any helper that refuses before it has looked at the order.
 type refusal struct {
 	Error *Error `json:"error"`
 }
 
-// Outcome is what became of one hook.
+// Outcome is the result of one hook.
 type Outcome struct {
 	Hook     string        `json:"hook"`
 	Skipped  string        `json:"skipped,omitempty"`
@@ -76,23 +77,23 @@ type Outcome struct {
 	Duration time.Duration `json:"duration"`
 }
 
-// Error is an error as it travels from a helper, or one of the connection to it.
+// Error is an error that a helper has sent, or an error of the connection to it.
 type Error struct {
 	Message  string `json:"message"`
 	KindText string `json:"kind"`
 	NextStep string `json:"hint"`
 }
 
-// Error is the helper's message.
+// Error returns the message.
 func (e *Error) Error() string { return e.Message }
 
-// Kind is the helper's word.
+// Kind returns the stable word for the error.
 func (e *Error) Kind() string { return e.KindText }
 
 // Hint says what to do.
 func (e *Error) Hint() string { return e.NextStep }
 
-// newError makes an error fit for a message; nil stays nil.
+// newError turns an error into one that can be sent; nil stays nil.
 func newError(err error) *Error {
 	if err == nil {
 		return nil
@@ -100,7 +101,7 @@ func newError(err error) *Error {
 	return &Error{Message: err.Error(), KindText: report.KindOf(err), NextStep: report.HintOf(err)}
 }
 
-// orNil keeps a nil *Error from becoming an error.
+// orNil keeps a nil *Error from becoming a non-nil error.
 func (e *Error) orNil() error {
 	if e == nil {
 		return nil

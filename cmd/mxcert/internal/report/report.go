@@ -2,8 +2,8 @@
 // of a certificate, the exit codes, and how an error becomes words. Names of fields, stages, kinds and codes are a contract
 // with other people's scripts; new fields may come.
 //
-// Report is written at the end of the work, from what the work found. It decides nothing and remembers nothing: what a pass
-// has to know later is in the pass or in the state directory.
+// A report is written at the end of the work, from what the work found. This package decides nothing and remembers nothing:
+// what a pass needs later is in the pass or in the state directory.
 package report
 
 import (
@@ -16,7 +16,7 @@ import (
 type Report struct {
 	Changed      bool          `json:"changed"`
 	Certificates []Certificate `json:"certificates"`
-	ConfigError  string        `json:"config_error,omitempty"` // the file is broken; the rest is about the configuration in force
+	ConfigError  string        `json:"config_error,omitempty"` // the file is broken; the rest describes the configuration in force
 	Daemon       *Daemon       `json:"daemon,omitempty"`
 }
 
@@ -38,11 +38,11 @@ type Certificate struct {
 	NextTry     *time.Time `json:"next_try,omitempty"` // after a failure: when the daemon tries again
 
 	OutOfService bool      `json:"-"` // what is issued could not be put in service
-	HeldUntil    time.Time `json:"-"` // files that something else keeps changing are left alone until then; zero if there is no fight
-	HeldOnly     bool      `json:"-"` // that is all that the error says
+	HeldUntil    time.Time `json:"-"` // mxcert leaves files that something else keeps changing alone until then; zero if there is no fight
+	HeldOnly     bool      `json:"-"` // the error says only this
 }
 
-// New returns the report of a certificate of which nothing is known yet.
+// New returns the report of a certificate about which nothing is known yet.
 func New(name string, names []string) Certificate {
 	return Certificate{Name: name, Names: names, Endpoints: []Endpoint{}, Keys: []Key{}, Warnings: []string{}, Files: []string{}}
 }
@@ -52,8 +52,8 @@ type Stage string
 
 // The stages of a certificate, from the best to the worst.
 const (
-	Served   Stage = "served"   // every endpoint shows it
-	Deployed Stage = "deployed" // the files hold it; an endpoint does not show it, or no endpoint is configured
+	Served   Stage = "served"   // every endpoint serves it
+	Deployed Stage = "deployed" // the files hold it; an endpoint does not serve it, or no endpoint is configured
 	Issued   Stage = "issued"   // stored, but the files do not hold it
 	Waiting  Stage = "waiting"  // to be tried again later
 	Failed   Stage = "failed"
@@ -97,7 +97,7 @@ type Daemon struct {
 // DryRun is what a pass would do, for programs; Certificate.Plan has it in words.
 type DryRun struct {
 	Orders     []string        `json:"orders"`
-	Files      []deploy.Change `json:"files"` // changes of the files of the certificates that exist; what an order brings is not known
+	Files      []deploy.Change `json:"files"` // of the certificates that exist; the result of an order is not known yet
 	Reloads    []Reload        `json:"reloads"`
 	Handshakes []Handshake     `json:"handshakes"`
 }

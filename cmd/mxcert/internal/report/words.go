@@ -12,7 +12,7 @@ func Minute(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") 
 // Second writes an instant for a person, to the second, in UTC.
 func Second(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
 
-// Until says how far off an instant is, in the unit a person thinks in.
+// Until says how far away an instant is, in a unit that suits a person.
 func Until(t time.Time) string {
 	d := time.Until(t)
 	if d < 0 {
@@ -36,7 +36,7 @@ func span(d time.Duration) string {
 // OneLine keeps a message of several errors on one line.
 func OneLine(text string) string { return strings.ReplaceAll(text, "\n", "; ") }
 
-// Plural returns a noun as it stands behind a number.
+// Plural returns a noun as it is written after a number.
 func Plural(n int, word string) string {
 	if n == 1 {
 		return word

@@ -16,11 +16,11 @@ func (h *Host) Authorities(release string) ([]acme.Settings, error) {
 	return h.authorities(h.acme.Directories, release)
 }
 
-// Authority returns the settings for one CA, also for one that is not configured any more.
+// Authority returns the settings for one CA, even if it is no longer configured.
 func (h *Host) Authority(directory, release string) (acme.Settings, error) {
 	directories := []string{directory}
 	if !slices.Contains(h.acme.Directories, directory) {
-		directories = append(directories, h.acme.Directories...) // it may be a public one, beside a private one
+		directories = append(directories, h.acme.Directories...) // then the system's roots count too: the CA may be public and the configured one private
 	}
 	list, err := h.authorities(directories, release)
 	return list[0], err

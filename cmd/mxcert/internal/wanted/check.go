@@ -57,7 +57,7 @@ func checkProvider(config *configs.Config, c configs.Certificate, i int) (proble
 	return problem, true
 }
 
-// hintOf is what an error of a room says about the next step.
+// hintOf returns the next step that an error suggests; "" if it suggests none.
 func hintOf(err error) string {
 	if h, ok := errors.AsType[interface {
 		error
@@ -71,8 +71,8 @@ func hintOf(err error) string {
 // Warnings returns what is allowed but suspicious in the files themselves, in their order.
 func Warnings(config *configs.Config) []configs.Problem { return config.Warnings(dnsprovider.Secret) }
 
-// UnreadableSecrets lists secrets that cannot be read. They are no faults of the configuration: it may be checked before its
-// secrets are in place, and by somebody who may not read them.
+// UnreadableSecrets lists secrets that cannot be read. They are not faults of the configuration: you may check it before its
+// secrets are in place, or as a user who may not read them.
 func UnreadableSecrets(config *configs.Config) []configs.Problem {
 	var list []configs.Problem
 	try := func(path string, secret configs.Secret) {
@@ -103,8 +103,8 @@ func UnreadableSecrets(config *configs.Config) []configs.Problem {
 	return list
 }
 
-// MisspeltVariables lists variables that look like another one of their DNS provider. They are no faults: the libraries of some
-// providers read variables that lego does not list.
+// MisspeltVariables lists variables whose names resemble one that their DNS provider has. They are not faults: the libraries of
+// some providers read variables that lego does not list.
 func MisspeltVariables(config *configs.Config) []configs.Problem {
 	var list []configs.Problem
 	look := func(path string, settings configs.DNS) {
@@ -126,7 +126,7 @@ func MisspeltVariables(config *configs.Config) []configs.Problem {
 }
 
 // Inspect returns what doctor says about the files: faults and suspicious settings, and secrets that cannot be read. The files
-// were loaded without a fault.
+// must have been loaded without a fault.
 func Inspect(config *configs.Config) (configuration, secrets []finding.Finding) {
 	if problems, ok := errors.AsType[*configs.Problems](Check(config)); ok {
 		configuration = Findings(problems.List, finding.Error)

@@ -21,7 +21,7 @@ func (c Certificate) Resolver() *resolve.Resolver {
 func (c Certificate) Solver(resolver *resolve.Resolver) (dnsprovider.Solver, error) {
 	env := make(map[string]string, len(c.source.DNS.Env))
 	var problem error
-	dnsprovider.Undisturbed(func() { // env:NAME may be a variable that another certificate's provider is just being given
+	dnsprovider.Undisturbed(func() { // env:NAME may be a variable that is being set for another certificate's provider just now
 		for name, secret := range c.source.DNS.Env {
 			value, err := secret.Read()
 			if err != nil {
@@ -38,7 +38,7 @@ func (c Certificate) Solver(resolver *resolve.Resolver) (dnsprovider.Solver, err
 }
 
 // Endpoints are the addresses that must show the certificate: the configured ones, else the usual ports of the mail servers
-// on this host. They are on IPv6 only if something listens there, which is tried now.
+// on this host. An IPv6 address is among them only if something listens there; this function tries it.
 func (c Certificate) Endpoints() []string {
 	if c.source.Verify.EndpointsSet {
 		return c.source.Verify.Endpoints

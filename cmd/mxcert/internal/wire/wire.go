@@ -1,10 +1,11 @@
-// Package wire carries messages between two processes of one host: lines of JSON over a unix socket, whose ends know
-// which user the other end is.
+// Package wire carries messages between two processes of one host: lines of JSON over a unix socket. Each end knows which user
+// the other end is.
 //
-// Every line is capped, every operation ends with its context, and who the other end is comes from the kernel
-// (SO_PEERCRED, unix(7)), not from what it says. What the messages mean is for the two ends to agree on.
+// The length of a line is limited, and every operation ends with its context. The kernel reports the user at the other end
+// (SO_PEERCRED, unix(7)); the package does not rely on what the other end says. The two ends agree between themselves what the
+// messages mean.
 //
-// Not supported: networks, other systems than Linux, and passing descriptors.
+// Not supported: networks, systems other than Linux, and passing descriptors.
 package wire
 
 import (
@@ -33,8 +34,8 @@ var ErrMalformed = errors.New("not a message")
 // Listener accepts connections at a path.
 type Listener struct{ unix *net.UnixListener }
 
-// Listen makes a socket with a mode. A socket that is left at the path is removed: the caller makes sure, by a lock of
-// its own, that no other process listens there. Close removes the socket.
+// Listen makes a socket with a mode. Listen removes a socket that was left at the path: the caller makes sure, by a lock of its
+// own, that no other process listens there. Close removes the socket.
 func Listen(path string, mode fs.FileMode) (*Listener, error) {
 	if info, err := os.Lstat(path); err == nil && info.Mode().Type() == fs.ModeSocket {
 		if err := os.Remove(path); err != nil {
@@ -63,8 +64,9 @@ func (l *Listener) Accept() (*Conn, error) {
 // Close stops listening and removes the socket. Connections stay open.
 func (l *Listener) Close() error { return l.unix.Close() }
 
-// Conn is one end of a connection. One goroutine may read while others write. After an error in one direction, that
-// direction is of no more use, and returns the error again: it could be half a message further, or one answer behind.
+// Conn is one end of a connection. One goroutine may read while others write. After an error in one direction, that direction
+// cannot be used any more and returns the error again: the stream may stand in the middle of a message, or be one answer
+// behind.
 type Conn struct {
 	unix    *net.UnixConn
 	reader  *bufio.Reader
@@ -102,7 +104,7 @@ func Inherit(file *os.File) (*Conn, error) {
 // Close hangs up.
 func (c *Conn) Close() error { return c.unix.Close() }
 
-// PeerUID returns the user at the other end: who connected or, for the end that dialed, who listens.
+// PeerUID returns the user at the other end: the one who connected or, for the end that dialed, the one who listens.
 func (c *Conn) PeerUID() (int, error) {
 	raw, err := c.unix.SyscallConn()
 	if err != nil {
@@ -125,7 +127,7 @@ func (c *Conn) PeerUID() (int, error) {
 func (c *Conn) Admit(users ...int) error {
 	uid, err := c.PeerUID()
 	if err == nil && !slices.Contains(users, uid) {
-		err = fmt.Errorf("the other end is user %d, and only %v may be", uid, users)
+		err = fmt.Errorf("the other end is user %d; only %v may connect", uid, users)
 	}
 	return err
 }
@@ -175,7 +177,7 @@ func (c *Conn) Ask(ctx context.Context, question, answer any) error {
 	return c.Read(ctx, answer)
 }
 
-// line reads up to the end of a line, which belongs to it: what comes before the end of the connection is no message.
+// line reads one line, with its newline. Text that the end of the connection cuts off is not a message.
 func (c *Conn) line() ([]byte, error) {
 	var line []byte
 	for {
@@ -196,8 +198,8 @@ func (c *Conn) line() ([]byte, error) {
 	}
 }
 
-// during does something that ends when ctx does, by a deadline that is not left to what is done next. It prefers the error
-// of ctx.
+// during calls do and ends it by a deadline when ctx ends. The next call removes the deadline. If do fails and ctx has ended,
+// the error is that of ctx.
 func during(ctx context.Context, deadline func(time.Time) error, do func() error) error {
 	if err := errors.Join(ctx.Err(), deadline(time.Time{})); err != nil {
 		return err
