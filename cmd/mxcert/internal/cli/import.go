@@ -55,7 +55,7 @@ Afterwards switch the other client off, so that the two do not renew the same na
 	return cmd
 }
 
-// takeOver stores what was found.
+// takeOver stores the certificates that were found.
 func (a *app) takeOver(ctx context.Context, found []adopt.Foreign, directory string, dryRun, force bool) error {
 	config, err := a.load()
 	if err != nil {
@@ -72,7 +72,7 @@ func (a *app) takeOver(ctx context.Context, found []adopt.Foreign, directory str
 	ctx, cancel := a.within(ctx, verifyTime)
 	defer cancel()
 	options := adopt.Options{DryRun: dryRun, Force: force}
-	h, _ := wanted.From(config) // no chain is judged
+	h, _ := wanted.From(config) // no chain is checked here
 	for _, want := range h.Certificates {
 		options.Configured = append(options.Configured, adopt.Configured{Name: want.Name, Names: want.Names, Keys: want.Keys})
 	}
@@ -109,7 +109,7 @@ func (a *app) printImported(one adopt.Taken, dryRun bool) error {
 		verb = "would be taken over"
 	}
 	if one.Error != "" {
-		return nil // it is among the errors
+		return nil // the errors contain it
 	}
 	text := fmt.Sprintf("%s: %s as %s\n  names        %s\n  certificate  %s, serial %s, valid until %s\n", one.From, verb, one.Name, strings.Join(one.Names, ", "), one.Key, one.Serial, report.Minute(one.NotAfter))
 	if one.Account != "" {

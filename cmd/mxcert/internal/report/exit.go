@@ -19,8 +19,8 @@ const (
 	CodeConfig       Code = 78
 )
 
-// SumCodes sums up the codes of several certificates: 0 when all converged, the common code when all failed alike, 4 when
-// some failed. If several failures differ, the one that needs a person most counts.
+// SumCodes combines the codes of several certificates. It returns 0 if all succeeded, the common code if all failed in the same way, and 4
+// if only some failed. If all failed but in different ways, it returns the code that needs a person most.
 func SumCodes(codes []Code) Code {
 	sum, good, bad := CodeOK, 0, 0
 	for _, code := range codes {
@@ -54,7 +54,7 @@ func rank(code Code) int {
 	return 4
 }
 
-// Exit is an error with an exit code of its own.
+// Exit is an error that sets the exit code.
 type Exit struct {
 	Code Code
 	Err  error // nil: a report has said everything already
