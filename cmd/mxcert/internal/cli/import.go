@@ -55,7 +55,7 @@ Afterwards switch the other client off, so that the two do not renew the same na
 	return cmd
 }
 
-// takeOver stores what was found.
+// takeOver stores the certificates that were found.
 func (a *app) takeOver(ctx context.Context, found []adopt.Foreign, directory string, dryRun, force bool) error {
 	config, err := a.load()
 	if err != nil {
