@@ -44,11 +44,15 @@ func (d *Daemon) tend(ctx context.Context, w *workload, want wanted.Certificate,
 	})
 }
 
-// expiry returns when the first of a lineage's current certificates expires, or zero if one is missing.
+// expiry is when the first of a lineage's current certificates ends; zero if one is missing. A deployment that a crash interrupted
+// is more urgent than any end: certificate and key may be of different times.
 func expiry(lineage *state.Lineage) (first time.Time) {
 	record, _, err := lineage.Look()
-	if err != nil || record.Applying { // a deployment that a crash interrupted comes first
+	if err != nil {
 		return time.Time{}
+	}
+	if record.Applying {
+		return time.Unix(0, 0)
 	}
 	for _, slot := range record.Keys {
 		g, err := lineage.Generation(slot.Current)

@@ -341,6 +341,7 @@ func (h *host) atRest() (*Daemon, *transcript) {
 	h.t.Helper()
 	log := &transcript{}
 	d := newDaemon(h.config, log)
+	d.status.PID = os.Getpid()
 	h.t.Cleanup(func() {
 		d.idle.Stop()
 		w := d.current()
