@@ -23,13 +23,13 @@ const keepGenerations = 3
 // noteSuccess is how old the stored time of the last success may become.
 const noteSuccess = 55 * time.Minute
 
-// ending is how a pass has ended, before it is put into words.
+// ending says how a pass has ended, before a report puts it into words.
 type ending struct {
 	err          error
 	inService    bool // every endpoint has shown the certificate, or the files hold it and no endpoint is configured
 	outOfService bool // what is issued could not be put in service
 	nextTry      *time.Time
-	orderFailed  bool // so that the next thing to come is another try
+	orderFailed  bool // the next step is another try
 }
 
 // failed is the report of a pass that could not even start.
@@ -58,7 +58,7 @@ func (p *pass) conclude(ctx context.Context, issueErr, serveErr error) report.Ce
 	return p.report(p.failure(ctx, issueErr, serveErr))
 }
 
-// lacking is the error for key types of which nothing was ever issued, if a pass was not to order.
+// lacking returns the error for key types that never had a certificate, in a pass that may not order one.
 func (p *pass) lacking() error {
 	for i, key := range p.want.Keys {
 		if p.have.Bundles[i] == nil {
@@ -112,7 +112,7 @@ func (p *pass) saveSuccess() error {
 
 // failure notes what went wrong and when the daemon may try again, and runs the hooks.
 func (p *pass) failure(ctx context.Context, issueErr, serveErr error) ending {
-	// That senders are not served is the worse news of the two.
+	// The serving error comes first: it is the worse news of the two.
 	end := ending{err: errors.Join(serveErr, issueErr), inService: serveErr == nil && p.have.Any(), outOfService: serveErr != nil}
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return end // stopped, not failed: there is nothing to back off from
@@ -126,7 +126,7 @@ func (p *pass) failure(ctx context.Context, issueErr, serveErr error) ending {
 	default:
 		failure := end.err
 		if issueErr != nil && !p.heldUntil.IsZero() {
-			failure = issueErr // that the files are left alone is seen from the record without it
+			failure = issueErr // the record shows already that the files are left alone
 		}
 		p.recordFailure(failure)
 		end.nextTry = &p.have.Record.Failure.NotBefore
@@ -139,14 +139,14 @@ func (p *pass) failure(ctx context.Context, issueErr, serveErr error) ending {
 	return end
 }
 
-// heldAgain reports whether the pass found what an earlier one has recorded: that the files are left alone for now.
+// heldAgain reports whether the pass found only what an earlier one has recorded: the files are left alone for now.
 func (p *pass) heldAgain() bool {
 	f := p.have.Record.Failure
 	return f != nil && f.Kind == kindDrift && !p.heldUntil.IsZero() && !f.NotBefore.Before(p.heldUntil)
 }
 
-// recordFailure notes the failure and when the daemon may try again, up to a tenth later, so that hosts do not come
-// back together. What the CA asks for is a minimum.
+// recordFailure notes the failure and when the daemon may try again: up to a tenth later, so that hosts do not come back
+// together. The wait that the CA asks for is a minimum.
 func (p *pass) recordFailure(err error) {
 	record, count := &p.have.Record, 1
 	if record.Failure != nil && record.Failure.Fingerprint == p.want.Fingerprint() {
@@ -164,7 +164,7 @@ func (p *pass) recordFailure(err error) {
 		notBefore = p.heldUntil
 	}
 	if f := record.Failure; f != nil && !stale(f) && f.ChargedToCA && time.Now().Before(f.NotBefore) {
-		// A failure of another kind must not shorten the CA's peace.
+		// A failure of another kind must not shorten the wait that protects the CA.
 		charged = true
 		if f.NotBefore.After(notBefore) {
 			notBefore = f.NotBefore
@@ -175,7 +175,7 @@ func (p *pass) recordFailure(err error) {
 	record.Log(state.Event{At: time.Now(), Event: "failed", Message: fmt.Sprintf("%s: %s", r.Stage, r.Message)})
 }
 
-// chargedToCA reports whether a failure used up some of the CA's patience.
+// chargedToCA reports whether the CA counts a failure against its limits.
 func chargedToCA(err error) bool {
 	e, ok := errors.AsType[interface {
 		error
@@ -192,7 +192,7 @@ func (p *pass) report(end ending) report.Certificate {
 	p.outOfService = end.outOfService
 	r.OutOfService, r.NextTry = end.outOfService, end.nextTry
 	if end.orderFailed {
-		r.NextRenewal = end.nextTry // the order is due: what comes next is another try
+		r.NextRenewal = end.nextTry // the order is due: the next step is another try
 	}
 	r.HeldUntil = p.heldUntil
 	r.HeldOnly = !p.heldUntil.IsZero() && p.have.Record.Failure != nil && p.have.Record.Failure.Kind == kindDrift
@@ -207,7 +207,7 @@ func (p *pass) report(end ending) report.Certificate {
 	return r
 }
 
-// stage is how far the certificate has come.
+// stage returns how far the certificate has come.
 func (p *pass) stage(end ending) report.Stage {
 	switch {
 	case end.inService && len(p.seen) > 0:
@@ -220,12 +220,12 @@ func (p *pass) stage(end ending) report.Stage {
 	return report.Waiting
 }
 
-// verdict is the stage and the exit code of a pass with an error.
+// verdict returns the stage and the exit code of a pass with an error.
 func (p *pass) verdict(r report.Certificate, err error) (report.Stage, report.Code) {
 	switch stage := r.Error.Stage; {
 	case slices.Contains([]string{"deploy", "reload", "verify"}, stage) && p.have.Any():
 		return r.Stage, report.CodeNotInService
-	case stage == "hook" && p.have.Any(): // tried again at the next pass, but a person has to fix it
+	case stage == "hook" && p.have.Any(): // the next pass tries again, but a person has to fix it
 		return r.Stage, report.CodeFailed
 	case stage == "hook":
 		return report.Failed, report.CodeFailed
@@ -235,7 +235,7 @@ func (p *pass) verdict(r report.Certificate, err error) (report.Stage, report.Co
 	return report.Failed, report.CodeOf(err)
 }
 
-// filesHold looks whether the files hold the current certificates now.
+// filesHold reports whether the files hold the current certificates now.
 func (p *pass) filesHold() bool {
 	plan, err := p.Helper.Plan(context.Background(), p.want, p.have.Bundles, p.known(), p.say)
 	if err != nil {
@@ -280,7 +280,8 @@ func keyReport(key bundle.KeyType, b *bundle.Bundle) report.Key {
 	return report.Key{Key: string(key), Serial: b.Serial(), NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(), Issuer: leaf.Issuer.CommonName, SPKI: b.SPKI()}
 }
 
-// files are the paths of all places, with the serial numbers of the current certificates, each once: an SNI map is shared.
+// files returns the paths of all places, with the serial numbers of the current certificates. Each path occurs once:
+// certificates of several keys may share an SNI map.
 func files(want wanted.Certificate, bundles []*bundle.Bundle) []string {
 	var once []string
 	for i := range want.Keys {

@@ -16,7 +16,7 @@ import (
 	"mxcert/cmd/mxcert/internal/report"
 )
 
-// due says why the certificate of the i-th key type has to be ordered; "" if it has not.
+// due says why the certificate of the i-th key type has to be ordered; "" if it does not have to be.
 func (p *pass) due(i int, key bundle.KeyType) string {
 	current := p.have.Bundles[i]
 	if current == nil {
@@ -28,7 +28,7 @@ func (p *pass) due(i int, key bundle.KeyType) string {
 	}
 	now := time.Now()
 	switch {
-	case !issued.SameNames(g.Names, p.want.Names): // what was asked for: a CA may add names
+	case !issued.SameNames(g.Names, p.want.Names): // the names in the order: a CA may add others
 		return "the names have changed"
 	case !slices.Contains(p.want.Directories, g.Directory):
 		return "the CA has changed"
@@ -46,7 +46,7 @@ func (p *pass) due(i int, key bundle.KeyType) string {
 	return p.asked(key, g)
 }
 
-// asked says whether a person's wish makes a certificate due that is not due otherwise.
+// asked says why a certificate is due that only a person's request makes due; "" if it is not.
 func (p *pass) asked(key bundle.KeyType, g state.Generation) string {
 	slot := p.have.Record.Slot(key)
 	switch {
@@ -57,20 +57,20 @@ func (p *pass) asked(key bundle.KeyType, g state.Generation) string {
 	case p.options.Force && slot.Served == slot.Current:
 		return "asked for"
 	}
-	p.say("order", fmt.Sprintf("the certificate of %s is paid for and not in service yet: it comes first", g.Created.Format(time.RFC3339)))
+	p.say("order", fmt.Sprintf("a certificate issued at %s is not in service yet; deploying that one first", g.Created.Format(time.RFC3339)))
 	return ""
 }
 
-// urgent reports whether a person wants it now.
+// urgent reports whether a person wants a new certificate now.
 func (p *pass) urgent() bool { return p.options.Force || p.options.NewKey }
 
-// answers reports whether a certificate was issued after the operator asked for one, by another process. One that was
-// issued in the future, as this clock sees it, does not.
+// answers reports whether another process issued a certificate after the operator had asked for one. A certificate that was
+// issued in the future by this host's clock does not count.
 func (p *pass) answers(g state.Generation) bool {
 	return !g.Created.Before(p.options.Asked) && g.Created.Before(time.Now().Add(time.Minute))
 }
 
-// chains reports whether a certificate leads to one of the demanded roots.
+// chains reports whether a certificate leads to one of the required roots.
 func (p *pass) chains(b *bundle.Bundle) bool {
 	_, err := b.Check(bundle.Want{Roots: p.want.Roots, At: time.Now()})
 	return err == nil
@@ -106,7 +106,7 @@ func (p *pass) askRenewalInfo(ctx context.Context) {
 	}
 }
 
-// issuer is the CA that the current certificate came from; nil if it is not configured any more.
+// issuer returns the CA that issued the current certificate; nil if that CA is no longer configured.
 func (p *pass) issuer(key bundle.KeyType) *acme.Client {
 	g, err := p.have.Current(key)
 	if err != nil {
@@ -115,7 +115,7 @@ func (p *pass) issuer(key bundle.KeyType) *acme.Client {
 	return p.CAs.At(g.Directory)
 }
 
-// held keeps a certificate from using up the CA's limits, by failures or by successes. The daemon waits out every
+// held returns an error while another order, failed or successful, would use up the CA's limits. The daemon waits out every
 // failure; a person's own run waits only for failures that the CA counts; --now and a changed configuration do not wait.
 func (p *pass) held(i int, key bundle.KeyType) error {
 	f := p.have.Record.Failure
@@ -127,13 +127,13 @@ func (p *pass) held(i int, key bundle.KeyType) error {
 	return p.CAs.Held(p.claim(i, key))
 }
 
-// stale reports that a failure was recorded while the clock was ahead: it says nothing about now.
+// stale reports whether a failure was recorded while the clock was ahead: its time says nothing about now.
 func stale(f *state.Failure) bool { return f.At.After(time.Now().Add(time.Minute)) }
 
-// claim says what the CA's budget has to know of an order.
+// claim returns what the CA's budget has to know about an order.
 func (p *pass) claim(i int, key bundle.KeyType) acme.Claim {
 	f := p.have.Record.Failure
-	edited := f != nil && f.Fingerprint != p.want.Fingerprint() // since it failed: the fault may be fixed
+	edited := f != nil && f.Fingerprint != p.want.Fingerprint() // since the failure: the fault may be fixed
 	claim := acme.Claim{Names: p.want.Names, KeyType: key, New: true, Urgent: p.urgent(), Person: !p.options.Daemon || edited}
 	g, err := p.have.Current(key)
 	if p.have.Bundles[i] == nil || err != nil {
@@ -146,7 +146,7 @@ func (p *pass) claim(i int, key bundle.KeyType) acme.Claim {
 	return claim
 }
 
-// holdOf returns the end of a hold if nothing but holds kept an order from being placed.
+// holdOf returns the end of a hold if only holds prevented an order.
 func holdOf(err error) (until time.Time, ok bool) {
 	_, asked := errors.AsType[*acme.Error](err)
 	held, waits := errors.AsType[*schedule.Held](err)

@@ -25,7 +25,7 @@ func Look(ctx context.Context, want wanted.Certificate, lineage *state.Lineage) 
 	return r
 }
 
-// look also returns the files that the report depends on; nil if they are not known.
+// look also returns the files on which the report depends; nil if they are not known.
 func look(ctx context.Context, want wanted.Certificate, lineage *state.Lineage) (r report.Certificate, sources []string) {
 	have, err := issued.Look(lineage, want.Keys)
 	if err != nil {
@@ -96,7 +96,7 @@ func addLastFailure(r *report.Certificate, f *state.Failure) {
 	if f == nil {
 		return
 	}
-	if r.Error == nil || r.Error.Kind != kindDrift { // that is how it is now, and newer
+	if r.Error == nil || r.Error.Kind != kindDrift { // drift describes the present, and is newer
 		r.Error = &report.Error{Stage: f.Stage, Kind: f.Kind, Message: f.Message, Hint: f.Hint}
 	}
 	r.Warnings = append(r.Warnings, fmt.Sprintf("the last pass failed at %s (%d in a row); the daemon tries again at %s",

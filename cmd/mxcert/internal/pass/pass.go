@@ -4,11 +4,11 @@
 //	wanted ──► issued ──► deployed ──► served
 //
 // A pass compares the four truths and closes each gap. Success is recorded only after a handshake on every endpoint has shown
-// the certificate (invariant I5), so that the next pass finds every kind of half-done work. A failed deployment is taken back
-// to the last certificate that was proven. Nothing is ever stopped or restarted: reload is the only verb (I6).
+// the certificate (invariant I5), so that the next pass finds every kind of half-done work. If a deployment fails, the pass
+// goes back to the last certificate that was proven. It never stops or restarts a unit: reload is the only verb (I6).
 //
-// [Runner.Run] takes the lineage's lock; [Runner.Look] only looks. What a pass has found is told at its end, in a
-// report.Certificate, and remembered in the lineage's record; it keeps nothing else.
+// [Runner.Run] takes the lineage's lock; [Runner.Look] only looks. A pass reports what it has found at its end, in a
+// report.Certificate, and remembers it in the lineage's record. It keeps nothing else.
 package pass
 
 import (
@@ -34,11 +34,11 @@ type Options struct {
 	Asked      time.Time // a certificate issued after this moment satisfies Force: another process was faster
 	NewKey     bool      // --new-key
 	DryRun     bool      // say what would be done
-	Daemon     bool      // wait out every backoff; a person's own attempt waits only for the CA's sake
+	Daemon     bool      // wait out every backoff; a person's own attempt waits only to spare the CA
 	Woken      bool      // by a change of the files
 	DeployOnly bool      // order nothing
 	Rollback   bool      // go back to the certificate that was served before
-	Shorter    bool      // --shorter: the new certificate may end before the one in service
+	Shorter    bool      // --shorter: the new certificate may expire before the one in service
 
 	Replaced <-chan struct{} // closed when a newer configuration is in force: what has not started must not start
 }
@@ -51,17 +51,17 @@ type pass struct {
 	say     acme.Progress
 
 	lineage  *state.Lineage
-	have     *issued.Lineage   // what is issued; nil until it was read
-	plan     helper.Plan       // what deployed lacks; nil until files were compared
+	have     *issued.Lineage   // what is issued; nil until it is read
+	plan     helper.Plan       // what deployed lacks; nil until the files are compared
 	seen     []served.Result   // what the endpoints showed last
 	resolver *resolve.Resolver // of this pass: it remembers zones and servers for a minute
 
-	resumes   bool // an order of an earlier run is to be finished
+	resumes   bool // there is an order of an earlier run to finish
 	issued    bool // this pass has issued a certificate
 	changed   bool
 	hooksRan  bool // the deploy hooks have run already
 	hooksErr  error
-	heldUntil time.Time // files that something else keeps changing are left alone until then
+	heldUntil time.Time // the daemon leaves files that something else keeps changing alone until then
 
 	outOfService bool // what is issued could not be put in service
 
@@ -70,7 +70,7 @@ type pass struct {
 	dryRun   *report.DryRun // --dry-run, for programs
 }
 
-// Run makes a pass and returns its report. Everything that goes wrong is in it. say is told the progress.
+// Run makes a pass and returns its report, which contains everything that went wrong. It reports progress through say.
 func (r *Runner) Run(ctx context.Context, want wanted.Certificate, options Options, say acme.Progress) report.Certificate {
 	p, leave, err := r.start(ctx, want, options, say)
 	if err != nil {
@@ -95,7 +95,7 @@ func (r *Runner) Run(ctx context.Context, want wanted.Certificate, options Optio
 	return p.conclude(ctx, issueErr, p.serve(ctx)) // issued → deployed → served, or back
 }
 
-// start locks the certificate and announces the pass to those that have to know about it. leave ends all that.
+// start locks the certificate and announces the pass to the shared reloads and to the drift watch. leave undoes both.
 func (r *Runner) start(ctx context.Context, want wanted.Certificate, options Options, say acme.Progress) (p *pass, leave func(), err error) {
 	p = &pass{Runner: r, want: want, options: options, say: say, lineage: r.Store.Lineage(want.Name), resolver: want.Resolver()}
 	if options.DryRun {
@@ -119,7 +119,7 @@ func (r *Runner) start(ctx context.Context, want wanted.Certificate, options Opt
 	}, nil
 }
 
-// errReplaced says that the configuration of a pass is not in force any more.
+// errReplaced says that the configuration of a pass is no longer in force.
 var errReplaced = errors.New("a newer configuration is in force")
 
 func (p *pass) isReplaced() bool {
@@ -131,8 +131,8 @@ func (p *pass) isReplaced() bool {
 	}
 }
 
-// Lock waits for another mxcert that is at work on a lineage, and says so if it takes a while. The end of replaced ends the
-// waiting; it may be nil.
+// Lock waits for another mxcert that is at work on a lineage, and says so if it takes a while. The wait ends when replaced is
+// closed; replaced may be nil.
 func Lock(ctx context.Context, lineage *state.Lineage, replaced <-chan struct{}, say acme.Progress) (unlock func(), err error) {
 	quick, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
 	defer cancel()
@@ -153,7 +153,7 @@ func Lock(ctx context.Context, lineage *state.Lineage, replaced <-chan struct{},
 	return lineage.Lock(ctx)
 }
 
-// load looks at what is issued, and goes back to an earlier certificate if that was asked for.
+// load looks at what is issued, and goes back to an earlier certificate if the options say so.
 func (p *pass) load(ctx context.Context) (err error) {
 	if p.options.DryRun {
 		p.have, err = issued.Look(p.lineage, p.want.Keys)
@@ -169,7 +169,7 @@ func (p *pass) load(ctx context.Context) (err error) {
 		return err
 	}
 	if !p.options.DryRun {
-		// The CA may be looking at the records of an order in flight: they go when that has ended.
+		// The CA may be looking at the records of an order in flight: they are removed when it has ended.
 		if p.resumes = slices.ContainsFunc(p.want.Keys, p.inFlight); !p.resumes {
 			p.sweepTXT(ctx)
 		}
@@ -186,8 +186,8 @@ func (p *pass) inFlight(key bundle.KeyType) bool {
 	return inFlight
 }
 
-// finishHalfDone finishes a deployment that a crash interrupted, before anything else: certificate and key may be of different
-// times.
+// finishHalfDone finishes a deployment that a crash interrupted, before anything else: certificate and key may not belong
+// together.
 func (p *pass) finishHalfDone(ctx context.Context) error {
 	if !p.have.Record.Applying || p.options.DryRun || !p.have.Any() {
 		return nil
@@ -196,7 +196,7 @@ func (p *pass) finishHalfDone(ctx context.Context) error {
 	return p.serve(ctx)
 }
 
-// known is what earlier deployments gave to the files.
+// known returns owner and mode that earlier deployments gave to the files.
 func (p *pass) known() helper.Known { return helper.KnownFiles(p.have.Record) }
 
 func (p *pass) closePlan() {
@@ -205,7 +205,7 @@ func (p *pass) closePlan() {
 	}
 }
 
-// warn is for the report and the progress both.
+// warn adds a warning to the report and to the progress.
 func (p *pass) warn(text string) {
 	if slices.Contains(p.warnings, text) {
 		return

@@ -15,9 +15,9 @@ const (
 	reloadWindow = 5 * time.Second
 )
 
-// reloads lets certificates that want the same unit at the same time share one reload, because each may cost connections: it
-// starts when all passes that are under way have come to it or ended, or after reloadWindow. A pass that comes later waits for
-// another one: a reload proves nothing for files that were written after it started.
+// reloads lets certificates that want the same unit at the same time share one reload, because each reload may cost
+// connections. It starts when all passes under way have asked for it or ended, or after reloadWindow. A pass that comes later
+// waits for the next reload: a reload proves nothing about files that were written after it started.
 type reloads struct {
 	mu       sync.Mutex
 	expected map[string]map[any]bool // passes under way that may want a unit
@@ -26,14 +26,14 @@ type reloads struct {
 	job      func(ctx context.Context, unit string) error
 }
 
-// reload is one for all that have joined it.
+// reload is one reload for all passes that have joined it.
 type reload struct {
 	ready, done chan struct{}
 	once        sync.Once
 	err         error
 }
 
-// reloadAll reloads units, each of them. Those that do not run read the files when they start.
+// reloadAll reloads each of the units. A unit that does not run is not reloaded: it reads the files when it starts.
 func (p *pass) reloadAll(ctx context.Context, units []string) (inactive []error, err error) {
 	for _, name := range units {
 		err := p.reload(ctx, name, false)
@@ -47,7 +47,7 @@ func (p *pass) reloadAll(ctx context.Context, units []string) (inactive []error,
 	return inactive, nil
 }
 
-// reload has a unit reloaded, by one reload for all certificates that want it now; an urgent one does not wait for others.
+// reload reloads a unit, once for all certificates that want it now; an urgent reload does not wait for others.
 func (p *pass) reload(ctx context.Context, name string, urgent bool) error {
 	start := time.Now()
 	if err := p.reloads.reload(ctx, p, name, urgent); err != nil {
@@ -57,7 +57,7 @@ func (p *pass) reload(ctx context.Context, name string, urgent bool) error {
 	return nil
 }
 
-// expect announces that a pass may want units. The returned function says that it will not any more.
+// expect announces that a pass may want units. The returned function says that it no longer will.
 func (r *reloads) expect(who any, units []string) (leave func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -77,7 +77,7 @@ func (r *reloads) expect(who any, units []string) (leave func()) {
 	}
 }
 
-// arrive notes that a pass is not waited for any more.
+// arrive notes that reloads need not wait for a pass any longer.
 func (r *reloads) arrive(who any, name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -89,7 +89,7 @@ func (r *reloads) arrive(who any, name string) {
 
 func (r *reload) begin() { r.once.Do(func() { close(r.ready) }) }
 
-// reload waits for a reload of the unit that begins after the call; at once, where it is urgent.
+// reload waits for a reload of the unit that starts after the call. An urgent one starts at once.
 func (r *reloads) reload(ctx context.Context, who any, name string, urgent bool) error {
 	r.mu.Lock()
 	next := r.next[name]
@@ -110,11 +110,12 @@ func (r *reloads) reload(ctx context.Context, who any, name string, urgent bool)
 	case <-next.done:
 		return next.err
 	case <-ctx.Done():
-		return fmt.Errorf("the reload of %s has not ended: %w", name, ctx.Err())
+		return fmt.Errorf("the reload of %s did not end: %w", name, ctx.Err())
 	}
 }
 
-// run makes one reload, after the one before. It has its own time: it is not of the one pass that came first.
+// run makes one reload, after the one before. It has a time limit of its own, because it does not belong to the pass that came
+// first.
 func (r *reloads) run(ctx context.Context, name string, this, before *reload) {
 	defer close(this.done)
 	timer := time.NewTimer(reloadWindow)

@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// MaxRepairs is how often within an hour the daemon repairs what something else has changed. What changes it again after
-	// that is a program, and each turn of a fight with it may cost mail.
+	// MaxRepairs is how often within an hour the daemon repairs what something else has changed. If the files change again
+	// after that, a program does it, and each round of a fight with it may cost mail.
 	MaxRepairs = 3
 	// repairHour starts with the first repair.
 	repairHour = time.Hour
@@ -26,14 +26,14 @@ const (
 	kindDrift = "drift"
 )
 
-// repairs reports whether what this pass changes is what something else has changed before. A person's wish is not a repair;
-// neither is the end of an interrupted deployment, or a certificate that has not been in service yet, unless that change has
+// repairs reports whether the changes of this pass undo what something else has changed. A person's request is not a repair.
+// The end of an interrupted deployment is not one either, nor the first deployment of a certificate, unless such a change has
 // woken the pass.
 func (p *pass) repairs() bool {
 	return p.options.Daemon && !p.issued && !p.have.Record.Applying && (p.options.Woken || p.have.WasServed())
 }
 
-// mayRepair keeps the daemon from fighting.
+// mayRepair returns an error if a further repair would be a fight with another program.
 func (p *pass) mayRepair(what string) error {
 	if !p.repairs() {
 		return nil
@@ -52,7 +52,7 @@ func (p *pass) repaired() {
 	}
 }
 
-// contention is the error that ends the repairs for the rest of an hour; nil while there are few.
+// contention returns the error that ends the repairs for the rest of an hour; nil while there were few.
 func contention(record state.Record, name, fingerprint, what string) *driftError {
 	repairs := recentRepairs(record, fingerprint)
 	if len(repairs) < MaxRepairs {
@@ -61,12 +61,12 @@ func contention(record state.Record, name, fingerprint, what string) *driftError
 	return &driftError{name: name, what: what, count: len(repairs), since: repairs[0], until: untilRepair(repairs)}
 }
 
-// untilRepair is when the daemon may repair again.
+// untilRepair returns when the daemon may repair again.
 func untilRepair(repairs []time.Time) time.Time {
 	return repairs[0].Add(repairHour).UTC().Truncate(time.Second).Add(time.Second)
 }
 
-// recentRepairs are those that count.
+// recentRepairs returns the repairs that count.
 func recentRepairs(record state.Record, fingerprint string) []time.Time {
 	if record.Heals.Fingerprint != fingerprint {
 		return nil // the operator's edit may have ended the fight
@@ -74,7 +74,8 @@ func recentRepairs(record state.Record, fingerprint string) []time.Time {
 	return repairsOfHour(record.Heals.At, time.Now())
 }
 
-// repairsOfHour are those of the hour that is not over; repairs in the future are of a clock that was ahead.
+// repairsOfHour returns the repairs of the hour that is not over. Repairs in the future were noted while the clock was ahead,
+// and do not count.
 func repairsOfHour(repairs []time.Time, now time.Time) []time.Time {
 	if len(repairs) == 0 || now.After(untilRepair(repairs)) || repairs[0].After(now.Add(time.Minute)) {
 		return nil
@@ -82,7 +83,7 @@ func repairsOfHour(repairs []time.Time, now time.Time) []time.Time {
 	return repairs
 }
 
-// changesText says what changes where.
+// changesText lists the changed files, each with the reason.
 func changesText(changes []deploy.Change) string {
 	var list []string
 	for _, c := range changes {
@@ -115,13 +116,13 @@ func (e *driftError) Hint() string {
 	return hint
 }
 
-// changedMeanwhile is why a deployment failed whose files did not stay as they were written.
+// changedMeanwhile is the error of a deployment that failed, and whose files something else changed after mxcert wrote them.
 type changedMeanwhile struct {
 	cause error
 	files []string
 }
 
-// changedSince adds such files to the cause; left is how the deployment left them.
+// changedSince adds such files to the cause; left says how the deployment left them.
 func changedSince(left map[string]string, cause error) error {
 	if files := watch.Differing(left); len(files) > 0 {
 		return &changedMeanwhile{cause: cause, files: files}
@@ -140,12 +141,12 @@ func (e *changedMeanwhile) Hint() string {
 	return fmt.Sprintf("find the program that does it, and stop it (auditctl -w %s -p wa shows who writes there)", filepath.Dir(e.files[0]))
 }
 
-// prints are the fingerprints of the files that a server may read now.
+// prints returns the fingerprints of the files that a server may read now.
 func (p *pass) prints() map[string]string {
 	return watch.Fingerprints(deployedFiles(p.want, p.have.Bundles))
 }
 
-// deployedFiles are the files that a server may read for bundles, in the order of the keys.
+// deployedFiles returns the files that a server may read for bundles, which are in the order of the keys.
 func deployedFiles(want wanted.Certificate, bundles []*bundle.Bundle) (paths []string) {
 	for _, job := range want.Jobs(bundles) {
 		paths = append(paths, job.Target.Files(job.Bundle)...)
@@ -153,14 +154,14 @@ func deployedFiles(want wanted.Certificate, bundles []*bundle.Bundle) (paths []s
 	return paths
 }
 
-// settle notes how the files of the certificate are now: what differs later was done by others.
+// settle notes how the files of the certificate are now: if they differ later, something else has changed them.
 func (p *pass) settle() {
 	if p.Drift != nil {
 		p.Drift.Left(p.want.Name, p.prints())
 	}
 }
 
-// write changes files, and tells the drift watch that it was this pass.
+// write changes files, and reports to the drift watch that this pass did it.
 func (p *pass) write(change func() error) error {
 	if p.Drift == nil {
 		return change()
@@ -171,7 +172,7 @@ func (p *pass) write(change func() error) error {
 	return err
 }
 
-// compareAgain finds what others have changed since the files were written, and has the next pass see to it.
+// compareAgain finds what others have changed since the pass wrote the files, and leaves it to the next pass.
 func (p *pass) compareAgain(ctx context.Context) {
 	if p.Drift == nil {
 		return

@@ -13,16 +13,16 @@ import (
 )
 
 const (
-	// revertPatience bounds the proof that the old certificate is back; revertReloads, a part of it, the reloads before, one
-	// of which may be waiting for the one that hangs.
+	// revertPatience bounds the proof that the old certificate is back. revertReloads is the part of it for the reloads before
+	// that proof, one of which may have to wait for a reload that hangs.
 	revertPatience = 20 * time.Second
 	revertReloads  = 10 * time.Second
 )
 
-// revert takes a deployment back: to the files that were there before if they were good, else to the certificate that was
-// last proven; if there is neither, the new files stay. The returned error is the cause, which ends with what was done.
+// revert takes a deployment back: to the previous files if they were good, else to the certificate that was last proven. If
+// there is neither, the new files stay. The returned error is the cause, followed by what revert did.
 func (p *pass) revert(ctx context.Context, cause error) error {
-	// A stop must not leave a deployment half proven: the way back has its own time.
+	// A stop must not leave a deployment half proven: the way back has its own time limit.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revertPatience+4*time.Second)
 	defer cancel()
 	if unit.NotRunning(cause) {
@@ -63,7 +63,7 @@ func (p *pass) putOldBack(ctx context.Context) error {
 	return p.write(func() error { return p.plan.Apply(p.keepDisplaced) })
 }
 
-// takenBack is why a deployment is not in service, and what was done about it.
+// takenBack says why a deployment is not in service, and what was done about it.
 type takenBack struct {
 	cause error
 	what  string

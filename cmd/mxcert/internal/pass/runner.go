@@ -21,12 +21,11 @@ type Runner struct {
 	reloads reloads
 }
 
-// Drift watches the files that passes left behind, and is told by passes what they change, so that only changes of others
-// count.
+// Drift watches the files that passes have left. Passes report to it what they change, so that only changes by others count.
 type Drift interface {
-	// Begin says that a pass on the certificate is at work: what changes from now on is its own.
+	// Begin says that a pass on the certificate is at work: changes from now on are its own.
 	Begin(name string)
-	// Left says how the pass leaves the files: fingerprints by path. What differs later was done by others.
+	// Left says how the pass leaves the files: fingerprints by path. If they differ later, something else has changed them.
 	Left(name string, prints map[string]string)
 	// Wrote says that the pass has changed files from before to after. Several certificates may share a file.
 	Wrote(name string, before, after map[string]string)
@@ -34,7 +33,8 @@ type Drift interface {
 	End(name string, outOfService bool)
 }
 
-// New returns a runner for what a host wants, on a store. The error is that the settings of a CA cannot be used. Close it.
+// New returns a runner for what a host wants, on a store. It fails if the settings of a CA cannot be used. The caller closes
+// the runner.
 func New(host *wanted.Host, store *state.Book, release string) (*Runner, error) {
 	settings, err := host.Authorities(release)
 	if err != nil {
