@@ -15,11 +15,11 @@ import (
 	"mxcert/cmd/mxcert/internal/wire"
 )
 
-// Order is what a command asks a daemon for. A connection carries one order, answered by lines of progress, the last of which
-// has the report. Closing the connection stops the work as SIGINT stops a command.
+// Order is what a command asks a daemon for. A connection carries one order. The answer is lines of progress, and the report in
+// the last line. Closing the connection stops the work as SIGINT stops a command.
 type Order struct {
-	Names       []string  `json:"names"`          // of certificates; empty: all
-	Look        bool      `json:"look,omitempty"` // only say how things are
+	Names       []string  `json:"names"`          // of certificates; all if empty
+	Look        bool      `json:"look,omitempty"` // only report how things are
 	Force       bool      `json:"force,omitempty"`
 	NewKey      bool      `json:"new_key,omitempty"`
 	DeployOnly  bool      `json:"deploy_only,omitempty"`
@@ -36,13 +36,13 @@ type line struct {
 	Message     string `json:"message,omitempty"`
 
 	Report *report.Report `json:"report,omitempty"`
-	Refuse string         `json:"refuse,omitempty"` // why the daemon does not do it
+	Refuse string         `json:"refuse,omitempty"` // why the daemon does not obey
 }
 
 // controlPatience bounds how long a peer may take to say what it wants.
 const controlPatience = 5 * time.Second
 
-// controlPath is where a daemon listens: in the directory that systemd made for it, else in its state directory.
+// controlPath returns where a daemon listens: in the directory that systemd made for it, else in its state directory.
 func controlPath(stateDirectory string) string {
 	if dir, _, _ := strings.Cut(os.Getenv("RUNTIME_DIRECTORY"), ":"); dir != "" {
 		return filepath.Join(dir, "control.sock")
@@ -83,11 +83,11 @@ func (d *Daemon) serve(ctx context.Context, conn *wire.Conn) {
 	send := func(l line) { // also after ctx has ended: the report says what was interrupted
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), controlPatience)
 		defer cancel()
-		_ = conn.Write(ctx, l) // a command that is gone ends the work, see below
+		_ = conn.Write(ctx, l) // the end of a command ends the work, see below
 	}
 	if err := conn.Admit(0, os.Geteuid()); err != nil {
 		d.log.Warn("control socket: refused", "error", err)
-		send(line{Refuse: "root and the service's user may give orders: " + err.Error()})
+		send(line{Refuse: "only root and the service's user may give orders: " + err.Error()})
 		return
 	}
 	var order Order
@@ -98,7 +98,7 @@ func (d *Daemon) serve(ctx context.Context, conn *wire.Conn) {
 		send(line{Refuse: "the order cannot be understood: " + err.Error()})
 		return
 	}
-	go func() { // the command says nothing more: that it hangs up is all there is to read
+	go func() { // the command sends no more lines: this read ends when it hangs up
 		var nothing any
 		_ = conn.Read(ctx, &nothing)
 		cancel()
@@ -117,7 +117,7 @@ func (d *Daemon) obey(ctx context.Context, asked Order, send func(line)) line {
 		}
 	}
 	if w.runner.Host.Fingerprint != asked.Fingerprint {
-		return line{Refuse: "the daemon works with another configuration than the file has: is the file right (mxcert check), and is it the daemon's (systemctl status mxcert)?"}
+		return line{Refuse: "the daemon works with a configuration that differs from the file: is the file good (mxcert check), and is it the daemon's (systemctl status mxcert)?"}
 	}
 	wants, err := w.runner.Host.Choose(asked.Names)
 	if err != nil {
@@ -134,10 +134,11 @@ func (d *Daemon) obey(ctx context.Context, asked Order, send func(line)) line {
 	}))}
 }
 
-// maxLive is how many endpoints a look asks at most: with more, it reports when they were last asked.
+// maxLive is the greatest number of endpoints that a look asks. If there are more, it reports their last answers, and when they
+// were given.
 const maxLive = 64
 
-// look reports how things are, from memory as far as that is right.
+// look reports how things are, from memory if possible.
 func (w *workload) look(ctx context.Context, wants []wanted.Certificate) *report.Report {
 	endpoints := 0
 	for _, want := range wants {

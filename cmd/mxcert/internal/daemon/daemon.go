@@ -1,9 +1,9 @@
-// Package daemon says when something is done: it makes a pass over each certificate at its renewal time, once an hour, when its
-// files were changed by something else, and when a command asks for it. What a pass does is in package pass.
+// Package daemon decides when to work: it makes a pass over each certificate at its renewal time, once an hour, when something
+// else has changed its files, and when a command asks for it. Package pass does the work of a pass.
 //
-// The daemon keeps one configuration in force and takes a new one when the files change or on SIGHUP; a broken edit is
-// reported, and the old configuration stays (invariant I11). Its watchdog is fed while no pass hangs. SIGTERM (the end of the
-// context) ends it within 30 seconds: a pass under way removes its TXT records and takes back a half-proven deployment.
+// The daemon keeps one configuration in force and takes a new one when the files change or on SIGHUP; it reports a broken edit
+// and keeps the old configuration (invariant I11). It feeds systemd's watchdog as long as no pass hangs. SIGTERM (the end of
+// the context) ends it within 30 seconds: a pass under way removes its TXT records and takes back a half-proven deployment.
 //
 // Commands reach it over a control socket ([Ask]), so that one process with one user's rights does the work.
 package daemon
@@ -34,25 +34,25 @@ import (
 )
 
 const (
-	// lookAround is how often a certificate that is not due is compared with files and endpoints all the same.
+	// lookAround is how often the daemon compares a certificate that is not due with files and endpoints.
 	lookAround = time.Hour
-	// passTime bounds one pass; the watchdog takes a pass that lasts longer for hung.
+	// passTime bounds one pass; the watchdog regards a longer pass as hung.
 	passTime = 30 * time.Minute
-	// stopTime bounds the way out: systemd waits 90 s before it kills, operators less.
+	// stopTime bounds the shutdown: systemd waits 90 s before it kills, operators less.
 	stopTime = 28 * time.Second
 	// MaxPasses bounds the certificates under way at once.
 	MaxPasses = 16
 )
 
-// Options are what a daemon needs to know beside its configuration.
+// Options are what a daemon needs beside its configuration.
 type Options struct {
 	ConfigFile string
 	Release    string         // version of the program
 	Log        *slog.Logger   // its level is Level
 	Level      *slog.LevelVar // set to the configured level, unless LogLevel is set
-	LogLevel   string         // debug, info, warn or error instead of the configured level; "" for that
+	LogLevel   string         // debug, info, warn or error; "" for the configured level
 
-	Load func() (*configs.Config, error) // reads the first configuration, and shows its warnings
+	Load func() (*configs.Config, error) // reads the first configuration, and prints its warnings
 }
 
 // Daemon keeps all certificates of a configuration in service.
@@ -66,7 +66,7 @@ type Daemon struct {
 	status   report.Daemon        // what is left for commands to read
 	progress map[*order]time.Time // when each pass under way has started
 	idle     *time.Timer          // gives memory back if no pass has been under way for a while
-	tending  sync.WaitGroup       // the work of all workloads, those that run out too
+	tending  sync.WaitGroup       // the work of all workloads, including those that run out
 	keeping  sync.Mutex           // held while the configuration in force is stored
 	rereads  chan struct{}        // a command wants the configuration to be read again
 	reread   time.Time            // when a command last had the configuration read again
@@ -153,7 +153,7 @@ const (
 	justNow = 5 * time.Second
 )
 
-// inForce reports whether a configuration is in force already, and no other was tried since.
+// inForce reports whether a configuration is in force already, and no other has been tried since.
 func (d *Daemon) inForce(config *configs.Config) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -194,7 +194,7 @@ func (d *Daemon) take(config *configs.Config) error {
 	if err != nil {
 		return err
 	}
-	config.Forget() // what is wrong with it has been said
+	config.Forget() // its faults have been reported
 	d.setLevel(config.Log.Level)
 	next := newWorkload(runner, newDriftWatch(d.log, runner.Host.Certificates))
 	d.mu.Lock()
@@ -217,8 +217,8 @@ func (d *Daemon) take(config *configs.Config) error {
 	return nil
 }
 
-// keep stores the configuration in force, for commands to work with while the files are broken. That takes longer than
-// everything else that has to be done before the daemon is ready, and no pass waits for it.
+// keep stores the configuration in force, for commands to work with while the files are broken. This takes longer than
+// everything else that has to happen before the daemon is ready, and no pass waits for it.
 func (d *Daemon) keep(config *configs.Config, store *state.Book) {
 	d.keeping.Lock()
 	defer d.keeping.Unlock()
@@ -290,7 +290,7 @@ func (d *Daemon) end(cancel context.CancelFunc) error {
 		current.close()
 		return nil
 	case <-time.After(stopTime):
-		return errors.New("a pass did not end in time; the next start takes up what it left")
+		return errors.New("a pass did not end in time; the next start resumes its work")
 	}
 }
 

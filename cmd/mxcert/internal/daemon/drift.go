@@ -17,23 +17,23 @@ import (
 )
 
 const (
-	// freeWakes is how often in an hour a change of a certificate's files is looked into at once: one more than it is repaired, so
-	// that the alarm follows at once, too.
+	// freeWakes is how often in an hour a change of a certificate's files starts a pass at once: one more than the number of
+	// repairs, so that the alarm comes at once, too.
 	freeWakes = pass.MaxRepairs + 1
 	// calm is how long the files must have been left alone after that, so that a program which writes them all the time does
 	// not keep the daemon at work all the time.
 	calm = 30 * time.Second
-	// latest ends the wait for calm, but not for certificates whose last pass failed: they have their backoff.
+	// latest limits the wait for calm, but not for certificates whose last pass failed: they have their backoff.
 	latest = 45 * time.Second
 	// settlePause is how long the end of a pass waits for others.
 	settlePause = 50 * time.Millisecond
 )
 
-// driftWatch notices changes of the files that passes left behind, and wakes their certificates. What a pass writes itself,
-// staging included, is no such change. Whether a server uses the files is for the passes to see.
+// driftWatch notices changes of the files that passes have left, and wakes their certificates. What a pass writes itself,
+// staging included, does not count. Passes find out whether a server uses the files.
 //
-// What others did between a pass's renames and its look at their result cannot be told from its own changes; so a pass compares
-// the files once more after the proof.
+// Changes that others make between a pass's renames and its look at the result look like its own; so a pass compares the files
+// once more after the proof.
 type driftWatch struct {
 	log     *slog.Logger
 	watcher *watch.Watcher
@@ -88,7 +88,7 @@ func newDriftWatch(log *slog.Logger, certificates []wanted.Certificate) *driftWa
 	return d
 }
 
-// asleep says how a certificate's next pass is started when its files want one.
+// asleep says how to start a certificate's next pass when its files change.
 func (d *driftWatch) asleep(name string, rouse func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -106,8 +106,8 @@ func (d *driftWatch) awake(name string) {
 	d.watched[name].rouse, d.watched[name].early = nil, false
 }
 
-// held notes until when a certificate's files are left alone, and reports whether the result says only that, and an earlier
-// one has said it.
+// held notes until when the daemon leaves a certificate's files alone. It reports whether the result says only that, and an
+// earlier one has said so already.
 func (d *driftWatch) held(name string, result report.Certificate) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -131,7 +131,7 @@ func (d *driftWatch) Left(name string, prints map[string]string) {
 	d.watched[name].next = prints
 }
 
-// Wrote takes a change of files by the pass of one certificate for no drift of the others: several may share an SNI map.
+// Wrote keeps a change by the pass of one certificate from counting as drift of the others: several may share an SNI map.
 func (d *driftWatch) Wrote(name string, before, after map[string]string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -164,20 +164,20 @@ func (d *driftWatch) End(name string, outOfService bool) {
 	}
 }
 
-// settle has the watcher follow the files as passes have left them. One call serves all passes that end at about the same time:
-// a thousand certificates at the start of the daemon. What others have done meanwhile is found by comparing.
+// settle makes the watcher follow the files as passes have left them. One call serves all passes that end at about the same
+// time: a thousand certificates at the start of the daemon. A comparison finds what others have changed meanwhile.
 func (d *driftWatch) settle() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.settling = false
 	d.follow()
 	d.watcher.Know()
-	for _, c := range d.watched { // what Know has taken for known
+	for _, c := range d.watched { // find the changes that Know has dismissed
 		d.lookAt(c)
 	}
 }
 
-// follow has the watcher watch the files of all certificates. It needs the lock.
+// follow makes the watcher watch the files of all certificates. It needs the lock.
 func (d *driftWatch) follow() {
 	var files []string
 	for _, c := range d.watched {
@@ -215,14 +215,14 @@ func (d *driftWatch) look() {
 	}
 }
 
-// lookAt has a certificate woken whose files changed: at once, or when they are left alone. It needs the lock.
+// lookAt wakes a certificate whose files have changed: at once, or when the changes have stopped. It needs the lock.
 func (d *driftWatch) lookAt(c *watched) {
 	if c.busy {
 		return
 	}
 	now := watch.Fingerprints(slices.Collect(maps.Keys(c.left)))
 	if maps.Equal(now, c.left) || maps.Equal(now, c.seen) {
-		return // what was seen already has its timer
+		return // these changes have their timer already
 	}
 	if c.seen = now; c.since.IsZero() {
 		c.since = time.Now()
@@ -241,7 +241,8 @@ func (d *driftWatch) lookAt(c *watched) {
 	c.timer = time.AfterFunc(delay, func() { d.wake(c) })
 }
 
-// wake wakes a certificate, unless a pass is under way, at whose end is another look, or all is as it was.
+// wake wakes a certificate. It does nothing if a pass is under way, which ends with another look, or if the files are as they
+// were.
 func (d *driftWatch) wake(c *watched) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -22,7 +22,7 @@ func (d *Daemon) setStatus(change func(*report.Daemon)) {
 	}
 }
 
-// Running reads what a running daemon left in a store; nil if none runs.
+// Running reads the status that a running daemon has left in a store; nil if no daemon runs.
 func Running(store *state.Book) *report.Daemon {
 	var r report.Daemon
 	if err := store.Daemon(&r); err != nil || !alive(r.PID) {
@@ -37,8 +37,8 @@ func alive(pid int) bool {
 	return pid > 0 && (err == nil || errors.Is(err, syscall.EPERM))
 }
 
-// untilIdle is how long no pass may be under way before the daemon returns the memory that passes needed: it has nothing to do
-// for an hour, on a host whose memory is for mail.
+// untilIdle is how long after the last pass the daemon returns the memory that passes needed: it may now sleep for an hour, on
+// a host whose memory is for mail.
 const untilIdle = 10 * time.Second
 
 // rest closes connections that will not be used before their idle time is over, and returns memory.
@@ -46,6 +46,6 @@ func (d *Daemon) rest() {
 	if w := d.current(); w != nil {
 		w.runner.Close()
 	}
-	runtime.GC() // what pools hold goes in two steps
+	runtime.GC() // pools release their memory in two steps
 	debug.FreeOSMemory()
 }

@@ -14,7 +14,7 @@ import (
 	"mxcert/cmd/mxcert/internal/wanted"
 )
 
-// order is one pass to make: over what, why, and who listens to its progress.
+// order is one pass to make: for which certificate, with which options, and who listens to its progress.
 type order struct {
 	workload *workload
 	want     wanted.Certificate
@@ -23,8 +23,8 @@ type order struct {
 	say      acme.Progress // beside the log; nil if only the log listens
 }
 
-// tend makes pass after pass over one certificate, each when it is due, or when something else changed its files. Between
-// them there is only a timer: the stacks of a thousand goroutines that wait would be most of what the daemon needs.
+// tend makes pass after pass over one certificate, each when it is due, or when something else changed its files. Between them
+// there is only a timer: the stacks of a thousand waiting goroutines would be most of the daemon's memory.
 func (d *Daemon) tend(ctx context.Context, w *workload, want wanted.Certificate, woken bool, gate *schedule.Gate) {
 	w.begin(&d.tending, func() {
 		leave, err := gate.Enter(w.waiting, expiry(w.runner.Store.Lineage(want.Name)))
@@ -44,7 +44,7 @@ func (d *Daemon) tend(ctx context.Context, w *workload, want wanted.Certificate,
 	})
 }
 
-// expiry is when the first of a lineage's current certificates ends; zero if one is missing.
+// expiry returns when the first of a lineage's current certificates expires; zero if one is missing.
 func expiry(lineage *state.Lineage) (first time.Time) {
 	record, _, err := lineage.Look()
 	if err != nil || record.Applying { // a deployment that a crash interrupted is finished first
@@ -73,7 +73,7 @@ func (d *Daemon) pass(ctx context.Context, o *order) report.Certificate {
 	return result
 }
 
-// voice puts the progress of a pass into the log, and tells it to who asked for the pass.
+// voice logs the progress of a pass, and passes it on to the command that asked for it.
 func (d *Daemon) voice(ctx context.Context, o *order) acme.Progress {
 	return func(stage, message string) {
 		if o.say != nil {
@@ -82,7 +82,7 @@ func (d *Daemon) voice(ctx context.Context, o *order) acme.Progress {
 		level := slog.LevelInfo
 		switch stage {
 		case "failed":
-			return // said once, with its hint, by logResult
+			return // logResult logs it once, with its hint
 		case "warning":
 			level = slog.LevelWarn
 		case "verify", "done":
@@ -92,7 +92,7 @@ func (d *Daemon) voice(ctx context.Context, o *order) acme.Progress {
 	}
 }
 
-// logResult logs how a pass ended. What a pass of an older configuration did not do, that of the newer one does.
+// logResult logs how a pass ended. A pass of the newer configuration does what a pass of the older one did not do.
 func (d *Daemon) logResult(ctx context.Context, o *order, result report.Certificate) {
 	repeats := o.options.Daemon && o.workload.drift.held(o.want.Name, result)
 	replaced := o.workload.waiting.Err() != nil
@@ -117,9 +117,9 @@ func serials(r report.Certificate) (list []string) {
 	return list
 }
 
-// nextPass is when a certificate is looked at again: at its renewal time exactly, at the end of a backoff, and once an
-// hour in any case, because files and servers change without a notice. A failed deployment is not tried more often than
-// its backoff says: each attempt may delay mail.
+// nextPass returns when the daemon looks at a certificate again: exactly at its renewal time, at the end of a backoff, and once
+// an hour in any case, because files and servers change without notice. The daemon does not repeat a failed deployment before
+// its backoff ends: each attempt may delay mail.
 func nextPass(r report.Certificate, now time.Time) time.Time {
 	soonest, wake := now.Add(time.Second), now.Add(lookAround)
 	switch {
