@@ -9,9 +9,9 @@ import (
 	"mxcert/acme/dnsprovider"
 )
 
-// moveSecrets returns the variables as the configuration names them, and the secrets by the name of the file in the credentials
-// directory that takes each. A value file:PATH of a secret variable is read, so that the service needs no right to that file;
-// references to credentials and to the environment stay.
+// moveSecrets returns the variables as the configuration will have them, and the secrets by the name of their file in the
+// credentials directory. If a secret variable has the value file:PATH, it reads that file, so that the service needs no right
+// to it. References to credentials and to the environment stay.
 func (a *Answers) moveSecrets() (env, secrets map[string]string, err error) {
 	env, secrets = map[string]string{}, map[string]string{}
 	for name, value := range a.Env {
@@ -32,8 +32,8 @@ func (a *Answers) moveSecrets() (env, secrets map[string]string, err error) {
 	return env, secrets, nil
 }
 
-// secret reports whether the value of a DNS provider's variable belongs into a file of its own: what the provider's documentation
-// calls a credential, and every variable that it does not have.
+// secret reports whether the value of a DNS provider's variable belongs in a file of its own: a variable that the provider's
+// documentation calls a credential, or one that it does not mention.
 func secret(provider, variable string) bool {
 	description, err := dnsprovider.Describe(provider)
 	if err != nil {
@@ -54,13 +54,13 @@ func secret(provider, variable string) bool {
 }
 
 // openTSIG lists credentials that are not secret: name and algorithm of a TSIG key are readable in every message that it signs
-// (RFC 8945, section 4.2), and a path is no key.
+// (RFC 8945, section 4.2), and a path is not a key.
 func openTSIG() []string {
 	return []string{"DNSUPDATE_TSIG_KEY", "DNSUPDATE_TSIG_ALGORITHM", "DNSUPDATE_TSIG_FILE"}
 }
 
-// isKeyByName knows keys among the settings that the documentation of lego does not count as credentials, because few accounts
-// have them, such as HTTPREQ_PASSWORD and INWX_SHARED_SECRET.
+// isKeyByName recognizes keys among the settings that lego's documentation does not list as credentials, because few accounts
+// have them: HTTPREQ_PASSWORD and INWX_SHARED_SECRET, for example.
 func isKeyByName(variable string) bool {
 	last := variable[strings.LastIndexByte(variable, '_')+1:]
 	return slices.Contains([]string{"KEY", "TOKEN", "SECRET", "PASSWORD"}, last) && !slices.Contains(openTSIG(), variable)
