@@ -42,7 +42,7 @@ func fromAcmeSh(root string) ([]Foreign, error) {
 		}
 		for _, hook := range [][2]string{{"Le_PreHook", "pre.d"}, {"Le_PostHook", "post.d"}, {"Le_RenewHook", "deploy.d"}, {"Le_ReloadCmd", "deploy.d"}} {
 			if command := plainAcmeSh(settings[hook[0]]); command != "" {
-				f.Hooks = append(f.Hooks, fmt.Sprintf("%s = %s: put a script with this line into /etc/mxcert/hooks/%s, if a unit in `deploy` does not do it", hook[0], command, hook[1]))
+				f.Hooks = append(f.Hooks, fmt.Sprintf("%s = %s: put a script with this line into /etc/mxcert/hooks/%s, unless a unit in `deploy` does it", hook[0], command, hook[1]))
 			}
 		}
 		acmeShAccount(root, &f)
@@ -73,7 +73,7 @@ func acmeShAccount(root string, f *Foreign) {
 		key, err = os.ReadFile(filepath.Join(dir, "account.key"))
 	}
 	if err != nil {
-		f.Notes = append(f.Notes, fmt.Sprintf("the account cannot be read (%v); a new one is registered", err))
+		f.Notes = append(f.Notes, fmt.Sprintf("the account cannot be read (%v); the next order registers a new one", err))
 		return
 	}
 	f.Account = Account{URL: settings["ACCOUNT_URL"], Email: settings["CA_EMAIL"], Key: key}

@@ -1,8 +1,9 @@
-// Package adopt takes over what other ACME clients left on a host: the trees of certbot, acme.sh and lego as bundles and accounts.
-// Nothing of the other client's is ever changed, and nothing is ordered: key, certificate and account stay the same.
+// Package adopt takes over what other ACME clients have left on a host: it reads the trees of certbot, acme.sh and lego as
+// bundles and accounts. It never changes the other client's files, and it orders nothing: key, certificate and account stay the
+// same.
 //
-// [Read] reads a tree; [Take] stores one certificate of it. What cannot be taken over, such as hooks and DNS settings, becomes notes
-// and a proposal for the configuration, for a person to decide. It writes no configuration.
+// [Read] reads a tree; [Take] stores one certificate of it. Hooks and DNS settings cannot be taken over: they become notes and
+// a proposal for the configuration, and a person decides. The package does not write the configuration.
 package adopt
 
 import (
@@ -18,7 +19,7 @@ import (
 	"mxcert/acme/state"
 )
 
-// Foreign is what another client left of one certificate.
+// Foreign is what another client has left of one certificate.
 type Foreign struct {
 	Source     string   // directory or file it was read from
 	Name       string   // as the other client calls it
@@ -36,10 +37,10 @@ type Account struct {
 	Key        []byte // PEM; nil if it was not found
 }
 
-// Clients are the names of the clients whose trees can be read.
+// Clients returns the names of the clients whose trees can be read.
 func Clients() []string { return []string{"certbot", "acme.sh", "lego"} }
 
-// UsualPath is where a client keeps its tree.
+// UsualPath returns where a client usually keeps its tree.
 func UsualPath(client string) string {
 	return map[string]string{"certbot": "/etc/letsencrypt", "acme.sh": "/root/.acme.sh", "lego": "/root/.lego"}[client]
 }
@@ -101,7 +102,7 @@ func Take(ctx context.Context, store *state.Book, f Foreign, o Options) (Taken, 
 		one.Notes = append(one.Notes, fmt.Sprintf("the key is %s: set keys: [%s] to keep it", one.Key, one.Key))
 	}
 	if f.Directory == "" {
-		one.Notes = append(one.Notes, "the CA is unknown: give its directory URL by --directory, or the next pass orders a new certificate")
+		one.Notes = append(one.Notes, "the CA is unknown: give its directory URL with --directory, or the next pass orders a new certificate")
 	}
 	if time.Now().After(b.NotAfter()) {
 		one.Notes = append(one.Notes, "it has expired; its key is kept for the next order")
@@ -136,7 +137,7 @@ func storeForeign(ctx context.Context, lineage *state.Lineage, f Foreign, b *bun
 			return false, nil
 		}
 		if !force {
-			one.Notes = append(one.Notes, "mxcert has a certificate for these names already, which stays (--force takes this one)")
+			one.Notes = append(one.Notes, "mxcert already has a certificate for these names, and keeps it (--force takes this one over)")
 			return false, nil
 		}
 	}
@@ -149,7 +150,7 @@ func storeForeign(ctx context.Context, lineage *state.Lineage, f Foreign, b *bun
 	return true, lineage.Save(record)
 }
 
-// takeAccount stores the account, unless there is one at that CA already.
+// takeAccount stores the account, unless mxcert already has one at that CA.
 func takeAccount(ctx context.Context, store *state.Book, f Foreign, dryRun bool) (string, error) {
 	if f.Directory == "" || f.Account.Key == nil {
 		return "", nil
@@ -190,12 +191,12 @@ func lineageName(name string) string {
 	return strings.TrimLeft(name[:min(len(name), 64)], ".-_")
 }
 
-// proposal is a section for conf.d.
+// proposal returns a section for conf.d.
 func proposal(name string, f Foreign, b *bundle.Bundle) string {
 	var y strings.Builder
 	fmt.Fprintf(&y, "certificates:\n  - name: %s\n    domains: [%s]\n    keys: [%s]\n", name, strings.Join(quoted(b.Leaf().DNSNames), ", "), b.KeyType())
 	if f.Provider != "" {
-		fmt.Fprintf(&y, "    # dns: {provider: %s}   # what the other client used; `mxcert providers %[1]s` tells its variables\n", f.Provider)
+		fmt.Fprintf(&y, "    # dns: {provider: %s}   # what the other client used; `mxcert providers %[1]s` lists its variables\n", f.Provider)
 	}
 	y.WriteString("    deploy: []   # say where it goes, as in `mxcert config example`\n    verify: {endpoints: []}\n")
 	return y.String()

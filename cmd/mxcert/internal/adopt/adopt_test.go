@@ -113,7 +113,7 @@ func TestCertbotWithDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	found, _ = adopt.Read("certbot", root)
-	says(t, found[0].Notes, "the account was not found; a new one is registered")
+	says(t, found[0].Notes, "the account was not found; the next order registers a new one")
 	if _, err := adopt.Read("certbot", filepath.Join(root, "nowhere")); err == nil {
 		t.Error("a tree that does not exist was read")
 	}
@@ -135,7 +135,7 @@ func TestLego(t *testing.T) {
 	}
 	files["accounts/acme-v02.api.letsencrypt.org/c@example.org/account.json"] = `{}`
 	f = one(t, "lego", tree(t, files))
-	if says(t, f.Notes, "2 accounts fit"); f.Account.Key != nil {
+	if says(t, f.Notes, "2 accounts match"); f.Account.Key != nil {
 		t.Errorf("one of two accounts was chosen: %+v", f.Account)
 	}
 	files["certificates/broken.json"] = "{"
@@ -209,7 +209,7 @@ func TestTake(t *testing.T) {
 	newer := ca.Issue(t, life, "mx.example.org", "host7.example.org")
 	other.Chain, other.Key, other.Account.URL = newer.FullchainPEM(), newer.KeyPEM(), "https://ca.example/acct/2"
 	kept, err := adopt.Take(t.Context(), store, other, o)
-	if says(t, kept.Notes, "which stays (--force takes this one)"); err != nil || kept.Stored || kept.Account != "https://ca.example/acct/1" {
+	if says(t, kept.Notes, "and keeps it (--force takes this one over)"); err != nil || kept.Stored || kept.Account != "https://ca.example/acct/1" {
 		t.Errorf("over mxcert's own: %+v, %v", kept, err)
 	}
 	o.Force = true
@@ -229,7 +229,7 @@ func TestTakeUnknown(t *testing.T) {
 		t.Errorf("%+v, %v", taken, err)
 	}
 	says(t, taken.Notes, "it has expired")
-	says(t, taken.Notes, "the CA is unknown: give its directory URL by --directory")
+	says(t, taken.Notes, "the CA is unknown: give its directory URL with --directory")
 	if !strings.Contains(taken.Proposal, `domains: ["mx.example.org"]`) || !strings.Contains(taken.Proposal, "# dns: {provider: cf}") || !strings.Contains(taken.Proposal, "`mxcert providers cf`") {
 		t.Errorf("proposal:\n%s", taken.Proposal)
 	}

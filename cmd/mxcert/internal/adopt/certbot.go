@@ -74,7 +74,7 @@ func certbotLineage(root, conf string) (Foreign, error) {
 	return f, nil
 }
 
-// certbotAccount finds the account by its ID in whatever CA's directory it lies.
+// certbotAccount finds the account by its ID, in the directory of any CA.
 func certbotAccount(root, id string, f *Foreign) (a Account) {
 	dir := ""
 	_ = filepath.WalkDir(filepath.Join(root, "accounts"), func(path string, entry fs.DirEntry, err error) error {
@@ -84,7 +84,7 @@ func certbotAccount(root, id string, f *Foreign) (a Account) {
 		return nil // what cannot be read is not found
 	})
 	if dir == "" {
-		f.Notes = append(f.Notes, "the account was not found; a new one is registered")
+		f.Notes = append(f.Notes, "the account was not found; the next order registers a new one")
 		return a
 	}
 	var registration struct {
@@ -103,7 +103,7 @@ func certbotAccount(root, id string, f *Foreign) (a Account) {
 		der, err = x509.MarshalPKCS8PrivateKey(key.Key)
 	}
 	if err != nil {
-		f.Notes = append(f.Notes, fmt.Sprintf("the account key cannot be used (%v); a new account is registered", err))
+		f.Notes = append(f.Notes, fmt.Sprintf("the account key cannot be used (%v); the next order registers a new account", err))
 		return a
 	}
 	return Account{URL: registration.URI, Key: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})}

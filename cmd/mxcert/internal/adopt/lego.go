@@ -59,7 +59,7 @@ func legoAccount(root string, f *Foreign) {
 		})
 	}
 	if len(files) != 1 {
-		f.Notes = append(f.Notes, fmt.Sprintf("%d accounts fit; none is taken over", len(files)))
+		f.Notes = append(f.Notes, fmt.Sprintf("%d accounts match, so mxcert takes over no account", len(files)))
 		return
 	}
 	var a struct {
@@ -74,7 +74,7 @@ func legoAccount(root string, f *Foreign) {
 	}
 	keys, _ := filepath.Glob(filepath.Join(filepath.Dir(files[0]), "keys", "*.key")) // the pattern is well-formed
 	if err != nil || len(keys) != 1 {
-		f.Notes = append(f.Notes, "the account cannot be read; a new one is registered")
+		f.Notes = append(f.Notes, "the account cannot be read; the next order registers a new one")
 		return
 	}
 	key, err := os.ReadFile(keys[0])
