@@ -28,7 +28,7 @@ func Run(ctx context.Context, release string, args []string, stdout, stderr io.W
 	if err == nil {
 		return int(report.CodeOK)
 	}
-	if err.Error() != "" { // otherwise the report has said everything
+	if err.Error() != "" { // if it is empty, the report has said everything
 		a.sayFailure(err)
 	}
 	return int(report.CodeOf(err))
@@ -39,7 +39,7 @@ func Root(release string) *cobra.Command {
 	return (&app{version: release, stdout: io.Discard, stderr: io.Discard}).rootCommand()
 }
 
-// checkedWriter remembers the first failure, so that a result which nobody received is not called a success.
+// checkedWriter remembers the first failure, so that the program does not report success for a result that it could not write.
 type checkedWriter struct {
 	io.Writer
 	err error

@@ -31,7 +31,7 @@ type doctorReport struct {
 	Checks []doctorCheck `json:"checks"`
 }
 
-// doctorCheck is one thing that was looked at. IDs are stable words.
+// doctorCheck is the result of one check. IDs are stable words.
 type doctorCheck struct {
 	ID          string           `json:"id"`
 	Certificate string           `json:"certificate"` // "" for what belongs to the host
@@ -46,9 +46,9 @@ func (a *app) doctorCommand() *cobra.Command {
 		Use: "doctor [NAME…]", Short: "Test everything that a renewal needs, and change nothing", Args: cobra.ArbitraryArgs,
 		Long: `Tests the configuration and its secrets, the state directory, the clock, the CA and the account there, the hooks, and for each
 certificate (or those named): the DNS provider and its right to make the records, CAA, DNSSEC and delegation of the names,
-the places of the files, the units to reload, and what the endpoints serve now. Nothing is changed, ordered or registered.
+the places of the files, the units to reload, and what the endpoints serve now. It changes, orders and registers nothing.
 
-Run it as root, or as the user that renews. Exit code 3 when something would make a renewal fail; warnings alone give 0.`,
+Run it as root, or as the user that renews. Exit code 3 if something would make a renewal fail; 0 if there are only warnings.`,
 		RunE: func(cmd *cobra.Command, names []string) error { return a.doctor(cmd.Context(), names) },
 	}
 }
@@ -71,7 +71,7 @@ func (a *app) doctor(ctx context.Context, names []string) error {
 	if err != nil {
 		return err
 	}
-	settings, _ := host.Authorities(a.version) // without a secret that cannot be read, the CAs can be looked at all the same
+	settings, _ := host.Authorities(a.version) // the CAs can be checked even if a secret cannot be read
 	store := state.New(disk.At(host.State))
 	runner := &pass.Runner{Host: host, Release: a.version, Store: store, CAs: acme.NewAuthorities(store, settings...), Helper: &helper.Client{}}
 	defer runner.Close()

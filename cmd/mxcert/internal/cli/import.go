@@ -26,8 +26,8 @@ func (a *app) importCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "import certbot|acme.sh|lego [PATH]", Short: "Take over certificates, keys and accounts of another ACME client", Args: cobra.RangeArgs(1, 2),
 		Long: `Reads the tree of another client (default: its usual place), changes nothing there, and stores key, certificate and account
-of each certificate here: nothing is ordered, and the key stays the same. Certificates that the configuration does not
-name, DNS settings and hooks are proposed on standard output. Look with --dry-run first.
+of each certificate here. It orders nothing, and the key stays the same. It proposes configuration for certificates that are
+not configured yet, DNS settings and hooks on standard output. Try it with --dry-run first.
 
 Afterwards switch the other client off, so that the two do not renew the same names.`,
 		ValidArgs: adopt.Clients(),
@@ -50,8 +50,8 @@ Afterwards switch the other client off, so that the two do not renew the same na
 		},
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be taken over, change nothing")
-	cmd.Flags().BoolVar(&force, "force", false, "also where mxcert has a certificate for these names already")
-	cmd.Flags().StringVar(&directory, "directory", "", "the CA's directory `URL`, if the other client does not say it")
+	cmd.Flags().BoolVar(&force, "force", false, "also if mxcert already has a certificate for these names")
+	cmd.Flags().StringVar(&directory, "directory", "", "the CA's directory `URL`, if the other client has not stored it")
 	return cmd
 }
 
@@ -72,7 +72,7 @@ func (a *app) takeOver(ctx context.Context, found []adopt.Foreign, directory str
 	ctx, cancel := a.within(ctx, verifyTime)
 	defer cancel()
 	options := adopt.Options{DryRun: dryRun, Force: force}
-	h, _ := wanted.From(config) // no chain is judged
+	h, _ := wanted.From(config) // roots are not needed
 	for _, want := range h.Certificates {
 		options.Configured = append(options.Configured, adopt.Configured{Name: want.Name, Names: want.Names, Keys: want.Keys})
 	}

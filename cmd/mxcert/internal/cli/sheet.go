@@ -9,7 +9,7 @@ import (
 	"mxcert/cmd/mxcert/internal/report"
 )
 
-// sheet prints facts about one thing: lines with a word in a column of its own, and the fact.
+// sheet prints facts about one thing, one a line: a word in a column of its own, and the fact.
 type sheet struct{ io.Writer }
 
 // line prints one fact.
@@ -17,7 +17,7 @@ func (s sheet) line(what, format string, values ...any) {
 	fmt.Fprintf(s, "  %-12s %s\n", what, fmt.Sprintf(format, values...))
 }
 
-// trouble prints an error and what to do next; nothing for nil.
+// trouble prints an error and what to do next. It prints nothing for nil.
 func (s sheet) trouble(e *report.Error) {
 	if e == nil {
 		return
@@ -36,8 +36,8 @@ type answer struct {
 	print    func(out sheet)
 }
 
-// finish prints an answer, as JSON or for a person, and returns the error that carries the exit code. With --quiet, a person
-// reads nothing if all is well.
+// finish prints an answer, as JSON or for a person, and returns the error that carries the exit code. With --quiet, it prints
+// nothing for a person if all is well.
 func (a *app) finish(r answer) error {
 	switch {
 	case a.json:
