@@ -22,7 +22,7 @@ import (
 	"mxcert/acme/state"
 )
 
-// Foreign is what another client left of one certificate.
+// Foreign is what another client has left of one certificate.
 type Foreign struct {
 	Source     string   // directory or file it was read from
 	Name       string   // as the other client calls it
@@ -50,10 +50,10 @@ func withoutAccount(err error) string {
 	return fmt.Sprintf("no account is taken over (%v); mxcert registers a new one", err)
 }
 
-// Clients are the names of the clients whose trees can be read.
+// Clients returns the names of the clients whose trees can be read.
 func Clients() []string { return []string{"certbot", "acme.sh", "lego"} }
 
-// UsualPath is where a client keeps its tree.
+// UsualPath returns where a client usually keeps its tree.
 func UsualPath(client string) string {
 	return map[string]string{"certbot": "/etc/letsencrypt", "acme.sh": "/root/.acme.sh", "lego": "/root/.lego"}[client]
 }
@@ -166,7 +166,7 @@ func storeForeign(ctx context.Context, lineage *state.Lineage, f Foreign, b *bun
 	return true, lineage.Save(record)
 }
 
-// takeAccount stores the account, unless there is one at that CA already.
+// takeAccount stores the account, unless mxcert already has one at that CA.
 func takeAccount(ctx context.Context, store *state.Book, f Foreign, dryRun bool) (string, error) {
 	if f.Directory == "" || f.Account.Key == nil {
 		return "", nil
@@ -215,7 +215,7 @@ func nameRune(r rune) rune {
 	return '-'
 }
 
-// proposal is a section for conf.d.
+// proposal returns a section for conf.d.
 func proposal(name string, f Foreign, b *bundle.Bundle) string {
 	var y strings.Builder
 	// The name is in quotes because YAML takes 2025 for a number.

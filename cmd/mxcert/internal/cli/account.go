@@ -41,7 +41,7 @@ type accountReport struct {
 	Key        *accountKey           `json:"key"`
 	Created    *time.Time            `json:"created"`
 	Terms      accountTerms          `json:"terms"`
-	Former     []state.FormerAccount `json:"former"` // accounts that this one has replaced
+	Former     []state.FormerAccount `json:"former"` // accounts that this one replaced
 	Changed    bool                  `json:"changed"`
 	Warnings   []string              `json:"warnings"`
 	Error      *report.Error         `json:"error"`
@@ -78,9 +78,9 @@ func (a *app) accountShowCommand() *cobra.Command {
 	var ca string
 	cmd := &cobra.Command{
 		Use: "show", Short: "Account URL, status, contact and key at each CA", Args: cobra.NoArgs,
-		Long: `Shows the accounts of the configured CAs and others that are stored. The CA is asked for status and contact; where it
-cannot be reached, what is stored is shown, and that is said. Nothing is changed. CAA records with accounturi (RFC 8657)
-must name the account's URL.`,
+		Long: `Shows the accounts of the configured CAs, and other stored accounts. It asks each CA for status and contact. If a CA cannot
+be reached, it shows what is stored, and says so. It changes nothing. CAA records with accounturi (RFC 8657) must name the
+account's URL.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.accountShow(cmd.Context(), ca) },
 	}
 	caFlag(cmd, &ca)
@@ -92,9 +92,9 @@ func (a *app) accountRegisterCommand() *cobra.Command {
 	var replace bool
 	cmd := &cobra.Command{
 		Use: "register", Short: "Register the account, find it again by its key, or tell the CA a changed address", Args: cobra.NoArgs,
-		Long: `Makes sure that there is an account at each configured CA and that it may be used. Orders do the same by themselves;
-this does it before, for instance to know the account's URL for CAA records. An account that was deactivated is not replaced,
-unless --replace says so: the old one is set aside, and a new one with a new key is registered.`,
+		Long: `Makes sure that each configured CA has an account and that the account may be used. Every order does the same; this command
+does it earlier, for instance because CAA records need the account's URL. A deactivated account stays, unless you give
+--replace: then the old account is set aside, and a new one with a new key is registered.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.changeAccounts(cmd.Context(), ca, func(ctx context.Context, r *accounts.Registrar) (bool, error) {
 				return r.Register(ctx, replace)
@@ -102,7 +102,7 @@ unless --replace says so: the old one is set aside, and a new one with a new key
 		},
 	}
 	caFlag(cmd, &ca)
-	cmd.Flags().BoolVar(&replace, "replace", false, "set the account that is stored aside and register a new one with a new key")
+	cmd.Flags().BoolVar(&replace, "replace", false, "set the stored account aside and register a new one with a new key")
 	cmd.Flags().BoolVar(&a.detailedExit, "detailed-exitcode", false, "exit with 10 when something was changed")
 	return cmd
 }
@@ -111,9 +111,9 @@ func (a *app) accountRolloverCommand() *cobra.Command {
 	var ca string
 	cmd := &cobra.Command{
 		Use: "rollover", Short: "Give the account a new key", Args: cobra.NoArgs,
-		Long: `Changes the key of the account at each configured CA (RFC 8555 section 7.3.5). The account's URL stays the same. It waits
-for orders under way. What is interrupted, or whose answer is lost, is ended by the next order or rollover: the CA is asked
-which of the two keys it knows.`,
+		Long: `Changes the key of the account at each configured CA (RFC 8555 section 7.3.5). The account's URL stays the same. The command
+waits for orders under way. If it is interrupted, or the CA's answer is lost, the next order or rollover finishes the change:
+it asks the CA which of the two keys it has on file.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.changeAccounts(cmd.Context(), ca, func(ctx context.Context, r *accounts.Registrar) (bool, error) {
 				err := r.Rollover(ctx)
@@ -126,7 +126,7 @@ which of the two keys it knows.`,
 	return cmd
 }
 
-// chooseCAs lists the configured CAs that --ca means.
+// chooseCAs lists the configured CAs that --ca selects.
 func chooseCAs(host *wanted.Host, ca string) ([]string, error) {
 	var list, known []string
 	for _, directory := range host.Directories {
@@ -257,7 +257,7 @@ func newAccountReport(info accounts.Info, configured bool) accountReport {
 		c.Warnings = append(c.Warnings, "a change of the key was interrupted: the next order, or mxcert account rollover, finishes it")
 	}
 	if c.Terms.Agreed != "" && c.Terms.Now != "" && c.Terms.Agreed != c.Terms.Now {
-		c.Warnings = append(c.Warnings, "the CA has other terms of service now: read them")
+		c.Warnings = append(c.Warnings, "the CA has changed its terms of service: read them")
 	}
 	if info.Err != nil && !errors.Is(info.Err, context.Canceled) {
 		c.Error = report.NewError(report.At("account", info.Err))
@@ -321,17 +321,17 @@ func printAccount(out sheet, c accountReport) {
 	out.trouble(c.Error)
 }
 
-// statusText says where the status comes from.
+// statusText returns the status, and says where it comes from.
 func (c *accountReport) statusText() string {
 	switch {
 	case c.Asked:
 		return c.Status
 	case c.Status == "" && c.Configured:
-		return "not known: the CA was not asked, or cannot be reached; the rest is what is stored"
+		return "not known: the CA was not asked, or cannot be reached; the rest is from the stored account"
 	case c.Status == "":
-		return "not asked; the rest is what is stored"
+		return "not asked; the rest is from the stored account"
 	case c.Status == "none":
-		return "none: the first order registers one, or mxcert account register"
+		return "no account yet: the first order registers one, or mxcert account register"
 	}
 	return c.Status
 }

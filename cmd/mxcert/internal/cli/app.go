@@ -48,10 +48,10 @@ reloads it through systemd, and proves by a STARTTLS handshake that senders get 
 	flags.StringVarP(&a.configFile, "config", "c", defaultConfig, "configuration `FILE`")
 	flags.BoolVar(&a.json, "json", false, "print one JSON document on standard output")
 	flags.StringVar(&a.progress, "progress", "auto", "the `KIND` of progress on standard error: auto, plain or none")
-	flags.StringVar(&a.logLevel, "log-level", "", "log from this `LEVEL` on instead of the configured one: debug, info, warn or error")
-	flags.BoolVar(&a.noColor, "no-color", os.Getenv("NO_COLOR") != "", "no colour; the variable NO_COLOR does the same")
+	flags.StringVar(&a.logLevel, "log-level", "", "log messages of this `LEVEL` and above, instead of the configured level: debug, info, warn or error")
+	flags.BoolVar(&a.noColor, "no-color", os.Getenv("NO_COLOR") != "", "no colours; the variable NO_COLOR does the same")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "no progress, and no result when all is well")
-	flags.DurationVar(&a.timeout, "timeout", 0, "give up after this `DURATION` (default: what the command needs)")
+	flags.DurationVar(&a.timeout, "timeout", 0, "give up after this `DURATION` (default: depends on the command)")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &report.Exit{Code: report.CodeUsage, Err: fmt.Errorf("%w\nsee: %s --help", err, cmd.CommandPath())}
 	})
@@ -175,7 +175,7 @@ func (a *app) within(ctx context.Context, ordinary time.Duration) (context.Conte
 	return context.WithTimeout(ctx, ordinary)
 }
 
-// failureReport is what --json prints when a command fails before it has anything to report.
+// failureReport is what --json prints if a command fails before it has anything to report.
 type failureReport struct {
 	report.Report
 	Error    *report.Error   `json:"error"`

@@ -46,9 +46,9 @@ func (a *app) doctorCommand() *cobra.Command {
 		Use: "doctor [NAME…]", Short: "Test everything that a renewal needs, and change nothing", Args: cobra.ArbitraryArgs,
 		Long: `Tests the configuration and its secrets, the state directory, the clock, the CA and the account there, the hooks, and for each
 certificate (or those named): the DNS provider and its right to make the records, CAA, DNSSEC and delegation of the names,
-the places of the files, the units to reload, and what the endpoints serve now. Nothing is changed, ordered or registered.
+the places of the files, the units to reload, and what the endpoints serve now. It changes, orders and registers nothing.
 
-Run it as root, or as the user that renews. Exit code 3 when something would make a renewal fail; warnings alone give 0.`,
+Run it as root, or as the user that renews. Exit code 3 if something would make a renewal fail; 0 if there are only warnings.`,
 		RunE: func(cmd *cobra.Command, names []string) error { return a.doctor(cmd.Context(), names) },
 	}
 }

@@ -41,7 +41,7 @@ func (a *app) runner(h *wanted.Host, readOnly bool) (*pass.Runner, error) {
 // change opens the state for writing, and creates it if it is missing.
 func change(path string) (*state.Book, error) { return state.Open(disk.Open(path)) }
 
-// view opens the state for reading only. If there is none yet, it is empty.
+// view opens the state for reading only. A state that does not exist yet is empty.
 func view(path string) (*state.Book, error) {
 	store, err := state.Open(disk.View(path))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -31,8 +31,8 @@ func (a *app) initCommand() *cobra.Command {
 		Use: "init", Short: "Write a first configuration", Args: cobra.NoArgs,
 		Long: `Looks at this host (mail server, its certificate paths, host name, MX records), asks for what it cannot find, and writes a
 commented configuration, the secrets beside it, and the rule that lets the service reload the mail server. With --yes
-nothing is asked: what is missing is an error that names the flag. An existing configuration is not touched without
---force, which keeps it beside the new one. At the end it says what comes next.
+it asks nothing: if something is missing, the error names the flag. It does not touch an existing configuration without
+--force, which keeps the old one beside the new one. At the end it says what comes next.
 
 For Exim on Debian it shows the macros that make Exim read the certificate. With --exim-macros it sets them and reloads Exim.`,
 		Example: `  mxcert init
@@ -46,16 +46,16 @@ For Exim on Debian it shows the macros that make Exim read the certificate. With
 	}
 	flags := cmd.Flags()
 	flags.BoolVarP(&i.yes, "yes", "y", false, "ask nothing")
-	flags.BoolVar(&i.force, "force", false, "write over an existing configuration, which is kept as mxcert.yaml.old")
+	flags.BoolVar(&i.force, "force", false, "replace an existing configuration, and keep it as mxcert.yaml.old")
 	flags.BoolVar(&i.Agreed, "agree-tos", false, "you have read the CA's terms of service and agree to them")
 	flags.StringVar(&i.Email, "email", "", "`ADDRESS` to which the CA may write; may be empty")
 	flags.StringVar(&i.Directory, "directory", "letsencrypt", "the CA: a name or the `URL` of its directory")
 	flags.StringVar(&i.CAFile, "ca-file", "", "`FILE` with the roots of a private CA's HTTPS")
-	flags.StringSliceVar(&i.Domains, "domain", nil, "`NAME` in the certificate, the one in the MX record first (default: what is found)")
+	flags.StringSliceVar(&i.Domains, "domain", nil, "`NAME` in the certificate, the one in the MX record first (default: the names that init finds)")
 	flags.StringVar(&i.Provider, "dns-provider", "", "`NAME` of the DNS provider, see mxcert providers")
-	flags.StringToStringVar(&i.Env, "dns-env", nil, "`VARIABLE=VALUE` of the DNS provider; secrets go into files of their own, file:PATH reads one")
+	flags.StringToStringVar(&i.Env, "dns-env", nil, "`VARIABLE=VALUE` of the DNS provider; init writes each secret into a file of its own, and file:PATH reads one")
 	flags.StringSliceVar(&i.Resolvers, "resolver", nil, "`ADDRESS` of a resolver (default: the system's)")
-	flags.StringVar(&i.MailServer, "mta", "", "`SERVER` that serves the certificate: exim, files or none (default: what is found)")
+	flags.StringVar(&i.MailServer, "mta", "", "`SERVER` that serves the certificate: exim, files or none (default: the one that init finds)")
 	flags.StringVar(&i.Certificate, "certificate", "", "`PATH` of the certificate")
 	flags.StringVar(&i.Key, "private-key", "", "`PATH` of its key")
 	flags.StringVar(&i.Unit, "unit", "", "systemd `UNIT` to reload")

@@ -27,8 +27,8 @@ func (a *app) renewCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "renew [NAME…]",
 		Short: "Bring certificates up to date once",
-		Long: `Compares for each certificate what is wanted with what is issued, deployed and served, and closes the gaps.
-Without --now a certificate is ordered only when it is due. Exit codes: 0 converged, 1 failed, 4 some failed, 5 issued but
+		Long: `For each certificate, compares what is wanted with what is issued, deployed and served, and closes the gaps.
+Without --now it orders a certificate only if it is due. Exit codes: 0 converged, 1 failed, 4 some failed, 5 issued but
 not in service, 75 try again later, 77 no permission, 78 bad configuration.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, names []string) error {
@@ -50,7 +50,7 @@ not in service, 75 try again later, 77 no permission, 78 bad configuration.`,
 	cmd.Flags().BoolVar(&options.DryRun, "dry-run", false, "say what would be done, change nothing, ask no CA")
 	cmd.Flags().BoolVar(&options.NewKey, "new-key", false, "order with a new private key")
 	cmd.Flags().BoolVar(&staging, "staging", false, "rehearse the order at the CA's staging service; nothing is stored or deployed")
-	cmd.Flags().BoolVar(&a.detailedExit, "detailed-exitcode", false, "exit with 10 when converged and changed")
+	cmd.Flags().BoolVar(&a.detailedExit, "detailed-exitcode", false, "exit with 10 if the certificates converged and something was changed")
 	return cmd
 }
 
@@ -111,7 +111,7 @@ func (a *app) passByDaemon(ctx context.Context, h *wanted.Host, names []string, 
 func (a *app) rehearse(ctx context.Context, config *configs.Config, names []string) error {
 	directory, ok := authority.Staging(config.ACME.Directories[0])
 	if !ok {
-		return report.Usage("--staging: no staging service of %s is known; to rehearse, set acme.directory to one (letsencrypt-staging)", authority.Name(config.ACME.Directories[0]))
+		return report.Usage("--staging: mxcert knows no staging service of %s; to rehearse, set acme.directory to one (letsencrypt-staging)", authority.Name(config.ACME.Directories[0]))
 	}
 	return a.rehearseAt(ctx, config, names, directory)
 }

@@ -32,7 +32,7 @@ type revokeOptions struct {
 func (a *app) revokeCommand() *cobra.Command {
 	var o revokeOptions
 	cmd := &cobra.Command{
-		Use: "revoke NAME", Short: "Revoke the certificate, or an older one of it", Args: cobra.ExactArgs(1),
+		Use: "revoke NAME", Short: "Revoke the certificate, or an older version of it", Args: cobra.ExactArgs(1),
 		Long: `Has the CA revoke the current certificate of each key type; --key or --serial chooses others (mxcert history lists them).
 If an earlier revocation was interrupted, this command finishes it first.
 
@@ -103,7 +103,7 @@ func (a *app) revoke(ctx context.Context, name string, o revokeOptions) error {
 func (a *app) confirmRevocation(r *revoke.Revocation, reason acme.Reason, in io.Reader) error {
 	file, ok := in.(*os.File)
 	if !ok || !term.IsTerminal(int(file.Fd())) {
-		return report.Usage("revoke cannot be taken back: confirm it with --yes")
+		return report.Usage("a revocation cannot be undone: confirm it with --yes")
 	}
 	fmt.Fprintf(a.stderr, "to be revoked, reason %s:\n", reason)
 	for _, g := range r.Targets {
@@ -129,7 +129,7 @@ func printRevoked(out sheet, r *revoke.Report) {
 		case c.Changed:
 			what = "revoked, signed by the " + map[string]string{"account": "account", "key": "certificate's own key"}[c.SignedBy]
 		case c.Revoked:
-			what = "had been revoked before"
+			what = "was already revoked"
 		}
 		out.line(c.Key.Key, "serial %s: %s", c.Serial, what)
 		out.trouble(c.Error)

@@ -22,7 +22,7 @@ func (a *app) statusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "status [NAME…]", Short: "What is wanted, issued, deployed and served, and the next renewal", Args: cobra.ArbitraryArgs,
 		Long: `Looks at the stored certificates, the files and the endpoints, and changes nothing. The exit code is that of a renew
-which finds the same: 0 when all is served, 5 when something issued is not in service, 75 when nothing is issued yet.`,
+that finds the same: 0 if all certificates are served, 5 if an issued one is not in service, 75 if one is not issued yet.`,
 		RunE: func(cmd *cobra.Command, names []string) error { return a.status(cmd.Context(), names) },
 	}
 }

@@ -66,8 +66,8 @@ func (a *app) verifyCommand() *cobra.Command {
 	var remote bool
 	cmd := &cobra.Command{
 		Use: "verify [NAME…]", Short: "Shake hands as a sender does, and judge what is served", Args: cobra.ArbitraryArgs,
-		Long: `Makes STARTTLS handshakes at the endpoints of each certificate and judges the chain as sent. Exit code 3 when a fault is
-found.`,
+		Long: `Makes STARTTLS handshakes with the endpoints of each certificate and judges the chain as sent. Exit code 3 if it finds a
+fault.`,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			switch {
 			case domain != "" || remote:
@@ -75,16 +75,16 @@ found.`,
 			case port < 1 || port > 65535:
 				return report.Usage("--port is a number from 1 to 65535, not %d", port)
 			case host == "" && cmd.Flags().Changed("port"):
-				return report.Usage("--port belongs to --host; the endpoints of a certificate are verify.endpoints of the configuration")
+				return report.Usage("--port needs --host; the endpoints of a certificate are those of verify.endpoints in the configuration")
 			case host != "" && len(names) > 0:
-				return report.Usage("verify --host looks at a host, whatever the configuration: give it without names of certificates")
+				return report.Usage("verify --host looks at a host and not at the configuration: call it without names of certificates")
 			case host != "":
 				return a.verifyHost(cmd.Context(), host, port)
 			}
 			return a.verify(cmd.Context(), names)
 		},
 	}
-	cmd.Flags().StringVar(&host, "host", "", "look at this `MX` host instead, at all its addresses")
+	cmd.Flags().StringVar(&host, "host", "", "look at all addresses of this `MX` host instead")
 	cmd.Flags().StringVar(&domain, "domain", "", "look at all MX hosts of a mail `DOMAIN` (not in this version)")
 	_ = cmd.Flags().MarkHidden("domain") // cannot fail: the flag exists
 	cmd.Flags().IntVar(&port, "port", 25, "`PORT` for --host")
@@ -118,7 +118,7 @@ func (a *app) verify(ctx context.Context, names []string) error {
 	for i, want := range wants {
 		probes := currentProbes(store, want)
 		if len(probes) == 0 && !a.json && !a.quiet {
-			fmt.Fprintf(a.stdout, "%s: no endpoint configured, so nothing was looked at\n", want.Name)
+			fmt.Fprintf(a.stdout, "%s: no endpoint configured, so there was nothing to look at\n", want.Name)
 		}
 		group.Go(func() error {
 			hosts[i] = judge(served.Look(ctx, probes), want.HostNames(), want.Roots, true)
@@ -227,7 +227,7 @@ func newHandshakeReport(r served.Result) handshakeReport {
 
 func notCurrent(want *bundle.Bundle, serial string) finding.Finding {
 	f := finding.Finding{ID: "not-current", Severity: finding.Error, Hint: "run: mxcert renew",
-		Message: fmt.Sprintf("the certificate that is served (serial %s) was not issued through mxcert", serial)}
+		Message: fmt.Sprintf("the served certificate (serial %s) was not issued through mxcert", serial)}
 	if want != nil {
 		f.Message = fmt.Sprintf("serial %s is served, but serial %s is current", serial, want.Serial())
 	}

@@ -28,7 +28,7 @@ func Ask(ctx context.Context, store *state.Book, order Order, say func(certifica
 	}
 	defer conn.Close()
 	if err := conn.Admit(0, os.Geteuid(), ownerOf(store.Path())); err != nil {
-		return nil, fmt.Errorf("%s is not the daemon's: %w", running.Socket, err)
+		return nil, fmt.Errorf("the socket %s does not belong to the daemon: %w", running.Socket, err)
 	}
 	if err := conn.Write(ctx, order); err != nil {
 		return nil, ErrNone

@@ -88,7 +88,7 @@ func (d *Daemon) serve(ctx context.Context, conn *wire.Conn) {
 	}
 	if err := conn.Admit(0, os.Geteuid()); err != nil {
 		d.log.Warn("control socket: refused", "error", err)
-		send(line{Refuse: "root and the service's user may give orders: " + err.Error()})
+		send(line{Refuse: "only root and the service's user may give orders: " + err.Error()})
 		return
 	}
 	var order Order
@@ -118,7 +118,7 @@ func (d *Daemon) obey(ctx context.Context, asked Order, send func(line)) line {
 		}
 	}
 	if w.runner.Host.Fingerprint != asked.Fingerprint {
-		return line{Refuse: "the daemon works with another configuration than the file has: is the file right (mxcert check), and is it the daemon's (systemctl status mxcert)?"}
+		return line{Refuse: "the daemon works with a configuration that differs from the file: is the file good (mxcert check), and is it the daemon's (systemctl status mxcert)?"}
 	}
 	wants, err := w.runner.Host.Choose(asked.Names)
 	if err != nil {

@@ -292,7 +292,7 @@ func (d *Daemon) end(cancel context.CancelFunc) error {
 		current.close()
 		return nil
 	case <-time.After(stopTime):
-		return errors.New("a pass did not end in time; the next start takes up what it left")
+		return errors.New("a pass did not end in time; the next start resumes its work")
 	}
 }
 

@@ -57,7 +57,7 @@ func (p *pass) asked(key bundle.KeyType, g state.Generation) string {
 	case p.options.Force && slot.Served == slot.Current:
 		return "asked for"
 	}
-	p.say("order", fmt.Sprintf("the certificate of %s is paid for and not in service yet: it comes first", g.Created.Format(time.RFC3339)))
+	p.say("order", fmt.Sprintf("a certificate issued at %s is not in service yet; deploying that one first", g.Created.Format(time.RFC3339)))
 	return ""
 }
 
@@ -70,7 +70,7 @@ func (p *pass) answers(g state.Generation) bool {
 	return !g.Created.Before(p.options.Asked) && g.Created.Before(time.Now().Add(time.Minute))
 }
 
-// chains reports whether a certificate leads to one of the demanded roots.
+// chains reports whether a certificate leads to one of the required roots.
 func (p *pass) chains(b *bundle.Bundle) bool {
 	_, err := b.Check(bundle.Want{Roots: p.want.Roots, At: time.Now()})
 	return err == nil

@@ -55,6 +55,6 @@ func (r *Runner) sweepOrphan(ctx context.Context, lineage *state.Lineage, say ac
 		}
 		problems = append(problems, err)
 	}
-	return fmt.Errorf("TXT record %s of certificate %s, which is not configured any more, may still be there: %w", entries[0].Records[0].Name, lineage.Name(),
-		errors.Join(append(problems, fmt.Errorf("no certificate here uses the DNS provider %s with success", provider))...))
+	return fmt.Errorf("TXT record %s of certificate %s, which is no longer configured, may still exist: %w", entries[0].Records[0].Name, lineage.Name(),
+		errors.Join(append(problems, fmt.Errorf("no configured certificate can use the DNS provider %s to remove it", provider))...))
 }

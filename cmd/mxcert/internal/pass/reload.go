@@ -110,7 +110,7 @@ func (r *reloads) reload(ctx context.Context, who any, name string, urgent bool)
 	case <-next.done:
 		return next.err
 	case <-ctx.Done():
-		return fmt.Errorf("the reload of %s has not ended: %w", name, ctx.Err())
+		return fmt.Errorf("the reload of %s did not end: %w", name, ctx.Err())
 	}
 }
 

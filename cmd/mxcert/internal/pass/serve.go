@@ -194,7 +194,7 @@ func (p *pass) cure(ctx context.Context, err error) error {
 	if p.plan == nil || !served.Unavailable(p.seen) {
 		return err
 	}
-	p.say("verify", "the server answers 454 though the files are right; it is made to look at them again")
+	p.say("verify", "the server answers 454 although the files are right; mxcert makes it look at them again")
 	if touchErr := p.plan.Touch(); touchErr != nil {
 		return errors.Join(err, touchErr)
 	}
@@ -215,7 +215,7 @@ func (p *pass) keepDisplaced(path string, content []byte) error {
 	}
 	copied, err := p.lineage.Displace(path, content, time.Now())
 	if err == nil {
-		p.say("deploy", fmt.Sprintf("the file that was at %s is kept as %s", path, copied))
+		p.say("deploy", fmt.Sprintf("the previous file at %s is kept as %s", path, copied))
 	}
 	return err
 }
