@@ -1,8 +1,10 @@
-// Package adopt takes over what other ACME clients left on a host: the trees of certbot, acme.sh and lego as bundles and accounts.
-// Nothing of the other client's is ever changed, and nothing is ordered: key, certificate and account stay the same.
+// Package adopt takes over what other ACME clients left on a host: it reads the files of certbot, acme.sh and lego as bundles and accounts.
+// So a host can move to mxcert and keep its certificates, keys and accounts.
 //
-// [Read] reads a tree; [Take] stores one certificate of it. What cannot be taken over, such as hooks and DNS settings, becomes notes
-// and a proposal for the configuration, for a person to decide. It writes no configuration.
+// [Read] reads the files of one client. [Take] stores one certificate of them. Some things cannot be taken over, such as hooks and DNS
+// settings. For these, adopt returns notes and a proposal for the configuration, and a person decides.
+//
+// The package never changes the other client's files, orders nothing, and writes no configuration.
 package adopt
 
 import (
@@ -18,12 +20,12 @@ import (
 	"mxcert/acme/state"
 )
 
-// Foreign is what another client left of one certificate.
+// Foreign is one certificate that another client left, with everything that belongs to it.
 type Foreign struct {
 	Source     string   // directory or file it was read from
 	Name       string   // as the other client calls it
 	Chain, Key []byte   // PEM
-	Directory  string   // URL of the CA's directory; "" if it is unknown
+	Directory  string   // URL of the CA's directory; "" if not known
 	Account    Account  // at that CA
 	Provider   string   // DNS provider, by the other client's name; "" if it used none
 	Hooks      []string // proposals for hooks, in words
@@ -36,15 +38,15 @@ type Account struct {
 	Key        []byte // PEM; nil if it was not found
 }
 
-// Clients are the names of the clients whose trees can be read.
+// Clients lists the names of the clients whose files can be read.
 func Clients() []string { return []string{"certbot", "acme.sh", "lego"} }
 
-// UsualPath is where a client keeps its tree.
+// UsualPath returns where a client keeps its files.
 func UsualPath(client string) string {
 	return map[string]string{"certbot": "/etc/letsencrypt", "acme.sh": "/root/.acme.sh", "lego": "/root/.lego"}[client]
 }
 
-// Read reads the tree of a client, one of [Clients]. The error joins what could not be read; the rest is returned beside it.
+// Read reads the files of a client, one of [Clients]. The error joins everything that could not be read; Read returns the rest as well.
 func Read(client, path string) ([]Foreign, error) {
 	switch client {
 	case "certbot":
@@ -66,7 +68,7 @@ type Configured struct {
 type Options struct {
 	Configured []Configured
 	DryRun     bool // change nothing
-	Force      bool // also if mxcert has a certificate for the same names
+	Force      bool // even if mxcert has a certificate for the same names
 }
 
 // Taken is one certificate in the result of import.
@@ -84,7 +86,7 @@ type Taken struct {
 	Error    string    `json:"error,omitempty"`
 }
 
-// Take stores one certificate under the name that the configuration has for its names, or a new one.
+// Take stores one certificate. Its name is the one that the configuration uses for these DNS names, otherwise a new one.
 func Take(ctx context.Context, store *state.Book, f Foreign, o Options) (Taken, error) {
 	one := Taken{From: f.Source, Names: []string{}, Notes: append([]string{}, f.Notes...)}
 	one.Notes = append(one.Notes, f.Hooks...)
@@ -149,7 +151,7 @@ func storeForeign(ctx context.Context, lineage *state.Lineage, f Foreign, b *bun
 	return true, lineage.Save(record)
 }
 
-// takeAccount stores the account, unless there is one at that CA already.
+// takeAccount stores the account, unless mxcert already has one at that CA.
 func takeAccount(ctx context.Context, store *state.Book, f Foreign, dryRun bool) (string, error) {
 	if f.Directory == "" || f.Account.Key == nil {
 		return "", nil
@@ -190,7 +192,7 @@ func lineageName(name string) string {
 	return strings.TrimLeft(name[:min(len(name), 64)], ".-_")
 }
 
-// proposal is a section for conf.d.
+// proposal returns a section for a file in conf.d.
 func proposal(name string, f Foreign, b *bundle.Bundle) string {
 	var y strings.Builder
 	fmt.Fprintf(&y, "certificates:\n  - name: %s\n    domains: [%s]\n    keys: [%s]\n", name, strings.Join(quoted(b.Leaf().DNSNames), ", "), b.KeyType())

@@ -47,7 +47,7 @@ func certbotLineage(root, conf string) (Foreign, error) {
 	if authenticator, ok := strings.CutPrefix(settings["authenticator"], "dns-"); ok {
 		f.Provider = authenticator
 	}
-	// The tree may have been copied: the paths in the file are tried first below the root.
+	// The files may be a copy, so the paths in the file are first tried below the root.
 	for file, into := range map[string]*[]byte{"fullchain": &f.Chain, "privkey": &f.Key} {
 		if *into, err = readEither(filepath.Join(root, "live", name, file+".pem"), settings[file]); err != nil {
 			return f, err
@@ -74,14 +74,14 @@ func certbotLineage(root, conf string) (Foreign, error) {
 	return f, nil
 }
 
-// certbotAccount finds the account by its ID in whatever CA's directory it lies.
+// certbotAccount finds the account by its ID, in the directory of any CA.
 func certbotAccount(root, id string, f *Foreign) (a Account) {
 	dir := ""
 	_ = filepath.WalkDir(filepath.Join(root, "accounts"), func(path string, entry fs.DirEntry, err error) error {
 		if err == nil && entry.IsDir() && entry.Name() == id && id != "" {
 			dir = path
 		}
-		return nil // what cannot be read is not found
+		return nil // a file that cannot be read counts as not found
 	})
 	if dir == "" {
 		f.Notes = append(f.Notes, "the account was not found; a new one is registered")

@@ -43,14 +43,14 @@ func fromLego(root string) ([]Foreign, error) {
 			problems = append(problems, err)
 			continue
 		}
-		f.Directory, _ = authority.AtHost(resource.CertURL) // "" for a CA that is not known
+		f.Directory, _ = authority.AtHost(resource.CertURL) // "" for an unknown CA
 		legoAccount(root, &f)
 		list = append(list, f)
 	}
 	return list, errors.Join(problems...)
 }
 
-// legoAccount takes the only account of the tree, or the only one of the CA.
+// legoAccount takes the account if there is only one, either in all the files or at this CA.
 func legoAccount(root string, f *Foreign) {
 	files, _ := filepath.Glob(filepath.Join(root, "accounts", "*", "*", "account.json")) // the pattern is well-formed
 	if host := authority.Name(f.Directory); f.Directory != "" {

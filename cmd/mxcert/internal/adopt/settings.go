@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// readSettings reads lines NAME = VALUE; quotes of the given kind around values are taken off.
+// readSettings reads lines of the form NAME = VALUE. It removes quotes of the given kind around values.
 func readSettings(file, quote string) (map[string]string, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -22,7 +22,7 @@ func readSettings(file, quote string) (map[string]string, error) {
 	return settings, nil
 }
 
-// readEither reads the first of two files that is there.
+// readEither reads the first of two files if it exists, otherwise the second.
 func readEither(first, second string) ([]byte, error) {
 	text, err := os.ReadFile(first)
 	if err != nil && second != "" {

@@ -13,8 +13,8 @@ import (
 	"mxcert/cmd/mxcert/internal/report"
 )
 
-// How far this host's clock may be from the CA's: TSIG tolerates five minutes (RFC 8945 section 10), and a new certificate may
-// be valid from now on only.
+// These limits say how far this host's clock may be from the CA's clock. TSIG tolerates five minutes (RFC 8945 section 10). A new
+// certificate may be valid only from the moment of its issue, so a clock that is behind would see it as not yet valid.
 const (
 	clockFault   = 5 * time.Minute
 	clockWarning = 30 * time.Second
@@ -55,7 +55,7 @@ func clockCheck(ca string, skew time.Duration) finding.Finding {
 	return called("clock", c).About(ca).Next(hint)
 }
 
-// accountCheck says what the CA makes of the account, or what a new one would need.
+// accountCheck reports the state of the account at the CA. If there is no account, it reports what a new one would need.
 func (d *Doctor) accountCheck(directory acme.Directory, info accounts.Info) finding.Finding {
 	name := authority.Name(directory.URL)
 	kid, bound := d.Runner.Host.ExternalBinding(directory.URL)
@@ -80,7 +80,7 @@ func (d *Doctor) accountCheck(directory acme.Directory, info accounts.Info) find
 	return well("none at %s yet: the first order registers one", name)
 }
 
-// oneCAIsEnough makes warnings of CAs that do not answer while another does.
+// oneCAIsEnough turns the error of a CA that does not answer into a warning if another CA answers.
 func oneCAIsEnough(checks []Check) []Check {
 	reached := false
 	for _, c := range checks {

@@ -15,14 +15,14 @@ import (
 	"mxcert/hooks/script"
 )
 
-// Room in the state directory's file system: below the first a renewal may fail, below the second it is worth knowing.
+// Free space in the state directory's file system. Below the first limit a renewal may fail; below the second there is a warning.
 const (
 	leastRoom   = 16 << 20
 	scarceRoom  = 100 << 20
 	leastInodes = 100
 )
 
-// hostTests are the tests that belong to no certificate.
+// hostTests returns the tests that belong to no single certificate.
 func (d *Doctor) hostTests() []test {
 	tests := []test{
 		{id: "configuration", run: d.configuration},
@@ -52,7 +52,7 @@ func (d *Doctor) secrets(context.Context) []finding.Finding {
 	return orWell(found, "every secret of the configuration can be read")
 }
 
-// state finds out whether the state directory can be used, and what an earlier run has left there.
+// state finds out whether mxcert can use the state directory, and what an earlier run has left there.
 func (d *Doctor) state(context.Context) []finding.Finding {
 	path := d.Runner.Host.State
 	inspected, err := d.Runner.Store.Inspect()
@@ -81,7 +81,7 @@ func (d *Doctor) state(context.Context) []finding.Finding {
 	return found
 }
 
-// above is for a state directory that does not exist yet.
+// above checks where the state directory would be created, if it does not exist yet.
 func (d *Doctor) above(path string) finding.Finding {
 	above := filepath.Dir(path)
 	for above != "/" && unix.Access(above, unix.F_OK) != nil {
@@ -111,7 +111,7 @@ func roomIn(path string) []finding.Finding {
 	return nil
 }
 
-// daemon says who renews here.
+// daemon reports who renews certificates on this host.
 func (d *Doctor) daemon(context.Context) []finding.Finding {
 	r := d.Daemon
 	switch {
@@ -126,7 +126,7 @@ func (d *Doctor) daemon(context.Context) []finding.Finding {
 	return []finding.Finding{well("the daemon runs since %s (process %d)", report.Minute(r.Started), r.PID)}
 }
 
-// hooks finds hooks that would be refused, or skipped by mistake.
+// hooks finds hooks that mxcert would refuse, or would skip although the operator wants them to run.
 func (d *Doctor) hooks(context.Context) []finding.Finding {
 	if len(d.Runner.Host.Certificates) == 0 {
 		return nil

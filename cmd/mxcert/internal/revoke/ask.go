@@ -13,8 +13,8 @@ import (
 	"mxcert/cmd/mxcert/internal/report"
 )
 
-// CarryOut revokes the targets under the lineage's lock, so that a daemon's pass and the revocation do not meet. Failures of
-// single certificates are in the report.
+// CarryOut revokes the targets. It holds the lineage's lock, so that no pass of a daemon runs at the same time. If single certificates
+// fail, the report says so.
 func (r *Revocation) CarryOut(ctx context.Context, say acme.Progress) (*Report, error) {
 	r.say = say
 	unlock, err := pass.Lock(ctx, r.lineage, nil, say)
@@ -82,7 +82,7 @@ func (c Certificate) failed(err error) Certificate {
 	return c
 }
 
-// note adds to what is stored about the revocation of a certificate; what was noted before stays.
+// note adds to the stored note about the revocation of a certificate. It keeps what was noted before.
 func (r *Revocation) note(g state.Generation, compromised, done bool) error {
 	note, ok := r.lineage.Revocation(g.ID)
 	if !ok {
@@ -97,13 +97,14 @@ func (r *Revocation) note(g state.Generation, compromised, done bool) error {
 	return r.lineage.SaveRevocation(g.ID, note)
 }
 
-// signer is who asks for a revocation (RFC 8555 section 7.6).
+// signer is the key that signs a request for revocation (RFC 8555 section 7.6).
 type signer struct {
-	name string        // as reports call it
-	key  crypto.Signer // the certificate's own; nil: the account's
+	name string        // its name in reports
+	key  crypto.Signer // the certificate's own key; nil: the account's key
 }
 
-// ask has the CA revoke it, signed by the key that fits the reason, and by the other one if that is refused.
+// ask asks the CA to revoke the certificate. It signs with the key that fits the reason. If the CA refuses that, it signs with the other
+// key.
 func (r *Revocation) ask(ctx context.Context, g state.Generation, c *Certificate) (already bool, err error) {
 	b, err := r.lineage.Bundle(g.ID)
 	if err != nil {
@@ -136,7 +137,7 @@ func (r *Revocation) ask(ctx context.Context, g state.Generation, c *Certificate
 	return false, refused
 }
 
-// authority is the CA that issued a certificate, also one that is not configured any more.
+// authority returns the CA that issued a certificate, even if that CA is no longer configured.
 func (r *Revocation) authority(directory string) (*acme.Client, error) {
 	if client := r.runner.CAs.At(directory); client != nil {
 		return client, nil
@@ -148,8 +149,8 @@ func (r *Revocation) authority(directory string) (*acme.Client, error) {
 	return acme.New(settings, r.runner.Store), nil
 }
 
-// giveUpKey forbids the key of a certificate before it signs for another reason than its compromise: Let's Encrypt takes
-// such a signature for proof of that, revokes all certificates of the key, and certifies it no more.
+// giveUpKey forbids the further use of a certificate's key before that key signs for a reason other than its compromise. Let's Encrypt
+// takes such a signature as proof of compromise: it revokes all certificates with this key and never certifies the key again.
 func (r *Revocation) giveUpKey(g state.Generation, cause error) error {
 	r.warn("the account cannot revoke the certificate with serial %s (%s): its own key signs. The CA may take that key for compromised, so that it is not used again",
 		g.Serial, report.OneLine(cause.Error()))
@@ -162,13 +163,13 @@ func (r *Revocation) giveUpKey(g state.Generation, cause error) error {
 	return report.At("store", err)
 }
 
-// accountChanged puts what an operator has to know about the account into the report and the history.
+// accountChanged puts what the operator must know about the account into the report and the history.
 func (r *Revocation) accountChanged(text string) {
 	r.warn("%s", text)
 	r.record.Log(state.Event{At: time.Now(), Event: "account", Message: text})
 }
 
-// whatNext says what becomes of the certificate, and warns while it is in service.
+// whatNext says what happens to the certificate next, and warns if it is still in service.
 func (r *Revocation) whatNext() {
 	ended, newKey := false, false
 	for i, g := range r.Targets {

@@ -14,13 +14,14 @@ import (
 	"mxcert/hooks/unit"
 )
 
-// Draft is a configuration that was checked and is not written yet.
+// Draft is a configuration that has been checked but not written yet.
 type Draft struct {
 	text    string
 	secrets map[string]string // by the name of the file in the credentials directory
 }
 
-// Draft makes the configuration of complete answers. The error is what mxcert check would say about it.
+// Draft turns complete answers into a configuration. If the configuration has a fault, the error is the one that `mxcert check` would
+// report.
 func (a *Answers) Draft() (*Draft, error) {
 	env, secrets, err := a.moveSecrets()
 	if err != nil {
@@ -49,15 +50,15 @@ func (d *Draft) check() error {
 	return wanted.Check(config)
 }
 
-// Write writes the configuration to path and the secrets to the directory credentials beside it, for root and the service's
-// group. A configuration that is there already is kept as path.old.
+// Write writes the configuration to path, and the secrets to the directory credentials next to it. Root and the service's group can read
+// them. If there is a configuration already, Write keeps it as path.old.
 func (d *Draft) Write(path string) error {
 	directory, gid := filepath.Dir(path), serviceGroup()
 	credentials := filepath.Join(directory, "credentials")
 	if err := errors.Join(os.MkdirAll(directory, 0o755), os.MkdirAll(credentials, 0o750)); err != nil {
 		return err
 	}
-	// Whatever the umask, and whatever made them.
+	// Set the modes explicitly: the umask, or whoever made the directories, may have chosen others.
 	if err := errors.Join(os.Chmod(directory, 0o755), os.Lchown(credentials, -1, gid), os.Chmod(credentials, 0o750)); err != nil {
 		return err
 	}
@@ -72,7 +73,7 @@ func (d *Draft) Write(path string) error {
 	return WriteFile(path, d.text, 0o640, -1, gid)
 }
 
-// keepOld gives a file that is about to be replaced a second name.
+// keepOld gives a second name to a file that is about to be replaced.
 func keepOld(path string) error {
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -83,7 +84,7 @@ func keepOld(path string) error {
 	return os.Link(path, path+".old")
 }
 
-// serviceGroup is the group of the service; -1 if the host has none.
+// serviceGroup returns the group of the service, or -1 if the host has none.
 func serviceGroup() int {
 	g, err := user.LookupGroup(unit.ServiceUser)
 	if err != nil {

@@ -17,12 +17,13 @@ import (
 	"mxcert/deploy/discover"
 )
 
-// keysGroup is the group of keysDirectory; a mail server's user reads keys there as a member.
+// keysGroup is the group of keysDirectory. A mail server's user can read keys there if it is a member.
 const keysGroup = "mxcert-keys"
 
-// EximChange is what makes Exim read the certificate. On Debian these are lines of a file of macros, and a group for Exim's user.
+// EximChange is the change that makes Exim read the certificate. On Debian it consists of lines in a file of macros and a group for Exim's
+// user.
 type EximChange struct {
-	Debian bool // otherwise it can only be made by hand
+	Debian bool // otherwise a person has to make the change
 
 	want   deploy.Pair
 	exim   discover.EximSetup
@@ -39,7 +40,7 @@ type oldFile struct {
 	uid, gid int
 }
 
-// PlanExim finds the change by which Exim reads the files of the answers; nil if it reads them already.
+// PlanExim finds the change that makes Exim read the files in the answers. It returns nil if Exim reads them already.
 func PlanExim(host Host, answers *Answers) (*EximChange, error) {
 	c := &EximChange{want: deploy.Pair{Certificate: answers.Certificate, Key: answers.Key}, exim: host.Exim, edit: &macroFile{}}
 	reads := host.Exim.Pair == c.want
@@ -63,7 +64,7 @@ func PlanExim(host Host, answers *Answers) (*EximChange, error) {
 	return c, nil
 }
 
-// lacksGroup reports whether a user of this host is no member of a group of this host.
+// lacksGroup reports whether the user and the group exist on this host and the user is not a member of the group.
 func lacksGroup(name, group string) bool {
 	g, err := user.LookupGroup(group)
 	u, userErr := user.Lookup(name)
@@ -90,8 +91,8 @@ func readOld(path string) (oldFile, error) {
 	return old, err
 }
 
-// readEarlier returns what Exim reads of the same directory before a file of a split configuration, in whose directory it reads all
-// files in the order of their names; "" for the one file of an unsplit configuration.
+// readEarlier returns the text that Exim reads before a given file of a split configuration. Exim reads all files of that directory in the
+// order of their names. For the one file of an unsplit configuration it returns "".
 func readEarlier(path string) (string, error) {
 	if filepath.Base(filepath.Dir(path)) != "main" {
 		return "", nil
@@ -114,7 +115,7 @@ func readEarlier(path string) (string, error) {
 	return earlier.String(), nil
 }
 
-// Diff shows the lines that change; "" if none do.
+// Diff shows the lines that change. It returns "" if none do.
 func (c *EximChange) Diff() string {
 	if !c.edit.changed() {
 		return ""
@@ -130,7 +131,7 @@ func (c *EximChange) Diff() string {
 	return diff.String()
 }
 
-// ByHand says how a person makes the change.
+// ByHand describes how a person makes the change.
 func (c *EximChange) ByHand() string {
 	if !c.Debian && c.want.Certificate == c.want.Key {
 		return "Exim must read the certificate: set tls_certificate = " + c.want.Certificate
@@ -148,12 +149,12 @@ func (c *EximChange) ByHand() string {
 	return "by hand: " + commands
 }
 
-// join is the command by which Exim's user may read the keys of the service.
+// join returns the command that allows Exim's user to read the keys of the service.
 func (c *EximChange) join() []string { return []string{"usermod", "-aG", keysGroup, c.exim.User} }
 
-// Apply makes the change and lets Exim take it up: reloaded is false if Exim is not running and takes it up at its start. A reload
-// is enough for new macros and for a new group, because Exim then executes itself anew. If Exim does not accept the change, the
-// file is as it was before.
+// Apply makes the change and reloads Exim. reloaded is false if Exim is not running; Exim then reads the change when it starts. A reload is
+// enough even for new macros and a new group, because Exim then executes itself again. If Exim does not accept the change, Apply restores
+// the old file.
 func (c *EximChange) Apply(ctx context.Context) (reloaded bool, err error) {
 	if c.member {
 		if err := must(ctx, c.join()...); err != nil {
@@ -174,7 +175,7 @@ func (c *EximChange) Apply(ctx context.Context) (reloaded bool, err error) {
 	return reloaded, nil
 }
 
-// prove makes the new configuration, and asks Exim whether it accepts it and would read the files.
+// prove generates the new configuration, and asks Exim whether it accepts it and would read the files.
 func (c *EximChange) prove(ctx context.Context) error {
 	if err := must(ctx, "update-exim4.conf"); err != nil {
 		return err
@@ -189,7 +190,7 @@ func (c *EximChange) prove(ctx context.Context) error {
 	return err
 }
 
-// restore puts the old macros back, also into the configuration that is made of them.
+// restore puts back the old macros and generates the configuration from them again.
 func (c *EximChange) restore(ctx context.Context) error {
 	if !c.edit.changed() {
 		return nil

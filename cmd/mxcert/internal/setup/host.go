@@ -16,7 +16,7 @@ import (
 	"mxcert/deploy/discover"
 )
 
-// Host is what can be found out about this host without a question.
+// Host is what init can find out about this host without asking a person.
 type Host struct {
 	Names      []string // the names that senders use first
 	MailServer string   // exim; "" if no mail server was found
@@ -24,8 +24,8 @@ type Host struct {
 	Notes      []string // what was found, for a person
 }
 
-// Look finds the host's names and its mail server. What cannot be found out is missing; mxcert doctor says why. resolvers are
-// those of the configuration, none for the system's.
+// Look finds the host's names and its mail server. It leaves out what it cannot find out; `mxcert doctor` says why. resolvers are those of
+// the configuration. If there are none, Look uses those of the system.
 func Look(ctx context.Context, resolvers []string) Host {
 	h := Host{}
 	if name := hostName(ctx); strings.Contains(name, ".") {
@@ -47,7 +47,7 @@ type directory interface {
 	Addresses(ctx context.Context, host string) ([]string, error)
 }
 
-// mxNames adds the MX host names of the host's domains that have one of the host's own addresses.
+// mxNames adds the MX host names of the host's domains, if they resolve to one of the host's own addresses.
 func (h *Host) mxNames(ctx context.Context, host string, dns directory, own []string) {
 	for domain := host; strings.Contains(domain, "."); _, domain, _ = strings.Cut(domain, ".") {
 		for _, mx := range mxOf(ctx, dns, domain) {
@@ -63,7 +63,7 @@ func (h *Host) mxNames(ctx context.Context, host string, dns directory, own []st
 	}
 }
 
-// patience bounds each question about the host.
+// patience limits each question about the host.
 const patience = 10 * time.Second
 
 func mxOf(ctx context.Context, dns directory, domain string) []string {
@@ -76,7 +76,7 @@ func mxOf(ctx context.Context, dns directory, domain string) []string {
 	return hosts
 }
 
-// hostName is the fully qualified name, as the host knows it.
+// hostName returns the host's own idea of its fully qualified name.
 func hostName(ctx context.Context) string {
 	if name := command(ctx, "hostname", "--fqdn"); strings.Contains(name, ".") {
 		return strings.ToLower(name)
@@ -101,7 +101,7 @@ func ownAddresses() (list []string) {
 	return list
 }
 
-// askExim asks Exim what it reads.
+// askExim asks Exim which files it reads.
 func (h *Host) askExim(ctx context.Context) {
 	setup, err := discover.Exim(ctx)
 	if errors.Is(err, discover.ErrAbsent) {

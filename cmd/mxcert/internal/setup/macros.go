@@ -6,12 +6,12 @@ import (
 	"strings"
 )
 
-// Macros of Debian's configuration (README.Debian of exim4-config, "TLS"), and the values without them.
+// Macros of Debian's configuration (README.Debian of exim4-config, "TLS"), and the values that apply without them.
 const (
 	enableMacro      = "MAIN_TLS_ENABLE"
 	certificateMacro = "MAIN_TLS_CERTIFICATE"
 	keyMacro         = "MAIN_TLS_PRIVATEKEY"
-	combinedMacro    = "MAIN_TLS_CERTKEY" // one file with both; it wins over the two
+	combinedMacro    = "MAIN_TLS_CERTKEY" // one file with both; it overrides the other two
 
 	usualCertificate = "/etc/exim4/exim.crt"
 	usualKey         = "/etc/exim4/exim.key"
@@ -24,7 +24,7 @@ type macroFile struct {
 	removed, added []string
 }
 
-// editMacros changes a file of macros so that Exim reads the certificate and the key. earlier is what Exim reads before the file.
+// editMacros changes a file of macros so that Exim reads the certificate and the key. earlier is the text that Exim reads before the file.
 func editMacros(text, earlier, certificate, key string) *macroFile {
 	f := &macroFile{earlier: earlier}
 	if text != "" {
@@ -84,7 +84,7 @@ func (f *macroFile) definitions(name string) (list []span) {
 		}
 		s := span{from: i, value: m[2], conditional: depth > 0}
 		for ; i+1 < len(f.lines) && strings.HasSuffix(strings.TrimRight(f.lines[i], " \t"), `\`); i++ {
-			s.value = "" // nothing that is wanted here needs two lines
+			s.value = "" // none of these values needs two lines
 		}
 		s.to = i + 1
 		list = append(list, s)
@@ -92,8 +92,8 @@ func (f *macroFile) definitions(name string) (list []span) {
 	return list
 }
 
-// set makes a macro have a value. Exim refuses to define a macro twice: the definition in the file is replaced, and one that is in
-// another file, or holds under a condition only, is overridden.
+// set gives a macro a value. Exim refuses to define a macro twice. So set replaces a definition in this file, and overrides one that is in
+// another file or holds only under a condition.
 func (f *macroFile) set(name, value, usual string) {
 	found := f.definitions(name)
 	overridden := defines(f.earlier, name) || slices.ContainsFunc(found, func(s span) bool { return s.conditional })
@@ -115,7 +115,7 @@ func (f *macroFile) add(lines ...string) {
 	f.lines, f.added = append(f.lines, lines...), append(f.added, lines...)
 }
 
-// remove takes definitions out, those under a condition excepted.
+// remove removes definitions, except those under a condition.
 func (f *macroFile) remove(definitions []span) {
 	for _, s := range slices.Backward(definitions) {
 		if !s.conditional {

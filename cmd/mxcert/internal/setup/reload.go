@@ -9,16 +9,17 @@ import (
 
 const (
 	eximUnit = "exim4.service"
-	// settle is how long after a reload Exim may still close its ports: the job of systemd is done when the signal is sent.
+	// settle is how long after a reload Exim may still close its ports. systemd considers the reload done as soon as it has sent the
+	// signal.
 	settle = 500 * time.Millisecond
-	// opening bounds the wait for the ports after that.
+	// opening limits how long to wait for the ports after that.
 	opening = 5 * time.Second
 )
 
-// smtpPorts are where other programs of this host look for Exim.
+// smtpPorts returns the addresses at which other programs of this host expect Exim.
 func smtpPorts() []string { return []string{"127.0.0.1:25", "[::1]:25"} }
 
-// reload reloads Exim and waits until the addresses that were open before are open again; done is false if Exim is not running.
+// reload reloads Exim and waits until the addresses that were open before are open again. done is false if Exim is not running.
 func reload(ctx context.Context, addresses []string) (done bool, err error) {
 	var before []string
 	for _, address := range addresses {
@@ -39,7 +40,7 @@ func reload(ctx context.Context, addresses []string) (done bool, err error) {
 	return true, nil
 }
 
-// await waits until the addresses are open. If they stay closed, whoever connects next finds out.
+// await waits until the addresses are open. It returns no error if they stay closed; the next program that connects will report it.
 func await(ctx context.Context, addresses []string) {
 	ctx, cancel := context.WithTimeout(ctx, settle+opening)
 	defer cancel()

@@ -8,9 +8,9 @@ import (
 	"mxcert/acme/dnsprovider"
 )
 
-// moveSecrets returns the variables as the configuration names them, and the secrets by the name of the file in the credentials
-// directory that takes each. A value file:PATH of a secret variable is read, so that the service needs no right to that file;
-// references to credentials and to the environment stay.
+// moveSecrets returns two maps. env holds the variables as the configuration will name them. secrets holds the secrets, by the name of the
+// file in the credentials directory. If a secret variable has a value file:PATH, moveSecrets reads that file, so that the service needs no
+// right to read it. References to credentials and to the environment stay as they are.
 func (a *Answers) moveSecrets() (env, secrets map[string]string, err error) {
 	env, secrets = map[string]string{}, map[string]string{}
 	for name, value := range a.Env {

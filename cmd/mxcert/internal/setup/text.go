@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// text is the configuration, with comments for somebody who sees it for the first time.
+// text returns the configuration, with comments for somebody who sees one for the first time.
 func (a *Answers) text() string {
 	var y strings.Builder
 	line := func(format string, values ...any) { fmt.Fprintf(&y, format+"\n", values...) }
@@ -33,7 +33,7 @@ func (a *Answers) text() string {
 	return y.String()
 }
 
-// dnsText is the section about the DNS provider.
+// dnsText writes the section about the DNS provider.
 func (a *Answers) dnsText(line func(string, ...any)) {
 	line("# How the TXT records of the challenges are written. `mxcert providers %s` explains the variables.", a.Provider)
 	line("dns:")
@@ -53,7 +53,7 @@ func (a *Answers) dnsText(line func(string, ...any)) {
 	}
 }
 
-// targetText says where the certificate goes and where it is served.
+// targetText writes where the certificate goes and where it is served.
 func (a *Answers) targetText(line func(string, ...any)) {
 	if a.MailServer == none {
 		line("    # Nothing is deployed: the certificate is only issued.")
@@ -75,7 +75,7 @@ func (a *Answers) targetText(line func(string, ...any)) {
 		line("          # Exim opens its key after it dropped root.")
 		line("          group: Debian-exim")
 	}
-	if a.MailServer != exim { // for a mail server, mxcert looks at the ports of this host
+	if a.MailServer != exim { // for Exim, mxcert looks at the ports of this host
 		line("    # Where the certificate is served. With an empty list no handshake proves that it is.")
 		line("    verify: {endpoints: []}")
 	}
