@@ -14,8 +14,8 @@
 //     a fraction of a millisecond. With the same key, only the chain is renamed.
 //   - A combined file holds both, so they always match.
 //   - A generation directory holds a certificate and its key, and one link leads to it. Only the link is renamed.
-//   - An SNI map names combined files, which have the serial number in their names. Only the map is renamed. A server that opens its files at
-//     each connection never sees a file that changes.
+//   - An SNI map names combined files, which have the serial number in their names. Only the map is renamed. A server that opens its files
+//     at each connection never sees a file that changes.
 //
 // The staging directory is below the destination's directory, because a mail server that watches the latter (Exim 4.95 and later) takes
 // every file written there as a change. All file operations go through [os.Root], or through descriptors that it opened.

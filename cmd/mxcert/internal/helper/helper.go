@@ -4,7 +4,7 @@
 // A helper trusts nothing that the service says. It reads the configuration, which only root may write, to learn what exists. It checks
 // again that a certificate and its key match and are for configured names. It takes paths, owners and modes from the configuration, and
 // runs only hooks in the configured directory. So an attacker who takes over the service can install a certificate that the service already
-// has, but can do nothing else as root.
+// has, and run the configured hooks, but can do nothing else as root.
 //
 // [Client] does the same work in its own process if that process has the rights. The helpers issue nothing, and they do not decide when
 // something is installed; package pass does.
