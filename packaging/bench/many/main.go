@@ -1,9 +1,10 @@
-// Command many measures one-shots over many certificates with nothing to do: `renew` and `status` without a daemon, beside a
-// yardstick that does the least that can be done: it reads each stored and each deployed pair with the standard library, checks that
-// key and certificate match, and compares the dates.
+// Command many measures one-shot commands over many certificates if there is nothing to do: `renew` and `status` without a daemon.
 //
-// All of it runs in turns in one run, each as a process of its own, so that the ratios hold on a busy machine. The certificates are
-// pairs of files without endpoints, from a Pebble in this process. What a daemon costs is measured by packaging/bench/idle.
+// It compares them with a yardstick that does the least possible work. The yardstick reads each stored and each deployed pair with the
+// standard library, checks that key and certificate match, and compares the dates.
+//
+// It runs everything in turns, each as a separate process, so that the ratios are right even on a busy machine. The certificates are pairs
+// of files without endpoints, from a Pebble in this process. packaging/bench/idle measures what a daemon costs.
 package main
 
 import (
@@ -50,7 +51,7 @@ func main() {
 	}
 }
 
-// run is what is measured: a program and its arguments.
+// run is one program to measure, with its arguments.
 type run struct {
 	name    string
 	command []string
@@ -85,7 +86,7 @@ func table(ctx context.Context, program string, rounds int) error {
 	return nil
 }
 
-// makeWorld starts a lab and has mxcert issue and deploy n certificates.
+// makeWorld starts a lab, and makes mxcert issue and deploy n certificates.
 func makeWorld(ctx context.Context, program string, n int) (*lab.Lab, error) {
 	l, err := lab.Start(ctx, lab.Options{CA: ca.Options{SkipValidation: true}})
 	if err != nil {
@@ -122,7 +123,7 @@ func measure(ctx context.Context, runs []*run, rounds int) error {
 		}
 	}
 	for _, r := range runs {
-		// A child starts with the peak of its parent, which holds a lab: so a small process starts it.
+		// A child process starts with the peak of its parent, and this process holds a lab. So a small process starts the child.
 		out, err := exec.CommandContext(ctx, runs[0].command[0], append([]string{"-peak", "--"}, r.command...)...).Output()
 		if err != nil {
 			return fmt.Errorf("%s: %w", r.name, err)
@@ -160,7 +161,7 @@ func (r *run) median() time.Duration {
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// readAll is the yardstick: every stored pair, and the deployed files that must be the same.
+// readAll is the yardstick. It reads every stored pair, and the deployed files, which must be the same.
 func readAll(directory string) error {
 	chains, err := filepath.Glob(filepath.Join(directory, "state", "lineages", "*", "*", "fullchain.pem"))
 	if err != nil || len(chains) == 0 {

@@ -27,7 +27,7 @@ type Foreign struct {
 	Source     string   // directory or file it was read from
 	Name       string   // as the other client calls it
 	Chain, Key []byte   // PEM
-	Directory  string   // URL of the CA's directory; "" if it is unknown
+	Directory  string   // URL of the CA's directory; "" if not known
 	Account    Account  // at that CA
 	Provider   string   // DNS provider, by the other client's name; "" if it used none
 	Hooks      []string // proposals for hooks, in words
@@ -58,7 +58,7 @@ func UsualPath(client string) string {
 	return map[string]string{"certbot": "/etc/letsencrypt", "acme.sh": "/root/.acme.sh", "lego": "/root/.lego"}[client]
 }
 
-// Read reads the tree of a client, one of [Clients]. The error joins what could not be read; the rest is returned beside it.
+// Read reads the files of a client, one of [Clients]. The error joins everything that could not be read; Read returns the rest as well.
 func Read(client, path string) ([]Foreign, error) {
 	switch client {
 	case "certbot":
@@ -80,7 +80,7 @@ type Configured struct {
 type Options struct {
 	Configured []Configured
 	DryRun     bool // change nothing
-	Force      bool // also if mxcert has a certificate for the same names
+	Force      bool // even if mxcert has a certificate for the same names
 }
 
 // Taken is one certificate in the result of import.
@@ -98,7 +98,7 @@ type Taken struct {
 	Error    string    `json:"error,omitempty"`
 }
 
-// Take stores one certificate under the name that the configuration has for its names, or a new one.
+// Take stores one certificate. Its name is the one that the configuration uses for these DNS names, otherwise a new one.
 func Take(ctx context.Context, store *state.Book, f Foreign, o Options) (Taken, error) {
 	one := Taken{From: f.Source, Names: []string{}, Notes: append([]string{}, f.Notes...)}
 	one.Notes = append(one.Notes, f.Hooks...)

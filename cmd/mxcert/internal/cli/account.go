@@ -29,13 +29,14 @@ type accountsReport struct {
 	Accounts []accountReport `json:"accounts"`
 }
 
-// accountReport describes one account: as the CA sees it if Asked is set, otherwise as it is stored.
+// accountReport describes one account: as the CA sees it if Asked is set, otherwise as it is stored. Status is valid, deactivated,
+// revoked, none, unregistered, unknown, refused or damaged; "" if it is not known.
 type accountReport struct {
 	CA         string                `json:"ca"`        // host name of the directory URL
 	Directory  string                `json:"directory"` // URL
 	Configured bool                  `json:"configured"`
 	URL        string                `json:"url"`
-	Status     string                `json:"status"` // valid, deactivated, revoked, none, unregistered, unknown, refused, damaged; "" if not known
+	Status     string                `json:"status"` // see above
 	Asked      bool                  `json:"asked"`  // the CA was asked
 	Contact    []string              `json:"contact"`
 	Key        *accountKey           `json:"key"`

@@ -27,8 +27,8 @@ const (
 )
 
 // repairs reports whether this pass would undo a change that something else has made. It does not count as a repair if a person asked for
-// the pass, if the pass issued a certificate, or if it finishes an interrupted deployment. Nor does it count if the certificate has not been
-// in service yet, unless a change of the files started the pass.
+// the pass, if the pass issued a certificate, or if it finishes an interrupted deployment. Nor does it count if the certificate has not
+// been in service yet, unless a change of the files started the pass.
 func (p *pass) repairs() bool {
 	return p.options.Daemon && !p.issued && !p.have.Record.Applying && (p.options.Woken || p.have.WasServed())
 }
