@@ -91,7 +91,7 @@ func TestDue(t *testing.T) {
 			if got := o.begin(tt.options).due(0, bundle.EC256); got != tt.want {
 				t.Errorf("due: %q, want %q", got, tt.want)
 			}
-			if waits := strings.HasSuffix(tt.what, "waits") && tt.want == ""; o.heard("paid for and not in service yet") != waits {
+			if waits := strings.HasSuffix(tt.what, "waits") && tt.want == ""; o.heard("is not in service yet; deploying that one first") != waits {
 				t.Errorf("said: %q", o.said)
 			}
 		})

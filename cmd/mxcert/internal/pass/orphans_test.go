@@ -36,7 +36,7 @@ func TestOrphansThatRemain(t *testing.T) {
 		what, lineage, provider, text, says string
 	}{
 		{"another provider", "gone", "other", entry, "TXT record _acme-challenge.old.example.org. of certificate gone"},
-		{"the name server does not answer", "gone", "rfc2136", entry, "no certificate here uses the DNS provider rfc2136 with success"},
+		{"the name server does not answer", "gone", "rfc2136", entry, "no configured certificate can use the DNS provider rfc2136"},
 		{"a damaged note", "gone", "rfc2136", "{", "gone.20260101T000000000Z-01234567.json"},
 		{"a certificate that is configured", "mx", "other", entry, ""},
 	} {

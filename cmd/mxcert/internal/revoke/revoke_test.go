@@ -210,7 +210,7 @@ func TestGiveUpKey(t *testing.T) {
 			t.Errorf("%d, of %s, %s, %s: %+v", i, first.Serial, second.Serial, third.Serial, note)
 		}
 	}
-	if len(r.report.Warnings) != 1 || !strings.Contains(r.report.Warnings[0], "(no account; at all): its own key signs") || !r.lineage.Compromised(first.SPKI) || r.lineage.Compromised(third.SPKI) {
+	if len(r.report.Warnings) != 1 || !strings.Contains(r.report.Warnings[0], "(no account; at all), so the certificate's own key signs") || !r.lineage.Compromised(first.SPKI) || r.lineage.Compromised(third.SPKI) {
 		t.Errorf("%q", r.report.Warnings)
 	}
 }
@@ -230,7 +230,7 @@ func TestWhatNext(t *testing.T) {
 	}{
 		{"the current one", 2, &state.Revocation{}, acme.Superseded, true, true, "the next pass orders another certificate: mxcert renew mx does it now, a daemon within the hour", true},
 		{"its key", 2, &state.Revocation{KeyCompromised: true}, acme.KeyCompromise, true, false, "the next pass orders another certificate, with a new key: mxcert renew mx does it now, a daemon within the hour", false},
-		{"the end of operation", 2, &state.Revocation{}, acme.CessationOfOperation, true, false, "the next pass orders another certificate: mxcert renew mx does it now, a daemon within the hour; take it out of the configuration if it is not wanted any more", false},
+		{"the end of operation", 2, &state.Revocation{}, acme.CessationOfOperation, true, false, "the next pass orders another certificate: mxcert renew mx does it now, a daemon within the hour; remove it from the configuration if you no longer need it", false},
 		{"not configured", 2, &state.Revocation{}, acme.Superseded, false, false, "mx is not in the configuration: no other certificate replaces it", false},
 		{"an older one", 0, &state.Revocation{}, acme.Superseded, true, false, "", false},
 		{"it was refused", 2, nil, acme.Superseded, true, true, "", false},
@@ -259,7 +259,7 @@ func TestRevokeReasons(t *testing.T) {
 		if c := r.Certificates[0]; !r.Changed || !c.Changed || !c.Revoked || !c.Served || c.SignedBy != "account" || h.revokedAs(key.Serial) != number || len(r.Certificates) != 1 {
 			t.Errorf("%s: %+v, at the CA %d", reason, r, h.revokedAs(key.Serial))
 		}
-		if strings.Contains(r.Next, "out of the configuration") != (number == 5) {
+		if strings.Contains(r.Next, "remove it from the configuration") != (number == 5) {
 			t.Errorf("next: %s", r.Next)
 		}
 		now := h.issue(pass.Options{})[0]
@@ -336,7 +336,7 @@ func TestRevokeWithoutTheAccount(t *testing.T) {
 	_, err := h.runner().CAs.Clients()[0].Registrar(quiet, func(string) {}).Register(t.Context(), true)
 	h.check(err)
 	r := h.revoke(report.CodeOK, superseded)
-	if c := r.Certificates[0]; !c.Changed || c.SignedBy != "key" || h.revokedAs(first.Serial) != 4 || len(r.Warnings) == 0 || !strings.Contains(r.Warnings[0], "its own key signs") {
+	if c := r.Certificates[0]; !c.Changed || c.SignedBy != "key" || h.revokedAs(first.Serial) != 4 || len(r.Warnings) == 0 || !strings.Contains(r.Warnings[0], "own key signs") {
 		t.Errorf("by another account: %+v", r)
 	}
 	second := h.issue(pass.Options{})[0]
