@@ -50,8 +50,8 @@ func checkProvider(config *configs.Config, c configs.Certificate, i int) (proble
 		return problem, false
 	}
 	problem = config.At(fmt.Sprintf("certificates[%d].%s", i, setting))
-	if c.DNS.Provider == config.DNS.Provider {
-		problem = config.At(setting)
+	if c.DNS.Provider == config.DNS.Provider && (setting == "dns.provider" || maps.Equal(c.DNS.Env, config.DNS.Env)) {
+		problem = config.At(setting) // in the section above the certificates
 	}
 	problem.Message, problem.Hint = err.Error(), hintOf(err)
 	return problem, true

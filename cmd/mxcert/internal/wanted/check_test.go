@@ -66,6 +66,7 @@ func TestCheck(t *testing.T) {
 		{"a provider of one", own(`{provider: nonsense}`), []string{"certificates[1].dns.provider:12: nonsense"}},
 		{"two providers", append(own(`{provider: nonsense}`), "provider: rfc2136", "provider: rfc2137"), []string{"dns.provider:2: rfc2137", "certificates[1].dns.provider:12: nonsense"}},
 		{"a variable that nothing reads", []string{"DNSUPDATE_TSIG_SECRET", "PATH"}, []string{"dns.env:2: PATH"}},
+		{"a variable of one", own(`{env: {LD_PRELOAD: "/tmp/x"}}`), []string{"certificates[1].dns.env:12: LD_PRELOAD"}},
 		{"roots and a provider", []string{"acme: {", "acme: {roots_file: " + empty + ", ca_file: " + empty + ", ", "provider: rfc2136", "provider: rfc2137"},
 			[]string{"acme.ca_file:1: holds no", "acme.roots_file:1: holds no", "dns.provider:2: rfc2137"}},
 	} {
