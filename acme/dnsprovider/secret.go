@@ -28,6 +28,15 @@ func Secret(provider, variable string) bool {
 	return i < 0 || description.Variables[i].Credential || soundsSecret(name)
 }
 
+// WarnSecret reports whether a warning is due if the value stands in a configuration file: as [Secret], but of an unknown provider,
+// whose name is misspelt, only if the variable is called like a secret.
+func WarnSecret(provider, variable string) bool {
+	if _, err := Describe(provider); err != nil {
+		return !strings.HasSuffix(variable, "_FILE") && !notSecret(variable) && soundsSecret(variable)
+	}
+	return Secret(provider, variable)
+}
+
 // notSecret lists credentials of lego's descriptions that only say where, or by which name.
 func notSecret(variable string) bool {
 	switch variable {

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -21,11 +20,6 @@ func (h *host) check(err error) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-}
-
-func (h *host) secret(text string) {
-	h.t.Helper()
-	h.check(os.WriteFile(h.Path("credentials", "tsig"), []byte(text), 0o600))
 }
 
 func TestNothingServes(t *testing.T) {

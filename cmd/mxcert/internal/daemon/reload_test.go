@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,7 +21,6 @@ import (
 // A broken edit leaves the old configuration in force, and says so until the files are good again, be they as they were.
 func TestBrokenEdit(t *testing.T) {
 	t.Parallel()
-	good := ""
 	for _, tt := range []struct {
 		what, old, replacement, says string
 	}{
@@ -31,7 +31,7 @@ func TestBrokenEdit(t *testing.T) {
 		{"a secret of an account that cannot be read", "acme: {", `acme: {eab: {kid: "1", hmac_key: "file:/nonexistent/key"}, `, "acme.eab.hmac_key"},
 	} {
 		h := desert(t)
-		good = h.text()
+		good := h.text()
 		h.check(os.Mkdir(h.Path("other"), 0o700))
 		h.check(os.WriteFile(h.Path("other", "mail"), nil, 0o600))
 		d, log := h.atRest()
@@ -253,14 +253,16 @@ func TestAwaitConfiguration(t *testing.T) {
 	}
 	h.edit("mx.example.org", "mx2.example.org")
 	config := h.loaded()
-	go func() {
+	var taken sync.WaitGroup
+	taken.Go(func() {
 		time.Sleep(50 * time.Millisecond)
 		if err := d.take(config); err != nil {
 			t.Error(err)
 		}
-	}()
+	})
 	if w := d.awaitConfiguration(t.Context(), config.Fingerprint()); w == old || w != d.current() {
 		t.Error("the new configuration is in force, and was not returned")
 	}
+	taken.Wait()
 	d.tending.Wait()
 }

@@ -50,8 +50,8 @@ func checkProvider(config *configs.Config, c configs.Certificate, i int) (proble
 		return problem, false
 	}
 	problem = config.At(fmt.Sprintf("certificates[%d].%s", i, setting))
-	if c.DNS.Provider == config.DNS.Provider {
-		problem = config.At(setting)
+	if c.DNS.Provider == config.DNS.Provider && (setting == "dns.provider" || maps.Equal(c.DNS.Env, config.DNS.Env)) {
+		problem = config.At(setting) // in the section above the certificates
 	}
 	problem.Message, problem.Hint = err.Error(), hintOf(err)
 	return problem, true
@@ -69,7 +69,9 @@ func hintOf(err error) string {
 }
 
 // Warnings returns settings that are allowed but suspicious, in the order of the files.
-func Warnings(config *configs.Config) []configs.Problem { return config.Warnings(dnsprovider.Secret) }
+func Warnings(config *configs.Config) []configs.Problem {
+	return config.Warnings(dnsprovider.WarnSecret)
+}
 
 // UnreadableSecrets lists secrets that cannot be read. They are not faults of the configuration: you may check it before its
 // secrets are in place, or as a user who may not read them.
