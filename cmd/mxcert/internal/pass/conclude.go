@@ -188,7 +188,7 @@ func chargedToCA(err error) bool {
 func (p *pass) report(end ending) report.Certificate {
 	r := Describe(p.want, p.have)
 	r.Changed, r.Plan, r.DryRun, r.Endpoints = p.changed, p.intended, p.dryRun, endpointReports(p.seen)
-	r.Warnings = slices.Concat([]string{}, p.warnings, r.Warnings)
+	r.Warnings = append(append([]string{}, p.warnings...), r.Warnings...) // in JSON a list, even if it is empty
 	p.outOfService = end.outOfService
 	r.OutOfService, r.NextTry = end.outOfService, end.nextTry
 	if end.orderFailed {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"mxcert/acme/issued"
@@ -40,7 +39,7 @@ func look(ctx context.Context, want wanted.Certificate, lineage *state.Lineage) 
 		sources = append(sources, deployedFiles(want, have.Bundles)...)
 	}
 	r = Describe(want, have)
-	r.Warnings = slices.Concat([]string{}, have.Notes, r.Warnings)
+	r.Warnings = append(append([]string{}, have.Notes...), r.Warnings...) // in JSON a list, even if it is empty
 	if !have.Any() {
 		r.Stage, r.Code = report.Waiting, report.CodeTemporary
 		r.Warnings = append(r.Warnings, "no certificate yet; run mxcert renew or wait for the daemon")
