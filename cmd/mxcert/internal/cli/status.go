@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -78,8 +79,9 @@ func (a *app) statusOfDaemon(ctx context.Context, names []string) *report.Report
 		return nil
 	}
 	r, err := daemon.Ask(ctx, store, daemon.Order{Names: names, Look: true, Fingerprint: fingerprint}, func(string, string, string) {})
-	if err != nil {
-		return nil // then the command looks for itself
+	if err != nil || slices.ContainsFunc(r.Certificates, func(c report.Certificate) bool { return c.Code != report.CodeOK }) {
+		// The command looks for itself. It often runs as root, and can read keys that the user of the daemon cannot.
+		return nil
 	}
 	r.Daemon = running
 	return r
