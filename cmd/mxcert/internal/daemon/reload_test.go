@@ -20,7 +20,6 @@ import (
 // A broken edit leaves the old configuration in force, and says so until the files are good again, be they as they were.
 func TestBrokenEdit(t *testing.T) {
 	t.Parallel()
-	good := ""
 	for _, tt := range []struct {
 		what, old, replacement, says string
 	}{
@@ -31,7 +30,7 @@ func TestBrokenEdit(t *testing.T) {
 		{"a secret of an account that cannot be read", "acme: {", `acme: {eab: {kid: "1", hmac_key: "file:/nonexistent/key"}, `, "acme.eab.hmac_key"},
 	} {
 		h := desert(t)
-		good = h.text()
+		good := h.text()
 		h.check(os.Mkdir(h.Path("other"), 0o700))
 		h.check(os.WriteFile(h.Path("other", "mail"), nil, 0o600))
 		d, log := h.atRest()
