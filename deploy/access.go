@@ -9,21 +9,21 @@ import (
 	"syscall"
 )
 
-// newMode is the mode of a file that was not there before, if none is configured.
+// newMode is the mode of a new file if the configuration sets none.
 const newMode = 0o640
 
-// Access is who owns a path and may use it. An ID of -1 is whatever the system chooses.
+// Access is the owner, the group and the mode of a path. If an ID is -1, the system chooses it.
 type Access struct {
 	Mode     fs.FileMode
 	UID, GID int
 
-	labels labels // of the file that is replaced
+	labels labels // of the replaced file
 }
 
-// wanted decides owner, group and mode of a file: what is configured, else what it was given before (a package may have
-// changed it since), else what the replaced file has, else the group of a setgid directory, else for Exim the group that
-// it runs with, because it opens its key after it dropped root. Only the owner and the group may read a key, unless a mode is
-// configured.
+// wanted decides owner, group and mode of a file. It takes the first of these that exists: what the configuration sets; what mxcert gave
+// the file before (a package may have changed it since); what the replaced file has; the group of a setgid directory; for Exim the group
+// that Exim runs with, because Exim opens its key after it has dropped root. Only the owner and the group may read a key, unless the
+// configuration sets a mode.
 func (f file) wanted(root *os.Root, old *snapshot, remembered map[string]Access) (Access, error) {
 	want := Access{Mode: newMode, UID: -1, GID: -1}
 	if old != nil {
@@ -61,7 +61,7 @@ func (f file) wanted(root *os.Root, old *snapshot, remembered map[string]Access)
 	return want, nil
 }
 
-// eximGroup is the group that Exim runs with; -1 if this host has none.
+// eximGroup returns the group that Exim runs with, or -1 if this host has none.
 func eximGroup() int {
 	for _, name := range eximAccounts() {
 		if gid, err := groupID(name); err == nil {
@@ -71,8 +71,8 @@ func eximGroup() int {
 	return -1
 }
 
-// again is the access to give a file that replaces the snapshot. Only root can give a file to another owner; others become the
-// owner of what they write.
+// again returns the access for a file that replaces the snapshot. Only root can give a file to another owner; other users own what they
+// write.
 func (s *snapshot) again() Access {
 	a := s.access
 	if os.Geteuid() != 0 {
@@ -86,7 +86,7 @@ func (a Access) differs(has Access) bool {
 	return has.Mode != a.Mode || a.UID >= 0 && has.UID != a.UID || a.GID >= 0 && has.GID != a.GID
 }
 
-// accessOf is the access to a path, without labels; ok is false if the file system does not say.
+// accessOf returns the access to a path, without labels. ok is false if the file system does not report it.
 func accessOf(info fs.FileInfo) (a Access, ok bool) {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
@@ -95,7 +95,7 @@ func accessOf(info fs.FileInfo) (a Access, ok bool) {
 	return Access{Mode: info.Mode().Perm(), UID: int(stat.Uid), GID: int(stat.Gid)}, true
 }
 
-// permitted checks, without writing, whether this process could give a file in a directory that access (chown(2)).
+// permitted checks, without writing, whether this process could give that access to a file in a directory (chown(2)).
 func (a Access) permitted(root *os.Root) error {
 	if os.Geteuid() == 0 {
 		return nil
@@ -117,9 +117,9 @@ func (a Access) permitted(root *os.Root) error {
 	return fmt.Errorf("set group %d, of which this user is no member: %w", a.GID, fs.ErrPermission)
 }
 
-// set gives an open file, which is still empty, its owner, group, labels and mode, in this order: chown(2) may clear mode
-// bits, and the mode has the last word over an access list. What the file has already is not set again: in a setgid directory
-// the kernel has set the group, and a sandbox may forbid even the empty change.
+// set sets owner, group, labels and mode of an open file that is still empty. The order matters: chown(2) may clear mode bits, and the mode
+// overrides parts of an access list. set leaves out what the file already has: in a setgid directory the kernel has already set the group,
+// and a sandbox may forbid even a change that changes nothing.
 func (a Access) set(file *os.File) error {
 	if info, err := file.Stat(); err == nil {
 		if has, ok := accessOf(info); ok {
@@ -171,19 +171,19 @@ func (a Access) made(root *os.Root) Access {
 	return a
 }
 
-// searchable is the access to a directory whose files have the access a.
+// searchable returns the access for a directory whose files have the access a.
 func (a Access) searchable() Access {
 	a.Mode |= a.Mode & 0o444 >> 2
 	a.labels = nil
 	return a
 }
 
-// attributes is what a directory listing will show.
+// attributes returns what a directory listing will show.
 func (a Access) attributes() Attributes {
 	return Attributes{Owner: userName(a.UID), Group: groupName(a.GID), Mode: fmt.Sprintf("%04o", a.Mode)}
 }
 
-// String is owner, group and mode, for a message.
+// String returns owner, group and mode for a message.
 func (a Access) String() string {
 	return fmt.Sprintf("%s:%s, mode %04o", userName(a.UID), groupName(a.GID), a.Mode)
 }

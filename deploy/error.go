@@ -30,7 +30,7 @@ type Error struct {
 	Err      error
 }
 
-// fault is a cause that is not the system's: it knows its kind and what to do next.
+// fault is a cause that the package itself has found. It knows its kind and what to do next.
 type fault struct {
 	kind, text string
 	hint       string // PATH stands for the path
@@ -40,7 +40,7 @@ func (f *fault) Error() string { return f.text }
 
 func refusal(text, hint string) error { return &fault{kind: kindRefused, text: text, hint: hint} }
 
-// Refusals of what lies at a path, which stays as it is.
+// These faults refuse to replace what lies at a path. The path stays as it is.
 const (
 	anotherPath = "remove it, or configure another path"
 	moveAway    = "move it away first, or configure another path"
@@ -61,14 +61,14 @@ var (
 	errNotCompiled     = errors.New("postmap has left out the lines of the certificate: does this type of table take files (postmap -F)?")
 )
 
-// foreign refuses a file or directory of a user whom the target does not trust.
+// foreign refuses a file or directory of a user that the target does not trust.
 func foreign(what string, uid int) error {
 	name := userName(uid)
 	return refusal(fmt.Sprintf("%s belongs to the user %s, who could put a key of their own there", what, name),
 		fmt.Sprintf("give it to root (chown root PATH), or, if this is intended, write `owner: %s` in the deploy section", name))
 }
 
-// Error says what was tried, where, and why it failed: the system's words, and its symbol of them (errno(3)).
+// Error says what mxcert tried, where, and why it failed: the system's message with the name of its error (errno(3)).
 func (e *Error) Error() string {
 	text := fmt.Sprintf("cannot %s %s: %v", e.Op, e.Path, plain(e.Err))
 	if number, ok := errors.AsType[syscall.Errno](e.Err); ok && unix.ErrnoName(number) != "" {
@@ -77,7 +77,8 @@ func (e *Error) Error() string {
 	return text
 }
 
-// plain takes the path out of an error of package os: the message names it already, and it may be that of a temporary file.
+// plain removes the path from an error of package os. The message already has the path, and the one in the error may be that of a temporary
+// file.
 func plain(err error) error {
 	if p, ok := errors.AsType[*fs.PathError](err); ok && p.Error() == err.Error() {
 		return p.Err
@@ -88,7 +89,7 @@ func plain(err error) error {
 	return err
 }
 
-// Unwrap returns the cause, so that fs.ErrPermission can be tested for.
+// Unwrap returns the cause, so that callers can test for fs.ErrPermission.
 func (e *Error) Unwrap() error { return e.Err }
 
 // Kind is one of
@@ -136,7 +137,7 @@ func (e *Error) Hint() string {
 	return "the files that were there before are untouched"
 }
 
-// wrap names what was tried and where, unless the error does so already; nil stays nil.
+// wrap adds what was tried and where, unless the error says so already; nil stays nil.
 func wrap(op, path string, err error) error {
 	if err == nil {
 		return nil

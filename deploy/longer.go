@@ -9,18 +9,18 @@ import (
 	"mxcert/acme/bundle"
 )
 
-// Live is a certificate in service that ends later than the one that would replace it.
+// Live is a certificate in service that expires later than the one that would replace it.
 type Live struct {
 	Path        string    `json:"path"` // of the first file at the target
 	Serial      string    `json:"serial"`
 	Issuer      string    `json:"issuer"`
 	NotAfter    time.Time `json:"not_after"`
-	NewNotAfter time.Time `json:"new_not_after"` // of the one that would replace it
+	NewNotAfter time.Time `json:"new_not_after"` // of the new certificate
 }
 
-// longer finds the live certificate, for the same names, that ends latest among those that end later than what replaces them:
-// a state directory from a backup, another program, or another host may have brought that about. Self-signed certificates do
-// not count, senders ignore them. It is nil if there is none.
+// longer finds a certificate in service that covers the same names and expires later than the one that would replace it. If there are
+// several, it returns the one that expires last; if there is none, nil. Such a certificate may come from another program or another host,
+// or the state directory may be an old backup. Self-signed certificates do not count, because senders do not trust them.
 func (p *Plan) longer() (latest *Live) {
 	for job, pairs := range p.touched() {
 		for _, pair := range pairs {
@@ -36,8 +36,8 @@ func (p *Plan) longer() (latest *Live) {
 	return latest
 }
 
-// Shortens objects, with an *Error, to a plan that would replace a certificate by one that ends earlier, if the former is still
-// valid at a time.
+// Shortens returns an *Error if the plan would replace a certificate by one that expires earlier, and the replaced one is still valid at
+// the given time.
 func (s Summary) Shortens(at time.Time) error {
 	l := s.Longer
 	if l == nil || at.After(l.NotAfter) {

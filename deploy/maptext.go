@@ -7,19 +7,19 @@ import (
 	"strings"
 )
 
-// mapText is the text of an SNI map: for each name the file to use. Exim looks it up by lsearch (name: value), Postfix
-// compiles it (name value). Lines of others stay as they are.
+// mapText is the text of an SNI map: for each name, the file to use. Exim reads it by lsearch (name: value), Postfix compiles it (name
+// value). Lines that are not mxcert's stay as they are.
 type mapText struct {
 	entries []entry
 	postfix bool
 }
 
-// entry is a line with the lines that continue it; name is "" for comments and empty lines.
+// entry is a line together with the lines that continue it. name is "" for comments and empty lines.
 type entry struct {
 	name, value, text string
 }
 
-// anyName is the name that lsearch* falls back to.
+// anyName is the name that lsearch* uses if no other name matches.
 const anyName = "*"
 
 func parseMap(text string, postfix bool) mapText {
@@ -41,7 +41,7 @@ func parseMap(text string, postfix bool) mapText {
 	return m
 }
 
-// split cuts a line behind its name.
+// split separates a line into its name and its value.
 func (m mapText) split(line string) (name, value string) {
 	ends := ": \t"
 	if m.postfix {
@@ -66,7 +66,7 @@ func (m mapText) format(name, value string) string {
 	return name + ": " + value + "\n"
 }
 
-// value is joined from the paths of one name: the files that the server loads together.
+// value joins the paths for one name: the files that the server loads together.
 func (m mapText) value(paths []string) string {
 	if m.postfix {
 		return strings.Join(paths, ", ")
@@ -74,7 +74,7 @@ func (m mapText) value(paths []string) string {
 	return strings.Join(paths, " : ")
 }
 
-// paths takes a value apart again.
+// paths splits a value into its paths.
 func (m mapText) paths(value string) []string {
 	return strings.FieldsFunc(value, func(r rune) bool {
 		return r == ' ' || r == '\t' || m.postfix && r == ',' || !m.postfix && r == ':'
@@ -89,7 +89,7 @@ func (m mapText) get(name string) (value string, ok bool) {
 	return m.entries[i].value, true
 }
 
-// set changes a line, removes it (nil), or adds it before the line for any name, which some kinds of lookup need to be last.
+// set changes a line, removes it (nil), or adds it before the line for any name, because some kinds of lookup need that line to be last.
 func (m *mapText) set(name string, value *string) {
 	i := slices.IndexFunc(m.entries, func(e entry) bool { return e.name == name })
 	switch {
@@ -118,15 +118,15 @@ func (m mapText) String() string {
 	return text.String()
 }
 
-// mapEntries are the lines that a certificate wants.
+// mapEntries are the lines that a certificate wants in a map.
 type mapEntries struct {
 	values    map[string]string // by name
-	any       string            // for any other name; "": not offered (Postfix has none)
-	preferred bool              // any is to be set even if another certificate has it
+	any       string            // for any other name; "": no such line (Postfix has none)
+	preferred bool              // set any even if another certificate has it
 	own       func(path string) bool
 }
 
-// changes are the lines that have to be set (nil: removed), by name.
+// changes returns the lines to set (nil: to remove), by name.
 func (e mapEntries) changes(m mapText) map[string]*string {
 	changes := map[string]*string{}
 	ours := func(value string) bool {
@@ -140,7 +140,7 @@ func (e mapEntries) changes(m mapText) map[string]*string {
 	}
 	for _, line := range m.entries {
 		if _, wanted := e.values[line.name]; !wanted && line.name != "" && line.name != anyName && ours(line.value) {
-			changes[line.name] = nil // the certificate had this name once
+			changes[line.name] = nil // the certificate had this name earlier
 		}
 	}
 	if has, ok := m.get(anyName); e.any != "" && has != e.any && (!ok || e.preferred || ours(has)) {
@@ -149,7 +149,7 @@ func (e mapEntries) changes(m mapText) map[string]*string {
 	return changes
 }
 
-// apply makes changes and returns those that take them back.
+// apply makes the changes, and returns those that undo them.
 func (m *mapText) apply(changes map[string]*string) (back map[string]*string) {
 	back = map[string]*string{}
 	for _, name := range sortedNames(changes) {
@@ -177,7 +177,7 @@ func sortedNames(changes map[string]*string) []string {
 	return names
 }
 
-// mapName is how a map names what a certificate names: Postfix writes a wildcard as .example.org.
+// mapName returns how a map writes a name of a certificate. Postfix writes a wildcard as .example.org.
 func mapName(name string, postfix bool) string {
 	if rest, wildcard := strings.CutPrefix(name, "*"); wildcard && postfix {
 		return rest

@@ -14,7 +14,7 @@ type Plan struct {
 	jobs    []Job
 	changes []change
 	maps    []*sniMap         // those that have to change
-	access  map[string]Access // of every planned file, by path
+	access  map[string]Access // of each planned file, by path
 	summary Summary
 
 	try func(staged []Target) error
@@ -23,23 +23,23 @@ type Plan struct {
 // change is a file that differs from what is there.
 type change struct {
 	file
-	access     Access    // that it will have
+	access     Access    // that the file will have
 	old        *snapshot // what is there; nil: nothing
-	newContent bool      // otherwise only owner or mode change
+	newContent bool      // if not set, only owner or mode change
 	why        string
-	members    []change // it is a new generation directory with these files, complete before it has its name
+	members    []change // a new generation directory has these files; it is complete before it gets its name
 }
 
-// Why a path has to change.
+// These are the reasons why a path has to change.
 const (
 	whyMissing = "missing"
 	whyContent = "content"
 	whyAccess  = "mode or owner"
 )
 
-// Make looks at the files of all jobs of a lineage and plans what has to change. It writes nothing. remembered is who may use a
-// file by an earlier plan's Accesses, by path: if nothing else is configured, that is put back. What does not depend on the
-// bundles (the way to the directories, room) is for [Check]. The error is an *Error that names the path.
+// Make compares the files of all jobs of a lineage with what is on disk, and plans what has to change. It writes nothing. remembered is the
+// access to each path from an earlier plan's Accesses; Make restores it if the configuration sets nothing else. [Check] covers what does
+// not depend on the bundles: the way to the directories, and free space. The error is an *Error that names the path.
 func Make(lineage string, jobs []Job, remembered map[string]Access) (*Plan, error) {
 	p := &Plan{lineage: lineage, jobs: jobs, access: map[string]Access{}}
 	var problems []error
@@ -65,12 +65,13 @@ func Make(lineage string, jobs []Job, remembered map[string]Access) (*Plan, erro
 	return p, nil
 }
 
-// Try has a function called when everything is staged and nothing has changed yet; its error stops the deployment. The function
-// gets the targets with the paths at which their files wait: the path itself, if nothing changes there.
+// Try sets a function that Apply calls when everything is staged and nothing has changed yet. If the function returns an error, the
+// deployment stops. The function gets the targets with the paths at which their new files wait. If a file does not change, this is its own
+// path.
 func (p *Plan) Try(try func(staged []Target) error) { p.try = try }
 
-// Accesses is who may use the planned files now, by path, for the remembered of later plans. Files of generation directories are
-// not among them.
+// Accesses returns the present access to the planned files, by path. Later plans take it as remembered. It leaves out the files of
+// generation directories.
 func (p *Plan) Accesses() map[string]Access {
 	found := map[string]Access{}
 	for path, want := range p.access {
@@ -86,7 +87,7 @@ func (p *Plan) Accesses() map[string]Access {
 	return found
 }
 
-// compare looks at one file.
+// compare checks one file.
 func (p *Plan) compare(f file, remembered map[string]Access) error {
 	dir, name := filepath.Split(f.path)
 	root, err := f.target.open(dir)
@@ -146,7 +147,7 @@ func (p *Plan) touched() iter.Seq2[Job, []oldPair] {
 	}
 }
 
-// before is what lay at each path that the plan changes, those of a generation directory included.
+// before returns what was at each path that the plan changes, including the files of generation directories.
 func (p *Plan) before() map[string][]byte {
 	before := map[string][]byte{}
 	for _, c := range p.changes {
@@ -169,10 +170,10 @@ func (p *Plan) before() map[string][]byte {
 	return before
 }
 
-// predicted is the access that a file will have, with what the system chooses.
+// predicted returns the access that a file will have, including what the system chooses.
 func (c change) predicted() Access {
 	root, err := c.target.open(filepath.Dir(c.path))
-	if err != nil { // the directory of the generations does not exist yet: it will be where the link is
+	if err != nil { // the directory of the generations does not exist yet; it will be next to the link
 		root, err = c.target.open(filepath.Dir(filepath.Dir(c.path)))
 	}
 	if err != nil {

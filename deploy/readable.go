@@ -12,16 +12,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reader is the user as whom a mail server opens its files.
+// reader is the user who opens a mail server's files.
 type reader struct {
 	name   string
 	uid    int
 	groups []int
 }
 
-// Readable checks whether a user, by name or number, could open the files of the targets as a deployment will leave them: each
-// file, and each directory on the way. Access lists (acl(5)) are not judged; a path that has one counts as readable. remembered
-// is that of [Make]. The error is an *Error for each path.
+// Readable checks whether a user, by name or number, could open the files of the targets as a deployment will leave them. It looks at each
+// file and each directory on the way. It does not evaluate access lists (acl(5)); a path that has one counts as readable. remembered is the
+// same as for [Make]. The error is an *Error for each path.
 func Readable(name string, targets []Target, remembered map[string]Access) error {
 	r, err := findReader(name)
 	if err != nil {
@@ -40,7 +40,7 @@ func Readable(name string, targets []Target, remembered map[string]Access) error
 	return errors.Join(problems...)
 }
 
-// findReader looks a user up with all groups.
+// findReader finds a user with all groups.
 func findReader(name string) (reader, error) {
 	u, err := user.Lookup(name)
 	if err != nil {
@@ -69,7 +69,7 @@ func findReader(name string) (reader, error) {
 func (r reader) canRead(f file, remembered map[string]Access) error {
 	dir := filepath.Dir(f.path)
 	for !exists(dir) {
-		dir = filepath.Dir(dir) // a deployment makes a generation's directories with the access of its files
+		dir = filepath.Dir(dir) // a deployment makes a generation's directories to match its files
 	}
 	if err := r.canReach(dir); err != nil {
 		return err
@@ -94,7 +94,7 @@ func (r reader) canRead(f file, remembered map[string]Access) error {
 	return nil
 }
 
-// canReach checks a directory and all above it.
+// canReach checks a directory and all directories above it.
 func (r reader) canReach(dir string) error {
 	resolved, err := filepath.EvalSymlinks(dir)
 	if err != nil {
@@ -128,7 +128,7 @@ func (r reader) may(a Access, right fs.FileMode) bool {
 	return a.Mode&right != 0
 }
 
-// unreadable is a path that keeps a mail server from its certificate.
+// unreadable says that a mail server cannot read a path that leads to its certificate.
 func (r reader) unreadable(path, what string, a Access, hint string) error {
 	return &Error{Op: "use", Path: path, Err: &fault{kind: kindUnreadable, hint: hint,
 		text: fmt.Sprintf("the mail server runs as %s, which %s (%s)", r.name, what, a)}}

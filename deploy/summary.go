@@ -8,22 +8,22 @@ import (
 	"mxcert/acme/bundle"
 )
 
-// Summary is what a plan comes to. It is data and travels as JSON, so that a plan that another process made and keeps answers
-// the same questions as one that was made here. Its times do not depend on when it is asked.
+// Summary says what a plan would change. It is plain data and can be sent as JSON. So a plan in another process answers the same questions
+// as a plan in this process. Its times do not depend on when somebody asks.
 type Summary struct {
 	Changes []Change `json:"changes"`          // in the order of the deployment; empty if the files are as they should be
-	Longer  *Live    `json:"longer,omitempty"` // the certificate in service that ends later than its replacement; nil if there is none
+	Longer  *Live    `json:"longer,omitempty"` // the certificate in service that expires later than its replacement; nil if there is none
 
 	OldNotAfter time.Time `json:"old_not_after,omitzero"` // when the first of the replaced certificates expires; zero if none is replaced
-	OldFault    string    `json:"old_fault,omitempty"`    // why what is replaced is no usable certificate and key; "" if it is
+	OldFault    string    `json:"old_fault,omitempty"`    // why the replaced files hold no usable certificate and key; "" if they do
 }
 
-// Change is one path that changes, as a person reads it.
+// Change is one path that changes, described for a person.
 type Change struct {
 	Path    string      `json:"path"`
 	Why     string      `json:"why"`     // "missing", "content", "mode or owner"
 	Content bool        `json:"content"` // the content changes, not only owner or mode
-	Before  *Attributes `json:"before"`  // nil: there is nothing
+	Before  *Attributes `json:"before"`  // nil: nothing is there
 	After   Attributes  `json:"after"`
 }
 
@@ -38,14 +38,13 @@ type Attributes struct {
 // Empty reports whether the files are as they should be.
 func (s Summary) Empty() bool { return len(s.Changes) == 0 }
 
-// ContentChanges reports whether the content of a file changes, not only its owner or mode: only then does a server have to be
-// reloaded.
+// ContentChanges reports whether the content of a file changes, not only its owner or mode. A server has to be reloaded only then.
 func (s Summary) ContentChanges() bool {
 	return slices.ContainsFunc(s.Changes, func(c Change) bool { return c.Content })
 }
 
-// Revertible checks whether the files that the plan replaces hold pairs worth going back to: at every target a readable
-// certificate with its key that has not expired at a time. The error says why not.
+// Revertible checks whether it is worth going back to the files that the plan replaces. At every target there must be a readable
+// certificate with its key that has not expired at the given time. The error says why not.
 func (s Summary) Revertible(at time.Time) error {
 	switch {
 	case s.OldFault != "":
@@ -56,7 +55,7 @@ func (s Summary) Revertible(at time.Time) error {
 	return nil
 }
 
-// Summary says what the plan comes to, as it was when it was made.
+// Summary says what the plan would change, as it was when the plan was made.
 func (p *Plan) Summary() Summary { return p.summary }
 
 func (p *Plan) summarize() {
@@ -84,7 +83,7 @@ func (p *Plan) summarize() {
 	}
 }
 
-// describe says what a directory listing shows before and after a change.
+// describe returns what a directory listing shows before and after a change.
 func (c change) describe() Change {
 	d := Change{Path: c.path, Why: c.why, Content: c.newContent, After: c.predicted().attributes()}
 	d.After.Link = c.link

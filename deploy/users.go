@@ -8,7 +8,7 @@ import (
 	"strconv"
 )
 
-// The kinds of target that a mail server reads.
+// These are the kinds of target that a mail server reads.
 const (
 	kindExim    = "exim"
 	kindPostfix = "postfix"
@@ -21,9 +21,8 @@ const serviceAccount = "mxcert"
 // eximAccounts are Debian's user and group for Exim, and the upstream and RHEL name.
 func eximAccounts() []string { return []string{"Debian-exim", "exim"} }
 
-// trusts reports whether a file or directory may belong to a user: to root, to this process, to the service, to the mail
-// server, or to the configured owner. Anyone else could put a key of their own where the server reads, and would come to own
-// ours.
+// trusts reports whether a file or directory may belong to a user. It may belong to root, to this process, to the service, to the mail
+// server, or to the configured owner. Any other owner could put another key where the server reads, and would own mxcert's key afterwards.
 func (t Target) trusts(uid int) bool {
 	if uid == 0 || uid == os.Geteuid() {
 		return true

@@ -31,12 +31,13 @@ const (
 // A command is what certbot takes: a line for the shell whose first word is a program. A line of plain words is run
 // without a shell, which comes to the same. What differs from certbot: a command that fails stops the order (certbot
 // only logs it), its time is limited, and it does not see mxcert's own environment. In a clean-up after a crash
-// CERTBOT_AUTH_OUTPUT is not set, because it was lost; a script that depends on it fails then, and says so (see
-// Forgotten). With a CNAME at _acme-challenge, it is the script's affair to change the right zone, as with certbot.
+// CERTBOT_AUTH_OUTPUT is not set, because it was lost; a script that depends on it fails then, and its error says so (see
+// Forgotten). With a CNAME at _acme-challenge, the script has to change the right zone, as with certbot. What a script
+// leaves running in the background is killed when it ends (see package run): with certbot it would go on.
 type certbotHook struct {
 	programs programs
 	auth     []string
-	cleanUp  []string // nil where there is none
+	cleanUp  []string // nil if none is configured
 	made     made
 	seen     map[string][]string // by record: what the auth hook saw, and what it said
 }
@@ -49,7 +50,7 @@ func newCertbotHook(env map[string]string) (Solver, error) {
 	if text := env[hookTimeout]; text != "" {
 		seconds, err := strconv.Atoi(text)
 		if err != nil || seconds < 1 || seconds > 86400 {
-			return nil, hookError(hookTimeout, fmt.Sprintf("%.40q is not a number of seconds from 1 to 86400", text), "mend the value")
+			return nil, hookError(hookTimeout, fmt.Sprintf("%.40q is not a number of seconds from 1 to 86400", text), "correct the value")
 		}
 		limit = time.Duration(seconds) * time.Second
 	}
@@ -71,7 +72,7 @@ func newCertbotHook(env map[string]string) (Solver, error) {
 	return &certbotHook{programs: newPrograms("certbot-hook", env, limit), auth: auth, cleanUp: cleanUp, made: made{}, seen: map[string][]string{}}, nil
 }
 
-// readCommand gives the program and arguments of a command, nil where there is none.
+// readCommand returns the program and arguments of a command, nil if the variable is not set.
 func readCommand(variable string, env map[string]string) ([]string, error) {
 	words := strings.Fields(env[variable])
 	if len(words) == 0 {
@@ -86,11 +87,11 @@ func readCommand(variable string, env map[string]string) ([]string, error) {
 	return words, nil
 }
 
-// checkHookVariables refuses what looks like a setting and is none; all else is for the scripts.
+// checkHookVariables refuses names that look like a setting of this provider. All others are for the scripts.
 func checkHookVariables(names []string) error {
 	for _, name := range names {
 		if strings.HasPrefix(name, "CERTBOT_") && name != hookAuth && name != hookCleanUp && name != hookTimeout {
-			return hookError(name, "it is no variable of this provider", "`mxcert providers certbot-hook` lists them; the others with this prefix are for the scripts to read")
+			return hookError(name, "this provider has no such variable", "`mxcert providers certbot-hook` lists them; the others with this prefix are for the scripts to read")
 		}
 	}
 	return nil

@@ -9,7 +9,7 @@ import (
 type Description struct {
 	Name string `json:"name"`
 	URL  string `json:"url"`
-	// Documentation is the page that says more about the variables, "" where there is none.
+	// Documentation is the page that says more about the variables; "" if there is no such page.
 	Documentation string `json:"documentation"`
 	// Sequential: names are proven one after another, see [Sequencer]. Of some this depends on their settings.
 	Sequential bool `json:"sequential"`
@@ -23,13 +23,13 @@ type Description struct {
 // Variable is one setting of a provider, for dns.env.
 type Variable struct {
 	Name       string `json:"name"`
-	File       string `json:"file"` // the variable that names a file with the value instead; "" where there is none
+	File       string `json:"file"` // the variable that names a file with the value instead; "" if there is none
 	Meaning    string `json:"meaning"`
-	Required   bool   `json:"required"`   // nothing works without it; where this cannot be told it is false
-	Credential bool   `json:"credential"` // says who mxcert is; often there are alternatives
+	Required   bool   `json:"required"`   // nothing works without it; false if that is not known
+	Credential bool   `json:"credential"` // says who mxcert is; often there are alternatives. See [Secret]
 }
 
-// Describe gives the description of a provider; the error is an *Error if there is none of that name.
+// Describe returns the description of a provider. The error is an *Error if no provider has that name.
 func Describe(name string) (Description, error) {
 	if err := Known(name); err != nil {
 		return Description{}, err

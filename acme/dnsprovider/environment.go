@@ -27,7 +27,7 @@ func readFiles(provider string, description Description, env map[string]string) 
 		content, err := os.ReadFile(env[name])
 		if err != nil {
 			return nil, &Error{Provider: provider, Op: "set up", What: name, ErrKind: "dns-config", Reason: err.Error(),
-				NextStep: "mend dns.env." + name + " or the mode of the file"}
+				NextStep: "correct dns.env." + name + " or the mode of the file"}
 		}
 		out[variable] = strings.TrimSpace(string(content))
 	}

@@ -30,7 +30,7 @@ func newExec(env map[string]string) (Solver, error) {
 		return nil, &Error{Provider: "exec", Op: "set up", What: "EXEC_PATH", Reason: "it is missing", ErrKind: "dns-config", NextStep: "set dns.env.EXEC_PATH to the program to run"}
 	}
 	if _, err := exec.LookPath(p.path); err != nil {
-		return nil, &Error{Provider: "exec", Op: "set up", What: "EXEC_PATH", Reason: err.Error(), ErrKind: "dns-config", NextStep: "mend the path, or make the file executable (chmod +x)"}
+		return nil, &Error{Provider: "exec", Op: "set up", What: "EXEC_PATH", Reason: err.Error(), ErrKind: "dns-config", NextStep: "correct the path, or make the file executable (chmod +x)"}
 	}
 	switch env["EXEC_MODE"] {
 	case "":

@@ -28,7 +28,7 @@ func cases(file string) map[string]string {
 	return out
 }
 
-// keysOf gives the keys of the map of a table.
+// keysOf returns the keys of the map of a table.
 func keysOf(file string) (keys []string) {
 	ast.Inspect(parse(file), func(n ast.Node) bool {
 		if kv, ok := n.(*ast.KeyValueExpr); ok {
@@ -150,7 +150,7 @@ func ours(name string) bool {
 
 var variableName = regexp.MustCompile(`^[A-Z][A-Z0-9]*(_[A-Z0-9]+)+$`)
 
-// required gives the variables of an env.Get that every set-up passes: the first in NewDNSProvider, with nothing before
+// required returns the variables of an env.Get that every set-up passes: the first in NewDNSProvider, with nothing before
 // it that could return, and followed by giving up.
 func (s *source) required() (names []string) {
 	for _, file := range s.files {

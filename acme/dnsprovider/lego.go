@@ -57,7 +57,7 @@ func newLego(name string, description Description, construct constructor, env ma
 	return s, nil
 }
 
-// Sequential gives what lego's provider says, which reads NAME_SEQUENCE_INTERVAL (lego's default: a minute). Two
+// Sequential returns what lego's provider says, which reads NAME_SEQUENCE_INTERVAL (lego's default: a minute). Two
 // providers are worse than they say: gandi takes one name of a zone at a time, and glesys forgets a value when another
 // of the same name is made, as a wildcard and its apex have it.
 func (s *lego) Sequential() (interval time.Duration, yes bool) {
@@ -84,8 +84,8 @@ func (s *lego) Present(ctx context.Context, records []TXT) error {
 	return nil
 }
 
-// CleanUp removes the records one after another; a failure does not keep it from the rest. Of those that Present did
-// not come to, nothing is there.
+// CleanUp removes the records one after another; a failure does not keep it from the rest. It skips those that Present
+// did not come to.
 func (s *lego) CleanUp(ctx context.Context, records []TXT) error {
 	defer s.finishTurn()
 	var problems []error
@@ -178,7 +178,7 @@ func (s *lego) call(ctx context.Context, op string, r TXT, f func(domain, token,
 	}
 }
 
-// enter waits until this provider is free, nobody else changes the zone with it, and lego asks our name servers.
+// enter waits until this provider is free, no other order changes the zone with it, and lego asks our name servers.
 func (s *lego) enter(ctx context.Context, zone string) (done func(), err error) {
 	select {
 	case s.busy <- struct{}{}:

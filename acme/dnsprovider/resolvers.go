@@ -11,7 +11,7 @@ import (
 // resolvers decides whose name servers lego's providers ask. lego finds zones with name servers, and keeps what it found,
 // in package variables. Calls with the same servers run together; others wait until these are done.
 type resolvers struct {
-	use     func(servers []string) // run while nobody is inside
+	use     func(servers []string) // run while no call is inside
 	mu      sync.Mutex
 	current []string // of those inside, or of the last who were
 	inside  int
@@ -62,8 +62,8 @@ func (r *resolvers) leave() {
 	r.admit()
 }
 
-// admit lets in all who can be: when nobody is inside, the first and all who want the same servers. While others wait,
-// nobody gets in before them.
+// admit lets in the first that waits, and all that want the same servers, if no call is inside that wants others. Those
+// that came later never get in before those that wait.
 func (r *resolvers) admit() {
 	if len(r.waiting) == 0 {
 		return

@@ -4,8 +4,8 @@ import "time"
 
 // Sequencer is what a Solver may implement besides: its provider can be trusted with one record at a time only, because
 // it holds a single one, or because changes made at once undo each other. An order then proves one name after another
-// (Present, validation, CleanUp), and lets interval pass between a CleanUp and the next Present; yes is false where the
-// Solver turns out to need none of this.
+// (Present, validation, CleanUp), and lets interval pass between a CleanUp and the next Present; yes is false if the
+// Solver turns out not to need this.
 type Sequencer interface {
 	Sequential() (interval time.Duration, yes bool)
 }

@@ -1,11 +1,11 @@
 // Package dnsprovider makes and removes the TXT records of the DNS-01 challenge (RFC 8555 section 8.4).
 //
 // A [Solver] takes all records of an order at once, so that a provider that can (RFC 2136) changes each zone with one
-// message. rfc2136, exec and certbot-hook are mxcert's own; the other names are lego's providers. An ordinary build has
+// message (package dnsupdate). rfc2136, exec and certbot-hook are mxcert's own; the other names are lego's providers. An ordinary build has
 // those that mail hosts use most; one with -tags allproviders has all of them (constructors_all.go).
 //
 // lego's providers were written for a program that does one thing and ends. Here several work at once for years, so each
-// is set up in an environment of its own (environment.go) and waits its turn where two would harm each other (turns.go,
+// is set up in an environment of its own (environment.go) and waits its turn if two would harm each other (turns.go,
 // resolvers.go).
 //
 // Not supported: GSS-TSIG, unsigned updates over a network, lego's provider "manual".
@@ -36,7 +36,7 @@ type TXT struct {
 // Present returns after the provider has accepted every record; a failure may leave some of them made, and CleanUp has
 // to be called with all of them after every Present, also after one that failed: others may be waiting for it (see
 // [Sequencer]). CleanUp removes exactly these values and leaves other values of the same names alone, as far as the
-// provider can; a record that is already gone is no error; [Forgotten] takes its error apart. Both end soon after ctx
+// provider can; a record that is already gone is not an error; [Forgotten] takes its error apart. Both end soon after ctx
 // does. A Solver is used by one order at a time.
 type Solver interface {
 	Present(ctx context.Context, records []TXT) error
@@ -88,7 +88,7 @@ func Names() []string {
 	return names
 }
 
-// canonical gives the name of a provider that lego knows by another one too.
+// canonical returns the name of a provider that lego knows by another one too.
 func canonical(name string) string {
 	switch name {
 	case "dnsupdate":

@@ -9,7 +9,7 @@ import (
 // turns lets one at a time through for each key, in the order in which they came.
 //
 // Two keys are in use. A provider and a zone: many providers read a zone, change it and write it back, and two that do
-// this at once lose one of the changes. And the provider alone where it is sequential: it holds one record, which must
+// this at once lose one of the changes. And the provider alone if it is sequential: it holds one record, which must
 // not be replaced between Present and CleanUp.
 type turns struct {
 	mu     sync.Mutex

@@ -41,8 +41,8 @@ type Update struct {
 	InUse []string // names that must have records of any type
 	Exact []dns.RR // for each name and type in it: these records must be there, and no others
 
-	Remove []dns.RR // exactly these values; it is no error if one is not there
-	Add    []dns.RR // it is no error if one is there already; it gets the TTL of this one
+	Remove []dns.RR // exactly these values; one that is not there is not an error
+	Add    []dns.RR // one that is there already is not an error; it gets the TTL of this one
 }
 
 // message returns the update as it is sent, but for the signature.

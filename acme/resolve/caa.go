@@ -17,7 +17,7 @@ type CAA struct {
 
 // CAASet is the relevant CAA RRset of a name.
 type CAASet struct {
-	Owner   string // the name at which it was found, on the way up; "" where there is none and all CAs may issue
+	Owner   string // the name at which it was found, on the way up; "" if no name has CAA records, and every CA may issue
 	Alias   string // where CNAME records lead from Owner; "" without one
 	Records []CAA
 	Bogus   *Error // the first name on the way whose data are bogus; may be set beside records that another resolver gave

@@ -7,7 +7,7 @@ import (
 
 // The kinds of an [Error]. The zero value is unusable.
 const (
-	unusable  = ""                // an answer that is no help
+	unusable  = ""                // an answer that does not help
 	unreached = "dns-unreachable" // no answer, or SERVFAIL
 	bogus     = "dnssec"          // a validating resolver refuses the data
 	behind    = "propagation"     // a server does not serve the records in time

@@ -82,7 +82,7 @@ func answersTo(question, answer *dns.Msg) bool {
 	return dns.CanonicalName(about.Name) == dns.CanonicalName(asked.Name) && about.Qtype == asked.Qtype && about.Qclass == asked.Qclass
 }
 
-// unreachable reports whether this host has no way to an address, such as IPv6 where there is none.
+// unreachable reports whether this host has no route to an address, as a host without IPv6.
 func unreachable(err error) bool {
 	return errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT)
 }

@@ -48,7 +48,7 @@ func (m *memory) put(key string, value any, life time.Duration) {
 	m.entries[key] = memento{value: value, until: time.Now().Add(min(life, longestMemory))}
 }
 
-// lock waits until nobody else has the lock of that name, or ctx ends.
+// lock waits until the lock of that name is free, or ctx ends.
 func (m *memory) lock(ctx context.Context, name string) (unlock func(), err error) {
 	m.mu.Lock()
 	if m.locks == nil {
@@ -67,7 +67,7 @@ func (m *memory) lock(ctx context.Context, name string) (unlock func(), err erro
 	}
 }
 
-// recall gives what is remembered under a key, or finds it; those that want it at the same time wait for one search.
+// recall returns what is remembered under a key, or finds it; callers that want it at the same time wait for one search.
 // find says how long its result holds.
 func recall[T any](ctx context.Context, m *memory, key string, find func() (T, time.Duration, error)) (T, error) {
 	var none T

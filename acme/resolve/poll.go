@@ -17,7 +17,7 @@ const (
 	firstPause = 100 * time.Millisecond
 	shortPause = 400 * time.Millisecond
 	longPause  = 5 * time.Second
-	// quietTime is how long a server is waited for before that is told.
+	// quietTime is how long a server may take before progress reports that it is waited for.
 	quietTime = 3 * time.Second
 	// atOnce bounds the questions to one server that are under way at once.
 	atOnce = 8

@@ -36,13 +36,13 @@ const (
 // Resolver asks recursive resolvers.
 type Resolver struct {
 	servers []string
-	ports   map[string]string // authoritative address -> port, where it is not 53
+	ports   map[string]string // authoritative address -> port, if it is not 53
 	first   atomic.Int32      // index of the server that is asked first: the next one after a server gave no answer
 	turns   chan struct{}     // bounds the questions under way
 	memory  memory
 }
 
-// New makes a resolver that asks the given servers ("address:port") in order; none: those of /etc/resolv.conf.
+// New makes a resolver that asks the given servers ("address:port") in order; without any, those of /etc/resolv.conf.
 //
 // An authoritative server whose address is among servers or extra (other known name servers, such as the one that
 // takes updates) is asked on the port given there instead of 53.
@@ -89,7 +89,7 @@ func hostOf(server string) string {
 	return host
 }
 
-// Ask sends one question to the recursive resolvers in order and gives the first answer that is NOERROR or NXDOMAIN.
+// Ask sends one question to the recursive resolvers in order and returns the first answer that is NOERROR or NXDOMAIN.
 // A resolver that gave no answer at all is asked last from then on. The error is an *Error about the last server, or
 // the context's.
 func (r *Resolver) Ask(ctx context.Context, name string, qtype uint16) (*dns.Msg, error) {
@@ -105,7 +105,7 @@ func recursive(name string, qtype uint16) *dns.Msg {
 	return question
 }
 
-// ask is Ask; it tells also which resolvers said SERVFAIL.
+// ask is Ask; it also returns the resolvers that said SERVFAIL.
 func (r *Resolver) ask(ctx context.Context, name string, qtype uint16) (answer *dns.Msg, failed []string, err error) {
 	question := recursive(name, qtype)
 	var last error = &Error{Name: name, Type: dns.TypeToString[qtype], Server: "-", Reason: "no resolver is configured"}

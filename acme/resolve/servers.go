@@ -26,7 +26,7 @@ const (
 type Server struct {
 	Host    string // host name from the NS record, without the final dot
 	Address string // "address:port"
-	Only    string // where only one side names it, "zone", "parent" or "glue"; "" where both do or one is unknown
+	Only    string // if only one side names it: "zone", "parent" or "glue"; "" if both do or one is not known
 }
 
 // String is what progress and errors show.
@@ -41,24 +41,24 @@ func (s Server) String() string {
 	return text
 }
 
-// Delegation is who answers for a zone, as its own NS records and those of its parent say.
+// Delegation is the set of servers that answer for a zone, as its own NS records and those of its parent say.
 //
 // Every server that either side names counts, because a CA may ask it: resolvers start with the parent's records and some
 // stay with them, others prefer the zone's own (RFC 2181 section 5.4.1). A server that only the parent names is the one
-// that is forgotten when a zone moves, and that gives a CA yesterday's answers. A primary that neither names is asked by
-// nobody. A host without any address counts for nothing: nobody can ask it.
+// that is forgotten when a zone moves, and that gives a CA yesterday's answers. A primary that neither names does not
+// count, because no resolver asks it. Nor does a host without an address.
 type Delegation struct {
 	Zone    string   // fully qualified
 	Servers []Server // every address
-	Parent  string   // the parent zone, fully qualified; "" where it is not known
-	// NotAsked is why the parent could not be asked, so that Servers are those that the zone itself names; nil where it was.
+	Parent  string   // the parent zone, fully qualified; "" if it is not known
+	// NotAsked is why the parent could not be asked, so that Servers are those that the zone itself names; nil if it was.
 	NotAsked error
 	// Undelegated says that the parent was asked and has no NS records for the zone: the public cannot find it.
 	Undelegated bool
 	Differences []string // between parent and zone, in words
 }
 
-// Delegation finds the servers of a zone. The error is an *Error where the zone names none that has an address, or the
+// Delegation finds the servers of a zone. The error is an *Error if the zone names no server that has an address, or the
 // context's.
 func (r *Resolver) Delegation(ctx context.Context, zone string) (Delegation, error) {
 	zone = dns.CanonicalName(zone)
@@ -139,7 +139,7 @@ func (r *Resolver) addressesOf(ctx context.Context, names []string) (found map[s
 	return found, problem
 }
 
-// unite makes one list of what zone and parent name, and tells where they differ.
+// unite makes one list of what zone and parent name, and lists where they differ.
 func (r *Resolver) unite(ctx context.Context, d *Delegation, child hosts, above delegated) {
 	known := map[string]bool{}
 	add := func(host, address, only string) {
@@ -176,7 +176,7 @@ func (r *Resolver) unite(ctx context.Context, d *Delegation, child hosts, above 
 	addresses, _ := r.addressesOf(ctx, more)
 	for _, host := range more {
 		if len(addresses[host]) == 0 && len(above.glue[host]) == 0 {
-			differ("%s is named by the parent and not by the zone, and has no address: nobody can ask it", PlainName(host))
+			differ("%s is named by the parent and not by the zone, and has no address: it cannot be asked", PlainName(host))
 			continue
 		}
 		differ("%s is named by the parent and not by the zone", PlainName(host))
@@ -259,7 +259,7 @@ func parentName(name string) string {
 	return cmp.Or(rest, ".")
 }
 
-// oneAddress is an address of a host, IPv4 where it has one.
+// oneAddress is an address of a host, an IPv4 address if it has one.
 func (r *Resolver) oneAddress(ctx context.Context, host string) (string, error) {
 	for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
 		answer, err := r.recallAsk(ctx, host, qtype)

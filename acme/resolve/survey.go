@@ -12,8 +12,8 @@ import (
 type ServerState struct {
 	Server     Server
 	Serial     uint32
-	Fault      string // why a resolver goes on to another server; "" where it answers for the zone
-	OutOfReach bool   // this host has no route to it, such as IPv6 where there is none: nothing is known of it
+	Fault      string // why a resolver goes on to another server; "" if it answers for the zone
+	OutOfReach bool   // this host has no route to it, as a host without IPv6: its state is not known
 }
 
 // Survey asks every server of a delegation for the SOA record, once.

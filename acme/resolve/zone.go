@@ -31,9 +31,9 @@ type Place struct {
 // Locate follows the CNAMEs of a name, over zone cuts, and finds the zone of the end: the owner of the SOA that comes
 // with the answer (RFC 2308 section 3). The name itself need not exist.
 //
-// The zone's own servers are asked, and a recursive resolver only where none of them answers: it may have cached that the
-// name does not exist (RFC 2308 section 5) when a CNAME was made since, and a CA that shares the resolver would be told
-// the same after the record is made.
+// The zone's own servers are asked, and a recursive resolver only if none of them answers: it may have cached that the
+// name does not exist (RFC 2308 section 5) when a CNAME was made since, and a CA that shares the resolver would get
+// the same answer after the record is made.
 func (r *Resolver) Locate(ctx context.Context, name string) (Place, error) {
 	owner := dns.CanonicalName(name)
 	seen := map[string]bool{}
@@ -77,7 +77,7 @@ func isAlias(answer *dns.Msg, owner string) bool {
 	})
 }
 
-// askAbout gives an answer about a name and the zone below which its CNAME records can be believed: that of the server
+// askAbout returns an answer about a name and the zone below which its CNAME records can be believed: that of the server
 // which gave it, or the root.
 func (r *Resolver) askAbout(ctx context.Context, owner string) (answer *dns.Msg, bailiwick string, err error) {
 	zone, err := r.enclosing(ctx, owner)
@@ -130,7 +130,7 @@ func (r *Resolver) enclosing(ctx context.Context, owner string) (string, error) 
 	return zone, err
 }
 
-// deepestKnown is the deepest zone at or above a name that was met already; "" where none was.
+// deepestKnown is the deepest zone at or above a name that was met already; "" if no zone was.
 func (r *Resolver) deepestKnown(owner string) string {
 	for name := owner; name != "."; name = parentName(name) {
 		if _, known := r.memory.get("zone/" + name); known {
@@ -140,7 +140,7 @@ func (r *Resolver) deepestKnown(owner string) string {
 	return ""
 }
 
-// referral is the zone cut to which a server of a zone refers; "" where it has answered itself.
+// referral is the zone cut to which a server of a zone refers; "" if it has answered itself.
 func referral(answer *dns.Msg, zone, owner string) string {
 	if answer.Authoritative || len(answer.Answer) > 0 {
 		return ""
@@ -154,8 +154,8 @@ func referral(answer *dns.Msg, zone, owner string) string {
 	return ""
 }
 
-// askAuthority asks the servers of a zone about a name, one after another, and gives the first answer that is their own
-// or a referral; nil where none of them gives one, or is known not to.
+// askAuthority asks the servers of a zone about a name, one after another, and returns the first answer that is their own
+// or a referral; nil if none of them gives one, or if that is known before.
 func (r *Resolver) askAuthority(ctx context.Context, zone, owner string) *dns.Msg {
 	ctx, cancel := context.WithTimeout(ctx, authorityPatience)
 	defer cancel()

@@ -9,7 +9,7 @@ import (
 	"mxcert/deploy"
 )
 
-// dovecotNames are the settings of Dovecot 2.3; 2.4 has other names for the first two, and no alternative certificate.
+// dovecotNames lists the settings of Dovecot 2.3. In 2.4 the first two have other names, and there is no alternative certificate.
 func dovecotNames() [][]string {
 	return [][]string{{"ssl", "ssl_cert", "ssl_key", "ssl_alt_cert", "ssl_alt_key"}, {"ssl", "ssl_server_cert_file", "ssl_server_key_file"}}
 }
@@ -49,7 +49,7 @@ func lookAtDovecot(ctx context.Context, names []string) (*Server, error) {
 	return s, nil
 }
 
-// askDovecot returns the settings as they are for a client that asks for a name, in their order.
+// askDovecot returns the settings for a client that asks for a name, in the given order.
 func askDovecot(ctx context.Context, program, name string, settings []string) ([]string, error) {
 	args := append([]string{"-h"}, settings...)
 	if name != "" {

@@ -18,17 +18,17 @@ const (
 	kindRefused    = "refused-by-server"
 )
 
-// Error is why a mail server could not be asked (Err is set), or an objection in its answer.
+// Error says why a mail server could not be asked (then Err is set), or what is wrong with its answer.
 type Error struct {
 	Program string // that was asked; "" if the answers of several were compared
 	Args    []string
-	Said    string // what it said: foreign text
-	Err     error  // why it could not be asked; nil for an objection
+	Said    string // the program's output: foreign text
+	Err     error  // why the program could not be asked; nil for an objection
 
 	kind, text, hint string // of an objection
 }
 
-// Error says what the server objects to, or which program failed, why, and what it said.
+// Error says what the server objects to. If a program failed, it says which one, why, and what it printed.
 func (e *Error) Error() string {
 	if e.Err == nil {
 		return e.text
@@ -71,8 +71,8 @@ func (e *Error) Hint() string {
 	return "run it yourself and read its answer: " + e.command()
 }
 
-// mismatch says that the server reads other files than those that are to be written. name is the name that a client asks for; ""
-// for a map.
+// mismatch says that the server reads other files than those that mxcert would write. name is the name that a client asks for, or "" for a
+// map.
 func (s *Server) mismatch(wants, name string, targets []deploy.Target) error {
 	return &Error{kind: kindNotRead, text: fmt.Sprintf("%s does not read %s: it reads %s", serverName(s.Kind), wants, s.text(name)),
 		hint: s.advise(targets) + "; or write `unchecked: true` into the target"}

@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// Sound asks the server whether its configuration is in order: exim -bV, postfix check, doveconf -n. With a broken one a reload
-// fails, and the server does not start again. The error is ErrAbsent, or an *Error; its kind is broken-configuration if the server
-// complains. The answer is good for root only: others cannot read all of the configuration.
+// Sound asks the server whether its configuration is valid: exim -bV, postfix check, doveconf -n. With a broken one a reload fails, and the
+// server does not start again. The error is ErrAbsent or an *Error; its kind is broken-configuration if the server complains. Only root
+// gets a reliable answer, because other users cannot read all of the configuration.
 func Sound(ctx context.Context, kind string) error {
 	check := map[string][]string{kindExim: {"exim4", "-bV"}, kindPostfix: {"postfix", "check"}, kindDovecot: {"doveconf", "-n"}}[kind]
 	if check == nil {
@@ -31,7 +31,7 @@ func Sound(ctx context.Context, kind string) error {
 		return err
 	}
 	said := complaint(stderr + "\n" + stdout)
-	if said == "" && kind == kindPostfix { // it complains to syslog; postconf complains to us
+	if said == "" && kind == kindPostfix { // postfix check complains to syslog; postconf prints the complaint
 		if postconf, findErr := find("postconf"); findErr == nil {
 			_, stderr, _ := run(ctx, "", postconf, "-n")
 			said = complaint(stderr)
@@ -54,15 +54,16 @@ func (e *Error) unfinished() bool {
 	return !exited
 }
 
-// timestamp begins the lines that Exim and Postfix print for a log.
+// timestamp matches the beginning of lines that Exim and Postfix print for a log.
 var timestamp = regexp.MustCompile(`^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d `) //nolint:gochecknoglobals // a constant
 
-// faults are words of the lines by which the servers complain of their configuration.
+// faults lists words that appear when the servers complain about their configuration.
 func faults() []string {
 	return []string{"configuration error", "configuration file", "fatal: /", "fatal: bad", "fatal: error in config", "missing '='", "not found in", "unknown setting"}
 }
 
-// complaint is the line that says what is wrong with a configuration, with the line that continues it; "" if there is none.
+// complaint returns the line that says what is wrong with a configuration, together with the line that continues it, or "" if there is
+// none.
 func complaint(text string) string {
 	lines := strings.Split(text, "\n")
 	for i, line := range lines {

@@ -12,23 +12,24 @@ import (
 	"mxcert/acme/finding"
 )
 
-// maxChain is how many certificates are judged; senders such as OpenSSL stop at ten as well.
+// maxChain is how many certificates are checked. Senders such as OpenSSL stop at ten as well.
 const maxChain = 10
 
-// Match reports whether the certificate that was served first is one of the wanted ones, byte for byte.
+// Match reports whether the first served certificate is one of the wanted ones, byte for byte.
 func Match(chain []*x509.Certificate, want ...*x509.Certificate) bool {
 	return len(chain) > 0 && slices.ContainsFunc(want, chain[0].Equal)
 }
 
-// CheckChain judges a chain as a careful sender does at the time at: only what was sent counts, nothing is fetched.
-// The leaf must cover every one of names (RFC 9525: subject alternative names only, a wildcard stands for the whole
-// left-most label). If roots is nil, the system's roots decide, and a complete chain to another root is a warning, because
-// staging and private CAs have one; with roots given it is an error. Senders that check certificates refuse a server with a
-// finding of severity error; with a warning most senders deliver.
+// CheckChain judges a chain as a careful sender would at the time at. It uses only what the server sent, and fetches nothing. The leaf must
+// cover every one of names (RFC 9525: only subject alternative names count, and a wildcard stands for the whole left-most label).
 //
-// The IDs: no-certificate, certificate-expired, certificate-not-yet-valid, certificate-host-mismatch,
-// certificate-not-trusted, certificate-self-signed, chain-incomplete, chain-invalid, chain-order, chain-duplicate,
-// chain-unrelated, chain-root-sent, chain-expires-early, chain-too-long.
+// If roots is nil, the system's roots decide. A complete chain to another root is then only a warning, because staging and private CAs have
+// such a root. If roots is given, it is an error. Senders that check certificates refuse a server if a finding has severity error. With a
+// warning most senders deliver.
+//
+// The IDs: no-certificate, certificate-expired, certificate-not-yet-valid, certificate-host-mismatch, certificate-not-trusted,
+// certificate-self-signed, chain-incomplete, chain-invalid, chain-order, chain-duplicate, chain-unrelated, chain-root-sent,
+// chain-expires-early, chain-too-long.
 func CheckChain(sent []*x509.Certificate, names []string, roots *x509.CertPool, at time.Time) []finding.Finding {
 	if len(sent) == 0 {
 		return []finding.Finding{finding.New("no-certificate", finding.Error, "the server sent no certificate").Next("configure a certificate and its key in the mail server")}
@@ -59,7 +60,7 @@ func (c *check) add(id string, severity finding.Severity, hint, format string, a
 	c.findings = append(c.findings, finding.New(id, severity, format, a...).Next(hint))
 }
 
-// findPath follows the issuers among what was sent. A self-signed certificate ends it.
+// findPath follows the issuers among the certificates that were sent. It stops at a self-signed certificate.
 func (c *check) findPath() {
 	c.path = []int{0}
 	for {
@@ -72,7 +73,7 @@ func (c *check) findPath() {
 	}
 }
 
-// validity compares the dates of every sent certificate with the time and with the leaf's.
+// validity checks the dates of every sent certificate: against the time, and against the leaf's dates.
 func (c *check) validity() {
 	leaf := c.sent[0]
 	for i, certificate := range c.sent {
@@ -90,7 +91,7 @@ func (c *check) validity() {
 	}
 }
 
-// names checks all reference identities and reports the missing ones at once.
+// names checks all reference identities, and reports all missing ones together.
 func (c *check) names(names []string) {
 	var missing []string
 	for _, name := range names {
@@ -104,8 +105,8 @@ func (c *check) names(names []string) {
 	}
 }
 
-// order checks that the leaf comes first, that each certificate directly certifies the one before it (RFC 8446 section
-// 4.4.2), once, and that nothing else was sent.
+// order checks three things: the leaf comes first, each certificate directly certifies the one before it and appears once (RFC 8446 section
+// 4.4.2), and the server sent nothing else.
 func (c *check) order() {
 	if c.related(0) && !selfSigned(c.sent[0]) {
 		c.add("chain-order", finding.Error, "put the leaf first and then each certificate's issuer, as the CA delivers them",
@@ -130,21 +131,21 @@ func (c *check) order() {
 	}
 }
 
-// related reports whether certificate i issued another one, as a cross-signed twin of an issuer on the path did.
+// related reports whether certificate i issued another one, as a cross-signed copy of an issuer on the path would.
 func (c *check) related(i int) bool {
 	return slices.ContainsFunc(c.sent, func(child *x509.Certificate) bool {
 		return !child.Equal(c.sent[i]) && issued(c.sent[i], child)
 	})
 }
 
-// trust builds the path as Go's verifier does. The dates of the leaf are left to validity, so that an expired certificate is not
-// reported as untrusted too.
+// trust builds the path with Go's verifier. It ignores the dates of the leaf, because validity checks them; so an expired certificate is
+// not reported as untrusted as well.
 func (c *check) trust() {
 	err := c.verify(c.roots)
 	var unknown x509.UnknownAuthorityError
 	var system x509.SystemRootsError
 	switch {
-	case err == nil, slices.ContainsFunc(c.path[1:], c.outdated): // an outdated issuer is reported by validity
+	case err == nil, slices.ContainsFunc(c.path[1:], c.outdated): // validity reports an outdated issuer
 	case errors.As(err, &unknown), errors.As(err, &system):
 		c.untrusted()
 	default:
@@ -171,9 +172,9 @@ func (c *check) invalid(err error) {
 	c.add("chain-invalid", finding.Error, "deploy the chain that the CA delivered with this certificate", "the chain is not valid: %v", err)
 }
 
-// untrusted distinguishes a missing intermediate from an unknown root. Without other sources that is a guess: no public CA issues
-// from its root, so a leaf alone is incomplete; a chain with an issuer counts as complete if it is consistent: valid if its last
-// certificate were trusted.
+// untrusted distinguishes a missing intermediate from an unknown root. It has only the chain, so it has to guess. No public CA issues from
+// its root, so a leaf alone counts as incomplete. A chain with an issuer counts as complete if it would be valid with its last certificate
+// trusted.
 func (c *check) untrusted() {
 	top := c.sent[c.path[len(c.path)-1]]
 	switch {
@@ -213,8 +214,8 @@ func (c *check) outdated(i int) bool {
 	return c.at.After(c.sent[i].NotAfter) || c.at.Before(c.sent[i].NotBefore)
 }
 
-// issued reports whether parent signed child. An algorithm that Go refuses (SHA-1) counts as signed: this question is about the
-// issuer, and the verifier refuses the algorithm again.
+// issued reports whether parent signed child. If Go refuses the algorithm (SHA-1), it counts as signed: this function asks only about the
+// issuer, and the verifier refuses the algorithm anyway.
 func issued(parent, child *x509.Certificate) bool {
 	if !bytes.Equal(child.RawIssuer, parent.RawSubject) {
 		return false
@@ -226,10 +227,10 @@ func issued(parent, child *x509.Certificate) bool {
 
 func selfSigned(certificate *x509.Certificate) bool { return issued(certificate, certificate) }
 
-// describe names a certificate by its place and subject.
+// describe names a certificate by its position and subject.
 func (c *check) describe(i int) string {
 	subject := c.sent[i].Subject.String()
-	if subject == "" { // profiles without a common name leave it empty
+	if subject == "" { // some profiles have no common name
 		subject = enumerate(c.sent[i].DNSNames)
 	}
 	return fmt.Sprintf("%d (%s)", i+1, quoted(subject))
@@ -243,7 +244,7 @@ func (c *check) inOrder() string {
 	return strings.Join(places, ", ")
 }
 
-// enumerate lists names, which may be foreign text, and stops after five.
+// enumerate lists names, which may be foreign text. It stops after five.
 func enumerate(names []string) string {
 	const most = 5
 	var list []string

@@ -13,7 +13,7 @@ import (
 	"syscall"
 )
 
-// The steps of a conversation, in order, as in [Error].
+// These are the steps of a conversation, in order, as in [Error].
 const (
 	StepConnect      = "connect"
 	StepGreeting     = "greeting"
@@ -23,14 +23,14 @@ const (
 	StepEHLOAfterTLS = "ehlo-after-tls"
 )
 
-// The kinds of error that a caller may test for.
+// These are the kinds of error that a caller may test for.
 const (
-	KindTLSUnavailable       = "tls-unavailable"        // 454: the server offers STARTTLS and cannot do it
+	KindTLSUnavailable       = "tls-unavailable"        // 454: the server offers STARTTLS but cannot do it
 	KindSTARTTLSNotSupported = "starttls-not-supported" // RFC 8460: not offered, or answered with 5xx
 	KindValidationFailure    = "validation-failure"     // RFC 8460: any failure of the TLS handshake that has no kind of its own
 )
 
-// The other kinds.
+// These are the other kinds.
 const (
 	kindInvalidRequest    = "invalid-request"
 	kindConnectionRefused = "connection-refused"
@@ -46,20 +46,20 @@ const (
 	kindTLSVersion        = "tls-version"
 )
 
-// Error is why a handshake did not succeed. It wraps the network's or the context's error, if there is one.
+// Error says why a handshake did not succeed. It wraps the error of the network or of the context, if there is one.
 type Error struct {
 	Address    string // as requested
 	ServerName string // as requested
 	KeyType    KeyType
 	Step       string // the step that failed
-	Code       int    // the server's SMTP reply code; 0 if no reply was the failure
+	Code       int    // the server's SMTP reply code; 0 if the failure was not a reply
 	protocol   Protocol
 	kind       string
 	reason     string
 	cause      error
 }
 
-// Error says where, at which step and why. Text from the server is quoted and capped.
+// Error says where, at which step and why. It quotes and shortens text from the server.
 func (e *Error) Error() string {
 	how := "STARTTLS"
 	if e.protocol == TLS || e.protocol == SMTPS {
@@ -68,7 +68,7 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s on %s%s failed at step %s: %s", how, e.Address, e.asked(), e.Step, e.reason)
 }
 
-// asked names what was special about the request.
+// asked names what is special about the request.
 func (e *Error) asked() string {
 	switch name, key := e.ServerName != "", e.KeyType == ECDSA || e.KeyType == RSA; {
 	case name && key:
@@ -98,8 +98,8 @@ func (e *Error) Unwrap() error { return e.cause }
 //   - validation-failure: see the constant
 func (e *Error) Kind() string { return e.kind }
 
-// Temporary reports whether the same request may succeed a little later, although nobody does anything: during a reload Exim
-// refuses connections for some 10 ms, and after a mismatched pair GnuTLS answers 454 for 5 s.
+// Temporary reports whether the same request may succeed a little later without anybody's help. During a reload Exim refuses connections
+// for some 10 ms. After GnuTLS has read a certificate and a key that do not match, it answers 454 for 5 s.
 func (e *Error) Temporary() bool {
 	if e.kind == kindRejected {
 		return e.Code >= 400 && e.Code < 500
@@ -107,7 +107,7 @@ func (e *Error) Temporary() bool {
 	return slices.Contains([]string{kindConnectionRefused, kindConnectionLost, kindUnreachable, kindTimeout, kindCanceled, KindTLSUnavailable}, e.kind)
 }
 
-// Hint says what to do next; "" if the error says it already.
+// Hint says what to do next, or returns "" if the error already says it.
 func (e *Error) Hint() string {
 	switch e.kind {
 	case kindConnectionRefused:
@@ -157,15 +157,15 @@ func (s *session) fail(step, kind, format string, a ...any) *Error {
 		Step: step, protocol: s.request.Protocol, kind: kind, reason: fmt.Sprintf(format, a...)}
 }
 
-// rejected is a reply that ends the conversation.
+// rejected returns the error for a reply that ends the conversation.
 func (s *session) rejected(step, kind string, r reply) *Error {
 	e := s.fail(step, kind, "the server answered %d %s", r.code, quoted(r.lines[0]))
 	e.Code = r.code
 	return e
 }
 
-// ioError turns an error of the network or of crypto/tls into an Error. The context comes first: when it ends it closes the
-// connection, which may look like any error.
+// ioError turns an error of the network or of crypto/tls into an Error. It checks the context first: the end of the context closes the
+// connection, and that may look like any error.
 func (s *session) ioError(step string, err error) *Error {
 	kind, reason := classify(err)
 	switch {
@@ -185,7 +185,7 @@ func (s *session) ioError(step string, err error) *Error {
 	return e
 }
 
-// classify knows the errors that mean the same at every step; kind is "" for others.
+// classify recognizes the errors that mean the same at every step. kind is "" for others.
 func classify(err error) (kind, reason string) {
 	var syntax *syntaxError
 	var address *net.AddrError
@@ -208,7 +208,7 @@ func classify(err error) (kind, reason string) {
 	return "", ""
 }
 
-// classifyTLS distinguishes the alerts (RFC 8446 section 6.2) that have a meaning of their own here.
+// classifyTLS recognizes the alerts (RFC 8446 section 6.2) that have a special meaning here.
 func (s *session) classifyTLS(err error) (kind, reason string) {
 	switch alert := remoteAlert(err); {
 	case alert == 70:
@@ -219,8 +219,8 @@ func (s *session) classifyTLS(err error) (kind, reason string) {
 	return KindValidationFailure, err.Error()
 }
 
-// remoteAlert is the number of the alert that the server sent, if it is handshake_failure 40, protocol_version 70 or
-// insufficient_security 71; otherwise 0. crypto/tls hides the number but not the text.
+// remoteAlert returns the number of the alert that the server sent, if it is handshake_failure 40, protocol_version 70 or
+// insufficient_security 71, otherwise 0. crypto/tls hides the number, so remoteAlert reads the text.
 func remoteAlert(err error) uint8 {
 	var remote *net.OpError
 	if !errors.As(err, &remote) || remote.Op != "remote error" {

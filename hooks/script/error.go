@@ -6,10 +6,10 @@ import (
 	"mxcert/acme/finding"
 )
 
-// mostSaid bounds the words of a hook in an error, in bytes.
+// mostSaid limits how much of a hook's output appears in an error, in bytes.
 const mostSaid = 200
 
-// Error is why a hook did not do its work, or why hooks could not be run.
+// Error says why a hook did not do its work, or why hooks could not be run.
 type Error struct {
 	Hook   string // the path of the hook or of the directory
 	kind   string
@@ -18,7 +18,7 @@ type Error struct {
 	cause  error
 }
 
-// Error says which hook, why, and what it said last. Its output is quoted and capped.
+// Error says which hook failed, why, and what it printed last. It quotes and shortens the output.
 func (e *Error) Error() string {
 	if e.said != "" {
 		return fmt.Sprintf("hook %s: %s; it said %s", e.Hook, e.reason, finding.Quoted(e.said, mostSaid))

@@ -20,7 +20,7 @@ import (
 	"mxcert/cmd/mxcert/internal/wanted"
 )
 
-// accountTime bounds the commands that ask a CA about the account; a rollover waits for orders under way, see renewTime.
+// accountTime limits the commands that ask a CA about the account. A rollover waits for running orders, see renewTime.
 const accountTime = 2 * time.Minute
 
 // accountsReport is `account show|register|rollover --json`.
@@ -29,19 +29,20 @@ type accountsReport struct {
 	Accounts []accountReport `json:"accounts"`
 }
 
-// accountReport is one account: as the CA sees it if Asked, else as it is stored.
+// accountReport describes one account: as the CA sees it if Asked is set, otherwise as it is stored. Status is valid, deactivated,
+// revoked, none, unregistered, unknown, refused or damaged; "" if it is not known.
 type accountReport struct {
-	CA         string                `json:"ca"`        // host of the directory
+	CA         string                `json:"ca"`        // host name of the directory URL
 	Directory  string                `json:"directory"` // URL
 	Configured bool                  `json:"configured"`
 	URL        string                `json:"url"`
-	Status     string                `json:"status"` // valid, deactivated, revoked, none, unregistered, unknown, refused, damaged; "" if that is unknown
-	Asked      bool                  `json:"asked"`  // the CA was
+	Status     string                `json:"status"` // see above
+	Asked      bool                  `json:"asked"`  // the CA was asked
 	Contact    []string              `json:"contact"`
 	Key        *accountKey           `json:"key"`
 	Created    *time.Time            `json:"created"`
 	Terms      accountTerms          `json:"terms"`
-	Former     []state.FormerAccount `json:"former"` // accounts that this one has replaced
+	Former     []state.FormerAccount `json:"former"` // accounts that this one replaced
 	Changed    bool                  `json:"changed"`
 	Warnings   []string              `json:"warnings"`
 	Error      *report.Error         `json:"error"`
@@ -55,8 +56,8 @@ type accountKey struct {
 }
 
 type accountTerms struct {
-	Agreed string `json:"agreed"`  // URL of the terms that were agreed to
-	Now    string `json:"current"` // URL of those that the CA has now
+	Agreed string `json:"agreed"`  // URL of the terms that the account has agreed to
+	Now    string `json:"current"` // URL of the CA's present terms
 }
 
 func (a *app) accountCommand() *cobra.Command {
@@ -78,9 +79,9 @@ func (a *app) accountShowCommand() *cobra.Command {
 	var ca string
 	cmd := &cobra.Command{
 		Use: "show", Short: "Account URL, status, contact and key at each CA", Args: cobra.NoArgs,
-		Long: `Shows the accounts of the configured CAs and others that are stored. The CA is asked for status and contact; where it
-cannot be reached, what is stored is shown, and that is said. Nothing is changed. CAA records with accounturi (RFC 8657)
-must name the account's URL.`,
+		Long: `Shows the accounts of the configured CAs, and other stored accounts. It asks each CA for status and contact. If a CA cannot
+be reached, it shows what is stored, and says so. It changes nothing. CAA records with accounturi (RFC 8657) must name the
+account's URL.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.accountShow(cmd.Context(), ca) },
 	}
 	caFlag(cmd, &ca)
@@ -92,9 +93,9 @@ func (a *app) accountRegisterCommand() *cobra.Command {
 	var replace bool
 	cmd := &cobra.Command{
 		Use: "register", Short: "Register the account, find it again by its key, or tell the CA a changed address", Args: cobra.NoArgs,
-		Long: `Makes sure that there is an account at each configured CA and that it may be used. Orders do the same by themselves;
-this does it before, for instance to know the account's URL for CAA records. An account that was deactivated is not replaced,
-unless --replace says so: the old one is set aside, and a new one with a new key is registered.`,
+		Long: `Makes sure that each configured CA has an account and that the account may be used. Every order does the same; this command
+does it earlier, for instance because CAA records need the account's URL. A deactivated account stays, unless you give
+--replace: then the old account is set aside, and a new one with a new key is registered.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.changeAccounts(cmd.Context(), ca, func(ctx context.Context, r *accounts.Registrar) (bool, error) {
 				return r.Register(ctx, replace)
@@ -102,7 +103,7 @@ unless --replace says so: the old one is set aside, and a new one with a new key
 		},
 	}
 	caFlag(cmd, &ca)
-	cmd.Flags().BoolVar(&replace, "replace", false, "set the account that is stored aside and register a new one with a new key")
+	cmd.Flags().BoolVar(&replace, "replace", false, "set the stored account aside and register a new one with a new key")
 	cmd.Flags().BoolVar(&a.detailedExit, "detailed-exitcode", false, "exit with 10 when something was changed")
 	return cmd
 }
@@ -111,9 +112,9 @@ func (a *app) accountRolloverCommand() *cobra.Command {
 	var ca string
 	cmd := &cobra.Command{
 		Use: "rollover", Short: "Give the account a new key", Args: cobra.NoArgs,
-		Long: `Changes the key of the account at each configured CA (RFC 8555 section 7.3.5). The account's URL stays the same. It waits
-for orders under way. What is interrupted, or whose answer is lost, is ended by the next order or rollover: the CA is asked
-which of the two keys it knows.`,
+		Long: `Changes the key of the account at each configured CA (RFC 8555 section 7.3.5). The account's URL stays the same. The command
+waits for orders under way. If it is interrupted, or the CA's answer is lost, the next order or rollover finishes the change:
+it asks the CA which of the two keys it has on file.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.changeAccounts(cmd.Context(), ca, func(ctx context.Context, r *accounts.Registrar) (bool, error) {
 				err := r.Rollover(ctx)
@@ -126,7 +127,7 @@ which of the two keys it knows.`,
 	return cmd
 }
 
-// chooseCAs lists the configured CAs that --ca means.
+// chooseCAs lists the configured CAs that --ca selects.
 func chooseCAs(host *wanted.Host, ca string) ([]string, error) {
 	var list, known []string
 	for _, directory := range host.Directories {
@@ -157,7 +158,7 @@ func (a *app) accountShow(ctx context.Context, ca string) error {
 			return nil
 		})
 	}
-	_ = group.Wait() // the reports have the errors
+	_ = group.Wait() // the reports contain the errors
 	if ca == "" {
 		r.Accounts = append(r.Accounts, otherAccounts(runner)...)
 	}
@@ -183,8 +184,8 @@ func (a *app) cas(ca string, readOnly bool) (runner *pass.Runner, directories []
 	return runner, directories, err
 }
 
-// otherAccounts are those of CAs that the configuration does not name. Files that cannot be read are left out: whose they
-// are is not known, and those of configured CAs are reported as damaged.
+// otherAccounts returns the accounts at CAs that the configuration does not name. It leaves out files that it cannot read, because it does
+// not know whose they are. Damaged accounts of configured CAs are reported elsewhere.
 func otherAccounts(runner *pass.Runner) (list []accountReport) {
 	stored, _ := runner.Store.Accounts()
 	for _, account := range stored {
@@ -195,7 +196,7 @@ func otherAccounts(runner *pass.Runner) (list []accountReport) {
 	return list
 }
 
-// changeAccounts does something with the accounts at all chosen CAs, one after the other.
+// changeAccounts changes the accounts at all chosen CAs, one after the other.
 func (a *app) changeAccounts(ctx context.Context, ca string, change func(context.Context, *accounts.Registrar) (bool, error)) error {
 	runner, directories, err := a.cas(ca, false)
 	if err != nil {
@@ -223,12 +224,12 @@ func (a *app) changeAccounts(ctx context.Context, ca string, change func(context
 	return a.finishAccounts(r)
 }
 
-// changedAccount reports how it went. The CA is asked about the account if nothing went wrong.
+// changedAccount reports the result of a change. If nothing went wrong, it asks the CA about the account.
 func changedAccount(ctx context.Context, client *acme.Client, changed bool, warnings []string, err error) accountReport {
 	asking, cancel := context.WithTimeout(ctx, accountTime)
 	defer cancel()
 	if err != nil {
-		cancel() // what is stored is shown
+		cancel() // so that only the stored account is shown
 	}
 	c := newAccountReport(client.Registrar(nil, nil).Info(asking), true)
 	c.Changed, c.Warnings, c.Error = changed, warnings, nil
@@ -257,7 +258,7 @@ func newAccountReport(info accounts.Info, configured bool) accountReport {
 		c.Warnings = append(c.Warnings, "a change of the key was interrupted: the next order, or mxcert account rollover, finishes it")
 	}
 	if c.Terms.Agreed != "" && c.Terms.Now != "" && c.Terms.Agreed != c.Terms.Now {
-		c.Warnings = append(c.Warnings, "the CA has other terms of service now: read them")
+		c.Warnings = append(c.Warnings, "the CA has changed its terms of service: read them")
 	}
 	if info.Err != nil && !errors.Is(info.Err, context.Canceled) {
 		c.Error = report.NewError(report.At("account", info.Err))
@@ -265,7 +266,7 @@ func newAccountReport(info accounts.Info, configured bool) accountReport {
 	return c
 }
 
-// finishAccounts prints the report and chooses the exit code, by the rules of a report on certificates.
+// finishAccounts prints the report and chooses the exit code, by the same rules as for a report on certificates.
 func (a *app) finishAccounts(r *accountsReport) error {
 	codes := make([]report.Code, len(r.Accounts))
 	for i, c := range r.Accounts {
@@ -321,17 +322,17 @@ func printAccount(out sheet, c accountReport) {
 	out.trouble(c.Error)
 }
 
-// statusText says where the status comes from.
+// statusText returns the status, and says where it comes from.
 func (c *accountReport) statusText() string {
 	switch {
 	case c.Asked:
 		return c.Status
 	case c.Status == "" && c.Configured:
-		return "not known: the CA was not asked, or cannot be reached; the rest is what is stored"
+		return "not known: the CA was not asked, or cannot be reached; the rest is from the stored account"
 	case c.Status == "":
-		return "not asked; the rest is what is stored"
+		return "not asked; the rest is from the stored account"
 	case c.Status == "none":
-		return "none: the first order registers one, or mxcert account register"
+		return "no account yet: the first order registers one, or mxcert account register"
 	}
 	return c.Status
 }

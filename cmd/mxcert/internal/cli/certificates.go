@@ -49,12 +49,12 @@ func printCertificate(out sheet, c report.Certificate) {
 
 func printEndpoints(out sheet, c report.Certificate) {
 	for _, e := range c.Endpoints {
-		what := "shows it"
+		what := "serves it"
 		switch {
 		case e.Error != "":
 			what = "error: " + e.Error
 		case !e.Matches:
-			what = "shows another certificate, serial " + e.Serial
+			what = "serves another certificate, serial " + e.Serial
 		}
 		if time.Since(e.SeenAt) > time.Minute {
 			what += ", seen " + report.Until(e.SeenAt)

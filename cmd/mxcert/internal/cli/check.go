@@ -32,7 +32,7 @@ type checkReport struct {
 func (a *app) checkCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "check", Short: "Check the configuration file, without the network",
-		Long: "Reads the configuration and reports every fault at once. Exit code 3 when there is one.",
+		Long: "Reads the configuration and reports all faults at once. Exit code 3 if there is a fault.",
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return a.check() },
 	}
@@ -52,7 +52,7 @@ func (a *app) check() error {
 		r.Problems = problemReports(problems.List)
 	}
 	if config != nil {
-		r.Warnings = problemReports(slices.Concat(config.Warnings(), wanted.UnreadableSecrets(config), wanted.MisspeltVariables(config)))
+		r.Warnings = problemReports(slices.Concat(wanted.Warnings(config), wanted.UnreadableSecrets(config), wanted.MisspeltVariables(config)))
 	}
 	switch {
 	case a.json:

@@ -13,8 +13,8 @@ func (a *app) deployCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, names []string) error { return a.loadAndPass(cmd, names, options) },
 	}
 	cmd.Flags().BoolVar(&options.DryRun, "dry-run", false, "say what would be done, change nothing")
-	cmd.Flags().BoolVar(&options.Shorter, "shorter", false, "replace a certificate that is valid for longer, too")
-	cmd.Flags().BoolVar(&a.detailedExit, "detailed-exitcode", false, "exit with 10 when converged and changed")
+	cmd.Flags().BoolVar(&options.Shorter, "shorter", false, "replace even a certificate that is valid for longer")
+	cmd.Flags().BoolVar(&a.detailedExit, "detailed-exitcode", false, "exit with 10 if the certificates converged and something was changed")
 	return cmd
 }
 

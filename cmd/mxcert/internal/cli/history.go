@@ -44,7 +44,7 @@ func (a *app) history(names []string) error {
 	if err != nil {
 		return err
 	}
-	host, _ := wanted.From(config) // no chain is judged
+	host, _ := wanted.From(config) // no chain is checked here
 	wants, err := choose(host, names)
 	if err != nil {
 		return err

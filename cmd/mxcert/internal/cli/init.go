@@ -17,7 +17,7 @@ import (
 	"mxcert/hooks/unit"
 )
 
-// initializer is one run of `init`: its flags, and a person who answers on standard input.
+// initializer is one run of `init`: its flags, and the standard input on which a person answers.
 type initializer struct {
 	*app
 	setup.Answers
@@ -31,8 +31,8 @@ func (a *app) initCommand() *cobra.Command {
 		Use: "init", Short: "Write a first configuration", Args: cobra.NoArgs,
 		Long: `Looks at this host (mail server, its certificate paths, host name, MX records), asks for what it cannot find, and writes a
 commented configuration, the secrets beside it, and the rule that lets the service reload the mail server. With --yes
-nothing is asked: what is missing is an error that names the flag. An existing configuration is not touched without
---force, which keeps it beside the new one. At the end it says what comes next.
+it asks nothing: if something is missing, the error names the flag. It does not touch an existing configuration without
+--force, which keeps the old one beside the new one. At the end it says what comes next.
 
 For Exim on Debian it shows the macros that make Exim read the certificate. With --exim-macros it sets them and reloads Exim.`,
 		Example: `  mxcert init
@@ -46,16 +46,16 @@ For Exim on Debian it shows the macros that make Exim read the certificate. With
 	}
 	flags := cmd.Flags()
 	flags.BoolVarP(&i.yes, "yes", "y", false, "ask nothing")
-	flags.BoolVar(&i.force, "force", false, "write over an existing configuration, which is kept as mxcert.yaml.old")
+	flags.BoolVar(&i.force, "force", false, "replace an existing configuration, and keep it as mxcert.yaml.old")
 	flags.BoolVar(&i.Agreed, "agree-tos", false, "you have read the CA's terms of service and agree to them")
 	flags.StringVar(&i.Email, "email", "", "`ADDRESS` to which the CA may write; may be empty")
 	flags.StringVar(&i.Directory, "directory", "letsencrypt", "the CA: a name or the `URL` of its directory")
 	flags.StringVar(&i.CAFile, "ca-file", "", "`FILE` with the roots of a private CA's HTTPS")
-	flags.StringSliceVar(&i.Domains, "domain", nil, "`NAME` in the certificate, the one in the MX record first (default: what is found)")
+	flags.StringSliceVar(&i.Domains, "domain", nil, "`NAME` in the certificate, the one in the MX record first (default: the names that init finds)")
 	flags.StringVar(&i.Provider, "dns-provider", "", "`NAME` of the DNS provider, see mxcert providers")
-	flags.StringToStringVar(&i.Env, "dns-env", nil, "`VARIABLE=VALUE` of the DNS provider; secrets go into files of their own, file:PATH reads one")
+	flags.StringToStringVar(&i.Env, "dns-env", nil, "`VARIABLE=VALUE` of the DNS provider; init writes each secret into a file of its own, and file:PATH reads one")
 	flags.StringSliceVar(&i.Resolvers, "resolver", nil, "`ADDRESS` of a resolver (default: the system's)")
-	flags.StringVar(&i.MailServer, "mta", "", "`SERVER` that serves the certificate: exim, files or none (default: what is found)")
+	flags.StringVar(&i.MailServer, "mta", "", "`SERVER` that serves the certificate: exim, files or none (default: the one that init finds)")
 	flags.StringVar(&i.Certificate, "certificate", "", "`PATH` of the certificate")
 	flags.StringVar(&i.Key, "private-key", "", "`PATH` of its key")
 	flags.StringVar(&i.Unit, "unit", "", "systemd `UNIT` to reload")
@@ -98,20 +98,20 @@ func (i *initializer) run(ctx context.Context) error {
 	return i.next(ctx)
 }
 
-// ask asks one question on standard error and reads the answer; an empty answer is the suggestion.
+// ask asks one question on standard error and reads the answer. An empty answer accepts the suggestion.
 func (i *initializer) ask(question, suggestion string) string {
 	if suggestion != "" {
 		question += " [" + suggestion + "]"
 	}
 	fmt.Fprintf(i.stderr, "%s: ", question)
-	line, _ := i.in.ReadString('\n') // the end of the input is an empty answer
+	line, _ := i.in.ReadString('\n') // the end of the input counts as an empty answer
 	if line = strings.TrimSpace(line); line != "" {
 		return line
 	}
 	return suggestion
 }
 
-// allowReload writes the rule by which the service may reload the mail server. Only the usual configuration has a service.
+// allowReload writes the polkit rule that allows the service to reload the mail server. Only the usual configuration file has a service.
 func (i *initializer) allowReload() error {
 	if i.configFile != defaultConfig || i.Unit == "" {
 		return nil
@@ -120,11 +120,11 @@ func (i *initializer) allowReload() error {
 	if err != nil {
 		return err
 	}
-	h, _ := wanted.From(config) // no chain is judged
+	h, _ := wanted.From(config) // no chain is checked here
 	return i.installRule(unit.PolkitFile, unit.PolkitRule(unit.Names(h.Units())))
 }
 
-// changeExim shows the change after which Exim reads the certificate, and makes it if the user agrees.
+// changeExim shows the change that makes Exim read the certificate. If the user agrees, it makes the change.
 func (i *initializer) changeExim(ctx context.Context, host setup.Host) error {
 	if i.MailServer != "exim" {
 		return nil
@@ -152,7 +152,7 @@ func (i *initializer) changeExim(ctx context.Context, host setup.Host) error {
 	return i.say("changed, and Exim reloaded: it reads %s and %s\n", i.Certificate, i.Key)
 }
 
-// next tests what was written, and says what comes next. A fault is shown and does not undo what was written.
+// next tests the written configuration and prints what to do next. If it finds a fault, it shows it and undoes nothing.
 func (i *initializer) next(ctx context.Context) error {
 	if i.doctorToo {
 		err := i.doctor(ctx, nil)

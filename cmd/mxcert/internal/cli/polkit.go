@@ -19,14 +19,14 @@ func (a *app) polkitCommand() *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use: "polkit", Short: "The rule that lets the service reload the configured units", Args: cobra.NoArgs,
-		Long: `Prints the polkit rule by which the unprivileged service may reload the units of the configuration, and nothing else.
---install writes it to ` + unit.PolkitFile + `. Run it again when a unit is added.`,
+		Long: `Prints the polkit rule that lets the unprivileged service reload the units of the configuration, and nothing else.
+--install writes it to ` + unit.PolkitFile + `. Run it again after you add a unit.`,
 		RunE: func(*cobra.Command, []string) error {
 			config, err := a.load()
 			if err != nil {
 				return err
 			}
-			host, _ := wanted.From(config) // no chain is judged
+			host, _ := wanted.From(config) // no chain is checked here
 			rule := unit.PolkitRule(unit.Names(host.Units()))
 			if !install {
 				_, err := fmt.Fprint(a.stdout, rule)
@@ -36,7 +36,7 @@ func (a *app) polkitCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&install, "install", false, "write the rule instead of printing it (root)")
-	cmd.Flags().StringVar(&file, "file", unit.PolkitFile, "where --install writes it")
+	cmd.Flags().StringVar(&file, "file", unit.PolkitFile, "where --install writes the rule")
 	return cmd
 }
 
@@ -46,12 +46,12 @@ func (a *app) installRule(file, rule string) error {
 		return err
 	}
 	if info, err := os.Stat(file); err == nil && string(old) == rule && info.Mode().Perm() == 0o644 {
-		return a.say("%s is as it should be\n", file)
+		return a.say("%s is up to date\n", file)
 	}
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
 	}
-	// polkitd is not root, and reads what ends in .rules.
+	// polkitd does not run as root. It reads files that end in .rules.
 	if err := setup.WriteFile(file, rule, 0o644, -1, -1); err != nil {
 		return err
 	}

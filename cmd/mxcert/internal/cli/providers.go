@@ -62,14 +62,14 @@ func (a *app) describeProvider(name string) error {
 		}
 	}
 	if d.Sequential {
-		fmt.Fprintln(a.stdout, "It is given one record at a time: names are proven one after another.")
+		fmt.Fprintln(a.stdout, "mxcert gives it one record at a time and proves names one after another.")
 	}
 	if d.Forgetful {
-		fmt.Fprintln(a.stdout, "It finds a record only in the process that made it: what a crash leaves behind is reported, to be removed by hand.")
+		fmt.Fprintln(a.stdout, "It can remove a record only in the process that created it: mxcert reports records that a crash left, and you remove them by hand.")
 	}
 	a.printVariables("Credentials, for dns.env", d.Variables, func(v dnsprovider.Variable) bool { return v.Credential })
 	a.printVariables("Settings, for dns.env", d.Variables, func(v dnsprovider.Variable) bool { return !v.Credential })
-	fmt.Fprintln(a.stdout, "\nNAME_FILE names a file with the value; cred:, file: and env: references work too. Other certificates and providers do not see them.")
+	fmt.Fprintln(a.stdout, "\nNAME_FILE names a file with the value; cred:, file: and env: references work too. Other certificates and providers do not see the values.")
 	return nil
 }
 

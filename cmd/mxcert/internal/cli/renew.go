@@ -18,7 +18,7 @@ import (
 	"mxcert/cmd/mxcert/internal/wanted"
 )
 
-// renewTime bounds a one-shot: a slow secondary name server and a slow CA fit in.
+// renewTime limits a one-shot command. It leaves time for a slow secondary name server and a slow CA.
 const renewTime = 20 * time.Minute
 
 func (a *app) renewCommand() *cobra.Command {
@@ -27,8 +27,8 @@ func (a *app) renewCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "renew [NAME…]",
 		Short: "Bring certificates up to date once",
-		Long: `Compares for each certificate what is wanted with what is issued, deployed and served, and closes the gaps.
-Without --now a certificate is ordered only when it is due. Exit codes: 0 converged, 1 failed, 4 some failed, 5 issued but
+		Long: `For each certificate, compares what is wanted with what is issued, deployed and served, and closes the gaps.
+Without --now it orders a certificate only if it is due. Exit codes: 0 converged, 1 failed, 4 some failed, 5 issued but
 not in service, 75 try again later, 77 no permission, 78 bad configuration.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, names []string) error {
@@ -50,11 +50,11 @@ not in service, 75 try again later, 77 no permission, 78 bad configuration.`,
 	cmd.Flags().BoolVar(&options.DryRun, "dry-run", false, "say what would be done, change nothing, ask no CA")
 	cmd.Flags().BoolVar(&options.NewKey, "new-key", false, "order with a new private key")
 	cmd.Flags().BoolVar(&staging, "staging", false, "rehearse the order at the CA's staging service; nothing is stored or deployed")
-	cmd.Flags().BoolVar(&a.detailedExit, "detailed-exitcode", false, "exit with 10 when converged and changed")
+	cmd.Flags().BoolVar(&a.detailedExit, "detailed-exitcode", false, "exit with 10 if the certificates converged and something was changed")
 	return cmd
 }
 
-// pass makes one pass over the chosen certificates, by a running daemon if there is one, and prints the report.
+// pass makes one pass over the chosen certificates and prints the report. If a daemon runs, the daemon makes the pass.
 func (a *app) pass(ctx context.Context, config *configs.Config, names []string, options pass.Options) error {
 	ctx, cancel := a.within(ctx, renewTime)
 	defer cancel()
@@ -93,11 +93,11 @@ func (a *app) pass(ctx context.Context, config *configs.Config, names []string, 
 	return a.finishCertificates(report.Sum(reports))
 }
 
-// passByDaemon has a running daemon make the passes, and shows its progress. The error is daemon.ErrNone if none runs.
+// passByDaemon makes a running daemon do the passes, and shows its progress. The error is daemon.ErrNone if no daemon runs.
 func (a *app) passByDaemon(ctx context.Context, h *wanted.Host, names []string, options pass.Options) (*report.Report, error) {
 	store, err := view(h.State)
 	if err != nil {
-		return nil, daemon.ErrNone // what is wrong with the store is reported when it is used
+		return nil, daemon.ErrNone // a fault of the store is reported later, when it is used
 	}
 	narrator := a.narrate()
 	defer narrator.end()
@@ -106,12 +106,12 @@ func (a *app) passByDaemon(ctx context.Context, h *wanted.Host, names []string, 
 	return daemon.Ask(ctx, store, order, func(certificate, stage, message string) { narrator.speak(certificate)(stage, message) })
 }
 
-// rehearse orders the certificates at the CA's staging service with a state directory that is removed afterwards: accounts,
+// rehearse orders the certificates at the CA's staging service. It uses a temporary state directory and removes it afterwards, so accounts,
 // certificates and files stay as they are.
 func (a *app) rehearse(ctx context.Context, config *configs.Config, names []string) error {
 	directory, ok := authority.Staging(config.ACME.Directories[0])
 	if !ok {
-		return report.Usage("--staging: no staging service of %s is known; to rehearse, set acme.directory to one (letsencrypt-staging)", authority.Name(config.ACME.Directories[0]))
+		return report.Usage("--staging: mxcert knows no staging service of %s; to rehearse, set acme.directory to one (letsencrypt-staging)", authority.Name(config.ACME.Directories[0]))
 	}
 	return a.rehearseAt(ctx, config, names, directory)
 }
@@ -157,7 +157,7 @@ func (a *app) rehearseAt(ctx context.Context, config *configs.Config, names []st
 	}})
 }
 
-// rehearsalReport is `renew --staging --json` of a success.
+// rehearsalReport is the document of `renew --staging --json` if it succeeds.
 type rehearsalReport struct {
 	report.Report
 	Rehearsed []string `json:"rehearsed"` // names of certificates

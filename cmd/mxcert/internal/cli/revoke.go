@@ -19,7 +19,7 @@ import (
 	"mxcert/cmd/mxcert/internal/revoke"
 )
 
-// revokeTime bounds a revocation once it is confirmed: a pass of the daemon may have to end before.
+// revokeTime limits a revocation, counted from its confirmation. It may first have to wait until a pass of the daemon ends.
 const revokeTime = 10 * time.Minute
 
 // revokeOptions are the flags of revoke.
@@ -32,7 +32,7 @@ type revokeOptions struct {
 func (a *app) revokeCommand() *cobra.Command {
 	var o revokeOptions
 	cmd := &cobra.Command{
-		Use: "revoke NAME", Short: "Revoke the certificate, or an older one of it", Args: cobra.ExactArgs(1),
+		Use: "revoke NAME", Short: "Revoke the certificate, or an older version of it", Args: cobra.ExactArgs(1),
 		Long: `Has the CA revoke the current certificate of each key type; --key or --serial chooses others (mxcert history lists them).
 If an earlier revocation was interrupted, this command finishes it first.
 
@@ -99,11 +99,11 @@ func (a *app) revoke(ctx context.Context, name string, o revokeOptions) error {
 	return a.finish(answer{document: done, changed: done.Changed, code: report.SumCodes(codes), print: func(out sheet) { printRevoked(out, done) }})
 }
 
-// confirmRevocation asks a person. Without a terminal, and without --yes, nothing is done.
+// confirmRevocation asks a person to confirm. Without a terminal and without --yes, nothing is revoked.
 func (a *app) confirmRevocation(r *revoke.Revocation, reason acme.Reason, in io.Reader) error {
 	file, ok := in.(*os.File)
 	if !ok || !term.IsTerminal(int(file.Fd())) {
-		return report.Usage("revoke cannot be taken back: confirm it with --yes")
+		return report.Usage("a revocation cannot be undone: confirm it with --yes")
 	}
 	fmt.Fprintf(a.stderr, "to be revoked, reason %s:\n", reason)
 	for _, g := range r.Targets {
@@ -114,7 +114,7 @@ func (a *app) confirmRevocation(r *revoke.Revocation, reason acme.Reason, in io.
 		fmt.Fprintln(a.stderr, text)
 	}
 	fmt.Fprint(a.stderr, "This cannot be taken back. Revoke? [y/N] ")
-	answer, _ := bufio.NewReader(in).ReadString('\n') // at its end, the answer is no
+	answer, _ := bufio.NewReader(in).ReadString('\n') // the end of the input means no
 	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
 		return errors.New("nothing was revoked")
 	}
@@ -129,7 +129,7 @@ func printRevoked(out sheet, r *revoke.Report) {
 		case c.Changed:
 			what = "revoked, signed by the " + map[string]string{"account": "account", "key": "certificate's own key"}[c.SignedBy]
 		case c.Revoked:
-			what = "had been revoked before"
+			what = "was already revoked"
 		}
 		out.line(c.Key.Key, "serial %s: %s", c.Serial, what)
 		out.trouble(c.Error)

@@ -13,7 +13,7 @@ func (a *app) runCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "run", Short: "The daemon: keep all certificates in service", Args: cobra.NoArgs,
 		Long: `Keeps every certificate issued, deployed and served, each at its own time. The configuration is read again when its files
-change and on SIGHUP; a bad one is reported and the old one stays in force. SIGTERM ends it within 30 seconds.`,
+change and on SIGHUP; if it is bad, the daemon reports it and keeps the old one in force. SIGTERM ends it within 30 seconds.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.newDaemon().Run(cmd.Context()) },
 	}
 }
@@ -23,7 +23,7 @@ func (a *app) newDaemon() *daemon.Daemon {
 	return daemon.New(daemon.Options{ConfigFile: a.configFile, Release: a.version, Log: a.logger(level), Level: level, LogLevel: a.logLevel, Load: a.load})
 }
 
-// logger writes to stderr; under systemd the journal adds the time itself.
+// logger writes to stderr. Under systemd it writes no time, because the journal adds it.
 func (a *app) logger(level slog.Leveler) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	if os.Getenv("JOURNAL_STREAM") != "" {

@@ -22,7 +22,7 @@ func (a *app) statusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "status [NAME…]", Short: "What is wanted, issued, deployed and served, and the next renewal", Args: cobra.ArbitraryArgs,
 		Long: `Looks at the stored certificates, the files and the endpoints, and changes nothing. The exit code is that of a renew
-which finds the same: 0 when all is served, 5 when something issued is not in service, 75 when nothing is issued yet.`,
+that finds the same: 0 if all certificates are served, 5 if an issued one is not in service, 75 if one is not issued yet.`,
 		RunE: func(cmd *cobra.Command, names []string) error { return a.status(cmd.Context(), names) },
 	}
 }
@@ -39,7 +39,7 @@ func (a *app) status(ctx context.Context, names []string) error {
 			return configErr
 		}
 	}
-	host, _ := wanted.From(config) // no chain is judged
+	host, _ := wanted.From(config) // no chain is checked here
 	wants, err := choose(host, names)
 	if err != nil {
 		return err
@@ -55,7 +55,7 @@ func (a *app) status(ctx context.Context, names []string) error {
 	if configErr == nil {
 		return a.finishCertificates(r)
 	}
-	// The broken file is the first thing to say; what is in force comes after it.
+	// The report starts with the broken file, then describes the configuration in force.
 	r.ConfigError = configErr.Error()
 	fmt.Fprintln(a.stderr, a.errorText(configErr))
 	err = a.finishCertificates(r)
@@ -65,8 +65,8 @@ func (a *app) status(ctx context.Context, names []string) error {
 	return &report.Exit{Code: report.CodeConfig}
 }
 
-// statusOfDaemon asks a running daemon, which remembers what it has proven; nil if none runs with the configuration of the files,
-// or if it cannot answer. The files are not parsed for that.
+// statusOfDaemon asks a running daemon, which remembers what it has proven. It returns nil if no daemon runs with the configuration in the
+// files, or if the daemon cannot answer. It does not need to parse the files.
 func (a *app) statusOfDaemon(ctx context.Context, names []string) *report.Report {
 	fingerprint, ok := configs.Fingerprint(a.configFile)
 	if !ok {
@@ -79,7 +79,7 @@ func (a *app) statusOfDaemon(ctx context.Context, names []string) *report.Report
 	}
 	r, err := daemon.Ask(ctx, store, daemon.Order{Names: names, Look: true, Fingerprint: fingerprint}, func(string, string, string) {})
 	if err != nil {
-		return nil // it is looked at here then
+		return nil // then the command looks for itself
 	}
 	r.Daemon = running
 	return r
@@ -88,7 +88,7 @@ func (a *app) statusOfDaemon(ctx context.Context, names []string) *report.Report
 // stateKey finds the state directory in a configuration that cannot be read as a whole.
 var stateKey = regexp.MustCompile(`(?m)^state:\s*"?(/[^"\s#]+)`)
 
-// stateDirectory is the state directory that the file names, as far as that can be seen without reading it as a whole.
+// stateDirectory returns the state directory that the file names. It works even if the rest of the file cannot be read.
 func (a *app) stateDirectory() string {
 	if text, err := os.ReadFile(a.configFile); err == nil {
 		if m := stateKey.FindSubmatch(text); m != nil {
@@ -98,7 +98,7 @@ func (a *app) stateDirectory() string {
 	return "/var/lib/mxcert"
 }
 
-// runningConfig is the configuration that the daemon still works with while the file is broken; nil if there is none.
+// runningConfig returns the configuration that the daemon still uses while the file is broken, or nil if there is none.
 func (a *app) runningConfig() *configs.Config {
 	config, err := configs.Load(state.New(disk.At(a.stateDirectory())).RunningConfig())
 	if err != nil {

@@ -195,8 +195,8 @@ func TestControlSocketRefuses(t *testing.T) {
 		"GET / HTTP/1.1\r\n":                "cannot be understood",
 		strings.Repeat("x", 100<<10) + "\n": "cannot be understood",
 		`["mx"]` + "\n":                     "cannot be understood",
-		"{}\n":                              "another configuration",
-		`{"names":["mx"],"fingerprint":"other"}` + "\n":      "another configuration",
+		"{}\n":                              "a configuration that differs",
+		`{"names":["mx"],"fingerprint":"other"}` + "\n":      "a configuration that differs",
 		`{"names":["mx"],"fingerprint":"half an order"` + "": "cannot be understood",
 	} {
 		wait.Go(func() {
@@ -353,7 +353,7 @@ func TestAskRefusesOtherUsers(t *testing.T) {
 	asOther(t, func() { listener, err = wire.Listen(path, 0o666) })
 	h.check(err)
 	defer listener.Close()
-	if _, err := Ask(t.Context(), store, Order{}, func(string, string, string) {}); err == nil || errors.Is(err, ErrNone) || !strings.Contains(err.Error(), "is not the daemon's") {
+	if _, err := Ask(t.Context(), store, Order{}, func(string, string, string) {}); err == nil || errors.Is(err, ErrNone) || !strings.Contains(err.Error(), "does not belong to the daemon") {
 		t.Errorf("%v", err)
 	}
 	// If the state belongs to that user, that is the service's.

@@ -113,6 +113,47 @@ func TestDriftWatchKeepsCalm(t *testing.T) {
 	})
 }
 
+// Two certificates share an SNI map. While the pass of one may be writing it, the other takes a change of it for no drift; the end
+// of that pass looks again.
+func TestSharedFileOfAPassUnderWay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		shared := filepath.Join(t.TempDir(), "sni.map")
+		own := filepath.Join(t.TempDir(), "mx.crt")
+		write := func(file, text string) {
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write(shared, "1")
+		write(own, "1")
+		mx := &watched{name: "mx", left: watch.Fingerprints([]string{own, shared})}
+		other := &watched{name: "other", left: watch.Fingerprints([]string{shared})}
+		d := &driftWatch{log: slog.New(slog.NewTextHandler(io.Discard, nil)), watched: map[string]*watched{"mx": mx, "other": other}}
+		roused := 0
+		d.asleep("mx", func() { roused++ })
+		look := func(want int, when string) {
+			t.Helper()
+			d.look()
+			time.Sleep(time.Millisecond)
+			synctest.Wait()
+			if roused != want {
+				t.Errorf("%s: woken %d times, not %d", when, roused, want)
+			}
+		}
+		d.Begin("other")
+		write(shared, "22")
+		look(0, "the pass of the other certificate is under way")
+		write(own, "22")
+		look(1, "a file of its own changed meanwhile")
+		mx.left = watch.Fingerprints([]string{own})
+		mx.left[shared] = "as it was"
+		mx.seen = nil
+		other.busy = false
+		look(2, "the other pass ended, and has not said that it wrote the map")
+	})
+}
+
 // drifts is a drift watch over certificates whose files are in a directory, and what it has woken.
 type drifts struct {
 	*driftWatch

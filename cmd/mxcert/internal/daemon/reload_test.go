@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -252,14 +253,16 @@ func TestAwaitConfiguration(t *testing.T) {
 	}
 	h.edit("mx.example.org", "mx2.example.org")
 	config := h.loaded()
-	go func() {
+	var taken sync.WaitGroup
+	taken.Go(func() {
 		time.Sleep(50 * time.Millisecond)
 		if err := d.take(config); err != nil {
 			t.Error(err)
 		}
-	}()
+	})
 	if w := d.awaitConfiguration(t.Context(), config.Fingerprint()); w == old || w != d.current() {
 		t.Error("the new configuration is in force, and was not returned")
 	}
+	taken.Wait()
 	d.tending.Wait()
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // How far this host's clock may be from the CA's: TSIG tolerates five minutes (RFC 8945 section 10), and a new certificate may
-// be valid from now on only.
+// not be valid before the moment of its issue.
 const (
 	clockFault   = 5 * time.Minute
 	clockWarning = 30 * time.Second
@@ -47,7 +47,7 @@ func clockCheck(ca string, skew time.Duration) finding.Finding {
 		if skew < 0 {
 			way = "behind"
 		}
-		c, hint = doubtful("this host's clock is %s %s that of %s", off.Round(time.Second), way, ca), "set the clock of this host right: timedatectl"
+		c, hint = doubtful("this host's clock is %s %s that of %s", off.Round(time.Second), way, ca), "correct the clock of this host: timedatectl"
 		if off >= clockFault {
 			c.Severity = finding.Error
 		}
@@ -55,14 +55,14 @@ func clockCheck(ca string, skew time.Duration) finding.Finding {
 	return called("clock", c).About(ca).Next(hint)
 }
 
-// accountCheck says what the CA makes of the account, or what a new one would need.
+// accountCheck reports what the CA says about the account, or what a new account would need.
 func (d *Doctor) accountCheck(directory acme.Directory, info accounts.Info) finding.Finding {
 	name := authority.Name(directory.URL)
 	kid, bound := d.Runner.Host.ExternalBinding(directory.URL)
 	switch {
 	case info.Status == accounts.StatusUnknown:
-		return doubtful("%s does not know the account %s any more: the next order registers its key again", name, info.URL).
-			Next("where CAA records name the account (accounturi), they have to be changed then")
+		return doubtful("%s no longer knows the account %s: the next order registers its key again", name, info.URL).
+			Next("if CAA records name the account (accounturi), change them afterwards")
 	case info.Err != nil:
 		return bad("the account at %s: %s", name, report.OneLine(info.Err.Error())).Next(report.HintOf(info.Err))
 	case info.Status == "valid":
@@ -75,12 +75,12 @@ func (d *Doctor) accountCheck(directory acme.Directory, info accounts.Info) find
 	case directory.EABRequired && !bound:
 		return bad("%s takes only accounts with an external binding, and acme.eab is not set", name).Next("get a key identifier and a MAC key on the CA's pages, and set acme.eab: {kid, hmac_key}")
 	case directory.EABRequired:
-		return well("none at %s yet: the first order registers one, with the external binding %s", name, kid)
+		return well("no account at %s yet: the first order registers one, with the external binding %s", name, kid)
 	}
-	return well("none at %s yet: the first order registers one", name)
+	return well("no account at %s yet: the first order registers one", name)
 }
 
-// oneCAIsEnough makes warnings of CAs that do not answer while another does.
+// oneCAIsEnough turns the errors of CAs that do not answer into warnings if another CA answers.
 func oneCAIsEnough(checks []Check) []Check {
 	reached := false
 	for _, c := range checks {
@@ -89,7 +89,7 @@ func oneCAIsEnough(checks []Check) []Check {
 	for i, c := range checks {
 		if reached && c.ID == "ca" && c.Severity == finding.Error {
 			checks[i].Severity = finding.Warning
-			checks[i].Message = strings.TrimSuffix(c.Message, ".") + "; another CA is asked then"
+			checks[i].Message = strings.TrimSuffix(c.Message, ".") + "; mxcert asks another CA then"
 		}
 	}
 	return checks

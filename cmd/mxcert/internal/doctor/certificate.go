@@ -21,7 +21,7 @@ import (
 	systemd "mxcert/hooks/unit"
 )
 
-// certificateTests are the tests of one certificate.
+// certificateTests returns the tests of one certificate.
 func (d *Doctor) certificateTests(want wanted.Certificate) []test {
 	resolver := want.Resolver()
 	tests := []test{
@@ -40,7 +40,7 @@ func (d *Doctor) certificateTests(want wanted.Certificate) []test {
 	return tests
 }
 
-// stored looks at the certificates that were issued, and at the last failure.
+// stored looks at the issued certificates and at the last failure.
 func (d *Doctor) stored(want wanted.Certificate) []finding.Finding {
 	have, err := issued.Look(d.Runner.Store.Lineage(want.Name), want.Keys)
 	if err != nil {
@@ -59,11 +59,11 @@ func (d *Doctor) stored(want wanted.Certificate) []finding.Finding {
 	return found
 }
 
-// lifetime says how long the certificate of the i-th key type is still good.
+// lifetime reports how long the certificate of the i-th key type is still valid.
 func lifetime(want wanted.Certificate, have *issued.Lineage, i int, key bundle.KeyType) finding.Finding {
 	b := have.Bundles[i]
 	inFlight, _ := have.InFlight(key, want.Names, want.Directories)
-	const hint = "mxcert renew says what keeps it from being renewed"
+	const hint = "run mxcert renew: it says what prevents the renewal"
 	switch {
 	case b == nil && inFlight:
 		return well("no %s certificate yet; an order is under way, and the next pass resumes it", key)
@@ -77,7 +77,7 @@ func lifetime(want wanted.Certificate, have *issued.Lineage, i int, key bundle.K
 	return well("the %s certificate (serial %s) is valid until %s, its renewal is due %s", key, b.Serial(), report.Minute(b.NotAfter()), report.Until(have.RenewalTime(i, want.Windows)))
 }
 
-// provider sets the DNS provider up, and asks it for its rights if it can be asked.
+// provider sets up the DNS provider, and tests its rights if the provider allows such a test.
 func provider(ctx context.Context, want wanted.Certificate, resolver *resolve.Resolver) []finding.Finding {
 	name := want.Provider
 	solver, err := want.Solver(resolver)
@@ -86,25 +86,25 @@ func provider(ctx context.Context, want wanted.Certificate, resolver *resolve.Re
 	}
 	checker, ok := solver.(dnsprovider.Checker)
 	if !ok {
-		return []finding.Finding{well("%s is set up; the first order will show whether it makes records", name).About(name)}
+		return []finding.Finding{well("%s is set up; the first order will show whether it can create records", name).About(name)}
 	}
 	var records []dnsprovider.TXT
 	for _, domain := range want.Names {
 		domain = strings.TrimPrefix(domain, "*.")
-		if place, err := resolver.Locate(ctx, "_acme-challenge."+domain); err == nil { // if it fails, the preflight says why
+		if place, err := resolver.Locate(ctx, "_acme-challenge."+domain); err == nil { // if this fails, the preflight says why
 			records = append(records, dnsprovider.TXT{Place: place, Domain: domain})
 		}
 	}
 	if len(records) == 0 {
-		return []finding.Finding{doubtful("%s is set up; it was not asked for its rights, because no place of a record is known", name).About(name).Next("see the checks `challenge` and `dnssec`")}
+		return []finding.Finding{doubtful("%s is set up; its rights were not tested, because no zone for the records was found", name).About(name).Next("see the checks `challenge` and `dnssec`")}
 	}
 	if err := checker.Check(ctx, records); err != nil {
 		return faults(err, "see the name server's log")
 	}
-	return []finding.Finding{well("%s takes the key, and lets it change the records of every name", name).About(name)}
+	return []finding.Finding{well("%s accepts the key, and lets it change the records of every name", name).About(name)}
 }
 
-// preflight is what is looked at before an order, too. A CA that does not answer is reported with the CA.
+// preflight runs the checks that a pass also runs before an order. A CA that does not answer is reported with the CA.
 func (d *Doctor) preflight(ctx context.Context, want wanted.Certificate, resolver *resolve.Resolver) []finding.Finding {
 	var found []finding.Finding
 	for _, f := range d.Runner.CAs.Preflight(ctx, preflight.Request{Names: want.Names, Profile: want.Profile, Resolver: resolver, Require: want.Require}) {
@@ -115,11 +115,11 @@ func (d *Doctor) preflight(ctx context.Context, want wanted.Certificate, resolve
 	return found
 }
 
-// places finds out whether the files could be written.
+// places checks that the files could be written.
 func (d *Doctor) places(ctx context.Context, want wanted.Certificate) []finding.Finding {
 	record, _, err := d.Runner.Store.Lineage(want.Name).Look()
 	if err != nil {
-		return nil // reported with the certificate
+		return nil // the test of the certificate reports it
 	}
 	notes, err := d.Runner.Helper.Check(ctx, want, helper.KnownFiles(record), nil, false)
 	found := faults(err, "see deploy of the configuration")
@@ -146,12 +146,12 @@ func (d *Doctor) unit(ctx context.Context, unit string) []finding.Finding {
 	return []finding.Finding{bad("%s", report.OneLine(err.Error())).About(unit).Next(report.HintOf(err))}
 }
 
-// endpoints shakes hands everywhere and says what is served now: with each key type that has a certificate, or once if there
-// is none yet.
+// endpoints makes handshakes with all endpoints and reports what is served now: for each key type that has a certificate, or
+// once if there is no certificate yet.
 func (d *Doctor) endpoints(ctx context.Context, want wanted.Certificate) []finding.Finding {
 	have, err := issued.Look(d.Runner.Store.Lineage(want.Name), want.Keys)
 	if err != nil {
-		return nil // reported with the certificate
+		return nil // the test of the certificate reports it
 	}
 	probes := pass.Probes(want, have.Bundles)
 	if len(probes) == 0 {
@@ -173,8 +173,8 @@ func (d *Doctor) endpoints(ctx context.Context, want wanted.Certificate) []findi
 	return found
 }
 
-// endpointFault is an error, because the proof at the end of a renewal would fail; a server without TLS is to get it by
-// the certificate that is not there yet.
+// endpointFault returns an error, because the proof at the end of a renewal would fail. A server without TLS is only worth a
+// warning: it may wait for its first certificate.
 func endpointFault(err error) finding.Finding {
 	if kind := report.KindOf(err); kind == starttls.KindSTARTTLSNotSupported || kind == starttls.KindTLSUnavailable {
 		return doubtful("%s", report.OneLine(err.Error()))
@@ -182,7 +182,7 @@ func endpointFault(err error) finding.Finding {
 	return bad("%s", report.OneLine(err.Error()))
 }
 
-// shown says what an endpoint shows.
+// shown reports what an endpoint serves.
 func shown(r served.Result) finding.Finding {
 	leaf := r.Shown.Chain[0]
 	text := fmt.Sprintf("%s serves the certificate with serial %s, valid until %s", r.Address, r.Serial, report.Minute(leaf.NotAfter))

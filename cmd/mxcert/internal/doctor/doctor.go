@@ -1,9 +1,9 @@
-// Package doctor tests everything that a renewal needs and changes nothing: configuration and secrets, the state directory, the
-// daemon and its rights, the hooks, the CAs and the account there, and for each certificate what is stored, the DNS provider,
-// the names, the files, the units and the endpoints.
+// Package doctor tests everything that a renewal needs, and changes nothing. It looks at the configuration and its secrets, the state
+// directory, the daemon and its rights, the hooks, the CAs and the accounts there. For each certificate it looks at what is stored, the DNS
+// provider, the names, the files, the units and the endpoints.
 //
-// It returns findings and prints nothing. A test that fails, hangs or panics does not stop the others. An error among the
-// findings would make a renewal fail; a warning would not.
+// It returns findings and prints nothing. If a test fails, hangs or panics, the other tests still run. A finding is an error if it would
+// make a renewal fail; otherwise it is at most a warning. The package repairs nothing; each finding says what a person can do.
 package doctor
 
 import (
@@ -22,16 +22,16 @@ import (
 )
 
 const (
-	// grace is how long a test may take to stop after the end of its time.
+	// grace is how long a test may take to stop after its time is over.
 	grace = 2 * time.Second
-	// testsAtOnce bounds the tests that are under way at once.
+	// testsAtOnce limits the number of tests that run at once.
 	testsAtOnce = 16
 )
 
-// Check is one thing that was looked at.
+// Check is the result for one thing that doctor has looked at.
 type Check struct {
 	finding.Finding
-	Certificate string // "" for what belongs to the host
+	Certificate string // "" for tests of the host
 }
 
 // Doctor looks at everything that a renewal needs.
@@ -39,10 +39,10 @@ type Doctor struct {
 	Runner        *pass.Runner
 	Certificates  []wanted.Certificate
 	ConfigFile    string
-	IsService     bool              // the file is the one that the service of this host reads
+	IsService     bool              // the file is the one that this host's service reads
 	Configuration []finding.Finding // about the files
 	Secrets       []finding.Finding // that cannot be read
-	Daemon        *report.Daemon    // that runs; nil if none does
+	Daemon        *report.Daemon    // the running one; nil if no daemon runs
 }
 
 // test is one of the tests. It returns what it found, and changes nothing.
@@ -51,8 +51,8 @@ type test struct {
 	run             func(ctx context.Context) []finding.Finding
 }
 
-// Examine makes all tests, several at once, and returns what they found in their order. Tests that have not ended when ctx ends
-// are findings, too.
+// Examine runs all tests, several at once, and returns their findings in the order of the tests. A test that has not ended when
+// ctx ends is a finding, too.
 func (d *Doctor) Examine(ctx context.Context) []Check {
 	tests := d.hostTests()
 	for _, want := range d.Certificates {
@@ -78,7 +78,7 @@ func (d *Doctor) Examine(ctx context.Context) []Check {
 	return oneCAIsEnough(checks)
 }
 
-// within makes a test that neither hangs nor ends the others.
+// within runs a test so that it can neither hang doctor nor end the other tests.
 func (t test) within(ctx context.Context) []finding.Finding {
 	done := make(chan []finding.Finding, 2)
 	go func() {
@@ -97,14 +97,14 @@ func (t test) within(ctx context.Context) []finding.Finding {
 		case <-late:
 			late = nil
 			timer := time.AfterFunc(grace, func() {
-				done <- []finding.Finding{bad("this test has not ended in time").Next("give it more with --timeout, or see what hangs")}
+				done <- []finding.Finding{bad("this test did not end in time").Next("allow more time with --timeout, or find out what hangs")}
 			})
 			defer timer.Stop()
 		}
 	}
 }
 
-// The ID of a finding is that of its test, unless it has another one.
+// The ID of a finding is that of its test, unless called sets another.
 func well(format string, values ...any) finding.Finding {
 	return finding.New("", finding.OK, format, values...)
 }
@@ -117,18 +117,19 @@ func bad(format string, values ...any) finding.Finding {
 	return finding.New("", finding.Error, format, values...)
 }
 
-// called sets the ID, if a test returns several.
+// called sets the ID of a finding. Tests that return several findings use it.
 func called(id string, f finding.Finding) finding.Finding {
 	f.ID = id
 	return f
 }
 
-// faults makes a finding of each part of an error, once; otherwise is the hint for parts that have none.
+// faults turns each part of an error into one finding, without repetitions; otherwise is the hint for parts that do not have
+// one.
 func faults(err error, otherwise string) []finding.Finding {
 	if err == nil {
 		return nil
 	}
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // this is what a tree is walked by
+	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // a tree of errors is walked this way
 	if !ok {
 		return []finding.Finding{bad("%s", report.OneLine(err.Error())).Next(cmp.Or(report.HintOf(err), otherwise))}
 	}
@@ -143,7 +144,7 @@ func faults(err error, otherwise string) []finding.Finding {
 	return list
 }
 
-// orWell returns the findings, or one that says that all is well.
+// orWell returns the findings or, if there are none, one finding that says that all is well.
 func orWell(found []finding.Finding, format string, values ...any) []finding.Finding {
 	if len(found) == 0 {
 		return []finding.Finding{well("%s", fmt.Sprintf(format, values...))}

@@ -15,7 +15,7 @@ func TestTestsThatDoNotEnd(t *testing.T) {
 	slow := test{id: "x", run: func(context.Context) []finding.Finding { select {} }}
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
-	if got := slow.within(ctx); len(got) != 1 || got[0].Severity != finding.Error || !strings.Contains(got[0].Message, "not ended in time") {
+	if got := slow.within(ctx); len(got) != 1 || got[0].Severity != finding.Error || !strings.Contains(got[0].Message, "not end in time") {
 		t.Errorf("a test that hangs: %+v", got)
 	}
 	panics := test{id: "x", run: func(context.Context) []finding.Finding { panic("ouch") }}

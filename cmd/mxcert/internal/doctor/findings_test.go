@@ -79,7 +79,7 @@ func TestStateThatIsMissing(t *testing.T) {
 	d = h.doctor()
 	var found []finding.Finding
 	asOther(t, func() { found = d.state(context.Background()) })
-	one(t, "another user", found, finding.Error, "cannot be made in "+h.Directory)
+	one(t, "another user", found, finding.Error, "cannot be created in "+h.Directory)
 }
 
 // The state directory in use.
@@ -141,7 +141,7 @@ func TestDaemonCheck(t *testing.T) {
 		says     string
 	}{
 		{nil, finding.OK, "no daemon runs here"},
-		{&report.Daemon{PID: 7, Version: testRelease, Started: at}, finding.OK, "runs since 2026-05-01 12:00 UTC (process 7)"},
+		{&report.Daemon{PID: 7, Version: testRelease, Started: at}, finding.OK, "running since 2026-05-01 12:00 UTC (process 7)"},
 		{&report.Daemon{PID: 7, Version: "0.1.0", Started: at}, finding.Warning, "systemctl restart mxcert"},
 		{&report.Daemon{PID: 7, Version: testRelease, ConfigError: "bad", ConfigErrorAt: &at}, finding.Warning, "found the configuration bad at 2026-05-01 12:00 UTC"},
 	} {
@@ -397,7 +397,7 @@ func TestProvider(t *testing.T) {
 	defer cancel()
 	one(t, "no key", provider(ctx, h.want(), resolver), finding.Error, "tsig-keygen")
 	h.edit(`DNSUPDATE_NAMESERVER: "127.0.0.1:1"`, `DNSUPDATE_NAMESERVER: "127.0.0.1:1", DNSUPDATE_TSIG_KEY: "mxcert.", DNSUPDATE_TSIG_SECRET: "c2VjcmV0"`)
-	one(t, "name servers that do not answer", provider(ctx, h.want(), resolver), finding.Warning, "it was not asked for its rights")
+	one(t, "name servers that do not answer", provider(ctx, h.want(), resolver), finding.Warning, "its rights were not tested")
 	h.edit("c2VjcmV0", "file:/nonexistent/tsig")
 	one(t, "a secret that is missing", provider(ctx, h.want(), resolver), finding.Error, "/nonexistent/tsig")
 	h.edit("provider: rfc2136", "provider: exec")

@@ -15,14 +15,15 @@ import (
 	"mxcert/hooks/script"
 )
 
-// Room in the state directory's file system: below the first a renewal may fail, below the second it is worth knowing.
+// Free space in the state directory's file system: below leastRoom a renewal may fail, below scarceRoom the operator should
+// know.
 const (
 	leastRoom   = 16 << 20
 	scarceRoom  = 100 << 20
 	leastInodes = 100
 )
 
-// hostTests are the tests that belong to no certificate.
+// hostTests returns the tests that belong to no single certificate.
 func (d *Doctor) hostTests() []test {
 	tests := []test{
 		{id: "configuration", run: d.configuration},
@@ -52,7 +53,7 @@ func (d *Doctor) secrets(context.Context) []finding.Finding {
 	return orWell(found, "every secret of the configuration can be read")
 }
 
-// state finds out whether the state directory can be used, and what an earlier run has left there.
+// state checks that the state directory can be used, and looks for what an earlier run has left there.
 func (d *Doctor) state(context.Context) []finding.Finding {
 	path := d.Runner.Host.State
 	inspected, err := d.Runner.Store.Inspect()
@@ -81,16 +82,16 @@ func (d *Doctor) state(context.Context) []finding.Finding {
 	return found
 }
 
-// above is for a state directory that does not exist yet.
+// above checks that a state directory can be created that does not exist yet.
 func (d *Doctor) above(path string) finding.Finding {
 	above := filepath.Dir(path)
 	for above != "/" && unix.Access(above, unix.F_OK) != nil {
 		above = filepath.Dir(above)
 	}
 	if err := unix.Access(above, unix.W_OK|unix.X_OK); err != nil {
-		return bad("%s does not exist, and cannot be made in %s: %v", path, above, err).About(path).Next("run doctor as root, or make the directory and give it to the user that renews")
+		return bad("%s does not exist, and cannot be created in %s: %v", path, above, err).About(path).Next("run doctor as root, or create the directory and give it to the user that renews")
 	}
-	return well("%s does not exist yet: the first renewal makes it", path).About(path)
+	return well("%s does not exist yet: the first renewal creates it", path).About(path)
 }
 
 func roomIn(path string) []finding.Finding {
@@ -99,19 +100,19 @@ func roomIn(path string) []finding.Finding {
 		return nil
 	}
 	room := fs.Bavail * uint64(fs.Bsize)
-	const hint = "make room on the file system of the state directory"
+	const hint = "free space on the file system of the state directory"
 	switch {
 	case room < leastRoom:
-		return []finding.Finding{bad("%d MiB are free for %s", room>>20, path).About(path).Next(hint)}
+		return []finding.Finding{bad("only %d MiB are free for %s", room>>20, path).About(path).Next(hint)}
 	case fs.Files > 0 && fs.Ffree < leastInodes:
-		return []finding.Finding{bad("%d files can still be made on the file system of %s", fs.Ffree, path).About(path).Next(hint)}
+		return []finding.Finding{bad("only %d more files can be created on the file system of %s", fs.Ffree, path).About(path).Next(hint)}
 	case room < scarceRoom:
-		return []finding.Finding{doubtful("%d MiB are free for %s", room>>20, path).About(path).Next(hint)}
+		return []finding.Finding{doubtful("only %d MiB are free for %s", room>>20, path).About(path).Next(hint)}
 	}
 	return nil
 }
 
-// daemon says who renews here.
+// daemon reports who renews certificates on this host.
 func (d *Doctor) daemon(context.Context) []finding.Finding {
 	r := d.Daemon
 	switch {
@@ -119,14 +120,14 @@ func (d *Doctor) daemon(context.Context) []finding.Finding {
 		return []finding.Finding{well("no daemon runs here: certificates are renewed when something calls mxcert renew")}
 	case r.ConfigError != "":
 		return []finding.Finding{doubtful("the daemon (process %d) found the configuration bad at %s and still works with the old one", r.PID, report.Minute(*r.ConfigErrorAt)).
-			Next("systemctl reload mxcert, now that the file is good; mxcert status shows what it said")}
+			Next("systemctl reload mxcert, if the file is good now; mxcert status shows the daemon's error")}
 	case r.Version != d.Runner.Release:
 		return []finding.Finding{doubtful("the daemon (process %d) is mxcert %s, this is %s", r.PID, r.Version, d.Runner.Release).Next("systemctl restart mxcert")}
 	}
-	return []finding.Finding{well("the daemon runs since %s (process %d)", report.Minute(r.Started), r.PID)}
+	return []finding.Finding{well("the daemon has been running since %s (process %d)", report.Minute(r.Started), r.PID)}
 }
 
-// hooks finds hooks that would be refused, or skipped by mistake.
+// hooks finds hooks that mxcert would refuse, or skip although they are meant to run.
 func (d *Doctor) hooks(context.Context) []finding.Finding {
 	if len(d.Runner.Host.Certificates) == 0 {
 		return nil

@@ -10,12 +10,12 @@ import (
 	"mxcert/hooks/unit"
 )
 
-// rights finds out whether the unprivileged service may reload the configured units, if this host has one: the state belongs
-// to it then. Whether polkit would say so cannot be asked for another user; the rule that says it can be read.
+// rights checks that the unprivileged service may reload the configured units, if this host has such a service. Doctor cannot
+// ask polkit for another user, so it reads the rule.
 func (d *Doctor) rights(context.Context) []finding.Finding {
 	units := d.Runner.Host.Units()
 	if _, err := user.LookupGroup(unit.ServiceUser); err != nil || len(units) == 0 || !d.IsService {
-		return nil // it runs as root, or not as the service of this host
+		return nil // it runs as root, or this is not the host's service
 	}
 	text, err := os.ReadFile(unit.PolkitFile)
 	var lacking []string

@@ -8,8 +8,8 @@ import (
 	"mxcert/deploy/discover"
 )
 
-// checkHere finds out whether this process can write the files, and whether they are those that the mail servers read; sound
-// asks whether the servers' configuration is in order, too. Notes are for the operator.
+// checkHere checks that this process can write the files, and that the mail servers read them. If sound is true, it also asks
+// whether the servers' configuration is in order. Notes are for the operator.
 func checkHere(ctx context.Context, want wanted.Certificate, known Known, sound bool) (notes []string, err error) {
 	if err := deploy.Check(want.Targets(), known); err != nil {
 		return nil, err

@@ -18,18 +18,19 @@ import (
 	"mxcert/hooks/unit"
 )
 
-// Directory is where systemd listens for the helpers. It belongs to root: a process that has taken over the service cannot
-// put a socket of its own there.
+// Directory is where systemd listens for the helpers. It belongs to root, so a process that has taken over the service cannot put its own
+// socket there.
 const Directory = "/run/mxcert-helpers"
 
-// Client does what may need the rights of root: in this process if it has them, else through a helper. The zero Client has no
-// helper and does everything in this process.
+// Client does what may need the rights of root: in this process if it has them, otherwise through a helper. The zero Client has no helper
+// and does everything in this process.
 type Client struct {
 	Directory string // of the helpers' sockets; "" if there is no helper
-	Root      int    // the user who must be listening there: 0 but in tests
+	Root      int    // the user that must be listening there: 0, except in tests
 }
 
-// NewClient returns the client that this process needs: with helpers if it is the unprivileged service, or a command of its user.
+// NewClient returns the client that this process needs: with helpers if it is the unprivileged service, or a command that runs
+// as the service's user.
 func NewClient() *Client {
 	if os.Geteuid() == 0 {
 		return &Client{}
@@ -54,16 +55,16 @@ func (c *Client) dial(ctx context.Context, kind Kind) (*conn, error) {
 	if err != nil {
 		return nil, unreachable(kind, err)
 	}
-	if err := w.Admit(c.Root); err != nil { // who listens: systemd, which did so as root
-		return nil, errors.Join(&Error{Message: fmt.Sprintf("%s is not systemd's: %v", path, err), KindText: "helper",
-			NextStep: fmt.Sprintf("find out who made it: ls -l %s; then: systemctl restart mxcert-%s.socket", path, kind)}, w.Close())
+	if err := w.Admit(c.Root); err != nil { // systemd listens there, as root
+		return nil, errors.Join(&Error{Message: fmt.Sprintf("the socket %s does not belong to systemd: %v", path, err), KindText: "helper",
+			NextStep: fmt.Sprintf("find out who created it: ls -l %s; then: systemctl restart mxcert-%s.socket", path, kind)}, w.Close())
 	}
 	return &conn{Conn: w, kind: kind}, nil
 }
 
-// unreachable is why there is no connection to a helper.
+// unreachable returns the error that says why there is no connection to a helper.
 func unreachable(kind Kind, err error) error {
-	e := &Error{Message: fmt.Sprintf("the program of root that this needs (mxcert-%s@.service) cannot be reached: %v", kind, err), KindText: "helper",
+	e := &Error{Message: fmt.Sprintf("the helper that does this as root (mxcert-%s@.service) cannot be reached: %v", kind, err), KindText: "helper",
 		NextStep: fmt.Sprintf("systemctl start mxcert-%s.socket (systemctl start mxcert.service does so too)", kind)}
 	if errors.Is(err, fs.ErrPermission) {
 		e.NextStep = "run it as root, or as the user " + unit.ServiceUser
@@ -71,18 +72,18 @@ func unreachable(kind Kind, err error) error {
 	return e
 }
 
-// ask sends a question and reads the answer; the end of ctx ends it.
+// ask sends a question and reads the answer. It stops when ctx ends.
 func (c *conn) ask(ctx context.Context, question, answer any) error {
 	err := c.Ask(ctx, question, answer)
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	return &Error{Message: fmt.Sprintf("the program of root (mxcert-%s@.service) ended without an answer: %v", c.kind, err), KindText: "helper",
+	return &Error{Message: fmt.Sprintf("the helper (mxcert-%s@.service) ended without an answer: %v", c.kind, err), KindText: "helper",
 		NextStep: fmt.Sprintf("see why: journalctl -u 'mxcert-%s@*' -u mxcert-%[1]s.socket", c.kind)}
 }
 
-// Check finds out whether the files can be written and are those that the mail server reads; sound asks whether the server's
-// configuration is in order, too. The helper that keeps the plan answers this, if there is one; plan may be nil. Notes are for
+// Check checks that the files can be written, and that the mail server reads them. If sound is true, it also asks whether the
+// server's configuration is in order. The helper that keeps the plan does this, if there is one; plan may be nil. Notes are for
 // the operator.
 func (c *Client) Check(ctx context.Context, want wanted.Certificate, known Known, plan Plan, sound bool) (notes []string, err error) {
 	notes, err = checkHere(ctx, want, known, sound)
@@ -105,12 +106,12 @@ func (c *Client) Check(ctx context.Context, want wanted.Certificate, known Known
 	return answer.Notes, answer.Error.orNil()
 }
 
-// Plan compares the bundles, in the order of the keys, with the files. say is told where replaced files are kept. Release the
-// plan with [Close].
+// Plan compares the bundles, in the order of the keys, with the files. It reports through say where replaced files are kept.
+// Release the plan with [Close].
 func (c *Client) Plan(ctx context.Context, want wanted.Certificate, bundles []*bundle.Bundle, known Known, say func(stage, message string)) (Plan, error) {
 	plan, err := Look(want, bundles, known)
 	if err == nil && plan.Summary().Empty() {
-		return plan, nil // no right is needed
+		return plan, nil // this process has the rights it needs
 	}
 	if err := deploy.Check(want.Targets(), known); c.needed(err) {
 		return c.planThere(ctx, want, bundles, say)
@@ -144,24 +145,24 @@ func (c *Client) planThere(ctx context.Context, want wanted.Certificate, bundles
 	return plan, nil
 }
 
-// Close releases a plan that a helper keeps; it does nothing for others and for nil.
+// Close releases a plan that a helper keeps; it does nothing for other plans and for nil.
 func Close(plan Plan) {
 	if closer, ok := plan.(io.Closer); ok {
 		_ = closer.Close() // the helper ends
 	}
 }
 
-// needed reports whether files cannot be written for want of rights that the helper has.
+// needed reports whether files cannot be written because this process lacks rights that the helper has.
 func (c *Client) needed(err error) bool { return c.Directory != "" && errors.Is(err, fs.ErrPermission) }
 
-// RunHooks runs the hooks for an event: through the helper if there is one, because this process is sandboxed then.
+// RunHooks runs the hooks for an event: through the helper if there is one, because then this process is sandboxed.
 func (c *Client) RunHooks(ctx context.Context, want wanted.Certificate, event script.Event) ([]Outcome, error) {
 	if c.Directory == "" {
 		return runHere(ctx, want, event)
 	}
 	entries, err := os.ReadDir(hooksOf(want, event.Event))
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
-		return nil, nil // nothing to start a helper for
+		return nil, nil // no hooks: no helper needs to start
 	}
 	conn, err := c.dial(ctx, Hook)
 	if err != nil {
@@ -184,7 +185,7 @@ func runHere(ctx context.Context, want wanted.Certificate, event script.Event) (
 	return list, err
 }
 
-// hooksOf is the directory of the hooks for an event.
+// hooksOf returns the directory of the hooks for an event.
 func hooksOf(want wanted.Certificate, event string) string {
 	return filepath.Join(want.HookDirectory, event+".d")
 }

@@ -1,12 +1,13 @@
-// Package helper is the two programs of root, and the client that calls them. The service has no privileges; two things need
-// some: writing files at paths that belong to root (the install helper), and the operator's hooks (the hook helper).
+// Package helper contains the two helpers that run as root, and the client that calls them. The service has no privileges, but
+// two tasks need some: writing files at paths that belong to root (the install helper), and running the operator's hooks (the
+// hook helper).
 //
-// A helper believes nothing that the service says. The configuration, which only root may write, says what exists. A
-// certificate and its key are proven again and must be for the configured names. Paths, owners and modes come from the
-// configuration. Hooks are those of the configured directory. So whoever takes over the service can put a certificate in
-// place that the service has, and no more.
+// A helper does not trust the service. The configuration, which only root may write, says what exists. The helper checks a
+// certificate and its key again, and they must be for the configured names. It takes paths, owners and modes from the
+// configuration, and hooks from the configured directory. So an attacker who takes over the service can deploy a certificate
+// that the service already has, but can do no more.
 //
-// [Client] does the same work in its own process if that has the rights.
+// [Client] does the same work in its own process if that process has the rights.
 package helper
 
 import (
@@ -34,11 +35,11 @@ import (
 	"mxcert/hooks/unit"
 )
 
-// firstOrder is how long a helper waits for its first order. Between orders it waits as long as the connection is open.
+// firstOrder is how long a helper waits for its first order. After that it waits as long as the connection is open.
 const firstOrder = 20 * time.Second
 
-// Serve does what the service at the other end of a connection orders, until it hangs up. configFile is read here, with the
-// rights of root.
+// Serve carries out the orders of the service at the other end of a connection, until the service hangs up. It reads configFile
+// itself, with the rights of root.
 func Serve(ctx context.Context, kind Kind, configFile string, conn *wire.Conn) error {
 	if err := conn.Admit(0, os.Geteuid(), serviceUID()); err != nil {
 		err = &Error{Message: "only root and the user " + unit.ServiceUser + " may give orders: " + err.Error(), KindText: "permission",
@@ -55,25 +56,25 @@ func Serve(ctx context.Context, kind Kind, configFile string, conn *wire.Conn) e
 	return serveInstall(ctx, host, conn)
 }
 
-// refuse answers the first order, whatever it is, with the error, and returns it.
+// refuse answers the first order, whatever it is, with the error, and returns that error.
 func refuse(ctx context.Context, conn *wire.Conn, why error) error {
 	first, cancel := context.WithTimeout(ctx, firstOrder)
 	defer cancel()
 	var order any
 	if err := conn.Read(first, &order); err == nil {
-		_ = answer(ctx, conn, refusal{Error: newError(why)}) // why matters more than whether the service has read it
+		_ = answer(ctx, conn, refusal{Error: newError(why)}) // the cause matters more than a failure to send it
 	}
 	return why
 }
 
-// answer sends what became of an order, also when systemd has started to stop this helper meanwhile.
+// answer sends the result of an order, even if systemd has started to stop this helper meanwhile.
 func answer(ctx context.Context, conn *wire.Conn, v any) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), firstOrder)
 	defer cancel()
 	return conn.Write(ctx, v)
 }
 
-// serviceUID is the service's user, -1 if this host has none.
+// serviceUID returns the service's user; -1 if this host does not have one.
 func serviceUID() int {
 	u, err := user.Lookup(unit.ServiceUser)
 	if err != nil {
@@ -86,8 +87,8 @@ func serviceUID() int {
 	return uid
 }
 
-// trustedHost reads the configuration. While the file is broken, the one that a helper read last is in force, as it is for the
-// service; it is kept in a directory that only helpers write.
+// trustedHost reads the configuration. While the file is broken, the last good one that a helper has read stays in force, as it
+// does for the service; helpers keep it in a directory that only they write.
 func trustedHost(configFile string) (*wanted.Host, error) {
 	kept := state.New(disk.At(os.Getenv("STATE_DIRECTORY")))
 	config, err := configs.Load(configFile)
@@ -102,19 +103,19 @@ func trustedHost(configFile string) (*wanted.Host, error) {
 	if err := trusted(config.Files()); err != nil {
 		return nil, err
 	}
-	text, err := config.Effective()
+	text, err := config.Effective(nil)
 	if err != nil {
 		return nil, err
 	}
-	// A hidden secret is no secret: a helper needs none.
+	// The kept copy hides secrets, and a helper does not need them.
 	if err := kept.SaveRunningConfig(bytes.ReplaceAll(text, []byte("(secret)"), []byte("env:HIDDEN"))); err != nil {
 		return nil, err
 	}
-	host, _ := wanted.From(config) // roots that cannot be read are the service's to report: no chain is judged here
+	host, _ := wanted.From(config) // the service reports roots that cannot be read; a helper does not judge chains
 	return host, nil
 }
 
-// trusted makes sure that only root can write the configuration: it is what bounds a helper.
+// trusted makes sure that only root can write the configuration: the configuration limits what a helper does.
 func trusted(files []string) error {
 	for _, file := range files {
 		for _, path := range []string{file, filepath.Dir(file)} {
@@ -124,7 +125,7 @@ func trusted(files []string) error {
 			}
 			owner, ok := info.Sys().(*syscall.Stat_t)
 			if mode := info.Mode().Perm(); !ok || owner.Uid != 0 || mode&0o022 != 0 {
-				return &Error{Message: fmt.Sprintf("%s can be written by others than root (owner %d, mode %04o): it cannot say what root is to do", path, owner.Uid, mode),
+				return &Error{Message: fmt.Sprintf("users other than root can write %s (owner %d, mode %04o), so a helper that runs as root does not use it", path, owner.Uid, mode),
 					KindText: "permission", NextStep: fmt.Sprintf("chown root %[1]s; chmod go-w %[1]s", path)}
 			}
 		}
@@ -132,7 +133,7 @@ func trusted(files []string) error {
 	return nil
 }
 
-// installer is the install helper. A plan stays until the next, so that it can be applied and taken back.
+// installer is the install helper. It keeps a plan until the next one, so that the plan can be applied and reverted.
 type installer struct {
 	host *wanted.Host
 	want wanted.Certificate
@@ -140,7 +141,7 @@ type installer struct {
 	kept []string
 }
 
-// serveInstall obeys one order after the other. A connection that ends while an order is carried out does not interrupt it.
+// serveInstall carries out one order after the other. The end of the connection does not interrupt an order.
 func serveInstall(ctx context.Context, host *wanted.Host, conn *wire.Conn) error {
 	i := &installer{host: host}
 	first, cancel := context.WithTimeout(ctx, firstOrder)
@@ -149,7 +150,7 @@ func serveInstall(ctx context.Context, host *wanted.Host, conn *wire.Conn) error
 		var order installOrder
 		err := conn.Read(reading, &order)
 		if errors.Is(err, io.EOF) || ctx.Err() != nil {
-			return nil // the service has hung up, or systemd stops this helper
+			return nil // the service has hung up, or systemd is stopping this helper
 		}
 		if err != nil {
 			return fmt.Errorf("no order: %w", err)
@@ -160,14 +161,14 @@ func serveInstall(ctx context.Context, host *wanted.Host, conn *wire.Conn) error
 	}
 }
 
-// obey does one thing.
+// obey carries out one order.
 func (i *installer) obey(ctx context.Context, order installOrder) installAnswer {
 	want, ok := i.host.Certificate(order.Name)
 	if !ok {
 		return installAnswer{Error: newError(fmt.Errorf("the configuration has no certificate %q", order.Name))}
 	}
 	if i.plan != nil && order.Verb != verbPlan && order.Name != i.want.Name {
-		return installAnswer{Error: newError(errors.New("the plan is of another certificate"))}
+		return installAnswer{Error: newError(errors.New("the plan is for another certificate"))}
 	}
 	switch order.Verb {
 	case verbCheck:
@@ -211,8 +212,8 @@ func (i *installer) makePlan(want wanted.Certificate, files []installFiles) (ans
 	return answer
 }
 
-// proven accepts a certificate and key that match, are valid now, and are for a name that is configured. They need not be for
-// all names: the service may go back to a certificate that was issued before the configuration changed.
+// proven accepts a certificate and key if they match, are valid now, and are for a configured name. They need not cover all names: the
+// service may go back to a certificate that was issued before the configuration changed.
 func proven(want wanted.Certificate, key bundle.KeyType, f installFiles) (*bundle.Bundle, error) {
 	b, err := bundle.Parse([]byte(f.Chain), []byte(f.Key))
 	if err != nil {

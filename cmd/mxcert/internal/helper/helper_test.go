@@ -166,7 +166,7 @@ func TestHelperUnreachable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	check(&Client{Directory: dir, Root: os.Geteuid() + 1}, "is not systemd's", "systemctl restart mxcert-install.socket")
+	check(&Client{Directory: dir, Root: os.Geteuid() + 1}, "does not belong to systemd", "systemctl restart mxcert-install.socket")
 	// It is closed before it answers, as systemd does when there are too many connections.
 	go func() {
 		_, _ = listener.Accept() // of the check before

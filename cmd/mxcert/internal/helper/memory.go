@@ -14,7 +14,7 @@ import (
 	"mxcert/deploy"
 )
 
-// KnownFiles is what the record of a lineage says about deployed files.
+// KnownFiles returns owner and mode of the files that were deployed, as the record of a lineage has them.
 func KnownFiles(record state.Record) Known {
 	known := make(Known, len(record.Files))
 	for path, f := range record.Files {
@@ -23,8 +23,8 @@ func KnownFiles(record state.Record) Known {
 	return known
 }
 
-// Remember notes in a record who may use the files of a plan. It returns notes about files that an earlier configuration named:
-// they are not renewed any more, and there may be a key among them.
+// Remember notes in a record owner and mode of the files of a plan. It returns notes about files that only an earlier
+// configuration named: mxcert no longer renews them, and there may be a key among them.
 func Remember(record *state.Record, want wanted.Certificate, plan Plan) (notes []string) {
 	found := Known{}
 	if local, ok := plan.(*deploy.Plan); ok {
@@ -35,7 +35,7 @@ func Remember(record *state.Record, want wanted.Certificate, plan Plan) (notes [
 	for _, t := range want.Targets() {
 		for _, path := range t.Places(nil) {
 			if strings.Contains(path, "{serial}") {
-				continue // a deployment removes the old ones
+				continue // a deployment removes its old ones
 			}
 			f := before[path]
 			if a, ok := found[path]; ok {
@@ -52,17 +52,17 @@ func Remember(record *state.Record, want wanted.Certificate, plan Plan) (notes [
 			continue
 		}
 		record.Files[path] = f
-		notes = append(notes, fmt.Sprintf("%s was written for this certificate, and the configuration does not name it any more: it is not renewed; remove it when nothing reads it", path))
+		notes = append(notes, fmt.Sprintf("%s was written for this certificate, but the configuration no longer names it: mxcert does not renew it; remove it when no program reads it", path))
 	}
 	return notes
 }
 
-// lineageOf is where this helper remembers: it does not believe the service's state.
+// lineageOf returns the helper's own lineage, with its own record: the helper does not trust the service's state.
 func lineageOf(name string) *state.Lineage {
 	return state.New(disk.At(os.Getenv("STATE_DIRECTORY"))).Lineage(name)
 }
 
-// knownFiles is what this helper has given to files before.
+// knownFiles returns the owners and modes that this helper has given to files before.
 func knownFiles(name string) Known {
 	record, _, err := lineageOf(name).Look()
 	if err != nil {
@@ -71,7 +71,7 @@ func knownFiles(name string) Known {
 	return KnownFiles(record)
 }
 
-// remember notes who may use the files. If that fails, only the memory is lost.
+// remember notes owner and mode of the files. If that fails, only this note is lost.
 func (i *installer) remember() {
 	dir := os.Getenv("STATE_DIRECTORY")
 	record, _, err := lineageOf(i.want.Name).Look()
@@ -83,16 +83,16 @@ func (i *installer) remember() {
 	_ = lineageOf(i.want.Name).Save(record)
 }
 
-// keep keeps a file that is about to be replaced, unless it was written by this helper before: the first deployment over files
-// of the operator's must lose nothing.
+// keep copies a file that is about to be replaced, unless this helper wrote it before: the first deployment must not lose files
+// of the operator.
 func (i *installer) keep(path string, content []byte) error {
 	dir := os.Getenv("STATE_DIRECTORY")
 	if dir == "" {
-		return errors.New("STATE_DIRECTORY is not set: the helper is started by its unit")
+		return errors.New("STATE_DIRECTORY is not set: the helper must be started by its unit")
 	}
 	marker := filepath.Join(dir, "managed", strings.ReplaceAll(strings.TrimPrefix(path, "/"), "/", "_"))
 	if _, err := os.Lstat(marker); err == nil {
-		return nil // it was ours before
+		return nil // this helper wrote it before
 	}
 	kept, err := lineageOf(i.want.Name).Displace(path, content, time.Now())
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"mxcert/deploy/discover"
 )
 
-// Plan is the difference between bundles and files, which can be applied and taken back: a *deploy.Plan of this process, or
-// one that the install helper has made and keeps.
+// Plan is the difference between bundles and files, which can be applied and reverted: a *deploy.Plan of this process, or a
+// plan that the install helper has made and keeps.
 type Plan interface {
 	Summary() deploy.Summary
 	Apply(keep func(path string, content []byte) error) error
@@ -19,16 +19,16 @@ type Plan interface {
 	Touch() error
 }
 
-// Known is what earlier deployments gave to files, by path: owner and mode are put back if the configuration does not
-// say them.
+// Known holds the owners and modes that earlier deployments gave to files, by path. They are restored if the configuration does
+// not set others.
 type Known = map[string]deploy.Access
 
-// Look compares the bundles with the files in this process and asks no server.
+// Look compares the bundles with the files in this process, without asking a server.
 func Look(want wanted.Certificate, bundles []*bundle.Bundle, known Known) (*deploy.Plan, error) {
 	return deploy.Make(want.Name, want.Jobs(bundles), known)
 }
 
-// tryFirst has Exim open new files before they are in place.
+// tryFirst makes Exim open new files before they are in place.
 func tryFirst(plan *deploy.Plan) *deploy.Plan {
 	if plan.Summary().ContentChanges() {
 		plan.Try(func(staged []deploy.Target) error { return discover.TryExim(context.Background(), staged) })
@@ -36,40 +36,41 @@ func tryFirst(plan *deploy.Plan) *deploy.Plan {
 	return plan
 }
 
-// remotePlan is a plan that the install helper made and keeps as long as the connection is open.
+// remotePlan is a plan that the install helper has made, and keeps as long as the connection is open.
 type remotePlan struct {
-	ctx    context.Context //nolint:containedctx // the methods of a plan take none; a deployment is not interrupted half way
+	ctx    context.Context //nolint:containedctx // the methods of a plan take no context; a deployment is not interrupted half way
 	name   string
 	conn   *conn
 	say    func(stage, message string)
 	answer installAnswer // to the plan
 }
 
-// Summary is what the helper said about the plan.
+// Summary returns what the helper said about the plan.
 func (r *remotePlan) Summary() deploy.Summary { return r.answer.Plan }
 
-// Apply has the helper make the changes. It keeps what it replaces in a directory of its own: the service may not read it.
+// Apply makes the helper apply the changes. The helper keeps what it replaces in a directory of its own, which the service may
+// not read.
 func (r *remotePlan) Apply(func(string, []byte) error) error {
 	answer, err := r.do(installOrder{Verb: verbApply})
 	for _, path := range answer.Kept {
-		r.say("deploy", "the file that was there is kept as "+path)
+		r.say("deploy", "the previous file is kept as "+path)
 	}
 	return err
 }
 
-// Revert has the helper put back what it replaced.
+// Revert makes the helper restore what it replaced.
 func (r *remotePlan) Revert() error {
 	_, err := r.do(installOrder{Verb: verbRevert})
 	return err
 }
 
-// Touch has the helper make the server look at its files again.
+// Touch makes the helper touch the files, so that the server looks at them again.
 func (r *remotePlan) Touch() error {
 	_, err := r.do(installOrder{Verb: verbTouch})
 	return err
 }
 
-// Close ends the helper.
+// Close closes the connection, which ends the helper.
 func (r *remotePlan) Close() error { return r.conn.Close() }
 
 func (r *remotePlan) do(order installOrder) (answer installAnswer, err error) {
@@ -82,5 +83,5 @@ func (r *remotePlan) do(order installOrder) (answer installAnswer, err error) {
 	return answer, answer.Error.orNil()
 }
 
-// stepPatience bounds one step of the helper.
+// stepPatience limits one step of the helper.
 const stepPatience = 60 * time.Second

@@ -8,67 +8,68 @@ import (
 	"mxcert/hooks/script"
 )
 
-// What the service and the two programs of root say to each other, as messages of wire. The service asks, the helper answers.
+// The messages between the service and the two helpers, which package wire carries. The service asks, the helper answers.
 
-// Kind is the name of a helper: of its units mxcert-KIND.socket and mxcert-KIND@.service, and of its socket.
+// Kind is the name of a helper. The names of its units (mxcert-KIND.socket and mxcert-KIND@.service) and of its socket contain
+// it.
 type Kind string
 
 // The helpers.
 const (
-	Install Kind = "install" // writes files; a connection is a conversation about one certificate
-	Hook    Kind = "hook"    // runs hooks; a connection is one event
+	Install Kind = "install" // writes files; one connection per certificate
+	Hook    Kind = "hook"    // runs hooks; one connection per event
 )
 
-// installVerb is what the install helper can do.
+// installVerb is one of the orders that the install helper knows.
 type installVerb string
 
 const (
-	verbCheck  installVerb = "check"  // could the files be written?
+	verbCheck  installVerb = "check"  // can the files be written?
 	verbPlan   installVerb = "plan"   // what would change?
-	verbApply  installVerb = "apply"  // what was planned
-	verbRevert installVerb = "revert" // what was applied
-	verbTouch  installVerb = "touch"  // make the server look again
+	verbApply  installVerb = "apply"  // apply the plan
+	verbRevert installVerb = "revert" // revert the plan
+	verbTouch  installVerb = "touch"  // make the server look at its files again
 )
 
-// installOrder goes to the install helper.
+// installOrder is an order for the install helper.
 type installOrder struct {
 	Verb    installVerb    `json:"verb"`
 	Name    string         `json:"name"`              // of the certificate
 	Bundles []installFiles `json:"bundles,omitempty"` // plan: one for each key type, empty if there is no certificate of that type
-	Sound   bool           `json:"sound,omitempty"`   // check: is the configuration of the mail server in order, too?
+	Sound   bool           `json:"sound,omitempty"`   // check: is the configuration of the mail server valid, too?
 }
 
-// installFiles is a certificate and its key, PEM.
+// installFiles is a certificate and its key, both PEM.
 type installFiles struct {
 	Chain string `json:"chain"`
 	Key   string `json:"key"`
 }
 
-// installAnswer comes back.
+// installAnswer is the answer to an installOrder.
 type installAnswer struct {
 	Plan  deploy.Summary `json:"plan,omitzero"`
-	Kept  []string       `json:"kept,omitempty"` // where files that were replaced are kept
+	Kept  []string       `json:"kept,omitempty"` // where replaced files are kept
 	Notes []string       `json:"notes,omitempty"`
 	Error *Error         `json:"error,omitempty"`
 }
 
-// hookOrder goes to the hook helper.
+// hookOrder is an order for the hook helper.
 type hookOrder struct {
 	Event script.Event `json:"event"`
 }
 
-// hookAnswer comes back.
+// hookAnswer is the answer to a hookOrder.
 type hookAnswer struct {
 	Outcomes []Outcome `json:"outcomes"`
 	Error    *Error    `json:"error,omitempty"`
 }
 
-// refusal is the answer of any helper that does not even look at the order.
+// refusal is the answer of any helper that refuses before it has looked at the order.
 type refusal struct {
 	Error *Error `json:"error"`
 }
 
-// Outcome is what became of one hook.
+// Outcome is the result of one hook.
 type Outcome struct {
 	Hook     string        `json:"hook"`
 	Skipped  string        `json:"skipped,omitempty"`
@@ -76,23 +77,23 @@ type Outcome struct {
 	Duration time.Duration `json:"duration"`
 }
 
-// Error is an error as it travels from a helper, or one of the connection to it.
+// Error is an error that a helper has sent, or an error of the connection to it.
 type Error struct {
 	Message  string `json:"message"`
 	KindText string `json:"kind"`
 	NextStep string `json:"hint"`
 }
 
-// Error is the helper's message.
+// Error returns the message.
 func (e *Error) Error() string { return e.Message }
 
-// Kind is the helper's word.
+// Kind returns the stable word for the error.
 func (e *Error) Kind() string { return e.KindText }
 
 // Hint says what to do.
 func (e *Error) Hint() string { return e.NextStep }
 
-// newError makes an error fit for a message; nil stays nil.
+// newError turns an error into one that can be sent; nil stays nil.
 func newError(err error) *Error {
 	if err == nil {
 		return nil
@@ -100,7 +101,7 @@ func newError(err error) *Error {
 	return &Error{Message: err.Error(), KindText: report.KindOf(err), NextStep: report.HintOf(err)}
 }
 
-// orNil keeps a nil *Error from becoming an error.
+// orNil keeps a nil *Error from becoming a non-nil error.
 func (e *Error) orNil() error {
 	if e == nil {
 		return nil

@@ -16,7 +16,7 @@ import (
 	"mxcert/cmd/mxcert/internal/report"
 )
 
-// due says why the certificate of the i-th key type has to be ordered; "" if it has not.
+// due returns why the certificate of the i-th key type must be ordered, or "" if it need not be.
 func (p *pass) due(i int, key bundle.KeyType) string {
 	current := p.have.Bundles[i]
 	if current == nil {
@@ -28,7 +28,7 @@ func (p *pass) due(i int, key bundle.KeyType) string {
 	}
 	now := time.Now()
 	switch {
-	case !issued.SameNames(g.Names, p.want.Names): // what was asked for: a CA may add names
+	case !issued.SameNames(g.Names, p.want.Names): // compares what mxcert asked for: a CA may add names
 		return "the names have changed"
 	case !slices.Contains(p.want.Directories, g.Directory):
 		return "the CA has changed"
@@ -46,7 +46,7 @@ func (p *pass) due(i int, key bundle.KeyType) string {
 	return p.asked(key, g)
 }
 
-// asked says whether a person's wish makes a certificate due that is not due otherwise.
+// asked returns why a person's request makes a certificate due that is not due otherwise.
 func (p *pass) asked(key bundle.KeyType, g state.Generation) string {
 	slot := p.have.Record.Slot(key)
 	switch {
@@ -57,27 +57,27 @@ func (p *pass) asked(key bundle.KeyType, g state.Generation) string {
 	case p.options.Force && slot.Served == slot.Current:
 		return "asked for"
 	}
-	p.say("order", fmt.Sprintf("the certificate of %s is paid for and not in service yet: it comes first", g.Created.Format(time.RFC3339)))
+	p.say("order", fmt.Sprintf("a certificate issued at %s is not in service yet; deploying that one first", g.Created.Format(time.RFC3339)))
 	return ""
 }
 
-// urgent reports whether a person wants it now.
+// urgent reports whether a person wants the certificate now.
 func (p *pass) urgent() bool { return p.options.Force || p.options.NewKey }
 
-// answers reports whether a certificate was issued after the operator asked for one, by another process. One that was
-// issued in the future, as this clock sees it, does not.
+// answers reports whether another process issued a certificate after the operator asked for one. A certificate whose time of issue lies in
+// the future, by this host's clock, does not count.
 func (p *pass) answers(g state.Generation) bool {
 	return !g.Created.Before(p.options.Asked) && g.Created.Before(time.Now().Add(time.Minute))
 }
 
-// chains reports whether a certificate leads to one of the demanded roots.
+// chains reports whether a certificate leads to one of the required roots.
 func (p *pass) chains(b *bundle.Bundle) bool {
 	_, err := b.Check(bundle.Want{Roots: p.want.Roots, At: time.Now()})
 	return err == nil
 }
 
-// askRenewalInfo asks the CAs when they want the current certificates renewed (RFC 9773). If they do not say, the lifetime
-// decides.
+// askRenewalInfo asks the CAs when they want the current certificates renewed (RFC 9773). If a CA does not say, the lifetime of the
+// certificate decides.
 func (p *pass) askRenewalInfo(ctx context.Context) {
 	if p.options.DryRun || p.options.DeployOnly || p.options.Rollback {
 		return
@@ -106,7 +106,7 @@ func (p *pass) askRenewalInfo(ctx context.Context) {
 	}
 }
 
-// issuer is the CA that the current certificate came from; nil if it is not configured any more.
+// issuer returns the CA that issued the current certificate, or nil if that CA is no longer configured.
 func (p *pass) issuer(key bundle.KeyType) *acme.Client {
 	g, err := p.have.Current(key)
 	if err != nil {
@@ -115,8 +115,9 @@ func (p *pass) issuer(key bundle.KeyType) *acme.Client {
 	return p.CAs.At(g.Directory)
 }
 
-// held keeps a certificate from using up the CA's limits, by failures or by successes. The daemon waits out every
-// failure; a person's own run waits only for failures that the CA counts; --now and a changed configuration do not wait.
+// held keeps a certificate from using up the CA's limits, whether by failures or by successes. The daemon waits out the backoff of every
+// failure. A person's own run waits only after failures that the CA counts. With --now, or after a change of the configuration, nobody
+// waits.
 func (p *pass) held(i int, key bundle.KeyType) error {
 	f := p.have.Record.Failure
 	if f != nil && (f.Kind != kindDrift || f.ChargedToCA) && !p.urgent() && !stale(f) && f.Fingerprint == p.want.Fingerprint() &&
@@ -127,13 +128,13 @@ func (p *pass) held(i int, key bundle.KeyType) error {
 	return p.CAs.Held(p.claim(i, key))
 }
 
-// stale reports that a failure was recorded while the clock was ahead: it says nothing about now.
+// stale reports whether a failure was recorded while the clock was ahead. Such a failure says nothing about the present.
 func stale(f *state.Failure) bool { return f.At.After(time.Now().Add(time.Minute)) }
 
-// claim says what the CA's budget has to know of an order.
+// claim describes an order to the CA's budget.
 func (p *pass) claim(i int, key bundle.KeyType) acme.Claim {
 	f := p.have.Record.Failure
-	edited := f != nil && f.Fingerprint != p.want.Fingerprint() // since it failed: the fault may be fixed
+	edited := f != nil && f.Fingerprint != p.want.Fingerprint() // since it failed: the edit may have fixed the fault
 	claim := acme.Claim{Names: p.want.Names, KeyType: key, New: true, Urgent: p.urgent(), Person: !p.options.Daemon || edited}
 	g, err := p.have.Current(key)
 	if p.have.Bundles[i] == nil || err != nil {
@@ -146,7 +147,7 @@ func (p *pass) claim(i int, key bundle.KeyType) acme.Claim {
 	return claim
 }
 
-// holdOf returns the end of a hold if nothing but holds kept an order from being placed.
+// holdOf returns the end of a hold if holds are the only reason why no order was placed.
 func holdOf(err error) (until time.Time, ok bool) {
 	_, asked := errors.AsType[*acme.Error](err)
 	held, waits := errors.AsType[*schedule.Held](err)

@@ -10,9 +10,9 @@ import (
 	"mxcert/acme/state"
 )
 
-// SweepOrphans removes TXT records that were made for certificates which the configuration does not name any more, and which
-// no pass would remove. The settings of any certificate with the same DNS provider serve; without one the records are named
-// in the error, for an operator to remove.
+// SweepOrphans removes TXT records of certificates that the configuration no longer names; no pass would remove them. It uses the settings
+// of any certificate with the same DNS provider. If there is no such certificate, the error names the records, and the operator has to
+// remove them.
 func (r *Runner) SweepOrphans(ctx context.Context, say acme.Progress) error {
 	names, err := r.Store.JournalLineages()
 	if err != nil {
@@ -55,6 +55,6 @@ func (r *Runner) sweepOrphan(ctx context.Context, lineage *state.Lineage, say ac
 		}
 		problems = append(problems, err)
 	}
-	return fmt.Errorf("TXT record %s of certificate %s, which is not configured any more, may still be there: %w", entries[0].Records[0].Name, lineage.Name(),
-		errors.Join(append(problems, fmt.Errorf("no certificate here uses the DNS provider %s with success", provider))...))
+	return fmt.Errorf("TXT record %s of certificate %s, which is no longer configured, may still exist: %w", entries[0].Records[0].Name, lineage.Name(),
+		errors.Join(append(problems, fmt.Errorf("no configured certificate can use the DNS provider %s to remove it", provider))...))
 }

@@ -11,29 +11,29 @@ import (
 )
 
 const (
-	// reloadWindow is how long a reload waits for certificates whose passes are under way and may want the same one.
+	// reloadWindow is how long a reload waits for other passes that are running and may want the same reload.
 	reloadWindow = 5 * time.Second
 )
 
-// reloads lets certificates that want the same unit at the same time share one reload, because each may cost connections: it
-// starts when all passes that are under way have come to it or ended, or after reloadWindow. A pass that comes later waits for
-// another one: a reload proves nothing for files that were written after it started.
+// reloads lets certificates share one reload if they want the same unit at the same time, because each reload may cost connections. The
+// reload starts when every running pass has asked for it or ended, but at the latest after reloadWindow. A pass that comes later waits for
+// another reload: a reload proves nothing for files that were written after it started.
 type reloads struct {
 	mu       sync.Mutex
-	expected map[string]map[any]bool // passes under way that may want a unit
-	next     map[string]*reload      // has not started
-	last     map[string]*reload      // has started
+	expected map[string]map[any]bool // running passes that may want a unit
+	next     map[string]*reload      // the reload that has not started
+	last     map[string]*reload      // the reload that has started
 	job      func(ctx context.Context, unit string) error
 }
 
-// reload is one for all that have joined it.
+// reload is one reload, shared by all passes that have joined it.
 type reload struct {
 	ready, done chan struct{}
 	once        sync.Once
 	err         error
 }
 
-// reloadAll reloads units, each of them. Those that do not run read the files when they start.
+// reloadAll reloads every one of the units. A unit that is not running is only reported, because it reads the files when it starts.
 func (p *pass) reloadAll(ctx context.Context, units []string) (inactive []error, err error) {
 	for _, name := range units {
 		err := p.reload(ctx, name, false)
@@ -47,7 +47,7 @@ func (p *pass) reloadAll(ctx context.Context, units []string) (inactive []error,
 	return inactive, nil
 }
 
-// reload has a unit reloaded, by one reload for all certificates that want it now; an urgent one does not wait for others.
+// reload has a unit reloaded. All certificates that want it now share this reload. An urgent reload does not wait for others.
 func (p *pass) reload(ctx context.Context, name string, urgent bool) error {
 	start := time.Now()
 	if err := p.reloads.reload(ctx, p, name, urgent); err != nil {
@@ -57,7 +57,7 @@ func (p *pass) reload(ctx context.Context, name string, urgent bool) error {
 	return nil
 }
 
-// expect announces that a pass may want units. The returned function says that it will not any more.
+// expect announces that a pass may want units. The returned function takes the announcement back.
 func (r *reloads) expect(who any, units []string) (leave func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -77,7 +77,7 @@ func (r *reloads) expect(who any, units []string) (leave func()) {
 	}
 }
 
-// arrive notes that a pass is not waited for any more.
+// arrive records that other passes need not wait for this pass any more.
 func (r *reloads) arrive(who any, name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -89,7 +89,7 @@ func (r *reloads) arrive(who any, name string) {
 
 func (r *reload) begin() { r.once.Do(func() { close(r.ready) }) }
 
-// reload waits for a reload of the unit that begins after the call; at once, where it is urgent.
+// reload waits for a reload of the unit that starts after the call. If it is urgent, the reload starts at once.
 func (r *reloads) reload(ctx context.Context, who any, name string, urgent bool) error {
 	r.mu.Lock()
 	next := r.next[name]
@@ -110,11 +110,11 @@ func (r *reloads) reload(ctx context.Context, who any, name string, urgent bool)
 	case <-next.done:
 		return next.err
 	case <-ctx.Done():
-		return fmt.Errorf("the reload of %s has not ended: %w", name, ctx.Err())
+		return fmt.Errorf("the reload of %s did not end: %w", name, ctx.Err())
 	}
 }
 
-// run makes one reload, after the one before. It has its own time: it is not of the one pass that came first.
+// run makes one reload, after the one before has ended. The reload has its own time limit, because it belongs to several passes.
 func (r *reloads) run(ctx context.Context, name string, this, before *reload) {
 	defer close(this.done)
 	timer := time.NewTimer(reloadWindow)

@@ -17,23 +17,23 @@ import (
 )
 
 const (
-	// MaxRepairs is how often within an hour the daemon repairs what something else has changed. What changes it again after
-	// that is a program, and each turn of a fight with it may cost mail.
+	// MaxRepairs is how often within an hour the daemon repairs what something else has changed. If it is changed again after that, a
+	// program is doing it, and every round of a fight with that program may cost mail.
 	MaxRepairs = 3
-	// repairHour starts with the first repair.
+	// repairHour is the hour that the repairs are counted in. It starts with the first repair.
 	repairHour = time.Hour
-	// kindDrift is the kind of the error that ends the repairs.
+	// kindDrift is the kind of the error that stops the repairs.
 	kindDrift = "drift"
 )
 
-// repairs reports whether what this pass changes is what something else has changed before. A person's wish is not a repair;
-// neither is the end of an interrupted deployment, or a certificate that has not been in service yet, unless that change has
-// woken the pass.
+// repairs reports whether this pass would undo a change that something else has made. It does not count as a repair if a person asked for
+// the pass, if the pass issued a certificate, or if it finishes an interrupted deployment. Nor does it count if the certificate has not
+// been in service yet, unless a change of the files started the pass.
 func (p *pass) repairs() bool {
 	return p.options.Daemon && !p.issued && !p.have.Record.Applying && (p.options.Woken || p.have.WasServed())
 }
 
-// mayRepair keeps the daemon from fighting.
+// mayRepair keeps the daemon from fighting another program over the files.
 func (p *pass) mayRepair(what string) error {
 	if !p.repairs() {
 		return nil
@@ -52,7 +52,7 @@ func (p *pass) repaired() {
 	}
 }
 
-// contention is the error that ends the repairs for the rest of an hour; nil while there are few.
+// contention returns the error that stops the repairs for the rest of an hour, or nil while there were only a few.
 func contention(record state.Record, name, fingerprint, what string) *driftError {
 	repairs := recentRepairs(record, fingerprint)
 	if len(repairs) < MaxRepairs {
@@ -61,12 +61,12 @@ func contention(record state.Record, name, fingerprint, what string) *driftError
 	return &driftError{name: name, what: what, count: len(repairs), since: repairs[0], until: untilRepair(repairs)}
 }
 
-// untilRepair is when the daemon may repair again.
+// untilRepair returns when the daemon may repair again.
 func untilRepair(repairs []time.Time) time.Time {
 	return repairs[0].Add(repairHour).UTC().Truncate(time.Second).Add(time.Second)
 }
 
-// recentRepairs are those that count.
+// recentRepairs returns the repairs that count.
 func recentRepairs(record state.Record, fingerprint string) []time.Time {
 	if record.Heals.Fingerprint != fingerprint {
 		return nil // the operator's edit may have ended the fight
@@ -74,7 +74,7 @@ func recentRepairs(record state.Record, fingerprint string) []time.Time {
 	return repairsOfHour(record.Heals.At, time.Now())
 }
 
-// repairsOfHour are those of the hour that is not over; repairs in the future are of a clock that was ahead.
+// repairsOfHour returns the repairs of the current hour. It ignores repairs in the future: the clock was ahead when they were recorded.
 func repairsOfHour(repairs []time.Time, now time.Time) []time.Time {
 	if len(repairs) == 0 || now.After(untilRepair(repairs)) || repairs[0].After(now.Add(time.Minute)) {
 		return nil
@@ -82,7 +82,7 @@ func repairsOfHour(repairs []time.Time, now time.Time) []time.Time {
 	return repairs
 }
 
-// changesText says what changes where.
+// changesText says which files change, and how.
 func changesText(changes []deploy.Change) string {
 	var list []string
 	for _, c := range changes {
@@ -115,13 +115,13 @@ func (e *driftError) Hint() string {
 	return hint
 }
 
-// changedMeanwhile is why a deployment failed whose files did not stay as they were written.
+// changedMeanwhile says why a deployment failed: something else changed its files after mxcert wrote them.
 type changedMeanwhile struct {
 	cause error
 	files []string
 }
 
-// changedSince adds such files to the cause; left is how the deployment left them.
+// changedSince adds the files that changed since the deployment to the cause; left holds their fingerprints as the deployment left them.
 func changedSince(left map[string]string, cause error) error {
 	if files := watch.Differing(left); len(files) > 0 {
 		return &changedMeanwhile{cause: cause, files: files}
@@ -140,12 +140,12 @@ func (e *changedMeanwhile) Hint() string {
 	return fmt.Sprintf("find the program that does it, and stop it (auditctl -w %s -p wa shows who writes there)", filepath.Dir(e.files[0]))
 }
 
-// prints are the fingerprints of the files that a server may read now.
+// prints returns the fingerprints of the files that a server may read now.
 func (p *pass) prints() map[string]string {
 	return watch.Fingerprints(deployedFiles(p.want, p.have.Bundles))
 }
 
-// deployedFiles are the files that a server may read for bundles, in the order of the keys.
+// deployedFiles lists the files that a server may read for bundles, in the order of the keys.
 func deployedFiles(want wanted.Certificate, bundles []*bundle.Bundle) (paths []string) {
 	for _, job := range want.Jobs(bundles) {
 		paths = append(paths, job.Target.Files(job.Bundle)...)
@@ -153,14 +153,14 @@ func deployedFiles(want wanted.Certificate, bundles []*bundle.Bundle) (paths []s
 	return paths
 }
 
-// settle notes how the files of the certificate are now: what differs later was done by others.
+// settle records how the files of the certificate are now. If they differ later, something else has changed them.
 func (p *pass) settle() {
 	if p.Drift != nil {
 		p.Drift.Left(p.want.Name, p.prints())
 	}
 }
 
-// write changes files, and tells the drift watch that it was this pass.
+// write changes files, and reports to the drift watch that this pass did it.
 func (p *pass) write(change func() error) error {
 	if p.Drift == nil {
 		return change()
@@ -171,7 +171,7 @@ func (p *pass) write(change func() error) error {
 	return err
 }
 
-// compareAgain finds what others have changed since the files were written, and has the next pass see to it.
+// compareAgain finds what others have changed since this pass wrote the files. The next pass then deals with it.
 func (p *pass) compareAgain(ctx context.Context) {
 	if p.Drift == nil {
 		return

@@ -17,14 +17,14 @@ type Error struct {
 	Hint    string `json:"hint"`
 }
 
-// The errors of all rooms may tell more than their text. This room knows no type of theirs, only these questions: Hint says
-// what to do, Kind is a stable word for programs, Stage is the step of a pass in which it happened, and Temporary says that
-// the same may succeed later.
+// The errors of all rooms may say more than their text. This room does not know their types, only these methods: Hint returns
+// what to do, Kind a stable word for programs, and Stage the step of a pass in which the error happened; Temporary reports
+// whether the same may succeed later.
 
-// KindConfiguration is the kind of the errors of a bad configuration file, for which the exit code is 78.
+// KindConfiguration is the kind of the errors in a bad configuration file; their exit code is 78.
 const KindConfiguration = "configuration"
 
-// HintOf returns what to do about an error; "" if the error does not know.
+// HintOf returns what to do about an error, or "" if the error does not say.
 func HintOf(err error) string {
 	if h, ok := errors.AsType[interface {
 		error
@@ -52,7 +52,7 @@ func KindOf(err error) string {
 	return "error"
 }
 
-// IsTemporary reports whether the same may succeed later without anybody's help.
+// IsTemporary reports whether the same may succeed later without a person's help.
 func IsTemporary(err error) bool {
 	t, ok := errors.AsType[interface {
 		error
@@ -61,7 +61,7 @@ func IsTemporary(err error) bool {
 	return (ok && t.Temporary()) || cutShort(err) != ""
 }
 
-// cutShort says how the context of a command ended, if that is why it failed; "" otherwise.
+// cutShort says how the context of a command ended, if the command failed for that reason; otherwise "".
 func cutShort(err error) string {
 	switch {
 	case errors.Is(err, context.Canceled):
@@ -72,7 +72,7 @@ func cutShort(err error) string {
 	return ""
 }
 
-// CodeOf chooses the exit code for an error that ends a command; CodeOK for nil.
+// CodeOf returns the exit code for an error that ends a command, or CodeOK for nil.
 func CodeOf(err error) Code {
 	if err == nil {
 		return CodeOK
@@ -101,7 +101,7 @@ type staged struct {
 func (e *staged) Error() string { return e.err.Error() }
 func (e *staged) Unwrap() error { return e.err }
 
-// At marks an error with its step, if it has none yet; nil stays nil.
+// At marks an error with its step, unless it is marked already; nil stays nil.
 func At(stage string, err error) error {
 	if err == nil {
 		return nil
@@ -112,7 +112,7 @@ func At(stage string, err error) error {
 	return &staged{stage: stage, err: err}
 }
 
-// StageOf returns the step that an error was marked with, else the one that the room of the error names; "" if neither says.
+// StageOf returns the step that an error was marked with, else the one that the error itself names; "" if it has neither.
 func StageOf(err error) string {
 	if e, ok := errors.AsType[*staged](err); ok {
 		return e.stage
@@ -135,7 +135,7 @@ func NewError(err error) *Error {
 	return e
 }
 
-// once leaves out lines that were there before: two files of one directory have the same fault.
+// once removes repeated lines: two files of one directory may have the same fault.
 func once(text string) string {
 	var lines []string
 	for _, line := range strings.Split(text, "\n") {

@@ -20,7 +20,7 @@ const (
 )
 
 // SumCodes sums up the codes of several certificates: 0 when all converged, the common code when all failed alike, 4 when
-// some failed. If several failures differ, the one that needs a person most counts.
+// some failed. If the failures differ, the one that most needs a person counts.
 func SumCodes(codes []Code) Code {
 	sum, good, bad := CodeOK, 0, 0
 	for _, code := range codes {
@@ -54,7 +54,7 @@ func rank(code Code) int {
 	return 4
 }
 
-// Exit is an error with an exit code of its own.
+// Exit is an error that sets the exit code.
 type Exit struct {
 	Code Code
 	Err  error // nil: a report has said everything already
@@ -71,7 +71,7 @@ func (e *Exit) Error() string {
 // Unwrap returns Err.
 func (e *Exit) Unwrap() error { return e.Err }
 
-// Usage is an error about how a command was called.
+// Usage returns an error about how a command was called.
 func Usage(format string, values ...any) error {
 	return &Exit{Code: CodeUsage, Err: fmt.Errorf(format, values...)}
 }

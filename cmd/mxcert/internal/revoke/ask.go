@@ -13,8 +13,8 @@ import (
 	"mxcert/cmd/mxcert/internal/report"
 )
 
-// CarryOut revokes the targets under the lineage's lock, so that a daemon's pass and the revocation do not meet. Failures of
-// single certificates are in the report.
+// CarryOut revokes the targets under the lineage's lock, so that no pass of a daemon runs at the same time. Failures of single
+// certificates are in the report.
 func (r *Revocation) CarryOut(ctx context.Context, say acme.Progress) (*Report, error) {
 	r.say = say
 	unlock, err := pass.Lock(ctx, r.lineage, nil, say)
@@ -69,7 +69,7 @@ func (r *Revocation) one(ctx context.Context, g state.Generation) Certificate {
 		return c.failed(report.At("store", err))
 	}
 	if c.Revoked, c.Changed = true, !already; already {
-		r.say("revoke", fmt.Sprintf("%s, serial %s, had been revoked before", g.Key, g.Serial))
+		r.say("revoke", fmt.Sprintf("%s, serial %s, was already revoked", g.Key, g.Serial))
 		return c
 	}
 	r.record.Log(state.Event{At: time.Now(), Event: "revoked", Key: g.Key, Serial: g.Serial, Message: r.reason.String()})
@@ -82,7 +82,7 @@ func (c Certificate) failed(err error) Certificate {
 	return c
 }
 
-// note adds to what is stored about the revocation of a certificate; what was noted before stays.
+// note adds to the stored facts about the revocation of a certificate; earlier ones stay.
 func (r *Revocation) note(g state.Generation, compromised, done bool) error {
 	note, ok := r.lineage.Revocation(g.ID)
 	if !ok {
@@ -97,13 +97,13 @@ func (r *Revocation) note(g state.Generation, compromised, done bool) error {
 	return r.lineage.SaveRevocation(g.ID, note)
 }
 
-// signer is who asks for a revocation (RFC 8555 section 7.6).
+// signer signs a request for a revocation (RFC 8555 section 7.6).
 type signer struct {
-	name string        // as reports call it
-	key  crypto.Signer // the certificate's own; nil: the account's
+	name string        // its name in reports
+	key  crypto.Signer // the certificate's own key; nil: the account's key
 }
 
-// ask has the CA revoke it, signed by the key that fits the reason, and by the other one if that is refused.
+// ask requests the revocation, signed with the key that fits the reason. If the CA refuses that, ask signs with the other key.
 func (r *Revocation) ask(ctx context.Context, g state.Generation, c *Certificate) (already bool, err error) {
 	b, err := r.lineage.Bundle(g.ID)
 	if err != nil {
@@ -136,7 +136,7 @@ func (r *Revocation) ask(ctx context.Context, g state.Generation, c *Certificate
 	return false, refused
 }
 
-// authority is the CA that issued a certificate, also one that is not configured any more.
+// authority returns the client of the CA that issued a certificate, even if that CA is no longer configured.
 func (r *Revocation) authority(directory string) (*acme.Client, error) {
 	if client := r.runner.CAs.At(directory); client != nil {
 		return client, nil
@@ -148,10 +148,10 @@ func (r *Revocation) authority(directory string) (*acme.Client, error) {
 	return acme.New(settings, r.runner.Store), nil
 }
 
-// giveUpKey forbids the key of a certificate before it signs for another reason than its compromise: Let's Encrypt takes
-// such a signature for proof of that, revokes all certificates of the key, and certifies it no more.
+// giveUpKey forbids further use of a certificate's key before that key signs for a reason other than its compromise: Let's
+// Encrypt treats such a signature as proof of a compromise, revokes all certificates of the key, and never certifies it again.
 func (r *Revocation) giveUpKey(g state.Generation, cause error) error {
-	r.warn("the account cannot revoke the certificate with serial %s (%s): its own key signs. The CA may take that key for compromised, so that it is not used again",
+	r.warn("the account cannot revoke the certificate with serial %s (%s), so the certificate's own key signs. The CA may treat that key as compromised; mxcert does not use it again",
 		g.Serial, report.OneLine(cause.Error()))
 	generations, err := r.lineage.Generations()
 	for _, other := range generations {
@@ -162,13 +162,13 @@ func (r *Revocation) giveUpKey(g state.Generation, cause error) error {
 	return report.At("store", err)
 }
 
-// accountChanged puts what an operator has to know about the account into the report and the history.
+// accountChanged writes a change of the account into the report and the history: the operator has to know of it.
 func (r *Revocation) accountChanged(text string) {
 	r.warn("%s", text)
 	r.record.Log(state.Event{At: time.Now(), Event: "account", Message: text})
 }
 
-// whatNext says what becomes of the certificate, and warns while it is in service.
+// whatNext reports how the certificate will be replaced, and warns if it is still in service.
 func (r *Revocation) whatNext() {
 	ended, newKey := false, false
 	for i, g := range r.Targets {
@@ -179,7 +179,7 @@ func (r *Revocation) whatNext() {
 		newKey = newKey || note.KeyCompromised
 		ended = ended || r.record.Slot(g.Key).Current == g.ID
 		if r.report.Certificates[i].Served {
-			r.warn("the certificate with serial %s is still in service: a sender that asks for revocations does not accept it", g.Serial)
+			r.warn("the certificate with serial %s is still in service: a sender that checks for revocation does not accept it", g.Serial)
 		}
 	}
 	switch {
@@ -193,7 +193,7 @@ func (r *Revocation) whatNext() {
 		}
 		r.report.Next += fmt.Sprintf(": mxcert renew %s does it now, a daemon within the hour", r.name)
 		if r.reason == acme.CessationOfOperation {
-			r.report.Next += "; take it out of the configuration if it is not wanted any more"
+			r.report.Next += "; remove it from the configuration if you no longer need it"
 		}
 	}
 }

@@ -1,10 +1,10 @@
-// Package revoke ends certificates before their time (RFC 8555 section 7.6): it chooses which, notes the revocation before the CA
-// is asked, asks with the right signature, and says what comes next.
+// Package revoke has the CA revoke certificates (RFC 8555 section 7.6): it chooses which, notes the revocation before it asks
+// the CA, signs the request with the right key, and says what comes next.
 //
-// What is noted first survives a killed process: the certificate is then replaced by the next pass, and the next run of the
-// command finds out whether it was revoked. A compromised key is never used again.
+// The note survives a killed process: the next pass then replaces the certificate, and the next run of the command finds out
+// whether the CA has revoked it. A compromised key is never used again.
 //
-// It does not replace a certificate: that is for the next pass.
+// It does not replace a certificate; the next pass does.
 package revoke
 
 import (
@@ -23,35 +23,35 @@ import (
 	"mxcert/deploy/served"
 )
 
-// lookPatience bounds the handshakes that find out what is in service.
+// lookPatience limits the handshakes that find out what is in service.
 const lookPatience = 10 * time.Second
 
-// Report is `revoke --json`.
+// Report is the document of `revoke --json`.
 type Report struct {
 	Changed      bool          `json:"changed"`
 	Name         string        `json:"name"`
 	Reason       string        `json:"reason"`
 	Certificates []Certificate `json:"certificates"`
 	Warnings     []string      `json:"warnings"`
-	Next         string        `json:"next"` // what happens now, and what to do
+	Next         string        `json:"next"` // what happens now, and what the operator has to do
 }
 
-// Certificate is one certificate that was to be revoked.
+// Certificate is the result for one certificate.
 type Certificate struct {
 	report.Key
 	Revoked  bool          `json:"revoked"`
 	Changed  bool          `json:"changed"`   // false if it had been revoked before
 	SignedBy string        `json:"signed_by"` // account, or key: the certificate's own
-	Served   bool          `json:"served"`    // an endpoint shows it
+	Served   bool          `json:"served"`    // an endpoint serves it
 	Error    *report.Error `json:"error"`
 	Code     report.Code   `json:"exit_code"`
 }
 
-// Choice says which certificates of a lineage to revoke: the current ones, or those that fit.
+// Choice says which certificates of a lineage to revoke: the current ones, or those that match Key and Serial.
 type Choice struct {
 	Reason acme.Reason
 	Key    string // only those of this key type
-	Serial string // the one with this serial number, however it is written
+	Serial string // the one with this serial number, in any notation
 }
 
 // ParseReason reads a reason by its name or number (RFC 5280 section 5.3.1).
@@ -69,7 +69,7 @@ func ParseReason(text string) (acme.Reason, error) {
 // Revocation is the work on one lineage.
 type Revocation struct {
 	Targets []state.Generation // what is to be revoked
-	Served  map[string]bool    // serial numbers that an endpoint shows
+	Served  map[string]bool    // serial numbers that an endpoint serves
 
 	runner     *pass.Runner
 	name       string
@@ -81,8 +81,8 @@ type Revocation struct {
 	say        acme.Progress
 }
 
-// Choose finds the certificates and what serves them. Nothing is locked yet: a person may take a while to confirm. A lineage
-// that was taken out of the configuration can be chosen too.
+// Choose finds the certificates and the endpoints that serve them. It takes no lock yet, because a person may take a while to
+// confirm. It also accepts a lineage that was removed from the configuration.
 func Choose(ctx context.Context, runner *pass.Runner, name string, choice Choice) (*Revocation, error) {
 	want, configured := runner.Host.Certificate(name)
 	r := &Revocation{runner: runner, name: name, configured: configured, lineage: runner.Store.Lineage(name), reason: choice.Reason, Served: map[string]bool{},
@@ -117,8 +117,8 @@ func notKnown(runner *pass.Runner, name string) error {
 	return &report.Exit{Code: report.CodeUsage, Err: err}
 }
 
-// fitting lists the chosen generations. An interrupted revocation is finished first: by now another certificate may be the
-// current one.
+// fitting lists the chosen generations. If an earlier revocation was interrupted, it lists the certificates of that one, because another
+// certificate may be the current one by now.
 func (r *Revocation) fitting(generations []state.Generation, choice Choice) []state.Generation {
 	var started, targets []state.Generation
 	for _, g := range generations {
@@ -139,7 +139,7 @@ func (r *Revocation) fitting(generations []state.Generation, choice Choice) []st
 	return targets
 }
 
-// plainSerial takes away how a serial number may be written: capitals, colons, a prefix, leading zeros.
+// plainSerial removes variations in how a serial number is written: capitals, colons, a prefix, leading zeros.
 func plainSerial(text string) string {
 	text = strings.ToLower(strings.NewReplacer(":", "", " ", "").Replace(text))
 	return strings.TrimLeft(strings.TrimPrefix(text, "0x"), "0")
@@ -173,7 +173,7 @@ func withSameKey(all, targets []state.Generation) (list []state.Generation) {
 	return list
 }
 
-// lookAround shakes hands at the endpoints, to know whether a certificate is in service.
+// lookAround makes handshakes with the endpoints, to learn which certificates are in service.
 func (r *Revocation) lookAround(ctx context.Context, want wanted.Certificate) {
 	have, err := issued.Look(r.lineage, want.Keys)
 	if err != nil {

@@ -14,13 +14,13 @@ import (
 	"mxcert/hooks/unit"
 )
 
-// Draft is a configuration that was checked and is not written yet.
+// Draft is a configuration that has been checked but not written yet.
 type Draft struct {
 	text    string
 	secrets map[string]string // by the name of the file in the credentials directory
 }
 
-// Draft makes the configuration of complete answers. The error is what mxcert check would say about it.
+// Draft makes the configuration of complete answers. The error is the one that mxcert check would report.
 func (a *Answers) Draft() (*Draft, error) {
 	env, secrets, err := a.moveSecrets()
 	if err != nil {
@@ -44,20 +44,20 @@ func (d *Draft) check() error {
 	}
 	config, err := configs.Load(file.Name())
 	if err != nil {
-		return fmt.Errorf("the answers make no valid configuration: %w", err)
+		return fmt.Errorf("the answers do not make a valid configuration: %w", err)
 	}
 	return wanted.Check(config)
 }
 
 // Write writes the configuration to path and the secrets to the directory credentials beside it, for root and the service's
-// group. A configuration that is there already is kept as path.old.
+// group. It keeps an existing configuration as path.old.
 func (d *Draft) Write(path string) error {
 	directory, gid := filepath.Dir(path), serviceGroup()
 	credentials := filepath.Join(directory, "credentials")
 	if err := errors.Join(os.MkdirAll(directory, 0o755), os.MkdirAll(credentials, 0o750)); err != nil {
 		return err
 	}
-	// Whatever the umask, and whatever made them.
+	// Set owner and mode also if the directories exist, and despite the umask.
 	if err := errors.Join(os.Chmod(directory, 0o755), os.Lchown(credentials, -1, gid), os.Chmod(credentials, 0o750)); err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (d *Draft) Write(path string) error {
 	return WriteFile(path, d.text, 0o640, -1, gid)
 }
 
-// keepOld gives a file that is about to be replaced a second name.
+// keepOld keeps a file that is about to be replaced under a second name.
 func keepOld(path string) error {
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -83,7 +83,7 @@ func keepOld(path string) error {
 	return os.Link(path, path+".old")
 }
 
-// serviceGroup is the group of the service; -1 if the host has none.
+// serviceGroup returns the group of the service; -1 if the host does not have one.
 func serviceGroup() int {
 	g, err := user.LookupGroup(unit.ServiceUser)
 	if err != nil {

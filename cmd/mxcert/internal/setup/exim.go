@@ -17,16 +17,17 @@ import (
 	"mxcert/deploy/discover"
 )
 
-// keysGroup is the group of keysDirectory; a mail server's user reads keys there as a member.
+// keysGroup is the group of keysDirectory; the user of a mail server must be a member to read keys there.
 const keysGroup = "mxcert-keys"
 
-// EximChange is what makes Exim read the certificate. On Debian these are lines of a file of macros, and a group for Exim's user.
+// EximChange is the change that makes Exim read the certificate. On Debian it consists of lines in a file of macros and a group for Exim's
+// user.
 type EximChange struct {
-	Debian bool // otherwise it can only be made by hand
+	Debian bool // otherwise the operator must make the change
 
 	want   deploy.Pair
 	exim   discover.EximSetup
-	member bool // Exim's user has to become a member of keysGroup
+	member bool // Exim's user must become a member of keysGroup
 	old    oldFile
 	edit   *macroFile
 }
@@ -39,7 +40,7 @@ type oldFile struct {
 	uid, gid int
 }
 
-// PlanExim finds the change by which Exim reads the files of the answers; nil if it reads them already.
+// PlanExim finds the change that makes Exim read the files in the answers. It returns nil if Exim reads them already.
 func PlanExim(host Host, answers *Answers) (*EximChange, error) {
 	c := &EximChange{want: deploy.Pair{Certificate: answers.Certificate, Key: answers.Key}, exim: host.Exim, edit: &macroFile{}}
 	reads := host.Exim.Pair == c.want
@@ -63,7 +64,7 @@ func PlanExim(host Host, answers *Answers) (*EximChange, error) {
 	return c, nil
 }
 
-// lacksGroup reports whether a user of this host is no member of a group of this host.
+// lacksGroup reports whether a user is not a member of a group; both must exist on this host.
 func lacksGroup(name, group string) bool {
 	g, err := user.LookupGroup(group)
 	u, userErr := user.Lookup(name)
@@ -90,8 +91,8 @@ func readOld(path string) (oldFile, error) {
 	return old, err
 }
 
-// readEarlier returns what Exim reads of the same directory before a file of a split configuration, in whose directory it reads all
-// files in the order of their names; "" for the one file of an unsplit configuration.
+// readEarlier returns what Exim reads before a file of a split configuration: the files of the same directory, in the order of
+// their names. It returns "" for the single file of an unsplit configuration.
 func readEarlier(path string) (string, error) {
 	if filepath.Base(filepath.Dir(path)) != "main" {
 		return "", nil
@@ -114,7 +115,7 @@ func readEarlier(path string) (string, error) {
 	return earlier.String(), nil
 }
 
-// Diff shows the lines that change; "" if none do.
+// Diff returns the lines that change; "" if there are none.
 func (c *EximChange) Diff() string {
 	if !c.edit.changed() {
 		return ""
@@ -130,7 +131,7 @@ func (c *EximChange) Diff() string {
 	return diff.String()
 }
 
-// ByHand says how a person makes the change.
+// ByHand says how the operator makes the change.
 func (c *EximChange) ByHand() string {
 	if !c.Debian && c.want.Certificate == c.want.Key {
 		return "Exim must read the certificate: set tls_certificate = " + c.want.Certificate
@@ -148,12 +149,12 @@ func (c *EximChange) ByHand() string {
 	return "by hand: " + commands
 }
 
-// join is the command by which Exim's user may read the keys of the service.
+// join returns the command that lets Exim's user read the keys of the service.
 func (c *EximChange) join() []string { return []string{"usermod", "-aG", keysGroup, c.exim.User} }
 
-// Apply makes the change and lets Exim take it up: reloaded is false if Exim is not running and takes it up at its start. A reload
-// is enough for new macros and for a new group, because Exim then executes itself anew. If Exim does not accept the change, the
-// file is as it was before.
+// Apply makes the change and reloads Exim. reloaded is false if Exim is not running; it then reads the change when it starts. A
+// reload is enough for new macros and for a new group, because Exim then executes itself again. If Exim does not accept the
+// change, Apply restores the file.
 func (c *EximChange) Apply(ctx context.Context) (reloaded bool, err error) {
 	if c.member {
 		if err := must(ctx, c.join()...); err != nil {
@@ -169,12 +170,12 @@ func (c *EximChange) Apply(ctx context.Context) (reloaded bool, err error) {
 		reloaded, err = reload(ctx, smtpPorts())
 	}
 	if err != nil {
-		return false, errors.Join(fmt.Errorf("%w; Exim was not reloaded, and %s is as it was before", err, c.exim.Macros), c.restore(context.WithoutCancel(ctx)))
+		return false, errors.Join(fmt.Errorf("%w; Exim was not reloaded, and mxcert has restored %s", err, c.exim.Macros), c.restore(context.WithoutCancel(ctx)))
 	}
 	return reloaded, nil
 }
 
-// prove makes the new configuration, and asks Exim whether it accepts it and would read the files.
+// prove builds the new configuration, and asks Exim whether it accepts it and would read the files.
 func (c *EximChange) prove(ctx context.Context) error {
 	if err := must(ctx, "update-exim4.conf"); err != nil {
 		return err
@@ -184,12 +185,12 @@ func (c *EximChange) prove(ctx context.Context) error {
 	}
 	now, err := discover.Exim(ctx)
 	if err == nil && now.Pair != c.want {
-		err = fmt.Errorf("with these macros, Exim would still read %s: its configuration says so in another place", finding.Quote(now.Setting, 200))
+		err = fmt.Errorf("with these macros, Exim would still read %s: another part of its configuration says so", finding.Quote(now.Setting, 200))
 	}
 	return err
 }
 
-// restore puts the old macros back, also into the configuration that is made of them.
+// restore writes the old macros back, and builds the configuration from them again.
 func (c *EximChange) restore(ctx context.Context) error {
 	if !c.edit.changed() {
 		return nil

@@ -16,16 +16,16 @@ import (
 	"mxcert/deploy/discover"
 )
 
-// Host is what can be found out about this host without a question.
+// Host is what mxcert can find out about this host without a question.
 type Host struct {
 	Names      []string // the names that senders use first
 	MailServer string   // exim; "" if no mail server was found
 	Exim       discover.EximSetup
-	Notes      []string // what was found, for a person
+	Notes      []string // what Look has found, in words
 }
 
-// Look finds the host's names and its mail server. What cannot be found out is missing; mxcert doctor says why. resolvers are
-// those of the configuration, none for the system's.
+// Look finds the host's names and its mail server. If it cannot find something, that field stays empty; mxcert doctor says why.
+// resolvers are those of the configuration; without them Look asks the system's.
 func Look(ctx context.Context, resolvers []string) Host {
 	h := Host{}
 	if name := hostName(ctx); strings.Contains(name, ".") {
@@ -47,7 +47,7 @@ type directory interface {
 	Addresses(ctx context.Context, host string) ([]string, error)
 }
 
-// mxNames adds the MX host names of the host's domains that have one of the host's own addresses.
+// mxNames adds the MX hosts of this host's domains that have one of this host's own addresses.
 func (h *Host) mxNames(ctx context.Context, host string, dns directory, own []string) {
 	for domain := host; strings.Contains(domain, "."); _, domain, _ = strings.Cut(domain, ".") {
 		for _, mx := range mxOf(ctx, dns, domain) {
@@ -63,7 +63,7 @@ func (h *Host) mxNames(ctx context.Context, host string, dns directory, own []st
 	}
 }
 
-// patience bounds each question about the host.
+// patience bounds each query about the host.
 const patience = 10 * time.Second
 
 func mxOf(ctx context.Context, dns directory, domain string) []string {
@@ -76,7 +76,7 @@ func mxOf(ctx context.Context, dns directory, domain string) []string {
 	return hosts
 }
 
-// hostName is the fully qualified name, as the host knows it.
+// hostName returns the fully qualified name, as the host knows it.
 func hostName(ctx context.Context) string {
 	if name := command(ctx, "hostname", "--fqdn"); strings.Contains(name, ".") {
 		return strings.ToLower(name)
@@ -101,7 +101,7 @@ func ownAddresses() (list []string) {
 	return list
 }
 
-// askExim asks Exim what it reads.
+// askExim asks Exim which files it reads.
 func (h *Host) askExim(ctx context.Context) {
 	setup, err := discover.Exim(ctx)
 	if errors.Is(err, discover.ErrAbsent) {

@@ -6,12 +6,12 @@ import (
 	"strings"
 )
 
-// Macros of Debian's configuration (README.Debian of exim4-config, "TLS"), and the values without them.
+// Macros of Debian's configuration (README.Debian of exim4-config, "TLS"), and the values that apply without them.
 const (
 	enableMacro      = "MAIN_TLS_ENABLE"
 	certificateMacro = "MAIN_TLS_CERTIFICATE"
 	keyMacro         = "MAIN_TLS_PRIVATEKEY"
-	combinedMacro    = "MAIN_TLS_CERTKEY" // one file with both; it wins over the two
+	combinedMacro    = "MAIN_TLS_CERTKEY" // one file with both; it takes precedence over the two
 
 	usualCertificate = "/etc/exim4/exim.crt"
 	usualKey         = "/etc/exim4/exim.key"
@@ -20,11 +20,12 @@ const (
 // macroFile is a file of macros and what changes in it.
 type macroFile struct {
 	lines          []string
-	earlier        string // what Exim reads before this file
+	earlier        string // the text that Exim reads before this file
 	removed, added []string
 }
 
-// editMacros changes a file of macros so that Exim reads the certificate and the key. earlier is what Exim reads before the file.
+// editMacros changes a file of macros so that Exim reads the certificate and the key. earlier is the text that Exim reads
+// before the file.
 func editMacros(text, earlier, certificate, key string) *macroFile {
 	f := &macroFile{earlier: earlier}
 	if text != "" {
@@ -67,7 +68,7 @@ type span struct {
 	conditional bool // it is inside .ifdef and .endif
 }
 
-// definitions lists where the file defines a macro.
+// definitions lists the places where the file defines a macro.
 func (f *macroFile) definitions(name string) (list []span) {
 	depth := 0
 	for i := 0; i < len(f.lines); i++ {
@@ -84,7 +85,7 @@ func (f *macroFile) definitions(name string) (list []span) {
 		}
 		s := span{from: i, value: m[2], conditional: depth > 0}
 		for ; i+1 < len(f.lines) && strings.HasSuffix(strings.TrimRight(f.lines[i], " \t"), `\`); i++ {
-			s.value = "" // nothing that is wanted here needs two lines
+			s.value = "" // a value that mxcert sets never needs two lines
 		}
 		s.to = i + 1
 		list = append(list, s)
@@ -92,8 +93,8 @@ func (f *macroFile) definitions(name string) (list []span) {
 	return list
 }
 
-// set makes a macro have a value. Exim refuses to define a macro twice: the definition in the file is replaced, and one that is in
-// another file, or holds under a condition only, is overridden.
+// set gives a macro a value. Exim refuses to define a macro twice, so set replaces a definition in the file, and overrides one
+// that is in another file or under a condition.
 func (f *macroFile) set(name, value, usual string) {
 	found := f.definitions(name)
 	overridden := defines(f.earlier, name) || slices.ContainsFunc(found, func(s span) bool { return s.conditional })
@@ -115,7 +116,7 @@ func (f *macroFile) add(lines ...string) {
 	f.lines, f.added = append(f.lines, lines...), append(f.added, lines...)
 }
 
-// remove takes definitions out, those under a condition excepted.
+// remove removes definitions, except those under a condition.
 func (f *macroFile) remove(definitions []span) {
 	for _, s := range slices.Backward(definitions) {
 		if !s.conditional {

@@ -9,16 +9,16 @@ import (
 
 const (
 	eximUnit = "exim4.service"
-	// settle is how long after a reload Exim may still close its ports: the job of systemd is done when the signal is sent.
+	// settle is how long after a reload Exim may still close its ports: systemd's job is done when the signal is sent.
 	settle = 500 * time.Millisecond
-	// opening bounds the wait for the ports after that.
+	// opening limits how long to wait for the ports after that.
 	opening = 5 * time.Second
 )
 
-// smtpPorts are where other programs of this host look for Exim.
+// smtpPorts returns the addresses at which other programs of this host look for Exim.
 func smtpPorts() []string { return []string{"127.0.0.1:25", "[::1]:25"} }
 
-// reload reloads Exim and waits until the addresses that were open before are open again; done is false if Exim is not running.
+// reload reloads Exim and waits until the addresses that were open before are open again. done is false if Exim is not running.
 func reload(ctx context.Context, addresses []string) (done bool, err error) {
 	var before []string
 	for _, address := range addresses {
@@ -27,7 +27,7 @@ func reload(ctx context.Context, addresses []string) (done bool, err error) {
 		}
 	}
 	if err := must(ctx, "systemctl", "reload", eximUnit); err != nil {
-		state, _ := hostProgram(ctx, "systemctl", "is-active", eximUnit) // it fails for a unit that is not active, too
+		state, _ := hostProgram(ctx, "systemctl", "is-active", eximUnit) // it also fails for a unit that is not active
 		if state = strings.TrimSpace(state); state == "inactive" || state == "failed" {
 			return false, nil
 		}
@@ -39,7 +39,7 @@ func reload(ctx context.Context, addresses []string) (done bool, err error) {
 	return true, nil
 }
 
-// await waits until the addresses are open. If they stay closed, whoever connects next finds out.
+// await waits until the addresses are open. If they stay closed, the next program that connects finds out.
 func await(ctx context.Context, addresses []string) {
 	ctx, cancel := context.WithTimeout(ctx, settle+opening)
 	defer cancel()

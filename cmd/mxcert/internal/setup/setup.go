@@ -1,12 +1,12 @@
-// Package setup makes a first configuration of mxcert from what the host tells and what a person answers.
+// Package setup makes a first configuration of mxcert from what it finds on the host and what a person answers.
 //
 // [Look] finds the host's names, its MX names and its mail server. [Answers.Complete] fills in what is still missing, from those
 // findings and by questions. [Answers.Draft] turns the answers into the text of a configuration, which is checked before
-// [Draft.Write] puts anything in its place; values that identify mxcert to a DNS provider go into files of their own. On Debian,
-// [PlanExim] shows which macros make Exim read the certificate, and applies them; Exim is reloaded and never restarted.
+// [Draft.Write] puts anything in its place; credentials for a DNS provider go into files of their own. On Debian, [PlanExim]
+// shows which macros make Exim read the certificate, and applies them; Exim is reloaded and never restarted.
 //
-// Flags, terminals and printing are not done here, and nothing is issued or deployed. Not supported yet: finding Postfix and
-// Dovecot, and more than one certificate.
+// The package does not handle flags or terminals, prints nothing, and issues and deploys nothing. Not supported yet: finding
+// Postfix and Dovecot, and more than one certificate.
 package setup
 
 import (
@@ -19,14 +19,14 @@ import (
 	"mxcert/cmd/mxcert/internal/report"
 )
 
-// The mail servers that an answer may name: the kinds of deployment targets, and none.
+// These are the mail servers that an answer may name: the kinds of deployment targets, and none.
 const (
 	exim  = "exim"
 	files = "files"
 	none  = "none"
 )
 
-// Answers are what a first configuration has to know. Empty ones are not known yet.
+// Answers are what a first configuration needs. An empty answer is not known yet.
 type Answers struct {
 	Agreed           bool // to the CA's terms of service
 	Email            string
@@ -44,9 +44,9 @@ type Answers struct {
 // Ask puts one question to a person and returns the answer, or the suggestion if the answer is empty.
 type Ask func(question, suggestion string) string
 
-// Complete fills in what the answers lack: from what the host tells, by questions, and by the usual paths. ask is nil if there is
-// nobody to be asked. The error joins everything that is still missing, with the flag of mxcert init that gives it, as wrong
-// usage.
+// Complete fills in missing answers: from what was found on the host, by questions, and with the usual paths. ask is nil if
+// there is no person to ask. The error is wrong usage; it lists everything that is still missing, each with the flag of mxcert
+// init that sets it.
 func (a *Answers) Complete(host Host, ask Ask) error {
 	c := &completion{Answers: a, host: host, ask: ask}
 	if a.Env == nil {
@@ -71,13 +71,13 @@ func (c *completion) missing(format string, values ...any) {
 	c.problems = append(c.problems, report.Usage(format, values...))
 }
 
-// need makes sure of an answer that has to be there.
+// need makes sure that a required answer is there.
 func (c *completion) need(answer *string, question, flag, suggestion string) {
 	if *answer == "" && c.ask != nil {
 		*answer = c.ask(question, suggestion)
 	}
 	if *answer == "" {
-		c.missing("%s is missing: give it by %s", question, flag)
+		c.missing("%s is missing: give it with %s", question, flag)
 	}
 }
 
@@ -91,7 +91,7 @@ func (c *completion) names() {
 	}
 	c.Domains = strings.FieldsFunc(names, func(r rune) bool { return r == ',' || r == ' ' })
 	if len(c.Domains) == 0 {
-		c.missing("no name of this host is known: give it by --domain")
+		c.missing("the name of this host is not known: give it with --domain")
 	}
 }
 
@@ -103,7 +103,7 @@ func (c *completion) authority() {
 		c.Agreed = Yes(c.ask("have you read the terms of service of "+c.Directory+", and do you agree to them? (yes/no)", ""))
 	}
 	if !c.Agreed {
-		c.missing("no CA issues anything without agreement to its terms: read them, then give --agree-tos")
+		c.missing("a CA issues certificates only to those who agree to its terms: read them, then give --agree-tos")
 	}
 }
 
@@ -134,7 +134,7 @@ func (c *completion) dns() {
 	}
 }
 
-// mailServer chooses the server and the files. Exim goes on reading the paths that it reads now.
+// mailServer chooses the server and the files. Exim keeps reading the paths that it reads now.
 func (c *completion) mailServer() {
 	if c.MailServer == "" {
 		c.MailServer = c.host.MailServer
@@ -152,7 +152,7 @@ func (c *completion) mailServer() {
 	}
 }
 
-// keysDirectory is where the service may write without more rights; the packages make it.
+// keysDirectory is where the service may write without further rights; the packages create it.
 const keysDirectory = "/var/lib/mxcert-keys/"
 
 func (c *completion) eximFiles() {

@@ -7,17 +7,17 @@ import (
 	"strings"
 )
 
-// text is the configuration, with comments for somebody who sees it for the first time.
+// text returns the configuration, with comments for a person who sees it for the first time.
 func (a *Answers) text() string {
 	var y strings.Builder
 	line := func(format string, values ...any) { fmt.Fprintf(&y, format+"\n", values...) }
 	line("# Configuration of mxcert, written by mxcert init. All settings: mxcert config example, man mxcert.yaml")
-	line("# After a change: mxcert check. A running daemon takes the new configuration up.")
+	line("# After a change: mxcert check. A running daemon loads the new configuration.")
 	line("acme:")
 	if a.Email != "" {
 		line("  email: %q", a.Email)
 	}
-	line("  agree_tos: true            # the terms of service of the CA were read and agreed to")
+	line("  agree_tos: true            # you have read the CA's terms of service and agree to them")
 	line("  directory: %q", a.Directory)
 	if a.CAFile != "" {
 		line("  ca_file: %q", a.CAFile)
@@ -33,7 +33,7 @@ func (a *Answers) text() string {
 	return y.String()
 }
 
-// dnsText is the section about the DNS provider.
+// dnsText writes the section about the DNS provider.
 func (a *Answers) dnsText(line func(string, ...any)) {
 	line("# How the TXT records of the challenges are written. `mxcert providers %s` explains the variables.", a.Provider)
 	line("dns:")
@@ -53,10 +53,10 @@ func (a *Answers) dnsText(line func(string, ...any)) {
 	}
 }
 
-// targetText says where the certificate goes and where it is served.
+// targetText writes where the certificate goes and where it is served.
 func (a *Answers) targetText(line func(string, ...any)) {
 	if a.MailServer == none {
-		line("    # Nothing is deployed: the certificate is only issued.")
+		line("    # mxcert only issues the certificate, and deploys nothing.")
 		line("    verify: {endpoints: []}")
 		return
 	}
@@ -72,11 +72,11 @@ func (a *Answers) targetText(line func(string, ...any)) {
 		line("          unit: %s", a.Unit)
 	}
 	if a.MailServer == exim && strings.HasPrefix(a.Key, "/etc/") {
-		line("          # Exim opens its key after it dropped root.")
+		line("          # Exim opens its key after it has dropped root.")
 		line("          group: Debian-exim")
 	}
 	if a.MailServer != exim { // for a mail server, mxcert looks at the ports of this host
-		line("    # Where the certificate is served. With an empty list no handshake proves that it is.")
+		line("    # Where the certificate is served. With an empty list mxcert cannot prove it by a handshake.")
 		line("    verify: {endpoints: []}")
 	}
 }

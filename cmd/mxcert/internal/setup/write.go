@@ -7,11 +7,11 @@ import (
 	"path/filepath"
 )
 
-// WriteFile replaces a file at one stroke: at every instant, and after a power cut, path has the old text or all of the new one.
-// mode counts whatever the umask. uid and gid of -1 leave owner and group as a new file has them. A symbolic link at path is
-// replaced, not followed.
+// WriteFile replaces a file atomically: at every instant, and after a power cut, path has the old text or all of the new one.
+// It sets mode despite the umask. If uid or gid is -1, owner or group are those of any new file. It replaces a symbolic link at
+// path, and does not follow it.
 func WriteFile(path, text string, mode fs.FileMode, uid, gid int) error {
-	temporary := path + ".new" // a name that polkitd, Exim's run-parts and mxcert's conf.d pass over
+	temporary := path + ".new" // polkitd, Exim's run-parts and mxcert's conf.d ignore this name
 	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -28,7 +28,7 @@ func WriteFile(path, text string, mode fs.FileMode, uid, gid int) error {
 	return syncDirectory(filepath.Dir(path))
 }
 
-// fill sets owner and mode before there is anything to read.
+// fill sets owner and mode before it writes the text, so that nobody else can read it.
 func fill(file *os.File, text string, mode fs.FileMode, uid, gid int) error {
 	if err := file.Chown(uid, gid); err != nil {
 		return err
@@ -42,7 +42,7 @@ func fill(file *os.File, text string, mode fs.FileMode, uid, gid int) error {
 	return file.Sync()
 }
 
-// syncDirectory makes a rename in a directory durable.
+// syncDirectory makes sure that a rename in a directory survives a power cut.
 func syncDirectory(path string) error {
 	directory, err := os.Open(path)
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"mxcert/configs"
 )
 
-// Check finds what the configuration alone cannot know: files of root certificates that cannot be read, DNS providers that
-// this build lacks, variables that a provider does not have. The error is a *configs.Problems, with the place of each.
+// Check finds faults that the configuration alone does not show: files of root certificates that cannot be read, DNS providers that this
+// build lacks, and variables that a provider does not have. The error is a *configs.Problems, with the place of each fault.
 func Check(config *configs.Config) error {
 	problems := &configs.Problems{}
 	for _, file := range [][2]string{{"acme.ca_file", config.ACME.CAFile}, {"acme.roots_file", config.ACME.RootsFile}} {
@@ -26,7 +26,7 @@ func Check(config *configs.Config) error {
 	for i, c := range config.Certificates {
 		shared := c.DNS.Provider == config.DNS.Provider && maps.Equal(c.DNS.Env, config.DNS.Env)
 		if shared && checked["dns"] {
-			continue // the section above the certificates was checked with the first of them
+			continue // checked already with the first certificate
 		}
 		checked["dns"] = checked["dns"] || shared
 		problem, bad := checkProvider(config, c, i)
@@ -57,7 +57,7 @@ func checkProvider(config *configs.Config, c configs.Certificate, i int) (proble
 	return problem, true
 }
 
-// hintOf is what an error of a room says about the next step.
+// hintOf returns the next step that an error suggests; "" if it suggests none.
 func hintOf(err error) string {
 	if h, ok := errors.AsType[interface {
 		error
@@ -68,8 +68,13 @@ func hintOf(err error) string {
 	return ""
 }
 
-// UnreadableSecrets lists secrets that cannot be read. They are no faults of the configuration: it may be checked before its
-// secrets are in place, and by somebody who may not read them.
+// Warnings returns settings that are allowed but suspicious, in the order of the files.
+func Warnings(config *configs.Config) []configs.Problem {
+	return config.Warnings(dnsprovider.WarnSecret)
+}
+
+// UnreadableSecrets lists secrets that cannot be read. They are not faults of the configuration: you may check it before its
+// secrets are in place, or as a user who may not read them.
 func UnreadableSecrets(config *configs.Config) []configs.Problem {
 	var list []configs.Problem
 	try := func(path string, secret configs.Secret) {
@@ -100,8 +105,8 @@ func UnreadableSecrets(config *configs.Config) []configs.Problem {
 	return list
 }
 
-// MisspeltVariables lists variables that look like another one of their DNS provider. They are no faults: the libraries of some
-// providers read variables that lego does not list.
+// MisspeltVariables lists variables whose names resemble one that their DNS provider has. They are not faults: the libraries of
+// some providers read variables that lego does not list.
 func MisspeltVariables(config *configs.Config) []configs.Problem {
 	var list []configs.Problem
 	look := func(path string, settings configs.DNS) {
@@ -123,12 +128,12 @@ func MisspeltVariables(config *configs.Config) []configs.Problem {
 }
 
 // Inspect returns what doctor says about the files: faults and suspicious settings, and secrets that cannot be read. The files
-// were loaded without a fault.
+// must have been loaded without a fault.
 func Inspect(config *configs.Config) (configuration, secrets []finding.Finding) {
 	if problems, ok := errors.AsType[*configs.Problems](Check(config)); ok {
 		configuration = Findings(problems.List, finding.Error)
 	}
-	configuration = append(configuration, Findings(config.Warnings(), finding.Warning)...)
+	configuration = append(configuration, Findings(Warnings(config), finding.Warning)...)
 	return configuration, Findings(UnreadableSecrets(config), finding.Error)
 }
 

@@ -10,18 +10,18 @@ import (
 	"mxcert/acme/resolve"
 )
 
-// Resolver asks the configured name servers. The server that takes updates is asked on its own port too. A resolver
-// remembers zones and servers for a minute: use one for each piece of work.
+// Resolver asks the configured name servers. It asks the server that takes updates on its own port, too. A resolver remembers zones and
+// servers for a minute, so use a new one for each piece of work.
 func (c Certificate) Resolver() *resolve.Resolver {
 	return resolve.New(c.source.DNS.Resolvers, string(c.source.DNS.Env["DNSUPDATE_NAMESERVER"]))
 }
 
-// Solver sets up the DNS provider, with the secrets that its variables refer to. The error names the variable whose secret
-// cannot be read, or is the provider's.
+// Solver sets up the DNS provider, and reads the secrets that its variables refer to. If a secret cannot be read, the error names its
+// variable. Other errors come from the provider.
 func (c Certificate) Solver(resolver *resolve.Resolver) (dnsprovider.Solver, error) {
 	env := make(map[string]string, len(c.source.DNS.Env))
 	var problem error
-	dnsprovider.Undisturbed(func() { // env:NAME may be a variable that another certificate's provider is just being given
+	dnsprovider.Undisturbed(func() { // env:NAME may be a variable that is being set for another certificate's provider just now
 		for name, secret := range c.source.DNS.Env {
 			value, err := secret.Read()
 			if err != nil {
@@ -38,7 +38,7 @@ func (c Certificate) Solver(resolver *resolve.Resolver) (dnsprovider.Solver, err
 }
 
 // Endpoints are the addresses that must show the certificate: the configured ones, else the usual ports of the mail servers
-// on this host. They are on IPv6 only if something listens there, which is tried now.
+// on this host. An IPv6 address is among them only if something listens there; this function tries it.
 func (c Certificate) Endpoints() []string {
 	if c.source.Verify.EndpointsSet {
 		return c.source.Verify.Endpoints

@@ -1,9 +1,8 @@
-// Package wanted is the first of the four truths: a configuration, translated once into what each certificate wants. It knows
-// names, key types, the files and units of mail servers, endpoints, certificate authorities and DNS providers, in the terms
-// of the rooms that work with them; those rooms do not know the configuration.
+// Package wanted translates a configuration, once, into what each certificate wants. That is the first of the four truths that mxcert
+// compares: wanted, issued, deployed and served.
 //
-// A [Certificate] is a value: it does not change, and it can be looked at without a pass. Nothing is read from the network or
-// the disk before it is asked for ([Certificate.Solver], [Host.Authorities], [Certificate.Endpoints]).
+// A [Certificate] is a value: it does not change, and you can look at it without a pass. Only [Certificate.Solver],
+// [Host.Authorities] and [Certificate.Endpoints] read secrets or use the network, each time they are called.
 //
 // Not supported yet: names that are discovered from MX records.
 package wanted
@@ -29,8 +28,8 @@ type Host struct {
 	Certificates []Certificate
 	Directories  []string       // URLs of the CAs' directories, in order of preference
 	State        string         // path of the state directory
-	Fingerprint  string         // of the content of the configuration's files, comments included
-	Roots        *x509.CertPool // of acme.roots_file, to which an issued chain must lead; nil if the setting is empty
+	Fingerprint  string         // of the content of the configuration's files, including comments
+	Roots        *x509.CertPool // of acme.roots_file: an issued chain must lead to one of them; nil if the setting is empty
 
 	acme *configs.ACME
 }
@@ -41,7 +40,7 @@ type Certificate struct {
 	Names       []string         // DNS names in the certificate; the first is the one that senders use
 	Keys        []bundle.KeyType // a certificate is issued for each
 	ReuseKey    bool             // keep the private key at a renewal
-	Profile     string           // of the CA; "" for its default
+	Profile     string           // of the CA; "" for the CA's default
 	Directories []string         // URLs of CAs in order of preference
 	Windows     []schedule.Span  // maintenance windows; renewals move into them
 	Roots       *x509.CertPool   // see Host.Roots
@@ -49,7 +48,7 @@ type Certificate struct {
 	Places []Place // where certificates go, in the order of the configuration
 
 	Provider string          // of DNS
-	Require  resolve.Require // how challenge records must be visible
+	Require  resolve.Require // on which name servers challenge records must be visible
 	Patience time.Duration   // how long to wait for that
 
 	VerifyTimeout time.Duration // how long servers may take to show a new certificate
@@ -76,10 +75,10 @@ type Reload string
 const (
 	Always Reload = "always" // after each change
 	Auto   Reload = "auto"   // only if the server does not notice changed files
-	Never  Reload = "never"  // the server or a hook sees to it
+	Never  Reload = "never"  // the server notices changed files, or a hook reloads it
 )
 
-// From translates a configuration. The error is that acme.roots_file cannot be used.
+// From translates a configuration. It fails if acme.roots_file cannot be used.
 func From(config *configs.Config) (*Host, error) {
 	roots, err := readRoots("acme.roots_file", config.ACME.RootsFile)
 	h := &Host{Directories: config.ACME.Directories, State: config.State, Fingerprint: config.Fingerprint(), Roots: roots, acme: &config.ACME}
@@ -111,26 +110,26 @@ func (h *Host) certificate(config *configs.Config, c configs.Certificate, first 
 	return w
 }
 
-// Fingerprint identifies the settings of the certificate: another one means that an edit may have cured what failed. Comments,
-// and the settings of other certificates, do not matter.
+// Fingerprint identifies the settings of the certificate: if it differs, an edit may have fixed what failed. Comments, and the
+// settings of other certificates, do not matter.
 func (c Certificate) Fingerprint() string {
 	env := map[string]string{}
 	for name, value := range c.source.DNS.Env {
-		env[name] = string(value) // as it is written: a Secret hides what it holds
+		env[name] = string(value) // as the file has it: a Secret hides its content when it is printed
 	}
 	sum := sha256.Sum256(fmt.Appendf(nil, "%+v\n%+v\n%v\n%s %s", *c.acme, c.source, env, c.HookDirectory, c.HookTimeout))
 	return hex.EncodeToString(sum[:8])
 }
 
-// target is a place for the i-th key type.
+// target returns a place for the i-th key type.
 func target(t configs.Target, name, key string, i int, isDefault bool) deploy.Target {
 	certificate, privateKey, combined := t.Paths(name, key, i)
 	return deploy.Target{Kind: t.Kind, Certificate: certificate, PrivateKey: privateKey, Combined: combined, Directory: t.LinkPath(name, key),
 		SNIMap: t.SNIMap, Default: isDefault, Owner: t.Owner, Group: t.Group, Mode: t.Mode, Unit: t.Unit, Unchecked: t.Unchecked}
 }
 
-// firstOfMaps finds the first certificate of the configuration that each SNI map names: the one for clients that ask for
-// no name.
+// firstOfMaps finds, for each SNI map, the first certificate of the configuration that is deployed there: clients that send no
+// name get it.
 func firstOfMaps(config *configs.Config) map[string]string {
 	first := map[string]string{}
 	for _, c := range config.Certificates {
@@ -143,7 +142,7 @@ func firstOfMaps(config *configs.Config) map[string]string {
 	return first
 }
 
-// Certificate returns the certificate of a name.
+// Certificate returns the certificate with the given name.
 func (h *Host) Certificate(name string) (Certificate, bool) {
 	i := slices.IndexFunc(h.Certificates, func(c Certificate) bool { return c.Name == name })
 	if i < 0 {
@@ -152,7 +151,8 @@ func (h *Host) Certificate(name string) (Certificate, bool) {
 	return h.Certificates[i], true
 }
 
-// Choose returns the certificates of the given names, all if there are no names. The error names what the configuration has.
+// Choose returns the certificates of the given names, or all if names is empty. The error lists the certificates of the
+// configuration.
 func (h *Host) Choose(names []string) ([]Certificate, error) {
 	if len(names) == 0 {
 		return h.Certificates, nil
@@ -193,7 +193,7 @@ func (c Certificate) Units(ways ...Reload) []string {
 	return units
 }
 
-// Targets lists the targets of all places, those of the first key type first.
+// Targets lists the targets of all places, first those of the first key type.
 func (c Certificate) Targets() []deploy.Target {
 	var targets []deploy.Target
 	for i := range c.Keys {
@@ -204,7 +204,7 @@ func (c Certificate) Targets() []deploy.Target {
 	return targets
 }
 
-// Jobs pairs bundles, in the order of the keys, with their targets. A nil bundle has no jobs.
+// Jobs pairs bundles, in the order of the keys, with their targets. A nil bundle gets no jobs.
 func (c Certificate) Jobs(bundles []*bundle.Bundle) []deploy.Job {
 	var jobs []deploy.Job
 	for i, b := range bundles {
@@ -217,16 +217,16 @@ func (c Certificate) Jobs(bundles []*bundle.Bundle) []deploy.Job {
 	return jobs
 }
 
-// Has reports whether a place is of one of the kinds.
+// Has reports whether any place is of one of the kinds.
 func (c Certificate) Has(kinds ...string) bool {
 	return slices.ContainsFunc(c.Places, func(p Place) bool { return slices.Contains(kinds, p.Kind) })
 }
 
-// ServerName is the name to send in SNI: the first, which senders use. A wildcard cannot be asked for, so that some host
+// ServerName returns the name to send in SNI: the first, which senders use. A client cannot ask for a wildcard, so some host
 // below it stands for it.
 func (c Certificate) ServerName() string { return clientName(c.Names[0]) }
 
-// ClientNames are the names that clients may ask for, in the order of Names: for a wildcard, some host below it.
+// ClientNames returns the names that clients may ask for, in the order of Names: for a wildcard, some host below it.
 func (c Certificate) ClientNames() []string {
 	names := make([]string, len(c.Names))
 	for i, name := range c.Names {
@@ -242,7 +242,7 @@ func clientName(name string) string {
 	return name
 }
 
-// HostNames are the names without wildcards: those that a sender can connect to.
+// HostNames returns the names without wildcards: those that a sender can connect to.
 func (c Certificate) HostNames() []string {
 	return slices.DeleteFunc(slices.Clone(c.Names), func(name string) bool { return strings.HasPrefix(name, "*") })
 }

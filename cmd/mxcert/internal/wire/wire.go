@@ -1,10 +1,11 @@
-// Package wire carries messages between two processes of one host: lines of JSON over a unix socket, whose ends know
-// which user the other end is.
+// Package wire carries messages between two processes of one host: lines of JSON over a unix socket. Each end knows which user
+// the other end is.
 //
-// Every line is capped, every operation ends with its context, and who the other end is comes from the kernel
-// (SO_PEERCRED, unix(7)), not from what it says. What the messages mean is for the two ends to agree on.
+// The length of a line is limited, and every operation ends with its context. The kernel reports the user at the other end
+// (SO_PEERCRED, unix(7)); the package does not rely on what the other end says. The two ends agree between themselves what the
+// messages mean.
 //
-// Not supported: networks, other systems than Linux, and passing descriptors.
+// Not supported: networks, systems other than Linux, and passing descriptors.
 package wire
 
 import (
@@ -23,18 +24,18 @@ import (
 	"time"
 )
 
-// MaxLine is the longest line that is read, in bytes: the report of some thousand certificates.
+// MaxLine is the length of the longest line that is read, in bytes. It is enough for a report of some thousand certificates.
 const MaxLine = 16 << 20
 
-// ErrMalformed means that the other end has sent something that is not a message: no JSON, JSON of another shape, or
-// more than MaxLine bytes.
+// ErrMalformed means that the other side has sent something that is not a message: not JSON, JSON of another shape, or more than MaxLine
+// bytes.
 var ErrMalformed = errors.New("not a message")
 
 // Listener accepts connections at a path.
 type Listener struct{ unix *net.UnixListener }
 
-// Listen makes a socket with a mode. A socket that is left at the path is removed: the caller makes sure, by a lock of
-// its own, that no other process listens there. Close removes the socket.
+// Listen makes a socket with a mode. Listen removes a socket that was left at the path: the caller makes sure, by a lock of its
+// own, that no other process listens there. Close removes the socket.
 func Listen(path string, mode fs.FileMode) (*Listener, error) {
 	if info, err := os.Lstat(path); err == nil && info.Mode().Type() == fs.ModeSocket {
 		if err := os.Remove(path); err != nil {
@@ -63,8 +64,9 @@ func (l *Listener) Accept() (*Conn, error) {
 // Close stops listening and removes the socket. Connections stay open.
 func (l *Listener) Close() error { return l.unix.Close() }
 
-// Conn is one end of a connection. One goroutine may read while others write. After an error in one direction, that
-// direction is of no more use, and returns the error again: it could be half a message further, or one answer behind.
+// Conn is one end of a connection. One goroutine may read while others write. After an error in one direction, that direction
+// cannot be used any more and returns the error again: the stream may stand in the middle of a message, or be one answer
+// behind.
 type Conn struct {
 	unix    *net.UnixConn
 	reader  *bufio.Reader
@@ -86,8 +88,8 @@ func Dial(ctx context.Context, path string) (*Conn, error) {
 	return newConn(conn.(*net.UnixConn)), nil
 }
 
-// Inherit takes over a connection that another program has accepted for this one, as systemd does on standard input
-// (Accept=yes in systemd.socket(5)). The file stays open, and belongs to the caller.
+// Inherit takes over a connection that another program has accepted for this one, as systemd does on standard input (Accept=yes in
+// systemd.socket(5)). The file stays open; the caller closes it.
 func Inherit(file *os.File) (*Conn, error) {
 	conn, err := net.FileConn(file)
 	if err != nil {
@@ -99,10 +101,10 @@ func Inherit(file *os.File) (*Conn, error) {
 	return nil, errors.Join(fmt.Errorf("%s is not a connection over a unix socket", file.Name()), conn.Close())
 }
 
-// Close hangs up.
+// Close ends the connection.
 func (c *Conn) Close() error { return c.unix.Close() }
 
-// PeerUID returns the user at the other end: who connected or, for the end that dialed, who listens.
+// PeerUID returns the user at the other end: the one who connected or, for the end that dialed, the one who listens.
 func (c *Conn) PeerUID() (int, error) {
 	raw, err := c.unix.SyscallConn()
 	if err != nil {
@@ -121,16 +123,16 @@ func (c *Conn) PeerUID() (int, error) {
 	return int(peer.Uid), nil
 }
 
-// Admit returns an error unless the other end is one of the users.
+// Admit returns an error unless the other side runs as one of the users.
 func (c *Conn) Admit(users ...int) error {
 	uid, err := c.PeerUID()
 	if err == nil && !slices.Contains(users, uid) {
-		err = fmt.Errorf("the other end is user %d, and only %v may be", uid, users)
+		err = fmt.Errorf("the other end is user %d; only %v may connect", uid, users)
 	}
 	return err
 }
 
-// Write sends v as one message. The error is that of ctx if it ended first.
+// Write sends v as one message. If ctx ends first, it returns the error of ctx.
 func (c *Conn) Write(ctx context.Context, v any) error {
 	text, err := json.Marshal(v)
 	if err != nil {
@@ -147,8 +149,8 @@ func (c *Conn) Write(ctx context.Context, v any) error {
 	return c.writeErr
 }
 
-// Read waits for the next message and stores it in v. The error is io.EOF if the other end has hung up, an
-// [ErrMalformed], or that of ctx if it ended first.
+// Read waits for the next message and stores it in v. The error is io.EOF if the other side has closed the connection, or an
+// [ErrMalformed], or the error of ctx if ctx ends first.
 func (c *Conn) Read(ctx context.Context, v any) error {
 	if c.readErr != nil {
 		return c.readErr
@@ -175,7 +177,7 @@ func (c *Conn) Ask(ctx context.Context, question, answer any) error {
 	return c.Read(ctx, answer)
 }
 
-// line reads up to the end of a line, which belongs to it: what comes before the end of the connection is no message.
+// line reads one line, with its newline. Text that the end of the connection cuts off is not a message.
 func (c *Conn) line() ([]byte, error) {
 	var line []byte
 	for {
@@ -196,8 +198,8 @@ func (c *Conn) line() ([]byte, error) {
 	}
 }
 
-// during does something that ends when ctx does, by a deadline that is not left to what is done next. It prefers the error
-// of ctx.
+// during calls do and ends it by a deadline when ctx ends. The next call removes the deadline. If do fails and ctx has ended,
+// the error is that of ctx.
 func during(ctx context.Context, deadline func(time.Time) error, do func() error) error {
 	if err := errors.Join(ctx.Err(), deadline(time.Time{})); err != nil {
 		return err
