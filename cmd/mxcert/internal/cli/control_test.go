@@ -17,7 +17,6 @@ import (
 func TestCommandsAskTheDaemon(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, labDefault, configDefault)
-	h.edit("timeout: 30s}\nstate", "timeout: 1s}\nstate")
 	d := h.daemon()
 	d.awaitLog("certificate in service")
 	before := h.placed()
@@ -41,6 +40,7 @@ func TestCommandsAskTheDaemon(t *testing.T) {
 	if got := h.run("renew", "nothere"); got.code != report.CodeUsage && !strings.Contains(got.stderr, "no certificate") {
 		t.Errorf("%+v", got)
 	}
+	h.edit("timeout: 30s}\nstate", "timeout: 1s}\nstate")
 	h.SMTP.Close()
 	if got := h.run("renew", "--now", "--timeout", "40s"); got.code != report.CodeNotInService {
 		t.Errorf("the exit code of a failed deployment is %d:\n%s", got.code, got.stderr)

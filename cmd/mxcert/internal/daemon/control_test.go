@@ -27,7 +27,6 @@ import (
 func TestOrders(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	h.edit("timeout: 30s}\nstate", "timeout: 1s}\nstate")
 	d := h.daemon()
 	d.awaitLog("certificate in service")
 	first := h.look().Keys[0].Serial
@@ -57,6 +56,7 @@ func TestOrders(t *testing.T) {
 	if _, err := h.ask(Order{Names: []string{"mx", "nothere"}}); err == nil || err.Error() != `the configuration has no certificate "nothere"; it has: mx` {
 		t.Errorf("a name that is not configured: %v", err)
 	}
+	h.edit("timeout: 30s}\nstate", "timeout: 1s}\nstate")
 	h.check(h.SMTP.Close())
 	h.asked(report.CodeNotInService, Order{Force: true})
 	d.stop()

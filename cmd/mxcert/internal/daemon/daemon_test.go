@@ -280,7 +280,7 @@ func TestDaemonBacksOff(t *testing.T) {
 	h.edit("acme:", "# touched\nacme:")
 	d.awaitLog("configuration loaded")
 	d.stop()
-	d = h.daemon()
+	d = h.again()
 	d.awaitLog("the order waits")
 	if n := h.CA.Count(); n != requests {
 		t.Errorf("%d requests in a backoff", n-requests)

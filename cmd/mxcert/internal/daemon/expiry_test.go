@@ -7,7 +7,9 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
+	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"mxcert/acme/bundle"
@@ -87,34 +89,35 @@ func TestWhoGoesFirst(t *testing.T) {
 			t.Errorf("%s: %v ends at %v, want %v", tt.what, tt.ends, got, tt.want)
 		}
 	}
-	lineages := map[string]*state.Lineage{
-		"half deployed": stored(t, store, "half", map[bundle.KeyType]time.Time{"ec256": later}, func(r *state.Record) { r.Applying = true }),
-		"expired":       stored(t, store, "expired", map[bundle.KeyType]time.Time{"ec256": now.Add(-365 * 24 * time.Hour)}, nil),
-		"soon":          stored(t, store, "soon", map[bundle.KeyType]time.Time{"ec256": soon}, nil),
-		"new":           stored(t, store, "new", nil, nil),
+	ends := map[string]time.Time{
+		"half deployed": expiry(stored(t, store, "half", map[bundle.KeyType]time.Time{"ec256": later}, func(r *state.Record) { r.Applying = true })),
+		"expired":       expiry(stored(t, store, "expired", map[bundle.KeyType]time.Time{"ec256": now.Add(-365 * 24 * time.Hour)}, nil)),
+		"soon":          expiry(stored(t, store, "soon", map[bundle.KeyType]time.Time{"ec256": soon}, nil)),
+		"new":           expiry(stored(t, store, "new", nil, nil)),
 	}
-	gate := schedule.NewGate(1)
-	leave, err := gate.Enter(t.Context(), now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	entered := make(chan string, len(lineages))
-	for _, what := range []string{"new", "soon", "expired", "half deployed"} {
-		go func() {
-			leave, err := gate.Enter(t.Context(), expiry(lineages[what]))
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			entered <- what
-			leave()
-		}()
-	}
-	time.Sleep(100 * time.Millisecond) // until all wait
-	leave()
-	for _, want := range []string{"half deployed", "expired", "soon"} {
-		if got := <-entered; got != want {
-			t.Errorf("%q goes before %q", got, want)
+	synctest.Test(t, func(t *testing.T) {
+		gate := schedule.NewGate(1)
+		leave, err := gate.Enter(t.Context(), now)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
+		var order []string
+		for _, what := range []string{"new", "soon", "expired", "half deployed"} {
+			go func() {
+				leave, err := gate.Enter(t.Context(), ends[what])
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				order = append(order, what) // one at a time
+				leave()
+			}()
+		}
+		synctest.Wait() // until all wait
+		leave()
+		synctest.Wait()
+		if want := []string{"half deployed", "expired", "soon", "new"}; !slices.Equal(order, want) {
+			t.Errorf("the order is %q, want %q", order, want)
+		}
+	})
 }

@@ -228,7 +228,7 @@ func TestFightIsGivenUp(t *testing.T) {
 	eventually(t, "the file is rewritten again", rewritten)
 	d.stop()
 
-	d = h.daemon()
+	d = h.again()
 	d.awaitLog(alarm)
 	says()
 	d.stop()
@@ -240,7 +240,7 @@ func TestFightIsGivenUp(t *testing.T) {
 	}
 	record.Heals.At[0] = record.Heals.At[0].Add(-time.Hour)
 	h.check(h.lineage().Save(record))
-	d = h.daemon()
+	d = h.again()
 	eventually(t, "a repair in the next hour", func() bool { return h.look().Code == report.CodeOK })
 	d.stop()
 	if record := h.record(); len(record.Heals.At) != 1 || rewritten() {

@@ -120,9 +120,11 @@ func (h *host) text() string {
 	return string(text)
 }
 
+// write replaces the configuration as an editor does: a daemon never reads half of it.
 func (h *host) write(text string) {
 	h.t.Helper()
-	h.check(os.WriteFile(h.config, []byte(text), 0o600))
+	h.check(os.WriteFile(h.config+".new", []byte(text), 0o600))
+	h.check(os.Rename(h.config+".new", h.config))
 }
 
 // edit replaces text in the configuration; what is not there to be replaced is a mistake of the test.
@@ -323,7 +325,31 @@ func (r *running) stop() time.Duration {
 // awaitLog waits for a text in the log.
 func (r *running) awaitLog(text string) {
 	r.t.Helper()
-	eventually(r.t, text+" in the log", func() bool { return strings.Contains(r.log.String(), text) })
+	eventually(r.t, text+" in the log", func() bool {
+		if len(r.ended) > 0 {
+			r.t.Fatalf("the daemon has ended: %v", <-r.ended)
+		}
+		return strings.Contains(r.log.String(), text)
+	})
+}
+
+// again starts a daemon after another has ended. A process that some test is just starting has a copy of the other's lock until it
+// runs its program.
+func (h *host) again() *running {
+	h.t.Helper()
+	for range 50 {
+		d := h.daemon()
+		eventually(h.t, "the start of a daemon", func() bool { return len(d.ended) > 0 || d.log.String() != "" })
+		if len(d.ended) == 0 {
+			return d
+		}
+		if err := <-d.ended; report.CodeOf(err) != report.CodeTemporary {
+			h.t.Fatalf("the daemon has ended: %v", err)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	h.t.Fatal("the lock of the daemon is not released")
+	return nil
 }
 
 // eventually waits until something has happened.
