@@ -9,10 +9,10 @@ import (
 	"syscall"
 )
 
-// newMode is the mode of a file that was not there before, if none is configured.
+// newMode is the mode of a new file, unless a mode is configured.
 const newMode = 0o640
 
-// Access is who owns a path and may use it. An ID of -1 is whatever the system chooses.
+// Access is the owner, group and mode of a path. An ID of -1 leaves the choice to the system.
 type Access struct {
 	Mode     fs.FileMode
 	UID, GID int
@@ -20,9 +20,9 @@ type Access struct {
 	labels labels // of the file that is replaced
 }
 
-// wanted decides owner, group and mode of a file: what is configured, else what it was given before (a package may have
-// changed it since), else what the replaced file has, else the group of a setgid directory, else for Exim the group that
-// it runs with, because it opens its key after it dropped root. Only the owner and the group may read a key, unless a mode is
+// wanted decides owner, group and mode of a file. In this order: what is configured, what an earlier deployment set (a package
+// may have changed it since), what the replaced file has, the group of a setgid directory, and for Exim the group that it runs
+// with, because Exim opens its key after it has dropped root. Only the owner and the group may read a key, unless a mode is
 // configured.
 func (f file) wanted(root *os.Root, old *snapshot, remembered map[string]Access) (Access, error) {
 	want := Access{Mode: newMode, UID: -1, GID: -1}
@@ -61,7 +61,7 @@ func (f file) wanted(root *os.Root, old *snapshot, remembered map[string]Access)
 	return want, nil
 }
 
-// eximGroup is the group that Exim runs with; -1 if this host has none.
+// eximGroup returns the group that Exim runs with; -1 if this host does not have it.
 func eximGroup() int {
 	for _, name := range eximAccounts() {
 		if gid, err := groupID(name); err == nil {
@@ -71,8 +71,8 @@ func eximGroup() int {
 	return -1
 }
 
-// again is the access to give a file that replaces the snapshot. Only root can give a file to another owner; others become the
-// owner of what they write.
+// again returns the access for a file that replaces the snapshot. Only root can set another owner; other users own what they
+// write.
 func (s *snapshot) again() Access {
 	a := s.access
 	if os.Geteuid() != 0 {
@@ -86,7 +86,7 @@ func (a Access) differs(has Access) bool {
 	return has.Mode != a.Mode || a.UID >= 0 && has.UID != a.UID || a.GID >= 0 && has.GID != a.GID
 }
 
-// accessOf is the access to a path, without labels; ok is false if the file system does not say.
+// accessOf returns the access to a path, without labels; ok is false if the file system does not report it.
 func accessOf(info fs.FileInfo) (a Access, ok bool) {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
@@ -114,12 +114,12 @@ func (a Access) permitted(root *os.Root) error {
 			}
 		}
 	}
-	return fmt.Errorf("set group %d, of which this user is no member: %w", a.GID, fs.ErrPermission)
+	return fmt.Errorf("set group %d, of which this user is not a member: %w", a.GID, fs.ErrPermission)
 }
 
 // set gives an open file, which is still empty, its owner, group, labels and mode, in this order: chown(2) may clear mode
-// bits, and the mode has the last word over an access list. What the file has already is not set again: in a setgid directory
-// the kernel has set the group, and a sandbox may forbid even the empty change.
+// bits, and the mode must take precedence over an access list. set does not set again what the file has already: in a setgid
+// directory the kernel has set the group, and a sandbox may forbid even a change that changes nothing.
 func (a Access) set(file *os.File) error {
 	if info, err := file.Stat(); err == nil {
 		if has, ok := accessOf(info); ok {
@@ -171,19 +171,19 @@ func (a Access) made(root *os.Root) Access {
 	return a
 }
 
-// searchable is the access to a directory whose files have the access a.
+// searchable returns the access for a directory whose files have the access a.
 func (a Access) searchable() Access {
 	a.Mode |= a.Mode & 0o444 >> 2
 	a.labels = nil
 	return a
 }
 
-// attributes is what a directory listing will show.
+// attributes returns what a directory listing will show.
 func (a Access) attributes() Attributes {
 	return Attributes{Owner: userName(a.UID), Group: groupName(a.GID), Mode: fmt.Sprintf("%04o", a.Mode)}
 }
 
-// String is owner, group and mode, for a message.
+// String returns owner, group and mode, for a message.
 func (a Access) String() string {
 	return fmt.Sprintf("%s:%s, mode %04o", userName(a.UID), groupName(a.GID), a.Mode)
 }

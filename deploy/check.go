@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Check looks whether the targets could be written, without writing: directories, what lies at the paths, users and
-// groups, permission, room. remembered is that of [Make]. All problems are reported at once, as *Error.
+// Check checks that the targets could be written, without writing: directories, what lies at the paths, users and groups,
+// permission, free space. remembered is that of [Make]. Check returns all problems at once, as *Error.
 func Check(targets []Target, remembered map[string]Access) error {
 	var problems []error
 	roomy := map[string]bool{}
@@ -76,8 +76,8 @@ func (f file) check(remembered map[string]Access) error {
 	return nil
 }
 
-// room is what a deployment may need in a directory for a while: certificates and keys of a few kilobytes, each in the
-// blocks of a file system and twice. Inodes are for the files and the staging directory.
+// room is the space that a deployment may need in a directory for a while: certificates and keys of a few kilobytes, each twice
+// and in whole blocks of the file system. The inodes are for the files and the staging directory.
 const (
 	room       = 64 << 10
 	roomInodes = 8
@@ -94,10 +94,10 @@ func checkRoom(dir string) error {
 		free = stat.Bfree // some blocks are kept for root
 	}
 	if bytes := free * uint64(stat.Bsize); stat.Blocks > 0 && bytes < room {
-		return fmt.Errorf("%d KiB are free, and a deployment may need %d: %w", bytes>>10, room>>10, unix.ENOSPC)
+		return fmt.Errorf("only %d KiB are free, and a deployment may need %d: %w", bytes>>10, room>>10, unix.ENOSPC)
 	}
 	if stat.Files > 0 && stat.Ffree < roomInodes {
-		return fmt.Errorf("%d inodes are free, and a deployment may need %d: %w", stat.Ffree, roomInodes, unix.ENOSPC)
+		return fmt.Errorf("only %d inodes are free, and a deployment may need %d: %w", stat.Ffree, roomInodes, unix.ENOSPC)
 	}
 	return nil
 }

@@ -10,16 +10,16 @@ import (
 	"mxcert/acme/bundle"
 )
 
-// file is one path as it should be.
+// file describes one path as it should be.
 type file struct {
 	path    string
 	target  Target
 	secret  bool // it holds the private key
 	content []byte
-	link    string // it is a symbolic link, and leads there
+	link    string // if set, the path is a symbolic link that leads there
 }
 
-// The files of a generation directory. No other package needs these names.
+// The files of a generation directory. Other packages do not need these names.
 const (
 	fullchainFile = "fullchain.pem"
 	privkeyFile   = "privkey.pem"
@@ -34,7 +34,8 @@ type Pair struct {
 	Certificate, Key string
 }
 
-// Pairs are the ways in which a mail server can open a bundle at the target; it needs one of them. {serial} stays if b is nil.
+// Pairs returns the ways in which a mail server can open a bundle at the target; it needs only one of them. {serial} stays if b
+// is nil.
 func (t Target) Pairs(b *bundle.Bundle) []Pair { return slices.Concat(t.layouts(b)...) }
 
 // layouts lists the ways to open the bundle, for each layout that the target has.
@@ -53,13 +54,13 @@ func (t Target) layouts(b *bundle.Bundle) [][]Pair {
 	return list
 }
 
-// Places are the paths of a bundle at the target, without the files of a generation directory. {serial} stays if b is nil.
+// Places returns the paths of a bundle at the target, without the files of a generation directory. {serial} stays if b is nil.
 func (t Target) Places(b *bundle.Bundle) []string {
 	return slices.DeleteFunc([]string{t.Certificate, t.PrivateKey, t.combined(b), t.Directory, t.mapPath()}, func(path string) bool { return path == "" })
 }
 
-// Files are all paths of a bundle at the target that a server may read: the places, the files of the generation directory, and
-// the compiled forms that an SNI map has.
+// Files returns all paths of a bundle at the target that a server may read: the places, the files of the generation directory,
+// and the compiled forms of an SNI map.
 func (t Target) Files(b *bundle.Bundle) []string {
 	list := t.Places(b)
 	if t.Directory != "" {
@@ -99,7 +100,7 @@ func (t Target) generation(b *bundle.Bundle, dir string) []file {
 	}
 }
 
-// content is one form of a bundle; nil without a bundle.
+// content returns one form of a bundle; nil without a bundle.
 func content(b *bundle.Bundle, form func(*bundle.Bundle) []byte) []byte {
 	if b == nil {
 		return nil
@@ -112,7 +113,7 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// combined is the path of the combined file of a bundle.
+// combined returns the path of the combined file of a bundle.
 func (t Target) combined(b *bundle.Bundle) string {
 	if b == nil {
 		return t.Combined
@@ -123,7 +124,7 @@ func (t Target) combined(b *bundle.Bundle) string {
 // versioned reports whether the combined file has a name of its own for each certificate.
 func (t Target) versioned() bool { return strings.Contains(t.Combined, serialMark) }
 
-// content is what the job wants at a path.
+// content returns what the job wants at a path.
 func (j Job) content(path string) []byte {
 	for _, f := range append(j.Target.files(j.Bundle), j.Target.generation(j.Bundle, j.Target.Directory)...) {
 		if f.path == path {
@@ -133,7 +134,7 @@ func (j Job) content(path string) []byte {
 	return nil
 }
 
-// chainAndKey is what a pair of files holds, given what lies at each path.
+// chainAndKey returns what a pair of files holds; at returns the content of each path.
 func (p Pair) chainAndKey(at func(path string) []byte) (chain, key []byte) {
 	if p.Certificate == p.Key {
 		return splitCombined(at(p.Certificate))
@@ -141,7 +142,7 @@ func (p Pair) chainAndKey(at func(path string) []byte) (chain, key []byte) {
 	return at(p.Certificate), at(p.Key)
 }
 
-// splitCombined takes the certificates out of a combined file; the rest is the key.
+// splitCombined separates the certificates in a combined file from the rest, which is the key.
 func splitCombined(content []byte) (chain, key []byte) {
 	marker := []byte("-----BEGIN CERTIFICATE-----")
 	end := []byte("-----END CERTIFICATE-----")

@@ -11,11 +11,11 @@ import (
 	"strings"
 )
 
-// generationsSuffix makes the name of the directory that holds the generations of a link, beside it: outside of whatever a
-// server may scan.
+// generationsSuffix is added to the name of a link: this names the directory beside it that holds its generations, outside any
+// directory that a server may scan.
 const generationsSuffix = ".generations"
 
-// compareGeneration looks at the directory that a link leads to.
+// compareGeneration compares the directory to which a link leads.
 func (p *Plan) compareGeneration(job Job, remembered map[string]Access) error {
 	dir, name := filepath.Split(job.Target.Directory)
 	root, err := job.Target.open(dir)
@@ -45,8 +45,8 @@ func (p *Plan) compareGeneration(job Job, remembered map[string]Access) error {
 	return nil
 }
 
-// compareFiles decides who is to have access to each file of a generation, and why the generation that is there is not the
-// wanted one; why is "" if it is.
+// compareFiles decides the access to each file of a generation, and says why the present generation is not the wanted one; why
+// is "" if it is.
 func compareFiles(root *os.Root, files []file, old *snapshot, remembered map[string]Access) (members []change, why string, err error) {
 	for _, f := range files {
 		var before *snapshot
@@ -84,14 +84,14 @@ func searchable(root *os.Root, generation string, files Access) bool {
 	return true
 }
 
-// unique makes names of which no two are the same.
+// unique returns a name that is different at each call.
 func unique() string {
 	var random [4]byte
 	_, _ = rand.Read(random[:]) // never fails
 	return hex.EncodeToString(random[:])
 }
 
-// lookThrough looks at the link of a target and the generation that it leads to; nil if there is none. It refuses a link that
+// lookThrough reads the link of a target and the generation to which it leads; nil if there is no link. It refuses a link that
 // leads elsewhere: another program made it.
 func (t Target) lookThrough(root *os.Root, name string) (*snapshot, error) {
 	info, err := root.Lstat(name)

@@ -9,7 +9,7 @@ import (
 	"mxcert/acme/bundle"
 )
 
-// Live is a certificate in service that ends later than the one that would replace it.
+// Live is a certificate in service that expires later than the one that would replace it.
 type Live struct {
 	Path        string    `json:"path"` // of the first file at the target
 	Serial      string    `json:"serial"`
@@ -18,9 +18,9 @@ type Live struct {
 	NewNotAfter time.Time `json:"new_not_after"` // of the one that would replace it
 }
 
-// longer finds the live certificate, for the same names, that ends latest among those that end later than what replaces them:
-// a state directory from a backup, another program, or another host may have brought that about. Self-signed certificates do
-// not count, senders ignore them. It is nil if there is none.
+// longer finds the live certificates for the same names that expire later than what replaces them, and returns the one that
+// expires last; nil if there is no such certificate. The cause may be a state directory from a backup, another program, or
+// another host. Self-signed certificates do not count, because senders ignore them.
 func (p *Plan) longer() (latest *Live) {
 	for job, pairs := range p.touched() {
 		for _, pair := range pairs {
@@ -36,8 +36,8 @@ func (p *Plan) longer() (latest *Live) {
 	return latest
 }
 
-// Shortens objects, with an *Error, to a plan that would replace a certificate by one that ends earlier, if the former is still
-// valid at a time.
+// Shortens returns an *Error if the plan would replace a certificate that is still valid at the given time with one that
+// expires earlier.
 func (s Summary) Shortens(at time.Time) error {
 	l := s.Longer
 	if l == nil || at.After(l.NotAfter) {
@@ -46,7 +46,7 @@ func (s Summary) Shortens(at time.Time) error {
 	return &Error{Op: "replace", Path: l.Path, Err: &fault{kind: kindLonger,
 		text: fmt.Sprintf("the certificate in service there (serial %s, from %q) is valid until %s, longer than the new one (%s)",
 			l.Serial, l.Issuer, l.NotAfter.UTC().Format(time.RFC3339), l.NewNotAfter.UTC().Format(time.RFC3339)),
-		hint: "if the new one is to replace it all the same (another CA, another profile): mxcert deploy NAME --shorter"}}
+		hint: "if you want the new one to replace it anyway (another CA, another profile): mxcert deploy NAME --shorter"}}
 }
 
 func selfSigned(b *bundle.Bundle) bool {

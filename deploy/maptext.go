@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// mapText is the text of an SNI map: for each name the file to use. Exim looks it up by lsearch (name: value), Postfix
-// compiles it (name value). Lines of others stay as they are.
+// mapText is the text of an SNI map: it names the file to use for each name. Exim looks it up by lsearch (name: value), Postfix
+// compiles it (name value). mxcert leaves other lines as they are.
 type mapText struct {
 	entries []entry
 	postfix bool
@@ -41,7 +41,7 @@ func parseMap(text string, postfix bool) mapText {
 	return m
 }
 
-// split cuts a line behind its name.
+// split cuts a line after its name.
 func (m mapText) split(line string) (name, value string) {
 	ends := ": \t"
 	if m.postfix {
@@ -66,7 +66,7 @@ func (m mapText) format(name, value string) string {
 	return name + ": " + value + "\n"
 }
 
-// value is joined from the paths of one name: the files that the server loads together.
+// value joins the paths of one name: the files that the server loads together.
 func (m mapText) value(paths []string) string {
 	if m.postfix {
 		return strings.Join(paths, ", ")
@@ -74,7 +74,7 @@ func (m mapText) value(paths []string) string {
 	return strings.Join(paths, " : ")
 }
 
-// paths takes a value apart again.
+// paths splits a value into its paths.
 func (m mapText) paths(value string) []string {
 	return strings.FieldsFunc(value, func(r rune) bool {
 		return r == ' ' || r == '\t' || m.postfix && r == ',' || !m.postfix && r == ':'
@@ -121,12 +121,12 @@ func (m mapText) String() string {
 // mapEntries are the lines that a certificate wants.
 type mapEntries struct {
 	values    map[string]string // by name
-	any       string            // for any other name; "": not offered (Postfix has none)
+	any       string            // for any other name; "" if there is none (Postfix has no such line)
 	preferred bool              // any is to be set even if another certificate has it
 	own       func(path string) bool
 }
 
-// changes are the lines that have to be set (nil: removed), by name.
+// changes returns the lines that have to be set or, for nil, removed, by name.
 func (e mapEntries) changes(m mapText) map[string]*string {
 	changes := map[string]*string{}
 	ours := func(value string) bool {
@@ -140,7 +140,7 @@ func (e mapEntries) changes(m mapText) map[string]*string {
 	}
 	for _, line := range m.entries {
 		if _, wanted := e.values[line.name]; !wanted && line.name != "" && line.name != anyName && ours(line.value) {
-			changes[line.name] = nil // the certificate had this name once
+			changes[line.name] = nil // the certificate had this name earlier
 		}
 	}
 	if has, ok := m.get(anyName); e.any != "" && has != e.any && (!ok || e.preferred || ours(has)) {
@@ -149,7 +149,7 @@ func (e mapEntries) changes(m mapText) map[string]*string {
 	return changes
 }
 
-// apply makes changes and returns those that take them back.
+// apply makes changes and returns the changes that undo them.
 func (m *mapText) apply(changes map[string]*string) (back map[string]*string) {
 	back = map[string]*string{}
 	for _, name := range sortedNames(changes) {
@@ -177,7 +177,7 @@ func sortedNames(changes map[string]*string) []string {
 	return names
 }
 
-// mapName is how a map names what a certificate names: Postfix writes a wildcard as .example.org.
+// mapName returns the form that a map uses for a name of a certificate: Postfix writes a wildcard as .example.org.
 func mapName(name string, postfix bool) string {
 	if rest, wildcard := strings.CutPrefix(name, "*"); wildcard && postfix {
 		return rest
@@ -185,7 +185,7 @@ func mapName(name string, postfix bool) string {
 	return strings.ToLower(name)
 }
 
-// versionsOf matches the paths of the combined files that a template with {serial} makes.
+// versionsOf returns an expression for the paths of the combined files that a template with {serial} stands for.
 func versionsOf(template string) *regexp.Regexp {
 	return regexp.MustCompile("^" + strings.ReplaceAll(regexp.QuoteMeta(path.Clean(template)), regexp.QuoteMeta(serialMark), "[0-9a-f]+") + "$")
 }

@@ -13,7 +13,7 @@ type Plan struct {
 	lineage string
 	jobs    []Job
 	changes []change
-	maps    []*sniMap         // those that have to change
+	maps    []*sniMap         // the maps that have to change
 	access  map[string]Access // of every planned file, by path
 	summary Summary
 
@@ -24,10 +24,10 @@ type Plan struct {
 type change struct {
 	file
 	access     Access    // that it will have
-	old        *snapshot // what is there; nil: nothing
+	old        *snapshot // the present file; nil if there is none
 	newContent bool      // otherwise only owner or mode change
 	why        string
-	members    []change // it is a new generation directory with these files, complete before it has its name
+	members    []change // the path is a new generation directory with these files, complete before it gets its name
 }
 
 // Why a path has to change.
@@ -37,9 +37,9 @@ const (
 	whyAccess  = "mode or owner"
 )
 
-// Make looks at the files of all jobs of a lineage and plans what has to change. It writes nothing. remembered is who may use a
-// file by an earlier plan's Accesses, by path: if nothing else is configured, that is put back. What does not depend on the
-// bundles (the way to the directories, room) is for [Check]. The error is an *Error that names the path.
+// Make compares the files of all jobs of a lineage with what they should be and plans the changes. It writes nothing.
+// remembered is what Accesses of an earlier plan returned: Make restores it, unless something else is configured. [Check] tests
+// what does not depend on the bundles (the way to the directories, free space). The error is an *Error that names the path.
 func Make(lineage string, jobs []Job, remembered map[string]Access) (*Plan, error) {
 	p := &Plan{lineage: lineage, jobs: jobs, access: map[string]Access{}}
 	var problems []error
@@ -65,12 +65,12 @@ func Make(lineage string, jobs []Job, remembered map[string]Access) (*Plan, erro
 	return p, nil
 }
 
-// Try has a function called when everything is staged and nothing has changed yet; its error stops the deployment. The function
-// gets the targets with the paths at which their files wait: the path itself, if nothing changes there.
+// Try sets a function that Apply calls when everything is staged and nothing has changed yet; its error stops the deployment.
+// The function receives the targets with the paths at which their files wait, or with the path itself if nothing changes there.
 func (p *Plan) Try(try func(staged []Target) error) { p.try = try }
 
-// Accesses is who may use the planned files now, by path, for the remembered of later plans. Files of generation directories are
-// not among them.
+// Accesses returns owner, group and mode of the planned files, by path, for the argument remembered of later plans. It leaves
+// out files of generation directories.
 func (p *Plan) Accesses() map[string]Access {
 	found := map[string]Access{}
 	for path, want := range p.access {
@@ -86,7 +86,7 @@ func (p *Plan) Accesses() map[string]Access {
 	return found
 }
 
-// compare looks at one file.
+// compare compares one file.
 func (p *Plan) compare(f file, remembered map[string]Access) error {
 	dir, name := filepath.Split(f.path)
 	root, err := f.target.open(dir)
@@ -121,7 +121,7 @@ func (p *Plan) compare(f file, remembered map[string]Access) error {
 // oldPair is a certificate and key as a server finds them before the deployment.
 type oldPair struct{ chain, key []byte }
 
-// touched lists the jobs whose target the plan changes, with what a server found there before.
+// touched lists the jobs whose target the plan changes, with the pairs that a server found there before.
 func (p *Plan) touched() iter.Seq2[Job, []oldPair] {
 	return func(yield func(Job, []oldPair) bool) {
 		before := p.before()
@@ -146,7 +146,7 @@ func (p *Plan) touched() iter.Seq2[Job, []oldPair] {
 	}
 }
 
-// before is what lay at each path that the plan changes, those of a generation directory included.
+// before returns the old content of each path that the plan changes, including those of a generation directory.
 func (p *Plan) before() map[string][]byte {
 	before := map[string][]byte{}
 	for _, c := range p.changes {
@@ -169,7 +169,7 @@ func (p *Plan) before() map[string][]byte {
 	return before
 }
 
-// predicted is the access that a file will have, with what the system chooses.
+// predicted returns the access that a file will have, with what the system will choose.
 func (c change) predicted() Access {
 	root, err := c.target.open(filepath.Dir(c.path))
 	if err != nil { // the directory of the generations does not exist yet: it will be where the link is

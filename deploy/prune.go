@@ -12,7 +12,8 @@ import (
 // keepGenerations is how many old generations stay beside the one in use.
 const keepGenerations = 3
 
-// prune removes old generations and versioned files. What cannot be removed does no harm, and the next change tries again.
+// prune removes old generations and versioned files. If it cannot remove one, that does no harm, and the next change tries
+// again.
 func (p *Plan) prune() {
 	for _, job := range p.jobs {
 		if job.Target.Directory != "" {
@@ -29,7 +30,7 @@ func (p *Plan) prune() {
 	}
 }
 
-// pruneVersions keeps what the map names.
+// pruneVersions keeps the files that the map names.
 func (p *Plan) pruneVersions(job Job) {
 	dir := filepath.Dir(job.Target.Combined)
 	versions := versionsOf(job.Target.Combined)
@@ -43,7 +44,7 @@ func (p *Plan) pruneVersions(job Job) {
 	p.pruneIn(job.Target, dir, func(name string) bool { return versions.MatchString(filepath.Join(dir, name)) }, inUse)
 }
 
-// pruneIn removes all but the newest of what a function accepts in a directory.
+// pruneIn removes from a directory all but the newest of the names that a function accepts.
 func (p *Plan) pruneIn(t Target, dir string, ours func(name string) bool, inUse []string) {
 	root, err := t.open(dir)
 	if err != nil {

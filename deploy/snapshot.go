@@ -11,19 +11,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// snapshot is a file as it was found.
+// snapshot is a file as deploy found it.
 type snapshot struct {
 	content []byte
 	access  Access
 
-	link  string               // it is a symbolic link that leads there
-	files map[string]*snapshot // and these are the files of the generation
+	link  string               // if set, the path is a symbolic link that leads there
+	files map[string]*snapshot // the files of the generation to which the link leads
 }
 
-// maxFile bounds what is read of a file that should be a certificate or a key.
+// maxFile limits how much of a file is read that should be a certificate or a key.
 const maxFile = 1 << 20
 
-// look reads the file that is there; nil if there is none.
+// look reads the file at a path; nil if there is none.
 func (t Target) look(root *os.Root, dir, name string) (*snapshot, error) {
 	path := filepath.Join(dir, name)
 	info, err := root.Lstat(name)
@@ -43,7 +43,7 @@ func (t Target) look(root *os.Root, dir, name string) (*snapshot, error) {
 	return old, nil
 }
 
-// acceptable refuses what must not be replaced.
+// acceptable refuses a file that must not be replaced.
 func (t Target) acceptable(info fs.FileInfo) error {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	switch {
@@ -61,7 +61,8 @@ func (t Target) acceptable(info fs.FileInfo) error {
 	return nil
 }
 
-// read reads the file that Lstat saw. If another one has come since, it is not opened through a link, and not waited for.
+// read reads the file that Lstat saw. If another file has replaced it since, read does not follow a link and does not wait for
+// a pipe.
 func read(root *os.Root, name string, seen fs.FileInfo) (*snapshot, error) {
 	file, err := root.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -104,8 +105,8 @@ func (t Target) open(dir string) (*os.Root, error) {
 	return root, nil
 }
 
-// trustsDirectory refuses a directory where others could put a file of their own: the sticky bit would not keep them from being
-// there first.
+// trustsDirectory refuses a directory where others could put a file of their own: the sticky bit would not prevent them from
+// being the first.
 func (t Target) trustsDirectory(info fs.FileInfo) error {
 	of, ok := accessOf(info)
 	switch {
@@ -117,8 +118,8 @@ func (t Target) trustsDirectory(info fs.FileInfo) error {
 	return nil
 }
 
-// checkWay looks at the directories that lead to a destination: whoever may write into one of them can replace the next, unless
-// a sticky bit (/tmp) keeps them from it. Links on the way are followed, and the directories that they lead through count too.
+// checkWay checks the directories that lead to a destination: a user who may write into one of them can replace the next,
+// unless a sticky bit (/tmp) prevents it. It follows links on the way; the directories through which they lead count too.
 func checkWay(dir string) error {
 	target, err := filepath.EvalSymlinks(dir)
 	if err != nil {

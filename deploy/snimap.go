@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// sniMap is an SNI map that has to name the files of one or more jobs. Several certificates may share one, so that its
-// content is made when it is written, under a lock.
+// sniMap is an SNI map that has to name the files of one or more jobs. Several certificates may share a map, so its content is
+// made when it is written, under a lock.
 type sniMap struct {
 	change
 	kind    string // type of a Postfix table (hash); "": the default type
@@ -18,13 +18,13 @@ type sniMap struct {
 	undo    map[string]*string // after Apply: the lines that take the change back
 }
 
-// mapPath is the path of the SNI map, without the type of table.
+// mapPath returns the path of the SNI map, without the type of table.
 func (t Target) mapPath() string {
 	_, path := t.splitMap()
 	return path
 }
 
-// splitMap takes the type of a Postfix table off.
+// splitMap separates the type of a Postfix table from the path.
 func (t Target) splitMap() (kind, path string) {
 	kind, path, found := strings.Cut(t.SNIMap, ":")
 	if !found || strings.Contains(kind, "/") {
@@ -33,7 +33,7 @@ func (t Target) splitMap() (kind, path string) {
 	return kind, path
 }
 
-// makeMaps collects what the jobs want of each map: with several types of key, a name has several files.
+// makeMaps collects what the jobs want from each map: with several key types, a name has several files.
 func makeMaps(jobs []Job) []*sniMap {
 	var list []*sniMap
 	paths := map[string]map[string][]string{} // of the files, by map and name
@@ -61,7 +61,7 @@ func makeMaps(jobs []Job) []*sniMap {
 	return list
 }
 
-// loaded are the files of a job as a map names them.
+// loaded returns the files of a job as a map names them.
 func (t Target) loaded(job Job) []string {
 	if t.Combined != "" {
 		return []string{t.combined(job.Bundle)}
@@ -83,7 +83,7 @@ func (m *sniMap) want(paths map[string][]string) {
 	}
 }
 
-// owns reports whether a path in the map is one of the jobs', of this or another serial number.
+// owns reports whether a path in the map belongs to one of the jobs, with this or another serial number.
 func (m *sniMap) owns(path string) bool {
 	for _, job := range m.jobs {
 		if job.Target.Combined != "" && versionsOf(job.Target.Combined).MatchString(path) ||
@@ -94,8 +94,8 @@ func (m *sniMap) owns(path string) bool {
 	return false
 }
 
-// compare looks at the map and reports whether it has to change. A compiled map has to change, too, if it does not hold what the
-// files will hold.
+// compare compares the map and reports whether it has to change. A compiled map also has to change if it does not contain what
+// the files will contain.
 func (m *sniMap) compare(remembered map[string]Access) (changed bool, err error) {
 	dir, name := filepath.Split(m.path)
 	root, err := m.target.open(dir)
@@ -128,7 +128,7 @@ func (m *sniMap) compare(remembered map[string]Access) (changed bool, err error)
 	return m.why != "", nil
 }
 
-// merged is the text of the map with the lines of the jobs, and the lines that take this back.
+// merged returns the text of the map with the lines of the jobs, and the lines that undo this.
 func (m *sniMap) merged(old *snapshot) (content []byte, undo map[string]*string) {
 	var before string
 	if old != nil {
@@ -139,7 +139,7 @@ func (m *sniMap) merged(old *snapshot) (content []byte, undo map[string]*string)
 	return []byte(text.String()), undo
 }
 
-// undone is the text of the map without what the jobs changed: other certificates may have changed their lines since.
+// undone returns the text of the map without the changes of the jobs: other certificates may have changed their lines since.
 func (m *sniMap) undone(now *snapshot) []byte {
 	if now == nil {
 		return nil
@@ -149,8 +149,8 @@ func (m *sniMap) undone(now *snapshot) []byte {
 	return []byte(text.String())
 }
 
-// before adds what a server found through the map: with versioned files, the files that the map named, not those that the plan
-// adds.
+// before adds the files that a server found through the map before: if they are versioned, those that the map named, not those
+// that the plan adds.
 func (m *sniMap) before(found map[string][]byte) {
 	var old mapText
 	if m.old != nil {
@@ -234,7 +234,7 @@ func (m *sniMap) stageIn(tx *transaction, content []byte, now *snapshot) error {
 	return nil
 }
 
-// adopt takes a file that postmap has made into the transaction.
+// adopt adds a file that postmap has written to the transaction.
 func (m *sniMap) adopt(tx *transaction, path string) error {
 	dir, name := filepath.Split(path)
 	root, err := m.target.open(dir)

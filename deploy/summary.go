@@ -8,14 +8,14 @@ import (
 	"mxcert/acme/bundle"
 )
 
-// Summary is what a plan comes to. It is data and travels as JSON, so that a plan that another process made and keeps answers
-// the same questions as one that was made here. Its times do not depend on when it is asked.
+// Summary describes the changes of a plan. It is data and can be sent as JSON, so that a plan of another process answers the
+// same questions as a plan of this one. Its times do not depend on the moment of the question.
 type Summary struct {
 	Changes []Change `json:"changes"`          // in the order of the deployment; empty if the files are as they should be
-	Longer  *Live    `json:"longer,omitempty"` // the certificate in service that ends later than its replacement; nil if there is none
+	Longer  *Live    `json:"longer,omitempty"` // the certificate in service that expires later than its replacement; nil if there is none
 
-	OldNotAfter time.Time `json:"old_not_after,omitzero"` // when the first of the replaced certificates expires; zero if none is replaced
-	OldFault    string    `json:"old_fault,omitempty"`    // why what is replaced is no usable certificate and key; "" if it is
+	OldNotAfter time.Time `json:"old_not_after,omitzero"` // when the first of the replaced certificates expires; zero if the plan replaces none
+	OldFault    string    `json:"old_fault,omitempty"`    // why the replaced files are not a usable certificate and key; "" if they are
 }
 
 // Change is one path that changes, as a person reads it.
@@ -23,16 +23,16 @@ type Change struct {
 	Path    string      `json:"path"`
 	Why     string      `json:"why"`     // "missing", "content", "mode or owner"
 	Content bool        `json:"content"` // the content changes, not only owner or mode
-	Before  *Attributes `json:"before"`  // nil: there is nothing
+	Before  *Attributes `json:"before"`  // nil if the path does not exist
 	After   Attributes  `json:"after"`
 }
 
-// Attributes are what a directory listing shows of a path.
+// Attributes are what a directory listing shows for a path.
 type Attributes struct {
 	Owner string `json:"owner"`
 	Group string `json:"group"`
 	Mode  string `json:"mode"`           // four octal digits
-	Link  string `json:"link,omitempty"` // where a symbolic link leads
+	Link  string `json:"link,omitempty"` // target of a symbolic link
 }
 
 // Empty reports whether the files are as they should be.
@@ -44,19 +44,19 @@ func (s Summary) ContentChanges() bool {
 	return slices.ContainsFunc(s.Changes, func(c Change) bool { return c.Content })
 }
 
-// Revertible checks whether the files that the plan replaces hold pairs worth going back to: at every target a readable
-// certificate with its key that has not expired at a time. The error says why not.
+// Revertible checks that the files that the plan replaces contain pairs worth restoring: at every target a readable certificate
+// with its key, not expired at the given time. The error says what is wrong.
 func (s Summary) Revertible(at time.Time) error {
 	switch {
 	case s.OldFault != "":
 		return errors.New(s.OldFault)
 	case !s.OldNotAfter.IsZero() && at.After(s.OldNotAfter):
-		return errors.New("the certificate that was there before has expired")
+		return errors.New("the previous certificate has expired")
 	}
 	return nil
 }
 
-// Summary says what the plan comes to, as it was when it was made.
+// Summary describes the changes of the plan, as they were when it was made.
 func (p *Plan) Summary() Summary { return p.summary }
 
 func (p *Plan) summarize() {
@@ -84,7 +84,7 @@ func (p *Plan) summarize() {
 	}
 }
 
-// describe says what a directory listing shows before and after a change.
+// describe returns what a directory listing shows before and after a change.
 func (c change) describe() Change {
 	d := Change{Path: c.path, Why: c.why, Content: c.newContent, After: c.predicted().attributes()}
 	d.After.Link = c.link

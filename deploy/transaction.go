@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stagingPrefix begins the name of the staging directory, which lies in the destination's directory so that rename(2)
-// works, and is gone when a transaction ends.
+// stagingPrefix starts the name of the staging directory. It lies in the destination's directory so that rename(2) works, and
+// it is removed when a transaction ends.
 const stagingPrefix = ".mxcert-"
 
 // transaction changes several paths, all of them or none.
@@ -19,8 +19,8 @@ type transaction struct {
 	entries []*staged
 }
 
-// staged is something complete that waits for its name. All descriptors that it needs on its way there and back are open from
-// the beginning, so that a change can be taken back even if nothing can be opened any more.
+// staged is a complete file, link or directory that waits for its name. All descriptors for the change and for its undoing are
+// open from the beginning, so that a change can be taken back even if nothing can be opened any more.
 type staged struct {
 	root  *os.Root // the destination's directory
 	dir   *os.File // the same
@@ -28,14 +28,14 @@ type staged struct {
 	path  string
 	name  string // in either directory
 
-	leads     string    // a link: to where, absolute
-	old       *snapshot // what the plan has seen at the path; nil: nothing
+	leads     string    // target of a link, absolute
+	old       *snapshot // what the plan saw at the path; nil if there was nothing
 	target    Target
 	published bool
-	exchanged bool // the old content has taken this one's place in the staging directory
+	exchanged bool // the old content is now in the staging directory
 }
 
-// begin opens the directories for a change and removes what a killed run may have left where the new content will be.
+// begin opens the directories for a change, and removes what a killed run may have left at the place of the new content.
 func (t *transaction) begin(c change) (*staged, error) {
 	f, err := t.enter(c)
 	if err != nil {
@@ -44,7 +44,7 @@ func (t *transaction) begin(c change) (*staged, error) {
 	return f, f.root.RemoveAll(f.temporary())
 }
 
-// adopt takes in a file that another program has made in the staging directory.
+// adopt adds a file that another program has written in the staging directory.
 func (t *transaction) adopt(c change) error {
 	f, err := t.enter(c)
 	if err != nil {
@@ -63,7 +63,7 @@ func (t *transaction) adopt(c change) error {
 	return wrap("write", c.path, err)
 }
 
-// enter opens all directories that a change needs on its way there and back.
+// enter opens all directories that a change and its undoing need.
 func (t *transaction) enter(c change) (f *staged, err error) {
 	dir, name := filepath.Split(c.path)
 	f = &staged{path: c.path, name: name, old: c.old, target: c.target}
@@ -81,7 +81,7 @@ func (t *transaction) enter(c change) (f *staged, err error) {
 	if f.aside, err = f.root.Open(aside); err != nil {
 		return nil, err
 	}
-	if os.Geteuid() == 0 { // so that the server can be asked to try what is in it
+	if os.Geteuid() == 0 { // so that the server can try the files in it
 		if err = f.letIn(c.access); err != nil {
 			return nil, plain(err)
 		}
@@ -89,8 +89,8 @@ func (t *transaction) enter(c change) (f *staged, err error) {
 	return f, nil
 }
 
-// letIn lets the group of the files search the staging directory. Below a setgid directory the staging directory stays one, so
-// that the kernel gives new files its group.
+// letIn lets the group of the files search the staging directory. Below a setgid directory the staging directory keeps that
+// bit, so that the kernel gives new files its group.
 func (f *staged) letIn(want Access) error {
 	mode := fs.FileMode(0o710)
 	switch {
@@ -107,7 +107,7 @@ func (f *staged) letIn(want Access) error {
 	return f.aside.Chmod(mode)
 }
 
-// temporary is where the new content waits, relative to root.
+// temporary returns where the new content waits, relative to root.
 func (f *staged) temporary() string { return filepath.Join(filepath.Base(f.aside.Name()), f.name) }
 
 // stage prepares one change beside its destination.
@@ -130,7 +130,7 @@ func (t *transaction) stageFile(c change) error {
 	return wrap("write", c.path, err)
 }
 
-// stageLink makes a symbolic link. Its own owner decides nothing, so that the staging directory is not opened for its group.
+// stageLink makes a symbolic link. The owner of a link does not matter, so the staging directory is not opened for its group.
 func (t *transaction) stageLink(c change) error {
 	c.access = Access{UID: -1, GID: -1}
 	f, err := t.begin(c)
@@ -141,8 +141,8 @@ func (t *transaction) stageLink(c change) error {
 	return wrap("write", c.path, err)
 }
 
-// stageDirectory makes a directory with files, complete before it has its name, and the directory around it if there is none
-// yet.
+// stageDirectory makes a directory with files, complete before it gets its name, and the directory around it if that does not
+// exist yet.
 func (t *transaction) stageDirectory(c change) error {
 	if err := t.stageAround(change{file: file{path: filepath.Dir(c.path), target: c.target}, access: c.access.searchable()}); err != nil {
 		return err
@@ -170,7 +170,7 @@ func (t *transaction) stageDirectory(c change) error {
 	return wrap("write", c.path, err)
 }
 
-// stageAround makes the directory of the generations, complete with its access before it has its name. If it is there already,
+// stageAround makes the directory of the generations, complete with its access before it gets its name. If it exists already,
 // it gets the access that it should have.
 func (t *transaction) stageAround(c change) error {
 	there, err := c.target.openSub(c.path)
@@ -219,7 +219,7 @@ func (t Target) openSub(path string) (*os.File, error) {
 	return root.Open(filepath.Base(path))
 }
 
-// writeNew makes a file that was not there.
+// writeNew creates a file that does not exist yet.
 func writeNew(root *os.Root, name string, content []byte, want Access) error {
 	file, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -238,7 +238,8 @@ func writeNew(root *os.Root, name string, content []byte, want Access) error {
 	return err
 }
 
-// publish gives everything staged and not yet published its name, back to back. If one fails, those before it are taken back.
+// publish gives everything that is staged and not yet published its name, back to back. If one change fails, publish takes back
+// those before it.
 func (t *transaction) publish() error {
 	for _, f := range t.entries {
 		if f.published {
@@ -251,8 +252,8 @@ func (t *transaction) publish() error {
 	return nil
 }
 
-// publish exchanges the new content with the old, so that another exchange can take this back. If there is nothing at the path,
-// or the file system cannot exchange, the new content is renamed over it.
+// publish exchanges the new content with the old, so that another exchange can undo this. If the path does not exist, or the
+// file system cannot exchange, publish renames the new content to it.
 func (f *staged) publish() error {
 	from, to := int(f.aside.Fd()), int(f.dir.Fd())
 	if f.old != nil {
@@ -305,7 +306,7 @@ func (f *staged) undo(lineage string) error {
 	return again.entries[0].publish()
 }
 
-// back is the change that puts the old content back.
+// back returns the change that restores the old content.
 func (c change) back() change {
 	c.content, c.link, c.access = c.old.content, c.old.link, c.old.again()
 	return c
@@ -322,8 +323,8 @@ func (t *transaction) sync() error {
 	return errors.Join(problems...)
 }
 
-// close removes what is left of the staging and closes the directories. A failure does not matter for the files in service, and
-// the next run removes what stays.
+// close removes what is left of the staging and closes the directories. A failure does not affect the files in service, and the
+// next run removes what is left.
 func (t *transaction) close() {
 	aside := stagingPrefix + t.lineage
 	for _, f := range t.entries {
@@ -346,8 +347,8 @@ func (t *transaction) close() {
 	}
 }
 
-// candidate is where the new content of a path waits; the path itself, if nothing is staged for it. A staged link leads nowhere
-// from where it lies, but the directory that it will lead to is staged too, or in place already.
+// candidate returns where the new content of a path waits, or the path itself if nothing is staged for it. A staged link does
+// not work from its staging directory, but the directory to which it will lead is staged too, or in place already.
 func (t *transaction) candidate(path string) string {
 	for _, f := range t.entries {
 		switch {

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// labels are the extended attributes (xattr(7)) that decide, beside the mode, who may read a file. A file that is
-// replaced is a new one: without this, what an administrator or a policy has set there would be lost.
+// labels are the extended attributes (xattr(7)) that decide, beside the mode, who may read a file. A replaced file is a new
+// file: without labels, it would lose what an administrator or a policy has set.
 type labels map[string][]byte
 
 const (
@@ -47,7 +47,8 @@ func readLabels(file *os.File) (labels, error) {
 	return found, nil
 }
 
-// set sets the labels of an open file. One that the file has already is not set again, because setting a label is a privilege.
+// set sets the labels of an open file. It does not set a label again that the file has already, because setting a label needs a
+// privilege.
 func (l labels) set(file *os.File) error {
 	if len(l) == 0 {
 		return nil

@@ -8,12 +8,12 @@ import (
 	"mxcert/deploy"
 )
 
-// EximSetup says how the Exim of this host comes by its certificate, for somebody who is about to configure it.
+// EximSetup says where the Exim of this host gets its certificate, for a person who is about to configure it.
 type EximSetup struct {
 	Program string // path of the program
-	User    string // as whom Exim opens the files
-	Setting string // tls_certificate as it is written: foreign text; "" if Exim has no certificate of yours
-	// Pair is what the settings name; empty unless they name one plain path each. One file with both is the same path twice.
+	User    string // the user that Exim runs as when it opens the files
+	Setting string // tls_certificate as the configuration has it: foreign text; "" if Exim has no certificate of yours
+	// Pair is what the settings name; empty unless each names one plain path. For one file with both, it is the same path twice.
 	Pair deploy.Pair
 	// Macros is the file for macros of Debian's configuration; "" if update-exim4.conf does not make the configuration.
 	Macros string
@@ -35,10 +35,10 @@ func Exim(ctx context.Context) (EximSetup, error) {
 	return s, nil
 }
 
-// ifExists is how older configurations of Debian name a file that may not be there yet: ${if exists{FILE}{FILE}}.
+// ifExists matches how older configurations of Debian name a file that may not exist yet: ${if exists{FILE}{FILE}}.
 var ifExists = regexp.MustCompile(`^\$\{if exists\{([^{}$:\s]+)\}`) //nolint:gochecknoglobals // a constant
 
-// plainPaths returns the paths that a setting names in so many words: nil if it is expanded to something else at each connection.
+// plainPaths returns the paths that a setting names literally; nil if Exim expands it at each connection.
 func plainPaths(setting string) []string {
 	if m := ifExists.FindStringSubmatch(setting); m != nil {
 		setting = m[1]

@@ -1,16 +1,16 @@
 // Package discover asks a mail server which certificate and key files it really reads, and compares them with the targets of a
 // deployment.
 //
-// Exim is asked by `exim4 -bP`, Postfix by `postconf -x`, Dovecot by `doveconf -f lname=NAME`: their own programs know
-// about includes, macros and defaults. What Exim expands at each connection is expanded for a name by `exim4 -be`. The
-// programs run without a shell, with an environment of their own and a time limit; the text that they print counts as
-// foreign. A server that is not on this host has nothing to compare with: [ErrAbsent].
+// It asks Exim with `exim4 -bP`, Postfix with `postconf -x`, and Dovecot with `doveconf -f lname=NAME`: their own programs know
+// includes, macros and defaults. It expands what Exim expands at each connection with `exim4 -be`, for a name. The programs run
+// without a shell, with an environment of their own and a time limit; the text that they print counts as foreign. If the server
+// is not on this host, there is nothing to compare: [ErrAbsent].
 //
-// [Inspect] asks everything that matters before a deployment, [TryExim] shakes hands with new files before any file of the
-// server has changed. Nothing is changed here, and no configuration is edited: an error says which line to add where.
+// [Inspect] asks everything that matters before a deployment, and [TryExim] makes handshakes with new files before any file of
+// the server has changed. This package changes nothing and edits no configuration: an error says which line to add where.
 //
 // Not supported: several instances of a server, settings that only one service of Postfix's master.cf overrides (Notes mention
-// them), and programs at places that neither PATH nor the usual directories name.
+// them), and programs that are neither in PATH nor in the usual directories.
 package discover
 
 import (
@@ -38,14 +38,14 @@ const (
 // Server is what a mail server reads.
 type Server struct {
 	Kind   string                   // exim, postfix or dovecot
-	User   string                   // as whom it opens the files; "" for root
-	Notes  []string                 // what may surprise, for a person
+	User   string                   // the user that it runs as when it opens the files; "" for root
+	Notes  []string                 // what may surprise a person
 	reads  map[string][]deploy.Pair // by name that a client asks for
 	maps   []string                 // SNI maps that it consults
 	advise func([]deploy.Target) string
 }
 
-// Look asks the server of a kind what it reads for clients that ask for each of the names. The error is ErrAbsent, or an
+// Look asks the server of a kind what it reads for a client that asks for each of the names. The error is ErrAbsent, or an
 // *Error that says what a program answered.
 func Look(ctx context.Context, kind string, names []string) (*Server, error) {
 	switch kind {
@@ -59,9 +59,9 @@ func Look(ctx context.Context, kind string, names []string) (*Server, error) {
 	return nil, ErrAbsent
 }
 
-// Compare checks whether the server reads the files of targets of its kind, for clients that ask for one of the names; the first
-// name is the one that senders use. The error is an *Error about the first name. Notes are about other names that lead
-// elsewhere, and about symbolic links that the server reads through.
+// Compare checks that the server reads the files of targets of its kind, for clients that ask for one of the names; the first
+// name is the one that senders use. The error is an *Error about the first name. Notes are about other names for which the
+// server reads other files, and about symbolic links that it reads through.
 func (s *Server) Compare(targets []deploy.Target, names []string) (notes []string, err error) {
 	for _, t := range targets {
 		if t.SNIMap != "" && !slices.Contains(s.maps, t.SNIMap) {
@@ -86,7 +86,7 @@ func (s *Server) Compare(targets []deploy.Target, names []string) (notes []strin
 	return slices.Compact(notes), nil
 }
 
-// wants lists what the server has to read by its settings: for each target the ways, of which one will do. An SNI map of Exim's
+// wants lists what the server's settings have to name: for each target the ways, of which one is enough. An SNI map of Exim
 // names the files itself.
 func (s *Server) wants(targets []deploy.Target) (list [][]deploy.Pair) {
 	for _, t := range targets {
@@ -114,7 +114,7 @@ func clean(p deploy.Pair) deploy.Pair {
 	return deploy.Pair{Certificate: filepath.Clean(p.Certificate), Key: filepath.Clean(p.Key)}
 }
 
-// samePath compares where two paths lead. If one of the files does not exist yet, its directory decides.
+// samePath reports whether two paths lead to the same file. If one of the files does not exist yet, its directory decides.
 func samePath(a, b string) bool {
 	return resolved(a) == resolved(b)
 }
@@ -150,7 +150,7 @@ func pairText(p deploy.Pair) string {
 	return quote(p.Certificate) + " and " + quote(p.Key)
 }
 
-// combined is the pair of a file with both.
+// combined returns the pair for a file with both.
 func combined(path string) deploy.Pair { return deploy.Pair{Certificate: path, Key: path} }
 
 func serverName(kind string) string { return strings.ToUpper(kind[:1]) + kind[1:] }

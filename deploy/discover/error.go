@@ -18,11 +18,11 @@ const (
 	kindRefused    = "refused-by-server"
 )
 
-// Error is why a mail server could not be asked (Err is set), or an objection in its answer.
+// Error says why a mail server could not be asked (Err is set), or what is wrong according to its answer: an objection.
 type Error struct {
-	Program string // that was asked; "" if the answers of several were compared
+	Program string // the program that was asked; "" if the answers of several were compared
 	Args    []string
-	Said    string // what it said: foreign text
+	Said    string // the program's output: foreign text
 	Err     error  // why it could not be asked; nil for an objection
 
 	kind, text, hint string // of an objection
@@ -50,7 +50,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // Kind is one of
 //
 //   - discovery, permission: the program could not be asked
-//   - not-read: the server reads other files than those that are to be written
+//   - not-read: the server does not read the files that mxcert is to write
 //   - broken-configuration: the server could not be reloaded
 //   - refused-by-server: Exim would not serve the new files
 func (e *Error) Kind() string {
@@ -71,9 +71,9 @@ func (e *Error) Hint() string {
 	return "run it yourself and read its answer: " + e.command()
 }
 
-// mismatch says that the server reads other files than those that are to be written. name is the name that a client asks for; ""
+// mismatch says that the server does not read the files that mxcert is to write. name is the name that a client asks for; ""
 // for a map.
 func (s *Server) mismatch(wants, name string, targets []deploy.Target) error {
 	return &Error{kind: kindNotRead, text: fmt.Sprintf("%s does not read %s: it reads %s", serverName(s.Kind), wants, s.text(name)),
-		hint: s.advise(targets) + "; or write `unchecked: true` into the target"}
+		hint: s.advise(targets) + "; or add `unchecked: true` to the target"}
 }

@@ -8,20 +8,20 @@ import (
 	"mxcert/deploy"
 )
 
-// Inspect asks the mail servers of the targets, before anything is ordered or written: do they read what is to be written, for
-// clients that ask for one of the names; may their users read it; and, if sound is set, is their configuration in order, so that
-// they could be reloaded? remembered is that of [deploy.Make]. Unchecked targets are left out, and so is a server whose programs
-// are not on this host.
+// Inspect asks the mail servers of the targets, before anything is ordered or written. Do they read the files that mxcert will
+// write, for clients that ask for one of the names? May their users read them? And, if sound is true, is their configuration in
+// order, so that they could be reloaded? remembered is that of [deploy.Make]. Inspect leaves out unchecked targets, and a
+// server whose programs are not on this host.
 //
-// An error joins the objections, as *Error of this package or of deploy. Without root's rights the answers are not certain: then
-// objections are notes, and a program that a sandbox keeps from answering is passed over.
+// An error joins the objections, as *Error of this package or of deploy. Without the rights of root the answers are not
+// certain: then objections are notes, and Inspect ignores a program that a sandbox keeps from answering.
 func Inspect(ctx context.Context, targets []deploy.Target, names []string, remembered map[string]deploy.Access, sound bool) (notes []string, err error) {
 	i := &inspection{names: names, remembered: remembered, sound: sound, certain: os.Geteuid() == 0}
 	i.inspect(ctx, targets)
 	return i.notes, errors.Join(i.problems...)
 }
 
-// checkedOf lists the targets of a kind whose server is to be asked.
+// checkedOf lists the targets of a kind whose server Inspect has to ask.
 func checkedOf(kind string, targets []deploy.Target) (checked []deploy.Target) {
 	for _, t := range targets {
 		if t.Kind == kind && !t.Unchecked {
@@ -53,7 +53,7 @@ func (i *inspection) inspect(ctx context.Context, targets []deploy.Target) {
 
 func (i *inspection) note(err error) { i.notes = append(i.notes, err.Error()) }
 
-// object takes an objection for what it is worth.
+// object records an objection: as an error if it is certain, otherwise as a note.
 func (i *inspection) object(err error) {
 	switch {
 	case err == nil:
@@ -64,7 +64,7 @@ func (i *inspection) object(err error) {
 	}
 }
 
-// inOrder asks a server whether its configuration is in order. If it is not, what it reads is of no interest yet.
+// inOrder asks a server whether its configuration is in order. If it is not, it does not matter yet what the server reads.
 func (i *inspection) inOrder(ctx context.Context, kind, unit string) bool {
 	if !i.certain {
 		return true
@@ -89,7 +89,7 @@ func (i *inspection) inOrder(ctx context.Context, kind, unit string) bool {
 	return false
 }
 
-// compare asks a server what it reads, and whether its user may.
+// compare asks a server what it reads, and checks that its user may read that.
 func (i *inspection) compare(ctx context.Context, kind string, targets []deploy.Target) {
 	server, err := Look(ctx, kind, i.names)
 	switch {

@@ -10,14 +10,14 @@ import (
 	child "mxcert/hooks/run"
 )
 
-// patience bounds one run of a server's program. They answer in milliseconds; a name server that does not answer may hold
-// Exim up.
+// patience bounds one run of a server's program. They answer in milliseconds, but a name server that does not answer may delay
+// Exim.
 const patience = 15 * time.Second
 
-// maxOutput is how much of what a program prints is kept.
+// maxOutput limits how much of a program's output is kept.
 const maxOutput = 1 << 20
 
-// find returns the path of the first of the programs that is there, in mxcert's own PATH or in the usual directories.
+// find returns the path of the first of the programs that exists, in mxcert's own PATH or in the usual directories.
 func find(names ...string) (string, error) {
 	for _, name := range names {
 		for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), filepath.SplitList(child.Path)...) {
@@ -42,7 +42,7 @@ func run(ctx context.Context, input, program string, args ...string) (stdout, st
 	return output.Stdout, output.Stderr, err
 }
 
-// firstLine is the first line of the first text that has one.
+// firstLine returns the first line of the first text that is not empty.
 func firstLine(texts ...string) string {
 	for _, text := range texts {
 		for _, line := range strings.Split(text, "\n") {

@@ -14,10 +14,10 @@ import (
 // tryPatience bounds the handshakes with new files.
 const tryPatience = 20 * time.Second
 
-// TryExim lets Exim open new files where they wait for their names (see deploy.Plan.Try), as it would for a sender: exim -bh, a
-// session of its own that touches nothing. The error is an *Error with what Exim says of the files. It is nil if they are good,
-// and if this cannot be found out: no target is of Exim's, the configuration is not Debian's or offers no TLS, or this process
-// is not root.
+// TryExim makes Exim open new files in the staging directory (see deploy.Plan.Try), as it would for a sender: by exim -bh, a
+// separate session that changes nothing. The error is an *Error with what Exim says about the files. It is nil if they are
+// good. It is also nil if TryExim cannot find out: no target is for Exim, the configuration is not Debian's or does not offer
+// TLS, or this process is not root.
 func TryExim(ctx context.Context, staged []deploy.Target) error {
 	targets := checkedOf(kindExim, staged)
 	if os.Geteuid() != 0 || len(targets) == 0 {
@@ -32,12 +32,12 @@ func TryExim(ctx context.Context, staged []deploy.Target) error {
 	}
 	tried, err := tryExim(ctx, pairs)
 	if !tried {
-		return nil //nolint:nilerr // an Exim that cannot be asked is no reason against the files
+		return nil //nolint:nilerr // if Exim cannot be asked, that does not speak against the files
 	}
 	return err
 }
 
-// tryExim asks Exim about pairs of files; tried is false if it gives no answer about them.
+// tryExim asks Exim about pairs of files; tried is false if Exim does not answer about them.
 func tryExim(ctx context.Context, pairs []deploy.Pair) (tried bool, err error) {
 	e, _, err := askExim(ctx)
 	if errors.Is(err, ErrAbsent) {
@@ -51,10 +51,10 @@ func tryExim(ctx context.Context, pairs []deploy.Pair) (tried bool, err error) {
 	if key != "" {
 		macros = []string{"-DMAIN_TLS_CERTIFICATE=" + certificate, "-DMAIN_TLS_PRIVATEKEY=" + key}
 	}
-	// Does this Exim take them? A configuration that sets tls_certificate without these macros does not.
+	// Does this Exim use the macros? A configuration that sets tls_certificate without them does not.
 	out, _, err := run(ctx, "", e.program, append(macros, "-bP", "tls_certificate", "tls_privatekey")...)
 	if values := settings(out); err != nil || values["tls_certificate"] != certificate || values["tls_privatekey"] != key {
-		return false, nil //nolint:nilerr // an Exim that does not take them cannot be tried
+		return false, nil //nolint:nilerr // an Exim that does not use the macros cannot be tried
 	}
 	stdout, stderr, err := run(ctx, "EHLO localhost\r\nSTARTTLS\r\n", e.program, append(macros, "-bh", "127.0.0.1")...)
 	text := stdout + "\n" + stderr
@@ -62,15 +62,15 @@ func tryExim(ctx context.Context, pairs []deploy.Pair) (tried bool, err error) {
 	case strings.Contains(text, "\n454 "):
 		said := logged(text)
 		return true, &Error{Program: "exim4", Args: []string{"-bh", "127.0.0.1"}, Said: said, kind: kindRefused,
-			text: fmt.Sprintf("Exim would answer 454 with the new files, so that they were not put in place: %s", quote(said)),
-			hint: "may Exim's user read them (owner, group and mode in the deploy section), and are tls_ocsp_file and the other TLS settings in order?"}
+			text: fmt.Sprintf("Exim would answer 454 with the new files, so mxcert has not put them in place: %s", quote(said)),
+			hint: "check that Exim's user may read them (owner, group and mode in the deploy section), and that tls_ocsp_file and the other TLS settings are right"}
 	case strings.Contains(text, "\n220 TLS go ahead"):
 		return true, nil
 	}
 	return false, err
 }
 
-// logged is what Exim would have written to its log about TLS.
+// logged returns what Exim would have written to its log about TLS.
 func logged(text string) string {
 	for _, line := range strings.Split(text, "\n") {
 		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), "LOG: "); ok && strings.Contains(rest, "TLS error") {

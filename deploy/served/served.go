@@ -1,7 +1,8 @@
-// Package served is the last of the four truths: which certificate each endpoint shows. A [Probe] is one handshake to make, a
-// [Result] what it has shown. [Look] asks once; [Await] asks again until every endpoint shows what it should, or time is up.
+// Package served is the last of the four truths: which certificate each endpoint serves. A [Probe] is one handshake to make,
+// and a [Result] is what it has shown. [Look] asks once; [Await] asks again until every endpoint serves what it should, or the
+// time is up.
 //
-// It only looks: it reloads nothing, and it says nothing about how senders would judge what they see.
+// It only looks: it reloads nothing, and it does not judge a certificate as senders would.
 package served
 
 import (
@@ -18,12 +19,12 @@ import (
 
 const (
 	// closedPatience is how long a closed port or a 454 is tolerated after a change. A reload of Exim closes its port for some
-	// 30 ms, and GnuTLS answers 454 for 5 s after it saw a mismatched pair. What lasts longer is a fault, and every second of it
-	// is mail delayed.
+	// 30 ms, and GnuTLS answers 454 for 5 s after it saw a mismatched pair. If it lasts longer, there is a fault, and every
+	// second of it delays mail.
 	closedPatience = 10 * time.Second
 	firstPause     = 20 * time.Millisecond
 	lastPause      = time.Second
-	// timesOfMany is how often a server is asked that answers with many processes, old and new ones for a while.
+	// timesOfMany is how often Await asks a server that answers with many processes: old and new ones for a while.
 	timesOfMany = 3
 )
 
@@ -33,8 +34,8 @@ type Probe struct {
 	ServerName string           // for SNI
 	Key        string           // the key type as reports call it; "any" if the server chooses
 	Ask        starttls.KeyType // the key type to ask for
-	Want       *bundle.Bundle   // what should be shown; nil if nothing is known
-	Times      int              // how often in a row it has to be shown; 0 means once
+	Want       *bundle.Bundle   // the certificate that should be served; nil if it is not known
+	Times      int              // how often in a row it has to be served; 0 means once
 }
 
 // Result is what one handshake has shown.
@@ -47,9 +48,9 @@ type Result struct {
 	At      time.Time        // when it was made
 }
 
-// Probes lists the handshakes for certificates that every endpoint must show. With one key type the server's own choice is
-// looked at, with several each is asked for. A nil bundle is not asked for. Of servers with many processes (Postfix,
-// Dovecot), several answers in a row count.
+// Probes lists the handshakes for certificates that every endpoint must serve. With one key type the server chooses; with
+// several, each is asked for. There is no handshake for a nil bundle. For servers with many processes (Postfix, Dovecot),
+// several answers in a row must be right.
 func Probes(endpoints []string, serverName string, keys []bundle.KeyType, bundles []*bundle.Bundle, manyProcesses bool) []Probe {
 	var probes []Probe
 	for _, address := range endpoints {
@@ -67,7 +68,7 @@ func Probes(endpoints []string, serverName string, keys []bundle.KeyType, bundle
 	return probes
 }
 
-// Ask is the key type to ask a server for, to see its certificate of the i-th of several key types.
+// Ask returns the key type to ask a server for, to see its certificate of the i-th of several key types.
 func Ask(keys []bundle.KeyType, i int) starttls.KeyType {
 	switch {
 	case len(keys) < 2:
@@ -86,11 +87,12 @@ func Look(ctx context.Context, probes []Probe) []Result {
 // Matching is satisfied by the wanted certificate.
 func Matching(r Result) bool { return r.Matches }
 
-// Another is satisfied by a working handshake that shows another certificate than the wanted one: the proof of a way back.
+// Another is satisfied by a working handshake that shows a certificate other than the wanted one: it proves that a deployment
+// was taken back.
 func Another(r Result) bool { return r.Err == nil && !r.Matches }
 
 // Await makes all handshakes at once and repeats each until it satisfies, until a closed port or 454 has lasted too long, or
-// until patience is over. Patience bounds the repeating; limit also bounds a single handshake, which may take longer: many
+// until patience is over. patience bounds the repetition; limit also bounds a single handshake, which may take longer: many
 // servers delay their greeting on purpose.
 func Await(ctx context.Context, probes []Probe, patience, limit time.Duration, satisfied func(Result) bool) []Result {
 	ctx, cancel := context.WithTimeout(ctx, max(patience, limit))
@@ -111,8 +113,8 @@ func each(probes []Probe, look func(Probe) Result) []Result {
 }
 
 // repeat shakes hands until satisfied as many times in a row, until a closed port or 454 has lasted too long, or until ctx
-// ends. A single slow attempt proves no such thing: a connection that was made in the moment of a reload may belong to no
-// process, and hang for a quarter of a minute while the server answers all others.
+// ends. A single slow attempt does not prove that: a connection from the moment of a reload may belong to no process, and hang
+// for 15 seconds while the server answers all others.
 func repeat(ctx context.Context, patience time.Duration, times int, once func() Result, satisfied func(Result) bool) Result {
 	start, seen := time.Now(), 0
 	for pause := firstPause; ; pause = min(pause*2, lastPause) {
@@ -121,7 +123,7 @@ func repeat(ctx context.Context, patience time.Duration, times int, once func() 
 		if seen++; !satisfied(r) {
 			seen = 0
 		} else if seen < times {
-			pause = firstPause / 2 // the next look comes at once
+			pause = firstPause / 2 // the next handshake follows at once
 			continue
 		}
 		hopeless := r.Err != nil && asked.Sub(start) > closedPatience
@@ -158,8 +160,8 @@ func Unavailable(results []Result) bool {
 	return slices.ContainsFunc(results, func(r Result) bool { return r.kind() == starttls.KindTLSUnavailable })
 }
 
-// Reloadable reports whether a result shows something that a reload can repair: a working server with another certificate, or
-// TLS out of order. A closed port is not.
+// Reloadable reports whether a reload can repair what a result shows: a working server with another certificate, or broken TLS.
+// It cannot repair a closed port.
 func Reloadable(results []Result) bool {
 	return slices.ContainsFunc(results, func(r Result) bool {
 		return !r.Matches && (r.Err == nil || slices.Contains([]string{starttls.KindTLSUnavailable, starttls.KindValidationFailure, starttls.KindSTARTTLSNotSupported}, r.kind()))
@@ -184,21 +186,21 @@ func Problems(results []Result, satisfied func(Result) bool) error {
 	return errors.Join(problems...)
 }
 
-// Error is an endpoint that does not show what it should.
+// Error says that an endpoint does not serve what it should.
 type Error struct{ Result Result }
 
-// Error is the failure of the handshake, or says which certificate is shown.
+// Error returns the failure of the handshake, or says which certificate is served.
 func (e *Error) Error() string {
 	switch {
 	case e.Result.Err != nil:
 		return e.Result.Err.Error()
 	case e.Result.Matches:
-		return fmt.Sprintf("%s shows the certificate with serial %s", e.Result.Address, e.Result.Serial)
+		return fmt.Sprintf("%s serves the certificate with serial %s", e.Result.Address, e.Result.Serial)
 	}
-	return fmt.Sprintf("%s shows another certificate (serial %s)", e.Result.Address, e.Result.Serial)
+	return fmt.Sprintf("%s serves another certificate (serial %s)", e.Result.Address, e.Result.Serial)
 }
 
-// Kind is that of the handshake, or "not-served".
+// Kind returns the kind of the handshake's error, or "not-served".
 func (e *Error) Kind() string {
 	if kind := e.Result.kind(); kind != "" {
 		return kind
@@ -206,7 +208,7 @@ func (e *Error) Kind() string {
 	return "not-served"
 }
 
-// Hint is that of the handshake, or says where to look.
+// Hint returns the hint of the handshake's error, or says where to look.
 func (e *Error) Hint() string {
 	if shake, ok := errors.AsType[*starttls.Error](e.Result.Err); ok && shake.Hint() != "" {
 		return shake.Hint()

@@ -12,7 +12,7 @@ import (
 	"mxcert/acme/finding"
 )
 
-// maxChain is how many certificates are judged; senders such as OpenSSL stop at ten as well.
+// maxChain is how many certificates CheckChain judges; senders such as OpenSSL stop at ten as well.
 const maxChain = 10
 
 // Match reports whether the certificate that was served first is one of the wanted ones, byte for byte.
@@ -20,11 +20,11 @@ func Match(chain []*x509.Certificate, want ...*x509.Certificate) bool {
 	return len(chain) > 0 && slices.ContainsFunc(want, chain[0].Equal)
 }
 
-// CheckChain judges a chain as a careful sender does at the time at: only what was sent counts, nothing is fetched.
-// The leaf must cover every one of names (RFC 9525: subject alternative names only, a wildcard stands for the whole
-// left-most label). If roots is nil, the system's roots decide, and a complete chain to another root is a warning, because
-// staging and private CAs have one; with roots given it is an error. Senders that check certificates refuse a server with a
-// finding of severity error; with a warning most senders deliver.
+// CheckChain judges a chain as a careful sender does at the given time: only what was sent counts, and nothing is fetched. The
+// leaf must cover every one of names (RFC 9525: subject alternative names only, a wildcard stands for the whole left-most
+// label). If roots is nil, the system's roots decide, and a complete chain to another root is a warning, because staging and
+// private CAs have one; with roots given it is an error. Senders that check certificates refuse a server with a finding of
+// severity error. Most senders deliver in spite of a warning.
 //
 // The IDs: no-certificate, certificate-expired, certificate-not-yet-valid, certificate-host-mismatch,
 // certificate-not-trusted, certificate-self-signed, chain-incomplete, chain-invalid, chain-order, chain-duplicate,
@@ -36,7 +36,7 @@ func CheckChain(sent []*x509.Certificate, names []string, roots *x509.CertPool, 
 	c := &check{sent: sent, roots: roots, at: at}
 	if len(sent) > maxChain {
 		c.add("chain-too-long", finding.Error, "deploy the chain as the CA delivered it",
-			"the server sent %d certificates; only the first %d are judged, and senders give up as well", len(sent), maxChain)
+			"the server sent %d certificates; mxcert judges only the first %d, and senders give up as well", len(sent), maxChain)
 		c.sent = sent[:maxChain]
 	}
 	c.findPath()
@@ -82,7 +82,7 @@ func (c *check) validity() {
 				"certificate %s expired at %s", c.describe(i), stamp(certificate.NotAfter))
 		case c.at.Before(certificate.NotBefore):
 			c.add("certificate-not-yet-valid", finding.Error, "compare this host's clock with another one (timedatectl)",
-				"certificate %s is valid only from %s", c.describe(i), stamp(certificate.NotBefore))
+				"certificate %s is not valid before %s", c.describe(i), stamp(certificate.NotBefore))
 		case i > 0 && certificate.IsCA && certificate.NotAfter.Before(leaf.NotAfter):
 			c.add("chain-expires-early", finding.Warning, "renew before that day, or take another chain from the CA",
 				"certificate %s expires at %s, before the leaf does (%s)", c.describe(i), stamp(certificate.NotAfter), stamp(leaf.NotAfter))
@@ -99,7 +99,7 @@ func (c *check) names(names []string) {
 		}
 	}
 	if len(missing) > 0 {
-		c.add("certificate-host-mismatch", finding.Error, "add the name to domains and renew, or serve the certificate that has it",
+		c.add("certificate-host-mismatch", finding.Error, "add the name to domains and renew, or serve the certificate that contains it",
 			"the certificate is not valid for %s; it has %s", enumerate(missing), enumerate(c.sent[0].DNSNames))
 	}
 }
@@ -109,7 +109,7 @@ func (c *check) names(names []string) {
 func (c *check) order() {
 	if c.related(0) && !selfSigned(c.sent[0]) {
 		c.add("chain-order", finding.Error, "put the leaf first and then each certificate's issuer, as the CA delivers them",
-			"the first certificate that was sent is not the server's but the issuer's: %s", c.describe(0))
+			"the first certificate is the issuer's, not the server's: %s", c.describe(0))
 		return
 	}
 	if !slices.IsSorted(c.path) {
@@ -122,7 +122,7 @@ func (c *check) order() {
 			c.add("chain-duplicate", finding.Warning, "send each certificate once", "certificate %s was sent twice", c.describe(i))
 		case selfSigned(certificate):
 			c.add("chain-root-sent", finding.Warning, "leave it out, unless a TLSA record with usage 2 names it",
-				"root certificate %s was sent, which senders have or do not trust", c.describe(i))
+				"the root certificate %s was sent; senders either have it or do not trust it", c.describe(i))
 		case !c.related(i):
 			c.add("chain-unrelated", finding.Warning, "deploy the chain that the CA delivered with this certificate",
 				"certificate %s did not issue any other that was sent", c.describe(i))
@@ -130,21 +130,21 @@ func (c *check) order() {
 	}
 }
 
-// related reports whether certificate i issued another one, as a cross-signed twin of an issuer on the path did.
+// related reports whether certificate i issued another one: the cross-signed twin of an issuer on the path did, for example.
 func (c *check) related(i int) bool {
 	return slices.ContainsFunc(c.sent, func(child *x509.Certificate) bool {
 		return !child.Equal(c.sent[i]) && issued(c.sent[i], child)
 	})
 }
 
-// trust builds the path as Go's verifier does. The dates of the leaf are left to validity, so that an expired certificate is not
-// reported as untrusted too.
+// trust builds the path as Go's verifier does. It leaves the dates of the leaf to validity, so that an expired certificate is
+// not also reported as untrusted.
 func (c *check) trust() {
 	err := c.verify(c.roots)
 	var unknown x509.UnknownAuthorityError
 	var system x509.SystemRootsError
 	switch {
-	case err == nil, slices.ContainsFunc(c.path[1:], c.outdated): // an outdated issuer is reported by validity
+	case err == nil, slices.ContainsFunc(c.path[1:], c.outdated): // validity reports an outdated issuer
 	case errors.As(err, &unknown), errors.As(err, &system):
 		c.untrusted()
 	default:
@@ -171,14 +171,14 @@ func (c *check) invalid(err error) {
 	c.add("chain-invalid", finding.Error, "deploy the chain that the CA delivered with this certificate", "the chain is not valid: %v", err)
 }
 
-// untrusted distinguishes a missing intermediate from an unknown root. Without other sources that is a guess: no public CA issues
-// from its root, so a leaf alone is incomplete; a chain with an issuer counts as complete if it is consistent: valid if its last
-// certificate were trusted.
+// untrusted distinguishes a missing intermediate from an unknown root. Without other sources this is a guess. Public CAs do not
+// issue from their roots, so a leaf alone is incomplete. A chain with an issuer counts as complete if it would be valid with
+// its last certificate trusted.
 func (c *check) untrusted() {
 	top := c.sent[c.path[len(c.path)-1]]
 	switch {
 	case len(c.path) == 1 && selfSigned(top):
-		c.add("certificate-self-signed", finding.Error, "no certificate is configured, or it was never loaded (exim: MAIN_TLS_ENABLE and tls_certificate)",
+		c.add("certificate-self-signed", finding.Error, "no certificate is configured, or the server never loaded it (exim: MAIN_TLS_ENABLE and tls_certificate)",
 			"the certificate %s is self-signed", c.describe(0))
 		return
 	case len(c.path) == 1:
@@ -201,11 +201,11 @@ func (c *check) unknownRoot(top *x509.Certificate) {
 		severity = finding.Error
 	}
 	if selfSigned(top) {
-		c.add("certificate-not-trusted", severity, "right for a staging or private CA; otherwise take a CA that senders trust",
+		c.add("certificate-not-trusted", severity, "normal for a staging or private CA; otherwise use a CA that senders trust",
 			"the chain is complete, but its root %s is not trusted", quoted(top.Subject.String()))
 		return
 	}
-	c.add("certificate-not-trusted", severity, "right for a staging or private CA; otherwise an intermediate is missing, or the CA is not one that senders trust",
+	c.add("certificate-not-trusted", severity, "normal for a staging or private CA; otherwise an intermediate is missing, or senders do not trust the CA",
 		"the chain ends at %s, whose issuer %s is not a trusted root", quoted(top.Subject.String()), quoted(top.Issuer.String()))
 }
 
@@ -213,8 +213,8 @@ func (c *check) outdated(i int) bool {
 	return c.at.After(c.sent[i].NotAfter) || c.at.Before(c.sent[i].NotBefore)
 }
 
-// issued reports whether parent signed child. An algorithm that Go refuses (SHA-1) counts as signed: this question is about the
-// issuer, and the verifier refuses the algorithm again.
+// issued reports whether parent signed child. A signature with an algorithm that Go refuses (SHA-1) counts: this function is
+// about the issuer, and the verifier refuses the algorithm later.
 func issued(parent, child *x509.Certificate) bool {
 	if !bytes.Equal(child.RawIssuer, parent.RawSubject) {
 		return false
@@ -229,7 +229,7 @@ func selfSigned(certificate *x509.Certificate) bool { return issued(certificate,
 // describe names a certificate by its place and subject.
 func (c *check) describe(i int) string {
 	subject := c.sent[i].Subject.String()
-	if subject == "" { // profiles without a common name leave it empty
+	if subject == "" { // it is empty for profiles without a common name
 		subject = enumerate(c.sent[i].DNSNames)
 	}
 	return fmt.Sprintf("%d (%s)", i+1, quoted(subject))

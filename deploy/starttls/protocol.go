@@ -20,11 +20,12 @@ const (
 	IMAP Protocol = "imap"
 	// POP3 begins in clear text, on port 110 (RFC 2595 section 4).
 	POP3 Protocol = "pop3"
-	// TLS is anything in TLS from the first byte, such as IMAP on port 993 and POP3 on port 995. Only the handshake is made.
+	// TLS is anything in TLS from the first byte, such as IMAP on port 993 and POP3 on port 995. The conversation ends after
+	// the handshake.
 	TLS Protocol = "tls"
 )
 
-// ProtocolOf is what a port usually speaks; SMTP if it is not one of the other well-known ports.
+// ProtocolOf returns what a port usually speaks; SMTP unless it is one of the other well-known ports.
 func ProtocolOf(address string) Protocol {
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -43,7 +44,7 @@ func ProtocolOf(address string) Protocol {
 	return SMTP
 }
 
-// talk has the conversation of the protocol, up to the handshake and, with SMTP, the EHLO after it.
+// talk conducts the conversation of the protocol, up to the handshake and, with SMTP, the EHLO after it.
 func (s *session) talk(ctx context.Context) error {
 	switch s.request.Protocol {
 	case TLS:
@@ -69,7 +70,7 @@ func (s *session) talkSMTPS(ctx context.Context) (err error) {
 	return err
 }
 
-// maxUntagged bounds what a server may say before it answers.
+// maxUntagged limits how many lines a server may send before it answers.
 const maxUntagged = 20
 
 // talkLines is for protocols whose answers are lines. The greeting begins with hello; the answer to the command is the first line
@@ -89,7 +90,7 @@ func (s *session) talkLines(ctx context.Context, hello, command, yes, no, bye st
 	answer, err := s.line(StepSTARTTLS, command, s.request.StepTimeout)
 	for n := 0; err == nil && !hasPrefix(answer, yes) && !hasPrefix(answer, no); n++ {
 		if n == maxUntagged {
-			return s.fail(StepSTARTTLS, kindProtocol, "the server does not answer, but says %s", quoted(answer))
+			return s.fail(StepSTARTTLS, kindProtocol, "the server does not answer: it sent %s", quoted(answer))
 		}
 		answer, err = s.line(StepSTARTTLS, "", s.request.StepTimeout)
 	}
@@ -106,7 +107,7 @@ func (s *session) talkLines(ctx context.Context, hello, command, yes, no, bye st
 		return err
 	}
 	s.polite = false
-	_, _ = s.line("quit", bye, min(s.request.StepTimeout, time.Second)) // nothing depends on it
+	_, _ = s.line("quit", bye, min(s.request.StepTimeout, time.Second)) // the result does not matter
 	return nil
 }
 

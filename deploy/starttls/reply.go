@@ -33,8 +33,8 @@ func malformed(format string, a ...any) error { return &syntaxError{fmt.Sprintf(
 // readReply reads one reply (RFC 5321 section 4.2): three digits, then a hyphen on all lines but the last, then text,
 // which may be missing. All lines have the same code. in must be at least maxLine large.
 //
-// Two liberties are taken because sending mail servers take them: a line may end in LF alone, and the second digit
-// of the code may be 6 to 9 (571 is common). A CR or NUL inside a line is refused: that is how replies are smuggled.
+// readReply is lenient in two ways, as sending mail servers are: a line may end in LF alone, and the second digit of the code
+// may be 6 to 9 (571 is common). It refuses a CR or NUL inside a line, which would allow smuggled replies.
 func readReply(in *bufio.Reader) (reply, error) {
 	var r reply
 	for {
@@ -112,10 +112,10 @@ func offers(extensions []string, keyword string) bool {
 	return false
 }
 
-// quoted is foreign text in a message.
+// quoted returns foreign text for a message.
 func quoted(text string) string { return finding.Quoted(text, maxQuote) }
 
-// literal is foreign text whose very bytes are the fault: those that cannot be printed show as escapes.
+// literal returns foreign text whose bytes are the fault: bytes that cannot be printed become escapes.
 func literal(text []byte) string {
 	if len(text) > maxQuote {
 		return fmt.Sprintf("%q…", text[:maxQuote])

@@ -1,14 +1,14 @@
-// Package starttls answers one question: what does this port really serve? It connects as a sending mail server
-// does, starts TLS and reports the certificates exactly as they were sent, so that the verdict can be made elsewhere.
+// Package starttls answers one question: what does this port really serve? It connects as a sending mail server does, starts
+// TLS and reports the certificates exactly as they were sent, so that other code can judge them.
 //
 // [Handshake] speaks SMTP (RFC 5321) up to EHLO, STARTTLS (RFC 3207), TLS 1.2 or 1.3, EHLO once more, and leaves with
 // QUIT; it never sends MAIL. On the ports of mail readers it speaks IMAP or POP3 up to STARTTLS, and on those with implicit TLS
-// (465, 993, 995) it starts with TLS: see [Protocol]. It verifies nothing of the certificate: [Match] and [CheckChain] do that
-// afterwards, on the chain as sent, with the rules of RFC 8446 section 4.4.2, RFC 5280 and RFC 9525. Failures carry the result
-// types of RFC 8460 section 4.3 if one fits.
+// (465, 993, 995) it starts with TLS: see [Protocol]. It does not verify the certificate: [Match] and [CheckChain] do that
+// afterwards, on the chain as sent, with the rules of RFC 8446 section 4.4.2, RFC 5280 and RFC 9525. The kind of a failure is a
+// result type of RFC 8460 section 4.3 if one fits.
 //
-// It does not use net/smtp, whose StartTLS drops bytes that were sent in clear text after the 220. A client that uses such bytes
-// is open to response injection (CVE-2021-38371 and relatives), so here they are an error.
+// It does not use net/smtp, whose StartTLS drops bytes that were sent in clear text after the 220. A client that uses such
+// bytes allows response injection (CVE-2021-38371 and relatives), so here they are an error.
 //
 // Not supported: LMTP, ManageSieve, TLS 1.1 and older, client certificates, revocation (OCSP, CRL), and
 // names that are not ASCII (give the A-label).
@@ -48,8 +48,8 @@ type Request struct {
 	Address    string // host:port
 	ServerName string // sent as SNI (RFC 6066), unless it is empty or an IP address
 	KeyType    KeyType
-	Protocol   Protocol // what the port speaks; by default what is usual for its number, see ProtocolOf
-	HELO       string   // the name in EHLO; by default this host's full name, else the connection's own address literal
+	Protocol   Protocol // what the port speaks; the default is usual for the number, see ProtocolOf
+	HELO       string   // the name in EHLO; the default is this host's full name, else its address literal
 	// Dialer replaces the system's way to connect.
 	Dialer func(ctx context.Context, network, address string) (net.Conn, error)
 	// BannerTimeout bounds the wait for the greeting, which many servers delay on purpose: 60 s by default.
@@ -60,12 +60,12 @@ type Request struct {
 
 // Result is what a server presented.
 type Result struct {
-	Chain      []*x509.Certificate // as sent, the leaf first if the server does it right; never empty
+	Chain      []*x509.Certificate // as sent, the leaf first if the server is right; never empty
 	Version    uint16              // tls.VersionTLS12 …
 	Cipher     uint16              // tls.CipherSuiteName names it
 	Extensions []string            // what EHLO offered under TLS, upper case, with parameters
 	Findings   []finding.Finding   // oddities of the conversation that are not failures
-	Elapsed    time.Duration       // for everything but QUIT
+	Elapsed    time.Duration       // for everything except QUIT
 }
 
 // Offers reports whether EHLO under TLS named the extension, e.g. "REQUIRETLS" (RFC 8689).
@@ -90,7 +90,7 @@ func Handshake(ctx context.Context, r Request) (*Result, error) {
 	}
 	conn := s.conn
 	defer conn.Close()
-	// Closing, not a deadline in the past, which the next step would overwrite.
+	// Close the connection: the next step would overwrite a deadline in the past.
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	err := s.talk(ctx)
@@ -128,7 +128,7 @@ type session struct {
 	conn    net.Conn // plain, later TLS
 	in      *bufio.Reader
 	ctx     context.Context //nolint:containedctx // a session lives within one call
-	polite  bool            // the server waits for a command, so QUIT is in order
+	polite  bool            // the server waits for a command, so QUIT is allowed
 }
 
 func (s *session) connect(ctx context.Context) error {
@@ -143,7 +143,7 @@ func (s *session) connect(ctx context.Context) error {
 	return nil
 }
 
-// use makes conn the connection to read from; nothing of the previous one's buffer survives.
+// use makes conn the connection to read from, and discards the buffer of the previous one.
 func (s *session) use(conn net.Conn) {
 	s.conn = conn
 	s.in = bufio.NewReaderSize(conn, maxLine)
@@ -189,7 +189,7 @@ func (s *session) greeting() error {
 	return nil
 }
 
-// ehlo returns the extensions that the server offers, the greeting line left out.
+// ehlo returns the extensions that the server offers, without the greeting line.
 func (s *session) ehlo(step string) ([]string, error) {
 	r, err := s.exchange(step, "EHLO "+s.helo(), s.request.StepTimeout)
 	switch {
@@ -203,7 +203,7 @@ func (s *session) ehlo(step string) ([]string, error) {
 	return nil, s.rejected(step, kindRejected, r)
 }
 
-// startTLS asks for TLS and makes sure that not a byte in clear text follows the 220.
+// startTLS asks for TLS and makes sure that no clear text follows the 220.
 func (s *session) startTLS() error {
 	r, err := s.exchange(StepSTARTTLS, "STARTTLS", s.request.StepTimeout)
 	switch {
@@ -250,8 +250,8 @@ func (s *session) tlsConfig() *tls.Config {
 		ServerName:         s.request.ServerName,
 		InsecureSkipVerify: true,
 		MinVersion:         tls.VersionTLS12,
-		// As mail servers do it: the post-quantum share would blow the ClientHello up to more than one segment, which
-		// some middleboxes in front of port 25 do not survive.
+		// Mail servers do the same: the post-quantum share would enlarge the ClientHello to more than one segment, and some
+		// middleboxes in front of port 25 fail on that.
 		CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521},
 	}
 	if s.request.KeyType == Any {
@@ -286,7 +286,7 @@ func (s *session) exchange(step, command string, timeout time.Duration) (reply, 
 	return r, nil
 }
 
-// leave says QUIT and waits a little for the answer (RFC 5321 section 4.1.1.10). Nothing depends on it.
+// leave sends QUIT and waits a little for the answer (RFC 5321 section 4.1.1.10). The result does not matter.
 func (s *session) leave() {
 	if s.polite && (s.request.Protocol == SMTP || s.request.Protocol == SMTPS) {
 		_, _ = s.exchange("quit", "QUIT", min(s.request.StepTimeout, 5*time.Second))
@@ -301,7 +301,8 @@ func (s *session) helo() string {
 	return defaultHELO(host, s.conn.LocalAddr())
 }
 
-// defaultHELO is the host's name if it is a full one; otherwise an address literal, as RFC 5321 section 4.1.4 asks.
+// defaultHELO returns the host's name if it is fully qualified; otherwise an address literal, as RFC 5321 section 4.1.4
+// requires.
 func defaultHELO(host string, local net.Addr) string {
 	if strings.Contains(host, ".") && !strings.ContainsFunc(host, notLDH) {
 		return host
