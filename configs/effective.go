@@ -26,7 +26,7 @@ func (c *Config) Effective() ([]byte, error) {
 				return nil, fmt.Errorf("writing the effective configuration: %v", err)
 			}
 			if n > 0 {
-				_, data, _ = bytes.Cut(data, []byte("\n")) // the key stands above the first part
+				_, data, _ = bytes.Cut(data, []byte("\n")) // the key is above the first part
 			}
 			text = append(text, data...)
 		}

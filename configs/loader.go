@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// maxProblems bounds how many problems are kept; after that many, another one does not help.
+// maxProblems limits how many problems are kept; after that many, another one does not help.
 const maxProblems = 100
 
 // loader is the state of one Load: the position of every setting, and the problems found so far.
@@ -94,8 +94,8 @@ func (l *loader) result() error {
 	return &Problems{List: list, more: more}
 }
 
-// finish puts problems in the order of the files and drops repetitions, which a value used by several aliases has.
-// It keeps maxProblems and counts the others.
+// finish puts problems in the order of the files and drops repetitions: a value used by several aliases is reported several
+// times. It keeps maxProblems and counts the others.
 func (l *loader) finish(list []Problem) (kept []Problem, more int) {
 	slices.SortStableFunc(list, func(a, b Problem) int {
 		return cmp.Or(
@@ -126,5 +126,5 @@ func join(path, key string) string {
 // at appends a list index to a path.
 func at(path string, i int) string { return fmt.Sprintf("%s[%d]", path, i) }
 
-// parentOf takes the last key or index off a path; "" is the top.
+// parentOf removes the last key or index from a path; "" is the top.
 func parentOf(path string) string { return path[:max(0, strings.LastIndexAny(path, ".["))] }
