@@ -1,16 +1,15 @@
-// Package run runs a program of the host to its end, and leaves nothing of it behind.
+// Package run runs a program of the host to its end, and leaves no process of it behind.
 //
-// A program sees the variables that its caller gives, [Path] and LANG: nothing of mxcert's own environment, in which the
-// secrets of a DNS provider are while that is being set up. It is started without a shell, in a process group of its own,
-// for a limited time. When the time is up, or the context ends, the group is told to stop (SIGTERM) and then killed; and
-// when the program has ended, whatever it left running in its group is killed as well. So nothing outlives a call but a
-// process that has made a session of its own (setsid), and nobody waits for that one. A child that has to outlive its
-// program is started with systemd-run.
+// A program sees the variables from its caller, [Path] and LANG. It does not see mxcert's own environment, which holds the
+// secrets of a DNS provider while that is being set up. It runs without a shell, in a process group of its own, for a limited
+// time. When the time is up, or the context ends, run asks the group to stop (SIGTERM) and then kills it. When the program has
+// ended, run kills what is left in its group. So only a process that has started a session of its own (setsid) outlives a call,
+// and run does not wait for it. A program starts a child that has to outlive it with systemd-run.
 //
-// What a program prints is kept up to a limit and the rest is read and dropped, so that it never blocks on its output.
-// It is foreign text: see package finding for how to quote it.
+// Output is kept up to a limit; run reads and drops the rest, so that the program never blocks on it. It is foreign text: see
+// package finding for how to quote it.
 //
-// Not done here: other users, name spaces, limits of memory, terminals, pipes between programs.
+// Not supported: other users, namespaces, memory limits, terminals, pipes between programs.
 package run
 
 import (
@@ -39,7 +38,7 @@ type Command struct {
 	// Program is a path, or a name that is looked for in mxcert's own PATH.
 	Program string
 	Args    []string // without the program's name
-	// Env holds variables ("NAME=value") beside PATH=[Path] and LANG=C.UTF-8. They win over these two.
+	// Env holds variables ("NAME=value") beside PATH=[Path] and LANG=C.UTF-8. They take precedence over these two.
 	Env   []string
 	Dir   string // where it runs; "" is mxcert's own directory
 	Input []byte // its standard input
@@ -54,19 +53,19 @@ type Command struct {
 // Output is what a program printed: foreign text.
 type Output struct {
 	Stdout, Stderr string // the beginning of each
-	Cut            bool   // there was more of one of them
+	Cut            bool   // one of them was longer
 	// Last is the last line of standard error that is not blank, or else that of standard output: programs say there why
-	// they failed. It is right for an output of any length.
+	// they failed. It is correct for an output of any length.
 	Last string
 }
 
-// Run runs the program to its end. The output is valid beside an error too, which is an [*Error].
+// Run runs the program to its end. The error is an [*Error]; the output is valid even then.
 func (c Command) Run(ctx context.Context) (Output, error) {
 	if err := ctx.Err(); err != nil {
 		return Output{}, c.stopped(ctx)
 	}
 	stdout, stderr := &capture{keep: cmp.Or(c.Keep, defaultKeep)}, &capture{keep: cmp.Or(c.Keep, defaultKeep)}
-	// Not CommandContext: it kills the process and not the group, and after the end of the program it kills nothing.
+	// CommandContext would kill only the process, not the group, and nothing after the end of the program.
 	command := exec.Command(c.Program, c.Args...) //nolint:noctx // see above
 	command.Env = append([]string{"PATH=" + Path, "LANG=C.UTF-8"}, c.Env...)
 	command.Dir = c.Dir
@@ -108,8 +107,8 @@ func (c Command) supervise(ctx context.Context, command *exec.Cmd) error {
 		}
 	}
 	_ = syscall.Kill(-pid, syscall.SIGKILL)
-	if !within(ended, linger, nil) { // it hangs in the kernel, which not even SIGKILL ends
-		go func() { _ = command.Wait() }() // to reap it some day
+	if !within(ended, linger, nil) { // it hangs in the kernel, where even SIGKILL does not end it
+		go func() { _ = command.Wait() }() // to reap it when it ends
 		return stopped
 	}
 	err := command.Wait()
@@ -145,16 +144,16 @@ func within(done <-chan struct{}, d time.Duration, stop <-chan struct{}) bool {
 
 // The kinds of an [Error].
 const (
-	NotFound   = "not-found"    // there is no such program, or the interpreter that its first line names is missing
+	NotFound   = "not-found"    // the program does not exist, or the interpreter that its first line names
 	Permission = "permission"   // it may not be executed
 	ExecFormat = "exec-format"  // it is neither a program nor does its first line name an interpreter
 	NotStarted = "cannot-start" // the system refused it for another reason
 	TimedOut   = "timeout"      // it was stopped after its time
 	Canceled   = "canceled"     // it was stopped, or not started, because the context had ended
-	Failed     = "failed"       // it ended by itself, with another exit status than 0 or by a signal
+	Failed     = "failed"       // it ended with an exit status other than 0, or by a signal
 )
 
-// Error is why a program did not do its work.
+// Error says why a program did not do its work.
 type Error struct {
 	Program string
 	kind    string
@@ -162,13 +161,13 @@ type Error struct {
 	err     error
 }
 
-// Error is the reason alone, such as "exit status 3": the caller knows best how to name what it ran.
+// Error returns the reason alone, such as "exit status 3": the caller knows best how to name what it ran.
 func (e *Error) Error() string { return e.reason }
 
 // Unwrap returns the cause: the error of the system, an *exec.Error or *exec.ExitError, or the context's.
 func (e *Error) Unwrap() error { return e.err }
 
-// Kind is one of the constants of this package.
+// Kind returns one of the constants of this package.
 func (e *Error) Kind() string { return e.kind }
 
 // Temporary reports whether the same call may succeed later.
@@ -186,7 +185,7 @@ func (c Command) fail(kind string, err error) *Error {
 	return &Error{Program: c.Program, kind: kind, reason: err.Error(), err: err}
 }
 
-// stopped is the error of a program that was not allowed to end.
+// stopped returns the error of a program that run has stopped.
 func (c Command) stopped(ctx context.Context) *Error {
 	if err := ctx.Err(); err != nil {
 		return &Error{Program: c.Program, kind: Canceled, reason: "it was stopped because mxcert had to", err: err}
@@ -194,8 +193,8 @@ func (c Command) stopped(ctx context.Context) *Error {
 	return &Error{Program: c.Program, kind: TimedOut, reason: fmt.Sprintf("it was stopped after %s", c.Timeout), err: context.DeadlineExceeded}
 }
 
-// notStarted explains an error of the system. Two of them mislead: ENOENT is also said of an interpreter, and ENOEXEC
-// of a script that names none.
+// notStarted explains an error of the system. Two of them mislead: ENOENT may be about the interpreter, and ENOEXEC about a
+// script that names no interpreter.
 func (c Command) notStarted(err error) *Error {
 	e := c.fail(NotStarted, err)
 	switch {

@@ -1,10 +1,10 @@
 // Package script runs the administrator's own hooks: the executables in a directory such as /etc/mxcert/hooks/deploy.d,
-// in name order, each as package run describes it: without a shell, with a clean environment, for a limited time.
+// in the order of their names. Package run runs each of them: without a shell, with a clean environment, for a limited time.
 //
 // A hook learns about the event from MXCERT_… variables, from the variables that scripts written for certbot
 // (RENEWED_LINEAGE, RENEWED_DOMAINS) and lego (LEGO_CERT_PATH, LEGO_CERT_KEY_PATH, LEGO_CERT_DOMAIN) expect, and from
-// a JSON document on standard input, which it may ignore. Whoever may write a hook gets the rights of mxcert: files and
-// directories that others could write are refused, with the reason.
+// a JSON document on standard input, which it may ignore. Every user who may write a hook gets the rights of mxcert, so the
+// package refuses files and directories that others could write, and says why.
 //
 // Not supported: hooks as another user, arguments, subdirectories, a check of the directories above.
 package script
@@ -35,18 +35,18 @@ type Event struct {
 	Changed    bool      `json:"changed"`            // whether this pass changed what is in service; true or false
 }
 
-// Outcome is what became of one file of the directory.
+// Outcome is the result for one file of the directory.
 type Outcome struct {
 	Hook     string        // its path
-	Skipped  string        // why it was left out as something else than a hook; not a failure
-	Err      error         // an *Error; nil when the hook ended with status 0
+	Skipped  string        // why it is not a hook and was left out; not a failure
+	Err      error         // an *Error; nil if the hook ended with status 0
 	Duration time.Duration // how long it ran
-	Output   string        // standard output and error together, at most 64 KiB of them; foreign text
+	Output   string        // standard output and error together, at most 64 KiB; foreign text
 }
 
-// Run runs all hooks of a directory with the same event, one after another, each for at most timeout (60 s when zero).
-// A hook that fails does not keep the next from running; when ctx ends, the current one is stopped and no other starts.
-// A directory that does not exist means that there are no hooks.
+// Run runs all hooks of a directory with the same event, one after another, each for at most timeout (60 s if it is zero). If a
+// hook fails, the next still runs; when ctx ends, Run stops the current one and starts no other. A directory that does not
+// exist has no hooks.
 //
 // The error is the first failure among the outcomes, or why the directory cannot be used: an [*Error].
 func Run(ctx context.Context, dir string, event Event, timeout time.Duration) ([]Outcome, error) {
@@ -104,7 +104,7 @@ func list(dir string) ([]fs.DirEntry, error) {
 // leftovers are the endings of files that editors and package managers leave beside the real ones.
 var leftovers = []string{"~", "#", ".bak", ".old", ".orig", ".rej", ".swp", ".save", ".tmp", ".disabled", ".rpmsave", ".rpmnew", ".rpmorig"} //nolint:gochecknoglobals // a constant table
 
-// inspect returns why a file is skipped, or why it is refused; neither if it is a hook.
+// inspect returns why a file is skipped, or why it is refused; both are empty for a hook.
 func inspect(path string) (skipped string, refused error) {
 	name := filepath.Base(path)
 	if strings.HasPrefix(name, ".") {
@@ -116,9 +116,9 @@ func inspect(path string) (skipped string, refused error) {
 		}
 	}
 	if strings.Contains(name, ".dpkg-") || strings.Contains(name, ".ucf-") {
-		return "it was left by the package manager", nil
+		return "the package manager left it", nil
 	}
-	info, err := os.Stat(path) // through a symbolic link: what counts is what would run
+	info, err := os.Stat(path) // it follows a symbolic link: the program that would run counts
 	switch {
 	case err != nil:
 		return "", &Error{Hook: path, kind: "unreadable", reason: err.Error(), cause: err}
@@ -133,7 +133,7 @@ func inspect(path string) (skipped string, refused error) {
 	return "", nil
 }
 
-// unsafe returns why another user could write to a file or directory; "" if only root and mxcert's user can.
+// unsafe says why another user could write to a file or directory; "" if only root and mxcert's user can.
 func unsafe(info fs.FileInfo) string {
 	if mode := info.Mode().Perm(); mode&0o022 != 0 {
 		return fmt.Sprintf("is writable by its group or by others (mode %04o)", mode)
@@ -153,7 +153,7 @@ func (e Event) normalized() Event {
 	return e
 }
 
-// environment is what a hook sees beside PATH and LANG.
+// environment returns the variables that a hook sees beside PATH and LANG.
 func (e Event) environment() []string {
 	domains := strings.Join(e.Domains, " ")
 	notAfter := ""

@@ -1,9 +1,10 @@
-// Package sdnotify tells systemd how this service is doing: sd_notify(3) with ready, reloading, stopping, a status line,
-// and a watchdog that is fed only while real work gets done.
+// Package sdnotify reports the state of this service to systemd: sd_notify(3) with ready, reloading, stopping and a status
+// line. It feeds systemd's watchdog only while the service really works.
 //
 // It works with Type=notify on systemd 252 and newer; Type=notify-reload (253) understands the same messages. Without
-// NOTIFY_SOCKET, that is when not started by systemd, everything here does nothing and succeeds. go-systemd's package
-// for the same writes without a deadline, so that a busy systemd could hold up the service: here each message has one.
+// NOTIFY_SOCKET, that is if systemd has not started the process, all functions do nothing and succeed. The package of
+// go-systemd for the same purpose writes without a deadline, so that a busy systemd could delay the service: here each message
+// has a deadline.
 //
 // Not supported: file descriptor store, MAINPID and messages on behalf of other processes, vsock addresses.
 package sdnotify
@@ -24,48 +25,48 @@ import (
 // sendTimeout bounds one message; the socket's queue is full while systemd is stopped or busy.
 const sendTimeout = 5 * time.Second
 
-// Ready tells that the service is up, or that a reload is over.
+// Ready reports that the service is up, or that a reload is over.
 func Ready() error { return send("READY=1") }
 
-// Reloading tells that the configuration is being read again; call [Ready] when that is done, whatever came of it.
+// Reloading reports that the service is reading its configuration again; call [Ready] afterwards, whether it succeeded or not.
 func Reloading() error {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
-		return fmt.Errorf("telling systemd about the reload: reading the monotonic clock: %w", err)
+		return fmt.Errorf("notify systemd of the reload: read the monotonic clock: %w", err)
 	}
 	return send(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d", now.Nano()/1000))
 }
 
-// Stopping tells that the service is on its way out.
+// Stopping reports that the service is shutting down.
 func Stopping() error { return send("STOPPING=1") }
 
-// Status sets the line that systemctl status shows. Line breaks become spaces: each line is a message of its own.
+// Status sets the line that systemctl status shows. Line breaks become spaces, because each line of a message is a variable of
+// its own.
 func Status(text string) error {
 	return send("STATUS=" + strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), " "))
 }
 
-// Watchdog returns the time within which systemd wants to hear from this process (WatchdogSec=), and whether it does.
+// Watchdog returns the time within which systemd wants to hear from this process (WatchdogSec=), and whether it wants to.
 func Watchdog() (interval time.Duration, on bool) {
 	usec, err := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64)
 	if err != nil || usec <= 0 || usec > int64(24*time.Hour/time.Microsecond) || os.Getenv("NOTIFY_SOCKET") == "" {
 		return 0, false
 	}
 	if pid := os.Getenv("WATCHDOG_PID"); pid != "" && pid != strconv.Itoa(os.Getpid()) {
-		return 0, false // meant for another process that gave us its environment
+		return 0, false // meant for another process, whose environment we inherited
 	}
 	return time.Duration(usec) * time.Microsecond, true
 }
 
-// Feeder feeds systemd's watchdog while the work goes on. The zero Feeder is ready for use.
+// Feeder feeds systemd's watchdog while the work makes progress. The zero Feeder is ready for use.
 type Feeder struct{ beat atomic.Bool }
 
 // Beat says that the work makes progress. Call it at least every half watchdog interval, from the loop that would hang
 // if the service did, never from a timer of its own. It never blocks.
 func (f *Feeder) Beat() { f.beat.Store(true) }
 
-// Run passes beats on until ctx ends: four times per watchdog interval it looks whether there was one since the last
-// time, and tells systemd only then. A message that could not be sent is tried again at the next look. Without a
-// watchdog it returns at once.
+// Run passes beats on until ctx ends. Four times per watchdog interval it notifies systemd if there was a beat since the last
+// time. If a message could not be sent, it tries again the next time. Without a watchdog it returns at once.
 func (f *Feeder) Run(ctx context.Context) {
 	interval, on := Watchdog()
 	if !on {
@@ -93,7 +94,7 @@ func send(message string) error {
 	}
 	if err := write(name, message, sendTimeout); err != nil {
 		word, _, _ := strings.Cut(message, "=")
-		return fmt.Errorf("telling systemd %s on NOTIFY_SOCKET: %w", word, err)
+		return fmt.Errorf("send %s to systemd on NOTIFY_SOCKET: %w", word, err)
 	}
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 
 const busName = "org.freedesktop.systemd1"
 
-// dialPatience bounds the way to systemd.
+// dialPatience bounds the connection to systemd.
 const dialPatience = 15 * time.Second
 
 var (
@@ -41,14 +41,14 @@ func connect(ctx context.Context) (*systemd, error) {
 	return s, err
 }
 
-// connectBy makes the two connections that go-systemd wants, one for calls and one for signals.
+// connectBy makes the two connections that go-systemd needs, one for calls and one for signals.
 func connectBy(ctx context.Context, dial func(context.Context) (*dbus.Conn, error)) (*systemd, error) {
 	life, lose := context.WithCancel(ctx)
 	patience := time.AfterFunc(dialPatience, lose)
 	conn, err := sd.NewConnection(func() (*dbus.Conn, error) {
 		conn, err := dial(life)
 		if err == nil {
-			context.AfterFunc(conn.Context(), lose) // one without the other is of no use
+			context.AfterFunc(conn.Context(), lose) // one is useless without the other
 		}
 		return conn, err
 	})
@@ -87,7 +87,7 @@ func dialBus(ctx context.Context) (*dbus.Conn, error) {
 	return conn, nil
 }
 
-// dialSystemd opens the socket that systemd keeps for root. It has no other clients, so signals need no filter.
+// dialSystemd opens the socket that systemd keeps for root. It has no other clients, so the signals do not need a filter.
 func dialSystemd(ctx context.Context) (*dbus.Conn, error) {
 	return authenticate(dbus.Dial("unix:path=/run/systemd/private", dbus.WithContext(ctx)))
 }

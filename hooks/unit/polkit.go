@@ -14,7 +14,7 @@ const (
 	PolkitFile = "/etc/polkit-1/rules.d/50-mxcert.rules"
 )
 
-// On Debian, postfix.service is /bin/true, and the instance is what runs.
+// On Debian, postfix.service only runs /bin/true; the instance is the server.
 const postfix, postfixInstance = "postfix.service", "postfix@-.service"
 
 // Names returns the units whose reload the given ones may lead to, sorted, each once: postfix.service may stand for its
@@ -28,7 +28,7 @@ func Names(units []string) []string {
 	return slices.Compact(names)
 }
 
-// PolkitRule is the rule by which the service may use the verb reload on exactly these units, and nothing else.
+// PolkitRule returns the rule that lets the service use the verb reload on exactly these units, and nothing else.
 func PolkitRule(units []string) string {
 	list, err := json.Marshal(units)
 	if units == nil || err != nil { // strings always marshal

@@ -1,13 +1,13 @@
-// Package unit makes a running service take up its new certificate: it asks systemd over D-Bus to reload the unit, waits
-// for the job and reports what became of it. It also writes the polkit rule that lets mxcert's own service do so.
+// Package unit makes a running service load its new certificate: it asks systemd over D-Bus to reload the unit, waits for the
+// job and reports its result. It also writes the polkit rule that lets mxcert's own service do so.
 //
-// Reload is the only verb. A start, stop, restart or signal is not reachable from here, whatever fails: a mail server
-// with an old certificate beats one that is down. The interface is org.freedesktop.systemd1(5); the results of a job are
-// those of its JobRemoved signal. A reload that is done proves only that the command ran: whether the server uses the new
-// certificate is for a handshake to show.
+// Reload is the only verb. Whatever fails, this package cannot start, stop, restart or signal a unit: a mail server with an old
+// certificate is better than one that is down. The interface is org.freedesktop.systemd1(5); the results of a job are those of
+// its JobRemoved signal. A finished reload proves only that the command ran; a handshake has to show whether the server uses
+// the new certificate.
 //
-// Nothing is kept between calls: a connection that a restart of the bus or a re-execution of systemd has made useless
-// looks like silence, and a new one costs only milliseconds. All functions may be used concurrently.
+// The package keeps no connection between calls: after a restart of the bus, or if systemd has executed itself again, an old
+// one would only be silent, and a new one costs only milliseconds. All functions may be used concurrently.
 //
 // Not supported: user instances of systemd, machines other than this one, init systems other than systemd, and unit
 // types other than .service.
@@ -23,7 +23,7 @@ import (
 // which is too long to leave a certificate in doubt.
 const patience = 90 * time.Second
 
-// verbs is all of systemd that this package can reach: to look at a unit and to reload it.
+// verbs is the part of systemd that this package can reach: it can look at a unit and reload it.
 type verbs interface {
 	ReloadUnitContext(ctx context.Context, name, mode string, result chan<- string) (int, error)
 	GetUnitPropertiesContext(ctx context.Context, unit string) (map[string]any, error)
@@ -37,15 +37,15 @@ type state struct {
 }
 
 // Reload reloads a unit and waits for the job, at most 90 s or until ctx ends; the job itself then continues. It asks
-// even if the unit looks inactive: systemd's answer is the one that counts. Of postfix.service the instance is reloaded
-// that does the work, see [Names]. The error is an [*Error].
+// even if the unit looks inactive: systemd's answer is the one that counts. For postfix.service it reloads the instance that
+// does the work, see [Names]. The error is an [*Error].
 func Reload(ctx context.Context, name string) error {
 	return with(ctx, name, func(ctx context.Context, s *systemd, name string) *Error {
 		err := s.reload(ctx, name)
 		if err == nil || err.Result != resultDenied {
 			return err
 		}
-		// Rights are checked before anything else: do not send somebody to write a rule for a unit that is not there.
+		// systemd checks rights first: do not ask the operator to write a rule for a unit that does not exist.
 		if check := s.check(ctx, name); check != nil && check.certain() {
 			return check
 		}
@@ -54,7 +54,7 @@ func Reload(ctx context.Context, name string) error {
 }
 
 // Check reports whether a reload of the unit can work now. The error is an [*Error] with the Result no-such-unit, masked,
-// not-loaded, inactive or not-reloadable, or what kept Check from finding out.
+// not-loaded, inactive or not-reloadable, or the reason why Check could not find out.
 func Check(ctx context.Context, name string) error {
 	return with(ctx, name, func(ctx context.Context, s *systemd, name string) *Error { return s.check(ctx, name) })
 }
@@ -70,7 +70,7 @@ func with(ctx context.Context, name string, ask func(ctx context.Context, s *sys
 	if err != nil {
 		return failure(ctx, name, err)
 	}
-	if err := ask(ctx, s, s.instance(ctx, name)); err != nil { // not returned at once: a nil *Error would become an error
+	if err := ask(ctx, s, s.instance(ctx, name)); err != nil { // a nil *Error, returned directly, would become a non-nil error
 		return err
 	}
 	return nil
@@ -78,7 +78,7 @@ func with(ctx context.Context, name string, ask func(ctx context.Context, s *sys
 
 // reload asks for the job and waits for its result.
 func (s *systemd) reload(ctx context.Context, name string) *Error {
-	result := make(chan string, 1) // buffered: go-systemd blocks all jobs while nobody takes a result
+	result := make(chan string, 1) // buffered: go-systemd blocks all jobs until a result is received
 	if _, err := s.ReloadUnitContext(ctx, name, "replace", result); err != nil {
 		return failure(ctx, name, err)
 	}
@@ -95,7 +95,7 @@ func (s *systemd) reload(ctx context.Context, name string) *Error {
 	}
 }
 
-// describe asks what systemd knows about a unit. A unit that does not exist is no error: its load state says so.
+// describe asks what systemd knows about a unit. A unit that does not exist is not an error: its load state says so.
 func (s *systemd) describe(ctx context.Context, name string) (state, *Error) {
 	p, err := s.GetUnitPropertiesContext(ctx, name)
 	if err != nil {
@@ -129,7 +129,7 @@ func (s *systemd) check(ctx context.Context, name string) *Error {
 	return nil
 }
 
-// instance is the unit that a name stands for.
+// instance returns the unit that a name stands for.
 func (s *systemd) instance(ctx context.Context, name string) string {
 	if name != postfix {
 		return name

@@ -1,14 +1,13 @@
-// Package watch tells when files have changed, so that the daemon can read its configuration again, and look at the files
-// that it wrote for mail servers.
+// Package watch reports when files have changed, so that the daemon can read its configuration again and look at the files that
+// it has written for mail servers.
 //
 // It watches the directories of the files with inotify(7), because editors and configuration tools replace files rather
-// than write them, and takes every event there only as a reason to look: a change is reported when the identity, size,
-// times or mode of a file differ from those seen before. That covers rename-replace, files that come and go, symbolic
-// links that are swapped (the ..data of Kubernetes), and directories that are removed and made again. A slow poll finds
-// what inotify cannot: network file systems, mounts, links in the middle of a path, an exhausted inotify.
+// than write them, and treats every event there only as a reason to look: it reports a change if the identity, size, times or
+// mode of a file differ from those seen before. This covers files that are replaced by a rename, files that come and go,
+// symbolic links that are swapped (the ..data of Kubernetes), and directories that are removed and created again. A slow poll
+// finds what inotify cannot: network file systems, mounts, links in the middle of a path, an exhausted inotify.
 //
-// Not supported: telling which file changed (callers compare [Fingerprint]), and comparing contents; a touch counts as a
-// change.
+// Not supported: saying which file changed (callers compare [Fingerprint]), and comparing contents; a touch counts as a change.
 package watch
 
 import (
@@ -27,11 +26,11 @@ import (
 )
 
 const (
-	// quiet is how long nothing may happen before a change is reported, so that a group of files is read as a whole.
+	// quiet is how long it must be quiet before a change is reported, so that a group of files is read as a whole.
 	quiet = 500 * time.Millisecond
-	// patience ends the wait for quiet in a directory that never is.
+	// patience limits the wait for quiet in a directory that is never quiet.
 	patience = 5 * time.Second
-	// pollEvery is how often files are looked at without a reason.
+	// pollEvery is how often the watcher looks at files without a reason.
 	pollEvery = 30 * time.Second
 	// recent is how long ago a file that [Watcher.Set] adds may have changed to count as changed.
 	recent = 10 * time.Second
@@ -50,11 +49,11 @@ type Watcher struct {
 	seen  map[string]string // by file or pattern: the fingerprint of what was last reported
 	err   error
 
-	inotify *fsnotify.Watcher // nil when there is none to be had
+	inotify *fsnotify.Watcher // nil if inotify cannot be used
 }
 
 // New watches files, which need not exist, and may be patterns of filepath.Match such as /etc/mxcert/conf.d/*.yaml.
-// Make the Watcher before the files are read, and nothing is missed. It never fails: see [Watcher.Err].
+// Make the Watcher before you read the files, so that it misses no change. New never fails: see [Watcher.Err].
 func New(files []string) *Watcher {
 	inotify, err := fsnotify.NewWatcher()
 	if err != nil {
@@ -63,7 +62,7 @@ func New(files []string) *Watcher {
 	return start(files, inotify, err)
 }
 
-// start begins to watch; without inotify it polls.
+// start starts to watch; without inotify it polls.
 func start(files []string, inotify *fsnotify.Watcher, err error) *Watcher {
 	w := &Watcher{changes: make(chan struct{}, 1), stirred: make(chan struct{}, 1), done: make(chan struct{}),
 		files: slices.Clone(files), seen: map[string]string{}, err: err, inotify: inotify}
@@ -79,12 +78,12 @@ func start(files []string, inotify *fsnotify.Watcher, err error) *Watcher {
 	return w
 }
 
-// Changes delivers a value when at least one file has changed since the last value; changes while nobody receives are
-// merged into one. The channel is never closed.
+// Changes delivers a value when at least one file has changed since the last value; if nobody receives, changes are merged into
+// one. The channel is never closed.
 func (w *Watcher) Changes() <-chan struct{} { return w.changes }
 
 // Set replaces the list of files. A file that was not in the list counts as changed if it did change within the last
-// ten seconds: the caller has read it before calling Set and may have seen what it was before.
+// ten seconds: the caller has read it before calling Set, and may have seen the old content.
 func (w *Watcher) Set(files []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -100,8 +99,9 @@ func (w *Watcher) Set(files []string) {
 	poke(w.stirred)
 }
 
-// Know takes the files as they are now for known: a change is what differs from that. Without it, a file that goes twice
-// within the half second before a look, and was put back in between by the caller, would be missing before and after.
+// Know makes the present state of the files the known one: only later differences are changes. Without it, the watcher would
+// not notice a file that is removed twice within the half second before a look and restored by the caller in between: it would
+// be missing before and after.
 func (w *Watcher) Know() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -110,14 +110,14 @@ func (w *Watcher) Know() {
 	}
 }
 
-// Err says why changes are noticed only by the slow poll; nil when the kernel reports them.
+// Err says why only the slow poll notices changes; nil if the kernel reports them.
 func (w *Watcher) Err() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.err
 }
 
-// Close ends the watching. Nothing is delivered afterwards.
+// Close ends the watch. Afterwards Changes delivers nothing.
 func (w *Watcher) Close() {
 	w.close()
 	w.ended.Wait()
@@ -149,13 +149,13 @@ func (w *Watcher) loop() {
 	settle := time.NewTimer(quiet)
 	settle.Stop()
 	defer settle.Stop()
-	var since time.Time // of the first event that was not looked into yet
+	var since time.Time // of the first event that has not led to a look yet
 	for {
 		select {
 		case <-w.done:
 			return
 		case <-poll.C:
-			// What inotify did not see makes its watches doubtful.
+			// If inotify missed a change, its watches are doubtful.
 			if unseen := w.changed(false) && since.IsZero(); unseen {
 				w.follow(true)
 				poke(w.stirred)
@@ -171,7 +171,7 @@ func (w *Watcher) loop() {
 			}
 		case <-settle.C:
 			since = time.Time{}
-			w.follow(false) // before looking: what changes after the look is an event
+			w.follow(false) // before the look: a change after it is an event
 			if w.changed(true) {
 				poke(w.changes)
 			}
@@ -212,7 +212,7 @@ func (w *Watcher) follow(anew bool) {
 	want := directories(w.files)
 	for _, dir := range w.inotify.WatchList() {
 		if anew || !slices.Contains(want, dir) {
-			_ = w.inotify.Remove(dir) // it may have gone by itself
+			_ = w.inotify.Remove(dir) // the watch may have ended with the directory
 		}
 	}
 	have := w.inotify.WatchList()
@@ -231,7 +231,7 @@ func (w *Watcher) follow(anew bool) {
 	}
 }
 
-// directories lists where changes of the files show: where they are, or will be, and where links lead.
+// directories lists the directories in which changes of the files show: where the files are, or will be, and where links lead.
 func directories(files []string) []string {
 	var dirs []string
 	for _, file := range files {
@@ -247,7 +247,7 @@ func directories(files []string) []string {
 	return slices.Compact(dirs)
 }
 
-// nearest is the directory itself, or else the first of those above that exists: there a new one will appear.
+// nearest returns the directory itself, or else the first one above it that exists: a new one will appear there.
 func nearest(dir string) string {
 	for {
 		if info, err := os.Stat(dir); err == nil && info.IsDir() || dir == filepath.Dir(dir) {
@@ -265,7 +265,8 @@ func matches(pattern string) []string {
 	return []string{pattern}
 }
 
-// fingerprint is that of all files that a pattern stands for, and never "": Set uses that for unknown.
+// fingerprint returns the fingerprint of all files that a pattern stands for. It is never "", which Set uses for an unknown
+// one.
 func fingerprint(pattern string) string {
 	var text strings.Builder
 	for _, file := range matches(pattern) {
@@ -274,8 +275,8 @@ func fingerprint(pattern string) string {
 	return text.String()
 }
 
-// Fingerprint is a text that differs when a file is another one than before, or was changed, or is gone. The file is a name,
-// not a pattern; links are followed.
+// Fingerprint returns a text that changes if a file is replaced, changed or removed. file is a name, not a pattern; Fingerprint
+// follows links.
 func Fingerprint(file string) string {
 	info, err := os.Stat(file)
 	if err != nil {
@@ -288,15 +289,15 @@ func Fingerprint(file string) string {
 	return text
 }
 
-// Stamp is what stat(2) says about the content of a file: two stamps that are equal mean that it was not written in between. The
-// zero Stamp is a file that is missing.
+// Stamp is what stat(2) says about the content of a file: if two stamps are equal, the file was not written in between. The
+// zero Stamp stands for a missing file.
 type Stamp struct {
 	Size, Modified, Changed int64 // bytes; nanoseconds since 1970
 	Device, Inode           uint64
 	Mode                    uint32
 }
 
-// Stamps returns the stamp of each file; links are followed.
+// Stamps returns the stamp of each file. It follows links.
 func Stamps(files []string) map[string]Stamp {
 	stamps := make(map[string]Stamp, len(files))
 	for _, file := range files {
@@ -332,7 +333,7 @@ func Fingerprints(files []string) map[string]string {
 	return prints
 }
 
-// Differing lists, sorted, the files whose fingerprints are not what they were.
+// Differing lists, sorted, the files whose fingerprints have changed.
 func Differing(prints map[string]string) (files []string) {
 	for file, print := range prints {
 		if Fingerprint(file) != print {
@@ -343,7 +344,7 @@ func Differing(prints map[string]string) (files []string) {
 	return files
 }
 
-// changedSince tells whether a file was changed after a time.
+// changedSince reports whether a file was changed after a time.
 func changedSince(pattern string, t time.Time) bool {
 	return slices.ContainsFunc(matches(pattern), func(file string) bool {
 		info, err := os.Stat(file)
@@ -351,7 +352,7 @@ func changedSince(pattern string, t time.Time) bool {
 	})
 }
 
-// changeTime is the ctime, which nobody can set back.
+// changeTime returns the ctime, which a program cannot set back.
 func changeTime(info fs.FileInfo) time.Time {
 	if s, ok := info.Sys().(*syscall.Stat_t); ok {
 		return time.Unix(s.Ctim.Unix())
