@@ -94,7 +94,7 @@ func TestParentAndChild(t *testing.T) {
 		{what: "the one more is dead", parent: glued("ns1.many", "ns2.many", "ns3.many"), child: two, faults: []nameserver.Faults{{}, {}, {Dead: true}},
 			says: []string{"ns3.many.example", "no answer"}, hint: "delegation"},
 		{what: "the one more has no address", parent: append(glued("ns1.many", "ns2.many"), "many NS gone.elsewhere."), child: two,
-			tells: [][]string{{"warning", "gone.elsewhere", "nobody can ask it"}}},
+			tells: [][]string{{"warning", "gone.elsewhere", "it cannot be asked"}}},
 		{what: "the zone names one more", parent: glued("ns1.many", "ns2.many"), child: append(two, "@ NS ns3"),
 			tells: [][]string{{"warning", "ns3.many.example is named by the zone and not by its parent"}, {"ns3.many.example [127.0.0.13:", "serves them"}}},
 		{what: "the zone's own is behind", parent: glued("ns1.many", "ns2.many"), child: append(two, "@ NS ns3"), faults: []nameserver.Faults{{}, {}, behind},
