@@ -16,7 +16,7 @@ func CheckVariables(provider string, names []string) error {
 	case "rfc2136":
 		for _, name := range names {
 			if !isVariable(strings.TrimSuffix(name, "_FILE")) && !isVariable(name) {
-				return setupError(name, "it is no variable of this provider", "`mxcert providers rfc2136` lists them")
+				return setupError(name, "it is not a variable of this provider", "`mxcert providers rfc2136` lists them")
 			}
 		}
 	case "certbot-hook":
@@ -57,7 +57,7 @@ func (d Description) misspelt(names iter.Seq[string]) map[string]string {
 	return out
 }
 
-// sortedAssignments are the variables as os/exec takes them.
+// sortedAssignments returns the variables as os/exec expects them.
 func sortedAssignments(env map[string]string) []string {
 	out := make([]string, 0, len(env))
 	for _, name := range slices.Sorted(maps.Keys(env)) {
