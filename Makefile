@@ -6,7 +6,7 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.13.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 PREFIX ?= /usr
 
-.PHONY: build full demo test e2e load bench bench-idle house lint deb rpm release fuzz govulncheck install help
+.PHONY: build full demo test e2e load bench bench-idle bench-many house lint deb rpm release fuzz govulncheck install help
 
 build: ## build mxcert and mxcert-lab into ./bin
 	@mkdir -p bin
@@ -41,6 +41,9 @@ bench-idle: build ## what the service costs at rest, with 1, 100 and 1,000 certi
 HOUSE ?= cmd/mxcert acme configs deploy hooks
 house: ## how large the packages below HOUSE are and how their files use each other; BEFORE=DIR compares with another tree
 	@go run ./packaging/house $(if $(BEFORE),-before $(BEFORE)) $(HOUSE)
+
+bench-many: build ## renew and status over 1, 200 and 1,000 certificates with nothing to do, beside a yardstick; 2 minutes
+	go run ./packaging/bench/many -mxcert bin/mxcert
 
 lint: ## gofmt, go vet, golangci-lint
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run: gofmt -w .'; exit 1; }

@@ -14,7 +14,7 @@ import (
 // check applies all rules that need more than one value, or more than the form of a value. It completes c.
 func (l *loader) check(c *Config) {
 	l.checkACME(&c.ACME)
-	l.checkDNS("dns", &c.DNS)
+	l.checkDNS("dns", &c.DNS, c.DNS.Provider)
 	l.checkRenewal("renewal", &c.Renewal)
 	l.checkPath("state", c.State)
 	l.checkPath("hooks.directory", c.Hooks.Directory)
@@ -123,7 +123,7 @@ func (l *loader) checkEAB(a *ACME, i int) {
 	case e.KID != "" && e.HMACKey == "":
 		l.missing(join(p, "hmac_key"), "the CA gives kid and hmac_key together; write hmac_key: cred:eab")
 	}
-	l.checkSecret(join(p, "hmac_key"), e.HMACKey, true)
+	l.checkSecret(join(p, "hmac_key"), e.HMACKey, variable{})
 	l.checkBindingsCA(a, e, p)
 }
 
@@ -147,8 +147,9 @@ func (l *loader) checkBindingsCA(a *ACME, e *EAB, p string) {
 
 func first(s string, _ bool) string { return s }
 
-// checkDNS checks the section at p, and completes the resolvers.
-func (l *loader) checkDNS(p string, d *DNS) {
+// checkDNS checks the section at p, which is about a provider that it or the section above names, and completes the
+// resolvers.
+func (l *loader) checkDNS(p string, d *DNS, provider string) {
 	if !onlyHas(d.Provider, lower+digit+"-") {
 		l.bad(join(p, "provider"), "`mxcert providers` lists the names", "%s is not the name of a DNS provider", quote(d.Provider))
 	}
@@ -166,7 +167,7 @@ func (l *loader) checkDNS(p string, d *DNS) {
 		if !onlyHas(name, upper+digit+"_") || name == "" || onlyHas(name[:1], digit) {
 			l.bad(where, "write it as in the documentation of the provider, for example DNSUPDATE_NAMESERVER", "%s is not the name of a variable", quote(name))
 		}
-		l.checkSecret(where, value, !isPublic(name))
+		l.checkSecret(where, value, variable{provider, name})
 	}
 }
 

@@ -31,7 +31,7 @@ func (l *loader) checkCertificate(c *Config, i int) {
 	}
 	l.unique(join(p, "keys"), cert.Keys)
 	l.oneOfEachAlgorithm(join(p, "keys"), cert.Keys)
-	l.checkDNS(join(p, "dns"), &cert.DNS)
+	l.checkDNS(join(p, "dns"), &cert.DNS, cmp.Or(cert.DNS.Provider, c.DNS.Provider))
 	cert.DNS = merge(cert.DNS, c.DNS)
 	l.checkRenewal(join(p, "renewal"), &cert.Renewal)
 	if cert.Renewal.Window == nil {

@@ -222,8 +222,15 @@ func (c *Config) Files() []string { return c.index.files() }
 // depend on where the files lie.
 func (c *Config) Fingerprint() string { return c.fingerprint }
 
-// Warnings returns settings that are allowed but suspicious, in the order of the files.
-func (c *Config) Warnings() []Problem { return slices.Clone(c.warnings) }
+// Warnings returns settings that are allowed but suspicious, in the order of the files: also each secret that stands in a file itself.
+// secret reports whether a variable of a DNS provider holds one; nil means that each of them may.
+func (c *Config) Warnings(secret func(provider, variable string) bool) []Problem {
+	known := newSecrets(secret)
+	list, _ := c.index.finish(slices.DeleteFunc(slices.Clone(c.warnings), func(p Problem) bool {
+		return p.about != variable{} && !known.holds(p.about)
+	}))
+	return list
+}
 
 // At returns a Problem at the setting with that path, for example "certificates[0].dns.provider", where
 // certificates are counted as in Config. File, position and line are filled in; the caller adds Message and Hint.
@@ -231,8 +238,8 @@ func (c *Config) Warnings() []Problem { return slices.Clone(c.warnings) }
 func (c *Config) At(path string) Problem { return c.index.problem(path) }
 
 // Forget releases the text of the files and the positions of the settings, which need more memory than the settings
-// themselves. Afterwards At and Files find nothing.
-func (c *Config) Forget() { c.index = &index{} }
+// themselves. Afterwards At, Files and Warnings find nothing.
+func (c *Config) Forget() { c.index, c.warnings = &index{}, nil }
 
 // Paths returns the paths for key type key, the i-th of the certificate's keys, with {name} and {key} filled in; {serial}
 // stays. A path that the target does not have is "".

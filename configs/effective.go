@@ -15,10 +15,11 @@ import (
 )
 
 // Effective returns the configuration as one YAML document: all files together, defaults filled in, names resolved.
-// References to secrets stay references; a literal secret is shown as "(secret)", which Load refuses.
-func (c *Config) Effective() ([]byte, error) {
+// References to secrets stay references; a literal secret is shown as "(secret)", which Load refuses. secret reports
+// whether a variable of a DNS provider holds one; nil means that each of them may.
+func (c *Config) Effective(secret func(provider, variable string) bool) ([]byte, error) {
 	var text []byte
-	all := encodeStruct(reflect.ValueOf(c).Elem()).Content
+	all := encoder{newSecrets(secret)}.encodeStruct(reflect.ValueOf(c).Elem()).Content
 	for i := 0; i < len(all); i += 2 {
 		for n, part := range partsOf(all[i+1]) {
 			data, err := yaml.Dump(mappingOf(all[i], part), yaml.WithV4Defaults(), yaml.WithLineWidth(-1), yaml.WithQuotePreference(yaml.QuoteDouble))
@@ -47,11 +48,17 @@ func partsOf(n *yaml.Node) []*yaml.Node {
 	return parts
 }
 
+// encoder turns values into YAML.
+type encoder struct{ secrets *secrets }
+
 // encode turns a value into a YAML node. It returns nil for a list or mapping that is not set.
-func encode(v reflect.Value, f field) *yaml.Node {
+func (e encoder) encode(v reflect.Value, f field) *yaml.Node {
 	switch value := v.Interface().(type) {
 	case Target:
-		return mappingOf(plain(value.Kind), encodeStruct(v))
+		return mappingOf(plain(value.Kind), e.encodeStruct(v))
+	case DNS:
+		value.Env = e.shown(value)
+		return e.encodeStruct(reflect.ValueOf(value))
 	case time.Duration:
 		return plain(shortDuration(value))
 	case fs.FileMode:
@@ -72,15 +79,15 @@ func encode(v reflect.Value, f field) *yaml.Node {
 	}
 	switch {
 	case v.Kind() == reflect.Struct:
-		return encodeStruct(v)
+		return e.encodeStruct(v)
 	case v.IsNil():
 		return nil
 	case f.single && v.Len() == 1:
-		return encode(v.Index(0), field{})
+		return e.encode(v.Index(0), field{})
 	}
 	list := &yaml.Node{Kind: yaml.SequenceNode}
 	for i := range v.Len() {
-		list.Content = append(list.Content, encode(v.Index(i), field{}))
+		list.Content = append(list.Content, e.encode(v.Index(i), field{}))
 	}
 	if v.Type().Elem().Kind() != reflect.Struct {
 		list.Style = yaml.FlowStyle
@@ -88,28 +95,35 @@ func encode(v reflect.Value, f field) *yaml.Node {
 	return list
 }
 
-func encodeStruct(v reflect.Value) *yaml.Node {
+func (e encoder) encodeStruct(v reflect.Value) *yaml.Node {
 	n := mappingOf()
 	for _, f := range fieldsOf(v.Type()) {
-		if value := encode(v.Field(f.position), f); value != nil {
+		if value := e.encode(v.Field(f.position), f); value != nil {
 			n.Content = append(n.Content, plain(f.name), value)
 		}
 	}
 	return n
 }
 
-// encodeEnv shows the variables that cannot hold a secret, and hides the others.
+// shown returns the environment of a provider with its secrets hidden.
+func (e encoder) shown(d DNS) map[string]Secret {
+	env := maps.Clone(d.Env)
+	for name, value := range env {
+		if e.secrets.holds(variable{d.Provider, name}) {
+			env[name] = Secret(value.String())
+		}
+	}
+	return env
+}
+
+// encodeEnv writes an environment as shown has prepared it.
 func encodeEnv(env map[string]Secret) *yaml.Node {
 	if env == nil {
 		return nil
 	}
 	n := mappingOf()
 	for _, name := range slices.Sorted(maps.Keys(env)) {
-		value := env[name].String()
-		if isPublic(name) {
-			value = string(env[name])
-		}
-		n.Content = append(n.Content, text(name), text(value))
+		n.Content = append(n.Content, text(name), text(string(env[name])))
 	}
 	return n
 }

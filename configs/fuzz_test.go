@@ -27,7 +27,7 @@ func FuzzLoad(f *testing.F) {
 			t.Fatalf("result %v, error %v", c, err)
 		}
 		if err == nil {
-			inside(t, data, c.Warnings())
+			inside(t, data, c.Warnings(holdsSecret))
 			checkEffective(t, c)
 			return
 		}
@@ -57,7 +57,7 @@ func inside(t *testing.T, data []byte, list []Problem) {
 // checkEffective wants an effective configuration that loads again, unless it hides something.
 func checkEffective(t *testing.T, c *Config) {
 	t.Helper()
-	out, err := c.Effective()
+	out, err := c.Effective(holdsSecret)
 	if err != nil {
 		t.Fatal(err)
 	}

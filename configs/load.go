@@ -65,7 +65,7 @@ func (l *loader) load(sources []*source) (*Config, error) {
 	if err := l.result(); err != nil {
 		return nil, err
 	}
-	c.warnings, _ = l.finish(l.warnings)
+	c.warnings = l.warnings
 	c.fingerprint = fingerprintOf(sources)
 	return c, nil
 }

@@ -99,13 +99,13 @@ func TestGood(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			checkPositions(t, located(c.Warnings()))
-			out, err := c.Effective()
+			checkPositions(t, located(c.Warnings(holdsSecret)))
+			out, err := c.Effective(holdsSecret)
 			if err != nil {
 				t.Fatal(err)
 			}
 			got := string(out)
-			for _, w := range c.Warnings() {
+			for _, w := range c.Warnings(holdsSecret) {
 				got += strings.ReplaceAll(w.String(), "testdata/good/", "") + "\n"
 			}
 			golden(t, filepath.Join("testdata", "good", name+".txt"), got)
@@ -157,10 +157,10 @@ func TestExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(c.Warnings()) != 0 {
-		t.Errorf("the example has warnings: %v", c.Warnings())
+	if len(c.Warnings(holdsSecret)) != 0 {
+		t.Errorf("the example has warnings: %v", c.Warnings(holdsSecret))
 	}
-	out, err := c.Effective()
+	out, err := c.Effective(holdsSecret)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -71,8 +71,13 @@ func (l *loader) missing(path, hint string) {
 
 // warn records a setting that is allowed but suspicious.
 func (l *loader) warn(path, hint, format string, args ...any) {
+	l.warnOf(variable{}, path, hint, format, args...)
+}
+
+// warnOf records what is suspicious only if a variable of a DNS provider holds a secret.
+func (l *loader) warnOf(v variable, path, hint, format string, args ...any) {
 	p := l.index.nearest(path)
-	p.Path, p.Message, p.Hint = path, path+": "+fmt.Sprintf(format, args...), hint
+	p.Path, p.Message, p.Hint, p.about = path, path+": "+fmt.Sprintf(format, args...), hint, v
 	l.warnings = append(l.warnings, p)
 }
 
@@ -90,16 +95,16 @@ func (l *loader) result() error {
 	if len(l.problems) == 0 {
 		return nil
 	}
-	list, more := l.finish(l.problems)
+	list, more := l.index.finish(l.problems)
 	return &Problems{List: list, more: more}
 }
 
-// finish puts problems in the order of the files and drops repetitions: a value used by several aliases is reported several
-// times. It keeps maxProblems and counts the others.
-func (l *loader) finish(list []Problem) (kept []Problem, more int) {
+// finish puts problems in the order of the files and drops repetitions, which a value used by several aliases has.
+// It keeps maxProblems and counts the others.
+func (x *index) finish(list []Problem) (kept []Problem, more int) {
 	slices.SortStableFunc(list, func(a, b Problem) int {
 		return cmp.Or(
-			cmp.Compare(l.index.rank(a.File), l.index.rank(b.File)),
+			cmp.Compare(x.rank(a.File), x.rank(b.File)),
 			cmp.Compare(a.Line, b.Line),
 			cmp.Compare(a.Column, b.Column),
 		)
@@ -110,7 +115,7 @@ func (l *loader) finish(list []Problem) (kept []Problem, more int) {
 	more = max(0, len(list)-maxProblems)
 	list = list[:len(list)-more]
 	for i := range list {
-		l.index.show(&list[i])
+		x.show(&list[i])
 	}
 	return list, more
 }

@@ -21,7 +21,7 @@ func TestEffectiveOfMany(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := c.Effective()
+	out, err := c.Effective(holdsSecret)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +46,7 @@ func BenchmarkEffective(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		if _, err := c.Effective(); err != nil {
+		if _, err := c.Effective(holdsSecret); err != nil {
 			b.Fatal(err)
 		}
 	}

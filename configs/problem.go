@@ -15,8 +15,9 @@ type Problem struct {
 	Message string `json:"message"`          // what is wrong, complete without Path
 	Hint    string `json:"hint,omitempty"`   // what to do
 
-	caret int   // column of the fault in Text
-	cause error // why the file could not be read
+	caret int      // column of the fault in Text
+	cause error    // why the file could not be read
+	about variable // a warning only if this holds a secret; zero for others
 }
 
 // String prints like a compiler: position and message, the line, a caret under the fault, the hint.

@@ -171,8 +171,9 @@ func trustedGroup(info fs.FileInfo) bool {
 	return err == nil && g.Gid == strconv.Itoa(gid)
 }
 
-// checkSecret checks the form of a secret in the configuration. private says that a literal value is worth a warning.
-func (l *loader) checkSecret(p string, s Secret, private bool) {
+// checkSecret checks the form of a secret in the configuration, and warns of one that stands there itself. about is the
+// variable that holds it, if it is one of a DNS provider.
+func (l *loader) checkSecret(p string, s Secret, about variable) {
 	kind, _, found := strings.Cut(string(s), ":")
 	near := ""
 	if found {
@@ -181,25 +182,34 @@ func (l *loader) checkSecret(p string, s Secret, private bool) {
 	switch {
 	case s == "":
 	case string(s) == hidden:
-		l.bad(p, "write the value, or a reference such as cred:NAME", "`mxcert config show` writes this in the place of a hidden value")
+		l.bad(p, "write the value, or a reference such as cred:NAME", "this is what `mxcert config show` prints for a hidden value")
 	case isReference(string(s)):
 		if err := checkReference(string(s)); err != nil {
 			l.bad(p, "", "%v", err)
 		}
-	case private && near != "":
-		l.warn(p, "did you mean "+near+":…?", "mxcert uses the value as it is, although it looks like a reference")
-	case private:
-		l.warn(p, "write cred:NAME and put the value into "+credentials+"/NAME, mode 0600", "the secret is in the configuration file, where everybody who can read the file sees it")
+	case near != "":
+		l.warnOf(about, p, "did you mean "+near+":…?", "mxcert uses the value as it is, although it looks like a reference")
+	default:
+		l.warnOf(about, p, "write cred:NAME and put the value into "+credentials+"/NAME, mode 0600", "the secret stands in the configuration file, where everybody who can read the file sees it")
 	}
 }
 
-// isPublic reports whether a variable of a DNS provider cannot hold a secret, so that it can be shown: settings, and names
-// of files and programs.
-func isPublic(name string) bool {
-	for _, end := range []string{"_NAMESERVER", "_ALGORITHM", "_TSIG_KEY", "_TTL", "_TIMEOUT", "_INTERVAL", "_REGION", "_ENDPOINT", "_PORT", "_FILE", "_HOOK", "EXEC_PATH", "EXEC_MODE"} {
-		if strings.HasSuffix(name, end) {
-			return true
-		}
+// variable is one of a DNS provider. The zero value means none.
+type variable struct{ provider, name string }
+
+// secrets reports whether a variable holds a secret. The answers are kept, because a thousand certificates ask the same.
+type secrets struct {
+	ask   func(provider, variable string) bool // nil: each variable may hold one
+	known map[variable]bool
+}
+
+func newSecrets(ask func(provider, variable string) bool) *secrets {
+	return &secrets{ask: ask, known: map[variable]bool{}}
+}
+
+func (s *secrets) holds(v variable) bool {
+	if _, known := s.known[v]; !known {
+		s.known[v] = s.ask == nil || s.ask(v.provider, v.name)
 	}
-	return false
+	return s.known[v]
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -129,6 +130,66 @@ func TestSecretGroup(t *testing.T) {
 		if (err == nil) != (tt.err == "") || err != nil && err.Error() != tt.err {
 			t.Errorf("mode %04o, group %d: %v, want %q", tt.mode, tt.gid, err, tt.err)
 		}
+	}
+}
+
+// holdsSecret knows the variables that the tests use.
+func holdsSecret(_, variable string) bool {
+	return !slices.Contains([]string{"DNSUPDATE_NAMESERVER", "DNSUPDATE_TSIG_KEY", "DNSUPDATE_TSIG_ALGORITHM", "DNSUPDATE_TTL"}, variable)
+}
+
+// TestWhatIsASecret: what is shown, and what is warned of, follows the same answer, for the provider that a section has or
+// inherits.
+func TestWhatIsASecret(t *testing.T) {
+	const text = `
+acme: {agree_tos: true, directory: "https://ca.example/dir"}
+dns: {provider: one, env: {A_B: literal1, C_D: "literal2"}}
+certificates:
+  - {name: mx, domains: [mx.example.org], deploy: [{files: {combined: /etc/a.pem, unit: postfix.service}}]}
+  - {name: own, domains: [own.example.org], dns: {env: {A_B: literal3}}, deploy: [{files: {combined: /etc/b.pem, unit: postfix.service}}]}
+  - {name: two, domains: [two.example.org], dns: {provider: two, env: {A_B: literal4}}, deploy: [{files: {combined: /etc/c.pem, unit: postfix.service}}]}
+`
+	c, err := loadBytes([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		what   string
+		secret func(provider, variable string) bool
+		hides  string
+		warns  string
+	}{
+		{"all", nil, "1234", "dns.env.A_B dns.env.C_D certificates[1].dns.env.A_B certificates[2].dns.env.A_B"},
+		{"none", func(string, string) bool { return false }, "", ""},
+		{"a variable", func(_, variable string) bool { return variable == "C_D" }, "2", "dns.env.C_D"},
+		{"those of a provider", func(provider, _ string) bool { return provider == "two" }, "4", "certificates[2].dns.env.A_B"},
+		{"one of a provider", func(provider, variable string) bool { return provider == "one" && variable == "A_B" }, "13", "dns.env.A_B certificates[1].dns.env.A_B"},
+	} {
+		shown, err := c.Effective(tt.secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range []string{"1", "2", "3", "4"} {
+			if there := strings.Contains(string(shown), "literal"+n); there == strings.Contains(tt.hides, n) {
+				t.Errorf("%s: literal%s is shown: %t", tt.what, n, there)
+			}
+		}
+		var paths []string
+		for _, w := range c.Warnings(tt.secret) {
+			paths = append(paths, w.Path)
+			if strings.Contains(w.Text, "literal") || !strings.Contains(w.Message, "the secret stands in the configuration file") {
+				t.Errorf("%s: %s", tt.what, w)
+			}
+		}
+		if got := strings.Join(paths, " "); got != tt.warns {
+			t.Errorf("%s: warnings at %q", tt.what, got)
+		}
+	}
+	if c.DNS.Env["A_B"] != "literal1" {
+		t.Error("what is shown has replaced what is")
+	}
+	if c.Forget(); len(c.Warnings(nil)) > 0 {
+		t.Error("warnings without their places")
 	}
 }
 

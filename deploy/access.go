@@ -9,21 +9,21 @@ import (
 	"syscall"
 )
 
-// newMode is the mode of a new file, unless a mode is configured.
+// newMode is the mode of a new file if the configuration sets none.
 const newMode = 0o640
 
-// Access is the owner, group and mode of a path. An ID of -1 leaves the choice to the system.
+// Access is the owner, the group and the mode of a path. If an ID is -1, the system chooses it.
 type Access struct {
 	Mode     fs.FileMode
 	UID, GID int
 
-	labels labels // of the file that is replaced
+	labels labels // of the replaced file
 }
 
-// wanted decides owner, group and mode of a file. In this order: what is configured, what an earlier deployment set (a package
-// may have changed it since), what the replaced file has, the group of a setgid directory, and for Exim the group that it runs
-// with, because Exim opens its key after it has dropped root. Only the owner and the group may read a key, unless a mode is
-// configured.
+// wanted decides owner, group and mode of a file. It takes the first of these that exists: what the configuration sets; what mxcert gave
+// the file before (a package may have changed it since); what the replaced file has; the group of a setgid directory; for Exim the group
+// that Exim runs with, because Exim opens its key after it has dropped root. Only the owner and the group may read a key, unless the
+// configuration sets a mode.
 func (f file) wanted(root *os.Root, old *snapshot, remembered map[string]Access) (Access, error) {
 	want := Access{Mode: newMode, UID: -1, GID: -1}
 	if old != nil {
@@ -61,7 +61,7 @@ func (f file) wanted(root *os.Root, old *snapshot, remembered map[string]Access)
 	return want, nil
 }
 
-// eximGroup returns the group that Exim runs with; -1 if this host does not have it.
+// eximGroup returns the group that Exim runs with, or -1 if this host has none.
 func eximGroup() int {
 	for _, name := range eximAccounts() {
 		if gid, err := groupID(name); err == nil {
@@ -71,7 +71,7 @@ func eximGroup() int {
 	return -1
 }
 
-// again returns the access for a file that replaces the snapshot. Only root can set another owner; other users own what they
+// again returns the access for a file that replaces the snapshot. Only root can give a file to another owner; other users own what they
 // write.
 func (s *snapshot) again() Access {
 	a := s.access
@@ -86,7 +86,7 @@ func (a Access) differs(has Access) bool {
 	return has.Mode != a.Mode || a.UID >= 0 && has.UID != a.UID || a.GID >= 0 && has.GID != a.GID
 }
 
-// accessOf returns the access to a path, without labels; ok is false if the file system does not report it.
+// accessOf returns the access to a path, without labels. ok is false if the file system does not report it.
 func accessOf(info fs.FileInfo) (a Access, ok bool) {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
@@ -95,7 +95,7 @@ func accessOf(info fs.FileInfo) (a Access, ok bool) {
 	return Access{Mode: info.Mode().Perm(), UID: int(stat.Uid), GID: int(stat.Gid)}, true
 }
 
-// permitted checks, without writing, whether this process could give a file in a directory that access (chown(2)).
+// permitted checks, without writing, whether this process could give that access to a file in a directory (chown(2)).
 func (a Access) permitted(root *os.Root) error {
 	if os.Geteuid() == 0 {
 		return nil
@@ -114,12 +114,12 @@ func (a Access) permitted(root *os.Root) error {
 			}
 		}
 	}
-	return fmt.Errorf("set group %d, of which this user is not a member: %w", a.GID, fs.ErrPermission)
+	return fmt.Errorf("set group %d, of which this user is no member: %w", a.GID, fs.ErrPermission)
 }
 
-// set gives an open file, which is still empty, its owner, group, labels and mode, in this order: chown(2) may clear mode
-// bits, and the mode must take precedence over an access list. set does not set again what the file has already: in a setgid
-// directory the kernel has set the group, and a sandbox may forbid even a change that changes nothing.
+// set sets owner, group, labels and mode of an open file that is still empty. The order matters: chown(2) may clear mode bits, and the mode
+// overrides parts of an access list. set leaves out what the file already has: in a setgid directory the kernel has already set the group,
+// and a sandbox may forbid even a change that changes nothing.
 func (a Access) set(file *os.File) error {
 	if info, err := file.Stat(); err == nil {
 		if has, ok := accessOf(info); ok {
@@ -183,7 +183,7 @@ func (a Access) attributes() Attributes {
 	return Attributes{Owner: userName(a.UID), Group: groupName(a.GID), Mode: fmt.Sprintf("%04o", a.Mode)}
 }
 
-// String returns owner, group and mode, for a message.
+// String returns owner, group and mode for a message.
 func (a Access) String() string {
 	return fmt.Sprintf("%s:%s, mode %04o", userName(a.UID), groupName(a.GID), a.Mode)
 }

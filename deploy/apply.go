@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Apply makes the changes. Before anything changes, it calls keep with each file that it is about to replace; an error of keep
-// stops the deployment. If Apply fails, the files are as they were before, unless only the last fsync failed.
+// Apply makes the changes. Before anything changes, it calls keep with each file that it is about to replace. If keep returns an error, the
+// deployment stops. If Apply fails, the files are as they were before, unless only the last fsync failed.
 func (p *Plan) Apply(keep func(path string, content []byte) error) error {
 	for _, c := range p.changes {
 		if c.old != nil && c.newContent && c.link == "" {
@@ -39,7 +39,7 @@ func (p *Plan) Apply(keep func(path string, content []byte) error) error {
 	return nil
 }
 
-// staged returns the targets with the paths at which their files wait.
+// staged returns the targets with the paths at which their new files wait.
 func (p *Plan) staged(t *transaction) []Target {
 	var targets []Target
 	for _, job := range p.jobs {
@@ -53,7 +53,7 @@ func (p *Plan) staged(t *transaction) []Target {
 	return targets
 }
 
-// publish gives the new files their names, and then changes the maps, which read or name them.
+// publish gives the new files their names. It then changes the maps, because they read or name these files.
 func (p *Plan) publish(t *transaction, change func(*sniMap, *transaction) error) error {
 	unlock, err := p.lockMaps()
 	if err != nil {
@@ -74,8 +74,8 @@ func (p *Plan) publish(t *transaction, change func(*sniMap, *transaction) error)
 	return t.sync()
 }
 
-// Revert restores all that Apply replaced, or nothing: half of it would not match. A file that did not exist before stays,
-// because without it the server would have less than now.
+// Revert puts back what Apply replaced: either all of it or nothing, because half of it would not match. If there was no file before, the
+// new one stays, because without it the server would have less than it has now.
 func (p *Plan) Revert() error {
 	t := &transaction{lineage: p.lineage}
 	defer t.close()
@@ -90,8 +90,8 @@ func (p *Plan) Revert() error {
 	return p.publish(t, (*sniMap).writeBack)
 }
 
-// sweep removes what a killed run has left: a private key, perhaps. The caller has locked the lineage, so that no other process
-// uses these staging directories. If something cannot be removed, staging the next file there fails and reports it.
+// sweep removes what a killed run has left, which may include a private key. The caller has locked the lineage, so no other process uses
+// these staging directories. If something cannot be removed, the next file that is staged there fails and reports it.
 func (p *Plan) sweep() {
 	for _, job := range p.jobs {
 		directories := map[string]bool{}
@@ -110,8 +110,8 @@ func (p *Plan) sweep() {
 	}
 }
 
-// Touch creates and removes a file in each directory where a server reads files at fixed paths. A server that watches the
-// directory then reads its files again. This helps a server that has read a certificate and a key that do not match (GnuTLS).
+// Touch makes and removes a file in each directory where a server reads files at fixed paths. A server that watches the directory then
+// reads its files again. This cures a server (GnuTLS) that has read a certificate and a key that do not belong together.
 func (p *Plan) Touch() error {
 	var problems []error
 	done := map[string]bool{}
@@ -142,11 +142,11 @@ func (p *Plan) touch(t Target, dir string) error {
 	return errors.Join(file.Close(), root.Remove(name))
 }
 
-// mapPatience is how long lockMaps waits for another run that changes the same map.
+// mapPatience is how long to wait for another run that changes the same map.
 const mapPatience = 10 * time.Second
 
-// lockMaps keeps the passes of other certificates from changing the maps meanwhile. It locks the maps' directories (flock(2)),
-// in the order of the plan.
+// lockMaps keeps other certificates from changing the maps at the same time. It locks the maps' directories (flock(2)), in the order of the
+// plan.
 func (p *Plan) lockMaps() (unlock func(), err error) {
 	var held []*os.File
 	unlock = func() {

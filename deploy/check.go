@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Check checks that the targets could be written, without writing: directories, what lies at the paths, users and groups,
-// permission, free space. remembered is that of [Make]. Check returns all problems at once, as *Error.
+// Check finds out whether the targets could be written, and writes nothing. It looks at directories, at what lies at the paths, at users
+// and groups, permissions and free space. remembered is the same as for [Make]. It reports all problems together, as *Error.
 func Check(targets []Target, remembered map[string]Access) error {
 	var problems []error
 	roomy := map[string]bool{}
@@ -76,14 +76,14 @@ func (f file) check(remembered map[string]Access) error {
 	return nil
 }
 
-// room is the space that a deployment may need in a directory for a while: certificates and keys of a few kilobytes, each twice
-// and in whole blocks of the file system. The inodes are for the files and the staging directory.
+// This is the space that a deployment may need in a directory for a while. Certificates and keys have a few kilobytes. Each of them
+// occupies whole blocks of the file system, and is there twice. The inodes are for the files and the staging directory.
 const (
 	room       = 64 << 10
 	roomInodes = 8
 )
 
-// checkRoom finds a full file system before an order is placed.
+// checkRoom finds a full file system before mxcert places an order.
 func checkRoom(dir string) error {
 	var stat unix.Statfs_t
 	if err := unix.Statfs(dir, &stat); err != nil {
@@ -91,13 +91,13 @@ func checkRoom(dir string) error {
 	}
 	free := stat.Bavail
 	if os.Geteuid() == 0 {
-		free = stat.Bfree // some blocks are kept for root
+		free = stat.Bfree // the file system reserves some blocks for root
 	}
 	if bytes := free * uint64(stat.Bsize); stat.Blocks > 0 && bytes < room {
-		return fmt.Errorf("only %d KiB are free, and a deployment may need %d: %w", bytes>>10, room>>10, unix.ENOSPC)
+		return fmt.Errorf("%d KiB are free, and a deployment may need %d: %w", bytes>>10, room>>10, unix.ENOSPC)
 	}
 	if stat.Files > 0 && stat.Ffree < roomInodes {
-		return fmt.Errorf("only %d inodes are free, and a deployment may need %d: %w", stat.Ffree, roomInodes, unix.ENOSPC)
+		return fmt.Errorf("%d inodes are free, and a deployment may need %d: %w", stat.Ffree, roomInodes, unix.ENOSPC)
 	}
 	return nil
 }

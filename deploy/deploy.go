@@ -1,23 +1,28 @@
-// Package deploy writes a bundle into the files that a mail server reads, and can take the change back.
+// Package deploy writes a bundle into the files that a mail server reads, and can put the old files back.
 //
-// [Check] checks that the places can be written, before anything is ordered. [Make] compares what should be there with what is
-// there; the [Summary] of its [Plan] describes the difference. Apply stages everything that changes in a directory beside its
-// destination, complete with owner, mode and fsync, and then exchanges all of it back to back, so that at every instant each
-// path holds the old or the new content (rename(2)). The old content waits in the staging directory until the end, so that
-// taking a change back needs neither free space nor further descriptors. Revert restores the old content later.
+// [Check] finds out whether the places can be written, before mxcert orders anything. [Make] compares the files that should be there with
+// those that are. Its result is a [Plan], and [Summary] says what the plan would change. [Plan.Apply] makes the changes; [Plan.Revert]
+// undoes them later.
 //
-// There are four layouts. A pair at two fixed paths cannot be exchanged at once: with a new key, certificate and key differ for
-// a fraction of a millisecond; with the same key only the chain is renamed. A combined file has no such moment. A generation
-// directory holds a certificate and its key, and one renamed link leads to it. An SNI map names combined files with the serial
-// number in their names, and only the map is renamed: a server that opens files at each connection never meets a file that
-// changes.
+// Apply first writes everything that changes into a staging directory next to the destination, complete with owner, mode and fsync. Then it
+// exchanges new and old files, one right after the other. So at every moment each path holds either the old or the new content (rename(2)).
+// The old files wait in the staging directory until the end, so undoing a change needs neither disk space nor file descriptors.
 //
-// The staging directory is below the destination's, because a mail server that watches the latter (Exim 4.95 and later)
-// regards any file written there as a change. All file work goes through [os.Root], or through descriptors that it has opened.
+// There are four layouts:
 //
-// This package does not reload a server and does not ask what it reads (deploy/discover does). It refuses symbolic links at the
-// destination, except those of generation directories: it would replace the link, or change its target without its owner's
-// knowledge. It also refuses hard links, and directories that others can write to.
+//   - A pair is two files at fixed paths. They cannot be exchanged at the same moment. With a new key, certificate and key do not match for
+//     a fraction of a millisecond. With the same key, only the chain is renamed.
+//   - A combined file holds both, so they always match.
+//   - A generation directory holds a certificate and its key, and one link leads to it. Only the link is renamed.
+//   - An SNI map names combined files, which have the serial number in their names. Only the map is renamed. A server that opens its files
+//     at each connection never sees a file that changes.
+//
+// The staging directory is below the destination's directory, because a mail server that watches the latter (Exim 4.95 and later) takes
+// every file written there as a change. All file operations go through [os.Root], or through descriptors that it opened.
+//
+// The package does not reload a server, and does not ask which files it reads; deploy/discover does that. At the destination it refuses
+// hard links, directories that others can write to, and symbolic links, except those of generation directories. With a symbolic link it
+// would either replace the link, or change its target without the knowledge of the target's owner.
 package deploy
 
 import (
@@ -33,15 +38,15 @@ type Target struct {
 	PrivateKey  string // path of the key
 	Combined    string // path of key and full chain in one file; {serial} stands for the serial number if SNIMap names the file
 	Directory   string // path of a link to a directory with the chain, the key and both in one file; the directories lie in Directory.generations
-	SNIMap      string // path of a file that says which file to use for each name of the certificate; for Postfix the type of table may precede it (hash:/etc/postfix/sni)
-	Default     bool   // the bundle is also for clients that send no name, or a name that is not in SNIMap
+	SNIMap      string // path of a file with a line for each name of the certificate: the file to use; for Postfix perhaps with the type of table in front (hash:/etc/postfix/sni)
+	Default     bool   // the bundle is also for clients that ask for no name, or for one that is not in SNIMap
 
 	Owner string      // user name or number; "" keeps the owner of a replaced file
 	Group string      // group name or number; "" keeps the group of a replaced file
 	Mode  fs.FileMode // 0 keeps the mode of a replaced file, without the rights of others to a key; a new file gets 0640
 
 	Unit      string // of the mail server, for messages of deploy/discover
-	Unchecked bool   // deploy/discover does not ask whether the mail server reads the files
+	Unchecked bool   // deploy/discover does not check whether the mail server reads the files
 }
 
 // Job is a bundle and where it goes.

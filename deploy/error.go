@@ -30,7 +30,7 @@ type Error struct {
 	Err      error
 }
 
-// fault is a cause that does not come from the system: it knows its kind and what to do next.
+// fault is a cause that the package itself has found. It knows its kind and what to do next.
 type fault struct {
 	kind, text string
 	hint       string // PATH stands for the path
@@ -40,7 +40,7 @@ func (f *fault) Error() string { return f.text }
 
 func refusal(text, hint string) error { return &fault{kind: kindRefused, text: text, hint: hint} }
 
-// Why deploy refuses to replace what lies at a path.
+// These faults refuse to replace what lies at a path. The path stays as it is.
 const (
 	anotherPath = "remove it, or configure another path"
 	moveAway    = "move it away first, or configure another path"
@@ -49,16 +49,16 @@ const (
 var (
 	errSymlink        = refusal("it is a symbolic link; mxcert replaces files, and would replace the link", "configure the path that it points to, or remove it")
 	errNoLink         = refusal("it is a file or a directory; mxcert puts a symbolic link to a generation there", moveAway)
-	errLeadsElsewhere = refusal("it is a symbolic link that does not lead to a generation that mxcert made", moveAway)
+	errLeadsElsewhere = refusal("it is a symbolic link that leads elsewhere, not to a generation that mxcert made", moveAway)
 	errNotDirectory   = refusal("it is not a directory", anotherPath)
 	errNotRegular     = refusal("it is not a regular file", anotherPath)
 	errHardLink       = refusal("it has more than one hard link; replacing it would leave the other name with the old content", anotherPath)
 	errTooLarge       = refusal("it is larger than any certificate or key", anotherPath)
-	errWorldWritable  = refusal("every user may write into this directory, and could put a key of their own there", "remove that right (chmod o-w PATH), or configure a path elsewhere")
+	errWorldWritable  = refusal("every user may write into this directory, and could put a key of their own there", "take that right away (chmod o-w PATH), or configure a path elsewhere")
 
 	errChanging        = errors.New("another program is replacing it at this moment")
-	errNothingCompiled = errors.New("postmap has not written a file")
-	errNotCompiled     = errors.New("postmap has left out the lines of the certificate: does this type of table accept files (postmap -F)?")
+	errNothingCompiled = errors.New("postmap has made no file")
+	errNotCompiled     = errors.New("postmap has left out the lines of the certificate: does this type of table take files (postmap -F)?")
 )
 
 // foreign refuses a file or directory of a user that the target does not trust.
@@ -68,7 +68,7 @@ func foreign(what string, uid int) error {
 		fmt.Sprintf("give it to root (chown root PATH), or, if this is intended, write `owner: %s` in the deploy section", name))
 }
 
-// Error says what was tried, where, and why it failed: in the system's words, with the symbol of the error (errno(3)).
+// Error says what mxcert tried, where, and why it failed: the system's message with the name of its error (errno(3)).
 func (e *Error) Error() string {
 	text := fmt.Sprintf("cannot %s %s: %v", e.Op, e.Path, plain(e.Err))
 	if number, ok := errors.AsType[syscall.Errno](e.Err); ok && unix.ErrnoName(number) != "" {
@@ -77,7 +77,8 @@ func (e *Error) Error() string {
 	return text
 }
 
-// plain removes the path from an error of package os: the message names it already, and it may be the path of a temporary file.
+// plain removes the path from an error of package os. The message already has the path, and the one in the error may be that of a temporary
+// file.
 func plain(err error) error {
 	if p, ok := errors.AsType[*fs.PathError](err); ok && p.Error() == err.Error() {
 		return p.Err
@@ -88,7 +89,7 @@ func plain(err error) error {
 	return err
 }
 
-// Unwrap returns the cause, so that fs.ErrPermission can be tested for.
+// Unwrap returns the cause, so that callers can test for fs.ErrPermission.
 func (e *Error) Unwrap() error { return e.Err }
 
 // Kind is one of
@@ -96,7 +97,7 @@ func (e *Error) Unwrap() error { return e.Err }
 //   - permission, disk-full, read-only, missing-directory: the system refused
 //   - refused: what lies at the path must not be replaced, or others could replace it
 //   - unreadable: the mail server may not read the path
-//   - longer-lived: the certificate in service expires later than the one that would replace it
+//   - longer-lived: the certificate in service ends later than the one that would replace it
 //   - files: anything else
 func (e *Error) Kind() string {
 	if f, ok := errors.AsType[*fault](e.Err); ok {
@@ -124,7 +125,7 @@ func (e *Error) Hint() string {
 	case kindPermission:
 		return "run mxcert as a user that may write there (root, or the owner of the directory); an immutable file shows in lsattr"
 	case kindDiskFull:
-		return "free space on that file system (df -h)"
+		return "make room on that file system (df -h)"
 	case kindReadOnly:
 		return "the file system is mounted read-only (findmnt -T " + e.Path + ")"
 	case kindMissing:
@@ -133,7 +134,7 @@ func (e *Error) Hint() string {
 	if missing, ok := errors.AsType[*exec.Error](e.Err); ok {
 		return fmt.Sprintf("install Postfix, whose program %s is needed for sni_map, or remove sni_map", missing.Name)
 	}
-	return "the previous files are untouched"
+	return "the files that were there before are untouched"
 }
 
 // wrap adds what was tried and where, unless the error says so already; nil stays nil.

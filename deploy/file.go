@@ -10,16 +10,16 @@ import (
 	"mxcert/acme/bundle"
 )
 
-// file describes one path as it should be.
+// file is one path and what it should hold.
 type file struct {
 	path    string
 	target  Target
 	secret  bool // it holds the private key
 	content []byte
-	link    string // if set, the path is a symbolic link that leads there
+	link    string // it is a symbolic link, and leads there
 }
 
-// The files of a generation directory. Other packages do not need these names.
+// These are the files of a generation directory. No other package needs their names.
 const (
 	fullchainFile = "fullchain.pem"
 	privkeyFile   = "privkey.pem"
@@ -29,13 +29,13 @@ const (
 // serialMark stands for the serial number in the path of a combined file.
 const serialMark = "{serial}"
 
-// Pair is a certificate and its key as a mail server opens them: the same path twice for a combined file.
+// Pair is a certificate and its key as a mail server opens them. A combined file has the same path twice.
 type Pair struct {
 	Certificate, Key string
 }
 
-// Pairs returns the ways in which a mail server can open a bundle at the target; it needs only one of them. {serial} stays if b
-// is nil.
+// Pairs lists the ways in which a mail server can open a bundle at the target. The server needs one of them. If b is nil, {serial} stays in
+// the paths.
 func (t Target) Pairs(b *bundle.Bundle) []Pair { return slices.Concat(t.layouts(b)...) }
 
 // layouts lists the ways to open the bundle, for each layout that the target has.
@@ -54,13 +54,13 @@ func (t Target) layouts(b *bundle.Bundle) [][]Pair {
 	return list
 }
 
-// Places returns the paths of a bundle at the target, without the files of a generation directory. {serial} stays if b is nil.
+// Places lists the paths of a bundle at the target, without the files of a generation directory. If b is nil, {serial} stays in the paths.
 func (t Target) Places(b *bundle.Bundle) []string {
 	return slices.DeleteFunc([]string{t.Certificate, t.PrivateKey, t.combined(b), t.Directory, t.mapPath()}, func(path string) bool { return path == "" })
 }
 
-// Files returns all paths of a bundle at the target that a server may read: the places, the files of the generation directory,
-// and the compiled forms of an SNI map.
+// Files lists all paths of a bundle at the target that a server may read: the places, the files of the generation directory, and the
+// compiled forms of an SNI map.
 func (t Target) Files(b *bundle.Bundle) []string {
 	list := t.Places(b)
 	if t.Directory != "" {
@@ -76,8 +76,8 @@ func (t Target) Files(b *bundle.Bundle) []string {
 	return list
 }
 
-// files lists the files of a bundle at the target, the key before the certificate; links and generations are not among them.
-// Without a bundle they have no content.
+// files lists the files of a bundle at the target, the key before the certificate. It leaves out links and generations. Without a bundle
+// the files have no content.
 func (t Target) files(b *bundle.Bundle) (list []file) {
 	if t.PrivateKey != "" {
 		list = append(list, file{path: t.PrivateKey, content: content(b, (*bundle.Bundle).KeyPEM), secret: true, target: t})
@@ -100,7 +100,7 @@ func (t Target) generation(b *bundle.Bundle, dir string) []file {
 	}
 }
 
-// content returns one form of a bundle; nil without a bundle.
+// content returns one form of a bundle, or nil without a bundle.
 func content(b *bundle.Bundle, form func(*bundle.Bundle) []byte) []byte {
 	if b == nil {
 		return nil
@@ -121,7 +121,7 @@ func (t Target) combined(b *bundle.Bundle) string {
 	return strings.ReplaceAll(t.Combined, serialMark, b.Serial())
 }
 
-// versioned reports whether the combined file has a name of its own for each certificate.
+// versioned reports whether each certificate gets its own name for the combined file.
 func (t Target) versioned() bool { return strings.Contains(t.Combined, serialMark) }
 
 // content returns what the job wants at a path.
@@ -134,7 +134,7 @@ func (j Job) content(path string) []byte {
 	return nil
 }
 
-// chainAndKey returns what a pair of files holds; at returns the content of each path.
+// chainAndKey returns what a pair of files holds. at returns the content of each path.
 func (p Pair) chainAndKey(at func(path string) []byte) (chain, key []byte) {
 	if p.Certificate == p.Key {
 		return splitCombined(at(p.Certificate))
@@ -142,7 +142,7 @@ func (p Pair) chainAndKey(at func(path string) []byte) (chain, key []byte) {
 	return at(p.Certificate), at(p.Key)
 }
 
-// splitCombined separates the certificates in a combined file from the rest, which is the key.
+// splitCombined takes the certificates out of a combined file. The rest is the key.
 func splitCombined(content []byte) (chain, key []byte) {
 	marker := []byte("-----BEGIN CERTIFICATE-----")
 	end := []byte("-----END CERTIFICATE-----")

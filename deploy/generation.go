@@ -11,11 +11,11 @@ import (
 	"strings"
 )
 
-// generationsSuffix is added to the name of a link: this names the directory beside it that holds its generations, outside any
-// directory that a server may scan.
+// generationsSuffix makes the name of the directory that holds the generations of a link. The directory is next to the link, not in it, so
+// that a server which scans a directory does not find it.
 const generationsSuffix = ".generations"
 
-// compareGeneration compares the directory to which a link leads.
+// compareGeneration checks the directory that a link leads to.
 func (p *Plan) compareGeneration(job Job, remembered map[string]Access) error {
 	dir, name := filepath.Split(job.Target.Directory)
 	root, err := job.Target.open(dir)
@@ -45,8 +45,8 @@ func (p *Plan) compareGeneration(job Job, remembered map[string]Access) error {
 	return nil
 }
 
-// compareFiles decides the access to each file of a generation, and says why the present generation is not the wanted one; why
-// is "" if it is.
+// compareFiles decides the access to each file of a generation. why says why the existing generation is not the wanted one, or is "" if it
+// is.
 func compareFiles(root *os.Root, files []file, old *snapshot, remembered map[string]Access) (members []change, why string, err error) {
 	for _, f := range files {
 		var before *snapshot
@@ -70,7 +70,7 @@ func compareFiles(root *os.Root, files []file, old *snapshot, remembered map[str
 	return members, why, nil
 }
 
-// searchable reports whether the directories of a generation have the access that goes with that of its files.
+// searchable reports whether the directories of a generation have the access that matches the access of its files.
 func searchable(root *os.Root, generation string, files Access) bool {
 	for _, dir := range []string{generation, filepath.Dir(generation)} {
 		info, err := root.Stat(dir)
@@ -84,15 +84,15 @@ func searchable(root *os.Root, generation string, files Access) bool {
 	return true
 }
 
-// unique returns a name that is different at each call.
+// unique makes a name that no other call makes.
 func unique() string {
 	var random [4]byte
 	_, _ = rand.Read(random[:]) // never fails
 	return hex.EncodeToString(random[:])
 }
 
-// lookThrough reads the link of a target and the generation to which it leads; nil if there is no link. It refuses a link that
-// leads elsewhere: another program made it.
+// lookThrough reads the link of a target and the generation that it leads to. It returns nil if there is none. It refuses a link that leads
+// elsewhere, because another program made it.
 func (t Target) lookThrough(root *os.Root, name string) (*snapshot, error) {
 	info, err := root.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -118,7 +118,7 @@ func (t Target) lookThrough(root *os.Root, name string) (*snapshot, error) {
 		if errors.Is(err, fs.ErrPermission) {
 			return nil, err
 		}
-		if err == nil && s != nil { // a damaged generation is replaced as a whole
+		if err == nil && s != nil { // if the generation is damaged, all of it is replaced
 			old.files[filepath.Base(f.path)] = s
 			old.access = s.access
 		}

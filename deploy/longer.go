@@ -15,12 +15,12 @@ type Live struct {
 	Serial      string    `json:"serial"`
 	Issuer      string    `json:"issuer"`
 	NotAfter    time.Time `json:"not_after"`
-	NewNotAfter time.Time `json:"new_not_after"` // of the one that would replace it
+	NewNotAfter time.Time `json:"new_not_after"` // of the new certificate
 }
 
-// longer finds the live certificates for the same names that expire later than what replaces them, and returns the one that
-// expires last; nil if there is no such certificate. The cause may be a state directory from a backup, another program, or
-// another host. Self-signed certificates do not count, because senders ignore them.
+// longer finds a certificate in service that covers the same names and expires later than the one that would replace it. If there are
+// several, it returns the one that expires last; if there is none, nil. Such a certificate may come from another program or another host,
+// or the state directory may be an old backup. Self-signed certificates do not count, because senders do not trust them.
 func (p *Plan) longer() (latest *Live) {
 	for job, pairs := range p.touched() {
 		for _, pair := range pairs {
@@ -36,8 +36,8 @@ func (p *Plan) longer() (latest *Live) {
 	return latest
 }
 
-// Shortens returns an *Error if the plan would replace a certificate that is still valid at the given time with one that
-// expires earlier.
+// Shortens returns an *Error if the plan would replace a certificate by one that expires earlier, and the replaced one is still valid at
+// the given time.
 func (s Summary) Shortens(at time.Time) error {
 	l := s.Longer
 	if l == nil || at.After(l.NotAfter) {
@@ -46,7 +46,7 @@ func (s Summary) Shortens(at time.Time) error {
 	return &Error{Op: "replace", Path: l.Path, Err: &fault{kind: kindLonger,
 		text: fmt.Sprintf("the certificate in service there (serial %s, from %q) is valid until %s, longer than the new one (%s)",
 			l.Serial, l.Issuer, l.NotAfter.UTC().Format(time.RFC3339), l.NewNotAfter.UTC().Format(time.RFC3339)),
-		hint: "if you want the new one to replace it anyway (another CA, another profile): mxcert deploy NAME --shorter"}}
+		hint: "if the new one is to replace it all the same (another CA, another profile): mxcert deploy NAME --shorter"}}
 }
 
 func selfSigned(b *bundle.Bundle) bool {

@@ -7,19 +7,19 @@ import (
 	"strings"
 )
 
-// mapText is the text of an SNI map: it names the file to use for each name. Exim looks it up by lsearch (name: value), Postfix
-// compiles it (name value). mxcert leaves other lines as they are.
+// mapText is the text of an SNI map: for each name, the file to use. Exim reads it by lsearch (name: value), Postfix compiles it (name
+// value). Lines that are not mxcert's stay as they are.
 type mapText struct {
 	entries []entry
 	postfix bool
 }
 
-// entry is a line with the lines that continue it; name is "" for comments and empty lines.
+// entry is a line together with the lines that continue it. name is "" for comments and empty lines.
 type entry struct {
 	name, value, text string
 }
 
-// anyName is the name that lsearch* falls back to.
+// anyName is the name that lsearch* uses if no other name matches.
 const anyName = "*"
 
 func parseMap(text string, postfix bool) mapText {
@@ -41,7 +41,7 @@ func parseMap(text string, postfix bool) mapText {
 	return m
 }
 
-// split cuts a line after its name.
+// split separates a line into its name and its value.
 func (m mapText) split(line string) (name, value string) {
 	ends := ": \t"
 	if m.postfix {
@@ -66,7 +66,7 @@ func (m mapText) format(name, value string) string {
 	return name + ": " + value + "\n"
 }
 
-// value joins the paths of one name: the files that the server loads together.
+// value joins the paths for one name: the files that the server loads together.
 func (m mapText) value(paths []string) string {
 	if m.postfix {
 		return strings.Join(paths, ", ")
@@ -89,7 +89,7 @@ func (m mapText) get(name string) (value string, ok bool) {
 	return m.entries[i].value, true
 }
 
-// set changes a line, removes it (nil), or adds it before the line for any name, which some kinds of lookup need to be last.
+// set changes a line, removes it (nil), or adds it before the line for any name, because some kinds of lookup need that line to be last.
 func (m *mapText) set(name string, value *string) {
 	i := slices.IndexFunc(m.entries, func(e entry) bool { return e.name == name })
 	switch {
@@ -118,15 +118,15 @@ func (m mapText) String() string {
 	return text.String()
 }
 
-// mapEntries are the lines that a certificate wants.
+// mapEntries are the lines that a certificate wants in a map.
 type mapEntries struct {
 	values    map[string]string // by name
-	any       string            // for any other name; "" if there is none (Postfix has no such line)
-	preferred bool              // any is to be set even if another certificate has it
+	any       string            // for any other name; "": no such line (Postfix has none)
+	preferred bool              // set any even if another certificate has it
 	own       func(path string) bool
 }
 
-// changes returns the lines that have to be set or, for nil, removed, by name.
+// changes returns the lines to set (nil: to remove), by name.
 func (e mapEntries) changes(m mapText) map[string]*string {
 	changes := map[string]*string{}
 	ours := func(value string) bool {
@@ -149,7 +149,7 @@ func (e mapEntries) changes(m mapText) map[string]*string {
 	return changes
 }
 
-// apply makes changes and returns the changes that undo them.
+// apply makes the changes, and returns those that undo them.
 func (m *mapText) apply(changes map[string]*string) (back map[string]*string) {
 	back = map[string]*string{}
 	for _, name := range sortedNames(changes) {
@@ -177,7 +177,7 @@ func sortedNames(changes map[string]*string) []string {
 	return names
 }
 
-// mapName returns the form that a map uses for a name of a certificate: Postfix writes a wildcard as .example.org.
+// mapName returns how a map writes a name of a certificate. Postfix writes a wildcard as .example.org.
 func mapName(name string, postfix bool) string {
 	if rest, wildcard := strings.CutPrefix(name, "*"); wildcard && postfix {
 		return rest
@@ -185,7 +185,7 @@ func mapName(name string, postfix bool) string {
 	return strings.ToLower(name)
 }
 
-// versionsOf returns an expression for the paths of the combined files that a template with {serial} stands for.
+// versionsOf matches the paths of the combined files that a template with {serial} makes.
 func versionsOf(template string) *regexp.Regexp {
 	return regexp.MustCompile("^" + strings.ReplaceAll(regexp.QuoteMeta(path.Clean(template)), regexp.QuoteMeta(serialMark), "[0-9a-f]+") + "$")
 }

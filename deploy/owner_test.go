@@ -220,7 +220,7 @@ func TestServiceUserIsToldBefore(t *testing.T) {
 		refused(t, deploy.Check([]deploy.Target{target}, nil), target.Combined, "permission", "set owner 12345", "root")
 		target = combined(dir)
 		target.Group = "54321"
-		refused(t, deploy.Check([]deploy.Target{target}, nil), target.Combined, "permission", "set group 54321, of which this user is not a member", "root")
+		refused(t, deploy.Check([]deploy.Target{target}, nil), target.Combined, "permission", "set group 54321, of which this user is no member", "root")
 		refused(t, plan(t, old, target).Apply(keepNothing), target.Combined, "permission", "set owner (unchanged) and group 54321: operation not permitted", "root")
 		refused(t, deploy.Check([]deploy.Target{theirs}, nil), theirs.PrivateKey, "permission", "read", "root")
 		refused(t, deploy.Check([]deploy.Target{combined(foreign)}, nil), foreign, "permission", "permission denied", "root")

@@ -13,8 +13,8 @@ type Plan struct {
 	lineage string
 	jobs    []Job
 	changes []change
-	maps    []*sniMap         // the maps that have to change
-	access  map[string]Access // of every planned file, by path
+	maps    []*sniMap         // those that have to change
+	access  map[string]Access // of each planned file, by path
 	summary Summary
 
 	try func(staged []Target) error
@@ -23,23 +23,23 @@ type Plan struct {
 // change is a file that differs from what is there.
 type change struct {
 	file
-	access     Access    // that it will have
-	old        *snapshot // the present file; nil if there is none
-	newContent bool      // otherwise only owner or mode change
+	access     Access    // that the file will have
+	old        *snapshot // what is there; nil: nothing
+	newContent bool      // if not set, only owner or mode change
 	why        string
-	members    []change // the path is a new generation directory with these files, complete before it gets its name
+	members    []change // a new generation directory has these files; it is complete before it gets its name
 }
 
-// Why a path has to change.
+// These are the reasons why a path has to change.
 const (
 	whyMissing = "missing"
 	whyContent = "content"
 	whyAccess  = "mode or owner"
 )
 
-// Make compares the files of all jobs of a lineage with what they should be and plans the changes. It writes nothing.
-// remembered is what Accesses of an earlier plan returned: Make restores it, unless something else is configured. [Check] tests
-// what does not depend on the bundles (the way to the directories, free space). The error is an *Error that names the path.
+// Make compares the files of all jobs of a lineage with what is on disk, and plans what has to change. It writes nothing. remembered is the
+// access to each path from an earlier plan's Accesses; Make restores it if the configuration sets nothing else. [Check] covers what does
+// not depend on the bundles: the way to the directories, and free space. The error is an *Error that names the path.
 func Make(lineage string, jobs []Job, remembered map[string]Access) (*Plan, error) {
 	p := &Plan{lineage: lineage, jobs: jobs, access: map[string]Access{}}
 	var problems []error
@@ -65,12 +65,13 @@ func Make(lineage string, jobs []Job, remembered map[string]Access) (*Plan, erro
 	return p, nil
 }
 
-// Try sets a function that Apply calls when everything is staged and nothing has changed yet; its error stops the deployment.
-// The function receives the targets with the paths at which their files wait, or with the path itself if nothing changes there.
+// Try sets a function that Apply calls when everything is staged and nothing has changed yet. If the function returns an error, the
+// deployment stops. The function gets the targets with the paths at which their new files wait. If a file does not change, this is its own
+// path.
 func (p *Plan) Try(try func(staged []Target) error) { p.try = try }
 
-// Accesses returns owner, group and mode of the planned files, by path, for the argument remembered of later plans. It leaves
-// out files of generation directories.
+// Accesses returns the present access to the planned files, by path. Later plans take it as remembered. It leaves out the files of
+// generation directories.
 func (p *Plan) Accesses() map[string]Access {
 	found := map[string]Access{}
 	for path, want := range p.access {
@@ -86,7 +87,7 @@ func (p *Plan) Accesses() map[string]Access {
 	return found
 }
 
-// compare compares one file.
+// compare checks one file.
 func (p *Plan) compare(f file, remembered map[string]Access) error {
 	dir, name := filepath.Split(f.path)
 	root, err := f.target.open(dir)
@@ -121,7 +122,7 @@ func (p *Plan) compare(f file, remembered map[string]Access) error {
 // oldPair is a certificate and key as a server finds them before the deployment.
 type oldPair struct{ chain, key []byte }
 
-// touched lists the jobs whose target the plan changes, with the pairs that a server found there before.
+// touched lists the jobs whose target the plan changes, with what a server found there before.
 func (p *Plan) touched() iter.Seq2[Job, []oldPair] {
 	return func(yield func(Job, []oldPair) bool) {
 		before := p.before()
@@ -146,7 +147,7 @@ func (p *Plan) touched() iter.Seq2[Job, []oldPair] {
 	}
 }
 
-// before returns the old content of each path that the plan changes, including those of a generation directory.
+// before returns what was at each path that the plan changes, including the files of generation directories.
 func (p *Plan) before() map[string][]byte {
 	before := map[string][]byte{}
 	for _, c := range p.changes {
@@ -169,10 +170,10 @@ func (p *Plan) before() map[string][]byte {
 	return before
 }
 
-// predicted returns the access that a file will have, with what the system will choose.
+// predicted returns the access that a file will have, including what the system chooses.
 func (c change) predicted() Access {
 	root, err := c.target.open(filepath.Dir(c.path))
-	if err != nil { // the directory of the generations does not exist yet: it will be where the link is
+	if err != nil { // the directory of the generations does not exist yet; it will be next to the link
 		root, err = c.target.open(filepath.Dir(filepath.Dir(c.path)))
 	}
 	if err != nil {

@@ -14,17 +14,17 @@ import (
 	"mxcert/hooks/run"
 )
 
-// compiledMode is the mode of a Postfix map: its compiled form holds private keys, and postmap(1) gives it the mode of the
+// compiledMode is the mode of a Postfix map. Its compiled form holds private keys, and postmap(1) gives the compiled form the mode of the
 // source.
 const compiledMode = 0o600
 
-// postmapPatience bounds one run of postmap.
+// postmapPatience limits one run of postmap.
 const postmapPatience = 30 * time.Second
 
-// maxPostmap limits how much of postmap's output is kept: the files of one name.
+// maxPostmap limits how much output of postmap is kept. It is enough for the files of one name.
 const maxPostmap = 1 << 20
 
-// compiledDiffers says why the compiled map of a source does not contain what the files will contain; "" if it does.
+// compiledDiffers returns why the compiled map of a source does not match what the files will hold, or "" if it does.
 func (m *sniMap) compiledDiffers(source string) (why string, err error) {
 	for name, want := range m.embedded() {
 		out, err := postmap("-F", "-q", name, m.named(source))
@@ -41,12 +41,12 @@ func (m *sniMap) compiledDiffers(source string) (why string, err error) {
 	return "", nil
 }
 
-// filled leaves out empty lines: postmap puts some between files.
+// filled removes empty lines, because postmap puts some between files.
 func filled(text []byte) []byte {
 	return bytes.Join(bytes.FieldsFunc(text, func(r rune) bool { return r == '\n' }), []byte("\n"))
 }
 
-// embedded returns what a compiled map must contain for each name: the files, one after the other.
+// embedded returns what a compiled map should hold for each name: the files, one after another.
 func (m *sniMap) embedded() map[string][]byte {
 	content := map[string][]byte{}
 	for _, job := range m.jobs {
@@ -60,7 +60,7 @@ func (m *sniMap) embedded() map[string][]byte {
 	return content
 }
 
-// named returns the name of the map as postmap expects it: type:path.
+// named returns the map in the notation of postmap: type:path.
 func (m *sniMap) named(path string) string {
 	if m.kind == "" {
 		return path
@@ -68,8 +68,8 @@ func (m *sniMap) named(path string) string {
 	return m.kind + ":" + path
 }
 
-// compile compiles the map beside its source, which is in a staging directory, and returns the names of the one or two compiled
-// files. If postmap cannot read the files of a line, it leaves the line out and still succeeds: compiledDiffers finds that.
+// compile makes the compiled map next to its source, which is in a staging directory. It returns the names of its one or two files. If
+// postmap cannot read the files of a line, it leaves the line out and still succeeds; compiledDiffers finds that.
 func (m *sniMap) compile(source string) ([]string, error) {
 	if _, err := postmap("-F", m.named(source)); err != nil {
 		return nil, err
@@ -93,7 +93,7 @@ func filesBeside(source string) (files []string, err error) {
 	return files, nil
 }
 
-// postmap runs Postfix's program; the error contains its complaint.
+// postmap runs Postfix's program. The error contains what the program printed.
 func postmap(args ...string) (string, error) {
 	program := "/usr/sbin/postmap"
 	if _, err := exec.LookPath(program); err != nil {

@@ -9,11 +9,10 @@ import (
 	"strings"
 )
 
-// keepGenerations is how many old generations stay beside the one in use.
+// keepGenerations is how many old generations mxcert keeps, in addition to the one in use.
 const keepGenerations = 3
 
-// prune removes old generations and versioned files. If it cannot remove one, that does no harm, and the next change tries
-// again.
+// prune removes old generations and versioned files. If something cannot be removed, that does no harm, and the next change tries again.
 func (p *Plan) prune() {
 	for _, job := range p.jobs {
 		if job.Target.Directory != "" {
@@ -30,7 +29,7 @@ func (p *Plan) prune() {
 	}
 }
 
-// pruneVersions keeps the files that the map names.
+// pruneVersions removes old versioned files, except the newest and those that the map names.
 func (p *Plan) pruneVersions(job Job) {
 	dir := filepath.Dir(job.Target.Combined)
 	versions := versionsOf(job.Target.Combined)
@@ -44,7 +43,7 @@ func (p *Plan) pruneVersions(job Job) {
 	p.pruneIn(job.Target, dir, func(name string) bool { return versions.MatchString(filepath.Join(dir, name)) }, inUse)
 }
 
-// pruneIn removes from a directory all but the newest of the names that a function accepts.
+// pruneIn looks at what the function ours accepts in a directory, and removes all but the newest.
 func (p *Plan) pruneIn(t Target, dir string, ours func(name string) bool, inUse []string) {
 	root, err := t.open(dir)
 	if err != nil {
@@ -70,7 +69,7 @@ func (p *Plan) pruneIn(t Target, dir string, ours func(name string) bool, inUse 
 	}
 }
 
-// readQuietly reads a small file; nil if it cannot be read.
+// readQuietly reads a small file. It returns nil if it cannot.
 func readQuietly(path string) []byte {
 	info, err := os.Stat(path)
 	if err != nil || !info.Mode().IsRegular() || info.Size() > maxFile {

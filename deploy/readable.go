@@ -12,16 +12,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reader is the user that a mail server runs as when it opens its files.
+// reader is the user who opens a mail server's files.
 type reader struct {
 	name   string
 	uid    int
 	groups []int
 }
 
-// Readable checks that a user, by name or number, could open the files of the targets as a deployment will leave them: each
-// file, and each directory on the way. It does not evaluate access lists (acl(5)); a path that has one counts as readable.
-// remembered is that of [Make]. The error is an *Error for each path.
+// Readable checks whether a user, by name or number, could open the files of the targets as a deployment will leave them. It looks at each
+// file and each directory on the way. It does not evaluate access lists (acl(5)); a path that has one counts as readable. remembered is the
+// same as for [Make]. The error is an *Error for each path.
 func Readable(name string, targets []Target, remembered map[string]Access) error {
 	r, err := findReader(name)
 	if err != nil {
@@ -40,14 +40,14 @@ func Readable(name string, targets []Target, remembered map[string]Access) error
 	return errors.Join(problems...)
 }
 
-// findReader looks a user up with all groups.
+// findReader finds a user with all groups.
 func findReader(name string) (reader, error) {
 	u, err := user.Lookup(name)
 	if err != nil {
 		u, err = user.LookupId(name)
 	}
 	if err != nil {
-		return reader{}, fmt.Errorf("the mail server runs as the user %q, which does not exist on this host", name)
+		return reader{}, fmt.Errorf("the mail server runs as %q, a user that this host does not have", name)
 	}
 	r := reader{name: u.Username}
 	if r.uid, err = strconv.Atoi(u.Uid); err != nil {
@@ -69,7 +69,7 @@ func findReader(name string) (reader, error) {
 func (r reader) canRead(f file, remembered map[string]Access) error {
 	dir := filepath.Dir(f.path)
 	for !exists(dir) {
-		dir = filepath.Dir(dir) // a deployment makes a generation's directories with the access of its files
+		dir = filepath.Dir(dir) // a deployment makes a generation's directories to match its files
 	}
 	if err := r.canReach(dir); err != nil {
 		return err
@@ -94,7 +94,7 @@ func (r reader) canRead(f file, remembered map[string]Access) error {
 	return nil
 }
 
-// canReach checks a directory and all above it.
+// canReach checks a directory and all directories above it.
 func (r reader) canReach(dir string) error {
 	resolved, err := filepath.EvalSymlinks(dir)
 	if err != nil {
@@ -107,7 +107,7 @@ func (r reader) canReach(dir string) error {
 		}
 		a := Access{Mode: fs.FileMode(stat.Mode & 0o777), UID: int(stat.Uid), GID: int(stat.Gid)}
 		if !r.may(a, 1) && !hasAccessList(up) {
-			return r.unreadable(up, "may not search this directory", a, "allow its group (chgrp GROUP PATH; chmod g+x PATH), or choose another directory")
+			return r.unreadable(up, "may not search this directory", a, "let its group in (chgrp GROUP PATH; chmod g+x PATH), or choose another directory")
 		}
 		if up == filepath.Dir(up) {
 			return nil
@@ -115,7 +115,7 @@ func (r reader) canReach(dir string) error {
 	}
 }
 
-// may applies the mode as the kernel does: the first class that matches decides (path_resolution(7)).
+// may applies the mode as the kernel does: the first class that fits decides (path_resolution(7)).
 func (r reader) may(a Access, right fs.FileMode) bool {
 	switch {
 	case r.uid == 0:
@@ -128,7 +128,7 @@ func (r reader) may(a Access, right fs.FileMode) bool {
 	return a.Mode&right != 0
 }
 
-// unreadable returns the error for a path that the mail server may not read.
+// unreadable says that a mail server cannot read a path that leads to its certificate.
 func (r reader) unreadable(path, what string, a Access, hint string) error {
 	return &Error{Op: "use", Path: path, Err: &fault{kind: kindUnreadable, hint: hint,
 		text: fmt.Sprintf("the mail server runs as %s, which %s (%s)", r.name, what, a)}}

@@ -11,19 +11,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// snapshot is a file as deploy found it.
+// snapshot is a file as it was found.
 type snapshot struct {
 	content []byte
 	access  Access
 
-	link  string               // if set, the path is a symbolic link that leads there
-	files map[string]*snapshot // the files of the generation to which the link leads
+	link  string               // it is a symbolic link that leads there
+	files map[string]*snapshot // the files of the generation that it leads to
 }
 
-// maxFile limits how much of a file is read that should be a certificate or a key.
+// maxFile limits how much is read of a file that should be a certificate or a key.
 const maxFile = 1 << 20
 
-// look reads the file at a path; nil if there is none.
+// look reads the file at a path. It returns nil if there is none.
 func (t Target) look(root *os.Root, dir, name string) (*snapshot, error) {
 	path := filepath.Join(dir, name)
 	info, err := root.Lstat(name)
@@ -43,7 +43,7 @@ func (t Target) look(root *os.Root, dir, name string) (*snapshot, error) {
 	return old, nil
 }
 
-// acceptable refuses a file that must not be replaced.
+// acceptable refuses files that must not be replaced.
 func (t Target) acceptable(info fs.FileInfo) error {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	switch {
@@ -61,8 +61,8 @@ func (t Target) acceptable(info fs.FileInfo) error {
 	return nil
 }
 
-// read reads the file that Lstat saw. If another file has replaced it since, read does not follow a link and does not wait for
-// a pipe.
+// read reads the file that Lstat has seen. If another file has taken its place, read does not follow it if it is a link, and does not wait
+// for it if it is a pipe.
 func read(root *os.Root, name string, seen fs.FileInfo) (*snapshot, error) {
 	file, err := root.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -94,7 +94,7 @@ func (t Target) open(dir string) (*os.Root, error) {
 	if err != nil {
 		return nil, &Error{Op: "open directory", Path: filepath.Clean(dir), Err: err}
 	}
-	info, err := root.Stat(".") // of what was opened, not of what is there now
+	info, err := root.Stat(".") // of the opened directory, not of what is at the path now
 	if err == nil {
 		err = t.trustsDirectory(info)
 	}
@@ -105,8 +105,8 @@ func (t Target) open(dir string) (*os.Root, error) {
 	return root, nil
 }
 
-// trustsDirectory refuses a directory where others could put a file of their own: the sticky bit would not prevent them from
-// being the first.
+// trustsDirectory refuses a directory where others could create a file. The sticky bit is not enough, because others could create a file
+// there before mxcert does.
 func (t Target) trustsDirectory(info fs.FileInfo) error {
 	of, ok := accessOf(info)
 	switch {
@@ -118,8 +118,8 @@ func (t Target) trustsDirectory(info fs.FileInfo) error {
 	return nil
 }
 
-// checkWay checks the directories that lead to a destination: a user who may write into one of them can replace the next,
-// unless a sticky bit (/tmp) prevents it. It follows links on the way; the directories through which they lead count too.
+// checkWay checks the directories that lead to a destination. Whoever may write into one of them can replace the next, unless a sticky bit
+// (as on /tmp) prevents it. checkWay follows links on the way, and checks the directories that they lead through, too.
 func checkWay(dir string) error {
 	target, err := filepath.EvalSymlinks(dir)
 	if err != nil {

@@ -8,14 +8,14 @@ import (
 	"strings"
 )
 
-// sniMap is an SNI map that has to name the files of one or more jobs. Several certificates may share a map, so its content is
-// made when it is written, under a lock.
+// sniMap is an SNI map that has to name the files of one or more jobs. Several certificates may share one. So its content is made only when
+// it is written, under a lock.
 type sniMap struct {
 	change
 	kind    string // type of a Postfix table (hash); "": the default type
 	entries mapEntries
 	jobs    []Job
-	undo    map[string]*string // after Apply: the lines that take the change back
+	undo    map[string]*string // after Apply: the lines that undo the change
 }
 
 // mapPath returns the path of the SNI map, without the type of table.
@@ -33,7 +33,7 @@ func (t Target) splitMap() (kind, path string) {
 	return kind, path
 }
 
-// makeMaps collects what the jobs want from each map: with several key types, a name has several files.
+// makeMaps collects what the jobs want in each map. With several key types, a name has several files.
 func makeMaps(jobs []Job) []*sniMap {
 	var list []*sniMap
 	paths := map[string]map[string][]string{} // of the files, by map and name
@@ -61,7 +61,7 @@ func makeMaps(jobs []Job) []*sniMap {
 	return list
 }
 
-// loaded returns the files of a job as a map names them.
+// loaded lists the files of a job as a map names them.
 func (t Target) loaded(job Job) []string {
 	if t.Combined != "" {
 		return []string{t.combined(job.Bundle)}
@@ -94,8 +94,8 @@ func (m *sniMap) owns(path string) bool {
 	return false
 }
 
-// compare compares the map and reports whether it has to change. A compiled map also has to change if it does not contain what
-// the files will contain.
+// compare checks the map and reports whether it has to change. A compiled map also has to change if it does not match what the files will
+// hold.
 func (m *sniMap) compare(remembered map[string]Access) (changed bool, err error) {
 	dir, name := filepath.Split(m.path)
 	root, err := m.target.open(dir)
@@ -139,7 +139,8 @@ func (m *sniMap) merged(old *snapshot) (content []byte, undo map[string]*string)
 	return []byte(text.String()), undo
 }
 
-// undone returns the text of the map without the changes of the jobs: other certificates may have changed their lines since.
+// undone returns the text of the map without the changes of the jobs. It keeps other lines, because other certificates may have changed
+// theirs since.
 func (m *sniMap) undone(now *snapshot) []byte {
 	if now == nil {
 		return nil
@@ -149,8 +150,8 @@ func (m *sniMap) undone(now *snapshot) []byte {
 	return []byte(text.String())
 }
 
-// before adds the files that a server found through the map before: if they are versioned, those that the map named, not those
-// that the plan adds.
+// before adds what a server found through the map. With versioned files these are the files that the map named, not those that the plan
+// adds.
 func (m *sniMap) before(found map[string][]byte) {
 	var old mapText
 	if m.old != nil {
@@ -173,8 +174,7 @@ func (m *sniMap) before(found map[string][]byte) {
 	}
 }
 
-// write stages the map with the lines of the jobs, and compiles it if it is Postfix's. The files that it names are in place
-// already.
+// write stages the map with the lines of the jobs, and compiles it if it is Postfix's. The files that the map names already exist.
 func (m *sniMap) write(tx *transaction) error {
 	now, err := m.now()
 	if err != nil {
@@ -204,7 +204,7 @@ func (m *sniMap) writeBack(tx *transaction) error {
 	return m.stageIn(tx, m.undone(now), now)
 }
 
-// now looks at the map again, under the lock.
+// now reads the map again, under the lock.
 func (m *sniMap) now() (*snapshot, error) {
 	dir, name := filepath.Split(m.path)
 	root, err := m.target.open(dir)
@@ -234,7 +234,7 @@ func (m *sniMap) stageIn(tx *transaction, content []byte, now *snapshot) error {
 	return nil
 }
 
-// adopt adds a file that postmap has written to the transaction.
+// adopt takes a file that postmap has made into the transaction.
 func (m *sniMap) adopt(tx *transaction, path string) error {
 	dir, name := filepath.Split(path)
 	root, err := m.target.open(dir)

@@ -8,55 +8,54 @@ import (
 	"mxcert/acme/bundle"
 )
 
-// Summary describes the changes of a plan. It is data and can be sent as JSON, so that a plan of another process answers the
-// same questions as a plan of this one. Its times do not depend on the moment of the question.
+// Summary says what a plan would change. It is plain data and can be sent as JSON. So a plan in another process answers the same questions
+// as a plan in this process. Its times do not depend on when somebody asks.
 type Summary struct {
 	Changes []Change `json:"changes"`          // in the order of the deployment; empty if the files are as they should be
 	Longer  *Live    `json:"longer,omitempty"` // the certificate in service that expires later than its replacement; nil if there is none
 
-	OldNotAfter time.Time `json:"old_not_after,omitzero"` // when the first of the replaced certificates expires; zero if the plan replaces none
-	OldFault    string    `json:"old_fault,omitempty"`    // why the replaced files are not a usable certificate and key; "" if they are
+	OldNotAfter time.Time `json:"old_not_after,omitzero"` // when the first of the replaced certificates expires; zero if none is replaced
+	OldFault    string    `json:"old_fault,omitempty"`    // why the replaced files hold no usable certificate and key; "" if they do
 }
 
-// Change is one path that changes, as a person reads it.
+// Change is one path that changes, described for a person.
 type Change struct {
 	Path    string      `json:"path"`
 	Why     string      `json:"why"`     // "missing", "content", "mode or owner"
 	Content bool        `json:"content"` // the content changes, not only owner or mode
-	Before  *Attributes `json:"before"`  // nil if the path does not exist
+	Before  *Attributes `json:"before"`  // nil: nothing is there
 	After   Attributes  `json:"after"`
 }
 
-// Attributes are what a directory listing shows for a path.
+// Attributes are what a directory listing shows of a path.
 type Attributes struct {
 	Owner string `json:"owner"`
 	Group string `json:"group"`
 	Mode  string `json:"mode"`           // four octal digits
-	Link  string `json:"link,omitempty"` // target of a symbolic link
+	Link  string `json:"link,omitempty"` // where a symbolic link leads
 }
 
 // Empty reports whether the files are as they should be.
 func (s Summary) Empty() bool { return len(s.Changes) == 0 }
 
-// ContentChanges reports whether the content of a file changes, not only its owner or mode: only then does a server have to be
-// reloaded.
+// ContentChanges reports whether the content of a file changes, not only its owner or mode. A server has to be reloaded only then.
 func (s Summary) ContentChanges() bool {
 	return slices.ContainsFunc(s.Changes, func(c Change) bool { return c.Content })
 }
 
-// Revertible checks that the files that the plan replaces contain pairs worth restoring: at every target a readable certificate
-// with its key, not expired at the given time. The error says what is wrong.
+// Revertible checks whether it is worth going back to the files that the plan replaces. At every target there must be a readable
+// certificate with its key that has not expired at the given time. The error says why not.
 func (s Summary) Revertible(at time.Time) error {
 	switch {
 	case s.OldFault != "":
 		return errors.New(s.OldFault)
 	case !s.OldNotAfter.IsZero() && at.After(s.OldNotAfter):
-		return errors.New("the previous certificate has expired")
+		return errors.New("the certificate that was there before has expired")
 	}
 	return nil
 }
 
-// Summary describes the changes of the plan, as they were when it was made.
+// Summary says what the plan would change, as it was when the plan was made.
 func (p *Plan) Summary() Summary { return p.summary }
 
 func (p *Plan) summarize() {

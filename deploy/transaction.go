@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stagingPrefix starts the name of the staging directory. It lies in the destination's directory so that rename(2) works, and
-// it is removed when a transaction ends.
+// stagingPrefix begins the name of the staging directory. This directory is inside the destination's directory, so that rename(2) works. It
+// is removed when a transaction ends.
 const stagingPrefix = ".mxcert-"
 
 // transaction changes several paths, all of them or none.
@@ -19,23 +19,23 @@ type transaction struct {
 	entries []*staged
 }
 
-// staged is a complete file, link or directory that waits for its name. All descriptors for the change and for its undoing are
-// open from the beginning, so that a change can be taken back even if nothing can be opened any more.
+// staged is a complete new file, link or directory that waits for its name. All descriptors that it needs, also for undoing the change, are
+// open from the start. So a change can be undone even if nothing can be opened any more.
 type staged struct {
 	root  *os.Root // the destination's directory
-	dir   *os.File // the same
+	dir   *os.File // the same directory
 	aside *os.File // the staging directory
 	path  string
 	name  string // in either directory
 
-	leads     string    // target of a link, absolute
-	old       *snapshot // what the plan saw at the path; nil if there was nothing
+	leads     string    // for a link: the absolute path that it leads to
+	old       *snapshot // what the plan has seen at the path; nil: nothing
 	target    Target
 	published bool
-	exchanged bool // the old content is now in the staging directory
+	exchanged bool // the old content is now in the staging directory instead
 }
 
-// begin opens the directories for a change, and removes what a killed run may have left at the place of the new content.
+// begin opens the directories for a change and removes what a killed run may have left where the new content will be.
 func (t *transaction) begin(c change) (*staged, error) {
 	f, err := t.enter(c)
 	if err != nil {
@@ -44,7 +44,7 @@ func (t *transaction) begin(c change) (*staged, error) {
 	return f, f.root.RemoveAll(f.temporary())
 }
 
-// adopt adds a file that another program has written in the staging directory.
+// adopt takes over a file that another program has made in the staging directory.
 func (t *transaction) adopt(c change) error {
 	f, err := t.enter(c)
 	if err != nil {
@@ -63,7 +63,7 @@ func (t *transaction) adopt(c change) error {
 	return wrap("write", c.path, err)
 }
 
-// enter opens all directories that a change and its undoing need.
+// enter opens all directories that a change needs, also for undoing it.
 func (t *transaction) enter(c change) (f *staged, err error) {
 	dir, name := filepath.Split(c.path)
 	f = &staged{path: c.path, name: name, old: c.old, target: c.target}
@@ -89,8 +89,8 @@ func (t *transaction) enter(c change) (f *staged, err error) {
 	return f, nil
 }
 
-// letIn lets the group of the files search the staging directory. Below a setgid directory the staging directory keeps that
-// bit, so that the kernel gives new files its group.
+// letIn lets the group of the files search the staging directory. Below a setgid directory the staging directory keeps the setgid bit, so
+// that the kernel gives new files its group.
 func (f *staged) letIn(want Access) error {
 	mode := fs.FileMode(0o710)
 	switch {
@@ -110,7 +110,7 @@ func (f *staged) letIn(want Access) error {
 // temporary returns where the new content waits, relative to root.
 func (f *staged) temporary() string { return filepath.Join(filepath.Base(f.aside.Name()), f.name) }
 
-// stage prepares one change beside its destination.
+// stage prepares one change next to its destination.
 func (t *transaction) stage(c change) error {
 	switch {
 	case c.members != nil:
@@ -141,8 +141,7 @@ func (t *transaction) stageLink(c change) error {
 	return wrap("write", c.path, err)
 }
 
-// stageDirectory makes a directory with files, complete before it gets its name, and the directory around it if that does not
-// exist yet.
+// stageDirectory makes a directory with files, complete before it gets its name. It also makes the directory around it if there is none.
 func (t *transaction) stageDirectory(c change) error {
 	if err := t.stageAround(change{file: file{path: filepath.Dir(c.path), target: c.target}, access: c.access.searchable()}); err != nil {
 		return err
@@ -170,8 +169,8 @@ func (t *transaction) stageDirectory(c change) error {
 	return wrap("write", c.path, err)
 }
 
-// stageAround makes the directory of the generations, complete with its access before it gets its name. If it exists already,
-// it gets the access that it should have.
+// stageAround makes the directory of the generations. The directory has the right access before it gets its name. If it exists already,
+// stageAround corrects its access.
 func (t *transaction) stageAround(c change) error {
 	there, err := c.target.openSub(c.path)
 	if err == nil {
@@ -196,7 +195,7 @@ func (t *transaction) stageAround(c change) error {
 	if err := c.access.set(made); err != nil {
 		return wrap("make", c.path, err)
 	}
-	if err := f.publish(); err != nil { // no server looks for it yet
+	if err := f.publish(); err != nil { // no server uses it yet
 		return wrap("make", c.path, err)
 	}
 	return wrap("sync", filepath.Dir(c.path), f.dir.Sync())
@@ -219,7 +218,7 @@ func (t Target) openSub(path string) (*os.File, error) {
 	return root.Open(filepath.Base(path))
 }
 
-// writeNew creates a file that does not exist yet.
+// writeNew makes a file that did not exist before.
 func writeNew(root *os.Root, name string, content []byte, want Access) error {
 	file, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -238,8 +237,7 @@ func writeNew(root *os.Root, name string, content []byte, want Access) error {
 	return err
 }
 
-// publish gives everything that is staged and not yet published its name, back to back. If one change fails, publish takes back
-// those before it.
+// publish gives everything that is staged its name, one right after the other. If one fails, it undoes those before it.
 func (t *transaction) publish() error {
 	for _, f := range t.entries {
 		if f.published {
@@ -252,8 +250,8 @@ func (t *transaction) publish() error {
 	return nil
 }
 
-// publish exchanges the new content with the old, so that another exchange can undo this. If the path does not exist, or the
-// file system cannot exchange, publish renames the new content to it.
+// publish exchanges the new content with the old, so that another exchange can undo this. If there is nothing at the path, or if the file
+// system cannot exchange, it renames the new content over the path.
 func (f *staged) publish() error {
 	from, to := int(f.aside.Fd()), int(f.dir.Fd())
 	if f.old != nil {
@@ -273,7 +271,7 @@ func (f *staged) publish() error {
 	return nil
 }
 
-// undo takes back what is published, in reverse order.
+// undo undoes what is published, in reverse order.
 func (t *transaction) undo() error {
 	var problems []error
 	for i := len(t.entries) - 1; i >= 0; i-- {
@@ -306,13 +304,13 @@ func (f *staged) undo(lineage string) error {
 	return again.entries[0].publish()
 }
 
-// back returns the change that restores the old content.
+// back returns the change that puts the old content back.
 func (c change) back() change {
 	c.content, c.link, c.access = c.old.content, c.old.link, c.old.again()
 	return c
 }
 
-// sync makes the renames durable.
+// sync makes sure that the renames survive a power cut.
 func (t *transaction) sync() error {
 	var problems []error
 	for _, f := range t.entries {
@@ -323,8 +321,8 @@ func (t *transaction) sync() error {
 	return errors.Join(problems...)
 }
 
-// close removes what is left of the staging and closes the directories. A failure does not affect the files in service, and the
-// next run removes what is left.
+// close removes what is left of the staging and closes the directories. A failure does not affect the files in service, and the next run
+// removes what stays.
 func (t *transaction) close() {
 	aside := stagingPrefix + t.lineage
 	for _, f := range t.entries {
@@ -332,7 +330,7 @@ func (t *transaction) close() {
 	}
 	for _, f := range t.entries {
 		err := f.root.Remove(aside)
-		for try := 0; err != nil && !errors.Is(err, fs.ErrNotExist) && try < 2; try++ { // it holds a directory, or what postmap has left
+		for try := 0; err != nil && !errors.Is(err, fs.ErrNotExist) && try < 2; try++ { // it holds a directory, or postmap's files
 			err = f.root.RemoveAll(aside)
 		}
 	}
@@ -347,8 +345,8 @@ func (t *transaction) close() {
 	}
 }
 
-// candidate returns where the new content of a path waits, or the path itself if nothing is staged for it. A staged link does
-// not work from its staging directory, but the directory to which it will lead is staged too, or in place already.
+// candidate returns where the new content of a path waits, or the path itself if nothing is staged for it. A staged link leads nowhere from
+// its place. But the directory that it will lead to is staged, too, or already in place.
 func (t *transaction) candidate(path string) string {
 	for _, f := range t.entries {
 		switch {

@@ -8,22 +8,21 @@ import (
 	"strconv"
 )
 
-// The kinds of target that a mail server reads.
+// These are the kinds of target that a mail server reads.
 const (
 	kindExim    = "exim"
 	kindPostfix = "postfix"
 	kindDovecot = "dovecot"
 )
 
-// serviceAccount is the user of mxcert.service. mxcert trusts files of the service when an administrator runs it as root.
+// serviceAccount is the user of mxcert.service. An administrator who works as root trusts the files of the service.
 const serviceAccount = "mxcert"
 
 // eximAccounts are Debian's user and group for Exim, and the upstream and RHEL name.
 func eximAccounts() []string { return []string{"Debian-exim", "exim"} }
 
-// trusts reports whether a file or directory may belong to a user: to root, to this process, to the service, to the mail
-// server, or to the configured owner. Any other user could put a key of their own where the server reads it, and would become
-// the owner of ours.
+// trusts reports whether a file or directory may belong to a user. It may belong to root, to this process, to the service, to the mail
+// server, or to the configured owner. Any other owner could put another key where the server reads, and would own mxcert's key afterwards.
 func (t Target) trusts(uid int) bool {
 	if uid == 0 || uid == os.Geteuid() {
 		return true
@@ -71,13 +70,13 @@ func groupID(name string) (int, error) {
 	return strconv.Atoi(g.Gid)
 }
 
-// unknownAccount returns the error for a user or group that a setting names and this host does not have.
+// unknownAccount is a user or group that a setting names and this host does not have.
 func unknownAccount(what, setting, name string) error {
 	return &fault{kind: kindFiles, text: fmt.Sprintf("there is no %s %q on this host", what, name),
 		hint: fmt.Sprintf("fix `%s` in the deploy section, or create the %s", setting, what)}
 }
 
-// userName returns the name of a user for a message; the number if the user has no name.
+// userName is the name of a user for a message; its number if it has no name.
 func userName(uid int) string {
 	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
 		return u.Username

@@ -9,21 +9,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// labels are the extended attributes (xattr(7)) that decide, beside the mode, who may read a file. A replaced file is a new
-// file: without labels, it would lose what an administrator or a policy has set.
+// labels are the extended attributes (xattr(7)) that decide, together with the mode, who may read a file. mxcert replaces a file by a new
+// one. If it did not copy the labels, what an administrator or a policy has set there would be lost.
 type labels map[string][]byte
 
 const (
 	selinuxLabel = "security.selinux"
 	accessList   = "system.posix_acl_access" // acl(5)
 
-	usualLabel = 256      // enough for nearly all
+	usualLabel = 256      // enough for nearly all labels
 	maxLabel   = 64 << 10 // XATTR_SIZE_MAX
 )
 
 func labelNames() []string { return []string{selinuxLabel, accessList} }
 
-// readLabels reads the labels of an open file. On a file system without such attributes a file has no labels.
+// readLabels reads the labels of an open file. If the file system has no such attributes, the file has no labels.
 func readLabels(file *os.File) (labels, error) {
 	var found labels
 	for _, name := range labelNames() {
@@ -47,8 +47,7 @@ func readLabels(file *os.File) (labels, error) {
 	return found, nil
 }
 
-// set sets the labels of an open file. It does not set a label again that the file has already, because setting a label needs a
-// privilege.
+// set sets the labels of an open file. It leaves out labels that the file already has, because setting a label needs a privilege.
 func (l labels) set(file *os.File) error {
 	if len(l) == 0 {
 		return nil

@@ -89,7 +89,7 @@ func readCommand(variable string, env map[string]string) ([]string, error) {
 func checkHookVariables(names []string) error {
 	for _, name := range names {
 		if strings.HasPrefix(name, "CERTBOT_") && name != hookAuth && name != hookCleanUp && name != hookTimeout {
-			return hookError(name, "it is not a variable of this provider", "`mxcert providers certbot-hook` lists them; the others with this prefix are for the scripts to read")
+			return hookError(name, "this provider has no such variable", "`mxcert providers certbot-hook` lists them; the others with this prefix are for the scripts to read")
 		}
 	}
 	return nil

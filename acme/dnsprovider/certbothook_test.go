@@ -247,11 +247,11 @@ func TestHookSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	for says, env := range map[string]map[string]string{
-		"CERTBOT_AUTH_HOOK: it is missing":     {},
-		"CERTBOT_AUTH_HOOK: exec: ":            {"CERTBOT_AUTH_HOOK": plain},
-		"CERTBOT_CLEANUP_HOOK: ":               {"CERTBOT_AUTH_HOOK": "/bin/true", "CERTBOT_CLEANUP_HOOK": "/nonexistent now"},
-		"CERTBOT_HOOK_TIMEOUT: \"5m\" is not":  {"CERTBOT_AUTH_HOOK": "/bin/true", "CERTBOT_HOOK_TIMEOUT": "5m"},
-		"CERTBOT_CLEANUP_HOK: it is not a var": {"CERTBOT_AUTH_HOOK": "/bin/true", "CERTBOT_CLEANUP_HOK": "/bin/true"},
+		"CERTBOT_AUTH_HOOK: it is missing":               {},
+		"CERTBOT_AUTH_HOOK: exec: ":                      {"CERTBOT_AUTH_HOOK": plain},
+		"CERTBOT_CLEANUP_HOOK: ":                         {"CERTBOT_AUTH_HOOK": "/bin/true", "CERTBOT_CLEANUP_HOOK": "/nonexistent now"},
+		"CERTBOT_HOOK_TIMEOUT: \"5m\" is not":            {"CERTBOT_AUTH_HOOK": "/bin/true", "CERTBOT_HOOK_TIMEOUT": "5m"},
+		"CERTBOT_CLEANUP_HOK: this provider has no such": {"CERTBOT_AUTH_HOOK": "/bin/true", "CERTBOT_CLEANUP_HOK": "/bin/true"},
 	} {
 		_, err := dnsprovider.New("certbot-hook", env, resolve.New(nil))
 		if e, ok := errors.AsType[*dnsprovider.Error](err); !ok || !strings.Contains(e.Error(), says) || e.Kind() != "dns-config" || e.Hint() == "" {

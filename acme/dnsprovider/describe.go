@@ -26,7 +26,7 @@ type Variable struct {
 	File       string `json:"file"` // the variable that names a file with the value instead; "" if there is none
 	Meaning    string `json:"meaning"`
 	Required   bool   `json:"required"`   // the provider does not work without it; false if that is not known
-	Credential bool   `json:"credential"` // it identifies mxcert; often there are alternatives
+	Credential bool   `json:"credential"` // it identifies mxcert; often there are alternatives. See [Secret]
 }
 
 // Describe returns the description of a provider. The error is an *Error if there is no provider of that name.

@@ -32,7 +32,7 @@ type rfc2136 struct {
 func newRFC2136(env map[string]string, resolver *resolve.Resolver) (Solver, error) {
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		if !isVariable(name) {
-			return nil, setupError(name, "it is not a variable of this provider", "`mxcert providers rfc2136` lists them")
+			return nil, setupError(name, "this provider has no such variable", "`mxcert providers rfc2136` lists them")
 		}
 	}
 	s := &rfc2136{resolver: resolver, ttl: defaultTTL}

@@ -1,7 +1,7 @@
 // Package dnsprovider creates and removes the TXT records of the DNS-01 challenge (RFC 8555 section 8.4).
 //
 // A [Solver] takes all records of an order at once, so that a provider that can (RFC 2136) changes each zone with one
-// message. rfc2136, exec and certbot-hook are mxcert's own; the other names are lego's providers. An ordinary build has
+// message (package dnsupdate). rfc2136, exec and certbot-hook are mxcert's own; the other names are lego's providers. An ordinary build has
 // those that mail hosts use most; one with -tags allproviders has all of them (constructors_all.go).
 //
 // lego's providers were written for a program that does one thing and ends. Here several work at once for years, so each is set

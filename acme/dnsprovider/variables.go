@@ -16,7 +16,7 @@ func CheckVariables(provider string, names []string) error {
 	case "rfc2136":
 		for _, name := range names {
 			if !isVariable(strings.TrimSuffix(name, "_FILE")) && !isVariable(name) {
-				return setupError(name, "it is not a variable of this provider", "`mxcert providers rfc2136` lists them")
+				return setupError(name, "this provider has no such variable", "`mxcert providers rfc2136` lists them")
 			}
 		}
 	case "certbot-hook":

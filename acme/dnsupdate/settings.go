@@ -79,7 +79,7 @@ func (c *Client) checkKey() error {
 			"make a key on the name server (tsig-keygen mxcert.) and give it the right to change the records in question")
 	}
 	if _, ok := dns.IsDomainName(c.keyName); !ok || strings.ContainsAny(c.keyName, " \t\"") {
-		return settingError("DNSUPDATE_TSIG_KEY", fmt.Sprintf("%.80q is not the name of a key", c.keyName), "write the name as the name server has it, for example mxcert.")
+		return settingError("DNSUPDATE_TSIG_KEY", fmt.Sprintf("%.80q cannot be the name of a key", c.keyName), "write the name as the name server has it, for example mxcert.")
 	}
 	c.keyName, c.algorithm = dns.CanonicalName(c.keyName), dns.CanonicalName(c.algorithm)
 	switch c.algorithm {

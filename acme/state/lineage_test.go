@@ -145,7 +145,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		temporary          bool
 	}{
 		{fs.ErrPermission, "read", "permission", "state", "root", false}, {syscall.EACCES, "write", "permission", "store", "root", false},
-		{syscall.ENOSPC, "store", "disk-full", "store", "free space", false}, {syscall.EDQUOT, "write", "disk-full", "store", "free space", false},
+		{syscall.ENOSPC, "store", "disk-full", "store", "make room", false}, {syscall.EDQUOT, "write", "disk-full", "store", "make room", false},
 		{state.ErrLocked, "lock", "locked", "lock", "mxcert status", true}, {state.ErrDamaged, "read", "state", "state", "configuration", false},
 		{syscall.EROFS, "set aside", "state", "store", "configuration", false},
 	} {

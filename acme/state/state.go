@@ -128,7 +128,7 @@ func (e *Error) Hint() string {
 	case "permission":
 		return "run mxcert as root or as the user that owns the state directory"
 	case "disk-full":
-		return "free space on the file system of the state directory"
+		return "make room on the file system of the state directory"
 	}
 	if errors.Is(e.Err, errLater) {
 		return "install the mxcert that wrote it, or a later one"

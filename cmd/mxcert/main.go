@@ -1,5 +1,5 @@
-// Command mxcert gives a mail host a certificate that senders accept, puts it where the mail server reads it, makes the
-// server use it, and proves on the wire that it does. See internal/cli for its commands.
+// Command mxcert gives a mail host a certificate that senders accept. It puts the certificate where the mail server reads it, makes the
+// server use it, and proves in a TLS handshake that the server shows it. Package internal/cli has the commands.
 package main
 
 import (

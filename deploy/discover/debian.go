@@ -8,18 +8,18 @@ import (
 	"mxcert/deploy"
 )
 
-// EximSetup says where the Exim of this host gets its certificate, for a person who is about to configure it.
+// EximSetup says where the Exim on this host gets its certificate from, for somebody who is about to configure it.
 type EximSetup struct {
 	Program string // path of the program
-	User    string // the user that Exim runs as when it opens the files
-	Setting string // tls_certificate as the configuration has it: foreign text; "" if Exim has no certificate of yours
-	// Pair is what the settings name; empty unless each names one plain path. For one file with both, it is the same path twice.
+	User    string // the user who opens the files
+	Setting string // tls_certificate as written: foreign text; "" if Exim has no certificate of the operator's
+	// Pair holds the paths in the settings. It is empty unless each setting names one plain path. A file with both has the same path twice.
 	Pair deploy.Pair
-	// Macros is the file for macros of Debian's configuration; "" if update-exim4.conf does not make the configuration.
+	// Macros is the file for macros of Debian's configuration, or "" if update-exim4.conf does not generate the configuration.
 	Macros string
 }
 
-// Exim asks the Exim of this host for its setup. The error is ErrAbsent, or an *Error that says what the program answered.
+// Exim asks the Exim on this host for its setup. The error is ErrAbsent, or an *Error that contains the program's answer.
 func Exim(ctx context.Context) (EximSetup, error) {
 	e, user, err := askExim(ctx)
 	if err != nil {
@@ -38,7 +38,7 @@ func Exim(ctx context.Context) (EximSetup, error) {
 // ifExists matches how older configurations of Debian name a file that may not exist yet: ${if exists{FILE}{FILE}}.
 var ifExists = regexp.MustCompile(`^\$\{if exists\{([^{}$:\s]+)\}`) //nolint:gochecknoglobals // a constant
 
-// plainPaths returns the paths that a setting names literally; nil if Exim expands it at each connection.
+// plainPaths returns the paths in a setting if it consists of plain paths. It returns nil if Exim expands the setting at each connection.
 func plainPaths(setting string) []string {
 	if m := ifExists.FindStringSubmatch(setting); m != nil {
 		setting = m[1]

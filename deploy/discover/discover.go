@@ -1,16 +1,16 @@
-// Package discover asks a mail server which certificate and key files it really reads, and compares them with the targets of a
-// deployment.
+// Package discover asks a mail server which certificate and key files it really reads, and compares them with the targets of a deployment.
+// So mxcert finds out before a deployment if the server would not use the files.
 //
-// It asks Exim with `exim4 -bP`, Postfix with `postconf -x`, and Dovecot with `doveconf -f lname=NAME`: their own programs know
-// includes, macros and defaults. It expands what Exim expands at each connection with `exim4 -be`, for a name. The programs run
-// without a shell, with an environment of their own and a time limit; the text that they print counts as foreign. If the server
-// is not on this host, there is nothing to compare: [ErrAbsent].
+// It asks Exim by `exim4 -bP`, Postfix by `postconf -x`, and Dovecot by `doveconf -f lname=NAME`, because only the servers' own programs
+// know all includes, macros and defaults. If Exim expands a setting at each connection, discover expands it for a name by `exim4 -be`. The
+// programs run without a shell, with a clean environment and a time limit. The package treats their output as foreign text. If a server is
+// not on this host, the error is [ErrAbsent].
 //
-// [Inspect] asks everything that matters before a deployment, and [TryExim] makes handshakes with new files before any file of
-// the server has changed. This package changes nothing and edits no configuration: an error says which line to add where.
+// [Inspect] asks everything that matters before a deployment. [TryExim] makes handshakes with new files before any file of the server has
+// changed. The package changes nothing and edits no configuration; its errors say which line to add where.
 //
-// Not supported: several instances of a server, settings that only one service of Postfix's master.cf overrides (Notes mention
-// them), and programs that are neither in PATH nor in the usual directories.
+// Not supported: several instances of a server; settings that only one service in Postfix's master.cf overrides (Notes mention them); and
+// programs that are neither in PATH nor in the usual directories.
 package discover
 
 import (
@@ -28,7 +28,7 @@ import (
 // ErrAbsent says that the programs of the mail server are not on this host.
 var ErrAbsent = errors.New("the programs of this mail server are not on this host")
 
-// The mail servers that can be asked: the kinds of their targets.
+// These are the mail servers that can be asked: the kinds of their targets.
 const (
 	kindExim    = "exim"
 	kindPostfix = "postfix"
@@ -38,15 +38,15 @@ const (
 // Server is what a mail server reads.
 type Server struct {
 	Kind   string                   // exim, postfix or dovecot
-	User   string                   // the user that it runs as when it opens the files; "" for root
-	Notes  []string                 // what may surprise a person
+	User   string                   // the user who opens the files; "" for root
+	Notes  []string                 // surprising facts, for a person
 	reads  map[string][]deploy.Pair // by name that a client asks for
-	maps   []string                 // SNI maps that it consults
+	maps   []string                 // SNI maps that the server uses
 	advise func([]deploy.Target) string
 }
 
-// Look asks the server of a kind what it reads for a client that asks for each of the names. The error is ErrAbsent, or an
-// *Error that says what a program answered.
+// Look asks the server of a kind which files it reads for clients that ask for each of the names. The error is ErrAbsent, or an *Error that
+// contains a program's answer.
 func Look(ctx context.Context, kind string, names []string) (*Server, error) {
 	switch kind {
 	case kindExim:
@@ -59,9 +59,9 @@ func Look(ctx context.Context, kind string, names []string) (*Server, error) {
 	return nil, ErrAbsent
 }
 
-// Compare checks that the server reads the files of targets of its kind, for clients that ask for one of the names; the first
-// name is the one that senders use. The error is an *Error about the first name. Notes are about other names for which the
-// server reads other files, and about symbolic links that it reads through.
+// Compare checks whether the server reads the files of targets of its kind, for clients that ask for one of the names. The first name is
+// the one that senders use. The error is an *Error about the first name. Notes are about other names for which the server reads other
+// files, and about symbolic links that the server follows.
 func (s *Server) Compare(targets []deploy.Target, names []string) (notes []string, err error) {
 	for _, t := range targets {
 		if t.SNIMap != "" && !slices.Contains(s.maps, t.SNIMap) {
@@ -86,8 +86,8 @@ func (s *Server) Compare(targets []deploy.Target, names []string) (notes []strin
 	return slices.Compact(notes), nil
 }
 
-// wants lists what the server's settings have to name: for each target the ways, of which one is enough. An SNI map of Exim
-// names the files itself.
+// wants lists what the server has to read. For each target it lists several ways; the server needs one of them. An SNI map of Exim names
+// the files itself.
 func (s *Server) wants(targets []deploy.Target) (list [][]deploy.Pair) {
 	for _, t := range targets {
 		if t.SNIMap == "" || s.Kind != kindExim {
@@ -97,7 +97,7 @@ func (s *Server) wants(targets []deploy.Target) (list [][]deploy.Pair) {
 	return list
 }
 
-// readsPair reports whether the server reads one of the pairs for a name, and whether only through a link.
+// readsPair reports whether the server reads one of the pairs for a name, and whether it does so only through a symbolic link.
 func (s *Server) readsPair(name string, ways []deploy.Pair) (linked, ok bool) {
 	for _, has := range s.reads[name] {
 		for _, w := range ways {
@@ -114,7 +114,7 @@ func clean(p deploy.Pair) deploy.Pair {
 	return deploy.Pair{Certificate: filepath.Clean(p.Certificate), Key: filepath.Clean(p.Key)}
 }
 
-// samePath reports whether two paths lead to the same file. If one of the files does not exist yet, its directory decides.
+// samePath reports whether two paths lead to the same file. If one of the files does not exist yet, it compares the directories.
 func samePath(a, b string) bool {
 	return resolved(a) == resolved(b)
 }
@@ -129,7 +129,7 @@ func resolved(path string) string {
 	return filepath.Clean(path)
 }
 
-// text says what the server reads for a name.
+// text describes what the server reads for a name.
 func (s *Server) text(name string) string {
 	pairs := s.reads[name]
 	if len(pairs) == 0 {
@@ -142,7 +142,7 @@ func (s *Server) text(name string) string {
 	return strings.Join(parts, ", ")
 }
 
-// pairText names the files of a pair; the text may come from a configuration.
+// pairText names the files of a pair. The text may come from a configuration.
 func pairText(p deploy.Pair) string {
 	if p.Certificate == p.Key {
 		return quote(p.Certificate)
@@ -150,10 +150,10 @@ func pairText(p deploy.Pair) string {
 	return quote(p.Certificate) + " and " + quote(p.Key)
 }
 
-// combined returns the pair for a file with both.
+// combined returns the pair of a file with both.
 func combined(path string) deploy.Pair { return deploy.Pair{Certificate: path, Key: path} }
 
 func serverName(kind string) string { return strings.ToUpper(kind[:1]) + kind[1:] }
 
-// quote makes foreign text harmless in a message, and short.
+// quote makes foreign text short and safe to show in a message.
 func quote(text string) string { return finding.Quote(text, 200) }

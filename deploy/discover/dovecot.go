@@ -9,7 +9,7 @@ import (
 	"mxcert/deploy"
 )
 
-// dovecotNames are the settings of Dovecot 2.3; 2.4 has other names for the first two, and no alternative certificate.
+// dovecotNames lists the settings of Dovecot 2.3. In 2.4 the first two have other names, and there is no alternative certificate.
 func dovecotNames() [][]string {
 	return [][]string{{"ssl", "ssl_cert", "ssl_key", "ssl_alt_cert", "ssl_alt_key"}, {"ssl", "ssl_server_cert_file", "ssl_server_key_file"}}
 }
@@ -32,7 +32,7 @@ func lookAtDovecot(ctx context.Context, names []string) (*Server, error) {
 	}
 	s.reads[""] = dovecotPairs(global)
 	if global[0] == "no" {
-		s.Notes = append(s.Notes, "Dovecot does not offer TLS: ssl = no")
+		s.Notes = append(s.Notes, "Dovecot offers no TLS: ssl = no")
 	}
 	for _, name := range names {
 		values, err := askDovecot(ctx, program, name, settings)
@@ -41,7 +41,7 @@ func lookAtDovecot(ctx context.Context, names []string) (*Server, error) {
 		}
 		s.reads[name] = dovecotPairs(values)
 		if len(values) > 4 && values[3] != "" && values[3] == global[3] && values[1] != global[1] {
-			s.Notes = append(s.Notes, fmt.Sprintf("the local_name block for %s has an ssl_cert of its own, but inherits ssl_alt_cert = %s: set `ssl_alt_cert =` and `ssl_alt_key =` (empty) there, or paths of its own",
+			s.Notes = append(s.Notes, fmt.Sprintf("the local_name block for %s has an ssl_cert of its own, but inherits ssl_alt_cert = %s: set `ssl_alt_cert =` and `ssl_alt_key =` (empty) or paths of its own there",
 				name, quote(values[3])))
 		}
 	}
@@ -49,7 +49,7 @@ func lookAtDovecot(ctx context.Context, names []string) (*Server, error) {
 	return s, nil
 }
 
-// askDovecot returns the settings that apply to a client that asks for a name, in their order.
+// askDovecot returns the settings for a client that asks for a name, in the given order.
 func askDovecot(ctx context.Context, program, name string, settings []string) ([]string, error) {
 	args := append([]string{"-h"}, settings...)
 	if name != "" {

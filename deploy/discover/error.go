@@ -18,17 +18,17 @@ const (
 	kindRefused    = "refused-by-server"
 )
 
-// Error says why a mail server could not be asked (Err is set), or what is wrong according to its answer: an objection.
+// Error says why a mail server could not be asked (then Err is set), or what is wrong with its answer.
 type Error struct {
-	Program string // the program that was asked; "" if the answers of several were compared
+	Program string // that was asked; "" if the answers of several were compared
 	Args    []string
 	Said    string // the program's output: foreign text
-	Err     error  // why it could not be asked; nil for an objection
+	Err     error  // why the program could not be asked; nil for an objection
 
 	kind, text, hint string // of an objection
 }
 
-// Error says what the server objects to, or which program failed, why, and what it said.
+// Error says what the server objects to. If a program failed, it says which one, why, and what it printed.
 func (e *Error) Error() string {
 	if e.Err == nil {
 		return e.text
@@ -50,7 +50,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // Kind is one of
 //
 //   - discovery, permission: the program could not be asked
-//   - not-read: the server does not read the files that mxcert is to write
+//   - not-read: the server reads other files than those that are to be written
 //   - broken-configuration: the server could not be reloaded
 //   - refused-by-server: Exim would not serve the new files
 func (e *Error) Kind() string {
@@ -71,9 +71,9 @@ func (e *Error) Hint() string {
 	return "run it yourself and read its answer: " + e.command()
 }
 
-// mismatch says that the server does not read the files that mxcert is to write. name is the name that a client asks for; ""
-// for a map.
+// mismatch says that the server reads other files than those that mxcert would write. name is the name that a client asks for, or "" for a
+// map.
 func (s *Server) mismatch(wants, name string, targets []deploy.Target) error {
 	return &Error{kind: kindNotRead, text: fmt.Sprintf("%s does not read %s: it reads %s", serverName(s.Kind), wants, s.text(name)),
-		hint: s.advise(targets) + "; or add `unchecked: true` to the target"}
+		hint: s.advise(targets) + "; or write `unchecked: true` into the target"}
 }

@@ -8,20 +8,20 @@ import (
 	"mxcert/deploy"
 )
 
-// Inspect asks the mail servers of the targets, before anything is ordered or written. Do they read the files that mxcert will
-// write, for clients that ask for one of the names? May their users read them? And, if sound is true, is their configuration in
-// order, so that they could be reloaded? remembered is that of [deploy.Make]. Inspect leaves out unchecked targets, and a
-// server whose programs are not on this host.
+// Inspect asks the mail servers of the targets, before mxcert orders or writes anything. It asks whether they read what mxcert would write,
+// for clients that ask for one of the names, and whether their users may read it. If sound is set, it also asks whether their configuration
+// is valid, so that they could be reloaded. remembered is the same as for [deploy.Make]. Inspect leaves out targets marked as unchecked,
+// and servers whose programs are not on this host.
 //
-// An error joins the objections, as *Error of this package or of deploy. Without the rights of root the answers are not
-// certain: then objections are notes, and Inspect ignores a program that a sandbox keeps from answering.
+// The error joins the objections, each an *Error of this package or of deploy. Without root's rights the answers are not certain.
+// Objections then become notes, and Inspect ignores a program that a sandbox keeps from answering.
 func Inspect(ctx context.Context, targets []deploy.Target, names []string, remembered map[string]deploy.Access, sound bool) (notes []string, err error) {
 	i := &inspection{names: names, remembered: remembered, sound: sound, certain: os.Geteuid() == 0}
 	i.inspect(ctx, targets)
 	return i.notes, errors.Join(i.problems...)
 }
 
-// checkedOf lists the targets of a kind whose server Inspect has to ask.
+// checkedOf lists the targets of a kind that are not marked as unchecked.
 func checkedOf(kind string, targets []deploy.Target) (checked []deploy.Target) {
 	for _, t := range targets {
 		if t.Kind == kind && !t.Unchecked {
@@ -42,7 +42,7 @@ type inspection struct {
 	problems []error
 }
 
-// inspect asks each server whose files are among the targets.
+// inspect asks each server that has files among the targets.
 func (i *inspection) inspect(ctx context.Context, targets []deploy.Target) {
 	for _, kind := range []string{kindExim, kindPostfix, kindDovecot} {
 		if checked := checkedOf(kind, targets); len(checked) > 0 && i.inOrder(ctx, kind, checked[0].Unit) {
@@ -64,7 +64,7 @@ func (i *inspection) object(err error) {
 	}
 }
 
-// inOrder asks a server whether its configuration is in order. If it is not, it does not matter yet what the server reads.
+// inOrder asks a server whether its configuration is valid. If it is not, what the server reads does not matter yet.
 func (i *inspection) inOrder(ctx context.Context, kind, unit string) bool {
 	if !i.certain {
 		return true
@@ -89,7 +89,7 @@ func (i *inspection) inOrder(ctx context.Context, kind, unit string) bool {
 	return false
 }
 
-// compare asks a server what it reads, and checks that its user may read that.
+// compare asks a server which files it reads, and whether its user may read them.
 func (i *inspection) compare(ctx context.Context, kind string, targets []deploy.Target) {
 	server, err := Look(ctx, kind, i.names)
 	switch {

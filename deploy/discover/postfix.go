@@ -9,7 +9,7 @@ import (
 	"mxcert/deploy"
 )
 
-// postfixSettings returns the settings that name certificates. smtpd_tls_chain_files takes precedence over all others.
+// postfixSettings lists the settings that name certificates. smtpd_tls_chain_files overrides all others.
 func postfixSettings() []string {
 	return []string{"smtpd_tls_chain_files", "smtpd_tls_cert_file", "smtpd_tls_key_file", "smtpd_tls_eccert_file", "smtpd_tls_eckey_file",
 		"smtpd_tls_dcert_file", "smtpd_tls_dkey_file", "tls_server_sni_maps", "smtpd_tls_security_level", "smtpd_use_tls"}
@@ -41,7 +41,7 @@ func lookAtPostfix(ctx context.Context, names []string) (*Server, error) {
 	s.maps = strings.FieldsFunc(values["tls_server_sni_maps"], commaOrSpace)
 	off := values["smtpd_tls_security_level"] == "none" || values["smtpd_tls_security_level"] == "" && values["smtpd_use_tls"] != "yes"
 	if off {
-		s.Notes = append(s.Notes, "Postfix does not offer TLS: smtpd_tls_security_level is not set")
+		s.Notes = append(s.Notes, "Postfix offers no TLS: smtpd_tls_security_level is not set")
 	}
 	s.overrides(ctx, program)
 	s.advise = func(targets []deploy.Target) string { return advisePostfix(targets, s.wants(targets), off) }
@@ -50,8 +50,8 @@ func lookAtPostfix(ctx context.Context, names []string) (*Server, error) {
 
 func commaOrSpace(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' }
 
-// chainFiles reads smtpd_tls_chain_files: the key of each certificate comes first, in the same file or in the one before.
-// The names do not show which, so chainFiles lists both readings.
+// chainFiles reads smtpd_tls_chain_files. The key of each certificate comes first, in the same file or in the file before. The names do not
+// show which, so chainFiles lists both possibilities.
 func chainFiles(text string) (pairs []deploy.Pair) {
 	files := strings.FieldsFunc(text, commaOrSpace)
 	for i, file := range files {
@@ -63,7 +63,7 @@ func chainFiles(text string) (pairs []deploy.Pair) {
 	return pairs
 }
 
-// overrides notes the services in master.cf that have certificates of their own (-o smtpd_tls_cert_file=…).
+// overrides adds notes about services in master.cf that have certificates of their own (-o smtpd_tls_cert_file=…).
 func (s *Server) overrides(ctx context.Context, program string) {
 	out, _, err := run(ctx, "", program, "-P")
 	if err != nil {
@@ -74,7 +74,7 @@ func (s *Server) overrides(ctx context.Context, program string) {
 		parts := strings.Split(strings.TrimSpace(name), "/")
 		setting := parts[len(parts)-1]
 		if found && len(parts) == 3 && strings.HasPrefix(setting, "smtpd_tls_") && (strings.HasSuffix(setting, "_file") || strings.HasSuffix(setting, "_files")) {
-			s.Notes = append(s.Notes, fmt.Sprintf("the service %s in master.cf sets its own %s = %s", quote(parts[0]+"/"+parts[1]), setting, quote(strings.TrimSpace(value))))
+			s.Notes = append(s.Notes, fmt.Sprintf("the service %s in master.cf has %s = %s of its own", quote(parts[0]+"/"+parts[1]), setting, quote(strings.TrimSpace(value))))
 		}
 	}
 }
@@ -82,7 +82,7 @@ func (s *Server) overrides(ctx context.Context, program string) {
 func advisePostfix(targets []deploy.Target, wants [][]deploy.Pair, off bool) string {
 	var files []string
 	for _, ways := range wants {
-		pair := ways[len(ways)-1] // for a generation directory, this is the combined file: one path in the list
+		pair := ways[len(ways)-1] // for a generation directory the combined file, because the list needs one path
 		if pair.Key != pair.Certificate {
 			files = append(files, pair.Key)
 		}
@@ -90,7 +90,7 @@ func advisePostfix(targets []deploy.Target, wants [][]deploy.Pair, off bool) str
 	}
 	set := fmt.Sprintf("postconf -e 'smtpd_tls_chain_files = %s'", strings.Join(files, ", "))
 	if sniMap := mapOf(targets); sniMap != "" {
-		// Without the map, Postfix fails every handshake of a client that asks for a name.
+		// If the map is missing, Postfix fails every handshake of a client that asks for a name.
 		_, source, typed := strings.Cut(sniMap, ":")
 		if !typed {
 			source = sniMap

@@ -10,14 +10,14 @@ import (
 	child "mxcert/hooks/run"
 )
 
-// patience bounds one run of a server's program. They answer in milliseconds, but a name server that does not answer may delay
+// patience limits one run of a server's program. The programs answer in milliseconds, but a name server that does not answer may delay
 // Exim.
 const patience = 15 * time.Second
 
-// maxOutput limits how much of a program's output is kept.
+// maxOutput is how much of a program's output is kept.
 const maxOutput = 1 << 20
 
-// find returns the path of the first of the programs that exists, in mxcert's own PATH or in the usual directories.
+// find returns the path of the first program that exists, in mxcert's own PATH or in the usual directories.
 func find(names ...string) (string, error) {
 	for _, name := range names {
 		for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), filepath.SplitList(child.Path)...) {
@@ -31,7 +31,7 @@ func find(names ...string) (string, error) {
 	return "", ErrAbsent
 }
 
-// run runs a program and returns what it printed. The error is an *Error.
+// run runs a program and returns its output. The error is an *Error.
 func run(ctx context.Context, input, program string, args ...string) (stdout, stderr string, err error) {
 	output, err := child.Command{
 		Program: program, Args: args, Env: []string{"LC_ALL=C", "HOME=/"}, Dir: "/", Input: []byte(input), Timeout: patience, Keep: maxOutput,
@@ -42,7 +42,7 @@ func run(ctx context.Context, input, program string, args ...string) (stdout, st
 	return output.Stdout, output.Stderr, err
 }
 
-// firstLine returns the first line of the first text that is not empty.
+// firstLine returns the first line of the first text that has one.
 func firstLine(texts ...string) string {
 	for _, text := range texts {
 		for _, line := range strings.Split(text, "\n") {

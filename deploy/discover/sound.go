@@ -9,10 +9,9 @@ import (
 	"strings"
 )
 
-// Sound asks the server whether its configuration is in order: exim -bV, postfix check, doveconf -n. With a broken
-// configuration a reload fails, and the server cannot start again. The error is ErrAbsent, or an *Error; its kind is
-// broken-configuration if the server complains. Only root gets a reliable answer: other users cannot read all of the
-// configuration.
+// Sound asks the server whether its configuration is valid: exim -bV, postfix check, doveconf -n. With a broken one a reload fails, and the
+// server does not start again. The error is ErrAbsent or an *Error; its kind is broken-configuration if the server complains. Only root
+// gets a reliable answer, because other users cannot read all of the configuration.
 func Sound(ctx context.Context, kind string) error {
 	check := map[string][]string{kindExim: {"exim4", "-bV"}, kindPostfix: {"postfix", "check"}, kindDovecot: {"doveconf", "-n"}}[kind]
 	if check == nil {
@@ -32,7 +31,7 @@ func Sound(ctx context.Context, kind string) error {
 		return err
 	}
 	said := complaint(stderr + "\n" + stdout)
-	if said == "" && kind == kindPostfix { // it complains to syslog; postconf complains on standard error
+	if said == "" && kind == kindPostfix { // postfix check complains to syslog; postconf prints the complaint
 		if postconf, findErr := find("postconf"); findErr == nil {
 			_, stderr, _ := run(ctx, "", postconf, "-n")
 			said = complaint(stderr)
@@ -42,11 +41,11 @@ func Sound(ctx context.Context, kind string) error {
 		return err // another reason: a sandbox, or missing rights
 	}
 	return &Error{Program: check[0], Args: check[1:], Said: said, kind: kindBroken,
-		text: fmt.Sprintf("the configuration of %s is not in order, so a reload would fail: %s", serverName(kind), quote(said)),
-		hint: "fix it, and check it with: " + strings.Join(check, " ") + "; the next pass deploys the certificate"}
+		text: fmt.Sprintf("the configuration of %s is not in order, so that it could not be reloaded: %s", serverName(kind), quote(said)),
+		hint: "fix it, and look with: " + strings.Join(check, " ") + "; the certificate waits and is deployed by the next pass"}
 }
 
-// unfinished reports whether the program did not answer at all.
+// unfinished reports whether the program gave no answer at all.
 func (e *Error) unfinished() bool {
 	_, exited := errors.AsType[interface {
 		error
@@ -58,13 +57,13 @@ func (e *Error) unfinished() bool {
 // timestamp matches the beginning of lines that Exim and Postfix print for a log.
 var timestamp = regexp.MustCompile(`^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d `) //nolint:gochecknoglobals // a constant
 
-// faults returns words of the lines in which the servers complain about their configuration.
+// faults lists words that appear when the servers complain about their configuration.
 func faults() []string {
 	return []string{"configuration error", "configuration file", "fatal: /", "fatal: bad", "fatal: error in config", "missing '='", "not found in", "unknown setting"}
 }
 
-// complaint returns the line that says what is wrong with a configuration, with the line that continues it; "" if there is no
-// such line.
+// complaint returns the line that says what is wrong with a configuration, together with the line that continues it, or "" if there is
+// none.
 func complaint(text string) string {
 	lines := strings.Split(text, "\n")
 	for i, line := range lines {

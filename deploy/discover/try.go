@@ -11,13 +11,13 @@ import (
 	"mxcert/deploy"
 )
 
-// tryPatience bounds the handshakes with new files.
+// tryPatience limits the handshakes with new files.
 const tryPatience = 20 * time.Second
 
-// TryExim makes Exim open new files in the staging directory (see deploy.Plan.Try), as it would for a sender: by exim -bh, a
-// separate session that changes nothing. The error is an *Error with what Exim says about the files. It is nil if they are
-// good. It is also nil if TryExim cannot find out: no target is for Exim, the configuration is not Debian's or does not offer
-// TLS, or this process is not root.
+// TryExim makes Exim open new files in the staging directory (see deploy.Plan.Try), in the same way as for a sender. It uses exim -bh, a
+// separate session that changes nothing. If Exim objects to the files, the error is an *Error with Exim's words. It is nil if the files are
+// good. It is also nil if TryExim cannot find out: no target belongs to Exim, the configuration is not Debian's or offers no TLS, or this
+// process is not root.
 func TryExim(ctx context.Context, staged []deploy.Target) error {
 	targets := checkedOf(kindExim, staged)
 	if os.Geteuid() != 0 || len(targets) == 0 {
@@ -32,12 +32,12 @@ func TryExim(ctx context.Context, staged []deploy.Target) error {
 	}
 	tried, err := tryExim(ctx, pairs)
 	if !tried {
-		return nil //nolint:nilerr // if Exim cannot be asked, that does not speak against the files
+		return nil //nolint:nilerr // if Exim cannot be asked, that says nothing against the files
 	}
 	return err
 }
 
-// tryExim asks Exim about pairs of files; tried is false if Exim does not answer about them.
+// tryExim asks Exim about pairs of files. tried is false if Exim gives no answer about them.
 func tryExim(ctx context.Context, pairs []deploy.Pair) (tried bool, err error) {
 	e, _, err := askExim(ctx)
 	if errors.Is(err, ErrAbsent) {
@@ -51,10 +51,10 @@ func tryExim(ctx context.Context, pairs []deploy.Pair) (tried bool, err error) {
 	if key != "" {
 		macros = []string{"-DMAIN_TLS_CERTIFICATE=" + certificate, "-DMAIN_TLS_PRIVATEKEY=" + key}
 	}
-	// Does this Exim use the macros? A configuration that sets tls_certificate without them does not.
+	// Find out whether this Exim uses the macros. A configuration that sets tls_certificate directly does not.
 	out, _, err := run(ctx, "", e.program, append(macros, "-bP", "tls_certificate", "tls_privatekey")...)
 	if values := settings(out); err != nil || values["tls_certificate"] != certificate || values["tls_privatekey"] != key {
-		return false, nil //nolint:nilerr // an Exim that does not use the macros cannot be tried
+		return false, nil //nolint:nilerr // without these macros there is nothing to try
 	}
 	stdout, stderr, err := run(ctx, "EHLO localhost\r\nSTARTTLS\r\n", e.program, append(macros, "-bh", "127.0.0.1")...)
 	text := stdout + "\n" + stderr
@@ -62,8 +62,8 @@ func tryExim(ctx context.Context, pairs []deploy.Pair) (tried bool, err error) {
 	case strings.Contains(text, "\n454 "):
 		said := logged(text)
 		return true, &Error{Program: "exim4", Args: []string{"-bh", "127.0.0.1"}, Said: said, kind: kindRefused,
-			text: fmt.Sprintf("Exim would answer 454 with the new files, so mxcert has not put them in place: %s", quote(said)),
-			hint: "check that Exim's user may read them (owner, group and mode in the deploy section), and that tls_ocsp_file and the other TLS settings are right"}
+			text: fmt.Sprintf("Exim would answer 454 with the new files, so that they were not put in place: %s", quote(said)),
+			hint: "may Exim's user read them (owner, group and mode in the deploy section), and are tls_ocsp_file and the other TLS settings in order?"}
 	case strings.Contains(text, "\n220 TLS go ahead"):
 		return true, nil
 	}

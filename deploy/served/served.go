@@ -1,8 +1,8 @@
-// Package served is the last of the four truths: which certificate each endpoint serves. A [Probe] is one handshake to make,
-// and a [Result] is what it has shown. [Look] asks once; [Await] asks again until every endpoint serves what it should, or the
-// time is up.
+// Package served is the last of the four truths: it finds out which certificate each endpoint shows. A [Probe] is a handshake to make, and
+// a [Result] is what the handshake has shown. [Look] asks once. [Await] asks again and again until every endpoint shows what it should, or
+// until the time is up.
 //
-// It only looks: it reloads nothing, and it does not judge a certificate as senders would.
+// The package changes nothing and reloads nothing. It does not judge whether senders would accept what they see.
 package served
 
 import (
@@ -18,13 +18,13 @@ import (
 )
 
 const (
-	// closedPatience is how long a closed port or a 454 is tolerated after a change. A reload of Exim closes its port for some
-	// 30 ms, and GnuTLS answers 454 for 5 s after it saw a mismatched pair. If it lasts longer, there is a fault, and every
+	// closedPatience is how long after a change a closed port or a 454 is accepted. A reload of Exim closes its port for some 30 ms, and
+	// GnuTLS answers 454 for 5 s after it has read a certificate and a key that do not match. If it lasts longer, it is a fault, and every
 	// second of it delays mail.
 	closedPatience = 10 * time.Second
 	firstPause     = 20 * time.Millisecond
 	lastPause      = time.Second
-	// timesOfMany is how often Await asks a server that answers with many processes: old and new ones for a while.
+	// timesOfMany is how often to ask a server that answers with many processes, because for a while some of them are old and some new.
 	timesOfMany = 3
 )
 
@@ -32,10 +32,10 @@ const (
 type Probe struct {
 	Address    string           // host:port
 	ServerName string           // for SNI
-	Key        string           // the key type as reports call it; "any" if the server chooses
+	Key        string           // the key type as reports name it; "any" if the server chooses
 	Ask        starttls.KeyType // the key type to ask for
-	Want       *bundle.Bundle   // the certificate that should be served; nil if it is not known
-	Times      int              // how often in a row it has to be served; 0 means once
+	Want       *bundle.Bundle   // the bundle that should be shown; nil if there is none
+	Times      int              // how often in a row the server must show it; 0 means once
 }
 
 // Result is what one handshake has shown.
@@ -48,17 +48,17 @@ type Result struct {
 	At      time.Time        // when it was made
 }
 
-// Probes lists the handshakes for certificates that every endpoint must serve. With one key type the server chooses; with
-// several, each is asked for. There is no handshake for a nil bundle. For servers with many processes (Postfix, Dovecot),
-// several answers in a row must be right.
+// Probes lists the handshakes for certificates that every endpoint must show. If there is one key type, the server chooses its certificate;
+// if there are several, each is asked for. A nil bundle is not asked for. If a server has many processes (Postfix, Dovecot), it must give
+// the right answer several times in a row.
 func Probes(endpoints []string, serverName string, keys []bundle.KeyType, bundles []*bundle.Bundle, manyProcesses bool) []Probe {
 	var probes []Probe
 	for _, address := range endpoints {
-		for i, key := range keys {
-			if bundles[i] == nil {
+		for i, want := range bundles {
+			if want == nil {
 				continue
 			}
-			p := Probe{Address: address, ServerName: serverName, Key: string(key), Ask: Ask(keys, i), Want: bundles[i], Times: 1}
+			p := Probe{Address: address, ServerName: serverName, Key: string(keys[i]), Ask: Ask(keys, i), Want: want, Times: 1}
 			if manyProcesses {
 				p.Times = timesOfMany
 			}
@@ -68,7 +68,7 @@ func Probes(endpoints []string, serverName string, keys []bundle.KeyType, bundle
 	return probes
 }
 
-// Ask returns the key type to ask a server for, to see its certificate of the i-th of several key types.
+// Ask returns the key type to ask for, so that the server shows its certificate of the i-th of several key types.
 func Ask(keys []bundle.KeyType, i int) starttls.KeyType {
 	switch {
 	case len(keys) < 2:
@@ -79,21 +79,20 @@ func Ask(keys []bundle.KeyType, i int) starttls.KeyType {
 	return starttls.RSA
 }
 
-// Look makes all handshakes, at once and once each. The results are in the order of the probes.
+// Look makes all handshakes once, in parallel. The results are in the order of the probes.
 func Look(ctx context.Context, probes []Probe) []Result {
 	return each(probes, func(p Probe) Result { return p.shake(ctx) })
 }
 
-// Matching is satisfied by the wanted certificate.
+// Matching accepts a result that shows the wanted certificate.
 func Matching(r Result) bool { return r.Matches }
 
-// Another is satisfied by a working handshake that shows a certificate other than the wanted one: it proves that a deployment
-// was taken back.
+// Another accepts a working handshake that shows a certificate other than the wanted one. It proves that a deployment is undone.
 func Another(r Result) bool { return r.Err == nil && !r.Matches }
 
-// Await makes all handshakes at once and repeats each until it satisfies, until a closed port or 454 has lasted too long, or
-// until patience is over. patience bounds the repetition; limit also bounds a single handshake, which may take longer: many
-// servers delay their greeting on purpose.
+// Await makes all handshakes in parallel. It repeats each one until its result satisfies, until a closed port or 454 has lasted too long,
+// or until patience is over. limit also limits a single handshake. It may be longer than patience, because many servers delay their
+// greeting on purpose.
 func Await(ctx context.Context, probes []Probe, patience, limit time.Duration, satisfied func(Result) bool) []Result {
 	ctx, cancel := context.WithTimeout(ctx, max(patience, limit))
 	defer cancel()
@@ -112,9 +111,9 @@ func each(probes []Probe, look func(Probe) Result) []Result {
 	return results
 }
 
-// repeat shakes hands until satisfied as many times in a row, until a closed port or 454 has lasted too long, or until ctx
-// ends. A single slow attempt does not prove that: a connection from the moment of a reload may belong to no process, and hang
-// for 15 seconds while the server answers all others.
+// repeat makes handshakes until satisfied accepts as many results in a row, until a closed port or 454 has lasted too long, or until ctx
+// ends. One slow attempt does not prove that the server is down: a connection that was made at the moment of a reload may belong to no
+// process, and hang for a quarter of a minute while the server answers all others.
 func repeat(ctx context.Context, patience time.Duration, times int, once func() Result, satisfied func(Result) bool) Result {
 	start, seen := time.Now(), 0
 	for pause := firstPause; ; pause = min(pause*2, lastPause) {
@@ -123,7 +122,7 @@ func repeat(ctx context.Context, patience time.Duration, times int, once func() 
 		if seen++; !satisfied(r) {
 			seen = 0
 		} else if seen < times {
-			pause = firstPause / 2 // the next handshake follows at once
+			pause = firstPause / 2 // the next attempt follows at once
 			continue
 		}
 		hopeless := r.Err != nil && asked.Sub(start) > closedPatience
@@ -150,18 +149,18 @@ func (p Probe) shake(ctx context.Context) Result {
 	return r
 }
 
-// All reports whether every result shows the wanted certificate; true for an empty list.
+// All reports whether every result shows the wanted certificate. It is true for an empty list.
 func All(results []Result) bool {
 	return !slices.ContainsFunc(results, func(r Result) bool { return !r.Matches })
 }
 
-// Unavailable reports whether a server answers 454: it offers TLS and cannot load its files.
+// Unavailable reports whether a server answers 454, that is, it offers TLS but cannot load its files.
 func Unavailable(results []Result) bool {
 	return slices.ContainsFunc(results, func(r Result) bool { return r.kind() == starttls.KindTLSUnavailable })
 }
 
-// Reloadable reports whether a reload can repair what a result shows: a working server with another certificate, or broken TLS.
-// It cannot repair a closed port.
+// Reloadable reports whether a reload can repair what a result shows: a working server with another certificate, or TLS that does not work.
+// A reload cannot repair a closed port.
 func Reloadable(results []Result) bool {
 	return slices.ContainsFunc(results, func(r Result) bool {
 		return !r.Matches && (r.Err == nil || slices.Contains([]string{starttls.KindTLSUnavailable, starttls.KindValidationFailure, starttls.KindSTARTTLSNotSupported}, r.kind()))
@@ -175,7 +174,7 @@ func (r Result) kind() string {
 	return ""
 }
 
-// Problems returns an error for each result that does not satisfy; nil if all do.
+// Problems returns an error for each result that does not satisfy, or nil if all do.
 func Problems(results []Result, satisfied func(Result) bool) error {
 	var problems []error
 	for _, r := range results {
@@ -186,21 +185,21 @@ func Problems(results []Result, satisfied func(Result) bool) error {
 	return errors.Join(problems...)
 }
 
-// Error says that an endpoint does not serve what it should.
+// Error says that an endpoint does not show what it should.
 type Error struct{ Result Result }
 
-// Error returns the failure of the handshake, or says which certificate is served.
+// Error returns the failure of the handshake, or says which certificate the endpoint shows.
 func (e *Error) Error() string {
 	switch {
 	case e.Result.Err != nil:
 		return e.Result.Err.Error()
 	case e.Result.Matches:
-		return fmt.Sprintf("%s serves the certificate with serial %s", e.Result.Address, e.Result.Serial)
+		return fmt.Sprintf("%s shows the certificate with serial %s", e.Result.Address, e.Result.Serial)
 	}
-	return fmt.Sprintf("%s serves another certificate (serial %s)", e.Result.Address, e.Result.Serial)
+	return fmt.Sprintf("%s shows another certificate (serial %s)", e.Result.Address, e.Result.Serial)
 }
 
-// Kind returns the kind of the handshake's error, or "not-served".
+// Kind returns the kind of the handshake's failure, or "not-served".
 func (e *Error) Kind() string {
 	if kind := e.Result.kind(); kind != "" {
 		return kind
@@ -208,7 +207,7 @@ func (e *Error) Kind() string {
 	return "not-served"
 }
 
-// Hint returns the hint of the handshake's error, or says where to look.
+// Hint returns the hint of the handshake's failure, or says where to look.
 func (e *Error) Hint() string {
 	if shake, ok := errors.AsType[*starttls.Error](e.Result.Err); ok && shake.Hint() != "" {
 		return shake.Hint()

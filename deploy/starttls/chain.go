@@ -12,23 +12,24 @@ import (
 	"mxcert/acme/finding"
 )
 
-// maxChain is how many certificates CheckChain judges; senders such as OpenSSL stop at ten as well.
+// maxChain is how many certificates are checked. Senders such as OpenSSL stop at ten as well.
 const maxChain = 10
 
-// Match reports whether the certificate that was served first is one of the wanted ones, byte for byte.
+// Match reports whether the first served certificate is one of the wanted ones, byte for byte.
 func Match(chain []*x509.Certificate, want ...*x509.Certificate) bool {
 	return len(chain) > 0 && slices.ContainsFunc(want, chain[0].Equal)
 }
 
-// CheckChain judges a chain as a careful sender does at the given time: only what was sent counts, and nothing is fetched. The
-// leaf must cover every one of names (RFC 9525: subject alternative names only, a wildcard stands for the whole left-most
-// label). If roots is nil, the system's roots decide, and a complete chain to another root is a warning, because staging and
-// private CAs have one; with roots given it is an error. Senders that check certificates refuse a server with a finding of
-// severity error. Most senders deliver in spite of a warning.
+// CheckChain judges a chain as a careful sender would at the time at. It uses only what the server sent, and fetches nothing. The leaf must
+// cover every one of names (RFC 9525: only subject alternative names count, and a wildcard stands for the whole left-most label).
 //
-// The IDs: no-certificate, certificate-expired, certificate-not-yet-valid, certificate-host-mismatch,
-// certificate-not-trusted, certificate-self-signed, chain-incomplete, chain-invalid, chain-order, chain-duplicate,
-// chain-unrelated, chain-root-sent, chain-expires-early, chain-too-long.
+// If roots is nil, the system's roots decide. A complete chain to another root is then only a warning, because staging and private CAs have
+// such a root. If roots is given, it is an error. Senders that check certificates refuse a server if a finding has severity error. With a
+// warning most senders deliver.
+//
+// The IDs: no-certificate, certificate-expired, certificate-not-yet-valid, certificate-host-mismatch, certificate-not-trusted,
+// certificate-self-signed, chain-incomplete, chain-invalid, chain-order, chain-duplicate, chain-unrelated, chain-root-sent,
+// chain-expires-early, chain-too-long.
 func CheckChain(sent []*x509.Certificate, names []string, roots *x509.CertPool, at time.Time) []finding.Finding {
 	if len(sent) == 0 {
 		return []finding.Finding{finding.New("no-certificate", finding.Error, "the server sent no certificate").Next("configure a certificate and its key in the mail server")}
@@ -36,7 +37,7 @@ func CheckChain(sent []*x509.Certificate, names []string, roots *x509.CertPool, 
 	c := &check{sent: sent, roots: roots, at: at}
 	if len(sent) > maxChain {
 		c.add("chain-too-long", finding.Error, "deploy the chain as the CA delivered it",
-			"the server sent %d certificates; mxcert judges only the first %d, and senders give up as well", len(sent), maxChain)
+			"the server sent %d certificates; only the first %d are judged, and senders give up as well", len(sent), maxChain)
 		c.sent = sent[:maxChain]
 	}
 	c.findPath()
@@ -59,7 +60,7 @@ func (c *check) add(id string, severity finding.Severity, hint, format string, a
 	c.findings = append(c.findings, finding.New(id, severity, format, a...).Next(hint))
 }
 
-// findPath follows the issuers among what was sent. A self-signed certificate ends it.
+// findPath follows the issuers among the certificates that were sent. It stops at a self-signed certificate.
 func (c *check) findPath() {
 	c.path = []int{0}
 	for {
@@ -72,7 +73,7 @@ func (c *check) findPath() {
 	}
 }
 
-// validity compares the dates of every sent certificate with the time and with the leaf's.
+// validity checks the dates of every sent certificate: against the time, and against the leaf's dates.
 func (c *check) validity() {
 	leaf := c.sent[0]
 	for i, certificate := range c.sent {
@@ -82,7 +83,7 @@ func (c *check) validity() {
 				"certificate %s expired at %s", c.describe(i), stamp(certificate.NotAfter))
 		case c.at.Before(certificate.NotBefore):
 			c.add("certificate-not-yet-valid", finding.Error, "compare this host's clock with another one (timedatectl)",
-				"certificate %s is not valid before %s", c.describe(i), stamp(certificate.NotBefore))
+				"certificate %s is valid only from %s", c.describe(i), stamp(certificate.NotBefore))
 		case i > 0 && certificate.IsCA && certificate.NotAfter.Before(leaf.NotAfter):
 			c.add("chain-expires-early", finding.Warning, "renew before that day, or take another chain from the CA",
 				"certificate %s expires at %s, before the leaf does (%s)", c.describe(i), stamp(certificate.NotAfter), stamp(leaf.NotAfter))
@@ -90,7 +91,7 @@ func (c *check) validity() {
 	}
 }
 
-// names checks all reference identities and reports the missing ones at once.
+// names checks all reference identities, and reports all missing ones together.
 func (c *check) names(names []string) {
 	var missing []string
 	for _, name := range names {
@@ -99,17 +100,17 @@ func (c *check) names(names []string) {
 		}
 	}
 	if len(missing) > 0 {
-		c.add("certificate-host-mismatch", finding.Error, "add the name to domains and renew, or serve the certificate that contains it",
+		c.add("certificate-host-mismatch", finding.Error, "add the name to domains and renew, or serve the certificate that has it",
 			"the certificate is not valid for %s; it has %s", enumerate(missing), enumerate(c.sent[0].DNSNames))
 	}
 }
 
-// order checks that the leaf comes first, that each certificate directly certifies the one before it (RFC 8446 section
-// 4.4.2), once, and that nothing else was sent.
+// order checks three things: the leaf comes first, each certificate directly certifies the one before it and appears once (RFC 8446 section
+// 4.4.2), and the server sent nothing else.
 func (c *check) order() {
 	if c.related(0) && !selfSigned(c.sent[0]) {
 		c.add("chain-order", finding.Error, "put the leaf first and then each certificate's issuer, as the CA delivers them",
-			"the first certificate is the issuer's, not the server's: %s", c.describe(0))
+			"the first certificate that was sent is not the server's but the issuer's: %s", c.describe(0))
 		return
 	}
 	if !slices.IsSorted(c.path) {
@@ -122,7 +123,7 @@ func (c *check) order() {
 			c.add("chain-duplicate", finding.Warning, "send each certificate once", "certificate %s was sent twice", c.describe(i))
 		case selfSigned(certificate):
 			c.add("chain-root-sent", finding.Warning, "leave it out, unless a TLSA record with usage 2 names it",
-				"the root certificate %s was sent; senders either have it or do not trust it", c.describe(i))
+				"root certificate %s was sent, which senders have or do not trust", c.describe(i))
 		case !c.related(i):
 			c.add("chain-unrelated", finding.Warning, "deploy the chain that the CA delivered with this certificate",
 				"certificate %s did not issue any other that was sent", c.describe(i))
@@ -130,15 +131,15 @@ func (c *check) order() {
 	}
 }
 
-// related reports whether certificate i issued another one: the cross-signed twin of an issuer on the path did, for example.
+// related reports whether certificate i issued another one, as a cross-signed copy of an issuer on the path would.
 func (c *check) related(i int) bool {
 	return slices.ContainsFunc(c.sent, func(child *x509.Certificate) bool {
 		return !child.Equal(c.sent[i]) && issued(c.sent[i], child)
 	})
 }
 
-// trust builds the path as Go's verifier does. It leaves the dates of the leaf to validity, so that an expired certificate is
-// not also reported as untrusted.
+// trust builds the path with Go's verifier. It ignores the dates of the leaf, because validity checks them; so an expired certificate is
+// not reported as untrusted as well.
 func (c *check) trust() {
 	err := c.verify(c.roots)
 	var unknown x509.UnknownAuthorityError
@@ -171,14 +172,14 @@ func (c *check) invalid(err error) {
 	c.add("chain-invalid", finding.Error, "deploy the chain that the CA delivered with this certificate", "the chain is not valid: %v", err)
 }
 
-// untrusted distinguishes a missing intermediate from an unknown root. Without other sources this is a guess. Public CAs do not
-// issue from their roots, so a leaf alone is incomplete. A chain with an issuer counts as complete if it would be valid with
-// its last certificate trusted.
+// untrusted distinguishes a missing intermediate from an unknown root. It has only the chain, so it has to guess. No public CA issues from
+// its root, so a leaf alone counts as incomplete. A chain with an issuer counts as complete if it would be valid with its last certificate
+// trusted.
 func (c *check) untrusted() {
 	top := c.sent[c.path[len(c.path)-1]]
 	switch {
 	case len(c.path) == 1 && selfSigned(top):
-		c.add("certificate-self-signed", finding.Error, "no certificate is configured, or the server never loaded it (exim: MAIN_TLS_ENABLE and tls_certificate)",
+		c.add("certificate-self-signed", finding.Error, "no certificate is configured, or it was never loaded (exim: MAIN_TLS_ENABLE and tls_certificate)",
 			"the certificate %s is self-signed", c.describe(0))
 		return
 	case len(c.path) == 1:
@@ -201,11 +202,11 @@ func (c *check) unknownRoot(top *x509.Certificate) {
 		severity = finding.Error
 	}
 	if selfSigned(top) {
-		c.add("certificate-not-trusted", severity, "normal for a staging or private CA; otherwise use a CA that senders trust",
+		c.add("certificate-not-trusted", severity, "right for a staging or private CA; otherwise take a CA that senders trust",
 			"the chain is complete, but its root %s is not trusted", quoted(top.Subject.String()))
 		return
 	}
-	c.add("certificate-not-trusted", severity, "normal for a staging or private CA; otherwise an intermediate is missing, or senders do not trust the CA",
+	c.add("certificate-not-trusted", severity, "right for a staging or private CA; otherwise an intermediate is missing, or the CA is not one that senders trust",
 		"the chain ends at %s, whose issuer %s is not a trusted root", quoted(top.Subject.String()), quoted(top.Issuer.String()))
 }
 
@@ -213,8 +214,8 @@ func (c *check) outdated(i int) bool {
 	return c.at.After(c.sent[i].NotAfter) || c.at.Before(c.sent[i].NotBefore)
 }
 
-// issued reports whether parent signed child. A signature with an algorithm that Go refuses (SHA-1) counts: this function is
-// about the issuer, and the verifier refuses the algorithm later.
+// issued reports whether parent signed child. If Go refuses the algorithm (SHA-1), it counts as signed: this function asks only about the
+// issuer, and the verifier refuses the algorithm anyway.
 func issued(parent, child *x509.Certificate) bool {
 	if !bytes.Equal(child.RawIssuer, parent.RawSubject) {
 		return false
@@ -226,10 +227,10 @@ func issued(parent, child *x509.Certificate) bool {
 
 func selfSigned(certificate *x509.Certificate) bool { return issued(certificate, certificate) }
 
-// describe names a certificate by its place and subject.
+// describe names a certificate by its position and subject.
 func (c *check) describe(i int) string {
 	subject := c.sent[i].Subject.String()
-	if subject == "" { // it is empty for profiles without a common name
+	if subject == "" { // some profiles have no common name
 		subject = enumerate(c.sent[i].DNSNames)
 	}
 	return fmt.Sprintf("%d (%s)", i+1, quoted(subject))
@@ -243,7 +244,7 @@ func (c *check) inOrder() string {
 	return strings.Join(places, ", ")
 }
 
-// enumerate lists names, which may be foreign text, and stops after five.
+// enumerate lists names, which may be foreign text. It stops after five.
 func enumerate(names []string) string {
 	const most = 5
 	var list []string

@@ -13,7 +13,7 @@ import (
 	"syscall"
 )
 
-// The steps of a conversation, in order, as in [Error].
+// These are the steps of a conversation, in order, as in [Error].
 const (
 	StepConnect      = "connect"
 	StepGreeting     = "greeting"
@@ -23,14 +23,14 @@ const (
 	StepEHLOAfterTLS = "ehlo-after-tls"
 )
 
-// The kinds of error that a caller may test for.
+// These are the kinds of error that a caller may test for.
 const (
-	KindTLSUnavailable       = "tls-unavailable"        // 454: the server offers STARTTLS but cannot start it
+	KindTLSUnavailable       = "tls-unavailable"        // 454: the server offers STARTTLS but cannot do it
 	KindSTARTTLSNotSupported = "starttls-not-supported" // RFC 8460: not offered, or answered with 5xx
 	KindValidationFailure    = "validation-failure"     // RFC 8460: any failure of the TLS handshake that has no kind of its own
 )
 
-// The other kinds.
+// These are the other kinds.
 const (
 	kindInvalidRequest    = "invalid-request"
 	kindConnectionRefused = "connection-refused"
@@ -46,7 +46,7 @@ const (
 	kindTLSVersion        = "tls-version"
 )
 
-// Error says why a handshake failed. It wraps the error of the network or of the context, if there is one.
+// Error says why a handshake did not succeed. It wraps the error of the network or of the context, if there is one.
 type Error struct {
 	Address    string // as requested
 	ServerName string // as requested
@@ -59,7 +59,7 @@ type Error struct {
 	cause      error
 }
 
-// Error says where, at which step and why the handshake failed. It quotes and shortens text from the server.
+// Error says where, at which step and why. It quotes and shortens text from the server.
 func (e *Error) Error() string {
 	how := "STARTTLS"
 	if e.protocol == TLS || e.protocol == SMTPS {
@@ -68,7 +68,7 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s on %s%s failed at step %s: %s", how, e.Address, e.asked(), e.Step, e.reason)
 }
 
-// asked describes what was special about the request.
+// asked names what is special about the request.
 func (e *Error) asked() string {
 	switch name, key := e.ServerName != "", e.KeyType == ECDSA || e.KeyType == RSA; {
 	case name && key:
@@ -81,7 +81,7 @@ func (e *Error) asked() string {
 	return ""
 }
 
-// Unwrap returns the error of the network or of the context.
+// Unwrap returns the network's or the context's error.
 func (e *Error) Unwrap() error { return e.cause }
 
 // Kind is one of
@@ -89,17 +89,17 @@ func (e *Error) Unwrap() error { return e.cause }
 //   - invalid-request: the request itself cannot be sent
 //   - connection-refused, unreachable, name-not-found, connection-lost: the network
 //   - timeout, canceled: a timeout of the request or of the context; the context was cancelled
-//   - rejected: the greeting or the answer to EHLO or STARTTLS was negative; Code has the reply code
+//   - rejected: the server answered the greeting, EHLO or STARTTLS negatively; Code says how
 //   - protocol: the server does not speak SMTP
 //   - starttls-not-supported, tls-unavailable: see the constants
 //   - injection: clear text after the reply to STARTTLS
-//   - key-type-not-offered: the server has no certificate of the requested key type
+//   - key-type-not-offered: the server has no certificate of the asked key type
 //   - tls-version: no common TLS version
 //   - validation-failure: see the constant
 func (e *Error) Kind() string { return e.kind }
 
-// Temporary reports whether the same request may succeed a little later without a change on the server: during a reload Exim
-// refuses connections for some 10 ms, and after a mismatched pair GnuTLS answers 454 for 5 s.
+// Temporary reports whether the same request may succeed a little later without anybody's help. During a reload Exim refuses connections
+// for some 10 ms. After GnuTLS has read a certificate and a key that do not match, it answers 454 for 5 s.
 func (e *Error) Temporary() bool {
 	if e.kind == kindRejected {
 		return e.Code >= 400 && e.Code < 500
@@ -107,11 +107,11 @@ func (e *Error) Temporary() bool {
 	return slices.Contains([]string{kindConnectionRefused, kindConnectionLost, kindUnreachable, kindTimeout, kindCanceled, KindTLSUnavailable}, e.kind)
 }
 
-// Hint says what to do next; "" if the error says it already.
+// Hint says what to do next, or returns "" if the error already says it.
 func (e *Error) Hint() string {
 	switch e.kind {
 	case kindConnectionRefused:
-		return fmt.Sprintf("nothing listens on %s: is the mail server running? (systemctl status exim4); if it listens elsewhere, set verify.endpoints", e.Address)
+		return fmt.Sprintf("nothing listens on %s: is the mail server running? (systemctl status exim4); if it listens elsewhere set verify.endpoints", e.Address)
 	case kindUnreachable, kindNameNotFound:
 		return "check the address and this host's network; IPv6 needs a route and an address of its own"
 	case kindTimeout:
@@ -121,23 +121,23 @@ func (e *Error) Hint() string {
 	case kindRejected:
 		return "the server refuses this client; its log says why (access lists, HELO checks, load, connection limits)"
 	case kindProtocol:
-		return fmt.Sprintf("check that the server speaks %[2]s on %[1]s", e.Address, strings.ToUpper(string(e.protocol)))
+		return fmt.Sprintf("is %s really a port that speaks %s first?", e.Address, strings.ToUpper(string(e.protocol)))
 	case KindSTARTTLSNotSupported:
 		return "switch TLS on in the mail server (exim: MAIN_TLS_ENABLE = yes and tls_advertise_hosts; postfix: smtpd_tls_security_level = may)"
 	case KindTLSUnavailable:
 		return "the mail server cannot load its key or certificate: check the paths, that it may read them, and that they match; its log names the file"
 	case kindInjection:
-		return "something between this host and the server writes into the connection, or the server is broken; do not trust this path"
+		return "something between here and the server writes into the connection, or the server is broken; do not trust this path"
 	case kindKeyTypeNotOffered:
 		return fmt.Sprintf("configure a certificate with an %s key in the mail server, or do not list that key type in keys", e.KeyType.upper())
 	case kindTLSVersion:
-		return "allow TLS 1.2 and TLS 1.3 in the mail server; mxcert can ask for a key type with TLS 1.2 only"
+		return "allow TLS 1.2 and TLS 1.3 in the mail server; a key type can be asked for with TLS 1.2 only"
 	case KindValidationFailure:
 		start := ""
 		if e.protocol != TLS && e.protocol != SMTPS {
 			start = " -starttls " + string(e.protocol)
 		}
-		return fmt.Sprintf("compare with: openssl s_client%s -connect %s; see the server's log, too", start, e.Address)
+		return fmt.Sprintf("compare with: openssl s_client%s -connect %s; the server's log has its side of it", start, e.Address)
 	}
 	return ""
 }
@@ -145,11 +145,11 @@ func (e *Error) Hint() string {
 func (e *Error) timeoutHint() string {
 	switch e.Step {
 	case StepConnect:
-		return "packets are dropped on the way: a firewall on this host or on the way; many providers block outgoing port 25"
+		return "packets are dropped on the way: a firewall here or there; many providers block outgoing port 25"
 	case StepGreeting:
-		return "the server accepts connections but does not greet: it is overloaded, stopped, or delays its greeting for longer than the timeout"
+		return "the server accepts connections and does not greet: it is overloaded, stopped, or delays its greeting for longer than the timeout"
 	}
-	return "the server accepts connections but does not answer: it is overloaded or stopped; its log may say more"
+	return "the server accepts connections and does not answer: it is overloaded or stopped; its log may say more"
 }
 
 func (s *session) fail(step, kind, format string, a ...any) *Error {
@@ -164,15 +164,15 @@ func (s *session) rejected(step, kind string, r reply) *Error {
 	return e
 }
 
-// ioError turns an error of the network or of crypto/tls into an Error. The context comes first: when it ends it closes the
-// connection, which may look like any error.
+// ioError turns an error of the network or of crypto/tls into an Error. It checks the context first: the end of the context closes the
+// connection, and that may look like any error.
 func (s *session) ioError(step string, err error) *Error {
 	kind, reason := classify(err)
 	switch {
 	case s.ctx.Err() == context.Canceled:
 		kind, reason, err = kindCanceled, "cancelled", context.Canceled
 	case s.ctx.Err() != nil:
-		kind, reason, err = kindTimeout, "the time limit was reached", s.ctx.Err()
+		kind, reason, err = kindTimeout, "the time for it was up", s.ctx.Err()
 	case kind == "" && step == StepConnect:
 		kind, reason = kindUnreachable, err.Error()
 	case kind == "" && len(s.result.Chain) == 0 && step != StepTLS:
@@ -185,7 +185,7 @@ func (s *session) ioError(step string, err error) *Error {
 	return e
 }
 
-// classify recognizes errors that mean the same at every step; kind is "" for others.
+// classify recognizes the errors that mean the same at every step. kind is "" for others.
 func classify(err error) (kind, reason string) {
 	var syntax *syntaxError
 	var address *net.AddrError
@@ -208,7 +208,7 @@ func classify(err error) (kind, reason string) {
 	return "", ""
 }
 
-// classifyTLS distinguishes the alerts (RFC 8446 section 6.2) that have a meaning of their own here.
+// classifyTLS recognizes the alerts (RFC 8446 section 6.2) that have a special meaning here.
 func (s *session) classifyTLS(err error) (kind, reason string) {
 	switch alert := remoteAlert(err); {
 	case alert == 70:
@@ -220,7 +220,7 @@ func (s *session) classifyTLS(err error) (kind, reason string) {
 }
 
 // remoteAlert returns the number of the alert that the server sent, if it is handshake_failure 40, protocol_version 70 or
-// insufficient_security 71; otherwise 0. crypto/tls hides the number but not the text.
+// insufficient_security 71, otherwise 0. crypto/tls hides the number, so remoteAlert reads the text.
 func remoteAlert(err error) uint8 {
 	var remote *net.OpError
 	if !errors.As(err, &remote) || remote.Op != "remote error" {

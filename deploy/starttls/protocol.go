@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Protocol is what a port speaks before, or instead of, STARTTLS.
+// Protocol is what a port speaks before STARTTLS, or without it.
 type Protocol string
 
 const (
@@ -20,12 +20,11 @@ const (
 	IMAP Protocol = "imap"
 	// POP3 begins in clear text, on port 110 (RFC 2595 section 4).
 	POP3 Protocol = "pop3"
-	// TLS is anything in TLS from the first byte, such as IMAP on port 993 and POP3 on port 995. The conversation ends after
-	// the handshake.
+	// TLS is any protocol in TLS from the first byte, such as IMAP on port 993 and POP3 on port 995. Only the handshake is made.
 	TLS Protocol = "tls"
 )
 
-// ProtocolOf returns what a port usually speaks; SMTP unless it is one of the other well-known ports.
+// ProtocolOf returns what a port usually speaks. For a port without a well-known protocol it returns SMTP.
 func ProtocolOf(address string) Protocol {
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -44,7 +43,7 @@ func ProtocolOf(address string) Protocol {
 	return SMTP
 }
 
-// talk conducts the conversation of the protocol, up to the handshake and, with SMTP, the EHLO after it.
+// talk holds the conversation of the protocol up to the handshake. With SMTP it also sends the EHLO after the handshake.
 func (s *session) talk(ctx context.Context) error {
 	switch s.request.Protocol {
 	case TLS:
@@ -73,8 +72,8 @@ func (s *session) talkSMTPS(ctx context.Context) (err error) {
 // maxUntagged limits how many lines a server may send before it answers.
 const maxUntagged = 20
 
-// talkLines is for protocols whose answers are lines. The greeting begins with hello; the answer to the command is the first line
-// that begins with yes or with no. bye ends the session under TLS.
+// talkLines is for protocols whose answers are lines. The greeting begins with hello. The answer to the command is the first line that
+// begins with yes or with no. bye ends the session under TLS.
 func (s *session) talkLines(ctx context.Context, hello, command, yes, no, bye string) error {
 	greeting, err := s.line(StepGreeting, "", s.request.BannerTimeout)
 	if err != nil {
@@ -90,7 +89,7 @@ func (s *session) talkLines(ctx context.Context, hello, command, yes, no, bye st
 	answer, err := s.line(StepSTARTTLS, command, s.request.StepTimeout)
 	for n := 0; err == nil && !hasPrefix(answer, yes) && !hasPrefix(answer, no); n++ {
 		if n == maxUntagged {
-			return s.fail(StepSTARTTLS, kindProtocol, "the server does not answer: it sent %s", quoted(answer))
+			return s.fail(StepSTARTTLS, kindProtocol, "the server does not answer, but says %s", quoted(answer))
 		}
 		answer, err = s.line(StepSTARTTLS, "", s.request.StepTimeout)
 	}
@@ -107,7 +106,7 @@ func (s *session) talkLines(ctx context.Context, hello, command, yes, no, bye st
 		return err
 	}
 	s.polite = false
-	_, _ = s.line("quit", bye, min(s.request.StepTimeout, time.Second)) // the result does not matter
+	_, _ = s.line("quit", bye, min(s.request.StepTimeout, time.Second)) // nothing depends on it
 	return nil
 }
 

@@ -10,9 +10,9 @@ import (
 	"mxcert/acme/finding"
 )
 
-// Limits on a reply. RFC 5321 section 4.5.3.1.5 allows 512 octets a line; servers with long texts exceed it.
+// These are limits on a reply. RFC 5321 section 4.5.3.1.5 allows 512 octets in a line; servers with long texts exceed that.
 const (
-	maxLine  = 2048 // octets, with the line end
+	maxLine  = 2048 // octets, including the line end
 	maxLines = 100
 	maxQuote = 200 // octets of foreign text that are kept
 )
@@ -30,11 +30,11 @@ func (e *syntaxError) Error() string { return "the reply is not SMTP: " + e.reas
 
 func malformed(format string, a ...any) error { return &syntaxError{fmt.Sprintf(format, a...)} }
 
-// readReply reads one reply (RFC 5321 section 4.2): three digits, then a hyphen on all lines but the last, then text,
-// which may be missing. All lines have the same code. in must be at least maxLine large.
+// readReply reads one reply (RFC 5321 section 4.2): three digits, then a hyphen on all lines but the last, then text, which may be missing.
+// All lines have the same code. in must be at least maxLine large.
 //
-// readReply is lenient in two ways, as sending mail servers are: a line may end in LF alone, and the second digit of the code
-// may be 6 to 9 (571 is common). It refuses a CR or NUL inside a line, which would allow smuggled replies.
+// It accepts two deviations, because sending mail servers accept them: a line may end in LF alone, and the second digit of the code may be
+// 6 to 9 (571 is common). It refuses a CR or NUL inside a line, because attackers smuggle replies that way.
 func readReply(in *bufio.Reader) (reply, error) {
 	var r reply
 	for {
@@ -112,10 +112,10 @@ func offers(extensions []string, keyword string) bool {
 	return false
 }
 
-// quoted returns foreign text for a message.
+// quoted formats foreign text for a message.
 func quoted(text string) string { return finding.Quoted(text, maxQuote) }
 
-// literal returns foreign text whose bytes are the fault: bytes that cannot be printed become escapes.
+// literal formats foreign text whose very bytes are the fault. Bytes that cannot be printed appear as escapes.
 func literal(text []byte) string {
 	if len(text) > maxQuote {
 		return fmt.Sprintf("%q…", text[:maxQuote])

@@ -1,17 +1,18 @@
-// Package starttls answers one question: what does this port really serve? It connects as a sending mail server does, starts
-// TLS and reports the certificates exactly as they were sent, so that other code can judge them.
+// Package starttls answers one question: which certificates does this port really serve? It connects as a sending mail server does, starts
+// TLS, and reports the certificates exactly as the server sent them.
 //
-// [Handshake] speaks SMTP (RFC 5321) up to EHLO, STARTTLS (RFC 3207), TLS 1.2 or 1.3, EHLO once more, and leaves with
-// QUIT; it never sends MAIL. On the ports of mail readers it speaks IMAP or POP3 up to STARTTLS, and on those with implicit TLS
-// (465, 993, 995) it starts with TLS: see [Protocol]. It does not verify the certificate: [Match] and [CheckChain] do that
-// afterwards, on the chain as sent, with the rules of RFC 8446 section 4.4.2, RFC 5280 and RFC 9525. The kind of a failure is a
-// result type of RFC 8460 section 4.3 if one fits.
+// [Handshake] speaks SMTP (RFC 5321): EHLO, STARTTLS (RFC 3207), TLS 1.2 or 1.3, EHLO once more, and QUIT. It never sends MAIL. On the
+// ports of mail readers it speaks IMAP or POP3 up to STARTTLS. On ports with implicit TLS (465, 993, 995) it starts with TLS; see
+// [Protocol].
 //
-// It does not use net/smtp, whose StartTLS drops bytes that were sent in clear text after the 220. A client that uses such
-// bytes allows response injection (CVE-2021-38371 and relatives), so here they are an error.
+// Handshake does not verify the certificate. [Match] and [CheckChain] do that afterwards, on the chain as sent, with the rules of RFC 8446
+// section 4.4.2, RFC 5280 and RFC 9525. A failure carries the result type of RFC 8460 section 4.3, if one fits.
 //
-// Not supported: LMTP, ManageSieve, TLS 1.1 and older, client certificates, revocation (OCSP, CRL), and
-// names that are not ASCII (give the A-label).
+// The package does not use net/smtp, because its StartTLS drops bytes that arrive in clear text after the 220. A client that uses such
+// bytes is open to response injection (CVE-2021-38371 and relatives), so this package reports them as an error.
+//
+// Not supported: LMTP, ManageSieve, TLS 1.1 and older, client certificates, revocation (OCSP, CRL), and names that are not ASCII (use the
+// A-label).
 package starttls
 
 import (
@@ -32,10 +33,10 @@ import (
 type KeyType string
 
 const (
-	// Any takes what the server prefers, with TLS 1.3 or 1.2. The empty KeyType means the same.
+	// Any accepts what the server prefers, with TLS 1.3 or 1.2. The empty KeyType means the same.
 	Any KeyType = "any"
-	// ECDSA offers only ECDHE_ECDSA cipher suites, with TLS 1.2: crypto/tls cannot restrict signature algorithms, and
-	// TLS 1.3 suites do not name one.
+	// ECDSA offers only ECDHE_ECDSA cipher suites, with TLS 1.2. crypto/tls cannot restrict signature algorithms, and TLS 1.3 suites do not
+	// name one.
 	ECDSA KeyType = "ecdsa"
 	// RSA offers only ECDHE_RSA cipher suites, with TLS 1.2.
 	RSA KeyType = "rsa"
@@ -48,33 +49,33 @@ type Request struct {
 	Address    string // host:port
 	ServerName string // sent as SNI (RFC 6066), unless it is empty or an IP address
 	KeyType    KeyType
-	Protocol   Protocol // what the port speaks; the default is usual for the number, see ProtocolOf
-	HELO       string   // the name in EHLO; the default is this host's full name, else its address literal
-	// Dialer replaces the system's way to connect.
+	Protocol   Protocol // what the port speaks; by default the usual protocol of its number, see ProtocolOf
+	HELO       string   // the name in EHLO; by default this host's full name, otherwise the connection's own address literal
+	// Dialer connects to the server; by default the system's way to connect is used.
 	Dialer func(ctx context.Context, network, address string) (net.Conn, error)
-	// BannerTimeout bounds the wait for the greeting, which many servers delay on purpose: 60 s by default.
+	// BannerTimeout limits the wait for the greeting, which many servers delay on purpose. The default is 60 s.
 	BannerTimeout time.Duration
-	// StepTimeout bounds every other step, from the first byte sent to the last received: 30 s by default.
+	// StepTimeout limits every other step, from the first byte sent to the last byte received. The default is 30 s.
 	StepTimeout time.Duration
 }
 
 // Result is what a server presented.
 type Result struct {
-	Chain      []*x509.Certificate // as sent, the leaf first if the server is right; never empty
+	Chain      []*x509.Certificate // as sent; never empty; a correct server sends the leaf first
 	Version    uint16              // tls.VersionTLS12 …
 	Cipher     uint16              // tls.CipherSuiteName names it
 	Extensions []string            // what EHLO offered under TLS, upper case, with parameters
 	Findings   []finding.Finding   // oddities of the conversation that are not failures
-	Elapsed    time.Duration       // for everything except QUIT
+	Elapsed    time.Duration       // for everything but QUIT
 }
 
 // Offers reports whether EHLO under TLS named the extension, e.g. "REQUIRETLS" (RFC 8689).
 func (r *Result) Offers(extension string) bool { return offers(r.Extensions, extension) }
 
-// Handshake asks one port for its certificate. It returns within the timeouts of r and immediately when ctx ends.
+// Handshake asks one port for its certificate. It returns within the timeouts of r, and immediately if ctx ends.
 //
-// The error is always an [*Error]. If TLS was established and only the conversation after it failed, the Result is returned
-// beside the error, because it holds what the server presented.
+// The error is always an [*Error]. If TLS was established and only the conversation after it failed, Handshake returns the Result as well
+// as the error, because the Result holds what the server presented.
 func Handshake(ctx context.Context, r Request) (*Result, error) {
 	r = r.withDefaults()
 	s := &session{request: r, result: &Result{}}
@@ -90,7 +91,7 @@ func Handshake(ctx context.Context, r Request) (*Result, error) {
 	}
 	conn := s.conn
 	defer conn.Close()
-	// Close the connection: the next step would overwrite a deadline in the past.
+	// This closes the connection. A deadline in the past would not do, because the next step would overwrite it.
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	err := s.talk(ctx)
@@ -127,7 +128,7 @@ type session struct {
 	result  *Result
 	conn    net.Conn // plain, later TLS
 	in      *bufio.Reader
-	ctx     context.Context //nolint:containedctx // a session lives within one call
+	ctx     context.Context //nolint:containedctx // a session exists only within one call
 	polite  bool            // the server waits for a command, so QUIT is allowed
 }
 
@@ -143,7 +144,7 @@ func (s *session) connect(ctx context.Context) error {
 	return nil
 }
 
-// use makes conn the connection to read from, and discards the buffer of the previous one.
+// use makes conn the connection to read from. It drops everything in the buffer of the previous connection.
 func (s *session) use(conn net.Conn) {
 	s.conn = conn
 	s.in = bufio.NewReaderSize(conn, maxLine)
@@ -203,7 +204,7 @@ func (s *session) ehlo(step string) ([]string, error) {
 	return nil, s.rejected(step, kindRejected, r)
 }
 
-// startTLS asks for TLS and makes sure that no clear text follows the 220.
+// startTLS asks for TLS, and makes sure that no byte in clear text follows the 220.
 func (s *session) startTLS() error {
 	r, err := s.exchange(StepSTARTTLS, "STARTTLS", s.request.StepTimeout)
 	switch {
@@ -250,8 +251,8 @@ func (s *session) tlsConfig() *tls.Config {
 		ServerName:         s.request.ServerName,
 		InsecureSkipVerify: true,
 		MinVersion:         tls.VersionTLS12,
-		// Mail servers do the same: the post-quantum share would enlarge the ClientHello to more than one segment, and some
-		// middleboxes in front of port 25 fail on that.
+		// Mail servers offer these curves. A post-quantum key share would make the ClientHello larger than one segment, and some
+		// middleboxes in front of port 25 cannot handle that.
 		CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521},
 	}
 	if s.request.KeyType == Any {
@@ -267,7 +268,7 @@ func (s *session) tlsConfig() *tls.Config {
 	return config
 }
 
-// exchange sends one command, if it is not empty, and reads the whole reply, both within timeout.
+// exchange sends one command, if it is not empty, and reads the whole reply. Both must end within timeout.
 func (s *session) exchange(step, command string, timeout time.Duration) (reply, error) {
 	s.polite = false
 	if err := s.conn.SetDeadline(time.Now().Add(timeout)); err != nil {
@@ -286,7 +287,7 @@ func (s *session) exchange(step, command string, timeout time.Duration) (reply, 
 	return r, nil
 }
 
-// leave sends QUIT and waits a little for the answer (RFC 5321 section 4.1.1.10). The result does not matter.
+// leave sends QUIT and waits a little for the answer (RFC 5321 section 4.1.1.10). Nothing depends on the answer.
 func (s *session) leave() {
 	if s.polite && (s.request.Protocol == SMTP || s.request.Protocol == SMTPS) {
 		_, _ = s.exchange("quit", "QUIT", min(s.request.StepTimeout, 5*time.Second))
@@ -301,8 +302,7 @@ func (s *session) helo() string {
 	return defaultHELO(host, s.conn.LocalAddr())
 }
 
-// defaultHELO returns the host's name if it is fully qualified; otherwise an address literal, as RFC 5321 section 4.1.4
-// requires.
+// defaultHELO returns the host's name if it is a full one, otherwise an address literal, as RFC 5321 section 4.1.4 requires.
 func defaultHELO(host string, local net.Addr) string {
 	if strings.Contains(host, ".") && !strings.ContainsFunc(host, notLDH) {
 		return host
@@ -317,7 +317,7 @@ func defaultHELO(host string, local net.Addr) string {
 	return "[IPv6:" + address.IP.String() + "]"
 }
 
-// notLDH reports whether a character may not be in a host name: letters, digits, hyphen and dot may.
+// notLDH reports whether a character is not allowed in a host name. Letters, digits, hyphen and dot are.
 func notLDH(r rune) bool {
 	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '.')
 }

@@ -5,11 +5,11 @@ import (
 	"sync"
 )
 
-// keepEnd is how many bytes of the end of an output are kept, for its last line.
+// keepEnd is how much of the end of an output is kept, so that its last line is known.
 const keepEnd = 2 << 10
 
-// capture keeps the beginning and the end of what is written to it. It is safe for concurrent use, because a process that even
-// SIGKILL does not end may still write.
+// capture keeps the beginning and the end of what is written to it. It is safe for concurrent use, because a process that even SIGKILL does
+// not end may still write.
 type capture struct {
 	keep int
 

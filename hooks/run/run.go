@@ -1,15 +1,15 @@
 // Package run runs a program of the host to its end, and leaves no process of it behind.
 //
-// A program sees the variables from its caller, [Path] and LANG. It does not see mxcert's own environment, which holds the
-// secrets of a DNS provider while that is being set up. It runs without a shell, in a process group of its own, for a limited
-// time. When the time is up, or the context ends, run asks the group to stop (SIGTERM) and then kills it. When the program has
-// ended, run kills what is left in its group. So only a process that has started a session of its own (setsid) outlives a call,
-// and run does not wait for it. A program starts a child that has to outlive it with systemd-run.
+// A program gets [Path], LANG and the variables of its caller. It gets nothing of mxcert's own environment, which may hold the secrets of a
+// DNS provider. It runs without a shell, in its own process group, for a limited time. When the time is up, or the context ends, the group
+// gets SIGTERM and is then killed. When the program ends, run kills every process that is left in its group. Only a process that has made
+// its own session (setsid) can outlive a call, and mxcert does not wait for it. If a child has to outlive its program, start it with
+// systemd-run.
 //
-// Output is kept up to a limit; run reads and drops the rest, so that the program never blocks on it. It is foreign text: see
-// package finding for how to quote it.
+// Run keeps a program's output up to a limit. It reads and drops the rest, so that the program never blocks on its output. The output is
+// foreign text: package finding says how to quote it.
 //
-// Not supported: other users, namespaces, memory limits, terminals, pipes between programs.
+// Not done here: other users, name spaces, limits of memory, terminals, pipes between programs.
 package run
 
 import (
@@ -30,17 +30,17 @@ const Path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 // defaultKeep is how much of each output is kept unless the caller says otherwise.
 const defaultKeep = 64 << 10
 
-// linger is how long a killed process may take to vanish, and how long output is read after the program has ended.
+// linger is how long a killed process may take to disappear. It is also how long output is read after the program has ended.
 const linger = 2 * time.Second
 
-// Command is a program and what it is given.
+// Command is a program with everything that it is given.
 type Command struct {
-	// Program is a path, or a name that is looked for in mxcert's own PATH.
+	// Program is a path, or a name that is searched in mxcert's own PATH.
 	Program string
 	Args    []string // without the program's name
-	// Env holds variables ("NAME=value") beside PATH=[Path] and LANG=C.UTF-8. They take precedence over these two.
+	// Env holds variables ("NAME=value") in addition to PATH=[Path] and LANG=C.UTF-8. They override these two.
 	Env   []string
-	Dir   string // where it runs; "" is mxcert's own directory
+	Dir   string // the directory it runs in; "" is mxcert's own directory
 	Input []byte // its standard input
 
 	Timeout time.Duration // required
@@ -54,18 +54,18 @@ type Command struct {
 type Output struct {
 	Stdout, Stderr string // the beginning of each
 	Cut            bool   // one of them was longer
-	// Last is the last line of standard error that is not blank, or else that of standard output: programs say there why
-	// they failed. It is correct for an output of any length.
+	// Last is the last line of standard error that is not blank, otherwise that of standard output. Programs usually say there why they
+	// failed. Last is correct for an output of any length.
 	Last string
 }
 
-// Run runs the program to its end. The error is an [*Error]; the output is valid even then.
+// Run runs the program to its end. The output is valid even if there is an error, which is an [*Error].
 func (c Command) Run(ctx context.Context) (Output, error) {
 	if err := ctx.Err(); err != nil {
 		return Output{}, c.stopped(ctx)
 	}
 	stdout, stderr := &capture{keep: cmp.Or(c.Keep, defaultKeep)}, &capture{keep: cmp.Or(c.Keep, defaultKeep)}
-	// CommandContext would kill only the process, not the group, and nothing after the end of the program.
+	// Not CommandContext: it kills only the process, not the group, and it kills nothing after the program has ended.
 	command := exec.Command(c.Program, c.Args...) //nolint:noctx // see above
 	command.Env = append([]string{"PATH=" + Path, "LANG=C.UTF-8"}, c.Env...)
 	command.Dir = c.Dir
@@ -90,8 +90,8 @@ func (c Command) Run(ctx context.Context) (Output, error) {
 	return output, err
 }
 
-// supervise waits until the program has ended or has to be stopped, and kills its group in either case. The process is
-// reaped only after that: until then, its number cannot belong to another group.
+// supervise waits until the program has ended or has to be stopped. In both cases it kills the program's group. It reaps the process only
+// after that, so that no other group can get the same number in between.
 func (c Command) supervise(ctx context.Context, command *exec.Cmd) error {
 	pid, ended := command.Process.Pid, make(chan struct{})
 	go func() {
@@ -107,18 +107,18 @@ func (c Command) supervise(ctx context.Context, command *exec.Cmd) error {
 		}
 	}
 	_ = syscall.Kill(-pid, syscall.SIGKILL)
-	if !within(ended, linger, nil) { // it hangs in the kernel, where even SIGKILL does not end it
-		go func() { _ = command.Wait() }() // to reap it when it ends
+	if !within(ended, linger, nil) { // it hangs in the kernel, and even SIGKILL does not end it
+		go func() { _ = command.Wait() }() // reap it whenever it ends
 		return stopped
 	}
 	err := command.Wait()
-	if stopped != nil || err == nil || errors.Is(err, exec.ErrWaitDelay) { // the last: a session of its own holds the output
+	if stopped != nil || err == nil || errors.Is(err, exec.ErrWaitDelay) { // the last: a process in another session holds the output
 		return stopped
 	}
 	return c.fail(Failed, err)
 }
 
-// awaitEnd waits until a child has ended and leaves it to be reaped.
+// awaitEnd waits until a child has ended. It does not reap the child.
 func awaitEnd(pid int) {
 	const onePID = 1 // P_PID of waitid(2)
 	for {
@@ -129,7 +129,7 @@ func awaitEnd(pid int) {
 	}
 }
 
-// within reports whether done was closed in time, and before stop was.
+// within reports whether done was closed in time and before stop.
 func within(done <-chan struct{}, d time.Duration, stop <-chan struct{}) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -144,13 +144,13 @@ func within(done <-chan struct{}, d time.Duration, stop <-chan struct{}) bool {
 
 // The kinds of an [Error].
 const (
-	NotFound   = "not-found"    // the program does not exist, or the interpreter that its first line names
+	NotFound   = "not-found"    // there is no such program, or the interpreter in its first line is missing
 	Permission = "permission"   // it may not be executed
 	ExecFormat = "exec-format"  // it is neither a program nor does its first line name an interpreter
 	NotStarted = "cannot-start" // the system refused it for another reason
 	TimedOut   = "timeout"      // it was stopped after its time
 	Canceled   = "canceled"     // it was stopped, or not started, because the context had ended
-	Failed     = "failed"       // it ended with an exit status other than 0, or by a signal
+	Failed     = "failed"       // it ended with another exit status than 0, or by a signal that mxcert did not send
 )
 
 // Error says why a program did not do its work.
@@ -161,7 +161,7 @@ type Error struct {
 	err     error
 }
 
-// Error returns the reason alone, such as "exit status 3": the caller knows best how to name what it ran.
+// Error returns only the reason, such as "exit status 3": the caller knows best how to name what it ran.
 func (e *Error) Error() string { return e.reason }
 
 // Unwrap returns the cause: the error of the system, an *exec.Error or *exec.ExitError, or the context's.
@@ -185,7 +185,7 @@ func (c Command) fail(kind string, err error) *Error {
 	return &Error{Program: c.Program, kind: kind, reason: err.Error(), err: err}
 }
 
-// stopped returns the error of a program that run has stopped.
+// stopped returns the error of a program that mxcert stopped.
 func (c Command) stopped(ctx context.Context) *Error {
 	if err := ctx.Err(); err != nil {
 		return &Error{Program: c.Program, kind: Canceled, reason: "it was stopped because mxcert had to", err: err}
@@ -193,8 +193,8 @@ func (c Command) stopped(ctx context.Context) *Error {
 	return &Error{Program: c.Program, kind: TimedOut, reason: fmt.Sprintf("it was stopped after %s", c.Timeout), err: context.DeadlineExceeded}
 }
 
-// notStarted explains an error of the system. Two of them mislead: ENOENT may be about the interpreter, and ENOEXEC about a
-// script that names no interpreter.
+// notStarted explains an error of the system. Two of them mislead: ENOENT can also mean that an interpreter is missing, and ENOEXEC that a
+// script names no interpreter.
 func (c Command) notStarted(err error) *Error {
 	e := c.fail(NotStarted, err)
 	switch {

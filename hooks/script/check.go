@@ -2,8 +2,8 @@ package script
 
 import "path/filepath"
 
-// Check looks at the hooks of a directory as [Run] would, without running them: an outcome says why Run would skip a file, or
-// has the error for which it would refuse the file. A directory that does not exist has no hooks.
+// Check looks at the hooks of a directory as [Run] would, but does not run them. If Run would skip a file, the outcome says why. If Run
+// would refuse a file, the outcome has the error. A directory that does not exist has no hooks.
 func Check(dir string) ([]Outcome, error) {
 	entries, err := list(dir)
 	if err != nil {

@@ -22,7 +22,7 @@ func execute(ctx context.Context, path string, env []string, input []byte, timeo
 	return o
 }
 
-// kindOf maps all reasons for which a hook could not be started to one word.
+// kindOf uses one word for all reasons why a hook could not be started.
 func kindOf(e *run.Error) string {
 	switch kind := e.Kind(); kind {
 	case run.Failed, run.TimedOut, run.Canceled:

@@ -1,12 +1,12 @@
-// Package script runs the administrator's own hooks: the executables in a directory such as /etc/mxcert/hooks/deploy.d,
-// in the order of their names. Package run runs each of them: without a shell, with a clean environment, for a limited time.
+// Package script runs the administrator's own hooks: the executables in a directory such as /etc/mxcert/hooks/deploy.d. It runs them in the
+// order of their names. Package run describes how: without a shell, with a clean environment, for a limited time.
 //
-// A hook learns about the event from MXCERT_… variables, from the variables that scripts written for certbot
-// (RENEWED_LINEAGE, RENEWED_DOMAINS) and lego (LEGO_CERT_PATH, LEGO_CERT_KEY_PATH, LEGO_CERT_DOMAIN) expect, and from
-// a JSON document on standard input, which it may ignore. Every user who may write a hook gets the rights of mxcert, so the
-// package refuses files and directories that others could write, and says why.
+// A hook gets the event in MXCERT_… variables, and as a JSON document on standard input, which it may ignore. It also gets the variables
+// that scripts for certbot (RENEWED_LINEAGE, RENEWED_DOMAINS) and lego (LEGO_CERT_PATH, LEGO_CERT_KEY_PATH, LEGO_CERT_DOMAIN) expect.
 //
-// Not supported: hooks as another user, arguments, subdirectories, a check of the directories above.
+// Whoever may write a hook gets the rights of mxcert. So the package refuses files and directories that others could write, and says why.
+//
+// Not supported: hooks that run as another user, arguments, subdirectories, and a check of the directories above.
 package script
 
 import (
@@ -23,7 +23,7 @@ import (
 	"time"
 )
 
-// Event is what a hook learns. Zero fields become empty variables, except RENEWED_ and LEGO_ variables, which are left out.
+// Event is what a hook gets. Zero fields become empty variables, except RENEWED_ and LEGO_ variables, which are left out.
 type Event struct {
 	Event      string    `json:"event"`              // pre, deploy, post or fail
 	Name       string    `json:"name"`               // the certificate's name in the configuration
@@ -35,20 +35,20 @@ type Event struct {
 	Changed    bool      `json:"changed"`            // whether this pass changed what is in service; true or false
 }
 
-// Outcome is the result for one file of the directory.
+// Outcome is the result of one file of the directory.
 type Outcome struct {
 	Hook     string        // its path
-	Skipped  string        // why it is not a hook and was left out; not a failure
+	Skipped  string        // why the file is not a hook and was skipped; this is not a failure
 	Err      error         // an *Error; nil if the hook ended with status 0
 	Duration time.Duration // how long it ran
-	Output   string        // standard output and error together, at most 64 KiB; foreign text
+	Output   string        // standard output and error together, at most 64 KiB of them; foreign text
 }
 
-// Run runs all hooks of a directory with the same event, one after another, each for at most timeout (60 s if it is zero). If a
-// hook fails, the next still runs; when ctx ends, Run stops the current one and starts no other. A directory that does not
-// exist has no hooks.
+// Run runs all hooks of a directory with the same event, one after another. Each may take at most timeout (60 s if it is zero). If a hook
+// fails, the next ones still run. If ctx ends, Run stops the current hook and starts no other. A directory that does not exist has no
+// hooks.
 //
-// The error is the first failure among the outcomes, or why the directory cannot be used: an [*Error].
+// The error is an [*Error]: the first failure among the outcomes, or the reason why the directory cannot be used.
 func Run(ctx context.Context, dir string, event Event, timeout time.Duration) ([]Outcome, error) {
 	if timeout <= 0 {
 		timeout = 60 * time.Second
@@ -83,7 +83,7 @@ func Run(ctx context.Context, dir string, event Event, timeout time.Duration) ([
 	return outcomes, first
 }
 
-// list reads the directory in name order, after making sure that no other user can put hooks there.
+// list reads the directory in the order of the names, after it has made sure that no other user can put hooks there.
 func list(dir string) ([]fs.DirEntry, error) {
 	info, err := os.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -101,10 +101,10 @@ func list(dir string) ([]fs.DirEntry, error) {
 	return nil, &Error{Hook: dir, kind: "unreadable", reason: fmt.Sprintf("the directory cannot be read: %v", err), cause: err}
 }
 
-// leftovers are the endings of files that editors and package managers leave beside the real ones.
+// leftovers lists the endings of files that editors and package managers leave next to the real ones.
 var leftovers = []string{"~", "#", ".bak", ".old", ".orig", ".rej", ".swp", ".save", ".tmp", ".disabled", ".rpmsave", ".rpmnew", ".rpmorig"} //nolint:gochecknoglobals // a constant table
 
-// inspect returns why a file is skipped, or why it is refused; both are empty for a hook.
+// inspect returns why a file is skipped or why it is refused, or neither if it is a hook.
 func inspect(path string) (skipped string, refused error) {
 	name := filepath.Base(path)
 	if strings.HasPrefix(name, ".") {
@@ -116,9 +116,9 @@ func inspect(path string) (skipped string, refused error) {
 		}
 	}
 	if strings.Contains(name, ".dpkg-") || strings.Contains(name, ".ucf-") {
-		return "the package manager left it", nil
+		return "it was left by the package manager", nil
 	}
-	info, err := os.Stat(path) // it follows a symbolic link: the program that would run counts
+	info, err := os.Stat(path) // follows a symbolic link, because its target would run
 	switch {
 	case err != nil:
 		return "", &Error{Hook: path, kind: "unreadable", reason: err.Error(), cause: err}
@@ -133,7 +133,7 @@ func inspect(path string) (skipped string, refused error) {
 	return "", nil
 }
 
-// unsafe says why another user could write to a file or directory; "" if only root and mxcert's user can.
+// unsafe returns why another user could write to a file or directory, or "" if only root and mxcert's user can.
 func unsafe(info fs.FileInfo) string {
 	if mode := info.Mode().Perm(); mode&0o022 != 0 {
 		return fmt.Sprintf("is writable by its group or by others (mode %04o)", mode)
@@ -153,7 +153,7 @@ func (e Event) normalized() Event {
 	return e
 }
 
-// environment returns the variables that a hook sees beside PATH and LANG.
+// environment returns the variables that a hook gets in addition to PATH and LANG.
 func (e Event) environment() []string {
 	domains := strings.Join(e.Domains, " ")
 	notAfter := ""
@@ -176,7 +176,7 @@ func (e Event) environment() []string {
 	if e.Fullchain != "" && e.PrivateKey != "" {
 		env = append(env, "LEGO_CERT_PATH="+e.Fullchain, "LEGO_CERT_KEY_PATH="+e.PrivateKey)
 	}
-	// A script for certbot reads $RENEWED_LINEAGE/fullchain.pem and privkey.pem: another directory would break it.
+	// A script for certbot reads $RENEWED_LINEAGE/fullchain.pem and privkey.pem. A directory without these two files would break it.
 	if dir := filepath.Dir(e.Fullchain); e.Fullchain == filepath.Join(dir, "fullchain.pem") && e.PrivateKey == filepath.Join(dir, "privkey.pem") {
 		env = append(env, "RENEWED_LINEAGE="+dir)
 	}

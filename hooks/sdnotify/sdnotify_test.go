@@ -96,7 +96,7 @@ func TestWithoutSystemdNothingHappens(t *testing.T) {
 
 func TestSystemdIsGone(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", socketPath(t))
-	if err := Ready(); err == nil || !strings.Contains(err.Error(), "READY to systemd on NOTIFY_SOCKET") {
+	if err := Ready(); err == nil || !strings.Contains(err.Error(), "READY on NOTIFY_SOCKET") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -15,22 +15,22 @@ import (
 
 const busName = "org.freedesktop.systemd1"
 
-// dialPatience bounds the connection to systemd.
+// dialPatience limits the time to connect to systemd.
 const dialPatience = 15 * time.Second
 
 var (
-	errLost   = errors.New("connection lost") // while it was needed
+	errLost   = errors.New("connection lost") // the connection broke during a request
 	errSilent = fmt.Errorf("no answer within %s", dialPatience)
 )
 
-// systemd is a connection to it. lost is closed when it ends or breaks.
+// systemd is a connection to systemd. lost is closed when the connection ends or breaks.
 type systemd struct {
 	verbs
 	lost <-chan struct{}
 }
 
-// connect reaches systemd over the system bus, whose address DBUS_SYSTEM_BUS_ADDRESS may replace, or, as root and without
-// a bus, over systemd's own socket. The connection ends with ctx.
+// connect connects to systemd over the system bus; DBUS_SYSTEM_BUS_ADDRESS can set another address. If this process is root and there is no
+// bus, it uses systemd's own socket. The connection ends with ctx.
 func connect(ctx context.Context) (*systemd, error) {
 	s, err := connectBy(ctx, dialBus)
 	if err != nil && os.Geteuid() == 0 {
@@ -41,14 +41,14 @@ func connect(ctx context.Context) (*systemd, error) {
 	return s, err
 }
 
-// connectBy makes the two connections that go-systemd needs, one for calls and one for signals.
+// connectBy makes the two connections that go-systemd wants, one for calls and one for signals.
 func connectBy(ctx context.Context, dial func(context.Context) (*dbus.Conn, error)) (*systemd, error) {
 	life, lose := context.WithCancel(ctx)
 	patience := time.AfterFunc(dialPatience, lose)
 	conn, err := sd.NewConnection(func() (*dbus.Conn, error) {
 		conn, err := dial(life)
 		if err == nil {
-			context.AfterFunc(conn.Context(), lose) // one is useless without the other
+			context.AfterFunc(conn.Context(), lose) // one connection is useless without the other
 		}
 		return conn, err
 	})
@@ -62,13 +62,13 @@ func connectBy(ctx context.Context, dial func(context.Context) (*dbus.Conn, erro
 	return &systemd{verbs: conn, lost: life.Done()}, nil
 }
 
-// connectError marks a failure to reach systemd, as opposed to the failure of a request.
+// connectError marks a failure to reach systemd, in contrast to the failure of a request.
 type connectError struct{ error }
 
 // Unwrap returns the error of the connection.
 func (e *connectError) Unwrap() error { return e.error }
 
-// dialBus opens the system bus and makes sure that systemd is there.
+// dialBus connects to the system bus and makes sure that systemd is there.
 func dialBus(ctx context.Context) (*dbus.Conn, error) {
 	filter := &fromSystemd{SignalHandler: dbus.NewSequentialSignalHandler()}
 	conn, err := authenticate(dbus.SystemBusPrivate(dbus.WithContext(ctx), dbus.WithSignalHandler(filter)))
@@ -87,7 +87,7 @@ func dialBus(ctx context.Context) (*dbus.Conn, error) {
 	return conn, nil
 }
 
-// dialSystemd opens the socket that systemd keeps for root. It has no other clients, so the signals do not need a filter.
+// dialSystemd connects to the socket that systemd keeps for root. The socket has no other clients, so signals need no filter.
 func dialSystemd(ctx context.Context) (*dbus.Conn, error) {
 	return authenticate(dbus.Dial("unix:path=/run/systemd/private", dbus.WithContext(ctx)))
 }
@@ -103,8 +103,8 @@ func authenticate(conn *dbus.Conn, err error) (*dbus.Conn, error) {
 	return conn, nil
 }
 
-// fromSystemd passes on only the signals of systemd itself: the bus lets every local user broadcast a JobRemoved, and
-// go-systemd does not look at the sender.
+// fromSystemd passes on only signals from systemd itself. The bus lets every local user broadcast a JobRemoved, and go-systemd does not
+// check the sender.
 type fromSystemd struct {
 	dbus.SignalHandler
 	owner atomic.Pointer[string]

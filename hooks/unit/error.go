@@ -18,7 +18,7 @@ import (
 // mostText is how much of a text from systemd or the bus is quoted, in bytes.
 const mostText = 200
 
-// What an [Error] can report beside the other results of systemd's own jobs.
+// These are the results of an [Error], in addition to the other results of systemd's own jobs.
 const (
 	resultInvalid       = "invalid" // of a job: the unit is not active
 	resultInvalidName   = "invalid-name"
@@ -36,7 +36,7 @@ const (
 	resultRefused       = "refused"
 )
 
-// Error says why a unit was not reloaded or not looked at.
+// Error says why a unit was not reloaded, or why its state could not be read.
 type Error struct {
 	Unit   string
 	Result string // see Kind
@@ -44,7 +44,7 @@ type Error struct {
 	cause  error
 }
 
-// Error says which unit, what happened and what systemd said about it.
+// Error says which unit it was, what happened, and what systemd said about it.
 func (e *Error) Error() string {
 	name := e.Unit
 	if e.Result == resultInvalidName {
@@ -62,7 +62,7 @@ func (e *Error) reason() string {
 	case "failed":
 		return "the reload command failed or took too long for systemd"
 	case "canceled":
-		return "the reload job was cancelled; the unit was probably stopped meanwhile"
+		return "the reload job was cancelled, the unit was probably stopped meanwhile"
 	case "timeout":
 		return "the reload job timed out in systemd"
 	case "dependency":
@@ -74,7 +74,7 @@ func (e *Error) reason() string {
 	case resultInvalidName:
 		return "this is not the name of a service unit"
 	case resultNoSuchUnit:
-		return "systemd does not know a unit of this name"
+		return "systemd knows no unit of this name"
 	case resultMasked:
 		return "it is masked"
 	case resultNotLoaded:
@@ -92,27 +92,27 @@ func (e *Error) reason() string {
 	case resultLost:
 		return "the D-Bus connection was lost while waiting, so the result is unknown"
 	case resultDeadline:
-		return "there was no result in time; the reload may still be running"
+		return "there was no result in time; a reload may still be going on"
 	case resultInterrupted:
-		return "waiting for the result was interrupted; the reload may still be running"
+		return "waiting for the result was interrupted; a reload may still be going on"
 	case resultRefused:
 		return "systemd refused the request"
 	}
 	return fmt.Sprintf("the reload job ended as %s", finding.Quoted(e.Result, mostText))
 }
 
-// Unwrap returns the context's error for deadline and interrupted.
+// Unwrap returns the context's error for the results deadline and interrupted.
 func (e *Error) Unwrap() error { return e.cause }
 
-// Kind returns the result. Of the job: failed, canceled, timeout, dependency, skipped or invalid (not running). Of the request:
-// invalid-name, no-such-unit, masked, not-loaded, inactive, not-reloadable, access-denied or refused. Of the connection:
-// bus-away, systemd-away, bus-lost, deadline or interrupted.
+// Kind returns the result. For the job: failed, canceled, timeout, dependency, skipped or invalid (not running). For the request:
+// invalid-name, no-such-unit, masked, not-loaded, inactive, not-reloadable, access-denied or refused. For the connection: bus-away,
+// systemd-away, bus-lost, deadline or interrupted.
 func (e *Error) Kind() string { return e.Result }
 
-// NotRunning reports whether systemd has said that a unit is not active; its administrator has to change that. If err joins
-// several errors, all of them have to say so.
+// NotRunning reports whether systemd has said that a unit is not active. Only the administrator can change that. If several errors are
+// joined, all of them have to say so.
 func NotRunning(err error) bool {
-	switch e := err.(type) { //nolint:errorlint // errors.As would find one that says so among others that do not
+	switch e := err.(type) { //nolint:errorlint // errors.As would be satisfied if one of several errors says so
 	case *Error:
 		return e.Result == resultInactive || e.Result == resultInvalid
 	case interface{ Unwrap() error }:
@@ -124,14 +124,14 @@ func NotRunning(err error) bool {
 	return false
 }
 
-// Misconfigured reports whether a unit can never be reloaded, so that another attempt is useless: the unit does not exist, it
-// has no ExecReload, or the name is not that of a service.
+// Misconfigured reports whether a unit can never be reloaded, so that it is useless to try again later. There is no such unit, it has no
+// ExecReload, or the name is not the name of a service.
 func Misconfigured(err error) bool {
 	e, ok := errors.AsType[*Error](err)
 	return ok && slices.Contains([]string{resultNoSuchUnit, resultNotReloadable, resultInvalidName}, e.Result)
 }
 
-// Temporary reports whether the same request may succeed later without a change.
+// Temporary reports whether the same request may succeed later even if nobody changes anything.
 func (e *Error) Temporary() bool {
 	return slices.Contains([]string{"canceled", "timeout", resultNoBus, resultNoSystemd, resultLost, resultDeadline, resultInterrupted}, e.Result)
 }
@@ -144,24 +144,24 @@ func (e *Error) Hint() string {
 	case resultNoSuchUnit:
 		return "list the units with: systemctl list-units --type=service"
 	case resultMasked:
-		return fmt.Sprintf("an administrator has masked it, so it cannot start; to undo that: systemctl unmask %s (systemctl status %[1]s says where it is masked)", e.Unit)
+		return fmt.Sprintf("an administrator has masked it, so that it never starts; to undo that: systemctl unmask %s (systemctl status %[1]s says where it is masked)", e.Unit)
 	case resultNotLoaded:
 		return "look at it with: systemctl status " + e.Unit
 	case resultInactive, resultInvalid:
 		return fmt.Sprintf("start the mail server (systemctl start %s); mxcert never does that", e.Unit)
 	case resultNotReloadable:
-		return fmt.Sprintf("check that it is the right unit: systemctl show -p CanReload,LoadState %s (Postfix on Debian: postfix@-.service)", e.Unit)
+		return fmt.Sprintf("is it the right unit? systemctl show -p CanReload,LoadState %s (Postfix on Debian: postfix@-.service)", e.Unit)
 	case resultDenied:
-		return "allow it with a file in /etc/polkit-1/rules.d (polkitd must be installed): " + e.rule()
+		return "allow it by a file in /etc/polkit-1/rules.d (polkitd must be installed): " + e.rule()
 	case resultNoBus, resultNoSystemd:
-		return "check that systemd runs this host and that dbus is installed. In a container, or with another init, use reload: never and a hook"
+		return "is this host run by systemd with dbus installed? In a container or with another init use reload: never and a hook"
 	case "failed", "timeout", resultDeadline:
 		return fmt.Sprintf("see why: journalctl -u %s%s", e.Unit, e.selfTest())
 	}
 	return "look at it with: systemctl status " + e.Unit
 }
 
-// rule returns the narrowest polkit rule that lets this user reload this unit.
+// rule returns the narrowest polkit rule that allows this user to reload this unit.
 func (e *Error) rule() string {
 	name := ServiceUser
 	if u, err := user.Current(); err == nil {
@@ -170,7 +170,7 @@ func (e *Error) rule() string {
 	return fmt.Sprintf(`polkit.addRule(function(action, subject) { if (action.id == "org.freedesktop.systemd1.manage-units" && subject.user == %q && action.lookup("unit") == %q && action.lookup("verb") == "reload") return polkit.Result.YES; }); or let mxcert write it: mxcert polkit --install`, name, e.Unit)
 }
 
-// selfTest names the command with which a mail server checks its own configuration.
+// selfTest returns the command with which a mail server checks its own configuration.
 func (e *Error) selfTest() string {
 	switch {
 	case strings.HasPrefix(e.Unit, "exim"):
@@ -183,13 +183,13 @@ func (e *Error) selfTest() string {
 	return ""
 }
 
-// certain reports whether the reason is the state of the unit, not the connection.
+// certain reports whether the reason is the state of the unit, not the connection to systemd.
 func (e *Error) certain() bool {
 	return slices.Contains([]string{resultNoSuchUnit, resultMasked, resultNotLoaded, resultInactive, resultNotReloadable}, e.Result)
 }
 
-// failure translates what a call or the connection returned. It checks ctx first: the end of ctx closes the connection, which
-// may look like any error.
+// failure translates the error of a call or of the connection. It checks ctx first: the end of ctx closes the connection, which can look
+// like any error.
 func failure(ctx context.Context, unit string, err error) *Error {
 	e := &Error{Unit: unit, Result: resultRefused, Text: err.Error(), cause: err}
 	if ctx.Err() != nil {
@@ -213,10 +213,10 @@ func failure(ctx context.Context, unit string, err error) *Error {
 	return e
 }
 
-// resultOf translates the names that systemd (org.freedesktop.systemd1(5)) and the bus give to errors.
+// resultOf translates the names of errors that systemd (org.freedesktop.systemd1(5)) and the bus use.
 func resultOf(name, text string) string {
 	if strings.HasPrefix(name, "org.freedesktop.systemd1.") && strings.Contains(text, "polkit.service") {
-		return resultDenied // polkit.service is masked or missing, not the unit
+		return resultDenied // polkit is masked or missing, not the unit
 	}
 	switch name {
 	case "org.freedesktop.systemd1.NoSuchUnit":

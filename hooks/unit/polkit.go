@@ -10,15 +10,15 @@ import (
 const (
 	// ServiceUser is the user of mxcert.service, and its group.
 	ServiceUser = "mxcert"
-	// PolkitFile is where the rule for the service belongs; polkitd reads it at once (polkit(8)).
+	// PolkitFile is where the rule for the service belongs. polkitd reads it at once (polkit(8)).
 	PolkitFile = "/etc/polkit-1/rules.d/50-mxcert.rules"
 )
 
-// On Debian, postfix.service only runs /bin/true; the instance is the server.
+// On Debian, postfix.service is /bin/true, and the instance is what runs.
 const postfix, postfixInstance = "postfix.service", "postfix@-.service"
 
-// Names returns the units whose reload the given ones may lead to, sorted, each once: postfix.service may stand for its
-// instance.
+// Names returns the units that a reload of the given ones may reload, sorted and without duplicates. It adds the instance of
+// postfix.service, because that may be what runs.
 func Names(units []string) []string {
 	names := append([]string{}, units...)
 	if slices.Contains(names, postfix) {
@@ -28,7 +28,7 @@ func Names(units []string) []string {
 	return slices.Compact(names)
 }
 
-// PolkitRule returns the rule that lets the service use the verb reload on exactly these units, and nothing else.
+// PolkitRule returns the rule that allows the service to reload exactly these units, and nothing else.
 func PolkitRule(units []string) string {
 	list, err := json.Marshal(units)
 	if units == nil || err != nil { // strings always marshal

@@ -1,16 +1,15 @@
-// Package unit makes a running service load its new certificate: it asks systemd over D-Bus to reload the unit, waits for the
-// job and reports its result. It also writes the polkit rule that lets mxcert's own service do so.
+// Package unit makes a running service use its new certificate. It asks systemd over D-Bus to reload the unit, waits for the job, and
+// reports the result. It also writes the polkit rule that allows mxcert's own service to do so.
 //
-// Reload is the only verb. Whatever fails, this package cannot start, stop, restart or signal a unit: a mail server with an old
-// certificate is better than one that is down. The interface is org.freedesktop.systemd1(5); the results of a job are those of
-// its JobRemoved signal. A finished reload proves only that the command ran; a handshake has to show whether the server uses
-// the new certificate.
+// The package can only reload. It has no way to start, stop, restart or signal a unit, whatever fails, because a mail server with an old
+// certificate is better than one that is down. The interface is org.freedesktop.systemd1(5); the results of a job are those of its
+// JobRemoved signal. A successful reload proves only that the command ran. Only a handshake can show that the server uses the new
+// certificate.
 //
-// The package keeps no connection between calls: after a restart of the bus, or if systemd has executed itself again, an old
-// one would only be silent, and a new one costs only milliseconds. All functions may be used concurrently.
+// The package keeps nothing between calls and makes a new connection for each, which costs only milliseconds. An old connection would be
+// useless after a restart of the bus or a re-execution of systemd, and would simply stay silent. All functions may be used concurrently.
 //
-// Not supported: user instances of systemd, machines other than this one, init systems other than systemd, and unit
-// types other than .service.
+// Not supported: user instances of systemd, other machines, init systems other than systemd, and unit types other than .service.
 package unit
 
 import (
@@ -19,33 +18,34 @@ import (
 	"time"
 )
 
-// patience bounds a call whose context has no deadline. The units that Debian generates for Exim allow five minutes,
-// which is too long to leave a certificate in doubt.
+// patience limits a call whose context has no deadline. The units that Debian generates for Exim allow five minutes, which is too long to
+// leave it open whether a certificate is in service.
 const patience = 90 * time.Second
 
-// verbs is the part of systemd that this package can reach: it can look at a unit and reload it.
+// verbs is the part of systemd that this package can use: to read the state of a unit and to reload it.
 type verbs interface {
 	ReloadUnitContext(ctx context.Context, name, mode string, result chan<- string) (int, error)
 	GetUnitPropertiesContext(ctx context.Context, unit string) (map[string]any, error)
 }
 
-// state is what systemd knows about a unit: its own words, see systemctl(1).
+// state is what systemd knows about a unit, in systemd's own words; see systemctl(1).
 type state struct {
 	load      string // loaded, not-found, masked, bad-setting, error
 	active    string // active, reloading, inactive, failed, activating, deactivating
 	canReload bool   // the unit has an ExecReload
 }
 
-// Reload reloads a unit and waits for the job, at most 90 s or until ctx ends; the job itself then continues. It asks
-// even if the unit looks inactive: systemd's answer is the one that counts. For postfix.service it reloads the instance that
-// does the work, see [Names]. The error is an [*Error].
+// Reload reloads a unit and waits for the job, until ctx ends or at most 90 s. The job itself continues after that. Reload asks systemd
+// even if the unit looks inactive, because systemd's answer is the one that counts. For postfix.service it reloads the instance that does
+// the work, see [Names]. The error is an [*Error].
 func Reload(ctx context.Context, name string) error {
 	return with(ctx, name, func(ctx context.Context, s *systemd, name string) *Error {
 		err := s.reload(ctx, name)
 		if err == nil || err.Result != resultDenied {
 			return err
 		}
-		// systemd checks rights first: do not ask the operator to write a rule for a unit that does not exist.
+		// systemd checks the rights first. So check the unit here, before an error asks somebody to write a rule for a unit that does not
+		// exist.
 		if check := s.check(ctx, name); check != nil && check.certain() {
 			return check
 		}
@@ -53,8 +53,8 @@ func Reload(ctx context.Context, name string) error {
 	})
 }
 
-// Check reports whether a reload of the unit can work now. The error is an [*Error] with the Result no-such-unit, masked,
-// not-loaded, inactive or not-reloadable, or the reason why Check could not find out.
+// Check reports whether a reload of the unit can work now. The error is an [*Error]. Its Result is no-such-unit, masked, not-loaded,
+// inactive or not-reloadable, or says why Check could not find out.
 func Check(ctx context.Context, name string) error {
 	return with(ctx, name, func(ctx context.Context, s *systemd, name string) *Error { return s.check(ctx, name) })
 }
@@ -70,7 +70,7 @@ func with(ctx context.Context, name string, ask func(ctx context.Context, s *sys
 	if err != nil {
 		return failure(ctx, name, err)
 	}
-	if err := ask(ctx, s, s.instance(ctx, name)); err != nil { // a nil *Error, returned directly, would become a non-nil error
+	if err := ask(ctx, s, s.instance(ctx, name)); err != nil { // not returned directly: a nil *Error would become an error
 		return err
 	}
 	return nil
@@ -78,7 +78,7 @@ func with(ctx context.Context, name string, ask func(ctx context.Context, s *sys
 
 // reload asks for the job and waits for its result.
 func (s *systemd) reload(ctx context.Context, name string) *Error {
-	result := make(chan string, 1) // buffered: go-systemd blocks all jobs until a result is received
+	result := make(chan string, 1) // buffered: go-systemd blocks all jobs until somebody takes a result
 	if _, err := s.ReloadUnitContext(ctx, name, "replace", result); err != nil {
 		return failure(ctx, name, err)
 	}
@@ -95,7 +95,7 @@ func (s *systemd) reload(ctx context.Context, name string) *Error {
 	}
 }
 
-// describe asks what systemd knows about a unit. A unit that does not exist is not an error: its load state says so.
+// describe asks what systemd knows about a unit. If the unit does not exist, there is no error: its load state says so.
 func (s *systemd) describe(ctx context.Context, name string) (state, *Error) {
 	p, err := s.GetUnitPropertiesContext(ctx, name)
 	if err != nil {
@@ -140,8 +140,8 @@ func (s *systemd) instance(ctx context.Context, name string) string {
 	return name
 }
 
-// checkName accepts the full names of services (systemd.unit(5)). It refuses patterns, and every name that could be
-// something else to systemd or in a message.
+// checkName accepts full names of services (systemd.unit(5)). It refuses patterns, and every name that could mean something else to systemd
+// or in a message.
 func checkName(name string) error {
 	stem, ok := strings.CutSuffix(name, ".service")
 	strange := strings.IndexFunc(stem, func(r rune) bool {

@@ -160,7 +160,7 @@ func TestConnectFails(t *testing.T) {
 	}
 	t.Run("no socket", func(t *testing.T) {
 		t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+filepath.Join(t.TempDir(), "none"))
-		assertError(t, Check(t.Context(), "exim4.service"), "bus-away", "no such file", "dbus is installed", "unit exim4.service")
+		assertError(t, Check(t.Context(), "exim4.service"), "bus-away", "no such file", "dbus installed", "unit exim4.service")
 	})
 	t.Run("no systemd", func(t *testing.T) {
 		startBus(t)

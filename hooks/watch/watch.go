@@ -1,13 +1,13 @@
-// Package watch reports when files have changed, so that the daemon can read its configuration again and look at the files that
-// it has written for mail servers.
+// Package watch reports that files have changed. The daemon uses it to read its configuration again, and to check the files that it wrote
+// for mail servers.
 //
-// It watches the directories of the files with inotify(7), because editors and configuration tools replace files rather
-// than write them, and treats every event there only as a reason to look: it reports a change if the identity, size, times or
-// mode of a file differ from those seen before. This covers files that are replaced by a rename, files that come and go,
-// symbolic links that are swapped (the ..data of Kubernetes), and directories that are removed and created again. A slow poll
-// finds what inotify cannot: network file systems, mounts, links in the middle of a path, an exhausted inotify.
+// It watches the directories of the files with inotify(7), because editors and configuration tools replace files instead of writing them.
+// An event there is only a reason to look. The package reports a change if the identity, size, times or mode of a file differ from what it
+// saw before. This covers a file that is replaced by a rename, files that appear and disappear, symbolic links that are swapped (the ..data
+// of Kubernetes), and directories that are removed and made again. A slow poll finds what inotify cannot see: network file systems, mounts,
+// links in the middle of a path, and an inotify that has reached its limits.
 //
-// Not supported: saying which file changed (callers compare [Fingerprint]), and comparing contents; a touch counts as a change.
+// Not supported: saying which file has changed (callers compare [Fingerprint]), and comparing contents. So a touch counts as a change.
 package watch
 
 import (
@@ -26,13 +26,13 @@ import (
 )
 
 const (
-	// quiet is how long it must be quiet before a change is reported, so that a group of files is read as a whole.
+	// quiet is how long nothing may happen before a change is reported, so that the caller reads a group of files as a whole.
 	quiet = 500 * time.Millisecond
-	// patience limits the wait for quiet in a directory that is never quiet.
+	// patience limits the wait for quiet, for directories that are never quiet.
 	patience = 5 * time.Second
-	// pollEvery is how often the watcher looks at files without a reason.
+	// pollEvery is how often the files are checked without an event.
 	pollEvery = 30 * time.Second
-	// recent is how long ago a file that [Watcher.Set] adds may have changed to count as changed.
+	// recent is how long ago a file that [Watcher.Set] adds may have changed and still counts as changed.
 	recent = 10 * time.Second
 )
 
@@ -49,11 +49,11 @@ type Watcher struct {
 	seen  map[string]string // by file or pattern: the fingerprint of what was last reported
 	err   error
 
-	inotify *fsnotify.Watcher // nil if inotify cannot be used
+	inotify *fsnotify.Watcher // nil if it is not available
 }
 
-// New watches files, which need not exist, and may be patterns of filepath.Match such as /etc/mxcert/conf.d/*.yaml.
-// Make the Watcher before you read the files, so that it misses no change. New never fails: see [Watcher.Err].
+// New watches files. They need not exist, and may be patterns of filepath.Match such as /etc/mxcert/conf.d/*.yaml. Make the Watcher before
+// you read the files, so that you miss no change. New never fails: see [Watcher.Err].
 func New(files []string) *Watcher {
 	inotify, err := fsnotify.NewWatcher()
 	if err != nil {
@@ -62,7 +62,7 @@ func New(files []string) *Watcher {
 	return start(files, inotify, err)
 }
 
-// start starts to watch; without inotify it polls.
+// start begins to watch; without inotify it polls.
 func start(files []string, inotify *fsnotify.Watcher, err error) *Watcher {
 	w := &Watcher{changes: make(chan struct{}, 1), stirred: make(chan struct{}, 1), done: make(chan struct{}),
 		files: slices.Clone(files), seen: map[string]string{}, err: err, inotify: inotify}
@@ -78,12 +78,12 @@ func start(files []string, inotify *fsnotify.Watcher, err error) *Watcher {
 	return w
 }
 
-// Changes delivers a value when at least one file has changed since the last value; if nobody receives, changes are merged into
+// Changes delivers a value if at least one file has changed since the last value. While nobody receives, further changes are merged into
 // one. The channel is never closed.
 func (w *Watcher) Changes() <-chan struct{} { return w.changes }
 
-// Set replaces the list of files. A file that was not in the list counts as changed if it did change within the last
-// ten seconds: the caller has read it before calling Set, and may have seen the old content.
+// Set replaces the list of files. A file that was not in the list counts as changed if it changed within the last ten seconds, because the
+// caller may have read it before that change.
 func (w *Watcher) Set(files []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -99,9 +99,8 @@ func (w *Watcher) Set(files []string) {
 	poke(w.stirred)
 }
 
-// Know makes the present state of the files the known one: only later differences are changes. Without it, the watcher would
-// not notice a file that is removed twice within the half second before a look and restored by the caller in between: it would
-// be missing before and after.
+// Know accepts the files as they are now: only a difference from this state is a change. Callers need it after they have put a file back.
+// Without it, a file that changes twice within half a second, and was put back in between by the caller, would be missed both times.
 func (w *Watcher) Know() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -110,21 +109,21 @@ func (w *Watcher) Know() {
 	}
 }
 
-// Err says why only the slow poll notices changes; nil if the kernel reports them.
+// Err says why only the slow poll notices changes. It is nil if the kernel reports them.
 func (w *Watcher) Err() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.err
 }
 
-// Close ends the watch. Afterwards Changes delivers nothing.
+// Close stops the watch. Nothing is delivered afterwards.
 func (w *Watcher) Close() {
 	w.close()
 	w.ended.Wait()
 }
 
-// listen takes every event, so that fsnotify, which may hold its lock while it delivers one, never waits for loop, which
-// may wait for that lock.
+// listen takes every event, so that fsnotify never waits for loop. fsnotify may hold its lock while it delivers an event, and loop may wait
+// for that lock.
 func (w *Watcher) listen() {
 	for {
 		var ok bool
@@ -139,7 +138,7 @@ func (w *Watcher) listen() {
 	}
 }
 
-// loop waits for a reason to look, then for quiet, then looks.
+// loop waits for a reason to look, then until it is quiet, then looks.
 func (w *Watcher) loop() {
 	if w.inotify != nil {
 		defer w.inotify.Close()
@@ -149,13 +148,13 @@ func (w *Watcher) loop() {
 	settle := time.NewTimer(quiet)
 	settle.Stop()
 	defer settle.Stop()
-	var since time.Time // of the first event that has not led to a look yet
+	var since time.Time // time of the first event that was not looked into yet
 	for {
 		select {
 		case <-w.done:
 			return
 		case <-poll.C:
-			// If inotify missed a change, its watches are doubtful.
+			// If inotify did not see this change, its watches may be broken.
 			if unseen := w.changed(false) && since.IsZero(); unseen {
 				w.follow(true)
 				poke(w.stirred)
@@ -171,7 +170,7 @@ func (w *Watcher) loop() {
 			}
 		case <-settle.C:
 			since = time.Time{}
-			w.follow(false) // before the look: a change after it is an event
+			w.follow(false) // before looking, so that a change after the look is an event
 			if w.changed(true) {
 				poke(w.changes)
 			}
@@ -187,7 +186,7 @@ func poke(ch chan<- struct{}) {
 	}
 }
 
-// changed compares all files with what was seen, and remembers the new state if asked to.
+// changed compares all files with what was seen before. It stores the new state if remember is set.
 func (w *Watcher) changed(remember bool) (changed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -202,7 +201,7 @@ func (w *Watcher) changed(remember bool) (changed bool) {
 	return changed
 }
 
-// follow makes inotify watch the directories that matter now, and no others; anew makes it forget the old ones first.
+// follow makes inotify watch the directories that matter now, and no others. If anew is set, it first drops all old watches.
 func (w *Watcher) follow(anew bool) {
 	if w.inotify == nil {
 		return
@@ -212,7 +211,7 @@ func (w *Watcher) follow(anew bool) {
 	want := directories(w.files)
 	for _, dir := range w.inotify.WatchList() {
 		if anew || !slices.Contains(want, dir) {
-			_ = w.inotify.Remove(dir) // the watch may have ended with the directory
+			_ = w.inotify.Remove(dir) // the watch may already be gone
 		}
 	}
 	have := w.inotify.WatchList()
@@ -231,7 +230,7 @@ func (w *Watcher) follow(anew bool) {
 	}
 }
 
-// directories lists the directories in which changes of the files show: where the files are, or will be, and where links lead.
+// directories lists the directories in which changes of the files show: those of the files, and those that links lead to.
 func directories(files []string) []string {
 	var dirs []string
 	for _, file := range files {
@@ -247,7 +246,7 @@ func directories(files []string) []string {
 	return slices.Compact(dirs)
 }
 
-// nearest returns the directory itself, or else the first one above it that exists: a new one will appear there.
+// nearest returns the directory itself, or the nearest existing one above it, because the directory will appear there.
 func nearest(dir string) string {
 	for {
 		if info, err := os.Stat(dir); err == nil && info.IsDir() || dir == filepath.Dir(dir) {
@@ -265,8 +264,7 @@ func matches(pattern string) []string {
 	return []string{pattern}
 }
 
-// fingerprint returns the fingerprint of all files that a pattern stands for. It is never "", which Set uses for an unknown
-// one.
+// fingerprint returns the fingerprint of all files that a pattern stands for. It is never "", because Set uses that for unknown.
 func fingerprint(pattern string) string {
 	var text strings.Builder
 	for _, file := range matches(pattern) {
@@ -275,8 +273,7 @@ func fingerprint(pattern string) string {
 	return text.String()
 }
 
-// Fingerprint returns a text that changes if a file is replaced, changed or removed. file is a name, not a pattern; Fingerprint
-// follows links.
+// Fingerprint returns a text that changes if the file is replaced, changed or removed. file is a name, not a pattern. Links are followed.
 func Fingerprint(file string) string {
 	info, err := os.Stat(file)
 	if err != nil {
@@ -289,15 +286,15 @@ func Fingerprint(file string) string {
 	return text
 }
 
-// Stamp is what stat(2) says about the content of a file: if two stamps are equal, the file was not written in between. The
-// zero Stamp stands for a missing file.
+// Stamp is what stat(2) says about the content of a file. If two stamps are equal, the file was not written in between. The zero Stamp
+// stands for a missing file.
 type Stamp struct {
 	Size, Modified, Changed int64 // bytes; nanoseconds since 1970
 	Device, Inode           uint64
 	Mode                    uint32
 }
 
-// Stamps returns the stamp of each file. It follows links.
+// Stamps returns the stamp of each file. Links are followed.
 func Stamps(files []string) map[string]Stamp {
 	stamps := make(map[string]Stamp, len(files))
 	for _, file := range files {
@@ -306,7 +303,7 @@ func Stamps(files []string) map[string]Stamp {
 	return stamps
 }
 
-// Unchanged reports whether all stamps are still true.
+// Unchanged reports whether all files still have these stamps.
 func Unchanged(stamps map[string]Stamp) bool {
 	for file, stamp := range stamps {
 		if stampOf(file) != stamp {
@@ -352,7 +349,7 @@ func changedSince(pattern string, t time.Time) bool {
 	})
 }
 
-// changeTime returns the ctime, which a program cannot set back.
+// changeTime returns the ctime, which nobody can set back.
 func changeTime(info fs.FileInfo) time.Time {
 	if s, ok := info.Sys().(*syscall.Stat_t); ok {
 		return time.Unix(s.Ctim.Unix())

@@ -96,7 +96,7 @@ func TestFight(t *testing.T) {
 		if c.Error == nil || c.Error.Kind != "drift" || !strings.Contains(c.Error.Message, certificateFile) || !strings.Contains(c.Error.Hint, "mxcert deploy mx") {
 			t.Errorf("status says %+v", c.Error)
 		}
-		if text := s.mxcert("status"); text.Code != 5 || !strings.Contains(text.Stdout, "put right 3 times") {
+		if text := s.mxcert("status"); text.Code != 5 || !strings.Contains(text.Stdout, "repaired 3 times") {
 			t.Errorf("status, exit code %d:\n%s", text.Code, text.Stdout)
 		}
 	}

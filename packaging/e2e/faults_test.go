@@ -25,7 +25,7 @@ func TestFaultsOfTheHost(t *testing.T) {
 		{name: "unit masked", harm: "systemctl mask --runtime exim4", mend: "systemctl unmask --runtime exim4", code: 5, stage: "reload", kind: "masked", words: "exim4.service", hint: "unmask"},
 		{name: "disk full", harm: filled, mend: "umount /etc/exim4; rm -r /root/exim4", code: 5, stage: "deploy", kind: "disk-full", words: "/etc/exim4", hint: "df"},
 		{name: "state full", harm: `cp -a /var/lib/mxcert /root/state && mount -t tmpfs -o size=1m,mode=0700 tmpfs /var/lib/mxcert && cp -a /root/state/. /var/lib/mxcert/ && dd if=/dev/zero of=/var/lib/mxcert/accounts/filler bs=4k status=none 2>/dev/null || test -s /var/lib/mxcert/accounts/filler`,
-			mend: "umount /var/lib/mxcert; rm -r /root/state", code: 1, stage: "store", kind: "disk-full", words: "/var/lib/mxcert", hint: "free space"},
+			mend: "umount /var/lib/mxcert; rm -r /root/state", code: 1, stage: "store", kind: "disk-full", words: "/var/lib/mxcert", hint: "make room"},
 		{name: "D-Bus down", harm: "systemctl stop dbus.socket dbus.service; mv /run/systemd/private /run/systemd/private.away; mv /run/dbus/system_bus_socket /run/dbus/away 2>/dev/null; true",
 			mend: "mv /run/systemd/private.away /run/systemd/private; mv /run/dbus/away /run/dbus/system_bus_socket 2>/dev/null; systemctl start dbus.socket dbus.service", code: 5, stage: "reload", kind: "bus-away", words: "D-Bus", hint: "dbus"},
 	} {

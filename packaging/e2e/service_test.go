@@ -90,7 +90,7 @@ print(s.makefile().readline())`, helpers+"/"+kind+".sock", order)
 
 	// A plan that the configuration may not bound is refused, and the service says why.
 	must(t, s.Host, "chmod", "0666", "/etc/mxcert/mxcert.yaml")
-	if r := s.as("mxcert", "mxcert", "mxcert", "renew", "--now"); r.Code == 0 || !strings.Contains(r.Stderr+r.Stdout, "can be written by others than root") {
+	if r := s.as("mxcert", "mxcert", "mxcert", "renew", "--now"); r.Code == 0 || !strings.Contains(r.Stderr+r.Stdout, "users other than root can write") {
 		t.Errorf("with a configuration that others may write: exit code %d\n%s", r.Code, r.Stderr)
 	}
 	must(t, s.Host, "chmod", "0644", "/etc/mxcert/mxcert.yaml")

@@ -17,8 +17,8 @@ type arrow struct {
 	names    []string // of the definitions used, sorted
 }
 
-// arrowsOf finds the arrows between the files of a directory, sorted. Files with different package clauses (a generator
-// beside the package) are apart.
+// arrowsOf finds the arrows between the files of a directory, sorted. Files with different package clauses (such as a generator next to the
+// package) have no arrows between them.
 func arrowsOf(fset *token.FileSet, sources []source) []arrow {
 	byName := map[string][]*ast.File{}
 	for _, s := range sources {
@@ -41,12 +41,12 @@ func arrowsOf(fset *token.FileSet, sources []source) []arrow {
 	return list
 }
 
-// collectUses resolves the names of one package. Imported packages are taken for empty ones: what they declare is no
-// definition of this package, and a method of this package's types is found without them.
+// collectUses resolves the names of one package. It treats imported packages as empty: they declare nothing of this package, and methods of
+// this package's types are found without them.
 func collectUses(uses map[[2]string]map[string]bool, fset *token.FileSet, name string, files []*ast.File) {
 	info := &types.Info{Uses: map[*ast.Ident]types.Object{}}
 	checker := types.Config{Importer: nothing{}, Error: func(error) {}, FakeImportC: true}
-	pkg, _ := checker.Check(name, fset, files, info) // everything imported is missing: errors are expected
+	pkg, _ := checker.Check(name, fset, files, info) // everything imported is missing, so errors are expected
 	for id, object := range info.Uses {
 		if object.Pkg() != pkg || !isDefinition(pkg, object) {
 			continue
@@ -63,7 +63,7 @@ func collectUses(uses map[[2]string]map[string]bool, fset *token.FileSet, name s
 	}
 }
 
-// isDefinition reports whether an object is declared at package level or a method.
+// isDefinition reports whether an object is a method or is declared at package level.
 func isDefinition(pkg *types.Package, object types.Object) bool {
 	if object.Parent() == pkg.Scope() {
 		return true

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// floorsOf returns how many files the longest chain of arrows has when each circle counts as one file, and the circles, the
+// floorsOf counts each circle as one file and returns how many files the longest chain of arrows has. It also returns the circles, the
 // largest first.
 func floorsOf(files []string, arrows []arrow) (int, [][]string) {
 	g := &graph{next: map[string][]string{}, number: map[string]int{}, low: map[string]int{}, height: map[string]int{}}
@@ -26,14 +26,13 @@ func floorsOf(files []string, arrows []arrow) (int, [][]string) {
 	return floors, g.circles
 }
 
-// graph finds circles by Tarjan's algorithm: the files of a circle leave the stack together, after everything that they
-// lead to.
+// graph finds circles by Tarjan's algorithm: the files of a circle leave the stack together, after everything that they lead to.
 type graph struct {
 	next    map[string][]string
 	number  map[string]int // in the order of the visits; 0: not visited
 	low     map[string]int // the lowest number on the stack that a file reaches
 	stack   []string
-	height  map[string]int // of those that left the stack: floors from there down
+	height  map[string]int // of files that have left the stack: floors from there down
 	circles [][]string
 }
 
@@ -55,7 +54,7 @@ func (g *graph) visit(f string) {
 	}
 }
 
-// leave takes a circle, or a single file, from the stack.
+// leave takes a circle, or a single file, off the stack.
 func (g *graph) leave(first int) {
 	members := slices.Clone(g.stack[first:])
 	g.stack = g.stack[:first]

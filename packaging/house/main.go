@@ -1,17 +1,17 @@
-// Command house measures how a tree of Go packages is built: how large the packages are, how many files of one package use
-// each other, how long functions are, how much of what is exported is documented, how much test there is. It reads
-// source text only: no build, no network, no build tags (the files of all platforms count). It is a measure and no gate:
-// it exits with 0 whatever it finds.
+// Command house measures how a tree of Go packages is built: how large the packages are, how many files of one package use each other, how
+// long functions are, how much of what is exported is documented, and how much test code there is. It reads only source text: no build, no
+// network, no build tags (the files of all platforms count). It only measures and sets no limits: whatever it finds, it exits with 0.
 //
 //	go run ./packaging/house [-v] [-md] [-before TREE] [DIR…]
 //
-// A DIR stands for itself and everything below it; without one, the current directory. Generated files, vendor, testdata and
-// directories that the go command ignores are left out. -before measures the same directories of another tree beside it.
+// A DIR means this directory and everything below it; without one it is the current directory. Generated files, vendor, testdata and
+// directories that the go command ignores are left out. With -before, house also measures the same directories of another tree, for
+// comparison.
 //
-// An arrow leads from a file to another file of the same package of which it uses at least one definition: a function, a
-// type, a variable, a constant or a method (names are resolved by go/types; fields do not count). Floors is the longest
-// chain of arrows, counted in files, after each circle of files has been collapsed into one; circle is how many files the
-// largest of these has. Percentiles are nearest-rank.
+// An arrow leads from a file to another file of the same package if the first uses at least one definition of the second: a function, a
+// type, a variable, a constant or a method (go/types resolves the names; fields do not count). Files that reach each other form a circle.
+// Floors is the number of files in the longest chain of arrows, if each circle counts as one file. Circle is the number of files in the
+// largest circle. Percentiles are nearest-rank.
 package main
 
 import (

@@ -10,12 +10,12 @@ import (
 type room struct {
 	path       string
 	files      []string // names of the files, without tests
-	lines      int      // of these, comments and empty lines included
+	lines      int      // of these files, including comments and empty lines
 	testLines  int
 	functions  []int // lines of each function and method, from its first to its last, without its comment; sorted
 	exported   int   // functions, types, variables and constants; methods do not count
-	documented int   // of these and of the exported methods of exported types, those that have a comment
-	documents  int   // how many that could be
+	documented int   // how many of these, and of the exported methods of exported types, have a comment
+	documents  int   // how many could have one
 	arrows     []arrow
 	floors     int
 	circles    [][]string // files that reach each other, the largest circle first
@@ -75,7 +75,7 @@ func (r *room) name(counts bool, comments ...*ast.CommentGroup) {
 	}
 }
 
-// exportedReceiver reports whether a function is no method, or one of an exported type.
+// exportedReceiver reports whether a function is not a method, or is a method of an exported type.
 func exportedReceiver(d *ast.FuncDecl) bool {
 	if d.Recv == nil || len(d.Recv.List) == 0 {
 		return true
@@ -97,7 +97,7 @@ func exportedReceiver(d *ast.FuncDecl) bool {
 	}
 }
 
-// percentile returns the nearest-rank percentile of a sorted list, 0 of an empty one.
+// percentile returns the nearest-rank percentile of a sorted list, or 0 for an empty one.
 func percentile(sorted []int, percent int) int {
 	if len(sorted) == 0 {
 		return 0

@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// table is rows of cells below a head.
+// table is rows of cells below a header.
 type table struct {
 	head []string
 	rows [][]string
@@ -20,10 +20,10 @@ type sheet struct {
 	packages, trees table
 }
 
-// absent stands in cells about a package that a tree does not have.
+// absent fills the cells of a package that a tree does not have.
 const absent = "–"
 
-// compare makes the report of one tree, or of two: then a cell of a package shows both values where they differ.
+// compare makes the report of one tree or of two. With two, a cell of a package shows both values if they differ.
 func compare(houses []house) sheet {
 	s := sheet{
 		packages: table{head: []string{"package", "files", "lines", "test", "ratio", "arrows", "a file", "per 1,000", "floors", "circle", "exported", "functions", "documented"}},
@@ -74,7 +74,7 @@ func (h house) find(path string) *room {
 	return nil
 }
 
-// cells shows a package, in the order of the table's head.
+// cells returns the values of a package, in the order of the table's header.
 func (r *room) cells() []string {
 	if r == nil {
 		return slices.Repeat([]string{absent}, 12)
@@ -90,7 +90,8 @@ func (r *room) cells() []string {
 	}
 }
 
-// cells shows a tree, in the order of the table's head. A directory with tests alone adds lines of tests and is no package.
+// cells returns the values of a tree, in the order of the table's header. A directory that has only tests adds lines of tests, and does not
+// count as a package.
 func (h house) cells() []string {
 	var lines, files, exported, functions []int
 	var tests, arrows, documented, documents int
@@ -122,7 +123,7 @@ func sum(list []int) int {
 	return total
 }
 
-// spread shows median, 90th percentile and maximum of a sorted list.
+// spread formats median, 90th percentile and maximum of a sorted list.
 func spread(sorted []int) string {
 	if len(sorted) == 0 {
 		return absent
@@ -130,7 +131,7 @@ func spread(sorted []int) string {
 	return number(percentile(sorted, 50)) + " / " + number(percentile(sorted, 90)) + " / " + number(percentile(sorted, 100))
 }
 
-// number separates thousands by commas.
+// number formats a number with commas between thousands.
 func number(n int) string {
 	text := strconv.Itoa(n)
 	for i := len(text) - 3; i > 0; i -= 3 {
@@ -165,7 +166,7 @@ func (s sheet) writeMarkdown(out io.Writer) {
 	s.trees.writeMarkdown(out)
 }
 
-// writeText aligns the first column left and the others right.
+// writeText aligns the first column to the left and the others to the right.
 func (t table) writeText(out io.Writer) {
 	rows := append([][]string{t.head}, t.rows...)
 	widths := make([]int, len(t.head))
@@ -195,7 +196,7 @@ func (t table) writeMarkdown(out io.Writer) {
 	}
 }
 
-// writeArrows lists which file uses what of which other, and which files form circles.
+// writeArrows lists which file uses what of which other file, and which files form circles.
 func writeArrows(out io.Writer, h house) {
 	for _, r := range h.packages {
 		if len(r.arrows) == 0 {

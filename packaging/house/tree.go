@@ -24,7 +24,7 @@ type source struct {
 	tree  *ast.File
 }
 
-// measureTrees measures the same directories below each tree. A directory must exist in one of them at least.
+// measureTrees measures the same directories below each tree. A directory must exist in at least one of them.
 func measureTrees(trees, dirs []string) ([]house, error) {
 	houses := make([]house, len(trees))
 	for _, dir := range dirs {
@@ -55,7 +55,7 @@ func measureTrees(trees, dirs []string) ([]house, error) {
 	return houses, nil
 }
 
-// roomsBelow measures the packages at root and below it; name is how the paths of their directories begin in the report.
+// roomsBelow measures the packages at root and below it. name is the beginning of their paths in the report.
 func roomsBelow(root, name string) ([]*room, error) {
 	var list []*room
 	err := filepath.WalkDir(root, func(dir string, entry fs.DirEntry, err error) error {
@@ -78,12 +78,12 @@ func roomsBelow(root, name string) ([]*room, error) {
 	return list, err
 }
 
-// ignored reports whether a directory of that name holds no code of the tree itself (go help packages).
+// ignored reports whether a directory with that name contains no code of the tree itself (go help packages).
 func ignored(name string) bool {
 	return name == "vendor" || name == "testdata" || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_")
 }
 
-// readRoom measures the package in dir. Without Go files there, it returns nil.
+// readRoom measures the package in dir. It returns nil if there are no Go files.
 func readRoom(dir, path string) (*room, error) {
 	names, err := filepath.Glob(filepath.Join(dir, "*.go"))
 	if err != nil {
@@ -104,7 +104,7 @@ func readRoom(dir, path string) (*room, error) {
 		}
 	}
 	if len(sources)+len(tests) == 0 {
-		return nil, nil //nolint:nilnil // a directory without Go files is no room
+		return nil, nil //nolint:nilnil // a directory without Go files is not a package
 	}
 	return measure(path, fset, sources, tests), nil
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// commandPages adds the page of a command and of those below it.
+// commandPages adds the page of a command and the pages of its subcommands.
 func commandPages(all map[string]string, cmd *cobra.Command, e edition) error {
 	if !cmd.IsAvailableCommand() && cmd.HasParent() {
 		return nil
@@ -31,10 +31,10 @@ func commandPages(all map[string]string, cmd *cobra.Command, e edition) error {
 
 func pageName(cmd *cobra.Command) string { return strings.ReplaceAll(cmd.CommandPath(), " ", "-") }
 
-// option is a flag as cobra/doc writes it: a paragraph, and its meaning behind a tab.
+// option matches a flag as cobra/doc writes it: a paragraph, then its meaning after a tab.
 var option = regexp.MustCompile(`(?m)(?:^\.PP\n)?^(\\fB-.*?)=?\n\t(.*)$`)
 
-// commandPage writes a page by cobra/doc and corrects what mandoc(1) complains about or a reader would stumble over.
+// commandPage writes a page with cobra/doc. It then corrects what mandoc(1) complains about and what would confuse a reader.
 func commandPage(cmd *cobra.Command, e edition) (string, error) {
 	prepare(cmd)
 	var page bytes.Buffer
@@ -62,7 +62,7 @@ func globalOptions(cmd *cobra.Command) string {
 	return ".SH GLOBAL OPTIONS\n" + strings.Join(names, ", ") + ": see\n\\fBmxcert(1)\\fP.\n\n"
 }
 
-// prepare gives a command the words that its page shall have.
+// prepare gives a command the text that its page should have.
 func prepare(cmd *cobra.Command) {
 	cmd.DisableAutoGenTag, cmd.DisableFlagsInUseLine = true, true
 	name, arguments, _ := strings.Cut(cmd.Use, " ")
@@ -80,7 +80,7 @@ func prepare(cmd *cobra.Command) {
 	cmd.PersistentFlags().VisitAll(prepareFlag)
 }
 
-// prepareFlag shows the name of the value where cobra/doc would show its default, which comes behind the meaning.
+// prepareFlag shows the name of the value in the place of the default. The default follows after the meaning.
 func prepareFlag(f *pflag.Flag) {
 	if _, done := f.Value.(word); done {
 		return
@@ -100,7 +100,7 @@ type word struct{ pflag.Value }
 // Type implements pflag.Value.
 func (word) Type() string { return "" }
 
-// markdown fences what a help text indents, and escapes the rest.
+// markdown puts the indented parts of a help text into fences, and escapes the rest.
 func markdown(text string) string {
 	paragraphs := strings.Split(strings.TrimSpace(text), "\n\n")
 	for i, p := range paragraphs {
@@ -113,12 +113,12 @@ func markdown(text string) string {
 	return strings.Join(paragraphs, "\n\n")
 }
 
-// escape keeps Markdown from taking a character of a help text for its own.
+// escape keeps Markdown from interpreting characters of a help text.
 func escape(text string) string {
 	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "_", `\_`, "`", "\\`", "<", `\<`, "[", `\[`).Replace(text)
 }
 
-// rootSections are in mxcert(1) only.
+// rootSections appear only in mxcert(1).
 const rootSections = `.SH EXIT STATUS
 .TP
 .B 0

@@ -1,10 +1,11 @@
-// Command man writes the manual pages of mxcert: one of section 1 for each command, from the command tree; mxcert.yaml(5), from
-// the JSON schema of the configuration; and those of section 7, from the Markdown files beside this one. mxcert.service.8 is
-// written by hand and is not touched.
+// Command man writes the manual pages of mxcert. It makes one page of section 1 for each command, from the command tree. It makes
+// mxcert.yaml(5) from the JSON schema of the configuration, and the pages of section 7 from the Markdown files next to this one. It does
+// not touch mxcert.service.8, which a person writes.
 //
 //	go run ./packaging/man [--date 2026-11-29] [--version 1.2.3] DIRECTORY
 //
-// The pages come to lie in man1, man5 and man7 below DIRECTORY. They depend on the arguments and the source alone.
+// It writes the pages to man1, man5 and man7 below DIRECTORY. The pages depend only on the arguments and the source, so the same input
+// always gives the same pages.
 package main
 
 import (
@@ -16,7 +17,7 @@ import (
 )
 
 func main() {
-	// A default value that the environment sets must not be in the pages.
+	// The pages must not contain a default value that comes from the environment.
 	_ = os.Unsetenv("NO_COLOR")
 	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "man:", err)

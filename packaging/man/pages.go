@@ -21,10 +21,10 @@ type edition struct {
 	date    time.Time
 }
 
-// source is how the foot of a page names the program.
+// source returns the name of the program for the foot of a page.
 func (e edition) source() string { return "mxcert " + e.version }
 
-// pages returns all pages by the names of their files.
+// pages returns all pages, by file name.
 func pages(e edition) (map[string]string, error) {
 	all := map[string]string{}
 	if err := commandPages(all, commands.Root(e.version), e); err != nil {
@@ -56,7 +56,7 @@ func writtenPages(all map[string]string, e edition) error {
 	return nil
 }
 
-// hyphens keeps troff from making a typographic hyphen of each -, which could not be copied into a shell.
+// hyphens keeps troff from turning each - into a typographic hyphen, which would not work if copied into a shell.
 func hyphens(page string) string {
 	lines := strings.Split(page, "\n")
 	for i, line := range lines {

@@ -20,7 +20,7 @@ type setting struct {
 	Additional  json.RawMessage `json:"additionalProperties"`
 }
 
-// orderedSettings keeps the order of the schema, which is that of the documentation.
+// orderedSettings keeps the order of the schema, which is the order of the documentation.
 type orderedSettings []struct {
 	name string
 	setting
@@ -49,7 +49,7 @@ func (o *orderedSettings) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// settingsPage writes mxcert.yaml(5) from the schema, whose texts are the comments of package configs.
+// settingsPage writes mxcert.yaml(5) from the schema. The texts in the schema are the comments of package configs.
 func settingsPage(e edition, schema []byte) (string, error) {
 	var root setting
 	if err := json.Unmarshal(schema, &root); err != nil {
@@ -110,7 +110,7 @@ func (s *setting) write(page *strings.Builder, prefix string) {
 	}
 }
 
-// describe is the text, the values allowed and the default.
+// describe returns the text, the allowed values and the default.
 func (s *setting) describe() string {
 	text := s.Description
 	if text == "" {
@@ -131,7 +131,7 @@ func (s *setting) describe() string {
 	return text
 }
 
-// roff escapes what troff would take for a command.
+// roff escapes characters that troff would take as a command.
 func roff(text string) string {
 	text = strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(text)
 	if strings.HasPrefix(text, ".") || strings.HasPrefix(text, "'") {

@@ -31,7 +31,7 @@ func testLockExcludes(t *testing.T, open func() state.Store) {
 			}
 		}
 	}
-	replace(t, open(), "a/value", "a lock keeps nobody from writing")
+	replace(t, open(), "a/value", "a lock does not prevent writing")
 	unlock()
 	again, err := open().Lock(soon(t), "a/lock")
 	must(t, err)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"mxcert/acme/dnsprovider"
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/configs"
@@ -122,7 +123,7 @@ func TestConfigIsAccepted(t *testing.T) {
 			t.Errorf("%v\n%s", err, l.Config(test.config))
 			continue
 		}
-		if got := config.Warnings(); len(got) > 0 {
+		if got := config.Warnings(dnsprovider.Secret); len(got) > 0 {
 			t.Errorf("warnings: %v", got)
 		}
 		if config.ACME.Directories[0] != l.CA.DirectoryURL() || config.Certificates[0].Name != "mx" {

@@ -1,5 +1,5 @@
-// Package commands is the command tree of mxcert, for programs that write about it: manual pages, tables of options. It runs
-// nothing and prints nothing; the commands themselves live in cmd/mxcert/internal/cli, which cannot be imported from elsewhere.
+// Package commands returns the command tree of mxcert, for programs that write about it, such as those for manual pages and tables of
+// options. It runs nothing and prints nothing. The commands themselves are in cmd/mxcert/internal/cli, which other programs cannot import.
 package commands
 
 import (
@@ -8,6 +8,6 @@ import (
 	"mxcert/cmd/mxcert/internal/cli"
 )
 
-// Root returns the command mxcert with everything below it. release is the version that it reports. Each call makes a new
-// tree, which the caller may change.
+// Root returns the command mxcert with all its subcommands. release is the version that it reports. Each call makes a new tree, which the
+// caller may change.
 func Root(release string) *cobra.Command { return cli.Root(release) }

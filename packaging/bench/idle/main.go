@@ -1,10 +1,11 @@
-// Command idle measures what the service costs while it has nothing to do, beside Caddy, which manages one name, as a scale.
+// Command idle measures what the service costs while it has nothing to do. For comparison it also measures Caddy, which manages one name.
 //
-// The daemon and Caddy are started as systemd starts them, with certificates from a Pebble in this process. The first of
-// mxcert's certificates is proven at an SMTP server, the others are pairs of files. RSS is that of proc_pid_status(5): the
-// anonymous part is the process's own, the rest are pages of the program that the page cache has anyway.
+// It starts the daemon and Caddy as systemd would, with certificates from a Pebble in this process. The first of mxcert's certificates is
+// proven at an SMTP server; the others are pairs of files. RSS is that of proc_pid_status(5). Its anonymous part belongs to the process;
+// the rest are pages of the program that the page cache holds anyway.
 //
-// packaging/bench/README.md has the figures, what the binary contains, and why status is slower than one would like.
+// packaging/bench/README.md has the results, what the binary contains, and why status is slower than expected. The command sets no limits;
+// it only prints figures.
 package main
 
 import (
@@ -47,7 +48,7 @@ func table(ctx context.Context, program string, rest time.Duration) error {
 	if err != nil {
 		return err
 	}
-	defer stop() //nolint:errcheck // the figures are taken
+	defer stop() //nolint:errcheck // the measurement is over
 	return measure(ctx, "caddy, 1 name", rest, nil, caddy, args...)
 }
 
@@ -56,7 +57,7 @@ func measureMxcert(ctx context.Context, program string, certificates int, rest t
 	if err != nil {
 		return err
 	}
-	defer w.Close() //nolint:errcheck // the figures are taken
+	defer w.Close() //nolint:errcheck // the measurement is over
 	if err := w.issue(ctx, program); err != nil {
 		return err
 	}
@@ -70,7 +71,7 @@ func measureMxcert(ctx context.Context, program string, certificates int, rest t
 	return measure(ctx, fmt.Sprintf("mxcert, %d certificates", certificates), rest, status, program, "-c", w.config, "run")
 }
 
-// measure starts a service several times for the time it takes, and lets the last one rest.
+// measure starts a service several times to find out how long that takes. It lets the last one rest.
 func measure(ctx context.Context, name string, rest time.Duration, status func() error, program string, args ...string) error {
 	var s *service
 	var starts []time.Duration
@@ -86,7 +87,7 @@ func measure(ctx context.Context, name string, rest time.Duration, status func()
 		}
 		starts = append(starts, s.ready)
 	}
-	defer s.stop() //nolint:errcheck // the figures are taken
+	defer s.stop() //nolint:errcheck // the measurement is over
 	if err := s.settle(ctx); err != nil {
 		return err
 	}
@@ -117,7 +118,7 @@ func measure(ctx context.Context, name string, rest time.Duration, status func()
 	return nil
 }
 
-// repeat gives the median time of several runs.
+// repeat returns the median time of several runs.
 func repeat(times int, run func() error) (time.Duration, error) {
 	if run == nil {
 		return 0, nil

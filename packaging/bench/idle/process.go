@@ -15,14 +15,14 @@ import (
 	"time"
 )
 
-// service is a process started as systemd would, with a socket for its notifications and two processors for Go.
+// service is a process that is started as systemd would start it, with a socket for its notifications and two processors for Go.
 type service struct {
 	cmd   *exec.Cmd
 	log   bytes.Buffer
 	ready time.Duration // from the start to READY=1
 }
 
-// start starts a program and waits until it says that it is ready.
+// start starts a program and waits until it reports that it is ready.
 func start(ctx context.Context, program string, args ...string) (*service, error) {
 	dir, err := os.MkdirTemp("", "")
 	if err != nil {
@@ -57,11 +57,11 @@ func start(ctx context.Context, program string, args ...string) (*service, error
 
 // stop ends the process by SIGTERM.
 func (s *service) stop() error {
-	_ = s.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+	_ = s.cmd.Process.Signal(syscall.SIGTERM) // the process may have ended already
 	err := s.cmd.Wait()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		if how, ok := exit.Sys().(syscall.WaitStatus); ok && how.Signal() == syscall.SIGTERM {
-			return nil // it was stopped before it listened to signals
+			return nil // SIGTERM came before it handled signals
 		}
 	}
 	if err != nil {
@@ -70,11 +70,11 @@ func (s *service) stop() error {
 	return nil
 }
 
-// usage is what a process has used so far, and what it holds.
+// usage is what a process has used so far, and the memory that it holds.
 type usage struct {
 	rss, anonymous int64 // bytes
 	cpu            time.Duration
-	wakeups        int64 // times that one of its threads was put on a processor
+	wakeups        int64 // how often a processor started to run one of its threads
 }
 
 // usage reads proc(5).
@@ -109,10 +109,10 @@ func kilobytes(status, name string) int64 {
 	return n << 10
 }
 
-// quiet is longer than mxcert waits before it gives back what its first passes needed.
+// quiet is longer than the time after which mxcert returns the memory of its first passes.
 const quiet = 15 * time.Second
 
-// settle waits until the work of the start is done: a while in which hardly anything was computed.
+// settle waits until the process has finished the work of its start, that is, until it has computed hardly anything for a while.
 func (s *service) settle(ctx context.Context) error {
 	for {
 		before, err := s.usage()

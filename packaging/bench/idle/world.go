@@ -13,15 +13,15 @@ import (
 	"mxcert/cmd/mxcert-lab/lab"
 )
 
-// world is a lab with a configuration of many certificates: the first is the lab's own, served by its SMTP server and proven
-// there; the others are pairs of files.
+// world is a lab with a configuration of many certificates. The lab's own SMTP server serves the first, and mxcert proves it there. The
+// others are pairs of files.
 type world struct {
 	*lab.Lab
 	config string
 }
 
 func newWorld(ctx context.Context, certificates int) (*world, error) {
-	// What is counted is the daemon at rest; the DNS is not looked at a thousand times before that.
+	// Only the resting daemon is measured, so there is no need to look at the DNS a thousand times before.
 	l, err := lab.Start(ctx, lab.Options{CA: ca.Options{SkipValidation: true}})
 	if err != nil {
 		return nil, err
@@ -48,7 +48,7 @@ func (w *world) issue(ctx context.Context, mxcert string) error {
 	return nil
 }
 
-// caddyfile has Caddy manage one name by ACME, at a CA of its own.
+// caddyfile makes Caddy manage one name by ACME, at its own CA.
 const caddyfile = `{
 	admin off
 	http_port 0
@@ -62,7 +62,7 @@ mx.example.org {
 }
 `
 
-// newPeer starts a CA for Caddy and gives the arguments that make Caddy run.
+// newPeer starts a CA for Caddy and returns the arguments that make Caddy run.
 func newPeer(ctx context.Context) (args []string, stop func() error, err error) {
 	l, err := lab.Start(ctx, lab.Options{CA: ca.Options{SkipValidation: true, Log: io.Discard}})
 	if err != nil {

@@ -13,17 +13,17 @@ import (
 	"mxcert/deploy"
 )
 
-// Layout is a way to lay a bundle out in files.
+// Layout is a way to store a bundle in files.
 type Layout struct {
 	Name      string
-	Exchanges bool                                         // certificate and key have paths of their own, so that a new key takes two renames
-	Also      bool                                         // it makes no call that others do not
+	Exchanges bool                                         // certificate and key have separate paths, so a new key takes two renames
+	Also      bool                                         // all its calls are also made by other layouts
 	Targets   func(dir string) []deploy.Target             // how mxcert does it
 	Careless  func(dir string, b *bundle.Bundle) error     // or how others do
-	Reads     func(dir string) (certificate, key []string) // what a mail server opens, in its order; one of each a pair
+	Reads     func(dir string) (certificate, key []string) // the files that a mail server opens, in its order; one of each is a pair
 }
 
-// Find gives the layout of that name.
+// Find returns the layout with that name.
 func Find(name string) (Layout, error) {
 	for _, l := range Layouts() {
 		if l.Name == name {
@@ -33,7 +33,7 @@ func Find(name string) (Layout, error) {
 	return Layout{}, fmt.Errorf("there is no layout %q", name)
 }
 
-// Layouts lists all, mxcert's own first.
+// Layouts lists all layouts, mxcert's own first.
 func Layouts() []Layout {
 	return []Layout{
 		{Name: "combined", Targets: combinedTarget, Reads: readsCombined},
@@ -78,7 +78,7 @@ func mapTarget(dir string) []deploy.Target {
 	return []deploy.Target{{Kind: "exim", Combined: filepath.Join(dir, "sni", "mx.{serial}.pem"), SNIMap: filepath.Join(dir, "sni.map"), Default: true}}
 }
 
-// readsMap looks a name up, and one that is not there, as lsearch* does.
+// readsMap looks up a name that is in the map and one that is not, as lsearch* does.
 func readsMap(dir string) (certificate, key []string) {
 	text, err := os.ReadFile(filepath.Join(dir, "sni.map"))
 	if err != nil {
@@ -97,7 +97,7 @@ func readsMap(dir string) (certificate, key []string) {
 	return certificate, key
 }
 
-// threeTargets are for three services.
+// threeTargets returns targets for three services.
 func threeTargets(dir string) []deploy.Target {
 	return slices.Concat(combinedTarget(dir), directoryTarget(dir), mapTarget(dir))
 }
@@ -106,7 +106,7 @@ func readsThree(dir string) (certificate, key []string) {
 	return readsAll(dir, readsCombined, readsDirectory, readsMap)
 }
 
-// mixedTargets are a combined file, a pair, and a combined file in another directory.
+// mixedTargets returns a combined file, a pair, and a combined file in another directory.
 func mixedTargets(dir string) []deploy.Target {
 	return slices.Concat(combinedTarget(dir), pairTarget(dir), combinedTarget(filepath.Join(dir, "other")))
 }
@@ -123,7 +123,7 @@ func readsAll(dir string, parts ...func(string) (certificate, key []string)) (ce
 	return certificate, key
 }
 
-// inPlace is what `cp` and many hooks do.
+// inPlace does what `cp` and many hooks do.
 func inPlace(dir string, b *bundle.Bundle) error {
 	return errors.Join(put(filepath.Join(dir, "exim.key"), b.KeyPEM()), put(filepath.Join(dir, "exim.crt"), b.FullchainPEM()))
 }
@@ -144,7 +144,7 @@ func access(path string) error {
 	return os.Chmod(path, Mode)
 }
 
-// twoRenames has no fsync and no way back.
+// twoRenames renames twice, without fsync and without a way to undo it.
 func twoRenames(dir string, b *bundle.Bundle) error {
 	key, certificate := filepath.Join(dir, "exim.key"), filepath.Join(dir, "exim.crt")
 	if err := replace(key, b.KeyPEM()); err != nil {
@@ -164,7 +164,7 @@ func replace(path string, content []byte) error {
 	return os.Rename(path+".new", path)
 }
 
-// relink has a directory a serial number, and a link that is gone for a moment (`ln -sfn`).
+// relink makes a directory for each serial number. Its link is missing for a moment (`ln -sfn`).
 func relink(dir string, b *bundle.Bundle) error {
 	generation := filepath.Join(dir, b.Serial())
 	if err := os.Mkdir(generation, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {

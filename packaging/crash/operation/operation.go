@@ -1,5 +1,6 @@
-// Package operation is what the crash harness lets die half-way: deployments by mxcert in each layout, the same done
-// carelessly for comparison, and changes of the state store. A Spec goes to another process as JSON.
+// Package operation defines the work that the crash harness interrupts: deployments by mxcert in each layout, careless deployments for
+// comparison, and changes of the state store. A Spec describes one operation; the harness sends it to another process as JSON. The package
+// itself kills nothing and judges nothing.
 package operation
 
 import (
@@ -17,20 +18,20 @@ import (
 	"mxcert/deploy"
 )
 
-// Name is that of the lineage.
+// Name is the name of the lineage.
 const Name = "mx"
 
-// Owner and Group are given to deployed files and to the store where root works; nobody has these numbers.
+// Owner and Group are given to deployed files and to the store if the process is root. Nobody has these numbers.
 const (
 	Owner = 54320
 	Group = 54321
 	Mode  = 0o640
 )
 
-// What an operation does.
+// These are the operations.
 const (
 	Deploy   = "deploy"    // Make and Apply of the new bundle
-	Revert   = "revert"    // Revert of a deployment of the new bundle that has just been made
+	Revert   = "revert"    // Revert of a deployment of the new bundle that was just made
 	StoreAdd = "store-add" // open the store, account, order, journal, generation, record, prune
 )
 
@@ -38,8 +39,8 @@ const (
 type Spec struct {
 	Action   string
 	Layout   string
-	Root     string // holds "tls", which the mail server reads, and "state"
-	Old, New string // files with key and chain; Old is "" where nothing was deployed before
+	Root     string // contains "tls", which the mail server reads, and "state"
+	Old, New string // files with key and chain; Old is "" if nothing was deployed before
 }
 
 // TLS is the directory that the mail server reads.
@@ -48,7 +49,7 @@ func (s Spec) TLS() string { return filepath.Join(s.Root, "tls") }
 // State is the directory of the store.
 func (s Spec) State() string { return filepath.Join(s.Root, "state") }
 
-// Prepare does what comes before the part that is looked at, and gives that part.
+// Prepare does everything that comes before the observed part, and returns the observed part as a function.
 func (s Spec) Prepare() (func() error, error) {
 	next, err := Load(s.New)
 	if err != nil {
@@ -108,7 +109,7 @@ func (s Spec) plan(layout Layout, b *bundle.Bundle) (*deploy.Plan, error) {
 	return deploy.Make(Name, jobs, nil)
 }
 
-// keep is what a pass does with a file that is not its own.
+// keep does what a pass does with a file that is not its own.
 func (s Spec) keep(path string, content []byte) error {
 	_, err := state.New(disk.At(s.State())).Lineage(Name).Displace(path, content, time.Now())
 	return err

@@ -10,10 +10,10 @@ import (
 	"mxcert/acme/state/disk"
 )
 
-// authority is the CA of the account; it is never asked.
+// authority is the CA of the account. Nothing ever asks it.
 const authority = "https://ca.example/directory"
 
-// store is what a renewal does with the store, from opening it to forgetting what is old.
+// store does what a renewal does with the store, from opening it to removing what is old.
 func (s Spec) store(b *bundle.Bundle) error {
 	dir, err := state.Open(disk.Open(s.State()))
 	if err != nil {
@@ -47,7 +47,7 @@ func (s Spec) store(b *bundle.Bundle) error {
 	return lineage.Prune(record, 1)
 }
 
-// order stores what an order needs before it is used, and takes back what it is done with.
+// order stores what an order needs before it uses it, and removes what it needs no more.
 func order(dir *state.Book, lineage *state.Lineage, b *bundle.Bundle) error {
 	if err := errors.Join(dir.SaveRunningConfig([]byte("acme:\n")), dir.SaveDaemon(map[string]int{"pid": 1})); err != nil {
 		return err

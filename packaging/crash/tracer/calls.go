@@ -11,8 +11,8 @@ type kind struct {
 	changes bool
 }
 
-// fileCalls are the system calls that touch files; what else the Go runtime calls (futex, mmap, madvise) is left alone,
-// because it is not repeatable, and nothing of it can be seen on a disk.
+// fileCalls returns the system calls that touch files. The tracer ignores the other calls of the Go runtime (futex, mmap, madvise): they
+// differ from run to run, and leave nothing on a disk.
 func fileCalls() map[uint64]kind {
 	return map[uint64]kind{
 		unix.SYS_READ: {"read", -1, false}, unix.SYS_PREAD64: {"pread64", -1, false}, unix.SYS_CLOSE: {"close", -1, false},

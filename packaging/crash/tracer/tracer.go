@@ -1,12 +1,12 @@
 //go:build linux && amd64
 
-// Package tracer runs a program and stops it at each system call of its main thread that touches files (ptrace(2)), to
-// kill it there, to let the call fail, or to look at the disk meanwhile.
+// Package tracer runs a program and stops it at each system call that touches files (ptrace(2)). At each stop the caller can kill the
+// program, make the call fail, or look at the disk.
 //
-// The program says with [Mark] where the part begins and ends that is looked at, and keeps its work on its main thread
+// The program calls [Mark] at the beginning and at the end of the part to observe. It must do its work on its main thread
 // (runtime.LockOSThread in an init or main). Its other threads, and programs that it starts, run untraced.
 //
-// Not supported: other processors than amd64; the number of a call and its result are in other registers there.
+// Not supported: processors other than amd64, because they keep the number of a call and its result in other registers.
 package tracer
 
 import (
@@ -20,20 +20,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Begin and End are given to Mark around what is traced.
+// These numbers are given to Mark at the beginning and at the end of the observed part.
 const (
 	Begin = 0x6d78_0001
 	End   = 0x6d78_0002
 )
 
-// Mark tells the tracer where the program is, by a system call that does not exist (ENOSYS without a tracer).
+// Mark tells the tracer where the program is. It makes a system call that does not exist (ENOSYS without a tracer).
 func Mark(number uintptr) { _, _, _ = syscall.RawSyscall(number, 0, 0, 0) }
 
 // Call is a system call that is about to be made.
 type Call struct {
 	Index   int    // counts from 0 at Begin
 	Name    string // "openat"; "end" at the mark End, when all calls are done
-	Path    string // what it is about, as the program said it; "" where it works on a descriptor
+	Path    string // the path in the call, as the program wrote it; "" if the call uses a descriptor
 	Changes bool   // it changes the file system, or makes changes durable
 	Creates bool   // it needs room or a new inode
 }
@@ -46,14 +46,14 @@ func (c Call) String() string {
 	return fmt.Sprintf("call %d %s %s", c.Index, c.Name, c.Path)
 }
 
-// Verdict is what becomes of a call; the zero value lets it be.
+// Verdict says what happens to a call. With the zero value the call is made as usual.
 type Verdict struct {
 	Kill  bool          // SIGKILL, and the call is not made
 	Errno syscall.Errno // the call is not made, and fails with this
 	Short bool          // write(2) writes half
 }
 
-// Result is how the program ended.
+// Result says how the program ended.
 type Result struct {
 	Killed bool   // by a verdict
 	Status int    // exit status; -1 after a signal
@@ -61,10 +61,10 @@ type Result struct {
 	Stderr []byte
 }
 
-// Run runs a program with an environment of its own and asks at each call between Begin and End what becomes of it.
+// Run runs a program with the given environment. At each call between Begin and End it asks the function at what to do.
 func Run(argv, env []string, at func(Call) Verdict) (Result, error) {
-	// The kernel lets only the thread that started the program trace it. The thread ends with this goroutine, because
-	// it is not unlocked, and with it a program that was left running (PTRACE_O_EXITKILL).
+	// The kernel lets only the thread that started the program trace it. That thread is not unlocked, so it ends with this goroutine. A
+	// program that still runs then ends, too (PTRACE_O_EXITKILL).
 	type outcome struct {
 		result Result
 		err    error
@@ -138,9 +138,9 @@ func (t *tracee) wait() (status syscall.WaitStatus, err error) {
 	}
 }
 
-// follow goes from stop to stop. Stops at the beginning and at the end of a call take turns.
+// follow continues the program from stop to stop. Stops at the start and at the end of a call alternate.
 func (t *tracee) follow() (Result, error) {
-	if _, err := t.wait(); err != nil { // execve(2) has been done
+	if _, err := t.wait(); err != nil { // execve(2) is done
 		return Result{}, err
 	}
 	if err := syscall.PtraceSetOptions(t.pid, unix.PTRACE_O_TRACESYSGOOD|unix.PTRACE_O_EXITKILL); err != nil {
@@ -178,7 +178,7 @@ func (t *tracee) follow() (Result, error) {
 	}
 }
 
-// enter looks at a call that is about to be made. leave changes the registers when it has been made.
+// enter handles a call before it is made. leave changes the registers after the call was made.
 func (t *tracee) enter() (leave func(*syscall.PtraceRegs), err error) {
 	var regs syscall.PtraceRegs
 	if err := syscall.PtraceGetRegs(t.pid, &regs); err != nil {
@@ -239,7 +239,7 @@ func (t *tracee) change(registers func(*syscall.PtraceRegs)) error {
 	return syscall.PtraceSetRegs(t.pid, &regs)
 }
 
-// text reads a string of the program, of at most a path's length.
+// text reads a string from the program's memory, no longer than a path can be.
 func (t *tracee) text(address uint64) string {
 	var path []byte
 	for len(path) < unix.PathMax {

@@ -1,6 +1,6 @@
 //go:build linux && amd64
 
-// Command victim does one operation, so that the crash harness can kill it.
+// Command victim does one operation, so that the crash harness can kill it. It checks nothing; the harness does.
 package main
 
 import (
@@ -16,10 +16,10 @@ import (
 	"mxcert/packaging/crash/tracer"
 )
 
-// The tracer sees what the main thread does, and only an init can be sure to be on it.
+// The tracer sees only the main thread, and only an init function is sure to run on it.
 func init() { runtime.LockOSThread() } //nolint:gochecknoinits // see above
 
-// Report is what a run says on its standard output.
+// Report is what a run writes to its standard output.
 type Report struct {
 	Failed        bool
 	Message, Hint string
@@ -32,7 +32,7 @@ func main() {
 	}
 }
 
-// run reads the operation from the first argument, and from the second, where there is one, how large files may be.
+// run reads the operation from the first argument. The second argument, if there is one, limits the size of files.
 func run() error {
 	var spec operation.Spec
 	if err := json.Unmarshal([]byte(os.Args[1]), &spec); err != nil {

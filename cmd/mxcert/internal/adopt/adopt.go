@@ -1,19 +1,22 @@
-// Package adopt takes over what other ACME clients have left on a host: it reads the trees of certbot, acme.sh and lego as
-// bundles and accounts. It never changes the other client's files, and it orders nothing: key, certificate and account stay the
-// same.
+// Package adopt takes over what other ACME clients left on a host: the trees of certbot, acme.sh and lego as bundles and accounts.
+// It never changes a file of the other client and orders nothing: key, certificate and account stay the same.
 //
-// [Read] reads a tree; [Take] stores one certificate of it. Hooks and DNS settings cannot be taken over: they become notes and
-// a proposal for the configuration, and a person decides. The package does not write the configuration.
+// [Read] reads a tree; [Take] stores one certificate of it. Hooks and DNS settings become notes and a proposal for the
+// configuration, on which a person decides. Texts of the other client are quoted in them.
+//
+// Not supported: writing the configuration, switching the other client off, trees of other clients.
 package adopt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"mxcert/acme/bundle"
+	"mxcert/acme/finding"
 	"mxcert/acme/issued"
 	"mxcert/acme/schedule"
 	"mxcert/acme/state"
@@ -24,17 +27,27 @@ type Foreign struct {
 	Source     string   // directory or file it was read from
 	Name       string   // as the other client calls it
 	Chain, Key []byte   // PEM
-	Directory  string   // URL of the CA's directory; "" if it is unknown
+	Directory  string   // URL of the CA's directory; "" if not known
 	Account    Account  // at that CA
 	Provider   string   // DNS provider, by the other client's name; "" if it used none
 	Hooks      []string // proposals for hooks, in words
 	Notes      []string // for the operator
 }
 
-// Account is the account of the other client.
+// Account is the account of the other client. The zero Account means that no usable account was found.
 type Account struct {
 	URL, Email string
-	Key        []byte // PEM; nil if it was not found
+	Key        []byte // PEM
+}
+
+var (
+	errNoAccount   = errors.New("the tree has none for this CA")
+	errCompromised = errors.New("its key is one that mxcert revoked as compromised, and never uses again; order a certificate with a new key: mxcert renew NAME --now")
+)
+
+// withoutAccount is the note about an account that cannot be taken over.
+func withoutAccount(err error) string {
+	return fmt.Sprintf("no account is taken over (%v); mxcert registers a new one", err)
 }
 
 // Clients returns the names of the clients whose trees can be read.
@@ -45,7 +58,7 @@ func UsualPath(client string) string {
 	return map[string]string{"certbot": "/etc/letsencrypt", "acme.sh": "/root/.acme.sh", "lego": "/root/.lego"}[client]
 }
 
-// Read reads the tree of a client, one of [Clients]. The error joins what could not be read; the rest is returned beside it.
+// Read reads the files of a client, one of [Clients]. The error joins everything that could not be read; Read returns the rest as well.
 func Read(client, path string) ([]Foreign, error) {
 	switch client {
 	case "certbot":
@@ -67,7 +80,7 @@ type Configured struct {
 type Options struct {
 	Configured []Configured
 	DryRun     bool // change nothing
-	Force      bool // also if mxcert has a certificate for the same names
+	Force      bool // even if mxcert has a certificate for the same names
 }
 
 // Taken is one certificate in the result of import.
@@ -85,7 +98,7 @@ type Taken struct {
 	Error    string    `json:"error,omitempty"`
 }
 
-// Take stores one certificate under the name that the configuration has for its names, or a new one.
+// Take stores one certificate. Its name is the one that the configuration uses for these DNS names, otherwise a new one.
 func Take(ctx context.Context, store *state.Book, f Foreign, o Options) (Taken, error) {
 	one := Taken{From: f.Source, Names: []string{}, Notes: append([]string{}, f.Notes...)}
 	one.Notes = append(one.Notes, f.Hooks...)
@@ -96,16 +109,16 @@ func Take(ctx context.Context, store *state.Book, f Foreign, o Options) (Taken, 
 	one.Names, one.Key, one.Serial, one.NotAfter = b.Leaf().DNSNames, string(b.KeyType()), b.Serial(), b.NotAfter().UTC()
 	i := slices.IndexFunc(o.Configured, func(c Configured) bool { return issued.SameNames(c.Names, b.Leaf().DNSNames) })
 	if i < 0 {
-		one.Name = lineageName(f.Name)
+		one.Name = lineageName(append([]string{f.Name}, b.Leaf().DNSNames...)...)
 		one.Proposal = proposal(one.Name, f, b)
 	} else if one.Name = o.Configured[i].Name; !slices.Contains(o.Configured[i].Keys, b.KeyType()) {
-		one.Notes = append(one.Notes, fmt.Sprintf("the key is %s: set keys: [%s] to keep it", one.Key, one.Key))
+		one.Notes = append(one.Notes, fmt.Sprintf("the key is %s: set keys: [%[1]s] to keep it", one.Key))
 	}
 	if f.Directory == "" {
-		one.Notes = append(one.Notes, "the CA is unknown: give its directory URL with --directory, or the next pass orders a new certificate")
+		one.Notes = append(one.Notes, "the CA is unknown: name its directory URL with --directory, or the next pass orders a new certificate")
 	}
 	if time.Now().After(b.NotAfter()) {
-		one.Notes = append(one.Notes, "it has expired; its key is kept for the next order")
+		one.Notes = append(one.Notes, "it has expired; the next order uses its key")
 	}
 	accountURL, err := takeAccount(ctx, store, f, o.DryRun)
 	if err != nil {
@@ -130,14 +143,17 @@ func storeForeign(ctx context.Context, lineage *state.Lineage, f Foreign, b *bun
 	if err != nil {
 		return false, err
 	}
+	if lineage.Compromised(b.SPKI()) {
+		return false, errCompromised
+	}
 	slot := record.Slot(b.KeyType())
 	if slot.Current != "" {
 		if current, err := lineage.Bundle(slot.Current); err == nil && current.Same(b) {
-			one.Notes = append(one.Notes, "it was taken over before")
+			one.Notes = append(one.Notes, "mxcert has this certificate already")
 			return false, nil
 		}
 		if !force {
-			one.Notes = append(one.Notes, "mxcert already has a certificate for these names, and keeps it (--force takes this one over)")
+			one.Notes = append(one.Notes, "mxcert has a certificate for these names already and keeps it; --force replaces it")
 			return false, nil
 		}
 	}
@@ -177,26 +193,35 @@ func takeAccount(ctx context.Context, store *state.Book, f Foreign, dryRun bool)
 	return f.Account.URL, store.SaveAccount(state.Account{Directory: f.Directory, Email: f.Account.Email, URL: f.Account.URL, Key: string(text), Created: time.Now().UTC()})
 }
 
-// lineageName makes a name that the configuration accepts.
-func lineageName(name string) string {
-	name = strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '.', r == '-', r == '_':
-			return r
-		case r >= 'A' && r <= 'Z':
-			return r + 'a' - 'A'
+// lineageName makes a name that the configuration accepts, from the first of the names that has a letter or digit it can use.
+func lineageName(names ...string) string {
+	for _, name := range names {
+		name = strings.Map(nameRune, name)
+		if name = strings.TrimLeft(name[:min(len(name), 64)], ".-_"); name != "" {
+			return name
 		}
-		return '-'
-	}, name)
-	return strings.TrimLeft(name[:min(len(name), 64)], ".-_")
+	}
+	return "imported"
+}
+
+// nameRune returns the character that stands for r in a name.
+func nameRune(r rune) rune {
+	switch {
+	case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '.', r == '-', r == '_':
+		return r
+	case r >= 'A' && r <= 'Z':
+		return r + 'a' - 'A'
+	}
+	return '-'
 }
 
 // proposal returns a section for conf.d.
 func proposal(name string, f Foreign, b *bundle.Bundle) string {
 	var y strings.Builder
-	fmt.Fprintf(&y, "certificates:\n  - name: %s\n    domains: [%s]\n    keys: [%s]\n", name, strings.Join(quoted(b.Leaf().DNSNames), ", "), b.KeyType())
+	// The name is in quotes because YAML takes 2025 for a number.
+	fmt.Fprintf(&y, "certificates:\n  - name: %q\n    domains: [%s]\n    keys: [%s]\n", name, strings.Join(quoted(b.Leaf().DNSNames), ", "), b.KeyType())
 	if f.Provider != "" {
-		fmt.Fprintf(&y, "    # dns: {provider: %s}   # what the other client used; `mxcert providers %[1]s` lists its variables\n", f.Provider)
+		fmt.Fprintf(&y, "    # dns: {provider: %s}   # what the other client used; `mxcert providers %[1]s` lists its variables\n", finding.Quote(f.Provider, finding.MostQuoted))
 	}
 	y.WriteString("    deploy: []   # say where it goes, as in `mxcert config example`\n    verify: {endpoints: []}\n")
 	return y.String()

@@ -3,6 +3,7 @@ package adopt_test
 import (
 	"encoding/base64"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,13 +38,35 @@ func tree(t *testing.T, files map[string]string) string {
 	return root
 }
 
-func book(t *testing.T) *state.Book {
+// book opens a new state directory.
+func book(t *testing.T) (store *state.Book, dir string) {
 	t.Helper()
-	store, err := disk.Open(filepath.Join(t.TempDir(), "state"))
+	dir = filepath.Join(t.TempDir(), "state")
+	s, err := disk.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return state.New(store)
+	return state.New(s), dir
+}
+
+// listing is everything below a directory, with size and time of change.
+func listing(t *testing.T, root string) string {
+	t.Helper()
+	var text strings.Builder
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err == nil {
+			fmt.Fprintln(&text, path, info.Mode(), info.Size(), info.ModTime().UnixNano())
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text.String()
 }
 
 // one reads a tree that must hold one certificate.
@@ -108,12 +131,12 @@ func TestCertbotWithDamage(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "live/other") || len(found) != 1 {
 		t.Fatalf("%d certificates, %v", len(found), err)
 	}
-	says(t, found[0].Notes, "the account key cannot be used")
+	says(t, found[0].Notes, "no account is taken over (the account key: ")
 	if err := os.RemoveAll(filepath.Join(root, "accounts")); err != nil {
 		t.Fatal(err)
 	}
 	found, _ = adopt.Read("certbot", root)
-	says(t, found[0].Notes, "the account was not found; the next order registers a new one")
+	says(t, found[0].Notes, "no account is taken over (the tree has none for this CA); mxcert registers a new one")
 	if _, err := adopt.Read("certbot", filepath.Join(root, "nowhere")); err == nil {
 		t.Error("a tree that does not exist was read")
 	}
@@ -135,7 +158,7 @@ func TestLego(t *testing.T) {
 	}
 	files["accounts/acme-v02.api.letsencrypt.org/c@example.org/account.json"] = `{}`
 	f = one(t, "lego", tree(t, files))
-	if says(t, f.Notes, "2 accounts match"); f.Account.Key != nil {
+	if says(t, f.Notes, "2 accounts fit, and lego does not say which one it used"); f.Account.Key != nil {
 		t.Errorf("one of two accounts was chosen: %+v", f.Account)
 	}
 	files["certificates/broken.json"] = "{"
@@ -162,14 +185,16 @@ func TestAcmeSh(t *testing.T) {
 	says(t, f.Hooks, "Le_ReloadCmd = systemctl reload exim4: put a script with this line into /etc/mxcert/hooks/deploy.d")
 	says(t, f.Hooks, "Le_PreHook = true")
 	f = one(t, "acme.sh", tree(t, map[string]string{"a/a.conf": "Le_API='https://ca.example/dir'\nLe_ReloadCmd='__ACME_BASE64__START_???'\n", "a/a.key": "k", "a/fullchain.cer": "c"}))
-	says(t, f.Notes, "the account cannot be read")
+	says(t, f.Notes, "no account is taken over (open ")
 	says(t, f.Hooks, "Le_ReloadCmd = __ACME_BASE64__START_???") // shown as it is
 }
 
 // A certificate is stored under the name that the configuration has for its names, once, with its account.
 func TestTake(t *testing.T) {
 	t.Parallel()
-	ca, store := issuer.New(t), book(t)
+	ca := issuer.New(t)
+	store, dir := book(t)
+	before := listing(t, dir)
 	b := ca.Issue(t, life, "mx.example.org", "host7.example.org")
 	f := adopt.Foreign{Source: "there", Name: "Mail.Example.ORG", Chain: b.FullchainPEM(), Key: b.KeyPEM(), Directory: "https://ca.example/dir", Provider: "cloudflare",
 		Account: adopt.Account{URL: "https://ca.example/acct/1", Email: "a@example.org", Key: b.KeyPEM()}, Hooks: []string{"a hook"}}
@@ -183,8 +208,8 @@ func TestTake(t *testing.T) {
 	if says(t, dry.Notes, "the key is ec256: set keys: [ec256] to keep it"); !slices.Contains(dry.Notes, "a hook") {
 		t.Errorf("notes: %q", dry.Notes)
 	}
-	if accounts, _ := store.Accounts(); len(accounts) != 0 {
-		t.Error("the dry run stored an account")
+	if after := listing(t, dir); after != before {
+		t.Errorf("the dry run changed the state directory from\n%s to\n%s", before, after)
 	}
 
 	o.DryRun = false
@@ -202,14 +227,14 @@ func TestTake(t *testing.T) {
 	}
 
 	again, err := adopt.Take(t.Context(), store, f, o)
-	if says(t, again.Notes, "it was taken over before"); err != nil || again.Stored {
+	if says(t, again.Notes, "mxcert has this certificate already"); err != nil || again.Stored {
 		t.Errorf("again: %+v, %v", again, err)
 	}
 	other := f
 	newer := ca.Issue(t, life, "mx.example.org", "host7.example.org")
 	other.Chain, other.Key, other.Account.URL = newer.FullchainPEM(), newer.KeyPEM(), "https://ca.example/acct/2"
 	kept, err := adopt.Take(t.Context(), store, other, o)
-	if says(t, kept.Notes, "and keeps it (--force takes this one over)"); err != nil || kept.Stored || kept.Account != "https://ca.example/acct/1" {
+	if says(t, kept.Notes, "keeps it; --force replaces it"); err != nil || kept.Stored || kept.Account != "https://ca.example/acct/1" {
 		t.Errorf("over mxcert's own: %+v, %v", kept, err)
 	}
 	o.Force = true
@@ -221,7 +246,8 @@ func TestTake(t *testing.T) {
 // What the configuration does not name gets a name that it accepts, and a proposal. What is wrong is said.
 func TestTakeUnknown(t *testing.T) {
 	t.Parallel()
-	ca, store := issuer.New(t), book(t)
+	ca := issuer.New(t)
+	store, _ := book(t)
 	expired := ca.Issue(t, -time.Minute, "mx.example.org")
 	f := adopt.Foreign{Name: "..Mail Host/" + strings.Repeat("x", 100), Chain: expired.FullchainPEM(), Key: expired.KeyPEM(), Provider: "cf"}
 	taken, err := adopt.Take(t.Context(), store, f, adopt.Options{})
@@ -229,7 +255,7 @@ func TestTakeUnknown(t *testing.T) {
 		t.Errorf("%+v, %v", taken, err)
 	}
 	says(t, taken.Notes, "it has expired")
-	says(t, taken.Notes, "the CA is unknown: give its directory URL with --directory")
+	says(t, taken.Notes, "the CA is unknown: name its directory URL with --directory")
 	if !strings.Contains(taken.Proposal, `domains: ["mx.example.org"]`) || !strings.Contains(taken.Proposal, "# dns: {provider: cf}") || !strings.Contains(taken.Proposal, "`mxcert providers cf`") {
 		t.Errorf("proposal:\n%s", taken.Proposal)
 	}

@@ -4,7 +4,6 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -13,28 +12,17 @@ import (
 	"strings"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"mxcert/acme/finding"
 )
 
 // fromCertbot reads certbot's tree: live/NAME, renewal/NAME.conf, accounts/SERVER/PATH/ID, renewal-hooks.
 func fromCertbot(root string) ([]Foreign, error) {
-	confs, err := filepath.Glob(filepath.Join(root, "renewal", "*.conf"))
+	files, err := match(root, "renewal/*.conf")
 	if err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(root); err != nil {
-		return nil, err
-	}
-	var list []Foreign
-	var problems []error
-	for _, conf := range confs {
-		f, err := certbotLineage(root, conf)
-		if err != nil {
-			problems = append(problems, err)
-			continue
-		}
-		list = append(list, f)
-	}
-	return list, errors.Join(problems...)
+	return readAll(files, func(file string) (Foreign, error) { return certbotLineage(root, file) })
 }
 
 func certbotLineage(root, conf string) (Foreign, error) {
@@ -42,69 +30,77 @@ func certbotLineage(root, conf string) (Foreign, error) {
 	if err != nil {
 		return Foreign{}, err
 	}
-	name := strings.TrimSuffix(filepath.Base(conf), ".conf")
-	f := Foreign{Source: conf, Name: name, Directory: settings["server"]}
+	f := Foreign{Source: conf, Name: strings.TrimSuffix(filepath.Base(conf), ".conf"), Directory: settings["server"]}
 	if authenticator, ok := strings.CutPrefix(settings["authenticator"], "dns-"); ok {
 		f.Provider = authenticator
 	}
-	// The tree may have been copied: the paths in the file are tried first below the root.
-	for file, into := range map[string]*[]byte{"fullchain": &f.Chain, "privkey": &f.Key} {
-		if *into, err = readEither(filepath.Join(root, "live", name, file+".pem"), settings[file]); err != nil {
-			return f, err
-		}
+	// A tree that was copied here still names its old paths. So the files below the root come first.
+	live := filepath.Join(root, "live", f.Name)
+	if f.Chain, err = readEither(filepath.Join(live, "fullchain.pem"), settings["fullchain"]); err != nil {
+		return f, err
 	}
-	for _, hook := range [][2]string{{"pre_hook", "pre.d"}, {"post_hook", "post.d"}, {"renew_hook", "deploy.d"}, {"manual_auth_hook", ""}, {"manual_cleanup_hook", ""}} {
-		switch command := settings[hook[0]]; {
-		case command == "":
-		case hook[1] == "":
+	if f.Key, err = readEither(filepath.Join(live, "privkey.pem"), settings["privkey"]); err != nil {
+		return f, err
+	}
+	for _, setting := range []string{"manual_auth_hook", "manual_cleanup_hook"} {
+		if command := settings[setting]; command != "" {
 			f.Provider = "certbot-hook"
-			f.Notes = append(f.Notes, fmt.Sprintf("%s = %s: the DNS provider certbot-hook runs it", hook[0], command))
-		default:
-			f.Hooks = append(f.Hooks, fmt.Sprintf("%s = %s: put a script with this line into /etc/mxcert/hooks/%s", hook[0], command, hook[1]))
+			f.Notes = append(f.Notes, fmt.Sprintf("%s = %s: the DNS provider certbot-hook runs it", setting, finding.Quote(command, mostOfCommand)))
 		}
 	}
-	for dir, place := range map[string]string{"pre": "pre.d", "deploy": "deploy.d", "post": "post.d"} {
-		scripts, _ := filepath.Glob(filepath.Join(root, "renewal-hooks", dir, "*")) // the pattern is well-formed
-		for _, script := range scripts {
-			f.Hooks = append(f.Hooks, fmt.Sprintf("hook: install -m 0755 %s /etc/mxcert/hooks/%s/", script, place))
-		}
+	f.Hooks = certbotHooks(root, settings)
+	f.Account, err = certbotAccount(root, settings["account"])
+	if err != nil {
+		f.Notes = append(f.Notes, withoutAccount(err))
 	}
-	slices.Sort(f.Hooks)
-	f.Account = certbotAccount(root, settings["account"], &f)
 	return f, nil
 }
 
-// certbotAccount finds the account by its ID, in the directory of any CA.
-func certbotAccount(root, id string, f *Foreign) (a Account) {
+// certbotHooks proposes what to do with the hooks of one certificate, and with those of all certificates.
+func certbotHooks(root string, settings map[string]string) []string {
+	var hooks []string
+	for _, hook := range []struct{ setting, folder, place string }{{"pre_hook", "pre", "pre.d"}, {"post_hook", "post", "post.d"}, {"renew_hook", "deploy", "deploy.d"}} {
+		if command := settings[hook.setting]; command != "" {
+			hooks = append(hooks, hookOf(hook.setting, command, hook.place))
+		}
+		scripts, _ := match(root, "renewal-hooks/"+hook.folder+"/*") // the root was there a moment ago
+		for _, script := range scripts {
+			hooks = append(hooks, fmt.Sprintf("hook: install -m 0755 %s /etc/mxcert/hooks/%s/", script, hook.place))
+		}
+	}
+	slices.Sort(hooks)
+	return hooks
+}
+
+// certbotAccount finds the account with an ID, whatever the CA in whose directory it is.
+func certbotAccount(root, id string) (Account, error) {
 	dir := ""
 	_ = filepath.WalkDir(filepath.Join(root, "accounts"), func(path string, entry fs.DirEntry, err error) error {
 		if err == nil && entry.IsDir() && entry.Name() == id && id != "" {
 			dir = path
 		}
-		return nil // what cannot be read is not found
+		return nil // a directory that cannot be read has no account for us
 	})
 	if dir == "" {
-		f.Notes = append(f.Notes, "the account was not found; the next order registers a new one")
-		return a
+		return Account{}, errNoAccount
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "private_key.json"))
+	if err != nil {
+		return Account{}, err
+	}
+	var key jose.JSONWebKey
+	if err := key.UnmarshalJSON(text); err != nil {
+		return Account{}, fmt.Errorf("the account key: %w", err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key.Key)
+	if err != nil {
+		return Account{}, fmt.Errorf("the account key: %w", err)
 	}
 	var registration struct {
 		URI string `json:"uri"`
 	}
 	if text, err := os.ReadFile(filepath.Join(dir, "regr.json")); err == nil {
-		_ = json.Unmarshal(text, &registration) // without a URL the account is found again by its key
+		_ = json.Unmarshal(text, &registration) // without its URL, the CA finds the account by its key
 	}
-	text, err := os.ReadFile(filepath.Join(dir, "private_key.json"))
-	var key jose.JSONWebKey
-	if err == nil {
-		err = key.UnmarshalJSON(text)
-	}
-	var der []byte
-	if err == nil {
-		der, err = x509.MarshalPKCS8PrivateKey(key.Key)
-	}
-	if err != nil {
-		f.Notes = append(f.Notes, fmt.Sprintf("the account key cannot be used (%v); the next order registers a new account", err))
-		return a
-	}
-	return Account{URL: registration.URI, Key: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})}
+	return Account{URL: registration.URI, Key: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})}, nil
 }

@@ -2,7 +2,6 @@ package adopt
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,53 +13,52 @@ import (
 
 // fromLego reads lego's tree: certificates/NAME.{crt,key,json}, accounts/SERVER/EMAIL.
 func fromLego(root string) ([]Foreign, error) {
-	if _, err := os.Stat(root); err != nil {
-		return nil, err
-	}
-	files, err := filepath.Glob(filepath.Join(root, "certificates", "*.json"))
+	files, err := match(root, "certificates/*.json")
 	if err != nil {
 		return nil, err
 	}
-	var list []Foreign
-	var problems []error
-	for _, file := range files {
-		base := strings.TrimSuffix(file, ".json")
-		f := Foreign{Source: base + ".crt", Name: filepath.Base(base)}
-		var resource struct {
-			CertURL string `json:"certUrl"`
-		}
-		text, err := os.ReadFile(file)
-		if err == nil {
-			err = json.Unmarshal(text, &resource)
-		}
-		if err == nil {
-			f.Chain, err = os.ReadFile(base + ".crt")
-		}
-		if err == nil {
-			f.Key, err = os.ReadFile(base + ".key")
-		}
-		if err != nil {
-			problems = append(problems, err)
-			continue
-		}
-		f.Directory, _ = authority.AtHost(resource.CertURL) // "" for a CA that is not known
-		legoAccount(root, &f)
-		list = append(list, f)
-	}
-	return list, errors.Join(problems...)
+	return readAll(files, func(file string) (Foreign, error) { return legoCertificate(root, file) })
 }
 
-// legoAccount takes the only account of the tree, or the only one of the CA.
-func legoAccount(root string, f *Foreign) {
-	files, _ := filepath.Glob(filepath.Join(root, "accounts", "*", "*", "account.json")) // the pattern is well-formed
-	if host := authority.Name(f.Directory); f.Directory != "" {
-		files = slices.DeleteFunc(files, func(file string) bool {
-			return filepath.Base(filepath.Dir(filepath.Dir(file))) != strings.ReplaceAll(host, ":", "_")
-		})
+func legoCertificate(root, file string) (Foreign, error) {
+	base := strings.TrimSuffix(file, ".json")
+	f := Foreign{Source: base + ".crt", Name: filepath.Base(base)}
+	var resource struct {
+		CertURL string `json:"certUrl"`
 	}
-	if len(files) != 1 {
-		f.Notes = append(f.Notes, fmt.Sprintf("%d accounts match, so mxcert takes over no account", len(files)))
-		return
+	err := readJSON(file, &resource)
+	if err != nil {
+		return f, err
+	}
+	if f.Chain, err = os.ReadFile(base + ".crt"); err != nil {
+		return f, err
+	}
+	if f.Key, err = os.ReadFile(base + ".key"); err != nil {
+		return f, err
+	}
+	f.Directory, _ = authority.AtHost(resource.CertURL) // "" if the CA is unknown
+	f.Account, err = legoAccount(root, f.Directory)
+	if err != nil {
+		f.Notes = append(f.Notes, withoutAccount(err))
+	}
+	return f, nil
+}
+
+// legoAccount reads the only account at a CA; if the CA is unknown, the only account of the tree. lego does not record which
+// account ordered a certificate.
+func legoAccount(root, directory string) (Account, error) {
+	files, err := match(root, "accounts/*/*/account.json")
+	if directory != "" {
+		server := strings.ReplaceAll(authority.Name(directory), ":", "_")
+		files = slices.DeleteFunc(files, func(file string) bool { return filepath.Base(filepath.Dir(filepath.Dir(file))) != server })
+	}
+	switch {
+	case err != nil:
+		return Account{}, err
+	case len(files) == 0:
+		return Account{}, errNoAccount
+	case len(files) > 1:
+		return Account{}, fmt.Errorf("%d accounts fit, and lego does not say which one it used", len(files))
 	}
 	var a struct {
 		Email        string `json:"email"`
@@ -68,19 +66,30 @@ func legoAccount(root string, f *Foreign) {
 			URI string `json:"uri"`
 		} `json:"registration"`
 	}
-	text, err := os.ReadFile(files[0])
-	if err == nil {
-		err = json.Unmarshal(text, &a)
+	if err := readJSON(files[0], &a); err != nil {
+		return Account{}, err
 	}
-	keys, _ := filepath.Glob(filepath.Join(filepath.Dir(files[0]), "keys", "*.key")) // the pattern is well-formed
-	if err != nil || len(keys) != 1 {
-		f.Notes = append(f.Notes, "the account cannot be read; the next order registers a new one")
-		return
+	keys, err := match(filepath.Dir(files[0]), "keys/*.key")
+	if err != nil {
+		return Account{}, err
+	}
+	if len(keys) != 1 {
+		return Account{}, fmt.Errorf("%s: there are %d keys beside it instead of one", files[0], len(keys))
 	}
 	key, err := os.ReadFile(keys[0])
 	if err != nil {
-		f.Notes = append(f.Notes, fmt.Sprintf("the account key cannot be read (%v)", err))
-		return
+		return Account{}, err
 	}
-	f.Account = Account{URL: a.Registration.URI, Email: a.Email, Key: key}
+	return Account{URL: a.Registration.URI, Email: a.Email, Key: key}, nil
+}
+
+func readJSON(file string, v any) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(text, v); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	return nil
 }

@@ -20,8 +20,7 @@ import (
 	"mxcert/cmd/mxcert/internal/wanted"
 )
 
-// accountTime bounds the commands that ask a CA about the account. A rollover has renewTime, because it waits for orders under
-// way.
+// accountTime limits the commands that ask a CA about the account. A rollover waits for running orders, see renewTime.
 const accountTime = 2 * time.Minute
 
 // accountsReport is `account show|register|rollover --json`.
@@ -30,14 +29,15 @@ type accountsReport struct {
 	Accounts []accountReport `json:"accounts"`
 }
 
-// accountReport is one account: as the CA sees it if Asked, else as it is stored.
+// accountReport describes one account: as the CA sees it if Asked is set, otherwise as it is stored. Status is valid, deactivated,
+// revoked, none, unregistered, unknown, refused or damaged; "" if it is not known.
 type accountReport struct {
-	CA         string                `json:"ca"`        // host of the directory
+	CA         string                `json:"ca"`        // host name of the directory URL
 	Directory  string                `json:"directory"` // URL
 	Configured bool                  `json:"configured"`
 	URL        string                `json:"url"`
-	Status     string                `json:"status"` // valid, deactivated, revoked, none, unregistered, unknown, refused, damaged; "" if it is not known
-	Asked      bool                  `json:"asked"`  // whether the CA was asked
+	Status     string                `json:"status"` // see above
+	Asked      bool                  `json:"asked"`  // the CA was asked
 	Contact    []string              `json:"contact"`
 	Key        *accountKey           `json:"key"`
 	Created    *time.Time            `json:"created"`
@@ -56,8 +56,8 @@ type accountKey struct {
 }
 
 type accountTerms struct {
-	Agreed string `json:"agreed"`  // URL of the terms to which the account agreed
-	Now    string `json:"current"` // URL of the CA's terms now
+	Agreed string `json:"agreed"`  // URL of the terms that the account has agreed to
+	Now    string `json:"current"` // URL of the CA's present terms
 }
 
 func (a *app) accountCommand() *cobra.Command {
@@ -158,7 +158,7 @@ func (a *app) accountShow(ctx context.Context, ca string) error {
 			return nil
 		})
 	}
-	_ = group.Wait() // the reports have the errors
+	_ = group.Wait() // the reports contain the errors
 	if ca == "" {
 		r.Accounts = append(r.Accounts, otherAccounts(runner)...)
 	}
@@ -184,8 +184,8 @@ func (a *app) cas(ca string, readOnly bool) (runner *pass.Runner, directories []
 	return runner, directories, err
 }
 
-// otherAccounts returns the accounts at CAs that the configuration does not name. It leaves out files that cannot be read:
-// their CA is not known, and those of configured CAs are reported as damaged.
+// otherAccounts returns the accounts at CAs that the configuration does not name. It leaves out files that it cannot read, because it does
+// not know whose they are. Damaged accounts of configured CAs are reported elsewhere.
 func otherAccounts(runner *pass.Runner) (list []accountReport) {
 	stored, _ := runner.Store.Accounts()
 	for _, account := range stored {
@@ -224,12 +224,12 @@ func (a *app) changeAccounts(ctx context.Context, ca string, change func(context
 	return a.finishAccounts(r)
 }
 
-// changedAccount reports the result. It asks the CA about the account, unless there was an error.
+// changedAccount reports the result of a change. If nothing went wrong, it asks the CA about the account.
 func changedAccount(ctx context.Context, client *acme.Client, changed bool, warnings []string, err error) accountReport {
 	asking, cancel := context.WithTimeout(ctx, accountTime)
 	defer cancel()
 	if err != nil {
-		cancel() // the report shows what is stored
+		cancel() // so that only the stored account is shown
 	}
 	c := newAccountReport(client.Registrar(nil, nil).Info(asking), true)
 	c.Changed, c.Warnings, c.Error = changed, warnings, nil
@@ -266,7 +266,7 @@ func newAccountReport(info accounts.Info, configured bool) accountReport {
 	return c
 }
 
-// finishAccounts prints the report and chooses the exit code, by the rules of a report on certificates.
+// finishAccounts prints the report and chooses the exit code, by the same rules as for a report on certificates.
 func (a *app) finishAccounts(r *accountsReport) error {
 	codes := make([]report.Code, len(r.Accounts))
 	for i, c := range r.Accounts {

@@ -14,12 +14,12 @@ import (
 	"mxcert/configs"
 
 	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/wanted"
 )
 
 const defaultConfig = "/etc/mxcert/mxcert.yaml"
 
-// app is one run of the program: the global flags and where output goes. stdout carries the result, stderr progress
-// and logs.
+// app is one run of the program: the global flags and where output goes. stdout gets the result, stderr gets progress and logs.
 type app struct {
 	version        string // of the program
 	stdout, stderr io.Writer
@@ -100,7 +100,7 @@ func (a *app) checkFlags() error {
 	return nil
 }
 
-// usageErrors makes the program exit with 2 for wrong arguments and unknown commands.
+// usageErrors makes wrong arguments and unknown commands exit with code 2.
 func usageErrors(cmd *cobra.Command) {
 	check := cmd.Args
 	if check == nil {
@@ -121,18 +121,18 @@ func usageErrors(cmd *cobra.Command) {
 	}
 }
 
-// unknownCommand names the word and the nearest command, both as they are typed after mxcert.
+// unknownCommand returns an error with the unknown word and the nearest command, both as a person types them after mxcert.
 func unknownCommand(parent *cobra.Command, word string) error {
 	_, path, _ := strings.Cut(parent.CommandPath()+" ", " ")
 	text := fmt.Sprintf("unknown command %q", path+word)
-	parent.SuggestionsMinimumDistance = 2 // cobra sets its default only if it makes the suggestions
+	parent.SuggestionsMinimumDistance = 2 // cobra sets its default only when it makes the suggestions
 	if near := parent.SuggestionsFor(word); len(near) > 0 {
 		text += fmt.Sprintf("; did you mean %q?", path+near[0])
 	}
 	return errors.New(text)
 }
 
-// cobraCommands adapts the two commands that cobra adds: wrong words are wrong usage there, too.
+// cobraCommands changes the two commands that cobra adds: there, too, wrong words become a usage error.
 func cobraCommands(root *cobra.Command) {
 	root.InitDefaultCompletionCmd()
 	root.InitDefaultHelpCmd()
@@ -153,13 +153,13 @@ func cobraCommands(root *cobra.Command) {
 	}
 }
 
-// load reads the configuration and prints its warnings.
+// load reads the configuration and shows its warnings.
 func (a *app) load() (*configs.Config, error) {
 	config, err := configs.Load(a.configFile)
 	if err != nil {
 		return nil, err
 	}
-	for _, w := range config.Warnings() {
+	for _, w := range wanted.Warnings(config) {
 		if !a.quiet {
 			fmt.Fprintf(a.stderr, "warning: %s:%d:%d: %s\n", w.File, w.Line, w.Column, w.Message)
 		}
@@ -167,7 +167,7 @@ func (a *app) load() (*configs.Config, error) {
 	return config, nil
 }
 
-// within bounds a command by --timeout or its own default.
+// within limits the time of a command to --timeout, or to the command's own default.
 func (a *app) within(ctx context.Context, ordinary time.Duration) (context.Context, context.CancelFunc) {
 	if a.timeout > 0 {
 		ordinary = a.timeout
@@ -182,7 +182,7 @@ type failureReport struct {
 	Problems []problemReport `json:"problems,omitempty"` // of the configuration
 }
 
-// sayFailure shows an error that no report has shown: for a person on stderr and, with --json, also as the one document.
+// sayFailure shows an error that no report has shown. A person reads it on stderr; with --json it is also the one document.
 func (a *app) sayFailure(err error) {
 	fmt.Fprintln(a.stderr, a.errorText(err))
 	if !a.json {
@@ -197,7 +197,7 @@ func (a *app) sayFailure(err error) {
 	}
 }
 
-// errorText returns an error as a person reads it: the message and, on a line of its own, what to do.
+// errorText formats an error for a person: the message and, on a separate line, what to do.
 func (a *app) errorText(err error) string {
 	if problems, ok := errors.AsType[*configs.Problems](err); ok {
 		return strings.TrimRight(problems.Error(), "\n")

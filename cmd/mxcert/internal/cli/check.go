@@ -52,7 +52,7 @@ func (a *app) check() error {
 		r.Problems = problemReports(problems.List)
 	}
 	if config != nil {
-		r.Warnings = problemReports(slices.Concat(config.Warnings(), wanted.UnreadableSecrets(config), wanted.MisspeltVariables(config)))
+		r.Warnings = problemReports(slices.Concat(wanted.Warnings(config), wanted.UnreadableSecrets(config), wanted.MisspeltVariables(config)))
 	}
 	switch {
 	case a.json:

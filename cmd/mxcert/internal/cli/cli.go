@@ -1,5 +1,8 @@
-// Package cli is the command line of mxcert: one file for each command. A command turns its flags into a question for one
-// room, and prints the answer. No rule about certificates lives here.
+// Package cli is the command line of mxcert: one file for each command. A command turns its flags into a call of another package and prints
+// the answer, as text for a person or as one JSON document.
+//
+// Every command prints its result to stdout and its progress to stderr, and ends with an exit code of package report. The package itself
+// has no rules about certificates; those are in the packages that it calls.
 package cli
 
 import (
@@ -12,8 +15,8 @@ import (
 	"mxcert/cmd/mxcert/internal/report"
 )
 
-// Run executes one command line and returns the exit code. The result goes to stdout, progress and logs to stderr; release
-// is the version that the program reports. The end of ctx interrupts the command.
+// Run executes one command line and returns the exit code. The result goes to stdout, progress and logs go to stderr. release is the
+// version that the program reports. If ctx ends, it interrupts the command.
 func Run(ctx context.Context, release string, args []string, stdout, stderr io.Writer) int {
 	out := &checkedWriter{Writer: stdout}
 	a := &app{version: release, stdout: out, stderr: stderr}
@@ -28,18 +31,18 @@ func Run(ctx context.Context, release string, args []string, stdout, stderr io.W
 	if err == nil {
 		return int(report.CodeOK)
 	}
-	if err.Error() != "" { // if it is empty, the report has said everything
+	if err.Error() != "" { // if there is no text, the report has said everything
 		a.sayFailure(err)
 	}
 	return int(report.CodeOf(err))
 }
 
-// Root returns the command tree, for programs that describe it. release is the version that it reports.
+// Root returns the command tree, for programs that describe it. release is the version that the program reports.
 func Root(release string) *cobra.Command {
 	return (&app{version: release, stdout: io.Discard, stderr: io.Discard}).rootCommand()
 }
 
-// checkedWriter remembers the first failure, so that the program does not report success for a result that it could not write.
+// checkedWriter remembers the first write error, so that mxcert does not report success for a result that nobody received.
 type checkedWriter struct {
 	io.Writer
 	err error

@@ -3,6 +3,7 @@ package cli
 import (
 	"github.com/spf13/cobra"
 
+	"mxcert/acme/dnsprovider"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/configs"
 )
@@ -20,7 +21,7 @@ func (a *app) configCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			text, err := config.Effective()
+			text, err := config.Effective(dnsprovider.Secret)
 			if err == nil {
 				_, err = a.stdout.Write(text)
 			}

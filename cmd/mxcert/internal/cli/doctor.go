@@ -22,19 +22,19 @@ import (
 	"mxcert/configs"
 )
 
-// doctorTime bounds all of doctor: a greeting may take a minute.
+// doctorTime limits the whole of doctor; a mail server may take a minute to greet.
 const doctorTime = 2 * time.Minute
 
-// doctorReport is `doctor --json`. Its fields are part of the contract.
+// doctorReport is the document of `doctor --json`. Scripts depend on its fields.
 type doctorReport struct {
 	OK     bool          `json:"ok"`
 	Checks []doctorCheck `json:"checks"`
 }
 
-// doctorCheck is the result of one check. IDs are stable words.
+// doctorCheck is one check and its findings. IDs are stable words.
 type doctorCheck struct {
 	ID          string           `json:"id"`
-	Certificate string           `json:"certificate"` // "" for what belongs to the host
+	Certificate string           `json:"certificate"` // "" for checks of the host
 	Severity    finding.Severity `json:"severity"`
 	Name        string           `json:"name,omitempty"` // what it is about
 	Message     string           `json:"message"`
@@ -66,12 +66,12 @@ func (a *app) doctor(ctx context.Context, names []string) error {
 	if err != nil {
 		return err
 	}
-	host, _ := wanted.From(config) // roots that cannot be read are among the findings
+	host, _ := wanted.From(config) // the findings report roots that cannot be read
 	wants, err := choose(host, names)
 	if err != nil {
 		return err
 	}
-	settings, _ := host.Authorities(a.version) // the CAs can be checked even if a secret cannot be read
+	settings, _ := host.Authorities(a.version) // looking at the CAs needs no secret, so an unreadable one does not matter
 	store := state.New(disk.At(host.State))
 	runner := &pass.Runner{Host: host, Release: a.version, Store: store, CAs: acme.NewAuthorities(store, settings...), Helper: &helper.Client{}}
 	defer runner.Close()
@@ -86,7 +86,7 @@ func (a *app) doctor(ctx context.Context, names []string) error {
 	return a.finishDoctor(checks)
 }
 
-// finishDoctor prints the checks. An error among them is a fault.
+// finishDoctor prints the checks. If one of them has an error, the exit code says that there is a fault.
 func (a *app) finishDoctor(checks []doctor.Check) error {
 	r, code := doctorReport{OK: true, Checks: []doctorCheck{}}, report.CodeOK
 	for _, c := range checks {
@@ -98,7 +98,7 @@ func (a *app) finishDoctor(checks []doctor.Check) error {
 	return a.finish(answer{document: r, code: code, print: func(out sheet) { a.printDoctor(out, r) }})
 }
 
-// printDoctor prints one group for the host and one for each certificate.
+// printDoctor prints one group of checks for the host and one for each certificate.
 func (a *app) printDoctor(out sheet, r doctorReport) {
 	counts := map[finding.Severity]int{}
 	for i, c := range r.Checks {
@@ -132,7 +132,7 @@ func printGroup(out sheet, i int, certificate string) {
 	fmt.Fprintln(out, certificate)
 }
 
-// mark is a sign and a word, nine columns wide.
+// mark returns a sign and a word, together nine columns wide.
 func (a *app) mark(severity finding.Severity) string {
 	switch severity {
 	case finding.Error:
@@ -143,7 +143,7 @@ func (a *app) mark(severity finding.Severity) string {
 	return a.colour("✓ ok     ", green)
 }
 
-// colour is for standard output.
+// colour adds a colour to text for standard output.
 func (a *app) colour(text, colour string) string {
 	out, ok := a.stdout.(*checkedWriter)
 	if !ok || a.noColor || !isTerminal(out.Writer) {

@@ -2,13 +2,13 @@ package cli
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 
 	"mxcert/cmd/mxcert/internal/report"
@@ -22,11 +22,6 @@ func (h *host) check(err error) {
 	}
 }
 
-func (h *host) secret(text string) {
-	h.t.Helper()
-	h.check(os.WriteFile(h.Path("credentials", "tsig"), []byte(text), 0o600))
-}
-
 func TestNothingServes(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{Endpoints: []string{}})
@@ -37,24 +32,6 @@ func TestNothingServes(t *testing.T) {
 	if out := h.run("status").stdout; !strings.Contains(out, "no endpoint configured") {
 		t.Errorf("status does not say that nothing serves the certificate:\n%s", out)
 	}
-}
-
-// reloadWhenChanged is the reload by an operator that mends the server.
-func reloadWhenChanged(h *host, before string) {
-	for {
-		now, err := os.ReadFile(h.Path("tls", "mx.crt"))
-		if err == nil && string(now) != before {
-			_ = h.SMTP.Reload() // what it cannot load, the handshakes show
-			return
-		}
-	}
-}
-
-// orders counts the orders that the CA has taken.
-func (h *host) orders() int {
-	generations, err := filepath.Glob(h.Path("state", "lineages", "mx", "2*"))
-	h.check(err)
-	return len(generations)
 }
 
 // With --json there is one document on stdout, whatever fails.
@@ -88,4 +65,34 @@ func TestTimeout(t *testing.T) {
 	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("it took %s", took)
 	}
+}
+
+// A rate limit keeps a person's own runs away too, for as long as the CA says, unless --now is given.
+func TestRateLimitIsWaitedOut(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
+	h.CA.SetWrap(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if ca.EndpointOf(r.URL.Path) != ca.NewOrder {
+				next.ServeHTTP(w, r)
+				return
+			}
+			w.Header().Set("Retry-After", "7200")
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.WriteHeader(http.StatusTooManyRequests)
+			_, _ = io.WriteString(w, `{"type":"urn:ietf:params:acme:error:rateLimited","detail":"too many certificates"}`)
+		})
+	})
+	if c := h.report(report.CodeTemporary, "renew").Certificates[0]; c.Error.Kind != "rate-limited" || c.Stage != report.Waiting || !strings.Contains(c.Error.Hint, "2h") {
+		t.Errorf("%+v", c.Error)
+	}
+	requests := h.CA.Count()
+	if c := h.report(report.CodeTemporary, "renew").Certificates[0]; c.Error.Kind != "backoff" || !strings.Contains(c.Error.Message, "too many certificates") || !strings.Contains(c.Error.Hint, "--now") {
+		t.Errorf("%+v", c.Error)
+	}
+	if n := h.CA.Count(); n != requests {
+		t.Errorf("%d requests in a backoff", n-requests)
+	}
+	h.CA.SetWrap(nil)
+	h.report(report.CodeOK, "renew", "--now")
 }

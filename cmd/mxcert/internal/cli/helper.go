@@ -10,7 +10,7 @@ import (
 	"mxcert/cmd/mxcert/internal/wire"
 )
 
-// helperCommand is what the helpers' units run. It is not for people.
+// helperCommand is the command that the helpers' systemd units run. It is not meant for people.
 func (a *app) helperCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "helper install|hook", Short: "What mxcert-install@.service and mxcert-hook@.service run", Hidden: true, Args: cobra.ExactArgs(1),

@@ -44,7 +44,7 @@ func (a *app) history(names []string) error {
 	if err != nil {
 		return err
 	}
-	host, _ := wanted.From(config) // roots are not needed
+	host, _ := wanted.From(config) // no chain is checked here
 	wants, err := choose(host, names)
 	if err != nil {
 		return err
@@ -100,7 +100,7 @@ func (a *app) printHistory(h lineageHistory) {
 		if g.Served {
 			mark += " served"
 		}
-		fmt.Fprintf(a.stdout, "  %s  %-8s serial %s, valid until %s%s\n", report.Second(g.Created), g.Key, g.Serial, report.Minute(g.NotAfter), mark)
+		fmt.Fprintf(a.stdout, "  %s  %-8s serial %s, valid until %s%s\n", report.Second(g.Created), g.Key.Key, g.Serial, report.Minute(g.NotAfter), mark)
 	}
 	for _, e := range h.Events {
 		fmt.Fprintf(a.stdout, "  %s  %-11s %s %s %s\n", report.Second(e.At), e.Event, e.Key, e.Serial, report.OneLine(e.Message))

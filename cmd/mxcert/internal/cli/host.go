@@ -13,7 +13,7 @@ import (
 	"mxcert/configs"
 )
 
-// translate turns a configuration into what this host wants, after all checks that need no network.
+// translate turns a configuration into what this host wants, after it has checked everything that needs no network.
 func translate(config *configs.Config) (*wanted.Host, error) {
 	if err := wanted.Check(config); err != nil {
 		return nil, err
@@ -21,7 +21,7 @@ func translate(config *configs.Config) (*wanted.Host, error) {
 	return wanted.From(config)
 }
 
-// runner returns what passes share. If readOnly is true, it does not create the state directory. The caller closes the runner.
+// runner makes the runner that all passes share. If readOnly is set, it creates no state directory. The caller closes the runner.
 func (a *app) runner(h *wanted.Host, readOnly bool) (*pass.Runner, error) {
 	open := change
 	if readOnly {
@@ -38,7 +38,7 @@ func (a *app) runner(h *wanted.Host, readOnly bool) (*pass.Runner, error) {
 	return r, err
 }
 
-// change opens the state, and creates it if it is missing.
+// change opens the state for writing, and creates it if it is missing.
 func change(path string) (*state.Book, error) { return state.Open(disk.Open(path)) }
 
 // view opens the state for reading only. A state that does not exist yet is empty.
@@ -50,7 +50,7 @@ func view(path string) (*state.Book, error) {
 	return store, err
 }
 
-// choose picks the certificates with the given names, or all if names is empty. A name that is not configured is wrong usage.
+// choose returns the certificates with the given names, or all if there are no names. A name that is not configured is a usage error.
 func choose(host *wanted.Host, names []string) ([]wanted.Certificate, error) {
 	wants, err := host.Choose(names)
 	if err != nil {

@@ -25,9 +25,9 @@ func (a *app) importCommand() *cobra.Command {
 	var directory string
 	cmd := &cobra.Command{
 		Use: "import certbot|acme.sh|lego [PATH]", Short: "Take over certificates, keys and accounts of another ACME client", Args: cobra.RangeArgs(1, 2),
-		Long: `Reads the tree of another client (default: its usual place), changes nothing there, and stores key, certificate and account
-of each certificate here. It orders nothing, and the key stays the same. It proposes configuration for certificates that are
-not configured yet, DNS settings and hooks on standard output. Try it with --dry-run first.
+		Long: `Reads the tree of another client (default: its usual place) and stores key, certificate and account of each certificate
+in mxcert's state. It changes nothing in that tree and orders nothing, and the keys stay the same. For certificates that the
+configuration does not name, for DNS settings and for hooks it prints proposals. Look with --dry-run first.
 
 Afterwards switch the other client off, so that the two do not renew the same names.`,
 		ValidArgs: adopt.Clients(),
@@ -49,13 +49,13 @@ Afterwards switch the other client off, so that the two do not renew the same na
 			return errors.Join(a.takeOver(cmd.Context(), found, directory, dryRun, force), err)
 		},
 	}
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be taken over, change nothing")
-	cmd.Flags().BoolVar(&force, "force", false, "also if mxcert already has a certificate for these names")
-	cmd.Flags().StringVar(&directory, "directory", "", "the CA's directory `URL`, if the other client has not stored it")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show what would be taken over, change nothing")
+	cmd.Flags().BoolVar(&force, "force", false, "replace a certificate that mxcert has for the same names")
+	cmd.Flags().StringVar(&directory, "directory", "", "directory `URL` of the CA, for certificates whose CA is unknown")
 	return cmd
 }
 
-// takeOver stores what was found.
+// takeOver stores the certificates that were found.
 func (a *app) takeOver(ctx context.Context, found []adopt.Foreign, directory string, dryRun, force bool) error {
 	config, err := a.load()
 	if err != nil {
@@ -72,7 +72,7 @@ func (a *app) takeOver(ctx context.Context, found []adopt.Foreign, directory str
 	ctx, cancel := a.within(ctx, verifyTime)
 	defer cancel()
 	options := adopt.Options{DryRun: dryRun, Force: force}
-	h, _ := wanted.From(config) // roots are not needed
+	h, _ := wanted.From(config) // import checks no chain, so unreadable roots do not matter
 	for _, want := range h.Certificates {
 		options.Configured = append(options.Configured, adopt.Configured{Name: want.Name, Names: want.Names, Keys: want.Keys})
 	}
@@ -109,7 +109,7 @@ func (a *app) printImported(one adopt.Taken, dryRun bool) error {
 		verb = "would be taken over"
 	}
 	if one.Error != "" {
-		return nil // it is among the errors
+		return nil // the command ends with this error
 	}
 	text := fmt.Sprintf("%s: %s as %s\n  names        %s\n  certificate  %s, serial %s, valid until %s\n", one.From, verb, one.Name, strings.Join(one.Names, ", "), one.Key, one.Serial, report.Minute(one.NotAfter))
 	if one.Account != "" {
@@ -119,7 +119,7 @@ func (a *app) printImported(one adopt.Taken, dryRun bool) error {
 		text += "  note         " + note + "\n"
 	}
 	if one.Proposal != "" {
-		text += fmt.Sprintf("  the configuration does not name it; proposed for conf.d/%s.yaml:\n\n%s\n", one.Name, one.Proposal)
+		text += fmt.Sprintf("  the configuration does not name it; proposal for conf.d/%s.yaml:\n\n%s\n", one.Name, one.Proposal)
 	}
 	return a.say("%s", text)
 }

@@ -145,7 +145,7 @@ func TestImportCertbot(t *testing.T) {
 		t.Errorf("notes: %s", notes)
 	}
 	h.takenOver(r, key)
-	if again := h.imports("certbot", tree); again.Changed || !strings.Contains(strings.Join(again.Imported[0].Notes, " "), "which stays") {
+	if again := h.imports("certbot", tree); again.Changed || !strings.Contains(strings.Join(again.Imported[0].Notes, " "), "keeps it; --force") {
 		t.Errorf("again: %+v", again)
 	}
 }
@@ -219,7 +219,7 @@ func TestImportProposes(t *testing.T) {
 		t.Fatalf("%+v", one)
 	}
 	h.check(os.MkdirAll(h.Path("conf.d"), 0o755))
-	h.put("conf.d/imported.yaml", strings.Replace(one.Proposal, "name: mx", "name: imported", 1))
+	h.put("conf.d/imported.yaml", strings.Replace(one.Proposal, `name: "mx"`, `name: "2025"`, 1))
 	if got := h.run("check"); got.code != report.CodeOK {
 		t.Errorf("the proposal is no configuration: %s%s", got.stdout, got.stderr)
 	}

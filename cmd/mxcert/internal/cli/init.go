@@ -17,7 +17,7 @@ import (
 	"mxcert/hooks/unit"
 )
 
-// initializer is one run of `init`: its flags, and a person who answers on standard input.
+// initializer is one run of `init`: its flags, and the standard input on which a person answers.
 type initializer struct {
 	*app
 	setup.Answers
@@ -98,20 +98,20 @@ func (i *initializer) run(ctx context.Context) error {
 	return i.next(ctx)
 }
 
-// ask asks one question on standard error and reads the answer; an empty answer is the suggestion.
+// ask asks one question on standard error and reads the answer. An empty answer accepts the suggestion.
 func (i *initializer) ask(question, suggestion string) string {
 	if suggestion != "" {
 		question += " [" + suggestion + "]"
 	}
 	fmt.Fprintf(i.stderr, "%s: ", question)
-	line, _ := i.in.ReadString('\n') // the end of the input is an empty answer
+	line, _ := i.in.ReadString('\n') // the end of the input counts as an empty answer
 	if line = strings.TrimSpace(line); line != "" {
 		return line
 	}
 	return suggestion
 }
 
-// allowReload writes the rule by which the service may reload the mail server. Only the usual configuration has a service.
+// allowReload writes the polkit rule that allows the service to reload the mail server. Only the usual configuration file has a service.
 func (i *initializer) allowReload() error {
 	if i.configFile != defaultConfig || i.Unit == "" {
 		return nil
@@ -120,11 +120,11 @@ func (i *initializer) allowReload() error {
 	if err != nil {
 		return err
 	}
-	h, _ := wanted.From(config) // roots are not needed
+	h, _ := wanted.From(config) // no chain is checked here
 	return i.installRule(unit.PolkitFile, unit.PolkitRule(unit.Names(h.Units())))
 }
 
-// changeExim shows the change after which Exim reads the certificate, and makes it if the user agrees.
+// changeExim shows the change that makes Exim read the certificate. If the user agrees, it makes the change.
 func (i *initializer) changeExim(ctx context.Context, host setup.Host) error {
 	if i.MailServer != "exim" {
 		return nil
@@ -152,7 +152,7 @@ func (i *initializer) changeExim(ctx context.Context, host setup.Host) error {
 	return i.say("changed, and Exim reloaded: it reads %s and %s\n", i.Certificate, i.Key)
 }
 
-// next tests what was written, and says what comes next. A fault is shown and does not undo what was written.
+// next tests the written configuration and prints what to do next. If it finds a fault, it shows it and undoes nothing.
 func (i *initializer) next(ctx context.Context) error {
 	if i.doctorToo {
 		err := i.doctor(ctx, nil)

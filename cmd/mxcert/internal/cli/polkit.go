@@ -26,7 +26,7 @@ func (a *app) polkitCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			host, _ := wanted.From(config) // roots are not needed
+			host, _ := wanted.From(config) // no chain is checked here
 			rule := unit.PolkitRule(unit.Names(host.Units()))
 			if !install {
 				_, err := fmt.Fprint(a.stdout, rule)
@@ -51,7 +51,7 @@ func (a *app) installRule(file, rule string) error {
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
 	}
-	// polkitd does not run as root, and reads files that end in .rules.
+	// polkitd does not run as root. It reads files that end in .rules.
 	if err := setup.WriteFile(file, rule, 0o644, -1, -1); err != nil {
 		return err
 	}

@@ -14,7 +14,7 @@ import (
 	"mxcert/cmd/mxcert/internal/report"
 )
 
-// The few colours in use; all are off with --no-color, with NO_COLOR, or if the output is not a terminal.
+// The few colours that mxcert uses. They are off with --no-color, with NO_COLOR, or if the output is not a terminal.
 const (
 	red    = "31"
 	green  = "32"
@@ -35,8 +35,8 @@ func (a *app) paint(text, colour string) string {
 	return "\x1b[" + colour + "m" + text + "\x1b[0m"
 }
 
-// narrator prints the progress of passes on stderr: a line for each change of state and, on a terminal, a last line that shows
-// what a pass waits for. A nil narrator is silent.
+// narrator shows the progress of passes on stderr: one line for each change of state. On a terminal a last line shows what mxcert is
+// waiting for. A nil narrator prints nothing.
 type narrator struct {
 	app      *app
 	animated bool
@@ -48,7 +48,7 @@ type narrator struct {
 	stop chan struct{}
 }
 
-// narrate starts the progress of a command. Call end before the result is printed.
+// narrate starts to show the progress of a command. The caller calls end before it prints the result.
 func (a *app) narrate() *narrator {
 	if a.quiet || a.progress == "none" {
 		return nil
@@ -71,7 +71,7 @@ func (n *narrator) end() {
 	n.clear()
 }
 
-// speak returns the function through which one certificate reports its progress.
+// speak returns the function that shows the progress of one certificate.
 func (n *narrator) speak(certificate string) acme.Progress {
 	if n == nil {
 		return func(string, string) {}
@@ -98,7 +98,7 @@ func (n *narrator) line(certificate, stage, message string) {
 	n.last, n.now = now, certificate+"  "+waitingFor(stage)
 }
 
-// waitingFor says what mxcert waits for after a stage, for the animated line.
+// waitingFor returns what follows a stage, for the line that shows what mxcert is waiting for.
 func waitingFor(stage string) string {
 	switch stage {
 	case "dns":
@@ -128,7 +128,7 @@ func (n *narrator) animate() {
 	}
 }
 
-// clear empties the animated line. It needs the lock.
+// clear empties the animated line. The caller holds the lock.
 func (n *narrator) clear() {
 	if n.animated {
 		fmt.Fprint(n.app.stderr, "\r\x1b[K")

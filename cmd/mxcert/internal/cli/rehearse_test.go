@@ -64,7 +64,7 @@ func TestRehearsal(t *testing.T) {
 	if left, err := os.ReadDir(temporary); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v (%v)", left, err)
 	}
-	if got := h.run("renew", "--staging"); got.code != report.CodeUsage || !strings.Contains(got.stderr, "no staging service of ca.example is known") {
+	if got := h.run("renew", "--staging"); got.code != report.CodeUsage || !strings.Contains(got.stderr, "knows no staging service of ca.example") {
 		t.Errorf("a CA without a staging service: exit code %d\n%s", got.code, got.stderr)
 	}
 	if left := h.World.Challenges(); len(left) > 0 {

@@ -18,7 +18,7 @@ import (
 	"mxcert/cmd/mxcert/internal/wanted"
 )
 
-// renewTime bounds a one-shot: it leaves time for a slow secondary name server and a slow CA.
+// renewTime limits a one-shot command. It leaves time for a slow secondary name server and a slow CA.
 const renewTime = 20 * time.Minute
 
 func (a *app) renewCommand() *cobra.Command {
@@ -54,7 +54,7 @@ not in service, 75 try again later, 77 no permission, 78 bad configuration.`,
 	return cmd
 }
 
-// pass makes one pass over the chosen certificates, through a running daemon if there is one, and prints the report.
+// pass makes one pass over the chosen certificates and prints the report. If a daemon runs, the daemon makes the pass.
 func (a *app) pass(ctx context.Context, config *configs.Config, names []string, options pass.Options) error {
 	ctx, cancel := a.within(ctx, renewTime)
 	defer cancel()
@@ -93,11 +93,11 @@ func (a *app) pass(ctx context.Context, config *configs.Config, names []string, 
 	return a.finishCertificates(report.Sum(reports))
 }
 
-// passByDaemon asks a running daemon to make the passes, and shows its progress. The error is daemon.ErrNone if no daemon runs.
+// passByDaemon makes a running daemon do the passes, and shows its progress. The error is daemon.ErrNone if no daemon runs.
 func (a *app) passByDaemon(ctx context.Context, h *wanted.Host, names []string, options pass.Options) (*report.Report, error) {
 	store, err := view(h.State)
 	if err != nil {
-		return nil, daemon.ErrNone // a fault of the store is reported when it is used
+		return nil, daemon.ErrNone // a fault of the store is reported later, when it is used
 	}
 	narrator := a.narrate()
 	defer narrator.end()
@@ -106,7 +106,7 @@ func (a *app) passByDaemon(ctx context.Context, h *wanted.Host, names []string, 
 	return daemon.Ask(ctx, store, order, func(certificate, stage, message string) { narrator.speak(certificate)(stage, message) })
 }
 
-// rehearse orders the certificates at the CA's staging service with a state directory that is removed afterwards: accounts,
+// rehearse orders the certificates at the CA's staging service. It uses a temporary state directory and removes it afterwards, so accounts,
 // certificates and files stay as they are.
 func (a *app) rehearse(ctx context.Context, config *configs.Config, names []string) error {
 	directory, ok := authority.Staging(config.ACME.Directories[0])
@@ -157,7 +157,7 @@ func (a *app) rehearseAt(ctx context.Context, config *configs.Config, names []st
 	}})
 }
 
-// rehearsalReport is `renew --staging --json` of a success.
+// rehearsalReport is the document of `renew --staging --json` if it succeeds.
 type rehearsalReport struct {
 	report.Report
 	Rehearsed []string `json:"rehearsed"` // names of certificates

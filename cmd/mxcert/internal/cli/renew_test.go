@@ -50,7 +50,7 @@ func TestRollbackAndDeploy(t *testing.T) {
 		t.Errorf("deploy serves %s, want %s", got, first)
 	}
 	out := h.run("history").stdout
-	for _, want := range []string{first, second, "rolled-back", "healed", "issued"} {
+	for _, want := range []string{"ec256    serial " + first, "ec256    serial " + second, "rolled-back", "healed", "issued"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the history lacks %s:\n%s", want, out)
 		}
@@ -74,7 +74,13 @@ func TestReportFields(t *testing.T) {
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 	h.report(report.CodeOK, "renew")
 	var r map[string]any
-	h.check(json.Unmarshal([]byte(h.run("status", "--json").stdout), &r))
+	text := h.run("status", "--json").stdout
+	h.check(json.Unmarshal([]byte(text), &r))
+	for _, list := range []string{"keys", "endpoints", "files", "warnings", "names"} {
+		if strings.Contains(text, fmt.Sprintf("%q: null", list)) {
+			t.Errorf("the list %s is null:\n%s", list, text)
+		}
+	}
 	certificate := r["certificates"].([]any)[0].(map[string]any)
 	key := certificate["keys"].([]any)[0].(map[string]any)
 	endpoint := certificate["endpoints"].([]any)[0].(map[string]any)

@@ -16,13 +16,6 @@ var (
 	configDefault lab.ConfigOptions
 )
 
-func (h *host) text() string {
-	h.t.Helper()
-	text, err := os.ReadFile(h.config)
-	h.check(err)
-	return string(text)
-}
-
 func (h *host) put(name, text string) {
 	h.t.Helper()
 	h.check(os.WriteFile(h.Path(name), []byte(text), 0o600))

@@ -19,7 +19,7 @@ import (
 	"mxcert/cmd/mxcert/internal/revoke"
 )
 
-// revokeTime bounds a revocation once it is confirmed: a pass of the daemon may have to end before.
+// revokeTime limits a revocation, counted from its confirmation. It may first have to wait until a pass of the daemon ends.
 const revokeTime = 10 * time.Minute
 
 // revokeOptions are the flags of revoke.
@@ -99,7 +99,7 @@ func (a *app) revoke(ctx context.Context, name string, o revokeOptions) error {
 	return a.finish(answer{document: done, changed: done.Changed, code: report.SumCodes(codes), print: func(out sheet) { printRevoked(out, done) }})
 }
 
-// confirmRevocation asks a person. Without a terminal and without --yes, the command does nothing.
+// confirmRevocation asks a person to confirm. Without a terminal and without --yes, nothing is revoked.
 func (a *app) confirmRevocation(r *revoke.Revocation, reason acme.Reason, in io.Reader) error {
 	file, ok := in.(*os.File)
 	if !ok || !term.IsTerminal(int(file.Fd())) {
@@ -113,8 +113,8 @@ func (a *app) confirmRevocation(r *revoke.Revocation, reason acme.Reason, in io.
 		}
 		fmt.Fprintln(a.stderr, text)
 	}
-	fmt.Fprint(a.stderr, "This cannot be undone. Revoke? [y/N] ")
-	answer, _ := bufio.NewReader(in).ReadString('\n') // at the end of the input, the answer is no
+	fmt.Fprint(a.stderr, "This cannot be taken back. Revoke? [y/N] ")
+	answer, _ := bufio.NewReader(in).ReadString('\n') // the end of the input means no
 	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
 		return errors.New("nothing was revoked")
 	}

@@ -2,9 +2,7 @@ package cli
 
 import (
 	"encoding/json"
-	"io"
 	"math/big"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,7 +12,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 
 	"mxcert/cmd/mxcert/internal/report"
@@ -75,6 +72,12 @@ func TestRevokeCompromised(t *testing.T) {
 	if r := h.revoke(report.CodeOK, "--reason", "1", "--detailed-exitcode"); r.Changed || !r.Certificates[0].Revoked || r.Certificates[0].Changed {
 		t.Errorf("again: %+v", r)
 	}
+	if got := h.run("history", "mx", "--json"); strings.Count(got.stdout, `"event": "revoked"`) != 2 || !strings.Contains(got.stdout, `"message": "keyCompromise"`) {
+		t.Errorf("in the history:\n%s", got.stdout)
+	}
+	if got := h.run("revoke", "mx", "--yes", "--key", "ec384"); got.code != report.CodeUsage || !strings.Contains(got.stderr, second.Serial) {
+		t.Errorf("no such key type: %d\n%s", got.code, got.stderr)
+	}
 	if s, _ := h.status(); len(s.Certificates[0].Warnings) == 0 || !strings.Contains(s.Certificates[0].Warnings[0], "was revoked") {
 		t.Errorf("status: %+v", s.Certificates[0])
 	}
@@ -91,151 +94,6 @@ func TestRevokeCompromised(t *testing.T) {
 	}
 	if r := h.report(report.CodeOK, "renew"); r.Changed {
 		t.Errorf("it does not come to rest: %+v", r)
-	}
-}
-
-// The other reasons: signed by the account, and the key stays.
-func TestRevokeReasons(t *testing.T) {
-	t.Parallel()
-	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	key := h.report(report.CodeOK, "renew").Certificates[0].Keys[0]
-	for _, tt := range []struct {
-		reason string
-		number int
-	}{{"", 0}, {"superseded", 4}, {"5", 5}} {
-		args := []string{}
-		if tt.reason != "" {
-			args = []string{"--reason", tt.reason}
-		}
-		r := h.revoke(report.CodeOK, args...)
-		if c := r.Certificates[0]; !c.Changed || c.SignedBy != "account" || h.revokedAs(key.Serial) != tt.number || len(r.Certificates) != 1 {
-			t.Errorf("%q: %+v, at the CA %d", tt.reason, r, h.revokedAs(key.Serial))
-		}
-		if tt.number == 5 && !strings.Contains(r.Next, "out of the configuration") {
-			t.Errorf("next: %s", r.Next)
-		}
-		now := h.report(report.CodeOK, "renew").Certificates[0].Keys[0]
-		if now.Serial == key.Serial || now.SPKI != key.SPKI {
-			t.Errorf("%q: replaced by %+v", tt.reason, now)
-		}
-		key = now
-	}
-	history := h.run("history", "mx", "--json")
-	if n := strings.Count(history.stdout, `"event": "revoked"`); n != 3 || !strings.Contains(history.stdout, `"message": "superseded"`) {
-		t.Errorf("%d in the history:\n%s", n, history.stdout)
-	}
-	for _, reason := range []string{"2", "3", "affiliationChanged", "6", "", "x"} {
-		if got := h.run("revoke", "mx", "--yes", "--reason", reason); got.code != report.CodeUsage || !strings.Contains(got.stderr, "cessationOfOperation (5)") {
-			t.Errorf("reason %q: %d\n%s", reason, got.code, got.stderr)
-		}
-	}
-	if h.revokedAs(key.Serial) >= 0 {
-		t.Error("it is revoked")
-	}
-}
-
-// Which certificate: of one key type, an older one by its serial number however it is written, one that is not configured.
-func TestRevokeChoice(t *testing.T) {
-	t.Parallel()
-	h := newHost(t, lab.Options{Keys: []string{"ec256", "rsa2048"}}, lab.ConfigOptions{})
-	old := h.report(report.CodeOK, "renew").Certificates[0].Keys
-	now := h.report(report.CodeOK, "renew", "--new-key").Certificates[0].Keys
-	for _, args := range [][]string{{"--key", "ec384"}, {"--serial", "1234"}, {"--serial", old[0].Serial, "--key", "rsa2048"}} {
-		if got := h.run(append([]string{"revoke", "mx", "--yes"}, args...)...); got.code != report.CodeUsage || !strings.Contains(got.stderr, now[0].Serial) {
-			t.Errorf("%v: %d\n%s", args, got.code, got.stderr)
-		}
-	}
-	serial := "0x" + strings.ToUpper(old[0].Serial)
-	if r := h.revoke(report.CodeOK, "--serial", serial, "--reason", "superseded"); len(r.Certificates) != 1 || r.Certificates[0].Serial != old[0].Serial || r.Next != "" || len(r.Warnings) != 0 {
-		t.Errorf("an older one: %+v", r)
-	}
-	if r := h.report(report.CodeOK, "renew"); r.Changed {
-		t.Errorf("the current one was replaced: %+v", r)
-	}
-	if r := h.revoke(report.CodeOK, "--key", "rsa2048"); len(r.Certificates) != 1 || r.Certificates[0].Serial != now[1].Serial || r.Next == "" {
-		t.Errorf("one key type: %+v", r)
-	}
-	if h.revokedAs(now[0].Serial) >= 0 || h.revokedAs(old[1].Serial) >= 0 || h.revokedAs(old[0].Serial) != 4 {
-		t.Error("others are revoked")
-	}
-	next := h.report(report.CodeOK, "renew").Certificates[0].Keys
-	if next[0].Serial != now[0].Serial || next[1].Serial == now[1].Serial {
-		t.Errorf("replaced: %+v", next)
-	}
-	h.edit("name: mx", "name: other")
-	if r := h.revoke(report.CodeOK, "--key", "ec256"); !r.Changed || !strings.Contains(r.Next, "not in the configuration") {
-		t.Errorf("not configured any more: %+v", r)
-	}
-	if got := h.run("revoke", "nosuch", "--yes"); got.code != report.CodeUsage || !strings.Contains(got.stderr, "it has: other") {
-		t.Errorf("no such certificate: %d\n%s", got.code, got.stderr)
-	}
-	if got := h.run("revoke", "other", "--yes"); got.code != report.CodeFailed || !strings.Contains(got.stderr, "no certificate of other is stored") {
-		t.Errorf("nothing issued: %d\n%s", got.code, got.stderr)
-	}
-}
-
-// Without the account the certificate's own key signs, and is given up with that.
-func TestRevokeWithoutTheAccount(t *testing.T) {
-	t.Parallel()
-	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	first := h.report(report.CodeOK, "renew").Certificates[0].Keys[0]
-	h.accounts(report.CodeOK, "register", "--replace")
-	r := h.revoke(report.CodeOK, "--reason", "superseded")
-	if c := r.Certificates[0]; !c.Changed || c.SignedBy != "key" || h.revokedAs(first.Serial) != 4 || len(r.Warnings) == 0 || !strings.Contains(r.Warnings[0], "its own key signs") {
-		t.Errorf("by another account: %+v", r)
-	}
-	second := h.report(report.CodeOK, "renew").Certificates[0].Keys[0]
-	if second.SPKI == first.SPKI {
-		t.Error("the key is used again")
-	}
-	h.check(os.RemoveAll(h.Path("state", "accounts")))
-	if r := h.revoke(report.CodeOK, "--reason", "keyCompromise"); r.Certificates[0].SignedBy != "key" || h.revokedAs(second.Serial) != 1 {
-		t.Errorf("without an account: %+v", r)
-	}
-	if n := h.CA.Count(ca.NewAccount); n != 2 {
-		t.Errorf("%d requests for an account", n)
-	}
-}
-
-// A CA that is away: nothing is said to be revoked, the certificate is replaced nevertheless, and the next revoke goes on
-// with the one that was meant. A refusal leaves nothing behind.
-func TestRevokeFaults(t *testing.T) {
-	t.Parallel()
-	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	meant := h.report(report.CodeOK, "renew").Certificates[0].Keys[0]
-	refuse := func(status int, kind string) {
-		h.CA.SetWrap(func(next http.Handler) http.Handler {
-			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if ca.EndpointOf(r.URL.Path) != ca.RevokeCert {
-					next.ServeHTTP(w, r)
-					return
-				}
-				w.WriteHeader(status)
-				_, _ = io.WriteString(w, `{"type": "urn:ietf:params:acme:error:`+kind+`", "detail": "so says the test"}`)
-			})
-		})
-	}
-	refuse(http.StatusForbidden, "badRevocationReason")
-	if r := h.revoke(report.CodeFailed, "--reason", "superseded"); r.Changed || r.Certificates[0].Revoked || r.Certificates[0].Error.Stage != "revoke" || r.Certificates[0].Error.Hint == "" || r.Next != "" {
-		t.Errorf("refused: %+v", r)
-	}
-	if r := h.report(report.CodeOK, "renew"); r.Changed {
-		t.Errorf("a refusal had the certificate replaced: %+v", r)
-	}
-	refuse(http.StatusServiceUnavailable, "serverInternal")
-	if r := h.revoke(report.CodeTemporary, "--reason", "superseded"); r.Changed || r.Certificates[0].Revoked || r.Certificates[0].Error.Kind != "ca-error" {
-		t.Errorf("away: %+v", r)
-	}
-	now := h.report(report.CodeOK, "renew").Certificates[0].Keys[0]
-	if now.Serial == meant.Serial {
-		t.Error("it is not replaced")
-	}
-	h.CA.SetWrap(nil)
-	if r := h.revoke(report.CodeOK, "--reason", "superseded"); !r.Changed || r.Certificates[0].Serial != meant.Serial || h.revokedAs(now.Serial) >= 0 || h.revokedAs(meant.Serial) != 4 {
-		t.Errorf("gone on with: %+v", r)
-	}
-	if r := h.report(report.CodeOK, "renew"); r.Changed {
-		t.Errorf("replaced once more: %+v", r)
 	}
 }
 

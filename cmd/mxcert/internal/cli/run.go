@@ -23,7 +23,7 @@ func (a *app) newDaemon() *daemon.Daemon {
 	return daemon.New(daemon.Options{ConfigFile: a.configFile, Release: a.version, Log: a.logger(level), Level: level, LogLevel: a.logLevel, Load: a.load})
 }
 
-// logger writes to stderr; under systemd the journal adds the time itself.
+// logger writes to stderr. Under systemd it writes no time, because the journal adds it.
 func (a *app) logger(level slog.Leveler) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	if os.Getenv("JOURNAL_STREAM") != "" {

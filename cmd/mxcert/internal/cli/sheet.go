@@ -9,7 +9,7 @@ import (
 	"mxcert/cmd/mxcert/internal/report"
 )
 
-// sheet prints facts about one thing, one a line: a word in a column of its own, and the fact.
+// sheet prints facts about one thing, one on each line: a word in its own column, then the fact.
 type sheet struct{ io.Writer }
 
 // line prints one fact.
@@ -28,16 +28,16 @@ func (s sheet) trouble(e *report.Error) {
 	}
 }
 
-// answer is the end of a command: what it found, whether it changed something, its exit code, and how a person reads it.
+// answer is the result of a command: what it found, whether it changed something, its exit code, and its text for a person.
 type answer struct {
-	document any // of --json
+	document any // for --json
 	changed  bool
 	code     report.Code
 	print    func(out sheet)
 }
 
-// finish prints an answer, as JSON or for a person, and returns the error that carries the exit code. With --quiet, it prints
-// nothing for a person if all is well.
+// finish prints an answer, as JSON or for a person, and returns the error that carries the exit code. With --quiet it prints nothing for a
+// person if all is well.
 func (a *app) finish(r answer) error {
 	switch {
 	case a.json:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -39,7 +40,7 @@ func (a *app) status(ctx context.Context, names []string) error {
 			return configErr
 		}
 	}
-	host, _ := wanted.From(config) // roots are not needed
+	host, _ := wanted.From(config) // no chain is checked here
 	wants, err := choose(host, names)
 	if err != nil {
 		return err
@@ -55,7 +56,7 @@ func (a *app) status(ctx context.Context, names []string) error {
 	if configErr == nil {
 		return a.finishCertificates(r)
 	}
-	// The report starts with the broken file; the configuration in force follows.
+	// The report starts with the broken file, then describes the configuration in force.
 	r.ConfigError = configErr.Error()
 	fmt.Fprintln(a.stderr, a.errorText(configErr))
 	err = a.finishCertificates(r)
@@ -65,8 +66,8 @@ func (a *app) status(ctx context.Context, names []string) error {
 	return &report.Exit{Code: report.CodeConfig}
 }
 
-// statusOfDaemon asks a running daemon, which remembers what it has proven. It returns nil if no daemon runs with the
-// configuration of the files, or if the daemon cannot answer. It does not parse the files.
+// statusOfDaemon asks a running daemon, which remembers what it has proven. It returns nil if no daemon runs with the configuration in the
+// files, or if the daemon cannot answer. It does not need to parse the files.
 func (a *app) statusOfDaemon(ctx context.Context, names []string) *report.Report {
 	fingerprint, ok := configs.Fingerprint(a.configFile)
 	if !ok {
@@ -78,8 +79,9 @@ func (a *app) statusOfDaemon(ctx context.Context, names []string) *report.Report
 		return nil
 	}
 	r, err := daemon.Ask(ctx, store, daemon.Order{Names: names, Look: true, Fingerprint: fingerprint}, func(string, string, string) {})
-	if err != nil {
-		return nil // then this process looks itself
+	if err != nil || slices.ContainsFunc(r.Certificates, func(c report.Certificate) bool { return c.Code != report.CodeOK }) {
+		// The command looks for itself. It often runs as root, and can read keys that the user of the daemon cannot.
+		return nil
 	}
 	r.Daemon = running
 	return r
@@ -88,7 +90,7 @@ func (a *app) statusOfDaemon(ctx context.Context, names []string) *report.Report
 // stateKey finds the state directory in a configuration that cannot be read as a whole.
 var stateKey = regexp.MustCompile(`(?m)^state:\s*"?(/[^"\s#]+)`)
 
-// stateDirectory returns the state directory that the file names, as far as it can be found without parsing the file.
+// stateDirectory returns the state directory that the file names. It works even if the rest of the file cannot be read.
 func (a *app) stateDirectory() string {
 	if text, err := os.ReadFile(a.configFile); err == nil {
 		if m := stateKey.FindSubmatch(text); m != nil {
@@ -98,7 +100,7 @@ func (a *app) stateDirectory() string {
 	return "/var/lib/mxcert"
 }
 
-// runningConfig returns the configuration with which the daemon still works while the file is broken; nil if there is none.
+// runningConfig returns the configuration that the daemon still uses while the file is broken, or nil if there is none.
 func (a *app) runningConfig() *configs.Config {
 	config, err := configs.Load(state.New(disk.At(a.stateDirectory())).RunningConfig())
 	if err != nil {

@@ -24,10 +24,10 @@ import (
 	"mxcert/cmd/mxcert/internal/wanted"
 )
 
-// verifyTime bounds a look at endpoints: a greeting may take a minute.
+// verifyTime limits a look at endpoints; a mail server may take a minute to greet.
 const verifyTime = 2 * time.Minute
 
-// verifyReport is `verify --json`. Its fields are part of the contract.
+// verifyReport is the document of `verify --json`. Scripts depend on its fields.
 type verifyReport struct {
 	OK    bool         `json:"ok"`
 	Hosts []hostReport `json:"hosts"`
@@ -86,10 +86,10 @@ fault.`,
 	}
 	cmd.Flags().StringVar(&host, "host", "", "look at all addresses of this `MX` host instead")
 	cmd.Flags().StringVar(&domain, "domain", "", "look at all MX hosts of a mail `DOMAIN` (not in this version)")
-	_ = cmd.Flags().MarkHidden("domain") // it exists
+	_ = cmd.Flags().MarkHidden("domain") // cannot fail: the flag exists
 	cmd.Flags().IntVar(&port, "port", 25, "`PORT` for --host")
 	cmd.Flags().BoolVar(&remote, "remote", false, "look from outside (not in this version)")
-	_ = cmd.Flags().MarkHidden("remote") // it exists
+	_ = cmd.Flags().MarkHidden("remote") // cannot fail: the flag exists
 	return cmd
 }
 
@@ -125,12 +125,12 @@ func (a *app) verify(ctx context.Context, names []string) error {
 			return nil
 		})
 	}
-	_ = group.Wait() // the reports have the errors
+	_ = group.Wait() // the reports contain the errors
 	r.Hosts = append(r.Hosts, slices.Concat(hosts...)...)
 	return a.finishVerify(r)
 }
 
-// currentProbes lists the handshakes with the endpoints of a certificate, even for key types that do not have a certificate.
+// currentProbes lists the handshakes with the endpoints of a certificate. It includes key types that have no certificate.
 func currentProbes(store *state.Book, want wanted.Certificate) (probes []served.Probe) {
 	have, err := issued.Look(store.Lineage(want.Name), want.Keys)
 	for _, address := range want.Endpoints() {
@@ -159,7 +159,7 @@ func (a *app) verifyHost(ctx context.Context, host string, port int) error {
 	return a.finishVerify(verifyReport{OK: true, Hosts: judge(served.Look(ctx, probes), []string{host}, nil, false)})
 }
 
-// finishVerify prints the report. An error among the findings is a fault.
+// finishVerify prints the report. If one of the findings is an error, the exit code says that there is a fault.
 func (a *app) finishVerify(r verifyReport) error {
 	code := report.CodeOK
 	for _, h := range r.Hosts {
@@ -170,8 +170,8 @@ func (a *app) finishVerify(r verifyReport) error {
 	return a.finish(answer{document: r, code: code, print: func(out sheet) { printVerify(out, r) }})
 }
 
-// judge makes a report about each address from the handshakes with it, which follow each other in results. names are those that
-// the certificate must cover; ours says that it must be mxcert's current certificate.
+// judge makes a report on each address from the handshakes with it, which are next to each other in results. names are the names that the
+// certificate must cover. ours says that it must be mxcert's current certificate.
 func judge(results []served.Result, names []string, roots *x509.CertPool, ours bool) []hostReport {
 	var hosts []hostReport
 	for len(results) > 0 {
@@ -187,7 +187,7 @@ func judge(results []served.Result, names []string, roots *x509.CertPool, ours b
 
 func judgeAddress(results []served.Result, names []string, roots *x509.CertPool, ours bool) hostReport {
 	host, port, _ := net.SplitHostPort(results[0].Address)
-	number, _ := strconv.Atoi(port) // configs has checked the port
+	number, _ := strconv.Atoi(port) // cannot fail: configs has checked it
 	h := hostReport{MX: results[0].ServerName, Address: host, Port: number, Handshakes: []handshakeReport{}, Findings: []finding.Finding{}}
 	reached, trusted := true, true
 	var reason, distrust string
@@ -234,8 +234,8 @@ func notCurrent(want *bundle.Bundle, serial string) finding.Finding {
 	return f
 }
 
-// verdicts says what each kind of sender would decide. It does not guess about DANE and MTA-STS: mxcert does not look them up
-// in DNS yet.
+// verdicts returns what each kind of sender would decide. Without a look at DNS, it cannot know about DANE and MTA-STS, and it does not
+// guess.
 func verdicts(reached bool, reason string, trusted bool, distrust string) map[string]verdictReport {
 	unknown := verdictReport{Result: "n/a", Reason: "not looked up by this version"}
 	v := map[string]verdictReport{"dane": unknown, "mta_sts": unknown, "requiretls": unknown,

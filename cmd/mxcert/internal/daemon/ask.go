@@ -12,11 +12,11 @@ import (
 	"mxcert/cmd/mxcert/internal/wire"
 )
 
-// ErrNone says that no daemon runs: the command then does the work itself, under the same locks.
+// ErrNone says that no daemon runs. The command then does the work itself, under the same locks.
 var ErrNone = errors.New("no daemon runs")
 
-// Ask asks a running daemon to make passes, and returns its report. It reports the progress of each certificate through say.
-// The error is ErrNone if no daemon works on the store.
+// Ask has a running daemon make passes, and returns its report. It calls say with the progress of each certificate. The error is ErrNone if
+// no daemon works on the store.
 func Ask(ctx context.Context, store *state.Book, order Order, say func(certificate, stage, message string)) (*report.Report, error) {
 	running := Running(store)
 	if running == nil || running.Socket == "" {
@@ -48,7 +48,7 @@ func Ask(ctx context.Context, store *state.Book, order Order, say func(certifica
 	}
 }
 
-// ownerOf returns the user that a file belongs to, or -1 if that is unknown. The state directory belongs to the service's user.
+// ownerOf returns the user that a file belongs to, or -1 if that is unknown. For the state directory this is the service's user.
 func ownerOf(path string) int {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -61,7 +61,7 @@ func ownerOf(path string) int {
 	return int(owner.Uid)
 }
 
-// interrupted returns the error that says why there is no report from the daemon.
+// interrupted returns why there is no report from the daemon.
 func interrupted(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:

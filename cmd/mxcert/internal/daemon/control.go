@@ -15,34 +15,34 @@ import (
 	"mxcert/cmd/mxcert/internal/wire"
 )
 
-// Order is what a command asks a daemon for. A connection carries one order. The answer is lines of progress, and the report in
-// the last line. Closing the connection stops the work as SIGINT stops a command.
+// Order is what a command asks a daemon to do. A connection carries one order. The daemon answers with lines of progress; the last line
+// holds the report. If the command closes the connection, the daemon stops the work, as SIGINT would stop a command.
 type Order struct {
-	Names       []string  `json:"names"`          // of certificates; all if empty
-	Look        bool      `json:"look,omitempty"` // only report how things are
+	Names       []string  `json:"names"`          // of certificates; empty: all
+	Look        bool      `json:"look,omitempty"` // only report; change nothing
 	Force       bool      `json:"force,omitempty"`
 	NewKey      bool      `json:"new_key,omitempty"`
 	DeployOnly  bool      `json:"deploy_only,omitempty"`
 	Rollback    bool      `json:"rollback,omitempty"`
 	Shorter     bool      `json:"shorter,omitempty"`
 	Asked       time.Time `json:"asked"`
-	Fingerprint string    `json:"fingerprint"` // of the configuration as the command reads it
+	Fingerprint string    `json:"fingerprint"` // of the configuration that the command has read
 }
 
-// line is progress, or the end.
+// line is one line of the answer: progress or, as the last line, the result.
 type line struct {
 	Certificate string `json:"certificate,omitempty"`
 	Stage       string `json:"stage,omitempty"`
 	Message     string `json:"message,omitempty"`
 
 	Report *report.Report `json:"report,omitempty"`
-	Refuse string         `json:"refuse,omitempty"` // why the daemon does not obey
+	Refuse string         `json:"refuse,omitempty"` // why the daemon refuses the order
 }
 
-// controlPatience bounds how long a peer may take to say what it wants.
+// controlPatience limits how long a command may take to send its order.
 const controlPatience = 5 * time.Second
 
-// controlPath returns where a daemon listens: in the directory that systemd made for it, else in its state directory.
+// controlPath returns where a daemon listens: in the directory that systemd made for it or, without one, in its state directory.
 func controlPath(stateDirectory string) string {
 	if dir, _, _ := strings.Cut(os.Getenv("RUNTIME_DIRECTORY"), ":"); dir != "" {
 		return filepath.Join(dir, "control.sock")
@@ -50,7 +50,8 @@ func controlPath(stateDirectory string) string {
 	return filepath.Join(stateDirectory, "control.sock")
 }
 
-// listen opens the control socket; the daemon's lock is held. Without a socket, commands work under the daemon's locks instead.
+// listen opens the control socket; the caller holds the daemon's lock. If there is no socket, commands do the work themselves under the
+// daemon's locks.
 func (d *Daemon) listen(ctx context.Context, stateDirectory string) (stop func()) {
 	path := controlPath(stateDirectory)
 	listener, err := wire.Listen(path, 0o600)
@@ -70,7 +71,7 @@ func (d *Daemon) accept(ctx context.Context, listener *wire.Listener) {
 			return // closed
 		}
 		d.tending.Go(func() {
-			defer func() { _ = conn.Close() }() // the answer is sent, or the command is gone
+			defer func() { _ = conn.Close() }() // the answer is sent, or the command has exited
 			d.serve(ctx, conn)
 		})
 	}
@@ -80,10 +81,10 @@ func (d *Daemon) accept(ctx context.Context, listener *wire.Listener) {
 func (d *Daemon) serve(ctx context.Context, conn *wire.Conn) {
 	ctx, cancel := context.WithTimeout(ctx, passTime)
 	defer cancel()
-	send := func(l line) { // also after ctx has ended: the report says what was interrupted
+	send := func(l line) { // sends even after ctx has ended: the report says what was interrupted
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), controlPatience)
 		defer cancel()
-		_ = conn.Write(ctx, l) // the end of a command ends the work, see below
+		_ = conn.Write(ctx, l) // if the command has exited, the work ends; see below
 	}
 	if err := conn.Admit(0, os.Geteuid()); err != nil {
 		d.log.Warn("control socket: refused", "error", err)
@@ -98,7 +99,7 @@ func (d *Daemon) serve(ctx context.Context, conn *wire.Conn) {
 		send(line{Refuse: "the order cannot be understood: " + err.Error()})
 		return
 	}
-	go func() { // the command sends no more lines: this read ends when it hangs up
+	go func() { // the command sends nothing more; this read returns when it hangs up
 		var nothing any
 		_ = conn.Read(ctx, &nothing)
 		cancel()
@@ -111,7 +112,7 @@ func (d *Daemon) obey(ctx context.Context, asked Order, send func(line)) line {
 	w := d.current()
 	if w.runner.Host.Fingerprint != asked.Fingerprint {
 		select {
-		case d.rereads <- struct{}{}: // the file was edited a moment ago
+		case d.rereads <- struct{}{}: // somebody has just edited the file
 			w = d.awaitConfiguration(ctx, asked.Fingerprint)
 		case <-ctx.Done():
 		}
@@ -134,11 +135,10 @@ func (d *Daemon) obey(ctx context.Context, asked Order, send func(line)) line {
 	}))}
 }
 
-// maxLive is the greatest number of endpoints that a look asks. If there are more, it reports their last answers, and when they
-// were given.
+// maxLive is how many endpoints a look asks at most. If there are more, it reports what they showed when they were last asked.
 const maxLive = 64
 
-// look reports how things are, from memory if possible.
+// look reports how things are. It uses what the daemon remembers, as long as that is still right.
 func (w *workload) look(ctx context.Context, wants []wanted.Certificate) *report.Report {
 	endpoints := 0
 	for _, want := range wants {
@@ -149,7 +149,7 @@ func (w *workload) look(ctx context.Context, wants []wanted.Certificate) *report
 	}))
 }
 
-// Each makes a report on each certificate, several at once, in their order.
+// Each makes a report on each certificate, several in parallel, and returns the reports in the order of the certificates.
 func Each(wants []wanted.Certificate, one func(wanted.Certificate) report.Certificate) []report.Certificate {
 	reports := make([]report.Certificate, len(wants))
 	var group errgroup.Group

@@ -1,11 +1,13 @@
-// Package daemon decides when to work: it makes a pass over each certificate at its renewal time, once an hour, when something
-// else has changed its files, and when a command asks for it. Package pass does the work of a pass.
+// Package daemon decides when mxcert works. It makes a pass over each certificate at its renewal time, once an hour, when something else
+// changes its files, and when a command asks for it. Package pass decides what a pass does.
 //
-// The daemon keeps one configuration in force and takes a new one when the files change or on SIGHUP; it reports a broken edit
-// and keeps the old configuration (invariant I11). It feeds systemd's watchdog as long as no pass hangs. SIGTERM (the end of
-// the context) ends it within 30 seconds: a pass under way removes its TXT records and takes back a half-proven deployment.
+// The daemon keeps one configuration in force. It reads the files again when they change, or on SIGHUP. If the new configuration is broken,
+// the daemon reports that and keeps the old one (invariant I11).
 //
-// Commands reach it over a control socket ([Ask]), so that one process with one user's rights does the work.
+// The daemon feeds systemd's watchdog as long as no pass hangs. On SIGTERM, which ends its context, it stops within 30 seconds. A running
+// pass then removes its TXT records and undoes a deployment that is not yet proven.
+//
+// Commands reach the daemon over a control socket ([Ask]), so that one process, with the rights of one user, does the work.
 package daemon
 
 import (
@@ -34,25 +36,25 @@ import (
 )
 
 const (
-	// lookAround is how often the daemon compares a certificate that is not due with files and endpoints.
+	// lookAround is how often the daemon compares a certificate with files and endpoints even if it is not due.
 	lookAround = time.Hour
-	// passTime bounds one pass; the watchdog regards a longer pass as hung.
+	// passTime limits one pass. If a pass takes longer, the watchdog considers it hung.
 	passTime = 30 * time.Minute
-	// stopTime bounds the shutdown: systemd waits 90 s before it kills, operators less.
+	// stopTime limits how long the daemon may take to stop. systemd waits 90 s before it kills; operators wait less.
 	stopTime = 28 * time.Second
-	// MaxPasses bounds the certificates under way at once.
+	// MaxPasses limits how many passes run at once.
 	MaxPasses = 16
 )
 
-// Options are what a daemon needs beside its configuration.
+// Options are what a daemon needs to know in addition to its configuration.
 type Options struct {
 	ConfigFile string
 	Release    string         // version of the program
 	Log        *slog.Logger   // its level is Level
 	Level      *slog.LevelVar // set to the configured level, unless LogLevel is set
-	LogLevel   string         // debug, info, warn or error; "" for the configured level
+	LogLevel   string         // debug, info, warn or error instead of the configured level; "" keeps it
 
-	Load func() (*configs.Config, error) // reads the first configuration, and prints its warnings
+	Load func() (*configs.Config, error) // reads the first configuration and shows its warnings
 }
 
 // Daemon keeps all certificates of a configuration in service.
@@ -63,11 +65,11 @@ type Daemon struct {
 
 	mu       sync.Mutex
 	workload *workload            // of the configuration in force
-	status   report.Daemon        // what is left for commands to read
-	progress map[*order]time.Time // when each pass under way has started
-	idle     *time.Timer          // gives memory back if no pass has been under way for a while
-	tending  sync.WaitGroup       // the work of all workloads, including those that run out
-	keeping  sync.Mutex           // held while the configuration in force is stored
+	status   report.Daemon        // what commands can read about the daemon
+	progress map[*order]time.Time // when each running pass has started
+	idle     *time.Timer          // gives memory back when no pass has run for a while
+	tending  sync.WaitGroup       // the work of all workloads, including those that are running out
+	keeping  sync.Mutex           // held while the configuration in force is being stored
 	rereads  chan struct{}        // a command wants the configuration to be read again
 	reread   time.Time            // when a command last had the configuration read again
 }
@@ -79,10 +81,10 @@ func New(options Options) *Daemon {
 	return d
 }
 
-// Run keeps everything in service until ctx ends. The first configuration must be good; the error says why it is not, or that
-// another daemon is at work on the same state (report.CodeTemporary).
+// Run keeps everything in service until ctx ends. The first configuration must be good; the error says what is wrong with it. If another
+// daemon works on the same state, Run returns an error with report.CodeTemporary.
 func (d *Daemon) Run(ctx context.Context) error {
-	// Before the files are read, so that no change is missed in between.
+	// The watch starts before the files are read, so that no change is missed in between.
 	watcher := watch.New([]string{d.ConfigFile, filepath.Join(filepath.Dir(d.ConfigFile), "conf.d", "*.yaml")})
 	defer watcher.Close()
 	config, err := d.Load()
@@ -119,7 +121,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	return d.end(cancel)
 }
 
-// loop waits for a changed configuration, SIGHUP and the end. Its ticks feed the watchdog while no pass hangs.
+// loop waits for a changed configuration, for SIGHUP and for the end. It feeds the watchdog at each tick, as long as no pass hangs.
 func (d *Daemon) loop(ctx, work context.Context, watcher *watch.Watcher, hup <-chan os.Signal, feeder *sdnotify.Feeder) {
 	interval := time.Minute
 	if watchdog, on := sdnotify.Watchdog(); on {
@@ -147,30 +149,30 @@ func (d *Daemon) loop(ctx, work context.Context, watcher *watch.Watcher, hup <-c
 }
 
 const (
-	// byWatch is the reason of a reload that the watched files asked for.
+	// byWatch is the reason of a reload if the watched files have changed.
 	byWatch = "the configuration file changed"
-	// justNow is how long after a command's reload the watch may still report the same change.
+	// justNow is how long the watch may still report a change that a command's reload has already taken.
 	justNow = 5 * time.Second
 )
 
-// inForce reports whether a configuration is in force already, and no other has been tried since.
+// inForce reports whether a configuration is already in force and no other was tried since.
 func (d *Daemon) inForce(config *configs.Config) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.workload != nil && d.workload.runner.Host.Fingerprint == config.Fingerprint() && d.status.ConfigError == ""
 }
 
-// reload takes a new configuration, or keeps the old one if the new one is bad (a broken edit must not stop renewals).
+// reload takes a new configuration. If the new one is bad, it keeps the old one, because a broken edit must not stop renewals.
 func (d *Daemon) reload(ctx context.Context, why string) {
 	d.notify(sdnotify.Reloading())
 	defer func() { d.notify(sdnotify.Ready()) }()
 	config, err := configs.Load(d.ConfigFile)
 	if err == nil && why == byWatch && time.Since(d.reread) < justNow && d.inForce(config) {
-		return // a command was faster: the work that it waits for continues
+		return // a command was faster; its work continues
 	}
 	var warnings []configs.Problem
 	if err == nil {
-		warnings = config.Warnings()
+		warnings = wanted.Warnings(config)
 		err = d.take(config)
 	}
 	if err == nil {
@@ -188,13 +190,13 @@ func (d *Daemon) reload(ctx context.Context, why string) {
 	d.log.Info("configuration loaded", "reason", why, "certificates", len(config.Certificates))
 }
 
-// take puts a configuration in force and lets the work on the old one run out.
+// take puts a configuration in force. Work on the old one finishes what is running and starts nothing new.
 func (d *Daemon) take(config *configs.Config) error {
 	runner, err := d.runner(config)
 	if err != nil {
 		return err
 	}
-	config.Forget() // its faults have been reported
+	config.Forget() // its warnings have been shown
 	d.setLevel(config.Log.Level)
 	next := newWorkload(runner, newDriftWatch(d.log, runner.Host.Certificates))
 	d.mu.Lock()
@@ -217,17 +219,17 @@ func (d *Daemon) take(config *configs.Config) error {
 	return nil
 }
 
-// keep stores the configuration in force, for commands to work with while the files are broken. This takes longer than
-// everything else that has to happen before the daemon is ready, and no pass waits for it.
+// keep stores the configuration in force, so that commands can work with it while the files are broken. This takes longer than everything
+// else that the daemon does before it is ready, and no pass waits for it.
 func (d *Daemon) keep(config *configs.Config, store *state.Book) {
 	d.keeping.Lock()
 	defer d.keeping.Unlock()
 	if !d.inForce(config) {
-		return // a newer one is kept
+		return // a newer one is already stored
 	}
-	text, err := config.Effective()
+	text, err := config.Effective(nil)
 	if err == nil {
-		// Nothing is ordered with this copy: a hidden secret becomes a reference, because a literal "(secret)" is refused.
+		// Nothing is ordered with this copy. A hidden secret becomes a reference, because the loader refuses a literal "(secret)".
 		err = store.SaveRunningConfig(bytes.ReplaceAll(text, []byte("(secret)"), []byte("env:HIDDEN")))
 	}
 	if err != nil {
@@ -235,7 +237,7 @@ func (d *Daemon) keep(config *configs.Config, store *state.Book) {
 	}
 }
 
-// runner translates a configuration.
+// runner makes a runner from a configuration.
 func (d *Daemon) runner(config *configs.Config) (*pass.Runner, error) {
 	if err := wanted.Check(config); err != nil {
 		return nil, err
@@ -294,7 +296,7 @@ func (d *Daemon) end(cancel context.CancelFunc) error {
 	}
 }
 
-// notify logs that systemd could not be notified; the work goes on.
+// notify logs that systemd could not be notified. The work continues.
 func (d *Daemon) notify(err error) {
 	if err != nil {
 		d.log.Warn("systemd could not be notified", "error", err)

@@ -17,23 +17,23 @@ import (
 )
 
 const (
-	// freeWakes is how often in an hour a change of a certificate's files starts a pass at once: one more than the number of
-	// repairs, so that the alarm comes at once, too.
+	// freeWakes is how often in an hour a changed file starts a pass at once. It is one more than the number of repairs, so that the alarm
+	// also comes at once.
 	freeWakes = pass.MaxRepairs + 1
-	// calm is how long the files must have been left alone after that, so that a program which writes them all the time does
-	// not keep the daemon at work all the time.
+	// calm is how long the files must stay unchanged after that before they start a pass. So a program that writes them all the time does
+	// not keep the daemon busy all the time.
 	calm = 30 * time.Second
-	// latest limits the wait for calm, but not for certificates whose last pass failed: they have their backoff.
+	// latest limits the wait for calm. It does not apply to certificates whose last pass failed: those have their backoff.
 	latest = 45 * time.Second
-	// settlePause is how long the end of a pass waits for others.
+	// settlePause is how long the end of one pass waits for the ends of others.
 	settlePause = 50 * time.Millisecond
 )
 
-// driftWatch notices changes of the files that passes have left, and wakes their certificates. What a pass writes itself,
-// staging included, does not count. Passes find out whether a server uses the files.
+// driftWatch notices when something else changes the files that passes have written, and then starts a pass for the certificate. What a
+// pass writes itself, including its staging files, does not count. Whether a server uses the files is for the passes to find out.
 //
-// Changes that others make between a pass's renames and its look at the result look like its own; so a pass compares the files
-// once more after the proof.
+// Between its renames and its look at the result, a pass cannot tell its own changes from those of others. So it compares the files again
+// after the proof.
 type driftWatch struct {
 	log     *slog.Logger
 	watcher *watch.Watcher
@@ -41,26 +41,26 @@ type driftWatch struct {
 
 	mu      sync.Mutex
 	watched map[string]*watched // by certificate
-	files   []string            // that the watcher knows
-	said    map[string]bool     // warnings that were logged already
+	files   []string            // that the watcher watches
+	said    map[string]bool     // warnings that are logged already
 
-	settling bool // settle is going to be called
+	settling bool // a call of settle is scheduled
 }
 
 // watched is one certificate as the drift watch knows it.
 type watched struct {
 	name  string
-	rouse func() // starts its next pass at once; nil while it does not sleep
-	early bool   // rouse it as soon as it sleeps
+	rouse func() // starts its next pass at once; nil while it is not waiting
+	early bool   // call rouse as soon as it waits
 
 	left      map[string]string // fingerprints of the files as the last pass left them
-	next      map[string]string // as the pass under way will leave them; nil if it has not looked at them
-	seen      map[string]string // as they were last found changed
+	next      map[string]string // the same for the running pass; nil until it has looked at them
+	seen      map[string]string // fingerprints when they were last found changed
 	since     time.Time         // when they were first found changed
-	busy      bool              // a pass is under way: what it writes is its own
+	busy      bool              // a pass is running: changes are its own
 	uneasy    bool              // the last pass could not put it in service
-	heldUntil time.Time         // until when the daemon has said that it does not repair
-	wakes     []time.Time       // of the last hour
+	heldUntil time.Time         // until then the daemon has announced not to repair
+	wakes     []time.Time       // passes that were started in the last hour
 	timer     *time.Timer
 }
 
@@ -88,7 +88,7 @@ func newDriftWatch(log *slog.Logger, certificates []wanted.Certificate) *driftWa
 	return d
 }
 
-// asleep says how to start a certificate's next pass when its files change.
+// asleep records how to start a certificate's next pass if its files change.
 func (d *driftWatch) asleep(name string, rouse func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -99,15 +99,15 @@ func (d *driftWatch) asleep(name string, rouse func()) {
 	}
 }
 
-// awake says that a certificate's next pass has started.
+// awake records that a certificate's next pass has started.
 func (d *driftWatch) awake(name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.watched[name].rouse, d.watched[name].early = nil, false
 }
 
-// held notes until when the daemon leaves a certificate's files alone. It reports whether the result says only that, and an
-// earlier one has said so already.
+// held records until when the daemon leaves a certificate's files alone. It reports whether the result says only this and an earlier result
+// has said it already.
 func (d *driftWatch) held(name string, result report.Certificate) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -124,14 +124,15 @@ func (d *driftWatch) Begin(name string) {
 	d.watched[name].busy, d.watched[name].next = true, nil
 }
 
-// Left notes how a pass leaves the files.
+// Left records how a pass leaves the files.
 func (d *driftWatch) Left(name string, prints map[string]string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.watched[name].next = prints
 }
 
-// Wrote keeps a change by the pass of one certificate from counting as drift of the others: several may share an SNI map.
+// Wrote records that the pass of one certificate has changed files, so that this does not count as drift of other certificates: several may
+// share an SNI map.
 func (d *driftWatch) Wrote(name string, before, after map[string]string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -164,20 +165,20 @@ func (d *driftWatch) End(name string, outOfService bool) {
 	}
 }
 
-// settle makes the watcher follow the files as passes have left them. One call serves all passes that end at about the same
-// time: a thousand certificates at the start of the daemon. A comparison finds what others have changed meanwhile.
+// settle makes the watcher watch the files as the passes have left them. One call serves all passes that end at about the same time; when
+// the daemon starts, these may be a thousand. settle compares the files to find what others have changed meanwhile.
 func (d *driftWatch) settle() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.settling = false
 	d.follow()
 	d.watcher.Know()
-	for _, c := range d.watched { // find the changes that Know has dismissed
+	for _, c := range d.watched { // for changes that Know has taken as known
 		d.lookAt(c)
 	}
 }
 
-// follow makes the watcher watch the files of all certificates. It needs the lock.
+// follow makes the watcher watch the files of all certificates. The caller holds the lock.
 func (d *driftWatch) follow() {
 	var files []string
 	for _, c := range d.watched {
@@ -206,7 +207,7 @@ func (d *driftWatch) warn(message, key, value string) {
 	}
 }
 
-// look looks at all certificates.
+// look checks the files of all certificates.
 func (d *driftWatch) look() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -215,14 +216,18 @@ func (d *driftWatch) look() {
 	}
 }
 
-// lookAt wakes a certificate whose files have changed: at once, or when the changes have stopped. It needs the lock.
+// lookAt starts a pass for a certificate if its files have changed: at once, or after they have been calm. The caller holds the lock.
 func (d *driftWatch) lookAt(c *watched) {
 	if c.busy {
 		return
 	}
-	now := watch.Fingerprints(slices.Collect(maps.Keys(c.left)))
-	if maps.Equal(now, c.left) || maps.Equal(now, c.seen) {
-		return // these changes have their timer already
+	changed := d.changed(c)
+	if len(changed) == 0 {
+		return
+	}
+	now := watch.Fingerprints(changed)
+	if maps.Equal(now, c.seen) {
+		return // seen already, and its timer runs
 	}
 	if c.seen = now; c.since.IsZero() {
 		c.since = time.Now()
@@ -241,12 +246,27 @@ func (d *driftWatch) lookAt(c *watched) {
 	c.timer = time.AfterFunc(delay, func() { d.wake(c) })
 }
 
-// wake wakes a certificate. It does nothing if a pass is under way, which ends with another look, or if the files are as they
-// were.
+// changed returns the files of a certificate that differ from what its last pass left. It leaves out files that the pass of another
+// certificate may be writing right now; the end of that pass looks at them again. The caller holds the lock.
+func (d *driftWatch) changed(c *watched) []string {
+	return slices.DeleteFunc(watch.Differing(c.left), func(file string) bool {
+		for _, other := range d.watched {
+			_, left := other.left[file]
+			_, next := other.next[file]
+			if other != c && other.busy && (left || next) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// wake starts a pass for a certificate. It does nothing if the files are as they were, or if a pass is running: that pass looks again at
+// its end.
 func (d *driftWatch) wake(c *watched) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	changed := watch.Differing(c.left)
+	changed := d.changed(c)
 	if c.busy || len(changed) == 0 {
 		return
 	}
@@ -256,5 +276,5 @@ func (d *driftWatch) wake(c *watched) {
 		c.early = true
 		return
 	}
-	go c.rouse() // which needs the lock
+	go c.rouse() // in a goroutine, because it needs the lock
 }

@@ -11,7 +11,7 @@ import (
 	"mxcert/cmd/mxcert/internal/report"
 )
 
-// setStatus changes what the daemon leaves for commands to read.
+// setStatus changes the status that commands can read.
 func (d *Daemon) setStatus(change func(*report.Daemon)) {
 	d.mu.Lock()
 	change(&d.status)
@@ -22,7 +22,7 @@ func (d *Daemon) setStatus(change func(*report.Daemon)) {
 	}
 }
 
-// Running reads the status that a running daemon has left in a store; nil if no daemon runs.
+// Running returns what a running daemon has written about itself in a store, or nil if none runs.
 func Running(store *state.Book) *report.Daemon {
 	var r report.Daemon
 	if err := store.Daemon(&r); err != nil || !alive(r.PID) {
@@ -37,15 +37,15 @@ func alive(pid int) bool {
 	return pid > 0 && (err == nil || errors.Is(err, syscall.EPERM))
 }
 
-// untilIdle is how long after the last pass the daemon returns the memory that passes needed: it may now sleep for an hour, on
-// a host whose memory is for mail.
+// untilIdle is how long no pass may have run before the daemon returns the memory that passes needed. It then has nothing to do for up to
+// an hour, and the host needs its memory for mail.
 const untilIdle = 10 * time.Second
 
-// rest closes connections that will not be used before their idle time is over, and returns memory.
+// rest closes connections that would time out before they are used again, and returns memory.
 func (d *Daemon) rest() {
 	if w := d.current(); w != nil {
 		w.runner.Close()
 	}
-	runtime.GC() // pools release their memory in two steps
+	runtime.GC() // pools free their memory in two steps
 	debug.FreeOSMemory()
 }

@@ -2,9 +2,12 @@ package daemon
 
 import (
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
+
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // resident is a line of the process's proc_pid_status(5), in KiB.
@@ -35,5 +38,62 @@ func TestRest(t *testing.T) {
 	(&Daemon{}).rest()
 	if now := resident(t, "RssAnon"); now > own-(48<<10) {
 		t.Errorf("of %d KiB, %d are left", own, now)
+	}
+}
+
+// deadPID is a process that has ended.
+func deadPID(t *testing.T) int {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "true")
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd.Process.Pid
+}
+
+// A daemon that was killed leaves its status behind, and does not run.
+func TestRunning(t *testing.T) {
+	t.Parallel()
+	h := desert(t)
+	store := h.store()
+	if r := Running(store); r != nil {
+		t.Errorf("before any daemon: %+v", r)
+	}
+	for _, tt := range []struct {
+		what string
+		pid  int
+		runs bool
+	}{{"this process", os.Getpid(), true}, {"init, of another user for most", 1, true}, {"a process that has ended", deadPID(t), false}, {"no process", 0, false}, {"every process", -1, false}, {"a process group", -os.Getpid(), false}} {
+		h.check(store.SaveDaemon(report.Daemon{PID: tt.pid, Version: "1"}))
+		if r := Running(store); (r != nil) != tt.runs || tt.runs && r.Version != "1" {
+			t.Errorf("%s: %+v", tt.what, r)
+		}
+	}
+	h.check(os.WriteFile(h.Path("state", "daemon.json"), []byte("{"), 0o600))
+	if r := Running(store); r != nil {
+		t.Errorf("a damaged file: %+v", r)
+	}
+}
+
+// A process of another user exists although it cannot be signalled.
+func TestAlive(t *testing.T) {
+	t.Parallel()
+	exists := false
+	asOther(t, func() { exists = alive(1) })
+	if !exists {
+		t.Error("init is not alive")
+	}
+}
+
+// A status that cannot be stored is a warning: the work goes on.
+func TestStatusThatCannotBeStored(t *testing.T) {
+	t.Parallel()
+	h := desert(t)
+	d, log := h.atRest()
+	h.check(os.RemoveAll(h.Path("state")))
+	h.check(os.WriteFile(h.Path("state"), nil, 0o600))
+	d.setStatus(func(s *report.Daemon) { s.Socket = "here" })
+	if !log.has("level=WARN", "the daemon's status could not be stored") || d.status.Socket != "here" {
+		t.Errorf("status %+v, log:\n%s", d.status, log)
 	}
 }

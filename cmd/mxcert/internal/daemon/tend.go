@@ -14,17 +14,17 @@ import (
 	"mxcert/cmd/mxcert/internal/wanted"
 )
 
-// order is one pass to make: for which certificate, with which options, and who listens to its progress.
+// order is one pass to make: over which certificate, why, and who receives its progress.
 type order struct {
 	workload *workload
 	want     wanted.Certificate
 	options  pass.Options
 	log      *slog.Logger
-	say      acme.Progress // beside the log; nil if only the log listens
+	say      acme.Progress // receives the progress, in addition to the log; nil: only the log
 }
 
-// tend makes pass after pass over one certificate, each when it is due, or when something else changed its files. Between them
-// there is only a timer: the stacks of a thousand waiting goroutines would be most of the daemon's memory.
+// tend makes one pass after another over one certificate: when it is due, and when something else changes its files. Between passes there
+// is only a timer. With a thousand certificates, the stacks of waiting goroutines would be most of the daemon's memory.
 func (d *Daemon) tend(ctx context.Context, w *workload, want wanted.Certificate, woken bool, gate *schedule.Gate) {
 	w.begin(&d.tending, func() {
 		leave, err := gate.Enter(w.waiting, expiry(w.runner.Store.Lineage(want.Name)))
@@ -44,11 +44,15 @@ func (d *Daemon) tend(ctx context.Context, w *workload, want wanted.Certificate,
 	})
 }
 
-// expiry returns when the first of a lineage's current certificates expires; zero if one is missing.
+// expiry is when the first of a lineage's current certificates ends; zero if one is missing. A deployment that a crash interrupted
+// is more urgent than any end: certificate and key may be of different times.
 func expiry(lineage *state.Lineage) (first time.Time) {
 	record, _, err := lineage.Look()
-	if err != nil || record.Applying { // a deployment that a crash interrupted is finished first
+	if err != nil {
 		return time.Time{}
+	}
+	if record.Applying {
+		return time.Unix(0, 0)
 	}
 	for _, slot := range record.Keys {
 		g, err := lineage.Generation(slot.Current)
@@ -73,7 +77,7 @@ func (d *Daemon) pass(ctx context.Context, o *order) report.Certificate {
 	return result
 }
 
-// voice logs the progress of a pass, and passes it on to the command that asked for it.
+// voice writes the progress of a pass to the log, and sends it to whoever asked for the pass.
 func (d *Daemon) voice(ctx context.Context, o *order) acme.Progress {
 	return func(stage, message string) {
 		if o.say != nil {
@@ -92,7 +96,7 @@ func (d *Daemon) voice(ctx context.Context, o *order) acme.Progress {
 	}
 }
 
-// logResult logs how a pass ended. A pass of the newer configuration does what a pass of the older one did not do.
+// logResult logs how a pass ended. If a newer configuration has replaced the one of the pass, a pass of the newer one does what is left.
 func (d *Daemon) logResult(ctx context.Context, o *order, result report.Certificate) {
 	repeats := o.options.Daemon && o.workload.drift.held(o.want.Name, result)
 	replaced := o.workload.waiting.Err() != nil
@@ -117,9 +121,9 @@ func serials(r report.Certificate) (list []string) {
 	return list
 }
 
-// nextPass returns when the daemon looks at a certificate again: exactly at its renewal time, at the end of a backoff, and once
-// an hour in any case, because files and servers change without notice. The daemon does not repeat a failed deployment before
-// its backoff ends: each attempt may delay mail.
+// nextPass returns when a certificate is looked at again: at its renewal time or at the end of a backoff. It is once an hour in any case,
+// because files and servers can change without notice. A failed deployment is tried again only after its backoff, because each attempt may
+// delay mail.
 func nextPass(r report.Certificate, now time.Time) time.Time {
 	soonest, wake := now.Add(time.Second), now.Add(lookAround)
 	switch {
@@ -134,7 +138,7 @@ func nextPass(r report.Certificate, now time.Time) time.Time {
 	return wake
 }
 
-// began notes that a pass is under way.
+// began records that a pass has started.
 func (d *Daemon) began(o *order) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -142,7 +146,7 @@ func (d *Daemon) began(o *order) {
 	d.idle.Stop()
 }
 
-// ended notes its end.
+// ended records that a pass has ended.
 func (d *Daemon) ended(o *order) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -151,7 +155,7 @@ func (d *Daemon) ended(o *order) {
 	}
 }
 
-// hangs reports whether a pass has outlived even its own deadline.
+// hangs reports whether a pass still runs after its own deadline.
 func (d *Daemon) hangs() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

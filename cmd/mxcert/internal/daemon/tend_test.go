@@ -1,10 +1,15 @@
 package daemon
 
 import (
+	"context"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
+	"mxcert/cmd/mxcert/internal/pass"
 	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/wanted"
 )
 
 func TestNextPass(t *testing.T) {
@@ -95,4 +100,83 @@ func TestHangs(t *testing.T) {
 			t.Errorf("%s: passes that ended are remembered: %v", tt.what, d.progress)
 		}
 	}
+}
+
+// Progress goes to the log at a level that fits, and all of it to the command that has asked for the pass.
+func TestVoice(t *testing.T) {
+	t.Parallel()
+	for stage, level := range map[string]slog.Level{"order": slog.LevelInfo, "deploy": slog.LevelInfo, "warning": slog.LevelWarn, "verify": slog.LevelDebug, "done": slog.LevelDebug} {
+		log := &transcript{}
+		d := newDaemon("", log)
+		d.voice(t.Context(), &order{log: d.log})(stage, "one\ntwo")
+		if want := "level=" + level.String() + ` msg=progress stage=` + stage + ` detail="one; two"` + "\n"; !strings.HasSuffix(log.String(), want) {
+			t.Errorf("%s is logged as %q, want %q", stage, log, want)
+		}
+	}
+	log, heard := &transcript{}, ""
+	d := newDaemon("", log)
+	voice := d.voice(t.Context(), &order{log: d.log, say: func(stage, message string) { heard += stage + "=" + message + "," }})
+	voice("failed", "the reason")
+	if log.String() != "" {
+		t.Errorf("the failure is logged twice, here and with its hint: %s", log)
+	}
+	if voice("order", "next"); heard != "failed=the reason,order=next," {
+		t.Errorf("the command hears %q", heard)
+	}
+}
+
+// The end of a pass is logged once, at a level that fits, and not at all if a newer configuration or a stop ended it.
+func TestLogResult(t *testing.T) {
+	t.Parallel()
+	in := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
+	failed := report.Certificate{Error: &report.Error{Stage: "order", Kind: "ca-error", Message: "out of\norder", Hint: "wait"}}
+	backoff := report.Certificate{Error: &report.Error{Stage: "order", Kind: "backoff", Message: "not yet", Hint: "--now"}}
+	held := report.Certificate{Error: &report.Error{Stage: "deploy", Kind: "drift", Message: "a fight", Hint: "stop it"}, HeldUntil: in, HeldOnly: true}
+	changed := report.Certificate{Changed: true, Stage: report.Served, Keys: []report.Key{{Serial: "0a"}, {Serial: "0b"}}, NextRenewal: &in}
+	byDaemon := pass.Options{Daemon: true}
+	stopped, late := ended(), expired(t)
+	for _, tt := range []struct {
+		what     string
+		ctx      context.Context
+		options  pass.Options
+		replaced bool
+		results  []report.Certificate
+		want     string // of the last
+	}{
+		{"failed", t.Context(), byDaemon, false, []report.Certificate{failed}, `level=ERROR msg="pass failed" stage=order kind=ca-error error="out of; order" hint=wait`},
+		{"failed for a command", t.Context(), pass.Options{}, false, []report.Certificate{failed}, `level=ERROR msg="pass failed" stage=order kind=ca-error error="out of; order" hint=wait`},
+		{"failed because its time was over", late, byDaemon, false, []report.Certificate{failed}, `level=ERROR msg="pass failed" stage=order kind=ca-error error="out of; order" hint=wait`},
+		{"stopped", stopped, byDaemon, false, []report.Certificate{failed}, ""},
+		{"done before the stop", stopped, byDaemon, false, []report.Certificate{changed}, `level=INFO msg="certificate in service" stage=served serial="[0a 0b]" next_renewal=` + in.Format(time.RFC3339)},
+		{"replaced", t.Context(), byDaemon, true, []report.Certificate{failed}, ""},
+		{"waits", t.Context(), byDaemon, false, []report.Certificate{backoff}, `level=INFO msg="the order waits" detail="not yet" hint=--now`},
+		{"a fight is given up", t.Context(), byDaemon, false, []report.Certificate{held}, `level=ERROR msg="pass failed" stage=deploy kind=drift error="a fight" hint="stop it"`},
+		{"it is still given up", t.Context(), byDaemon, false, []report.Certificate{held, held}, `level=INFO msg="the files are left alone" detail="a fight"`},
+		{"a command fails meanwhile", t.Context(), pass.Options{}, false, []report.Certificate{held, held}, `level=ERROR msg="pass failed" stage=deploy kind=drift error="a fight" hint="stop it"`},
+		{"changed", t.Context(), byDaemon, false, []report.Certificate{changed}, `level=INFO msg="certificate in service" stage=served serial="[0a 0b]" next_renewal=` + in.Format(time.RFC3339)},
+		{"nothing to do", t.Context(), byDaemon, false, []report.Certificate{{Stage: report.Served}}, ""},
+	} {
+		log := &transcript{}
+		d := newDaemon("", log)
+		w := newWorkload(&pass.Runner{}, &driftWatch{watched: map[string]*watched{"mx": {name: "mx"}}})
+		if tt.replaced {
+			w.end()
+		}
+		for _, result := range tt.results {
+			log.text.Reset()
+			d.logResult(tt.ctx, &order{workload: w, want: wanted.Certificate{Name: "mx"}, options: tt.options, log: d.log}, result)
+		}
+		if _, got, _ := strings.Cut(strings.TrimSuffix(log.String(), "\n"), " "); got != tt.want {
+			t.Errorf("%s is logged as\n%s, want\n%s", tt.what, got, tt.want)
+		}
+	}
+}
+
+// expired is the context of a pass that ran out of time.
+func expired(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 0)
+	t.Cleanup(cancel)
+	<-ctx.Done()
+	return ctx
 }

@@ -12,13 +12,13 @@ import (
 type workload struct {
 	runner  *pass.Runner
 	drift   *driftWatch
-	memory  pass.Memory     // of looks, for `status`
-	waiting context.Context //nolint:containedctx // ends with the workload: finish what is under way, start nothing new
+	memory  pass.Memory     // looks for `mxcert status`
+	waiting context.Context //nolint:containedctx // ends with the workload: finish what runs, start nothing
 	cancel  context.CancelFunc
 	done    sync.WaitGroup
 
 	mu     sync.Mutex
-	timers map[*time.Timer]bool // of work that has not started
+	timers map[*time.Timer]bool // of passes to come
 }
 
 func newWorkload(runner *pass.Runner, drift *driftWatch) *workload {
@@ -30,13 +30,13 @@ func newWorkload(runner *pass.Runner, drift *driftWatch) *workload {
 	return w
 }
 
-// close releases connections, and stops the watch.
+// close closes connections and stops the watch.
 func (w *workload) close() {
 	w.runner.Close()
 	w.drift.close()
 }
 
-// begin does work in a goroutine of its own, and all waits for it, too. After the end it does nothing.
+// begin runs work in a goroutine of its own; the group all waits for it, too. It does nothing if the workload has ended.
 func (w *workload) begin(all *sync.WaitGroup, work func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -49,7 +49,7 @@ func (w *workload) begin(all *sync.WaitGroup, work func()) {
 	}
 }
 
-// later does work after a time, or earlier if it is roused, unless the workload has ended by then.
+// later runs work after a wait, or sooner if rouse is called. It does nothing if the workload has ended by then.
 func (w *workload) later(wait time.Duration, work func(roused bool)) (rouse func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -77,7 +77,7 @@ func (w *workload) later(wait time.Duration, work func(roused bool)) (rouse func
 	}
 }
 
-// end keeps further work from starting; done.Wait waits for what is under way.
+// end stops new work from starting. done.Wait waits for the work that is running.
 func (w *workload) end() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

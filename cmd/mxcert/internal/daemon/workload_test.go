@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"mxcert/cmd/mxcert/internal/pass"
+	"mxcert/cmd/mxcert/internal/report"
 )
 
 // What is due later starts then, and nothing starts after the end.
@@ -41,4 +42,48 @@ func TestWorkload(t *testing.T) {
 			t.Errorf("after the end: %v", done)
 		}
 	})
+}
+
+// The end of a workload waits for nothing, and its own work and that of all is waited for.
+func TestWorkloadRunsOut(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var all sync.WaitGroup
+		w := newWorkload(&pass.Runner{}, nil)
+		w.begin(&all, func() { time.Sleep(time.Hour) })
+		start := time.Now()
+		if w.end(); time.Since(start) != 0 || w.waiting.Err() == nil {
+			t.Errorf("the end took %s, %v", time.Since(start), w.waiting.Err())
+		}
+		w.done.Wait()
+		if all.Wait(); time.Since(start) != time.Hour {
+			t.Errorf("what was under way was waited for %s", time.Since(start))
+		}
+	})
+}
+
+// A watch of the files is that of the passes.
+func TestWorkloadWatches(t *testing.T) {
+	t.Parallel()
+	h := desert(t)
+	d, _ := h.atRest()
+	w := d.current()
+	if w.runner.Drift != w.drift || w.drift.watched["mx"] == nil {
+		t.Errorf("%+v", w.drift)
+	}
+	if bare := newWorkload(&pass.Runner{}, nil); bare.runner.Drift != nil {
+		t.Error("a watch that is nil is one all the same")
+	}
+}
+
+// A look of a command is from the configuration in force, and orders nothing.
+func TestWorkloadLooks(t *testing.T) {
+	t.Parallel()
+	h := desert(t)
+	d, _ := h.atRest()
+	w := d.current()
+	r := w.look(t.Context(), w.runner.Host.Certificates)
+	if len(r.Certificates) != 1 || r.Certificates[0].Name != "mx" || r.Certificates[0].Stage != report.Waiting || r.ExitCode() != report.CodeTemporary {
+		t.Errorf("%+v", r)
+	}
 }

@@ -21,7 +21,7 @@ import (
 	systemd "mxcert/hooks/unit"
 )
 
-// certificateTests are the tests of one certificate.
+// certificateTests returns the tests of one certificate.
 func (d *Doctor) certificateTests(want wanted.Certificate) []test {
 	resolver := want.Resolver()
 	tests := []test{
@@ -91,7 +91,7 @@ func provider(ctx context.Context, want wanted.Certificate, resolver *resolve.Re
 	var records []dnsprovider.TXT
 	for _, domain := range want.Names {
 		domain = strings.TrimPrefix(domain, "*.")
-		if place, err := resolver.Locate(ctx, "_acme-challenge."+domain); err == nil { // if it fails, the preflight says why
+		if place, err := resolver.Locate(ctx, "_acme-challenge."+domain); err == nil { // if this fails, the preflight says why
 			records = append(records, dnsprovider.TXT{Place: place, Domain: domain})
 		}
 	}
@@ -119,7 +119,7 @@ func (d *Doctor) preflight(ctx context.Context, want wanted.Certificate, resolve
 func (d *Doctor) places(ctx context.Context, want wanted.Certificate) []finding.Finding {
 	record, _, err := d.Runner.Store.Lineage(want.Name).Look()
 	if err != nil {
-		return nil // reported with the certificate
+		return nil // the test of the certificate reports it
 	}
 	notes, err := d.Runner.Helper.Check(ctx, want, helper.KnownFiles(record), nil, false)
 	found := faults(err, "see deploy of the configuration")
@@ -151,7 +151,7 @@ func (d *Doctor) unit(ctx context.Context, unit string) []finding.Finding {
 func (d *Doctor) endpoints(ctx context.Context, want wanted.Certificate) []finding.Finding {
 	have, err := issued.Look(d.Runner.Store.Lineage(want.Name), want.Keys)
 	if err != nil {
-		return nil // reported with the certificate
+		return nil // the test of the certificate reports it
 	}
 	probes := pass.Probes(want, have.Bundles)
 	if len(probes) == 0 {

@@ -1,9 +1,9 @@
-// Package doctor tests everything that a renewal needs and changes nothing: configuration and secrets, the state directory, the
-// daemon and its rights, the hooks, the CAs and the account there, and for each certificate what is stored, the DNS provider,
-// the names, the files, the units and the endpoints.
+// Package doctor tests everything that a renewal needs, and changes nothing. It looks at the configuration and its secrets, the state
+// directory, the daemon and its rights, the hooks, the CAs and the accounts there. For each certificate it looks at what is stored, the DNS
+// provider, the names, the files, the units and the endpoints.
 //
-// It returns findings and prints nothing. A test that fails, hangs or panics does not stop the others. An error among the
-// findings would make a renewal fail; a warning would not.
+// It returns findings and prints nothing. If a test fails, hangs or panics, the other tests still run. A finding is an error if it would
+// make a renewal fail; otherwise it is at most a warning. The package repairs nothing; each finding says what a person can do.
 package doctor
 
 import (
@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	// grace is how long a test may take to stop after the end of its time.
+	// grace is how long a test may take to stop after its time is over.
 	grace = 2 * time.Second
 	// testsAtOnce limits the number of tests that run at once.
 	testsAtOnce = 16
@@ -31,7 +31,7 @@ const (
 // Check is the result for one thing that doctor has looked at.
 type Check struct {
 	finding.Finding
-	Certificate string // "" for what belongs to the host
+	Certificate string // "" for tests of the host
 }
 
 // Doctor looks at everything that a renewal needs.
@@ -39,7 +39,7 @@ type Doctor struct {
 	Runner        *pass.Runner
 	Certificates  []wanted.Certificate
 	ConfigFile    string
-	IsService     bool              // the file is the one that the service of this host reads
+	IsService     bool              // the file is the one that this host's service reads
 	Configuration []finding.Finding // about the files
 	Secrets       []finding.Finding // that cannot be read
 	Daemon        *report.Daemon    // the running one; nil if no daemon runs
@@ -117,7 +117,7 @@ func bad(format string, values ...any) finding.Finding {
 	return finding.New("", finding.Error, format, values...)
 }
 
-// called sets the ID, if a test returns several.
+// called sets the ID of a finding. Tests that return several findings use it.
 func called(id string, f finding.Finding) finding.Finding {
 	f.ID = id
 	return f
@@ -144,7 +144,7 @@ func faults(err error, otherwise string) []finding.Finding {
 	return list
 }
 
-// orWell returns the findings, or one that says that all is well.
+// orWell returns the findings or, if there are none, one finding that says that all is well.
 func orWell(found []finding.Finding, format string, values ...any) []finding.Finding {
 	if len(found) == 0 {
 		return []finding.Finding{well("%s", fmt.Sprintf(format, values...))}

@@ -23,7 +23,7 @@ const (
 	leastInodes = 100
 )
 
-// hostTests are the tests that belong to no certificate.
+// hostTests returns the tests that belong to no single certificate.
 func (d *Doctor) hostTests() []test {
 	tests := []test{
 		{id: "configuration", run: d.configuration},
@@ -112,7 +112,7 @@ func roomIn(path string) []finding.Finding {
 	return nil
 }
 
-// daemon says who renews here.
+// daemon reports who renews certificates on this host.
 func (d *Doctor) daemon(context.Context) []finding.Finding {
 	r := d.Daemon
 	switch {

@@ -15,7 +15,7 @@ import (
 func (d *Doctor) rights(context.Context) []finding.Finding {
 	units := d.Runner.Host.Units()
 	if _, err := user.LookupGroup(unit.ServiceUser); err != nil || len(units) == 0 || !d.IsService {
-		return nil // it runs as root, or not as the service of this host
+		return nil // it runs as root, or this is not the host's service
 	}
 	text, err := os.ReadFile(unit.PolkitFile)
 	var lacking []string

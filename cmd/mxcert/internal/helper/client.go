@@ -18,12 +18,12 @@ import (
 	"mxcert/hooks/unit"
 )
 
-// Directory is where systemd listens for the helpers. It belongs to root: a process that has taken over the service cannot
-// put a socket of its own there.
+// Directory is where systemd listens for the helpers. It belongs to root, so a process that has taken over the service cannot put its own
+// socket there.
 const Directory = "/run/mxcert-helpers"
 
-// Client does what may need the rights of root: in this process if it has them, else through a helper. The zero Client has no
-// helper and does everything in this process.
+// Client does what may need the rights of root: in this process if it has them, otherwise through a helper. The zero Client has no helper
+// and does everything in this process.
 type Client struct {
 	Directory string // of the helpers' sockets; "" if there is no helper
 	Root      int    // the user that must be listening there: 0, except in tests
@@ -72,7 +72,7 @@ func unreachable(kind Kind, err error) error {
 	return e
 }
 
-// ask sends a question and reads the answer; the end of ctx ends it.
+// ask sends a question and reads the answer. It stops when ctx ends.
 func (c *conn) ask(ctx context.Context, question, answer any) error {
 	err := c.Ask(ctx, question, answer)
 	if err == nil || ctx.Err() != nil {
@@ -111,7 +111,7 @@ func (c *Client) Check(ctx context.Context, want wanted.Certificate, known Known
 func (c *Client) Plan(ctx context.Context, want wanted.Certificate, bundles []*bundle.Bundle, known Known, say func(stage, message string)) (Plan, error) {
 	plan, err := Look(want, bundles, known)
 	if err == nil && plan.Summary().Empty() {
-		return plan, nil // no right is needed
+		return plan, nil // this process has the rights it needs
 	}
 	if err := deploy.Check(want.Targets(), known); c.needed(err) {
 		return c.planThere(ctx, want, bundles, say)
@@ -162,7 +162,7 @@ func (c *Client) RunHooks(ctx context.Context, want wanted.Certificate, event sc
 	}
 	entries, err := os.ReadDir(hooksOf(want, event.Event))
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
-		return nil, nil // nothing to start a helper for
+		return nil, nil // no hooks: no helper needs to start
 	}
 	conn, err := c.dial(ctx, Hook)
 	if err != nil {

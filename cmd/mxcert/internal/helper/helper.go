@@ -35,7 +35,7 @@ import (
 	"mxcert/hooks/unit"
 )
 
-// firstOrder is how long a helper waits for its first order. Between orders it waits as long as the connection is open.
+// firstOrder is how long a helper waits for its first order. After that it waits as long as the connection is open.
 const firstOrder = 20 * time.Second
 
 // Serve carries out the orders of the service at the other end of a connection, until the service hangs up. It reads configFile
@@ -56,13 +56,13 @@ func Serve(ctx context.Context, kind Kind, configFile string, conn *wire.Conn) e
 	return serveInstall(ctx, host, conn)
 }
 
-// refuse answers the first order, whatever it is, with the error, and returns it.
+// refuse answers the first order, whatever it is, with the error, and returns that error.
 func refuse(ctx context.Context, conn *wire.Conn, why error) error {
 	first, cancel := context.WithTimeout(ctx, firstOrder)
 	defer cancel()
 	var order any
 	if err := conn.Read(first, &order); err == nil {
-		_ = answer(ctx, conn, refusal{Error: newError(why)}) // why matters more than whether the service has read it
+		_ = answer(ctx, conn, refusal{Error: newError(why)}) // the cause matters more than a failure to send it
 	}
 	return why
 }
@@ -103,7 +103,7 @@ func trustedHost(configFile string) (*wanted.Host, error) {
 	if err := trusted(config.Files()); err != nil {
 		return nil, err
 	}
-	text, err := config.Effective()
+	text, err := config.Effective(nil)
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +150,7 @@ func serveInstall(ctx context.Context, host *wanted.Host, conn *wire.Conn) error
 		var order installOrder
 		err := conn.Read(reading, &order)
 		if errors.Is(err, io.EOF) || ctx.Err() != nil {
-			return nil // the service has hung up, or systemd stops this helper
+			return nil // the service has hung up, or systemd is stopping this helper
 		}
 		if err != nil {
 			return fmt.Errorf("no order: %w", err)
@@ -212,8 +212,8 @@ func (i *installer) makePlan(want wanted.Certificate, files []installFiles) (ans
 	return answer
 }
 
-// proven accepts a certificate and key that match, are valid now, and are for a name that is configured. They need not be for
-// all names: the service may go back to a certificate that was issued before the configuration changed.
+// proven accepts a certificate and key if they match, are valid now, and are for a configured name. They need not cover all names: the
+// service may go back to a certificate that was issued before the configuration changed.
 func proven(want wanted.Certificate, key bundle.KeyType, f installFiles) (*bundle.Bundle, error) {
 	b, err := bundle.Parse([]byte(f.Chain), []byte(f.Key))
 	if err != nil {

@@ -28,7 +28,7 @@ func serveHook(ctx context.Context, host *wanted.Host, conn *wire.Conn) error {
 	return answer(ctx, conn, hookAnswer{Outcomes: outcomes, Error: newError(err)})
 }
 
-// checkEvent refuses an event that the configuration does not know, and paths outside of the state directory.
+// checkEvent refuses an event for a certificate that is not configured, and paths outside the state directory.
 func checkEvent(host *wanted.Host, order hookOrder) (wanted.Certificate, error) {
 	e := order.Event
 	want, configured := host.Certificate(e.Name)

@@ -35,7 +35,7 @@ func Remember(record *state.Record, want wanted.Certificate, plan Plan) (notes [
 	for _, t := range want.Targets() {
 		for _, path := range t.Places(nil) {
 			if strings.Contains(path, "{serial}") {
-				continue // a deployment removes the old ones
+				continue // a deployment removes its old ones
 			}
 			f := before[path]
 			if a, ok := found[path]; ok {
@@ -92,7 +92,7 @@ func (i *installer) keep(path string, content []byte) error {
 	}
 	marker := filepath.Join(dir, "managed", strings.ReplaceAll(strings.TrimPrefix(path, "/"), "/", "_"))
 	if _, err := os.Lstat(marker); err == nil {
-		return nil // it was ours before
+		return nil // this helper wrote it before
 	}
 	kept, err := lineageOf(i.want.Name).Displace(path, content, time.Now())
 	if err != nil {

@@ -70,7 +70,7 @@ func (r *remotePlan) Touch() error {
 	return err
 }
 
-// Close ends the helper.
+// Close closes the connection, which ends the helper.
 func (r *remotePlan) Close() error { return r.conn.Close() }
 
 func (r *remotePlan) do(order installOrder) (answer installAnswer, err error) {
@@ -83,5 +83,5 @@ func (r *remotePlan) do(order installOrder) (answer installAnswer, err error) {
 	return answer, answer.Error.orNil()
 }
 
-// stepPatience bounds one step of the helper.
+// stepPatience limits one step of the helper.
 const stepPatience = 60 * time.Second

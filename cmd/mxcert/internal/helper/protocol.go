@@ -16,36 +16,36 @@ type Kind string
 
 // The helpers.
 const (
-	Install Kind = "install" // writes files; a connection is a conversation about one certificate
-	Hook    Kind = "hook"    // runs hooks; a connection is one event
+	Install Kind = "install" // writes files; one connection per certificate
+	Hook    Kind = "hook"    // runs hooks; one connection per event
 )
 
-// installVerb is what the install helper can do.
+// installVerb is one of the orders that the install helper knows.
 type installVerb string
 
 const (
-	verbCheck  installVerb = "check"  // could the files be written?
+	verbCheck  installVerb = "check"  // can the files be written?
 	verbPlan   installVerb = "plan"   // what would change?
-	verbApply  installVerb = "apply"  // what was planned
-	verbRevert installVerb = "revert" // what was applied
-	verbTouch  installVerb = "touch"  // make the server look again
+	verbApply  installVerb = "apply"  // apply the plan
+	verbRevert installVerb = "revert" // revert the plan
+	verbTouch  installVerb = "touch"  // make the server look at its files again
 )
 
-// installOrder goes to the install helper.
+// installOrder is an order for the install helper.
 type installOrder struct {
 	Verb    installVerb    `json:"verb"`
 	Name    string         `json:"name"`              // of the certificate
 	Bundles []installFiles `json:"bundles,omitempty"` // plan: one for each key type, empty if there is no certificate of that type
-	Sound   bool           `json:"sound,omitempty"`   // check: is the configuration of the mail server in order, too?
+	Sound   bool           `json:"sound,omitempty"`   // check: is the configuration of the mail server valid, too?
 }
 
-// installFiles is a certificate and its key, PEM.
+// installFiles is a certificate and its key, both PEM.
 type installFiles struct {
 	Chain string `json:"chain"`
 	Key   string `json:"key"`
 }
 
-// installAnswer comes back.
+// installAnswer is the answer to an installOrder.
 type installAnswer struct {
 	Plan  deploy.Summary `json:"plan,omitzero"`
 	Kept  []string       `json:"kept,omitempty"` // where replaced files are kept
@@ -53,12 +53,12 @@ type installAnswer struct {
 	Error *Error         `json:"error,omitempty"`
 }
 
-// hookOrder goes to the hook helper.
+// hookOrder is an order for the hook helper.
 type hookOrder struct {
 	Event script.Event `json:"event"`
 }
 
-// hookAnswer comes back.
+// hookAnswer is the answer to a hookOrder.
 type hookAnswer struct {
 	Outcomes []Outcome `json:"outcomes"`
 	Error    *Error    `json:"error,omitempty"`

@@ -17,22 +17,22 @@ import (
 	"mxcert/deploy/served"
 )
 
-// keepGenerations is how many old generations of each key type stay on disk beside those in use.
+// keepGenerations is how many old generations of each key type mxcert keeps on disk, in addition to those in use.
 const keepGenerations = 3
 
-// noteSuccess is how old the stored time of the last success may become.
+// noteSuccess is how old the stored time of the last success may become before a pass writes it again.
 const noteSuccess = 55 * time.Minute
 
-// ending says how a pass has ended, before a report puts it into words.
+// ending is how a pass ended, before it is put into words.
 type ending struct {
 	err          error
 	inService    bool // every endpoint has shown the certificate, or the files hold it and no endpoint is configured
-	outOfService bool // what is issued could not be put in service
+	outOfService bool // mxcert could not put what is issued in service
 	nextTry      *time.Time
-	orderFailed  bool // the next step is another try
+	orderFailed  bool // the order failed, so the next step is another try
 }
 
-// failed is the report of a pass that could not even start.
+// failed returns the report of a pass that could not even start.
 func (p *pass) failed(err error) report.Certificate {
 	r := report.New(p.want.Name, p.want.Names)
 	r.Warnings = append(r.Warnings, p.warnings...)
@@ -58,7 +58,7 @@ func (p *pass) conclude(ctx context.Context, issueErr, serveErr error) report.Ce
 	return p.report(p.failure(ctx, issueErr, serveErr))
 }
 
-// lacking returns the error for key types that never had a certificate, in a pass that may not order one.
+// lacking returns an error for key types that never had a certificate, if the pass was not allowed to order.
 func (p *pass) lacking() error {
 	for i, key := range p.want.Keys {
 		if p.have.Bundles[i] == nil {
@@ -68,7 +68,7 @@ func (p *pass) lacking() error {
 	return nil
 }
 
-// success notes that every endpoint has shown the current certificates, and runs the hooks.
+// success records that every endpoint has shown the current certificates, and runs the hooks.
 func (p *pass) success(ctx context.Context) ending {
 	p.warnAll(helper.Remember(&p.have.Record, p.want, p.plan))
 	event := "served"
@@ -99,8 +99,8 @@ func (p *pass) success(ctx context.Context) ending {
 	return ending{err: hookErr, inService: true}
 }
 
-// saveSuccess stores the record and removes old generations. If a pass has found nothing to do, as most do, it writes only once
-// an hour, to note when that was.
+// saveSuccess stores the record and removes old generations. Most passes find nothing to do. They write only once an hour, to note the time
+// of the last success.
 func (p *pass) saveSuccess() error {
 	now := time.Now().UTC()
 	if p.have.Unchanged() && now.Sub(p.have.Record.LastSuccess) < noteSuccess && !p.have.Record.LastSuccess.After(now) {
@@ -110,12 +110,12 @@ func (p *pass) saveSuccess() error {
 	return errors.Join(p.lineage.Save(p.have.Record), p.lineage.Prune(p.have.Record, keepGenerations))
 }
 
-// failure notes what went wrong and when the daemon may try again, and runs the hooks.
+// failure records what went wrong and when the daemon may try again, and runs the hooks.
 func (p *pass) failure(ctx context.Context, issueErr, serveErr error) ending {
-	// The serving error comes first: it is the worse news of the two.
-	end := ending{err: errors.Join(serveErr, issueErr), inService: serveErr == nil && p.have.Any(), outOfService: serveErr != nil}
+	// If senders are not served, that is worse than a failed order, so it comes first.
+	end := ending{err: errors.Join(serveErr, issueErr), inService: serveErr == nil && p.have.Any() && ctx.Err() == nil, outOfService: serveErr != nil}
 	if errors.Is(ctx.Err(), context.Canceled) {
-		return end // stopped, not failed: there is nothing to back off from
+		return end // the pass was stopped, it did not fail: no backoff
 	}
 	until, waits := holdOf(issueErr)
 	switch {
@@ -126,7 +126,7 @@ func (p *pass) failure(ctx context.Context, issueErr, serveErr error) ending {
 	default:
 		failure := end.err
 		if issueErr != nil && !p.heldUntil.IsZero() {
-			failure = issueErr // the record shows already that the files are left alone
+			failure = issueErr // the record already shows that mxcert leaves the files alone
 		}
 		p.recordFailure(failure)
 		end.nextTry = &p.have.Record.Failure.NotBefore
@@ -139,14 +139,14 @@ func (p *pass) failure(ctx context.Context, issueErr, serveErr error) ending {
 	return end
 }
 
-// heldAgain reports whether the pass found only what an earlier one has recorded: the files are left alone for now.
+// heldAgain reports whether this pass only found what an earlier pass has recorded: mxcert leaves the files alone for now.
 func (p *pass) heldAgain() bool {
 	f := p.have.Record.Failure
 	return f != nil && f.Kind == kindDrift && !p.heldUntil.IsZero() && !f.NotBefore.Before(p.heldUntil)
 }
 
-// recordFailure notes the failure and when the daemon may try again: up to a tenth later, so that hosts do not come back
-// together. The wait that the CA asks for is a minimum.
+// recordFailure records the failure and when the daemon may try again. It adds up to a tenth to the backoff, so that hosts do not all come
+// back at the same moment. If the CA asks for a pause, the backoff is at least that long.
 func (p *pass) recordFailure(err error) {
 	record, count := &p.have.Record, 1
 	if record.Failure != nil && record.Failure.Fingerprint == p.want.Fingerprint() {
@@ -164,7 +164,7 @@ func (p *pass) recordFailure(err error) {
 		notBefore = p.heldUntil
 	}
 	if f := record.Failure; f != nil && !stale(f) && f.ChargedToCA && time.Now().Before(f.NotBefore) {
-		// A failure of another kind must not shorten the wait that protects the CA.
+		// A failure of another kind must not shorten the pause that the CA asked for.
 		charged = true
 		if f.NotBefore.After(notBefore) {
 			notBefore = f.NotBefore
@@ -175,7 +175,7 @@ func (p *pass) recordFailure(err error) {
 	record.Log(state.Event{At: time.Now(), Event: "failed", Message: fmt.Sprintf("%s: %s", r.Stage, r.Message)})
 }
 
-// chargedToCA reports whether the CA counts a failure against its limits.
+// chargedToCA reports whether the CA counts this failure against one of its limits.
 func chargedToCA(err error) bool {
 	e, ok := errors.AsType[interface {
 		error
@@ -184,11 +184,11 @@ func chargedToCA(err error) bool {
 	return ok && e.ChargedToCA()
 }
 
-// report puts the pass into words.
+// report puts the result of the pass into words.
 func (p *pass) report(end ending) report.Certificate {
 	r := Describe(p.want, p.have)
 	r.Changed, r.Plan, r.DryRun, r.Endpoints = p.changed, p.intended, p.dryRun, endpointReports(p.seen)
-	r.Warnings = slices.Concat([]string{}, p.warnings, r.Warnings)
+	r.Warnings = append(append([]string{}, p.warnings...), r.Warnings...) // in JSON a list, even if it is empty
 	p.outOfService = end.outOfService
 	r.OutOfService, r.NextTry = end.outOfService, end.nextTry
 	if end.orderFailed {
@@ -212,7 +212,7 @@ func (p *pass) stage(end ending) report.Stage {
 	switch {
 	case end.inService && len(p.seen) > 0:
 		return report.Served
-	case end.inService, p.plan != nil && p.filesHold():
+	case end.inService, p.have.Any() && p.filesHold():
 		return report.Deployed
 	case p.have.Any():
 		return report.Issued
@@ -220,7 +220,7 @@ func (p *pass) stage(end ending) report.Stage {
 	return report.Waiting
 }
 
-// verdict returns the stage and the exit code of a pass with an error.
+// verdict returns the stage and the exit code of a pass that ended with an error.
 func (p *pass) verdict(r report.Certificate, err error) (report.Stage, report.Code) {
 	switch stage := r.Error.Stage; {
 	case slices.Contains([]string{"deploy", "reload", "verify"}, stage) && p.have.Any():
@@ -255,7 +255,7 @@ func summary(r report.Certificate) string {
 	return "nothing to do, " + string(r.Stage)
 }
 
-// Describe reports what is wanted and issued: names, certificates, files and the next renewal.
+// Describe reports what is wanted and what is issued: names, certificates, files and the next renewal.
 func Describe(want wanted.Certificate, have *issued.Lineage) report.Certificate {
 	r := report.New(want.Name, want.Names)
 	for i, key := range want.Keys {
@@ -280,8 +280,8 @@ func keyReport(key bundle.KeyType, b *bundle.Bundle) report.Key {
 	return report.Key{Key: string(key), Serial: b.Serial(), NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(), Issuer: leaf.Issuer.CommonName, SPKI: b.SPKI()}
 }
 
-// files returns the paths of all places, with the serial numbers of the current certificates. Each path occurs once:
-// certificates of several keys may share an SNI map.
+// files lists the paths of all places with the serial numbers of the current certificates. It lists each path once, because certificates
+// can share an SNI map.
 func files(want wanted.Certificate, bundles []*bundle.Bundle) []string {
 	var once []string
 	for i := range want.Keys {

@@ -11,7 +11,7 @@ import (
 	"mxcert/deploy/served"
 )
 
-// planOnly ends a dry run: it lists the differences between what is and what would be.
+// planOnly ends a dry run: it reports the difference between what is and what would be.
 func (p *pass) planOnly(ctx context.Context) error {
 	p.dryRun = &report.DryRun{Orders: append([]string{}, p.intended...), Files: []deploy.Change{}, Reloads: []report.Reload{}, Handshakes: []report.Handshake{}}
 	if !p.have.Any() {
@@ -41,7 +41,7 @@ func (p *pass) planOnly(ctx context.Context) error {
 	return nil
 }
 
-// planProof lists what comes after the files.
+// planProof lists the steps that would follow the change of the files.
 func (p *pass) planProof() {
 	for _, way := range []wanted.Reload{wanted.Always, wanted.Auto} {
 		for _, unit := range p.want.Units(way) {

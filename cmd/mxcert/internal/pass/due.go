@@ -16,7 +16,7 @@ import (
 	"mxcert/cmd/mxcert/internal/report"
 )
 
-// due says why the certificate of the i-th key type has to be ordered; "" if it does not have to be.
+// due returns why the certificate of the i-th key type must be ordered, or "" if it need not be.
 func (p *pass) due(i int, key bundle.KeyType) string {
 	current := p.have.Bundles[i]
 	if current == nil {
@@ -28,7 +28,7 @@ func (p *pass) due(i int, key bundle.KeyType) string {
 	}
 	now := time.Now()
 	switch {
-	case !issued.SameNames(g.Names, p.want.Names): // the names in the order: a CA may add others
+	case !issued.SameNames(g.Names, p.want.Names): // compares what mxcert asked for: a CA may add names
 		return "the names have changed"
 	case !slices.Contains(p.want.Directories, g.Directory):
 		return "the CA has changed"
@@ -46,7 +46,7 @@ func (p *pass) due(i int, key bundle.KeyType) string {
 	return p.asked(key, g)
 }
 
-// asked says why a certificate is due that only a person's request makes due; "" if it is not.
+// asked returns why a person's request makes a certificate due that is not due otherwise.
 func (p *pass) asked(key bundle.KeyType, g state.Generation) string {
 	slot := p.have.Record.Slot(key)
 	switch {
@@ -61,11 +61,11 @@ func (p *pass) asked(key bundle.KeyType, g state.Generation) string {
 	return ""
 }
 
-// urgent reports whether a person wants a new certificate now.
+// urgent reports whether a person wants the certificate now.
 func (p *pass) urgent() bool { return p.options.Force || p.options.NewKey }
 
-// answers reports whether another process issued a certificate after the operator had asked for one. A certificate that was
-// issued in the future by this host's clock does not count.
+// answers reports whether another process issued a certificate after the operator asked for one. A certificate whose time of issue lies in
+// the future, by this host's clock, does not count.
 func (p *pass) answers(g state.Generation) bool {
 	return !g.Created.Before(p.options.Asked) && g.Created.Before(time.Now().Add(time.Minute))
 }
@@ -76,8 +76,8 @@ func (p *pass) chains(b *bundle.Bundle) bool {
 	return err == nil
 }
 
-// askRenewalInfo asks the CAs when they want the current certificates renewed (RFC 9773). If they do not say, the lifetime
-// decides.
+// askRenewalInfo asks the CAs when they want the current certificates renewed (RFC 9773). If a CA does not say, the lifetime of the
+// certificate decides.
 func (p *pass) askRenewalInfo(ctx context.Context) {
 	if p.options.DryRun || p.options.DeployOnly || p.options.Rollback {
 		return
@@ -106,7 +106,7 @@ func (p *pass) askRenewalInfo(ctx context.Context) {
 	}
 }
 
-// issuer returns the CA that issued the current certificate; nil if that CA is no longer configured.
+// issuer returns the CA that issued the current certificate, or nil if that CA is no longer configured.
 func (p *pass) issuer(key bundle.KeyType) *acme.Client {
 	g, err := p.have.Current(key)
 	if err != nil {
@@ -115,8 +115,9 @@ func (p *pass) issuer(key bundle.KeyType) *acme.Client {
 	return p.CAs.At(g.Directory)
 }
 
-// held returns an error while another order, failed or successful, would use up the CA's limits. The daemon waits out every
-// failure; a person's own run waits only for failures that the CA counts; --now and a changed configuration do not wait.
+// held keeps a certificate from using up the CA's limits, whether by failures or by successes. The daemon waits out the backoff of every
+// failure. A person's own run waits only after failures that the CA counts. With --now, or after a change of the configuration, nobody
+// waits.
 func (p *pass) held(i int, key bundle.KeyType) error {
 	f := p.have.Record.Failure
 	if f != nil && (f.Kind != kindDrift || f.ChargedToCA) && !p.urgent() && !stale(f) && f.Fingerprint == p.want.Fingerprint() &&
@@ -127,13 +128,13 @@ func (p *pass) held(i int, key bundle.KeyType) error {
 	return p.CAs.Held(p.claim(i, key))
 }
 
-// stale reports whether a failure was recorded while the clock was ahead: its time says nothing about now.
+// stale reports whether a failure was recorded while the clock was ahead. Such a failure says nothing about the present.
 func stale(f *state.Failure) bool { return f.At.After(time.Now().Add(time.Minute)) }
 
-// claim returns what the CA's budget has to know about an order.
+// claim describes an order to the CA's budget.
 func (p *pass) claim(i int, key bundle.KeyType) acme.Claim {
 	f := p.have.Record.Failure
-	edited := f != nil && f.Fingerprint != p.want.Fingerprint() // since the failure: the fault may be fixed
+	edited := f != nil && f.Fingerprint != p.want.Fingerprint() // since it failed: the edit may have fixed the fault
 	claim := acme.Claim{Names: p.want.Names, KeyType: key, New: true, Urgent: p.urgent(), Person: !p.options.Daemon || edited}
 	g, err := p.have.Current(key)
 	if p.have.Bundles[i] == nil || err != nil {
@@ -146,7 +147,7 @@ func (p *pass) claim(i int, key bundle.KeyType) acme.Claim {
 	return claim
 }
 
-// holdOf returns the end of a hold if only holds prevented an order.
+// holdOf returns the end of a hold if holds are the only reason why no order was placed.
 func holdOf(err error) (until time.Time, ok bool) {
 	_, asked := errors.AsType[*acme.Error](err)
 	held, waits := errors.AsType[*schedule.Held](err)

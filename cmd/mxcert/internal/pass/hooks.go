@@ -11,8 +11,8 @@ import (
 	"mxcert/hooks/script"
 )
 
-// successHooks runs the hooks for a new certificate; every pass runs all of them again until they succeed. It also runs the
-// hooks of a pass that changed something else.
+// successHooks runs the hooks for a new certificate, or for a pass that changed something else. If a hook of a new certificate fails, every
+// later pass runs all of them again until they succeed.
 func (p *pass) successHooks(ctx context.Context) error {
 	due := p.have.Record.HooksDue
 	if due {
@@ -33,7 +33,7 @@ func (p *pass) successHooks(ctx context.Context) error {
 	return nil
 }
 
-// failHooks runs the hooks for a failure, even if the pass ran out of time, but not if the daemon stops.
+// failHooks runs the hooks for a failure, even if the pass ran out of time. It runs none if the daemon is being stopped.
 func (p *pass) failHooks(ctx context.Context) {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		ctx = context.WithoutCancel(ctx)

@@ -1,6 +1,7 @@
 package pass
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"mxcert/acme/bundle"
+	"mxcert/acme/state"
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 
@@ -268,5 +271,60 @@ func TestHookReloads(t *testing.T) {
 	h.pass(report.CodeOK, renew)
 	if text, err := os.ReadFile(h.Path("asked")); err != nil || string(text) != "reload\n" {
 		t.Errorf("the hook ran %q (%v), want once", text, err)
+	}
+}
+
+// One event for each certificate; before the first there are only names.
+func TestHookEvents(t *testing.T) {
+	t.Parallel()
+	o := newOffline(t)
+	if events := o.begin(renew).hookEvents("pre"); len(events) != 1 || events[0].Event != "pre" || events[0].Name != "mx" || len(events[0].Domains) != 2 || events[0].Fullchain != "" || events[0].Serial != "" {
+		t.Errorf("%+v", events)
+	}
+	o = newOffline(t)
+	o.edit("keys: [ec256]", "keys: [ec256, rsa2048]")
+	o.edit("/tls/mx.crt", "/tls/{key}.crt")
+	o.edit("/tls/mx.key", "/tls/{key}.key")
+	g := o.keep(o.sign(bundle.RSA2048, nil, nil), time.Now())
+	p := o.begin(renew)
+	p.changed = true
+	events := p.hookEvents("deploy")
+	if len(events) != 1 || events[0].Serial != g.Serial || events[0].Fullchain != filepath.Join(o.lineage().Directory(g.ID), "fullchain.pem") || !events[0].NotAfter.Equal(g.NotAfter) || !events[0].Changed {
+		t.Errorf("%+v", events)
+	}
+	o.issued()
+	if events := (&pass{want: o.want(), lineage: o.lineage(), have: o.have()}).hookEvents("post"); len(events) != 2 || events[1].Serial != g.Serial || filepath.Base(events[0].PrivateKey) != "privkey.pem" {
+		t.Errorf("%+v", events)
+	}
+}
+
+// Hooks that are due run again until they succeed, also if nothing has changed; those of a failure run when time is over.
+func TestHooksAreDue(t *testing.T) {
+	t.Parallel()
+	o := newOffline(t)
+	o.issued()
+	o.pass(report.CodeOK, deployOnly)
+	o.hook("deploy.d/note", note)
+	o.hook("post.d/note", note)
+	o.hook("fail.d/note", note)
+	o.pass(report.CodeOK, deployOnly)
+	if ran := o.ran(); len(ran) > 0 {
+		t.Errorf("nothing has changed, and these ran: %q", ran)
+	}
+	o.remember(func(r *state.Record) { r.HooksDue = true })
+	o.pass(report.CodeOK, deployOnly)
+	if ran := o.ran(); !slices.Equal(ran, []string{"deploy", "post"}) || o.record().HooksDue {
+		t.Errorf("due: %q", ran)
+	}
+	late, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	defer cancel()
+	p := &pass{Runner: o.runner(), want: o.want(), say: o.say, lineage: o.lineage(), have: o.have()}
+	if p.failHooks(late); !slices.Equal(o.ran(), []string{"fail"}) || len(p.warnings) > 0 {
+		t.Errorf("out of time: %q", p.warnings)
+	}
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	if p.failHooks(stopped); len(o.ran()) > 0 {
+		t.Error("a hook ran against a stop")
 	}
 }

@@ -20,10 +20,10 @@ import (
 	"mxcert/hooks/unit"
 )
 
-// sweepPatience bounds the removal of TXT records that an earlier run left.
+// sweepPatience limits the time for removing TXT records that an earlier run left.
 const sweepPatience = 20 * time.Second
 
-// issue orders what is due, one key type after another; the second uses the authorizations of the first.
+// issue orders what is due, one key type after another. The order for the second key type uses the authorizations of the first.
 func (p *pass) issue(ctx context.Context) error {
 	if p.options.DeployOnly || p.options.Rollback {
 		return nil
@@ -52,8 +52,8 @@ func (p *pass) issue(ctx context.Context) error {
 	return nil
 }
 
-// preflight returns an error, before mxcert asks the CA for anything, if the result could not be deployed or the order would
-// certainly fail.
+// preflight checks two things before mxcert asks the CA for anything: that the new certificate could be put in place, and that the order is
+// not certain to fail.
 func (p *pass) preflight(ctx context.Context) error {
 	notes, err := p.Helper.Check(ctx, p.want, p.known(), nil, false)
 	if p.warnAll(notes); err != nil {
@@ -61,7 +61,7 @@ func (p *pass) preflight(ctx context.Context) error {
 	}
 	for _, name := range p.want.Units(wanted.Always, wanted.Auto) {
 		if err := unit.Check(ctx, name); unit.Misconfigured(err) {
-			return report.At("reload", err) // other faults of a unit may go away
+			return report.At("reload", err) // other faults of a unit do not stop the order
 		}
 	}
 	if _, err := p.want.Solver(p.resolver); err != nil {
@@ -76,13 +76,13 @@ func (p *pass) preflight(ctx context.Context) error {
 	if err := acme.Blocked(findings); err != nil {
 		return report.At(stageOf(err), err)
 	}
-	if err := p.lineage.Save(p.have.Record); err != nil { // if the record is missing later, it was lost
+	if err := p.lineage.Save(p.have.Record); err != nil { // if the record is missing after this, it was lost
 		return report.At("store", err)
 	}
 	return report.At("hook", p.runHooks(ctx, "pre"))
 }
 
-// order gets one certificate and stores it, before the pass touches a file of the mail server.
+// order gets one certificate and stores it before mxcert touches anything of the mail server.
 func (p *pass) order(ctx context.Context, i int, key bundle.KeyType, reason string) error {
 	p.say("order", fmt.Sprintf("%s certificate: %s", key, reason))
 	solver, err := p.want.Solver(p.resolver)
@@ -108,7 +108,7 @@ func (p *pass) order(ctx context.Context, i int, key bundle.KeyType, reason stri
 	return nil
 }
 
-// demand says what to order. The key of the current certificate stays, unless a new one is wanted or the key must not be used.
+// demand returns what to order. It keeps the key of the current certificate, unless a new key is wanted or the old one must not be used.
 func (p *pass) demand(i int, key bundle.KeyType, solver dnsprovider.Solver) acme.Demand {
 	demand := acme.Demand{Danger: p.have.InDanger(i), Request: acme.Request{
 		Claim: p.claim(i, key), Profile: p.want.Profile, Roots: p.want.Roots,
@@ -129,13 +129,13 @@ func (p *pass) demand(i int, key bundle.KeyType, solver dnsprovider.Solver) acme
 	return demand
 }
 
-// accountNotice writes news about the account that the operator has to know into the report and the history.
+// accountNotice puts something that the operator must know about the account into the report and the history.
 func (p *pass) accountNotice(text string) {
 	p.warn(text)
 	p.have.Record.Log(state.Event{At: time.Now(), Event: "account", Message: text})
 }
 
-// sweepTXT removes TXT records that an earlier run left. A failure must not keep a certificate from being deployed.
+// sweepTXT removes TXT records that an earlier run left. If this fails, mxcert still deploys the certificate.
 func (p *pass) sweepTXT(ctx context.Context) {
 	entries, err := p.lineage.Journal()
 	if len(entries) == 0 && err == nil {

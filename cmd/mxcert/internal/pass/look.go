@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"mxcert/acme/issued"
@@ -15,17 +14,17 @@ import (
 	"mxcert/deploy/served"
 )
 
-// lookPatience bounds the handshakes of a look.
+// lookPatience limits the handshakes of a look.
 const lookPatience = 3 * time.Second
 
-// Look reports the four truths of one certificate: what is wanted, issued, deployed and served now, and why the last pass failed.
-// It changes nothing and takes no lock. The exit code in the report is that of a renew which finds the same.
+// Look reports the four truths of one certificate (wanted, issued, deployed and served) as they are now, and why the last pass failed. It
+// changes nothing and takes no lock. The exit code in the report is the one that `mxcert renew` would end with if it found the same.
 func Look(ctx context.Context, want wanted.Certificate, lineage *state.Lineage) report.Certificate {
 	r, _ := look(ctx, want, lineage)
 	return r
 }
 
-// look also returns the files on which the report depends; nil if they are not known.
+// look does the work of [Look]. It also returns the files that the report depends on, or nil if they are not known.
 func look(ctx context.Context, want wanted.Certificate, lineage *state.Lineage) (r report.Certificate, sources []string) {
 	have, err := issued.Look(lineage, want.Keys)
 	if err != nil {
@@ -40,7 +39,7 @@ func look(ctx context.Context, want wanted.Certificate, lineage *state.Lineage) 
 		sources = append(sources, deployedFiles(want, have.Bundles)...)
 	}
 	r = Describe(want, have)
-	r.Warnings = slices.Concat([]string{}, have.Notes, r.Warnings)
+	r.Warnings = append(append([]string{}, have.Notes...), r.Warnings...) // in JSON a list, even if it is empty
 	if !have.Any() {
 		r.Stage, r.Code = report.Waiting, report.CodeTemporary
 		r.Warnings = append(r.Warnings, "no certificate yet; run mxcert renew or wait for the daemon")
@@ -57,7 +56,7 @@ func look(ctx context.Context, want wanted.Certificate, lineage *state.Lineage) 
 	return r, sources
 }
 
-// lookAtFiles compares deployed with issued.
+// lookAtFiles compares what is deployed with what is issued.
 func lookAtFiles(r *report.Certificate, want wanted.Certificate, have *issued.Lineage) {
 	r.Stage = report.Issued
 	plan, err := helper.Look(want, have.Bundles, helper.KnownFiles(have.Record))
@@ -77,7 +76,7 @@ func lookAtFiles(r *report.Certificate, want wanted.Certificate, have *issued.Li
 	}
 }
 
-// lookAtEndpoints compares served with issued.
+// lookAtEndpoints compares what is served with what is issued.
 func lookAtEndpoints(ctx context.Context, r *report.Certificate, want wanted.Certificate, have *issued.Lineage) {
 	seen := served.Await(ctx, Probes(want, have.Bundles), lookPatience, want.VerifyTimeout, served.Matching)
 	r.Endpoints = endpointReports(seen)
@@ -91,12 +90,12 @@ func lookAtEndpoints(ctx context.Context, r *report.Certificate, want wanted.Cer
 	}
 }
 
-// addLastFailure says why the last pass failed, if it did.
+// addLastFailure adds why the last pass failed, if it did.
 func addLastFailure(r *report.Certificate, f *state.Failure) {
 	if f == nil {
 		return
 	}
-	if r.Error == nil || r.Error.Kind != kindDrift { // drift describes the present, and is newer
+	if r.Error == nil || r.Error.Kind != kindDrift { // the drift is the present state, and newer
 		r.Error = &report.Error{Stage: f.Stage, Kind: f.Kind, Message: f.Message, Hint: f.Hint}
 	}
 	r.Warnings = append(r.Warnings, fmt.Sprintf("the last pass failed at %s (%d in a row); the daemon tries again at %s",

@@ -11,12 +11,11 @@ import (
 	"mxcert/hooks/watch"
 )
 
-// memoryLife is how long a look is remembered: the time after which a daemon looks at everything again.
+// memoryLife is how long mxcert remembers a look: as long as the daemon waits before it looks at everything again.
 const memoryLife = time.Hour
 
-// Memory remembers looks at the certificates of one configuration, as long as the files on which they depend stay the same: it
-// does not repeat a proof while size, times and inode of each file are unchanged. It remembers only looks that found everything
-// in order.
+// Memory remembers looks at the certificates of one configuration. A look is valid as long as the files it depends on keep their size,
+// times and inode; until then mxcert does not prove the same again. Memory keeps only looks that found everything in order.
 type Memory struct {
 	mu    sync.Mutex
 	looks map[string]remembered // by certificate
@@ -29,8 +28,8 @@ type remembered struct {
 	at     time.Time
 }
 
-// Look does what the function [Look] does, from memory if possible. If live is true, it asks the endpoints now. Otherwise their
-// answers may be up to an hour old, and the report says when they were given.
+// Look does what the function [Look] does, from memory if possible. If live is set, it asks the endpoints now. Otherwise the report may
+// show an answer of the endpoints that is up to an hour old, with its time.
 func (m *Memory) Look(ctx context.Context, want wanted.Certificate, lineage *state.Lineage, live bool) report.Certificate {
 	m.mu.Lock()
 	known, ok := m.looks[want.Name]
@@ -49,7 +48,7 @@ func (m *Memory) Look(ctx context.Context, want wanted.Certificate, lineage *sta
 	stamps := watch.Stamps(sources)
 	for _, stamp := range stamps {
 		if time.Unix(0, stamp.Changed).After(at.Add(-time.Second)) {
-			return r // a file was perhaps written during the look
+			return r // a file may have been written during the look
 		}
 	}
 	if m.looks == nil {

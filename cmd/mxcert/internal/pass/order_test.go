@@ -3,10 +3,12 @@ package pass
 import (
 	"context"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"mxcert/acme/state"
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/cmd/mxcert-lab/smtpd"
@@ -148,5 +150,43 @@ func TestPaidOrderIsCollected(t *testing.T) {
 	}
 	if again := h.pass(report.CodeOK, renew); again.Changed {
 		t.Errorf("%+v", again)
+	}
+}
+
+// TXT records that an earlier run left are removed at the next pass; if they cannot be, that is said, and nothing else fails.
+func TestRecordsOfAnEarlierRun(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
+	h.pass(report.CodeOK, renew)
+	leave := func() {
+		h.check(h.World.Add(`_acme-challenge.mx.example.org. 60 IN TXT "left"`))
+		_, err := h.lineage().Note(state.Entry{Provider: "rfc2136", Created: time.Now(), Records: []state.TXT{{Domain: "mx.example.org", Name: "_acme-challenge.mx.example.org.", Zone: "example.org.", Value: "left"}}})
+		h.check(err)
+	}
+	leave()
+	if c := h.pass(report.CodeOK, renew); len(c.Warnings) != 0 || len(h.World.Challenges()) > 0 {
+		t.Errorf("left: %v, %q", h.World.Challenges(), c.Warnings)
+	}
+	leave()
+	h.put("credentials/tsig", "d3Jvbmcgd3Jvbmcgd3Jvbmcgd3Jvbmcgd3Jvbmcgd3I=")
+	c := h.pass(report.CodeOK, renew)
+	if len(c.Warnings) == 0 || !strings.Contains(c.Warnings[0], "TXT records of an earlier run remain: ") || c.Stage != report.Served {
+		t.Errorf("%+v", c)
+	}
+	h.put("credentials/tsig", h.Secret())
+	if h.pass(report.CodeOK, renew); len(h.World.Challenges()) > 0 {
+		t.Errorf("left: %v", h.World.Challenges())
+	}
+}
+
+// What an operator has to know about the account is in the report and in the history.
+func TestAccountNotice(t *testing.T) {
+	t.Parallel()
+	o := newOffline(t)
+	p := o.begin(renew)
+	p.accountNotice("another account")
+	p.accountNotice("another account")
+	if events := p.have.Record.Events; len(p.warnings) != 1 || p.warnings[0] != "another account" || events[0].Event != "account" || events[0].Message != "another account" {
+		t.Errorf("%q, %+v", p.warnings, events)
 	}
 }

@@ -10,9 +10,9 @@ import (
 	"mxcert/acme/state"
 )
 
-// SweepOrphans removes TXT records of certificates that are no longer in the configuration: no pass would remove them. It uses
-// the settings of any certificate with the same DNS provider. If no certificate uses that provider, the error names the
-// records, so that the operator can remove them.
+// SweepOrphans removes TXT records of certificates that the configuration no longer names; no pass would remove them. It uses the settings
+// of any certificate with the same DNS provider. If there is no such certificate, the error names the records, and the operator has to
+// remove them.
 func (r *Runner) SweepOrphans(ctx context.Context, say acme.Progress) error {
 	names, err := r.Store.JournalLineages()
 	if err != nil {

@@ -1,7 +1,10 @@
 package pass
 
 import (
+	"fmt"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"mxcert/cmd/mxcert-lab/lab"
@@ -21,5 +24,35 @@ func TestOrphanedRecords(t *testing.T) {
 	}
 	if entries, err := filepath.Glob(h.Path("state", "journal", "*")); err != nil || len(entries) > 0 {
 		t.Errorf("the journal has %v (%v)", entries, err)
+	}
+}
+
+// Records that cannot be removed are named, with the certificate that they were made for; those of configured ones are for its
+// own pass.
+func TestOrphansThatRemain(t *testing.T) {
+	t.Parallel()
+	const entry = `{"version":1,"lineage":%q,"provider":%q,"records":[{"domain":"old.example.org","name":"_acme-challenge.old.example.org.","zone":"example.org.","value":"left"}]}`
+	for _, tt := range []struct {
+		what, lineage, provider, text, says string
+	}{
+		{"another provider", "gone", "other", entry, "TXT record _acme-challenge.old.example.org. of certificate gone"},
+		{"the name server does not answer", "gone", "rfc2136", entry, "no configured certificate can use the DNS provider rfc2136"},
+		{"a damaged note", "gone", "rfc2136", "{", "gone.20260101T000000000Z-01234567.json"},
+		{"a certificate that is configured", "mx", "other", entry, ""},
+	} {
+		o := newOffline(t)
+		o.store() // makes the directories
+		text := tt.text
+		if text == entry {
+			text = fmt.Sprintf(entry, tt.lineage, tt.provider)
+		}
+		o.put("state/journal/"+tt.lineage+".20260101T000000000Z-01234567.json", text)
+		err := o.runner().SweepOrphans(t.Context(), o.say)
+		if (err != nil) != (tt.says != "") || err != nil && !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s: %v", tt.what, err)
+		}
+		if _, err := os.Stat(o.Path("state", "journal", tt.lineage+".20260101T000000000Z-01234567.json")); (err == nil) != (tt.text == entry) {
+			t.Errorf("%s: the note: %v", tt.what, err)
+		}
 	}
 }

@@ -1,14 +1,22 @@
-// Package pass brings one certificate from what is wanted to what is served, in order, and back if that fails. It reads straight
-// down: Run, issue, serve, conclude.
+// Package pass brings one certificate from what is wanted to what is served, step by step. If a step fails, it goes back. Read the code
+// from top to bottom: Run, issue, serve, conclude.
 //
 //	wanted ──► issued ──► deployed ──► served
 //
-// A pass compares the four truths and closes each gap. Success is recorded only after a handshake on every endpoint has shown
-// the certificate (invariant I5), so that the next pass finds every kind of half-done work. If a deployment fails, the pass
-// goes back to the last certificate that was proven. It never stops or restarts a unit: reload is the only verb (I6).
+// A pass compares these four truths and closes each gap between them:
 //
-// [Runner.Run] takes the lineage's lock; [Runner.Look] only looks. A pass reports what it has found at its end, in a
-// report.Certificate, and remembers it in the lineage's record. It keeps nothing else.
+//   - wanted: what the configuration asks for
+//   - issued: the certificates in the state directory
+//   - deployed: the files that the mail server reads
+//   - served: what the mail server shows in a handshake
+//
+// A pass records success only after every endpoint has shown the certificate in a handshake (invariant I5). If a pass is interrupted, the
+// next one finds what is left to do. If a deployment fails, the pass puts back the last certificate that was proven to work. A pass never
+// stops or restarts a mail server; it only reloads it (I6).
+//
+// [Runner.Run] locks the lineage, which is the series of certificates under one name, and does the work. [Look] changes nothing and
+// takes no lock. At its end a pass reports what it found in a report.Certificate, and stores in the lineage's record what a later pass must
+// know. It keeps nothing else. A pass does not decide when it runs; package daemon and the commands do.
 package pass
 
 import (
@@ -28,19 +36,19 @@ import (
 	"mxcert/deploy/served"
 )
 
-// Options say how one pass differs from the daemon's ordinary one.
+// Options say how one pass differs from an ordinary pass of the daemon.
 type Options struct {
 	Force      bool      // --now: do not wait for the renewal time
-	Asked      time.Time // a certificate issued after this moment satisfies Force: another process was faster
+	Asked      time.Time // a certificate issued after this time satisfies Force: another process was faster
 	NewKey     bool      // --new-key
-	DryRun     bool      // say what would be done
-	Daemon     bool      // wait out every backoff; a person's own attempt waits only to spare the CA
-	Woken      bool      // by a change of the files
+	DryRun     bool      // only say what would be done
+	Daemon     bool      // wait out every backoff; a person's run waits only for the CA
+	Woken      bool      // a change of the files started this pass
 	DeployOnly bool      // order nothing
-	Rollback   bool      // go back to the certificate that was served before
-	Shorter    bool      // --shorter: the new certificate may expire before the one in service
+	Rollback   bool      // go back to the certificate that was served before this one
+	Shorter    bool      // --shorter: the new certificate may end before the one in service
 
-	Replaced <-chan struct{} // closed when a newer configuration is in force: what has not started must not start
+	Replaced <-chan struct{} // closed when a newer configuration is in force; a pass then must not start
 }
 
 // pass is one pass over one certificate. Only start makes one.
@@ -52,25 +60,25 @@ type pass struct {
 
 	lineage  *state.Lineage
 	have     *issued.Lineage   // what is issued; nil until it is read
-	plan     helper.Plan       // what deployed lacks; nil until the files are compared
+	plan     helper.Plan       // what deployed lacks; nil until files are compared
 	seen     []served.Result   // what the endpoints showed last
 	resolver *resolve.Resolver // of this pass: it remembers zones and servers for a minute
 
-	resumes   bool // there is an order of an earlier run to finish
+	resumes   bool // this pass has to finish an order of an earlier run
 	issued    bool // this pass has issued a certificate
 	changed   bool
 	hooksRan  bool // the deploy hooks have run already
 	hooksErr  error
-	heldUntil time.Time // the daemon leaves files that something else keeps changing alone until then
+	heldUntil time.Time // something else keeps changing the files: leave them alone until then
 
-	outOfService bool // what is issued could not be put in service
+	outOfService bool // mxcert could not put what is issued in service
 
 	warnings []string
 	intended []string       // --dry-run, in words
 	dryRun   *report.DryRun // --dry-run, for programs
 }
 
-// Run makes a pass and returns its report, which contains everything that went wrong. It reports progress through say.
+// Run makes a pass and returns its report, which contains every error. It calls say to report progress.
 func (r *Runner) Run(ctx context.Context, want wanted.Certificate, options Options, say acme.Progress) report.Certificate {
 	p, leave, err := r.start(ctx, want, options, say)
 	if err != nil {
@@ -86,8 +94,11 @@ func (r *Runner) Run(ctx context.Context, want wanted.Certificate, options Optio
 	if options.DryRun {
 		return p.conclude(ctx, issueErr, p.planOnly(ctx))
 	}
+	if ctx.Err() != nil && issueErr == nil && repairErr == nil {
+		issueErr = p.unproven(ctx)
+	}
 	if ctx.Err() != nil || repairErr != nil && !p.issued {
-		return p.conclude(ctx, issueErr, repairErr) // a stop starts nothing, and what has just failed would fail again
+		return p.conclude(ctx, issueErr, repairErr) // after a stop nothing starts; what just failed would fail again
 	}
 	if p.resumes {
 		p.sweepTXT(ctx)
@@ -95,7 +106,16 @@ func (r *Runner) Run(ctx context.Context, want wanted.Certificate, options Optio
 	return p.conclude(ctx, issueErr, p.serve(ctx)) // issued → deployed → served, or back
 }
 
-// start locks the certificate and announces the pass to the shared reloads and to the drift watch. leave undoes both.
+// unproven returns the error of a pass that was stopped before it looked at files and servers. Such a pass is not a success, even if
+// nothing failed (I5).
+func (p *pass) unproven(ctx context.Context) error {
+	if p.issued {
+		return report.At("deploy", ctx.Err())
+	}
+	return report.At("order", ctx.Err())
+}
+
+// start locks the certificate and announces the pass to the drift watch and the shared reloads. leave undoes both.
 func (r *Runner) start(ctx context.Context, want wanted.Certificate, options Options, say acme.Progress) (p *pass, leave func(), err error) {
 	p = &pass{Runner: r, want: want, options: options, say: say, lineage: r.Store.Lineage(want.Name), resolver: want.Resolver()}
 	if options.DryRun {
@@ -124,15 +144,15 @@ var errReplaced = errors.New("a newer configuration is in force")
 
 func (p *pass) isReplaced() bool {
 	select {
-	case <-p.options.Replaced: // nil, and never ready, for one-shots
+	case <-p.options.Replaced: // nil, and so never ready, without a daemon
 		return true
 	default:
 		return false
 	}
 }
 
-// Lock waits for another mxcert that is at work on a lineage, and says so if it takes a while. The wait ends when replaced is
-// closed; replaced may be nil.
+// Lock waits for another mxcert that works on the same lineage, and says so if it takes a while. It stops waiting when replaced is closed;
+// replaced may be nil.
 func Lock(ctx context.Context, lineage *state.Lineage, replaced <-chan struct{}, say acme.Progress) (unlock func(), err error) {
 	quick, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
 	defer cancel()
@@ -153,7 +173,7 @@ func Lock(ctx context.Context, lineage *state.Lineage, replaced <-chan struct{},
 	return lineage.Lock(ctx)
 }
 
-// load looks at what is issued, and goes back to an earlier certificate if the options say so.
+// load reads what is issued, and goes back to an earlier certificate if the operator asked for that.
 func (p *pass) load(ctx context.Context) (err error) {
 	if p.options.DryRun {
 		p.have, err = issued.Look(p.lineage, p.want.Keys)
@@ -169,7 +189,7 @@ func (p *pass) load(ctx context.Context) (err error) {
 		return err
 	}
 	if !p.options.DryRun {
-		// The CA may be looking at the records of an order in flight: they are removed when it has ended.
+		// The CA may still be reading the records of an unfinished order. mxcert removes them when that order has ended.
 		if p.resumes = slices.ContainsFunc(p.want.Keys, p.inFlight); !p.resumes {
 			p.sweepTXT(ctx)
 		}
@@ -186,8 +206,8 @@ func (p *pass) inFlight(key bundle.KeyType) bool {
 	return inFlight
 }
 
-// finishHalfDone finishes a deployment that a crash interrupted, before anything else: certificate and key may not belong
-// together.
+// finishHalfDone finishes a deployment that a crash interrupted. It comes first, because the certificate and the key in the files may not
+// belong together.
 func (p *pass) finishHalfDone(ctx context.Context) error {
 	if !p.have.Record.Applying || p.options.DryRun || !p.have.Any() {
 		return nil
@@ -196,7 +216,7 @@ func (p *pass) finishHalfDone(ctx context.Context) error {
 	return p.serve(ctx)
 }
 
-// known returns owner and mode that earlier deployments gave to the files.
+// known returns the owners and modes that earlier deployments gave to the files.
 func (p *pass) known() helper.Known { return helper.KnownFiles(p.have.Record) }
 
 func (p *pass) closePlan() {

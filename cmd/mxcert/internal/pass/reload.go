@@ -11,29 +11,29 @@ import (
 )
 
 const (
-	// reloadWindow is how long a reload waits for certificates whose passes are under way and may want the same one.
+	// reloadWindow is how long a reload waits for other passes that are running and may want the same reload.
 	reloadWindow = 5 * time.Second
 )
 
-// reloads lets certificates that want the same unit at the same time share one reload, because each reload may cost
-// connections. It starts when all passes under way have asked for it or ended, or after reloadWindow. A pass that comes later
-// waits for the next reload: a reload proves nothing about files that were written after it started.
+// reloads lets certificates share one reload if they want the same unit at the same time, because each reload may cost connections. The
+// reload starts when every running pass has asked for it or ended, but at the latest after reloadWindow. A pass that comes later waits for
+// another reload: a reload proves nothing for files that were written after it started.
 type reloads struct {
 	mu       sync.Mutex
-	expected map[string]map[any]bool // passes under way that may want a unit
-	next     map[string]*reload      // has not started
-	last     map[string]*reload      // has started
+	expected map[string]map[any]bool // running passes that may want a unit
+	next     map[string]*reload      // the reload that has not started
+	last     map[string]*reload      // the reload that has started
 	job      func(ctx context.Context, unit string) error
 }
 
-// reload is one reload for all passes that have joined it.
+// reload is one reload, shared by all passes that have joined it.
 type reload struct {
 	ready, done chan struct{}
 	once        sync.Once
 	err         error
 }
 
-// reloadAll reloads each of the units. A unit that does not run is not reloaded: it reads the files when it starts.
+// reloadAll reloads every one of the units. A unit that is not running is only reported, because it reads the files when it starts.
 func (p *pass) reloadAll(ctx context.Context, units []string) (inactive []error, err error) {
 	for _, name := range units {
 		err := p.reload(ctx, name, false)
@@ -47,7 +47,7 @@ func (p *pass) reloadAll(ctx context.Context, units []string) (inactive []error,
 	return inactive, nil
 }
 
-// reload reloads a unit, once for all certificates that want it now; an urgent reload does not wait for others.
+// reload has a unit reloaded. All certificates that want it now share this reload. An urgent reload does not wait for others.
 func (p *pass) reload(ctx context.Context, name string, urgent bool) error {
 	start := time.Now()
 	if err := p.reloads.reload(ctx, p, name, urgent); err != nil {
@@ -57,7 +57,7 @@ func (p *pass) reload(ctx context.Context, name string, urgent bool) error {
 	return nil
 }
 
-// expect announces that a pass may want units. The returned function says that it no longer will.
+// expect announces that a pass may want units. The returned function takes the announcement back.
 func (r *reloads) expect(who any, units []string) (leave func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -77,7 +77,7 @@ func (r *reloads) expect(who any, units []string) (leave func()) {
 	}
 }
 
-// arrive notes that reloads need not wait for a pass any longer.
+// arrive records that other passes need not wait for this pass any more.
 func (r *reloads) arrive(who any, name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -89,7 +89,7 @@ func (r *reloads) arrive(who any, name string) {
 
 func (r *reload) begin() { r.once.Do(func() { close(r.ready) }) }
 
-// reload waits for a reload of the unit that starts after the call. An urgent one starts at once.
+// reload waits for a reload of the unit that starts after the call. If it is urgent, the reload starts at once.
 func (r *reloads) reload(ctx context.Context, who any, name string, urgent bool) error {
 	r.mu.Lock()
 	next := r.next[name]
@@ -114,8 +114,7 @@ func (r *reloads) reload(ctx context.Context, who any, name string, urgent bool)
 	}
 }
 
-// run makes one reload, after the one before. It has a time limit of its own, because it does not belong to the pass that came
-// first.
+// run makes one reload, after the one before has ended. The reload has its own time limit, because it belongs to several passes.
 func (r *reloads) run(ctx context.Context, name string, this, before *reload) {
 	defer close(this.done)
 	timer := time.NewTimer(reloadWindow)

@@ -17,23 +17,23 @@ import (
 )
 
 const (
-	// MaxRepairs is how often within an hour the daemon repairs what something else has changed. If the files change again
-	// after that, a program does it, and each round of a fight with it may cost mail.
+	// MaxRepairs is how often within an hour the daemon repairs what something else has changed. If it is changed again after that, a
+	// program is doing it, and every round of a fight with that program may cost mail.
 	MaxRepairs = 3
-	// repairHour starts with the first repair.
+	// repairHour is the hour that the repairs are counted in. It starts with the first repair.
 	repairHour = time.Hour
-	// kindDrift is the kind of the error that ends the repairs.
+	// kindDrift is the kind of the error that stops the repairs.
 	kindDrift = "drift"
 )
 
-// repairs reports whether the changes of this pass undo what something else has changed. A person's request is not a repair.
-// The end of an interrupted deployment is not one either, nor the first deployment of a certificate, unless such a change has
-// woken the pass.
+// repairs reports whether this pass would undo a change that something else has made. It does not count as a repair if a person asked for
+// the pass, if the pass issued a certificate, or if it finishes an interrupted deployment. Nor does it count if the certificate has not
+// been in service yet, unless a change of the files started the pass.
 func (p *pass) repairs() bool {
 	return p.options.Daemon && !p.issued && !p.have.Record.Applying && (p.options.Woken || p.have.WasServed())
 }
 
-// mayRepair returns an error if a further repair would be a fight with another program.
+// mayRepair keeps the daemon from fighting another program over the files.
 func (p *pass) mayRepair(what string) error {
 	if !p.repairs() {
 		return nil
@@ -52,7 +52,7 @@ func (p *pass) repaired() {
 	}
 }
 
-// contention returns the error that ends the repairs for the rest of an hour; nil while there were few.
+// contention returns the error that stops the repairs for the rest of an hour, or nil while there were only a few.
 func contention(record state.Record, name, fingerprint, what string) *driftError {
 	repairs := recentRepairs(record, fingerprint)
 	if len(repairs) < MaxRepairs {
@@ -74,8 +74,7 @@ func recentRepairs(record state.Record, fingerprint string) []time.Time {
 	return repairsOfHour(record.Heals.At, time.Now())
 }
 
-// repairsOfHour returns the repairs of the hour that is not over. Repairs in the future were noted while the clock was ahead,
-// and do not count.
+// repairsOfHour returns the repairs of the current hour. It ignores repairs in the future: the clock was ahead when they were recorded.
 func repairsOfHour(repairs []time.Time, now time.Time) []time.Time {
 	if len(repairs) == 0 || now.After(untilRepair(repairs)) || repairs[0].After(now.Add(time.Minute)) {
 		return nil
@@ -83,7 +82,7 @@ func repairsOfHour(repairs []time.Time, now time.Time) []time.Time {
 	return repairs
 }
 
-// changesText lists the changed files, each with the reason.
+// changesText says which files change, and how.
 func changesText(changes []deploy.Change) string {
 	var list []string
 	for _, c := range changes {
@@ -116,13 +115,13 @@ func (e *driftError) Hint() string {
 	return hint
 }
 
-// changedMeanwhile is the error of a deployment that failed, and whose files something else changed after mxcert wrote them.
+// changedMeanwhile says why a deployment failed: something else changed its files after mxcert wrote them.
 type changedMeanwhile struct {
 	cause error
 	files []string
 }
 
-// changedSince adds such files to the cause; left says how the deployment left them.
+// changedSince adds the files that changed since the deployment to the cause; left holds their fingerprints as the deployment left them.
 func changedSince(left map[string]string, cause error) error {
 	if files := watch.Differing(left); len(files) > 0 {
 		return &changedMeanwhile{cause: cause, files: files}
@@ -146,7 +145,7 @@ func (p *pass) prints() map[string]string {
 	return watch.Fingerprints(deployedFiles(p.want, p.have.Bundles))
 }
 
-// deployedFiles returns the files that a server may read for bundles, which are in the order of the keys.
+// deployedFiles lists the files that a server may read for bundles, in the order of the keys.
 func deployedFiles(want wanted.Certificate, bundles []*bundle.Bundle) (paths []string) {
 	for _, job := range want.Jobs(bundles) {
 		paths = append(paths, job.Target.Files(job.Bundle)...)
@@ -154,7 +153,7 @@ func deployedFiles(want wanted.Certificate, bundles []*bundle.Bundle) (paths []s
 	return paths
 }
 
-// settle notes how the files of the certificate are now: if they differ later, something else has changed them.
+// settle records how the files of the certificate are now. If they differ later, something else has changed them.
 func (p *pass) settle() {
 	if p.Drift != nil {
 		p.Drift.Left(p.want.Name, p.prints())
@@ -172,7 +171,7 @@ func (p *pass) write(change func() error) error {
 	return err
 }
 
-// compareAgain finds what others have changed since the pass wrote the files, and leaves it to the next pass.
+// compareAgain finds what others have changed since this pass wrote the files. The next pass then deals with it.
 func (p *pass) compareAgain(ctx context.Context) {
 	if p.Drift == nil {
 		return

@@ -13,16 +13,16 @@ import (
 )
 
 const (
-	// revertPatience bounds the proof that the old certificate is back. revertReloads is the part of it for the reloads before
-	// that proof, one of which may have to wait for a reload that hangs.
+	// revertPatience limits the proof that the old certificate is back. revertReloads is the part of it for the reloads before that proof;
+	// one of these reloads may have to wait for another that hangs.
 	revertPatience = 20 * time.Second
 	revertReloads  = 10 * time.Second
 )
 
-// revert takes a deployment back: to the previous files if they were good, else to the certificate that was last proven. If
-// there is neither, the new files stay. The returned error is the cause, followed by what revert did.
+// revert undoes a deployment. It puts back the files that were there before, if they were good. Otherwise it puts back the certificate that
+// was last proven. If there is neither, the new files stay. It returns the cause, with what was done added at the end.
 func (p *pass) revert(ctx context.Context, cause error) error {
-	// A stop must not leave a deployment half proven: the way back has its own time limit.
+	// If the daemon is stopped, the deployment must not stay half proven. So the way back has its own time limit.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revertPatience+4*time.Second)
 	defer cancel()
 	if unit.NotRunning(cause) {
@@ -33,7 +33,7 @@ func (p *pass) revert(ctx context.Context, cause error) error {
 		return &takenBack{cause: cause, what: fmt.Sprintf("the new files stay, because there is nothing better to go back to: %v", err)}
 	}
 	p.have.Record.Log(state.Event{At: time.Now(), Event: "reverted", Message: cause.Error()})
-	p.changed = p.issued // what was deployed is taken back
+	p.changed = p.issued // the deployment is undone
 	p.say("revert", "the files that were there before are back")
 	reloads, stop := context.WithTimeout(ctx, revertReloads)
 	defer stop()
@@ -63,7 +63,7 @@ func (p *pass) putOldBack(ctx context.Context) error {
 	return p.write(func() error { return p.plan.Apply(p.keepDisplaced) })
 }
 
-// takenBack says why a deployment is not in service, and what was done about it.
+// takenBack says why a deployment is not in service, and what mxcert did about it.
 type takenBack struct {
 	cause error
 	what  string

@@ -9,7 +9,7 @@ import (
 	"mxcert/cmd/mxcert/internal/wanted"
 )
 
-// Runner is what the passes of one configuration share.
+// Runner holds what the passes of one configuration share.
 type Runner struct {
 	Host    *wanted.Host
 	Release string // version of the program
@@ -21,19 +21,19 @@ type Runner struct {
 	reloads reloads
 }
 
-// Drift watches the files that passes have left. Passes report to it what they change, so that only changes by others count.
+// Drift watches the files that passes have written. Passes report their own changes to it, so that it counts only changes that others make.
 type Drift interface {
-	// Begin says that a pass on the certificate is at work: changes from now on are its own.
+	// Begin reports that a pass on the certificate has started: from now on, changes of its files are its own.
 	Begin(name string)
-	// Left says how the pass leaves the files: fingerprints by path. If they differ later, something else has changed them.
+	// Left reports how the pass leaves the files: fingerprints by path. If a file differs later, something else has changed it.
 	Left(name string, prints map[string]string)
-	// Wrote says that the pass has changed files from before to after. Several certificates may share a file.
+	// Wrote reports that the pass has changed files from before to after. Several certificates may share a file.
 	Wrote(name string, before, after map[string]string)
-	// End says that the pass has ended; outOfService that it could not put its certificate in service.
+	// End reports that the pass has ended. outOfService says that it could not put its certificate in service.
 	End(name string, outOfService bool)
 }
 
-// New returns a runner for what a host wants, on a store. It fails if the settings of a CA cannot be used. The caller closes
+// New returns a runner for what a host wants, with a store. It returns an error if the settings of a CA cannot be used. The caller closes
 // the runner.
 func New(host *wanted.Host, store *state.Book, release string) (*Runner, error) {
 	settings, err := host.Authorities(release)
@@ -43,7 +43,7 @@ func New(host *wanted.Host, store *state.Book, release string) (*Runner, error) 
 	return &Runner{Host: host, Release: release, Store: store, CAs: acme.NewAuthorities(store, settings...), Helper: &helper.Client{}}, nil
 }
 
-// Close releases connections to the CAs. The runner can be used again.
+// Close closes the connections to the CAs. The runner can be used again.
 func (r *Runner) Close() { r.CAs.Close() }
 
 func (r *Runner) driftBegins(name string) {
@@ -58,5 +58,5 @@ func (r *Runner) driftEnds(name string, outOfService bool) {
 	}
 }
 
-// reloadPatience bounds the wait for a reload job.
+// reloadPatience limits the wait for a reload job of systemd.
 const reloadPatience = 60 * time.Second

@@ -15,18 +15,18 @@ import (
 )
 
 const (
-	// confirmPatience bounds a look at a server that was not asked to change.
+	// confirmPatience is how long to look at a server that nothing has asked to change.
 	confirmPatience = 2 * time.Second
 	// autoPatience is how long a server may take to notice changed files (Exim: 4 to 5 s after the change).
 	autoPatience = 8 * time.Second
 )
 
-// serve makes the mail server use what is current, and proves it: the gaps from issued to deployed to served.
+// serve makes the mail server use the current certificates, and proves it. It closes the gaps from issued to deployed to served.
 func (p *pass) serve(ctx context.Context) error {
 	if !p.have.Any() {
-		return nil // nothing was ever issued: the error of the order says why
+		return nil // nothing was ever issued; the order's own error says why
 	}
-	p.settle() // before the comparison: the daemon finds what changes after it
+	p.settle() // before the comparison: the drift watch finds later changes
 	if err := p.compare(ctx, p.have.Bundles); err != nil {
 		return report.At("deploy", err)
 	}
@@ -44,7 +44,7 @@ func (p *pass) serve(ctx context.Context) error {
 	return p.deploy(ctx)
 }
 
-// compare makes the plan: the difference between bundles, in the order of the keys, and files.
+// compare makes the plan: the difference between the bundles, in the order of the keys, and the files.
 func (p *pass) compare(ctx context.Context, bundles []*bundle.Bundle) error {
 	plan, err := p.Helper.Plan(ctx, p.want, bundles, p.known(), p.say)
 	if err != nil {
@@ -55,9 +55,9 @@ func (p *pass) compare(ctx context.Context, bundles []*bundle.Bundle) error {
 	return nil
 }
 
-// ready finds, before a file is touched, what would make a deployment fail: a certificate in service that is better than the
-// new one, files that the server does not read, a broken configuration, a unit that could not be reloaded. A unit that is not
-// running is not a problem: it reads the files when it starts.
+// ready finds problems that would stop a deployment, before mxcert touches a file: the certificate in place is better than the new one, the
+// server does not read the files, its configuration is broken, or a unit could not be reloaded. A unit that is not running is not a
+// problem, because it reads the files when it starts.
 func (p *pass) ready(ctx context.Context) error {
 	if p.plan != nil && !p.options.Rollback && !p.options.Shorter && !p.have.RolledBack() {
 		if err := p.plan.Summary().Shortens(time.Now()); err != nil {
@@ -76,7 +76,7 @@ func (p *pass) ready(ctx context.Context) error {
 	return nil
 }
 
-// deploy applies the plan and makes the servers show it, or takes it back.
+// deploy applies the plan and makes the servers show the new certificate. If they do not, it undoes the deployment.
 func (p *pass) deploy(ctx context.Context) error {
 	if !p.plan.Summary().Empty() {
 		p.repaired()
@@ -100,14 +100,14 @@ func (p *pass) deploy(ctx context.Context) error {
 	return p.applied()
 }
 
-// applied notes that the deployment is complete.
+// applied records that no deployment is half done any more.
 func (p *pass) applied() error {
 	p.have.Record.Applying = false
 	return report.At("store", p.lineage.Save(p.have.Record))
 }
 
-// confirm proves files that are right already: a handshake decides whether the server uses them. If it does not, an earlier
-// reload was missed, and the server is reloaded again.
+// confirm handles files that are already right. It checks in a handshake whether the server uses them. If the server does not, it missed an
+// earlier reload, and confirm reloads it again.
 func (p *pass) confirm(ctx context.Context) error {
 	err := p.await(ctx, confirmPatience, served.Matching)
 	if err == nil || ctx.Err() != nil || !served.Reloadable(p.seen) {
@@ -126,7 +126,7 @@ func (p *pass) confirm(ctx context.Context) error {
 	return p.activate(ctx)
 }
 
-// activate reloads the servers and waits for the proof.
+// activate reloads the servers and waits until they show the certificate.
 func (p *pass) activate(ctx context.Context) error {
 	inactive, err := p.reloadAll(ctx, p.want.Units(wanted.Always))
 	if err != nil {
@@ -162,7 +162,7 @@ func (p *pass) activate(ctx context.Context) error {
 	return nil
 }
 
-// await makes handshakes with all endpoints at once, until each result satisfies or the time is up.
+// await makes handshakes with all endpoints in parallel, again and again, until each of them satisfies or the time is up.
 func (p *pass) await(ctx context.Context, patience time.Duration, satisfied func(served.Result) bool) error {
 	p.seen = served.Await(ctx, Probes(p.want, p.have.Bundles), patience, p.want.VerifyTimeout, satisfied)
 	for _, r := range p.seen {
@@ -188,9 +188,8 @@ func (p *pass) awaitNoticed(ctx context.Context, units []string) error {
 	return err
 }
 
-// cure helps a server that has read a certificate and a key that do not match, because it looked between two renames: GnuTLS
-// then answers 454, even when the files are right again, until something in their directory changes. cure does nothing for
-// other servers.
+// cure helps a server that read between two renames and so got a certificate and a key that do not belong together. GnuTLS then answers 454
+// until something changes in the directory, even if the files are right again. cure leaves other servers alone.
 func (p *pass) cure(ctx context.Context, err error) error {
 	if p.plan == nil || !served.Unavailable(p.seen) {
 		return err
@@ -202,13 +201,13 @@ func (p *pass) cure(ctx context.Context, err error) error {
 	return p.await(ctx, autoPatience, served.Matching)
 }
 
-// reloadByHook runs the deploy hooks if a place does not have a unit to reload: a hook may make the server use the files, so it
-// has to run before the proof. It does not run again after it.
+// reloadByHook is for places that have no unit to reload. A deploy hook may be what makes the server use the files. So the hooks run here,
+// before the proof, and do not run a second time.
 func (p *pass) reloadByHook(ctx context.Context) {
 	p.hooksRan, p.hooksErr = true, p.runHooks(ctx, "deploy")
 }
 
-// keepDisplaced keeps a file that is about to be replaced, unless it holds one of this lineage's own certificates or keys.
+// keepDisplaced saves a file that is about to be replaced, unless it holds one of this lineage's own certificates or keys.
 func (p *pass) keepDisplaced(path string, content []byte) error {
 	own, err := p.have.Owns(content)
 	if err != nil || own {

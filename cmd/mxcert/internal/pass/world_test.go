@@ -146,6 +146,12 @@ func (h *host) record() state.Record {
 	return record
 }
 
+func (h *host) slot(key bundle.KeyType) state.Slot {
+	h.t.Helper()
+	record := h.record()
+	return *record.Slot(key)
+}
+
 // remember changes the record behind the passes' backs.
 func (h *host) remember(change func(*state.Record)) {
 	h.t.Helper()

@@ -24,7 +24,7 @@ type Error struct {
 // KindConfiguration is the kind of the errors in a bad configuration file; their exit code is 78.
 const KindConfiguration = "configuration"
 
-// HintOf returns what to do about an error; "" if the error does not know.
+// HintOf returns what to do about an error, or "" if the error does not say.
 func HintOf(err error) string {
 	if h, ok := errors.AsType[interface {
 		error
@@ -72,7 +72,7 @@ func cutShort(err error) string {
 	return ""
 }
 
-// CodeOf chooses the exit code for an error that ends a command; CodeOK for nil.
+// CodeOf returns the exit code for an error that ends a command, or CodeOK for nil.
 func CodeOf(err error) Code {
 	if err == nil {
 		return CodeOK

@@ -54,7 +54,7 @@ func rank(code Code) int {
 	return 4
 }
 
-// Exit is an error with an exit code of its own.
+// Exit is an error that sets the exit code.
 type Exit struct {
 	Code Code
 	Err  error // nil: a report has said everything already

@@ -1,6 +1,6 @@
-// Package report is what mxcert says about certificates: the JSON documents of renew, status, deploy and rollback, the stages
-// of a certificate, the exit codes, and how an error becomes words. Names of fields, stages, kinds and codes are a contract
-// with other people's scripts; new fields may come.
+// Package report defines what mxcert reports about certificates: the JSON documents of renew, status, deploy and rollback, the stages of a
+// certificate, the exit codes, and how an error becomes text. Other people's scripts depend on the names of fields, stages, kinds and
+// codes. So these names never change; new fields may be added.
 //
 // A report is written at the end of the work, from what the work found. This package decides nothing and remembers nothing:
 // what a pass needs later is in the pass or in the state directory.
@@ -12,7 +12,7 @@ import (
 	"mxcert/deploy"
 )
 
-// Report is the document of renew, status, deploy and rollback.
+// Report is the JSON document of renew, status, deploy and rollback.
 type Report struct {
 	Changed      bool          `json:"changed"`
 	Certificates []Certificate `json:"certificates"`
@@ -20,7 +20,7 @@ type Report struct {
 	Daemon       *Daemon       `json:"daemon,omitempty"`
 }
 
-// Certificate is one lineage as it is after a pass, or as status finds it.
+// Certificate is one lineage as a pass leaves it, or as status finds it.
 type Certificate struct {
 	Name        string     `json:"name"`
 	Names       []string   `json:"names"`
@@ -33,8 +33,8 @@ type Certificate struct {
 	Files       []string   `json:"files"`
 	Warnings    []string   `json:"warnings"`
 	Plan        []string   `json:"plan,omitempty"`     // --dry-run: what would be done, in words
-	DryRun      *DryRun    `json:"dry_run,omitempty"`  // --dry-run: the same for programs
-	Code        Code       `json:"exit_code"`          // of a command about this certificate alone
+	DryRun      *DryRun    `json:"dry_run,omitempty"`  // --dry-run: the same, for programs
+	Code        Code       `json:"exit_code"`          // of a command for this certificate alone
 	NextTry     *time.Time `json:"next_try,omitempty"` // after a failure: when the daemon tries again
 
 	OutOfService bool      `json:"-"` // what is issued could not be put in service
@@ -83,7 +83,7 @@ type Endpoint struct {
 	SeenAt time.Time `json:"seen_at"` // when the handshake was made
 }
 
-// Daemon is what a running daemon says about itself.
+// Daemon is the status of a running daemon.
 type Daemon struct {
 	PID           int        `json:"pid"`
 	Version       string     `json:"version"`
@@ -94,7 +94,7 @@ type Daemon struct {
 	ConfigErrorAt *time.Time `json:"config_error_at,omitempty"`
 }
 
-// DryRun is what a pass would do, for programs; Certificate.Plan has it in words.
+// DryRun is what a pass would do, for programs. Certificate.Plan says the same in words.
 type DryRun struct {
 	Orders     []string        `json:"orders"`
 	Files      []deploy.Change `json:"files"` // of the certificates that exist; the result of an order is not known yet
@@ -102,13 +102,13 @@ type DryRun struct {
 	Handshakes []Handshake     `json:"handshakes"`
 }
 
-// Reload is a unit and when it would be reloaded.
+// Reload is a unit, and when it would be reloaded.
 type Reload struct {
 	Unit string `json:"unit"`
 	When string `json:"when"` // always, or auto: only if the server does not notice the files
 }
 
-// Handshake is a handshake that would have to show a certificate.
+// Handshake is a handshake that would have to show the certificate.
 type Handshake struct {
 	Address    string `json:"address"`
 	ServerName string `json:"server_name"`
@@ -124,7 +124,7 @@ func Sum(certificates []Certificate) *Report {
 	return r
 }
 
-// ExitCode sums up the codes of the certificates, see [SumCodes].
+// ExitCode combines the codes of the certificates, see [SumCodes].
 func (r *Report) ExitCode() Code {
 	codes := make([]Code, len(r.Certificates))
 	for i, c := range r.Certificates {

@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// Minute writes an instant for a person, to the minute, in UTC.
+// Minute formats a time for a person, to the minute, in UTC.
 func Minute(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
-// Second writes an instant for a person, to the second, in UTC.
+// Second formats a time for a person, to the second, in UTC.
 func Second(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
 
 // Until says how far away an instant is, in a unit that suits a person.
@@ -33,7 +33,7 @@ func span(d time.Duration) string {
 	return fmt.Sprintf("%d seconds", int(d.Seconds()))
 }
 
-// OneLine keeps a message of several errors on one line.
+// OneLine puts a message of several errors on one line.
 func OneLine(text string) string { return strings.ReplaceAll(text, "\n", "; ") }
 
 // Plural returns a noun as it is written after a number.

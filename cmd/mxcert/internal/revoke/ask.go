@@ -99,8 +99,8 @@ func (r *Revocation) note(g state.Generation, compromised, done bool) error {
 
 // signer signs a request for a revocation (RFC 8555 section 7.6).
 type signer struct {
-	name string        // as reports call it
-	key  crypto.Signer // the certificate's own; nil: the account's
+	name string        // its name in reports
+	key  crypto.Signer // the certificate's own key; nil: the account's key
 }
 
 // ask requests the revocation, signed with the key that fits the reason. If the CA refuses that, ask signs with the other key.

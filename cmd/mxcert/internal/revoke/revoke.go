@@ -23,17 +23,17 @@ import (
 	"mxcert/deploy/served"
 )
 
-// lookPatience bounds the handshakes that find out what is in service.
+// lookPatience limits the handshakes that find out what is in service.
 const lookPatience = 10 * time.Second
 
-// Report is `revoke --json`.
+// Report is the document of `revoke --json`.
 type Report struct {
 	Changed      bool          `json:"changed"`
 	Name         string        `json:"name"`
 	Reason       string        `json:"reason"`
 	Certificates []Certificate `json:"certificates"`
 	Warnings     []string      `json:"warnings"`
-	Next         string        `json:"next"` // what happens now, and what to do
+	Next         string        `json:"next"` // what happens now, and what the operator has to do
 }
 
 // Certificate is the result for one certificate.
@@ -51,7 +51,7 @@ type Certificate struct {
 type Choice struct {
 	Reason acme.Reason
 	Key    string // only those of this key type
-	Serial string // the one with this serial number, however it is written
+	Serial string // the one with this serial number, in any notation
 }
 
 // ParseReason reads a reason by its name or number (RFC 5280 section 5.3.1).
@@ -117,8 +117,8 @@ func notKnown(runner *pass.Runner, name string) error {
 	return &report.Exit{Code: report.CodeUsage, Err: err}
 }
 
-// fitting lists the chosen generations. An interrupted revocation is finished first: by now another certificate may be the
-// current one.
+// fitting lists the chosen generations. If an earlier revocation was interrupted, it lists the certificates of that one, because another
+// certificate may be the current one by now.
 func (r *Revocation) fitting(generations []state.Generation, choice Choice) []state.Generation {
 	var started, targets []state.Generation
 	for _, g := range generations {

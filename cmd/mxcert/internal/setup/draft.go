@@ -14,7 +14,7 @@ import (
 	"mxcert/hooks/unit"
 )
 
-// Draft is a configuration that was checked and is not written yet.
+// Draft is a configuration that has been checked but not written yet.
 type Draft struct {
 	text    string
 	secrets map[string]string // by the name of the file in the credentials directory

@@ -20,7 +20,8 @@ import (
 // keysGroup is the group of keysDirectory; the user of a mail server must be a member to read keys there.
 const keysGroup = "mxcert-keys"
 
-// EximChange is what makes Exim read the certificate. On Debian these are lines of a file of macros, and a group for Exim's user.
+// EximChange is the change that makes Exim read the certificate. On Debian it consists of lines in a file of macros and a group for Exim's
+// user.
 type EximChange struct {
 	Debian bool // otherwise the operator must make the change
 
@@ -39,7 +40,7 @@ type oldFile struct {
 	uid, gid int
 }
 
-// PlanExim finds the change by which Exim reads the files of the answers; nil if it reads them already.
+// PlanExim finds the change that makes Exim read the files in the answers. It returns nil if Exim reads them already.
 func PlanExim(host Host, answers *Answers) (*EximChange, error) {
 	c := &EximChange{want: deploy.Pair{Certificate: answers.Certificate, Key: answers.Key}, exim: host.Exim, edit: &macroFile{}}
 	reads := host.Exim.Pair == c.want

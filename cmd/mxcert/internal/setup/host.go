@@ -101,7 +101,7 @@ func ownAddresses() (list []string) {
 	return list
 }
 
-// askExim asks Exim what it reads.
+// askExim asks Exim which files it reads.
 func (h *Host) askExim(ctx context.Context) {
 	setup, err := discover.Exim(ctx)
 	if errors.Is(err, discover.ErrAbsent) {

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Macros of Debian's configuration (README.Debian of exim4-config, "TLS"), and the values without them.
+// Macros of Debian's configuration (README.Debian of exim4-config, "TLS"), and the values that apply without them.
 const (
 	enableMacro      = "MAIN_TLS_ENABLE"
 	certificateMacro = "MAIN_TLS_CERTIFICATE"

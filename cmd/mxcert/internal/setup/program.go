@@ -26,7 +26,7 @@ func hostProgram(ctx context.Context, arguments ...string) (string, error) {
 	return output.Stdout, err
 }
 
-// must is hostProgram for a program whose output matters only if it fails; the error quotes it.
+// must runs hostProgram for a program whose output matters only if it fails. The error then quotes the output.
 func must(ctx context.Context, arguments ...string) error {
 	out, err := hostProgram(ctx, arguments...)
 	if err != nil {

@@ -11,14 +11,14 @@ const (
 	eximUnit = "exim4.service"
 	// settle is how long after a reload Exim may still close its ports: systemd's job is done when the signal is sent.
 	settle = 500 * time.Millisecond
-	// opening bounds the wait for the ports after that.
+	// opening limits how long to wait for the ports after that.
 	opening = 5 * time.Second
 )
 
 // smtpPorts returns the addresses at which other programs of this host look for Exim.
 func smtpPorts() []string { return []string{"127.0.0.1:25", "[::1]:25"} }
 
-// reload reloads Exim and waits until the addresses that were open before are open again; done is false if Exim is not running.
+// reload reloads Exim and waits until the addresses that were open before are open again. done is false if Exim is not running.
 func reload(ctx context.Context, addresses []string) (done bool, err error) {
 	var before []string
 	for _, address := range addresses {

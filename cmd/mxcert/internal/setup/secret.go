@@ -3,7 +3,6 @@ package setup
 import (
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 
 	"mxcert/acme/dnsprovider"
@@ -16,7 +15,7 @@ func (a *Answers) moveSecrets() (env, secrets map[string]string, err error) {
 	env, secrets = map[string]string{}, map[string]string{}
 	for name, value := range a.Env {
 		env[name] = value
-		if !secret(a.Provider, name) || strings.HasPrefix(value, "cred:") || strings.HasPrefix(value, "env:") {
+		if !dnsprovider.Secret(a.Provider, name) || strings.HasPrefix(value, "cred:") || strings.HasPrefix(value, "env:") {
 			continue
 		}
 		if path, ok := strings.CutPrefix(value, "file:"); ok {
@@ -30,38 +29,4 @@ func (a *Answers) moveSecrets() (env, secrets map[string]string, err error) {
 		secrets[file], env[name] = value, "cred:"+file
 	}
 	return env, secrets, nil
-}
-
-// secret reports whether the value of a DNS provider's variable belongs in a file of its own: a variable that the provider's
-// documentation calls a credential, or one that it does not mention.
-func secret(provider, variable string) bool {
-	description, err := dnsprovider.Describe(provider)
-	if err != nil {
-		return true
-	}
-	if rest, old := strings.CutPrefix(variable, "RFC2136_"); old {
-		variable = "DNSUPDATE_" + rest
-	}
-	for _, v := range description.Variables {
-		switch variable {
-		case v.File:
-			return false // a path
-		case v.Name:
-			return v.Credential && !slices.Contains(openTSIG(), v.Name) || isKeyByName(v.Name)
-		}
-	}
-	return true
-}
-
-// openTSIG lists credentials that are not secret: name and algorithm of a TSIG key are readable in every message that it signs
-// (RFC 8945, section 4.2), and a path is not a key.
-func openTSIG() []string {
-	return []string{"DNSUPDATE_TSIG_KEY", "DNSUPDATE_TSIG_ALGORITHM", "DNSUPDATE_TSIG_FILE"}
-}
-
-// isKeyByName recognizes keys among the settings that lego's documentation does not list as credentials, because few accounts
-// have them: HTTPREQ_PASSWORD and INWX_SHARED_SECRET, for example.
-func isKeyByName(variable string) bool {
-	last := variable[strings.LastIndexByte(variable, '_')+1:]
-	return slices.Contains([]string{"KEY", "TOKEN", "SECRET", "PASSWORD"}, last) && !slices.Contains(openTSIG(), variable)
 }

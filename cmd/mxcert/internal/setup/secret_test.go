@@ -8,39 +8,6 @@ import (
 	"testing"
 )
 
-// dnsprovider knows which variables are credentials; their names say little.
-func TestSecret(t *testing.T) {
-	for _, tt := range []struct {
-		provider, variable string
-		want               bool
-	}{
-		{"rfc2136", "DNSUPDATE_TSIG_SECRET", true},
-		{"rfc2136", "RFC2136_TSIG_SECRET", true},
-		{"dnsupdate", "DNSUPDATE_TSIG_SECRET", true},
-		{"rfc2136", "DNSUPDATE_TSIG_KEY", false}, // its name
-		{"rfc2136", "RFC2136_TSIG_KEY", false},
-		{"rfc2136", "DNSUPDATE_TSIG_ALGORITHM", false},
-		{"rfc2136", "DNSUPDATE_TSIG_FILE", false},
-		{"rfc2136", "DNSUPDATE_NAMESERVER", false},
-		{"rfc2136", "DNSUPDATE_TSIG_SECRET_FILE", false}, // a path, whatever words are in it
-		{"cloudflare", "CLOUDFLARE_DNS_API_TOKEN", true},
-		{"cloudflare", "CLOUDFLARE_API_KEY_FILE", false},
-		{"cloudflare", "CLOUDFLARE_EMAIL", true}, // a credential without one of the words
-		{"acme-dns", "ACME_DNS_API_BASE", true},
-		{"cloudflare", "CLOUDFLARE_TTL", false},
-		{"route53", "AWS_SHARED_CREDENTIALS_FILE", false}, // has the word, and is none
-		{"httpreq", "HTTPREQ_PASSWORD", true},             // an option, to lego
-		{"cloudflare", "CLOUDFLARE_SOMETHING", true},      // unknown
-		{"exec", "EXEC_PATH", false},
-		{"exec", "MY_PROGRAM_READS_THIS", true},
-		{"no-such-provider", "TTL", true},
-	} {
-		if got := secret(tt.provider, tt.variable); got != tt.want {
-			t.Errorf("%s of %s: secret %v, want %v", tt.variable, tt.provider, got, tt.want)
-		}
-	}
-}
-
 func TestMoveSecrets(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "tsig")
 	if err := os.WriteFile(file, []byte("from the file\n"), 0o600); err != nil {

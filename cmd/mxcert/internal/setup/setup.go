@@ -19,7 +19,7 @@ import (
 	"mxcert/cmd/mxcert/internal/report"
 )
 
-// The mail servers that an answer may name: the kinds of deployment targets, and none.
+// These are the mail servers that an answer may name: the kinds of deployment targets, and none.
 const (
 	exim  = "exim"
 	files = "files"

@@ -28,7 +28,7 @@ func WriteFile(path, text string, mode fs.FileMode, uid, gid int) error {
 	return syncDirectory(filepath.Dir(path))
 }
 
-// fill sets owner and mode before there is anything to read.
+// fill sets owner and mode before it writes the text, so that nobody else can read it.
 func fill(file *os.File, text string, mode fs.FileMode, uid, gid int) error {
 	if err := file.Chown(uid, gid); err != nil {
 		return err
@@ -42,7 +42,7 @@ func fill(file *os.File, text string, mode fs.FileMode, uid, gid int) error {
 	return file.Sync()
 }
 
-// syncDirectory makes a rename in a directory durable.
+// syncDirectory makes sure that a rename in a directory survives a power cut.
 func syncDirectory(path string) error {
 	directory, err := os.Open(path)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"mxcert/acme/account"
 )
 
-// Authorities returns the settings of the CAs, in order of preference; release is the version of the program, for the user
-// agent. Secrets are read now. The error names the setting that cannot be used; then only what needs no secret is filled in.
+// Authorities returns the settings of the CAs, in order of preference. release is the version of the program, for the user agent. It reads
+// the secrets now. If a setting cannot be used, the error names it, and the result holds only what needs no secret.
 func (h *Host) Authorities(release string) ([]acme.Settings, error) {
 	return h.authorities(h.acme.Directories, release)
 }
@@ -48,14 +48,14 @@ func (h *Host) authorities(directories []string, release string) ([]acme.Setting
 	return list, problem
 }
 
-// ExternalBinding returns the key identifier of the external account binding for a CA (RFC 8555 section 7.3.4); false if the
+// ExternalBinding returns the key identifier of the external account binding for a CA (RFC 8555 section 7.3.4), or false if the
 // configuration has no binding for it.
 func (h *Host) ExternalBinding(directory string) (kid string, ok bool) {
 	binding, ok := h.acme.Binding(directory)
 	return binding.KID, ok
 }
 
-// readRoots reads a file of root certificates; nil if the setting is empty.
+// readRoots reads a file of root certificates. It returns nil if the setting is empty.
 func readRoots(setting, path string) (*x509.CertPool, error) {
 	if path == "" {
 		return nil, nil
@@ -71,7 +71,7 @@ func readRoots(setting, path string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// withSystemRoots adds the file's roots to those of the system: one of several CAs may be private and another public.
+// withSystemRoots adds the roots in the file to those of the system, because one of several CAs may be private and another public.
 func withSystemRoots(own *x509.CertPool, path string) *x509.CertPool {
 	pool, err := x509.SystemCertPool()
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"mxcert/configs"
 )
 
-// Check finds what the configuration alone cannot know: files of root certificates that cannot be read, DNS providers that
-// this build lacks, variables that a provider does not have. The error is a *configs.Problems, with the place of each.
+// Check finds faults that the configuration alone does not show: files of root certificates that cannot be read, DNS providers that this
+// build lacks, and variables that a provider does not have. The error is a *configs.Problems, with the place of each fault.
 func Check(config *configs.Config) error {
 	problems := &configs.Problems{}
 	for _, file := range [][2]string{{"acme.ca_file", config.ACME.CAFile}, {"acme.roots_file", config.ACME.RootsFile}} {
@@ -26,7 +26,7 @@ func Check(config *configs.Config) error {
 	for i, c := range config.Certificates {
 		shared := c.DNS.Provider == config.DNS.Provider && maps.Equal(c.DNS.Env, config.DNS.Env)
 		if shared && checked["dns"] {
-			continue // the section above the certificates was checked with the first of them
+			continue // checked already with the first certificate
 		}
 		checked["dns"] = checked["dns"] || shared
 		problem, bad := checkProvider(config, c, i)
@@ -50,8 +50,8 @@ func checkProvider(config *configs.Config, c configs.Certificate, i int) (proble
 		return problem, false
 	}
 	problem = config.At(fmt.Sprintf("certificates[%d].%s", i, setting))
-	if c.DNS.Provider == config.DNS.Provider {
-		problem = config.At(setting)
+	if c.DNS.Provider == config.DNS.Provider && (setting == "dns.provider" || maps.Equal(c.DNS.Env, config.DNS.Env)) {
+		problem = config.At(setting) // in the section above the certificates
 	}
 	problem.Message, problem.Hint = err.Error(), hintOf(err)
 	return problem, true
@@ -66,6 +66,11 @@ func hintOf(err error) string {
 		return h.Hint()
 	}
 	return ""
+}
+
+// Warnings returns settings that are allowed but suspicious, in the order of the files.
+func Warnings(config *configs.Config) []configs.Problem {
+	return config.Warnings(dnsprovider.WarnSecret)
 }
 
 // UnreadableSecrets lists secrets that cannot be read. They are not faults of the configuration: you may check it before its
@@ -128,7 +133,7 @@ func Inspect(config *configs.Config) (configuration, secrets []finding.Finding) 
 	if problems, ok := errors.AsType[*configs.Problems](Check(config)); ok {
 		configuration = Findings(problems.List, finding.Error)
 	}
-	configuration = append(configuration, Findings(config.Warnings(), finding.Warning)...)
+	configuration = append(configuration, Findings(Warnings(config), finding.Warning)...)
 	return configuration, Findings(UnreadableSecrets(config), finding.Error)
 }
 

@@ -10,14 +10,14 @@ import (
 	"mxcert/acme/resolve"
 )
 
-// Resolver asks the configured name servers. The server that takes updates is asked on its own port too. A resolver
-// remembers zones and servers for a minute: use one for each piece of work.
+// Resolver asks the configured name servers. It asks the server that takes updates on its own port, too. A resolver remembers zones and
+// servers for a minute, so use a new one for each piece of work.
 func (c Certificate) Resolver() *resolve.Resolver {
 	return resolve.New(c.source.DNS.Resolvers, string(c.source.DNS.Env["DNSUPDATE_NAMESERVER"]))
 }
 
-// Solver sets up the DNS provider, with the secrets that its variables refer to. The error names the variable whose secret
-// cannot be read, or is the provider's.
+// Solver sets up the DNS provider, and reads the secrets that its variables refer to. If a secret cannot be read, the error names its
+// variable. Other errors come from the provider.
 func (c Certificate) Solver(resolver *resolve.Resolver) (dnsprovider.Solver, error) {
 	env := make(map[string]string, len(c.source.DNS.Env))
 	var problem error

@@ -1,6 +1,5 @@
-// Package wanted is the first of the four truths: a configuration, translated once into what each certificate wants. It knows
-// names, key types, the files and units of mail servers, endpoints, certificate authorities and DNS providers, in the terms
-// of the rooms that work with them; those rooms do not know the configuration.
+// Package wanted translates a configuration, once, into what each certificate wants. That is the first of the four truths that mxcert
+// compares: wanted, issued, deployed and served.
 //
 // A [Certificate] is a value: it does not change, and you can look at it without a pass. Only [Certificate.Solver],
 // [Host.Authorities] and [Certificate.Endpoints] read secrets or use the network, each time they are called.
@@ -29,8 +28,8 @@ type Host struct {
 	Certificates []Certificate
 	Directories  []string       // URLs of the CAs' directories, in order of preference
 	State        string         // path of the state directory
-	Fingerprint  string         // of the content of the configuration's files, comments included
-	Roots        *x509.CertPool // of acme.roots_file, to which an issued chain must lead; nil if the setting is empty
+	Fingerprint  string         // of the content of the configuration's files, including comments
+	Roots        *x509.CertPool // of acme.roots_file: an issued chain must lead to one of them; nil if the setting is empty
 
 	acme *configs.ACME
 }
@@ -41,7 +40,7 @@ type Certificate struct {
 	Names       []string         // DNS names in the certificate; the first is the one that senders use
 	Keys        []bundle.KeyType // a certificate is issued for each
 	ReuseKey    bool             // keep the private key at a renewal
-	Profile     string           // of the CA; "" for its default
+	Profile     string           // of the CA; "" for the CA's default
 	Directories []string         // URLs of CAs in order of preference
 	Windows     []schedule.Span  // maintenance windows; renewals move into them
 	Roots       *x509.CertPool   // see Host.Roots
@@ -49,7 +48,7 @@ type Certificate struct {
 	Places []Place // where certificates go, in the order of the configuration
 
 	Provider string          // of DNS
-	Require  resolve.Require // how challenge records must be visible
+	Require  resolve.Require // on which name servers challenge records must be visible
 	Patience time.Duration   // how long to wait for that
 
 	VerifyTimeout time.Duration // how long servers may take to show a new certificate
@@ -122,7 +121,7 @@ func (c Certificate) Fingerprint() string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// target is a place for the i-th key type.
+// target returns a place for the i-th key type.
 func target(t configs.Target, name, key string, i int, isDefault bool) deploy.Target {
 	certificate, privateKey, combined := t.Paths(name, key, i)
 	return deploy.Target{Kind: t.Kind, Certificate: certificate, PrivateKey: privateKey, Combined: combined, Directory: t.LinkPath(name, key),
@@ -143,7 +142,7 @@ func firstOfMaps(config *configs.Config) map[string]string {
 	return first
 }
 
-// Certificate returns the certificate of a name.
+// Certificate returns the certificate with the given name.
 func (h *Host) Certificate(name string) (Certificate, bool) {
 	i := slices.IndexFunc(h.Certificates, func(c Certificate) bool { return c.Name == name })
 	if i < 0 {
@@ -194,7 +193,7 @@ func (c Certificate) Units(ways ...Reload) []string {
 	return units
 }
 
-// Targets lists the targets of all places, those of the first key type first.
+// Targets lists the targets of all places, first those of the first key type.
 func (c Certificate) Targets() []deploy.Target {
 	var targets []deploy.Target
 	for i := range c.Keys {
@@ -205,7 +204,7 @@ func (c Certificate) Targets() []deploy.Target {
 	return targets
 }
 
-// Jobs pairs bundles, in the order of the keys, with their targets. A nil bundle has no jobs.
+// Jobs pairs bundles, in the order of the keys, with their targets. A nil bundle gets no jobs.
 func (c Certificate) Jobs(bundles []*bundle.Bundle) []deploy.Job {
 	var jobs []deploy.Job
 	for i, b := range bundles {
@@ -218,7 +217,7 @@ func (c Certificate) Jobs(bundles []*bundle.Bundle) []deploy.Job {
 	return jobs
 }
 
-// Has reports whether a place is of one of the kinds.
+// Has reports whether any place is of one of the kinds.
 func (c Certificate) Has(kinds ...string) bool {
 	return slices.ContainsFunc(c.Places, func(p Place) bool { return slices.Contains(kinds, p.Kind) })
 }

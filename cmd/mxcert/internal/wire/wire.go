@@ -24,11 +24,11 @@ import (
 	"time"
 )
 
-// MaxLine is the longest line that is read, in bytes: the report of some thousand certificates.
+// MaxLine is the length of the longest line that is read, in bytes. It is enough for a report of some thousand certificates.
 const MaxLine = 16 << 20
 
-// ErrMalformed means that the other end has sent something that is not a message: no JSON, JSON of another shape, or
-// more than MaxLine bytes.
+// ErrMalformed means that the other side has sent something that is not a message: not JSON, JSON of another shape, or more than MaxLine
+// bytes.
 var ErrMalformed = errors.New("not a message")
 
 // Listener accepts connections at a path.
@@ -88,8 +88,8 @@ func Dial(ctx context.Context, path string) (*Conn, error) {
 	return newConn(conn.(*net.UnixConn)), nil
 }
 
-// Inherit takes over a connection that another program has accepted for this one, as systemd does on standard input
-// (Accept=yes in systemd.socket(5)). The file stays open, and belongs to the caller.
+// Inherit takes over a connection that another program has accepted for this one, as systemd does on standard input (Accept=yes in
+// systemd.socket(5)). The file stays open; the caller closes it.
 func Inherit(file *os.File) (*Conn, error) {
 	conn, err := net.FileConn(file)
 	if err != nil {
@@ -101,7 +101,7 @@ func Inherit(file *os.File) (*Conn, error) {
 	return nil, errors.Join(fmt.Errorf("%s is not a connection over a unix socket", file.Name()), conn.Close())
 }
 
-// Close hangs up.
+// Close ends the connection.
 func (c *Conn) Close() error { return c.unix.Close() }
 
 // PeerUID returns the user at the other end: the one who connected or, for the end that dialed, the one who listens.
@@ -123,7 +123,7 @@ func (c *Conn) PeerUID() (int, error) {
 	return int(peer.Uid), nil
 }
 
-// Admit returns an error unless the other end is one of the users.
+// Admit returns an error unless the other side runs as one of the users.
 func (c *Conn) Admit(users ...int) error {
 	uid, err := c.PeerUID()
 	if err == nil && !slices.Contains(users, uid) {
@@ -132,7 +132,7 @@ func (c *Conn) Admit(users ...int) error {
 	return err
 }
 
-// Write sends v as one message. The error is that of ctx if it ended first.
+// Write sends v as one message. If ctx ends first, it returns the error of ctx.
 func (c *Conn) Write(ctx context.Context, v any) error {
 	text, err := json.Marshal(v)
 	if err != nil {
@@ -149,8 +149,8 @@ func (c *Conn) Write(ctx context.Context, v any) error {
 	return c.writeErr
 }
 
-// Read waits for the next message and stores it in v. The error is io.EOF if the other end has hung up, an
-// [ErrMalformed], or that of ctx if it ended first.
+// Read waits for the next message and stores it in v. The error is io.EOF if the other side has closed the connection, or an
+// [ErrMalformed], or the error of ctx if ctx ends first.
 func (c *Conn) Read(ctx context.Context, v any) error {
 	if c.readErr != nil {
 		return c.readErr

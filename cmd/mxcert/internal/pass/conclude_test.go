@@ -1,0 +1,310 @@
+package pass
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"mxcert/acme/bundle"
+	"mxcert/acme/schedule"
+	"mxcert/acme/state"
+
+	"mxcert/cmd/mxcert/internal/report"
+)
+
+// What the two halves of a pass make of stage, exit code and the next try.
+func TestVerdict(t *testing.T) {
+	t.Parallel()
+	held := report.At("order", &schedule.Held{Until: time.Now().Add(3 * time.Hour).UTC().Truncate(time.Second), Why: "the limit is reached"})
+	away := report.At("directory", &fault{text: "the CA is away", kind: "ca-unreachable", temporary: true})
+	refused := report.At("challenge", &fault{text: "the CA refuses", kind: "challenge", charged: true})
+	preHook := report.At("hook", errBoom)
+	notWritable := report.At("deploy", &fault{text: "no permission", kind: "permission"})
+	notShown := report.At("verify", &fault{text: "another certificate", kind: "not-served"})
+	closed := report.At("verify", &fault{text: "connection refused", kind: "connection-refused", temporary: true})
+	type words struct {
+		stage   report.Stage
+		code    report.Code
+		of      string // the step that the error names
+		failure bool   // is recorded
+		again   bool   // the daemon tries again at a certain time
+		order   bool   // the next renewal is that try
+	}
+	for _, tt := range []struct {
+		what         string
+		issue, serve error
+		none         words // nothing was ever issued
+		some         words // a certificate is issued, and the files hold it
+	}{
+		{"all is well", nil, nil, words{report.Failed, report.CodeFailed, "deploy", true, true, true}, words{report.Deployed, report.CodeOK, "", false, false, false}},
+		{"the order is held back", held, nil, words{report.Waiting, report.CodeTemporary, "order", false, true, true}, words{report.Waiting, report.CodeTemporary, "order", false, true, true}},
+		{"the CA is away", away, nil, words{report.Waiting, report.CodeTemporary, "directory", true, true, true}, words{report.Waiting, report.CodeTemporary, "directory", true, true, true}},
+		{"the CA refuses", refused, nil, words{report.Failed, report.CodeFailed, "challenge", true, true, true}, words{report.Failed, report.CodeFailed, "challenge", true, true, true}},
+		{"a pre hook fails", preHook, nil, words{report.Failed, report.CodeFailed, "hook", true, true, true}, words{report.Deployed, report.CodeFailed, "hook", true, true, true}},
+		{"the target cannot be written, seen before the order", notWritable, nil, words{report.Failed, report.CodePermission, "deploy", true, true, true}, words{report.Deployed, report.CodeNotInService, "deploy", true, true, true}},
+		{"the target cannot be written", nil, notWritable, words{report.Failed, report.CodePermission, "deploy", true, true, false}, words{report.Deployed, report.CodeNotInService, "deploy", true, true, false}},
+		{"the server shows another", nil, notShown, words{report.Failed, report.CodeFailed, "verify", true, true, false}, words{report.Deployed, report.CodeNotInService, "verify", true, true, false}},
+		{"the port is closed", nil, closed, words{report.Failed, report.CodeTemporary, "verify", true, true, false}, words{report.Deployed, report.CodeNotInService, "verify", true, true, false}},
+		{"both fail: what senders see is worse", away, notShown, words{report.Failed, report.CodeFailed, "verify", true, true, true}, words{report.Deployed, report.CodeNotInService, "verify", true, true, true}},
+		{"held back, and not shown", held, notShown, words{report.Failed, report.CodeFailed, "verify", true, true, true}, words{report.Deployed, report.CodeNotInService, "verify", true, true, true}},
+	} {
+		for _, issued := range []bool{false, true} {
+			o, want := newOffline(t), tt.none
+			if issued {
+				o.issued()
+				o.pass(report.CodeOK, deployOnly)
+				want = tt.some
+			}
+			p := o.begin(renew)
+			p.settle()
+			r := p.conclude(t.Context(), tt.issue, tt.serve)
+			got := words{stage: r.Stage, code: r.Code, failure: o.record().Failure != nil, again: r.NextTry != nil, order: r.NextTry != nil && r.NextRenewal == r.NextTry}
+			if r.Error != nil {
+				got.of = r.Error.Stage
+			}
+			if got != want || r.OutOfService != (tt.serve != nil) {
+				t.Errorf("%s, something is issued: %v: %+v, want %+v; out of service: %v", tt.what, issued, got, want, r.OutOfService)
+			}
+			if f := o.record().Failure; want.failure && (!f.NotBefore.Equal(*r.NextTry) || f.Stage != r.Error.Stage || f.Kind != r.Error.Kind) {
+				t.Errorf("%s: the record has %+v, the report %+v, again at %v", tt.what, f, r.Error, r.NextTry)
+			}
+		}
+	}
+}
+
+// A pass that was stopped has not failed: there is nothing to back off from.
+func TestStopIsNoFailure(t *testing.T) {
+	t.Parallel()
+	o := newOffline(t)
+	o.issued()
+	o.hook("fail.d/note", note)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	p := o.begin(byDaemon)
+	p.issued = true
+	r := p.conclude(ctx, p.unproven(ctx), nil)
+	if r.Error.Kind != "interrupted" || r.Error.Stage != "deploy" || r.Code != report.CodeNotInService || r.NextTry != nil || o.record().Failure != nil || len(o.ran()) > 0 {
+		t.Errorf("%+v, %+v", r, r.Error)
+	}
+}
+
+// When a failed pass may be repeated.
+func TestRecordFailure(t *testing.T) {
+	t.Parallel()
+	o := newOffline(t)
+	o.issued()
+	mine, now := o.want().Fingerprint(), time.Now()
+	in := func(d time.Duration) time.Time { return now.Add(d) }
+	for _, tt := range []struct {
+		what        string
+		before      *state.Failure
+		err         error
+		held        time.Time // until when the files are left alone
+		count       int
+		after, most time.Duration // the next try
+		charged     bool
+	}{
+		{"the first", nil, errBoom, time.Time{}, 1, time.Minute, 67 * time.Second, false},
+		{"the second", &state.Failure{Count: 1, Fingerprint: mine}, errBoom, time.Time{}, 2, 10 * time.Minute, 11 * time.Minute, false},
+		{"the third", &state.Failure{Count: 2, Fingerprint: mine}, errBoom, time.Time{}, 3, 100 * time.Minute, 110 * time.Minute, false},
+		{"the tenth", &state.Failure{Count: 9, Fingerprint: mine}, errBoom, time.Time{}, 10, 24 * time.Hour, 27 * time.Hour, false},
+		{"the first after an edit", &state.Failure{Count: 9, Fingerprint: "older"}, errBoom, time.Time{}, 1, time.Minute, 67 * time.Second, false},
+		{"the CA says when", nil, &fault{wait: 2 * time.Hour, charged: true}, time.Time{}, 1, 2 * time.Hour, 133 * time.Minute, true},
+		{"the CA says when, which is too soon", nil, &fault{wait: time.Second, charged: true}, time.Time{}, 1, time.Minute, 67 * time.Second, true},
+		{"one of another kind does not shorten the CA's peace", &state.Failure{At: in(-time.Minute), Count: 1, NotBefore: in(5 * time.Hour), ChargedToCA: true, Fingerprint: "older"},
+			errBoom, time.Time{}, 1, 5*time.Hour - time.Second, 5 * time.Hour, true},
+		{"that peace is over", &state.Failure{Count: 1, NotBefore: in(-time.Second), ChargedToCA: true, Fingerprint: mine}, errBoom, time.Time{}, 2, 10 * time.Minute, 11 * time.Minute, false},
+		{"that peace is of a clock that was ahead", &state.Failure{At: in(time.Hour), NotBefore: in(5 * time.Hour), ChargedToCA: true}, errBoom, time.Time{}, 1, time.Minute, 67 * time.Second, false},
+		{"a longer backoff than that peace", &state.Failure{At: now, Count: 2, NotBefore: in(time.Minute), ChargedToCA: true, Fingerprint: mine}, errBoom, time.Time{}, 3, 100 * time.Minute, 110 * time.Minute, true},
+		{"files that something else changes", nil, &driftError{}, in(40 * time.Minute), 1, 40*time.Minute - time.Second, 40 * time.Minute, false},
+		{"such files, in the CA's peace", &state.Failure{At: now, NotBefore: in(5 * time.Hour), ChargedToCA: true, Fingerprint: mine}, &driftError{}, in(40 * time.Minute), 1, 5*time.Hour - time.Second, 5 * time.Hour, true},
+	} {
+		p := &pass{Runner: o.runner(), want: o.want(), say: o.say, lineage: o.lineage(), have: o.have(), heldUntil: tt.held}
+		p.have.Record.Failure = tt.before
+		p.recordFailure(report.At("order", tt.err))
+		f := p.have.Record.Failure
+		if f.Count != tt.count || f.ChargedToCA != tt.charged || f.Fingerprint != mine || f.Stage != "order" || f.NotBefore.Before(in(tt.after).Truncate(time.Second)) || f.NotBefore.After(in(tt.most+5*time.Second)) {
+			t.Errorf("%s: %+v, again after %s, want %s to %s", tt.what, f, f.NotBefore.Sub(now), tt.after, tt.most)
+		}
+		if last := p.have.Record.Events[len(p.have.Record.Events)-1]; last.Event != "failed" || !strings.HasPrefix(last.Message, "order: ") {
+			t.Errorf("%s: the history ends with %+v", tt.what, last)
+		}
+	}
+}
+
+// The success of a pass moves what was served to what can be rolled back to, once.
+func TestSuccessIsNoted(t *testing.T) {
+	t.Parallel()
+	o := newOffline(t)
+	o.hook("deploy.d/note", note)
+	first := o.keep(o.sign(bundle.EC256, nil, nil), time.Now().Add(-2*time.Hour))
+	if c := o.pass(report.CodeOK, deployOnly); !c.Changed || c.Stage != report.Deployed {
+		t.Fatalf("%+v", c)
+	}
+	slot := o.slot(bundle.EC256)
+	if slot.Served != first.ID || slot.Previous != "" || !slices.Equal(o.events(), []string{"deployed"}) || len(o.ran()) != 1 {
+		t.Errorf("first: %+v, %q", slot, o.events())
+	}
+	second := o.keep(o.sign(bundle.EC256, nil, nil), time.Now().Add(-time.Hour))
+	o.pass(report.CodeOK, deployOnly)
+	if slot = o.slot(bundle.EC256); slot.Served != second.ID || slot.Previous != first.ID || len(o.ran()) != 1 {
+		t.Errorf("second: %+v", slot)
+	}
+	o.pass(report.CodeOK, rollback)
+	if slot = o.slot(bundle.EC256); slot.Served != first.ID || slot.Current != first.ID || slot.Previous != second.ID || !slot.RolledBack || o.served() != first.Serial {
+		t.Errorf("rolled back: %+v", slot)
+	}
+	o.check(os.Remove(o.Path("tls", "mx.key")))
+	o.pass(report.CodeOK, deployOnly)
+	if got := o.events(); !slices.Equal(got, []string{"deployed", "deployed", "rolled-back", "deployed", "healed"}) {
+		t.Errorf("history: %q", got)
+	}
+}
+
+// A pass with nothing to do leaves the record alone, but for once an hour.
+func TestNothingIsWritten(t *testing.T) {
+	t.Parallel()
+	o := newOffline(t)
+	o.issued()
+	o.pass(report.CodeOK, deployOnly)
+	record := filepath.Join(o.Path("state", "lineages", "mx"), "record.json")
+	text := func() string {
+		text, err := os.ReadFile(record)
+		o.check(err)
+		return string(text)
+	}
+	before := text()
+	o.pass(report.CodeOK, deployOnly)
+	if text() != before {
+		t.Errorf("the record was written:\n%s\nit was\n%s", text(), before)
+	}
+	for what, last := range map[string]time.Time{"an hour ago": time.Now().Add(-time.Hour), "of a clock that was ahead": time.Now().Add(time.Hour)} {
+		o.remember(func(r *state.Record) { r.LastSuccess = last })
+		o.pass(report.CodeOK, deployOnly)
+		if got := o.record().LastSuccess; time.Since(got).Abs() > time.Minute {
+			t.Errorf("%s: the last success is of %s", what, got)
+		}
+	}
+}
+
+// Old generations go; those in use and the newest three stay.
+func TestOldGenerationsGo(t *testing.T) {
+	t.Parallel()
+	o := newOffline(t)
+	oldest := o.issued()
+	for i := range 5 {
+		o.keep(o.sign(bundle.EC256, nil, nil), time.Now().Add(time.Duration(i-50)*time.Minute))
+	}
+	o.pass(report.CodeOK, deployOnly)
+	if left := o.generationsOf(bundle.EC256); len(left) != keepGenerations+1 || left[0] != o.lineage().Directory(oldest.ID) {
+		t.Errorf("left: %q", left)
+	}
+}
+
+// A store that cannot be written is an error of its own, though the certificate is in service.
+func TestRecordCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	o := newOffline(t)
+	o.issued()
+	p := o.begin(deployOnly)
+	o.check(p.serve(t.Context()))
+	record := o.Path("state", "lineages", "mx", "record.json")
+	o.check(os.Remove(record))
+	o.check(os.MkdirAll(filepath.Join(record, "in the way"), 0o700))
+	if r := p.conclude(t.Context(), nil, nil); r.Error == nil || r.Error.Stage != "store" || r.Stage != report.Failed || r.Code != report.CodeFailed {
+		t.Errorf("%+v, %+v", r, r.Error)
+	}
+}
+
+// What a report says of a certificate, whatever came of the pass.
+func TestDescribe(t *testing.T) {
+	t.Parallel()
+	o := newOffline(t)
+	o.edit("keys: [ec256]", "keys: [ec256, rsa2048]")
+	o.edit("/tls/mx.crt", "/tls/{key}.crt")
+	o.edit("/tls/mx.key", "/tls/{key}.key")
+	if r := Describe(o.want(), o.have()); len(r.Keys) != 0 || r.NextRenewal != nil || len(r.Files) != 4 || r.Endpoints == nil || r.Warnings == nil {
+		t.Errorf("nothing is issued: %+v", r)
+	}
+	short := o.keep(o.sign(bundle.RSA2048, nil, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(31 * 24 * time.Hour) }), time.Now().Add(-time.Hour))
+	long := o.issued()
+	r := Describe(o.want(), o.have())
+	if len(r.Keys) != 2 || r.Keys[0].Serial != long.Serial || r.Keys[1].Key != "rsa2048" || r.Keys[1].SPKI != short.SPKI || r.Keys[1].Issuer != "test CA" {
+		t.Errorf("%+v", r.Keys)
+	}
+	if renewal := o.slot(bundle.RSA2048).RenewAt; !r.NextRenewal.Equal(renewal) || r.NextRenewal.Location() != time.UTC {
+		t.Errorf("the next renewal is %v, want the first of both, %v", r.NextRenewal, renewal)
+	}
+	o.check(o.lineage().SaveRevocation(long.ID, state.Revocation{Done: time.Now()}))
+	if r := Describe(o.want(), o.have()); len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "ec256 certificate with serial "+long.Serial+" has to be replaced: it was revoked") {
+		t.Errorf("%q", r.Warnings)
+	}
+}
+
+func TestSummary(t *testing.T) {
+	t.Parallel()
+	for want, r := range map[string]report.Certificate{
+		"1 step would be taken":  {Plan: []string{"a"}},
+		"2 steps would be taken": {Plan: []string{"a", "b"}, Changed: true},
+		"changed, and served":    {Changed: true, Stage: report.Served},
+		"nothing to do, served":  {Stage: report.Served},
+	} {
+		if got := summary(r); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+// A pass that cannot even start says why, and may be tried again if that can end.
+func TestFailedToStart(t *testing.T) {
+	t.Parallel()
+	o := newOffline(t)
+	o.issued()
+	unlock, err := o.lineage().Lock(t.Context())
+	o.check(err)
+	ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
+	defer cancel()
+	c := o.run(ctx, renew)
+	if c.Stage != report.Waiting || c.Code != report.CodeTemporary || c.Error.Stage != "lock" || c.Error.Kind != "locked" || !o.heard("waits for another mxcert") {
+		t.Errorf("locked: %+v, %+v, %q", c, c.Error, o.said)
+	}
+	replaced := make(chan struct{})
+	time.AfterFunc(700*time.Millisecond, func() { close(replaced) })
+	if c := o.run(t.Context(), Options{Daemon: true, Replaced: replaced}); c.Error == nil || c.Error.Stage != "lock" {
+		t.Errorf("replaced while it waits: %+v", c)
+	}
+	unlock()
+	if c := o.run(t.Context(), Options{Daemon: true, Replaced: replaced}); c.Error == nil || !strings.Contains(c.Error.Message, errReplaced.Error()) {
+		t.Errorf("replaced before: %+v", c)
+	}
+	o.put("state/lineages/mx/record.json", fmt.Sprintf(`{"version": %d}`, 99))
+	if c := o.pass(report.CodeFailed, renew); c.Stage != report.Failed || c.Error.Stage != "state" || len(c.Names) != 2 {
+		t.Errorf("a record of a later version: %+v, %+v", c, c.Error)
+	}
+	if c := o.look(report.CodeFailed); c.Stage != report.Failed || c.Error.Stage != "state" {
+		t.Errorf("a look at it: %+v, %+v", c, c.Error)
+	}
+	o.put("state/lineages/mx/record.json", "{}")
+	if c := o.pass(report.CodeFailed, rollback); c.Error.Stage != "state" || !strings.Contains(c.Error.Message, "no earlier certificate") {
+		t.Errorf("a rollback to nothing: %+v", c.Error)
+	}
+}
+
+func TestChargedToCA(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		err  error
+		want bool
+	}{{nil, false}, {errBoom, false}, {&fault{}, false}, {fmt.Errorf("order: %w", &fault{charged: true}), true}, {errors.Join(errBoom, &fault{charged: true}), true}} {
+		if got := chargedToCA(tt.err); got != tt.want {
+			t.Errorf("%v: %v", tt.err, got)
+		}
+	}
+}
