@@ -238,7 +238,7 @@ func TestDamagedAccount(t *testing.T) {
 	if err != nil || after.Key == before.Key || after.URL == before.URL || len(after.Former) != 1 || after.Former[0].URL != before.URL {
 		t.Errorf("without its key: %+v, %v", after, err)
 	}
-	mustHave(t, "without its key", notices, "account.json: the file is damaged", "a new account is registered", "backup", "accounturi")
+	mustHave(t, "without its key", notices, "account.json: the file is damaged", "mxcert registers a new account", "backup", "accounturi")
 	if text, err := os.ReadFile(paths[0] + ".damaged"); err != nil || !strings.HasPrefix(string(text), "{ half") {
 		t.Errorf("it is not kept: %q, %v", text, err)
 	}
@@ -277,7 +277,7 @@ func TestMissingAccount(t *testing.T) {
 	if after := w.account(t); err != nil || after.URL == before.URL || len(after.Former) != 1 {
 		t.Errorf("then: %+v, %v", after, err)
 	}
-	mustHave(t, "missing", notices, "the account they came from is not", "a new account is registered", "backup", "accounturi")
+	mustHave(t, "missing", notices, "the account that ordered them is not", "mxcert registers a new account", "backup", "accounturi")
 	if notices, err = w.again(t); err != nil || notices != "" {
 		t.Errorf("it is said twice: %q, %v", notices, err)
 	}

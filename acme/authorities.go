@@ -23,12 +23,12 @@ type Authorities struct {
 type Demand struct {
 	Request
 	ReplacesAt string // directory URL of the CA that issued the certificate in Replaces
-	// Danger says that there is no certificate in service, or not for long any more: an order that hangs at one CA is then
-	// left for another.
+	// Danger says that no certificate is in service, or that it will expire soon: an order that hangs at one CA is then given
+	// up for another CA.
 	Danger bool
 }
 
-// NewAuthorities makes the clients of all CAs, of which there must be at least one. Nothing is asked or stored.
+// NewAuthorities makes the clients of all CAs, of which there must be at least one. It asks and stores nothing.
 func NewAuthorities(store *state.Book, settings ...Settings) *Authorities {
 	a := &Authorities{store: store}
 	for _, s := range settings {
@@ -44,7 +44,7 @@ func (a *Authorities) Close() {
 	}
 }
 
-// Clients are the clients in order of preference.
+// Clients returns the clients in order of preference.
 func (a *Authorities) Clients() []*Client { return a.clients }
 
 // At returns the client of the CA with that directory URL; nil if it is none of these.
@@ -99,13 +99,13 @@ func (a *Authorities) Issue(ctx context.Context, d Demand) (*Issued, error) {
 			break
 		}
 		if i+1 < len(a.clients) {
-			d.Progress("order", "warning: "+finding.Line(err)+"; the next CA is asked")
+			d.Progress("order", "warning: "+finding.Line(err)+"; mxcert asks the next CA")
 		}
 	}
 	return nil, merge(failed)
 }
 
-// order lists the clients in the order in which to ask them: first the one with an order in flight for these names.
+// order lists the clients in the order in which Issue asks them: first the one with an order in flight for these names.
 func (a *Authorities) order(request Request) []*Client {
 	clients := append([]*Client(nil), a.clients...)
 	stored, ok, err := request.Lineage.Order(request.KeyType)
@@ -125,7 +125,7 @@ func (a *Authorities) order(request Request) []*Client {
 // tries all of the CAs.
 func (a *Authorities) admit(ctx context.Context, c *Client, request Request) error {
 	if stored, ok, _ := request.Lineage.Order(request.KeyType); ok && stored.Finalized && stored.Directory == c.settings.Directory {
-		return nil // the certificate is paid for: it is collected
+		return nil // the order is finalized: its certificate is collected
 	}
 	usage, err := a.store.Usage(c.settings.Directory)
 	if err != nil || usage.Breaker.Failures == 0 || request.Person && !a.anyClosed() {
@@ -149,8 +149,8 @@ func (a *Authorities) anyClosed() bool {
 	return false
 }
 
-// fit is the request as one CA can take it: without a certificate of another CA to replace, and without a profile that the
-// CA does not know, unless it is the first choice.
+// fit returns the request as one CA can accept it: without a certificate of another CA to replace, and without a profile that
+// the CA does not know, unless the CA is the first choice.
 func (a *Authorities) fit(ctx context.Context, c *Client, d Demand) Request {
 	request := d.Request
 	if d.ReplacesAt != c.settings.Directory {
@@ -159,14 +159,14 @@ func (a *Authorities) fit(ctx context.Context, c *Client, d Demand) Request {
 	if request.Profile != "" && c != a.clients[0] {
 		directory, err := c.Directory(ctx)
 		if _, known := directory.Profiles[request.Profile]; err == nil && !known {
-			request.Progress("order", fmt.Sprintf("warning: %s has no profile %q; its default is ordered", c.ca(), request.Profile))
+			request.Progress("order", fmt.Sprintf("warning: %s has no profile %q; mxcert orders its default profile", c.ca(), request.Profile))
 			request.Profile = ""
 		}
 	}
 	return request
 }
 
-// passedOver says why a CA that is preferred did not issue the certificate.
+// passedOver says why a preferred CA did not issue the certificate.
 func passedOver(failed []error, c *Client) []string {
 	if len(failed) == 0 {
 		return nil
@@ -181,7 +181,7 @@ func elsewhere(err error, danger bool) bool {
 	}
 	e, ok := errors.AsType[*Error](err)
 	if !ok || e.Kept && !danger {
-		return false // DNS, this host, or a certificate that is paid for
+		return false // DNS, this host, or an order that is finalized
 	}
 	return e.ErrKind != "challenge" && e.ErrKind != "clock"
 }

@@ -27,14 +27,14 @@ type pending struct {
 	record    dnsprovider.TXT
 }
 
-// authorize proves control over all names of the order that are not proven yet. cleaned waits until the records are gone;
-// the caller calls it in any case.
+// authorize proves control over all names of the order that are not proven yet. cleaned waits until the records are gone; the
+// caller must always call it.
 func (f *flow) authorize(ctx context.Context) (cleaned func(), err error) {
 	nothing := func() {}
 	if f.order.Status != legoacme.StatusPending {
 		return nothing, nil
 	}
-	f.locate(ctx) // beside the authorizations
+	f.locate(ctx) // in parallel with the authorizations
 	todo, err := f.unproven(ctx)
 	if err != nil {
 		return nothing, err
@@ -120,7 +120,7 @@ func (f *flow) pick(a legoacme.Authorization) (*pending, error) {
 		}}, nil
 	}
 	return nil, &Error{At: "authorization", ErrKind: "ca-refused", Message: fmt.Sprintf("%s offers no dns-01 challenge for %s", f.ca(), domain),
-		NextStep: "this CA or its policy for the name does not allow DNS validation"}
+		NextStep: "the CA, or its policy for this name, does not allow DNS validation"}
 }
 
 func (f *flow) accept(ctx context.Context, todo []pending) error {
@@ -138,8 +138,8 @@ func (f *flow) accept(ctx context.Context, todo []pending) error {
 	})
 }
 
-// accepted looks whether the CA is at work on a challenge although it did not answer, or refused: the answer may have been
-// lost on the way, or may belong to an earlier request. While the CA validates, the record must not be removed.
+// accepted reports whether the CA is at work on a challenge although it did not answer, or refused: the answer may be lost, or
+// may belong to an earlier request. While the CA validates, the record must not be removed.
 func (f *flow) accepted(failure error, p pending) bool {
 	if problem, ok := errors.AsType[*legoacme.ProblemDetails](failure); ok && (problem.Type == transport.BadNonce || !passing(failure) && problem.HTTPStatus != http.StatusBadRequest) {
 		return false
@@ -170,13 +170,13 @@ func atMost(ctx context.Context, limit, n int, f func(i int) error) error {
 	return group.Wait()
 }
 
-// recovering calls f, and turns a panic into an error.
+// recovering calls f and turns a panic into an error.
 func recovering(f func(i int) error, i int) (err error) {
 	defer rescued(&err)
 	return f(i)
 }
 
-// rescued is deferred: it turns a panic, of whatever cause, into an error. A fault in one order must not end a daemon that
+// rescued is deferred: it turns a panic, whatever the cause, into an error. A fault in one order must not end a daemon that
 // serves others.
 func rescued(err *error) {
 	if r := recover(); r != nil {

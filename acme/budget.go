@@ -10,7 +10,7 @@ import (
 	"mxcert/acme/state"
 )
 
-// Claim is what the budget of a CA has to know of an order that is to be placed.
+// Claim is what the budget of a CA has to know about an order before it is placed.
 type Claim struct {
 	Names       []string // DNS names, lower-case A-labels, wildcards allowed
 	KeyType     bundle.KeyType
@@ -25,7 +25,7 @@ func (c Claim) purchase() schedule.Purchase {
 	return schedule.Purchase{Names: c.Names, Key: string(c.KeyType), New: c.New, Replacement: c.Replacement, Life: c.Life}
 }
 
-// limits are those that apply to a claim at this CA. If the CA publishes none, an operator may ask for as much as he likes.
+// limits returns the limits that apply to a claim at this CA. If the CA publishes none, an operator may order without limit.
 func (c *Client) limits(claim Claim) schedule.Limits {
 	limits := schedule.LimitsOf(c.settings.Directory)
 	switch {
@@ -49,7 +49,7 @@ func (c *Client) Held(claim Claim) error {
 	return c.overBudget(&usage.Ledger, claim)
 }
 
-// resting says that the CA failed and is left alone for a while.
+// resting returns the hold of a CA that has failed and is left alone for a while.
 func (c *Client) resting(b schedule.Breaker, claim Claim) error {
 	return &schedule.Held{Until: b.Until, Why: c.ca() + " failed: " + b.Reason, NextStep: "mxcert tries the CA again then", Skippable: !claim.Urgent}
 }
@@ -81,8 +81,7 @@ func (c *Client) withdraw(claim Claim) error {
 	return c.change(func(u *state.Usage) { u.Ledger.Withdraw(claim.purchase()) })
 }
 
-// conclude notes what an attempt says about the CA and about the names: whether the CA is in service, and whose proof
-// failed.
+// conclude notes what an attempt says about the CA and the names: whether the CA works, and for which name the proof failed.
 func (c *Client) conclude(err error) error {
 	var held *schedule.Held
 	if errors.As(err, &held) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
@@ -106,7 +105,7 @@ func (c *Client) conclude(err error) error {
 	})
 }
 
-// change is for notes that must be made even if the operation's context has ended.
+// change makes notes that must be made even if the operation's context has ended.
 func (c *Client) change(change func(*state.Usage)) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
@@ -116,7 +115,7 @@ func (c *Client) change(change func(*state.Usage)) error {
 	})
 }
 
-// faultOfCA reports whether the CA, or the way to it, is the cause of an error, and not this one order.
+// faultOfCA reports whether the cause of an error is the CA, or the connection to it, and not this one order.
 func faultOfCA(e *Error) bool {
 	switch e.ErrKind {
 	case "ca-unreachable", "ca-error", "tls":

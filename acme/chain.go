@@ -13,7 +13,7 @@ import (
 
 // preferredChain chooses among the chains that a CA offers (RFC 8555 section 7.4.2) the first whose root has the preferred
 // name, else the first that contains an issuer of that name. If there is no such chain, or it cannot be fetched, it takes
-// the default chain and warns: the certificate must not be lost for its chain.
+// the default chain and warns: the certificate must not be lost because of its chain.
 func (f *flow) preferredChain(standard []byte, others []string) []byte {
 	wanted := f.client.settings.PreferredChain
 	if wanted == "" || topIssuer(standard) == wanted {
@@ -36,7 +36,7 @@ func (f *flow) preferredChain(standard []byte, others []string) []byte {
 		func(chain []byte) bool { return slices.Contains(issuers(chain), wanted) },
 	} {
 		if i := slices.IndexFunc(chains, fits); i >= 0 {
-			f.Progress("certificate", "chain to "+offered[i]+" taken")
+			f.Progress("certificate", "uses the chain to "+offered[i]+"")
 			return chains[i]
 		}
 	}
@@ -53,7 +53,7 @@ func issuers(chainPEM []byte) (names []string) {
 	return names
 }
 
-// topIssuer names the root that a chain leads to.
+// topIssuer names the root to which a chain leads.
 func topIssuer(chainPEM []byte) string {
 	names := issuers(chainPEM)
 	if len(names) == 0 {
@@ -62,7 +62,7 @@ func topIssuer(chainPEM []byte) string {
 	return names[len(names)-1]
 }
 
-// certificates parses the certificates that it can; the chain is proven later.
+// certificates parses the certificates that it can parse; the chain is proven later.
 func certificates(chainPEM []byte) (list []*x509.Certificate) {
 	for block, rest := pem.Decode(chainPEM); block != nil; block, rest = pem.Decode(rest) {
 		if c, err := x509.ParseCertificate(block.Bytes); err == nil {

@@ -5,10 +5,10 @@
 // downloaded, checked. A killed process resumes the stored order. [Authorities] are several CAs in order of preference, with
 // a budget and a circuit breaker for each.
 //
-// The rooms below know one thing each: transport the HTTP of one CA, session a signed conversation with it, account the
-// account there, preflight what would make an order fail, ari when a CA wants a renewal.
+// Each of the rooms below has one job: transport, the HTTP requests to one CA; session, a signed conversation with it; account,
+// the account there; preflight, what would make an order fail; ari, when a CA wants a renewal.
 //
-// Not supported: other challenges than dns-01, and identifiers other than DNS names.
+// Not supported: challenges other than dns-01, and identifiers other than DNS names.
 package acme
 
 import (
@@ -55,7 +55,7 @@ type Client struct {
 	paces    paces
 }
 
-// New makes a client. Nothing is asked or stored before the first order.
+// New makes a client. It asks and stores nothing before the first order.
 func New(settings Settings, store *state.Book) *Client {
 	muteLego()
 	pool := transport.New(transport.Settings{Directory: settings.Directory, Roots: settings.Roots, UserAgent: settings.UserAgent})
@@ -65,7 +65,7 @@ func New(settings Settings, store *state.Book) *Client {
 // Close releases idle connections.
 func (c *Client) Close() { c.pool.Close() }
 
-// ca is the name of the CA for people.
+// ca returns the name of the CA for people.
 func (c *Client) ca() string { return authority.Name(c.settings.Directory) }
 
 // Directory returns the CA's directory, from memory if it was fetched within the last hour. Errors are *Error of the stage

@@ -18,7 +18,7 @@ import (
 	"mxcert/acme/transport"
 )
 
-// Polling starts fast, because most answers are there at once, and grows.
+// Polling starts fast, because most answers are ready at once, and slows down.
 const (
 	// soonest bounds the wait before a first look: the request itself takes longer.
 	soonest   = 20 * time.Millisecond
@@ -33,7 +33,7 @@ const (
 	longestWait = 2 * time.Minute
 )
 
-// awaitOrder looks at the order until it leaves a status. The authorizations explain an order that becomes invalid. also are
+// awaitOrder polls the order until it leaves a status. If the order becomes invalid, the authorizations explain why. also are
 // further URLs whose answers may have a Retry-After.
 func (f *flow) awaitOrder(ctx context.Context, leave string, also ...string) error {
 	pace := &f.client.paces.validation
@@ -57,7 +57,7 @@ func (f *flow) awaitOrder(ctx context.Context, leave string, also ...string) err
 	})
 }
 
-// awaitAuthorization looks at the authorization of one name until the CA has its verdict.
+// awaitAuthorization polls the authorization of one name until the CA has decided.
 func (f *flow) awaitAuthorization(ctx context.Context, p pending) error {
 	return f.await(ctx, legoacme.StatusPending, &f.client.paces.validation, []string{p.url, p.challenge.URL}, func() (done bool, err error) {
 		authorization, err := session.Call(f.Session, func() (legoacme.Authorization, error) { return f.Core.Authorizations.Get(p.url) })
@@ -73,10 +73,10 @@ func (f *flow) awaitAuthorization(ctx context.Context, p pending) error {
 	})
 }
 
-// await looks until a step is done. It waits at least for the Retry-After of the CA's last answers from the URLs.
+// await polls until a step is done. It waits at least for the Retry-After of the CA's last answers from the URLs.
 //
 // The first look comes after the time that earlier orders took, or else almost at once, because many CAs are done when it
-// arrives. A look that is too early costs a request and a pause. A look that fails is repeated: the CA may be looking at the
+// arrives. A look that is too early costs a request and a pause. await repeats a look that fails: the CA may be looking at the
 // records, which are removed when the run ends.
 func (f *flow) await(ctx context.Context, status string, pace *paceNote, urls []string, look func() (done bool, err error)) error {
 	var failed error
@@ -93,7 +93,7 @@ func (f *flow) await(ctx context.Context, status string, pace *paceNote, urls []
 		wait := max(next, asked)
 		busy := &Error{At: "order", ErrKind: "ca-error", Passing: true, RetryAfter: max(asked, f.RetryAfter(urls[0])),
 			Message:  fmt.Sprintf("%s is still at work on the order (%s)", f.ca(), status),
-			NextStep: "the order is kept: the next run resumes it"}
+			NextStep: "mxcert keeps the order: the next run resumes it"}
 		switch {
 		case affordable(ctx, wait):
 		case failed != nil:
@@ -172,7 +172,7 @@ func (f *flow) whyInvalid() error {
 func (f *flow) challengeError(domain string, a legoacme.Authorization) *Error {
 	e := &Error{At: "challenge", ErrKind: "challenge", Charged: true, Identifier: domain,
 		Message:  fmt.Sprintf("%s does not accept the proof for %s (authorization %s)", f.ca(), domain, finding.Quote(a.Status, mostWord)),
-		NextStep: fmt.Sprintf("is _acme-challenge.%s served by all name servers of the zone, and does DNSSEC validate? (delv _acme-challenge.%s TXT)", domain, domain)}
+		NextStep: fmt.Sprintf("check that all name servers of the zone serve _acme-challenge.%s, and that DNSSEC validates (delv _acme-challenge.%s TXT)", domain, domain)}
 	for _, c := range a.Challenges {
 		if c.Error != nil {
 			e.Message = fmt.Sprintf("%s could not verify %s: %s", f.ca(), domain, session.Said(c.Error))

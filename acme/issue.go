@@ -26,23 +26,23 @@ import (
 )
 
 const (
-	// maxParallel bounds the DNS questions of one order that are under way at once; the transport bounds the requests.
+	// maxParallel limits the DNS questions of one order that are under way at once; the transport limits the requests.
 	maxParallel = 8
 	// cleanUpTime is how long it may take to remove TXT records after the order ended, even if it was cancelled.
 	cleanUpTime = 20 * time.Second
 	// orderLife is how long a stored order is resumed. An order that has produced no certificate after a day never will.
 	orderLife = 24 * time.Hour
-	// mostWord is the cap, in bytes, for a word of the CA.
+	// mostWord limits a word of the CA, in bytes.
 	mostWord = 60
 )
 
 // Request is what to order, and the means to prove the names.
 type Request struct {
 	Claim
-	Key      crypto.Signer     // the key to certify; nil: a new one
+	Key      crypto.Signer     // the key to certify; a new one if nil
 	Profile  string            // "" leaves the choice to the CA
 	Replaces *x509.Certificate // of the same account, which the new one replaces (RFC 9773 section 5); may be nil
-	Roots    *x509.CertPool    // to which the chain must lead; nil: any
+	Roots    *x509.CertPool    // to which the chain must lead; any root if nil
 	Lineage  *state.Lineage    // stores the order in flight and the journal; the caller has locked it
 	Provider string            // name of the DNS provider, for the journal
 	Solver   dnsprovider.Solver
@@ -50,8 +50,8 @@ type Request struct {
 	Require  resolve.Require
 	Patience time.Duration // how long to wait for propagation
 	Progress Progress      // may be nil
-	// Notice is called with what an operator has to know about the account, whether or not the order succeeds: that it was
-	// replaced, or lost. If it is nil, Progress is called.
+	// Notice receives what an operator has to know about the account, whether or not the order succeeds: that it was replaced,
+	// or lost. If Notice is nil, Progress receives it.
 	Notice func(text string)
 }
 
@@ -72,16 +72,16 @@ type flow struct {
 	url    string
 	order  legoacme.Order
 	places map[string]finder // by domain
-	// resumed reports that an earlier run placed the order.
+	// resumed says that an earlier run placed the order.
 	resumed bool
 	chain   string // warning about the chain that was chosen; "" for none
 }
 
-// ca is the name of the CA for people.
+// ca returns the name of the CA for people.
 func (f *flow) ca() string { return f.client.ca() }
 
-// Issue orders a certificate, or finishes the order that an earlier run stored. When it returns, the TXT records that
-// it made are gone, or remain in the journal for [CleanUp]. The caller stores the bundle and then calls
+// Issue orders a certificate, or finishes the order that an earlier run stored. When it returns, the TXT records that it
+// created are gone, or remain in the journal for [CleanUp]. The caller stores the bundle and then calls
 // [state.Lineage.DropOrder]. Errors are *Error, [*schedule.Held], those of the rooms below, or the context's.
 func (c *Client) Issue(ctx context.Context, request Request) (issued *Issued, err error) {
 	defer rescued(&err)
@@ -135,7 +135,7 @@ func (c *Client) issueAs(ctx context.Context, holder state.Account, request Requ
 	return f.check(chain)
 }
 
-// concluded forgets a stored order that cannot succeed any more; a temporary failure keeps it for the next run.
+// concluded forgets a stored order that can no longer succeed; after a temporary failure it keeps the order for the next run.
 func (f *flow) concluded(err error) error {
 	e, ok := errors.AsType[*Error](err)
 	if ok && !e.Passing {
@@ -193,7 +193,7 @@ func (f *flow) place(ctx context.Context) error {
 	return nil
 }
 
-// prepare does three things at the same time that come before an order and take about as long: it stores the key, notes the
+// prepare does three things in parallel that come before an order and take about the same time: it stores the key, notes the
 // order in the budget, and fetches nonces.
 func (f *flow) prepare(ctx context.Context) (saved, reserved, noNonce error) {
 	var wait sync.WaitGroup
@@ -208,8 +208,8 @@ func (f *flow) prepare(ctx context.Context) (saved, reserved, noNonce error) {
 	return saved, reserved, noNonce
 }
 
-// newOrder places the order. If the CA refuses it because of the certificate that it replaces, it is placed once more without
-// that link, which earns an exemption from rate limits but must never cost a renewal.
+// newOrder places the order. If the CA refuses it because of the certificate that it replaces, newOrder places it once more
+// without that link. The link earns an exemption from rate limits, but it must never cost a renewal.
 func (f *flow) newOrder() (legoacme.ExtendedOrder, error) {
 	options := &api.OrderOptions{Profile: f.Profile}
 	if f.Replaces != nil {
@@ -288,7 +288,7 @@ func (f *flow) check(chainPEM []byte) (*Issued, error) {
 	}
 	e := &Error{At: "check", ErrKind: "bad-certificate", Charged: true, Cause: err,
 		Message:  fmt.Sprintf("the certificate that %s delivered is not usable and was thrown away: %v", f.ca(), err),
-		NextStep: "nothing was deployed; the next attempt waits, so that a fault of the CA does not use up its limits"}
+		NextStep: "mxcert has deployed nothing; the next attempt waits, so that a fault of the CA does not use up its limits"}
 	if hinting, ok := errors.AsType[*bundle.Fault](err); ok {
 		e.NextStep = hinting.Hint()
 		if hinting.ID == "not-yet-valid" || hinting.ID == "expired" {
@@ -300,7 +300,7 @@ func (f *flow) check(chainPEM []byte) (*Issued, error) {
 		if skew < 0 {
 			direction = "behind"
 		}
-		e.NextStep = fmt.Sprintf("this host's clock is %s %s the CA's: set it right (timedatectl)", skew.Abs().Round(time.Minute), direction)
+		e.NextStep = fmt.Sprintf("this host's clock is %s %s the CA's: correct it (timedatectl)", skew.Abs().Round(time.Minute), direction)
 	}
 	return nil, errors.Join(e, f.Lineage.DropOrder(f.KeyType))
 }

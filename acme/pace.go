@@ -8,8 +8,8 @@ import (
 	"mxcert/acme/state"
 )
 
-// paces are how long the CA takes to validate and to issue, in all orders of a client. They are stored with the usage of the
-// CA, for the next process.
+// paces says how long the CA takes to validate and to issue, in all orders of a client. It is stored with the usage of the CA,
+// for the next process.
 type paces struct{ validation, issuance paceNote }
 
 type paceNote struct {
@@ -30,7 +30,7 @@ func (p *paceNote) learn(early, enough time.Duration) {
 	p.known.Learn(early, enough)
 }
 
-// exchange takes over what an earlier process knew, if nothing is known yet, and puts what is known in its place.
+// exchange takes over what an earlier process has stored, if nothing is known yet; otherwise it stores what is known.
 func (p *paceNote) exchange(stored *schedule.Pace) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

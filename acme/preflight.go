@@ -14,8 +14,8 @@ func (c *Client) Preflight(ctx context.Context, q preflight.Request) []finding.F
 	return preflight.Run(ctx, q, []func(context.Context) preflight.CA{c.describe})
 }
 
-// Preflight is [Client.Preflight] for all CAs: DNS is asked once, and a refusal of one CA is a warning if another would take
-// the order.
+// Preflight is [Client.Preflight] for all CAs: it asks DNS once, and a refusal of one CA is only a warning if another CA would
+// accept the order.
 func (a *Authorities) Preflight(ctx context.Context, q preflight.Request) []finding.Finding {
 	var ask []func(context.Context) preflight.CA
 	for _, c := range a.clients {
@@ -24,7 +24,7 @@ func (a *Authorities) Preflight(ctx context.Context, q preflight.Request) []find
 	return preflight.Run(ctx, q, ask)
 }
 
-// describe asks the CA what it says about itself.
+// describe asks the CA about itself.
 func (c *Client) describe(ctx context.Context) preflight.CA {
 	directory, err := c.Directory(ctx)
 	ca := preflight.CA{Name: c.ca(), Profiles: directory.Profiles, CAAIdentities: directory.CAAIdentities, Err: err}

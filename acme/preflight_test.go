@@ -94,7 +94,7 @@ func TestPreflight(t *testing.T) {
 	}{
 		{what: "all is well", warningFree: true, want: []found{
 			{"caa", finding.OK, mx, "no CAA record"}, {"profile", finding.OK, "", "default profile"}, {"dnssec", finding.OK, "example.org", ""},
-			{"challenge", finding.OK, mx, "made at _acme-challenge.mx.example.org, in zone example.org"}, {"delegation", finding.OK, "example.org", "SOA serial 1"},
+			{"challenge", finding.OK, mx, "goes to _acme-challenge.mx.example.org, in zone example.org"}, {"delegation", finding.OK, "example.org", "SOA serial 1"},
 		}},
 		{what: "CAA of the domain", records: []string{`example.org. CAA 0 issue "ca.example"`}, warningFree: true, want: []found{{"caa", finding.OK, mx, "records of example.org let"}}},
 		{what: "CAA of the domain for another", records: []string{`example.org. CAA 0 issue "evil.example"`}, errors: 1,
@@ -111,7 +111,7 @@ func TestPreflight(t *testing.T) {
 			want: []found{{"caa", finding.Error, mx, "https://ca.example/acct/1"}}},
 		{what: "another method", records: []string{`example.org. CAA 0 issue "ca.example; validationmethods=http-01"`}, errors: 1, want: []found{{"caa", finding.Error, mx, "dns-01"}}},
 		{what: "a critical property", records: []string{`example.org. CAA 128 future "x"`}, errors: 1, want: []found{{"caa", finding.Error, mx, `critical property "future"`}}},
-		{what: "a CA without identity", records: []string{`example.org. CAA 0 issue "evil.example"`}, meta: func(m map[string]any) { delete(m, "caaIdentities") }, want: []found{{"caa", finding.Warning, mx, "cannot be judged"}}},
+		{what: "a CA without identity", records: []string{`example.org. CAA 0 issue "evil.example"`}, meta: func(m map[string]any) { delete(m, "caaIdentities") }, want: []found{{"caa", finding.Warning, mx, "cannot judge"}}},
 
 		{what: "a bogus zone", bogus: "example.org", errors: 1, want: []found{{"dnssec", finding.Error, "example.org", "DNSSEC Bogus"}, {"caa", finding.Warning, mx, "cannot be looked up"}, {"challenge", finding.Warning, mx, "SERVFAIL"}}},
 		{what: "the alias leads into a bogus zone", bogus: "example.com", records: []string{"_acme-challenge.mx.example.org. CNAME x.example.com."}, errors: 1,
@@ -120,9 +120,9 @@ func TestPreflight(t *testing.T) {
 		{what: "a resolver that refuses", resolver: nameserver.Faults{Rcode: dns.RcodeRefused}, errors: 1, want: []found{{"challenge", finding.Error, mx, "REFUSED"}}},
 
 		{what: "an alias", records: []string{"_acme-challenge.mx.example.org. CNAME x.example.com."}, warningFree: true,
-			want: []found{{"challenge", finding.OK, mx, "is an alias: the TXT record is made at x.example.com, in zone example.com"}, {"delegation", finding.OK, "example.com", ""}, {"delegation", finding.OK, "example.org", ""}}},
+			want: []found{{"challenge", finding.OK, mx, "is an alias: the TXT record goes to x.example.com, in zone example.com"}, {"delegation", finding.OK, "example.com", ""}, {"delegation", finding.OK, "example.org", ""}}},
 		{what: "a loop of aliases", records: []string{"_acme-challenge.mx.example.org. CNAME loop.example.org.", "loop.example.org. CNAME _acme-challenge.mx.example.org."}, errors: 1, want: []found{{"challenge", finding.Error, mx, "loop"}}},
-		{what: "no such top-level domain", names: []string{"mx.example.lan"}, errors: 1, want: []found{{"challenge", finding.Error, "mx.example.lan", "lies in no zone"}}},
+		{what: "no such top-level domain", names: []string{"mx.example.lan"}, errors: 1, want: []found{{"challenge", finding.Error, "mx.example.lan", "is not in any zone"}}},
 		{what: "a zone without servers", zones: map[string][]string{"sub.example.org": nil}, names: []string{"mx.sub.example.org"}, errors: 1, want: []found{{"delegation", finding.Error, "sub.example.org", "no name server"}}},
 		{what: "a lame server", second: nameserver.Faults{Lame: true}, want: []found{{"delegation", finding.Warning, "example.org", "ns2.example.org"}, {"delegation", finding.Warning, "example.org", "REFUSED"}}},
 		{what: "a dead server", second: nameserver.Faults{Dead: true}, want: []found{{"delegation", finding.Warning, "example.org", "no answer"}}},

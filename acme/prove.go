@@ -16,10 +16,10 @@ import (
 	"mxcert/acme/state"
 )
 
-// finder returns where the record of a domain has to be, and waits until that is found out.
+// finder returns where the record of a domain has to be. It waits until that is known.
 type finder func() (resolve.Place, error)
 
-// locate starts to find out where each record of a pending order has to be, once for making and removing it, and which
+// locate starts to find out where each record of a pending order has to be, once for its creation and removal, and which
 // servers have the zones.
 func (f *flow) locate(ctx context.Context) {
 	f.places = map[string]finder{}
@@ -35,23 +35,23 @@ func (f *flow) locate(ctx context.Context) {
 		}
 	}
 	go func() {
-		_ = inParallel(ctx, len(finders), func(i int) error { // the one who needs the place gets the error
+		_ = inParallel(ctx, len(finders), func(i int) error { // the caller that needs the place gets the error
 			if place, err := finders[i](); err == nil && f.Require != resolve.None {
-				_, _ = f.Resolver.Delegation(ctx, place.Zone) // it is then known for the look at propagation
+				_, _ = f.Resolver.Delegation(ctx, place.Zone) // it is then in memory for the look at propagation
 			}
 			return nil
 		})
 	}()
 }
 
-// batch is what is made, proven and removed together.
+// batch is a set of records that are created, proven and removed together.
 type batch struct {
 	todo    []pending
 	records []dnsprovider.TXT
-	forget  func() error // takes it out of the journal
+	forget  func() error // removes it from the journal
 }
 
-// note writes the records that are about to be made into the journal.
+// note writes the records that are about to be created into the journal.
 func (f *flow) note(todo []pending) (*batch, error) {
 	b := &batch{todo: todo, records: make([]dnsprovider.TXT, len(todo))}
 	for i, p := range todo {
@@ -101,7 +101,7 @@ func (f *flow) proveInTurn(ctx context.Context, todo []pending, pause time.Durat
 	return f.awaitOrder(ctx, legoacme.StatusPending)
 }
 
-// prove makes the records, waits until they are seen, and asks the CA to look.
+// prove creates the records, waits until they are visible, and asks the CA to look.
 func (f *flow) prove(ctx context.Context, b *batch, verdict func() error) (err error) {
 	defer rescued(&err)
 	if err := f.Solver.Present(ctx, b.records); err != nil {
@@ -126,8 +126,8 @@ func (f *flow) prove(ctx context.Context, b *batch, verdict func() error) (err e
 	return nil
 }
 
-// cleanUp removes the records even if the context has ended, because a stop must not leave any behind. Records that cannot be
-// removed stay in the journal.
+// cleanUp removes the records even if the context has ended, because a stop must not leave any. Records that cannot be removed
+// stay in the journal.
 func (f *flow) cleanUp(ctx context.Context, b *batch) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
 	defer cancel()
@@ -144,15 +144,15 @@ func (f *flow) warn(err error) {
 	}
 }
 
-// CleanUp removes the records that an earlier run left behind, by the journal. It cannot remove the records of another
-// provider, and names them in the error. Records that only the process that made them could have removed are named until
-// the resolver finds that they are gone from DNS.
+// CleanUp removes the records that an earlier run has left, according to the journal. It cannot remove the records of another
+// provider, and names them in the error. It also names records that only the process that created them could have removed,
+// until the resolver finds that they are gone from DNS.
 func CleanUp(ctx context.Context, lineage *state.Lineage, provider string, solver dnsprovider.Solver, resolver *resolve.Resolver, say Progress) error {
 	entries, err := lineage.Journal()
 	problems := []error{err}
 	for _, entry := range entries {
 		if entry.Provider != provider {
-			problems = append(problems, fmt.Errorf("TXT record %s was made by provider %s and is still there: remove it by hand", entry.Records[0].Name, entry.Provider))
+			problems = append(problems, fmt.Errorf("TXT record %s was created by the provider %s and still exists: remove it by hand", entry.Records[0].Name, entry.Provider))
 			continue
 		}
 		records := make([]dnsprovider.TXT, len(entry.Records))
@@ -172,8 +172,8 @@ func CleanUp(ctx context.Context, lineage *state.Lineage, provider string, solve
 	return errors.Join(problems...)
 }
 
-// gone reports whether an error of CleanUp is only about records that the provider cannot remove any more, and DNS shows none
-// of them.
+// gone reports whether an error of CleanUp is only about records that the provider can no longer remove, and none of them is in
+// DNS.
 func gone(ctx context.Context, resolver *resolve.Resolver, err error) bool {
 	records, rest := dnsprovider.Forgotten(err)
 	if rest != nil || len(records) == 0 {
@@ -209,7 +209,7 @@ func expected(records []dnsprovider.TXT) []resolve.TXT {
 	return out
 }
 
-// urls are those of the CA's answers about a proof.
+// urls returns the URLs of the CA's answers about a proof.
 func urls(todo []pending) []string {
 	var out []string
 	for _, p := range todo {

@@ -15,7 +15,7 @@ import (
 	"mxcert/acme/state"
 )
 
-// Reason is why a certificate is revoked (RFC 5280 section 5.3.1). From a subscriber a CA accepts only these.
+// Reason says why a certificate is revoked (RFC 5280 section 5.3.1). A CA accepts only these from a subscriber.
 type Reason uint
 
 // The reasons, under the names of RFC 5280.
@@ -26,7 +26,7 @@ const (
 	CessationOfOperation Reason = 5
 )
 
-// String is the name of the reason.
+// String returns the name of the reason.
 func (r Reason) String() string {
 	switch r {
 	case Unspecified:
@@ -45,8 +45,8 @@ func (r Reason) String() string {
 type Revocation struct {
 	Certificate *x509.Certificate
 	Reason      Reason
-	// Key is the certificate's own key, which then signs the request; nil: the account signs (RFC 8555 section 7.6). For
-	// Let's Encrypt the certificate's own signature proves that the key is compromised, whatever the reason: it revokes
+	// Key is the certificate's own key, which then signs the request; if it is nil, the account signs (RFC 8555 section 7.6).
+	// For Let's Encrypt the certificate's own signature proves that the key is compromised, whatever the reason: it revokes
 	// every certificate that has this key.
 	Key      crypto.Signer
 	Progress Progress          // may be nil
@@ -80,10 +80,10 @@ func (c *Client) Revoke(ctx context.Context, r Revocation) (already bool, err er
 		return false, err
 	}
 	if s.Core.GetDirectory().RevokeCertURL == "" {
-		return false, &Error{At: "revoke", ErrKind: "ca-refused", Message: c.ca() + " revokes no certificates by ACME", NextStep: "ask the CA how it revokes"}
+		return false, &Error{At: "revoke", ErrKind: "ca-refused", Message: c.ca() + " does not revoke certificates by ACME", NextStep: "ask the CA how to revoke one"}
 	}
 	message := legoacme.RevokeCertMessage{Certificate: base64.RawURLEncoding.EncodeToString(r.Certificate.Raw)}
-	if r.Reason != Unspecified { // RFC 5280 section 5.3.1: unspecified is expressed by no reason
+	if r.Reason != Unspecified { // RFC 5280 section 5.3.1: for unspecified, the request has no reason
 		message.Reason = new(uint(r.Reason))
 	}
 	_, err = session.Call(s, func() (struct{}, error) { return struct{}{}, s.Core.Certificates.Revoke(message) })
@@ -96,7 +96,7 @@ func (c *Client) Revoke(ctx context.Context, r Revocation) (already bool, err er
 	return false, s.Explain("revoke", err)
 }
 
-// revoker is the account that signs: the stored one, or one without a URL that has the certificate's own key.
+// revoker returns the account that signs: the stored one, or one without a URL that has the certificate's own key.
 func (c *Client) revoker(ctx context.Context, r Revocation) (state.Account, error) {
 	if r.Key != nil {
 		text, err := bundle.MarshalKey(r.Key)

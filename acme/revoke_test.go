@@ -89,7 +89,7 @@ func TestRevoke(t *testing.T) {
 	}
 	defer fresh.Close()
 	_, err = fresh.Revoke(t.Context(), acme.Revocation{Certificate: other.Leaf(), Key: other.Key()})
-	if e, ok := errors.AsType[*acme.Error](err); !ok || e.Stage() != "revoke" || !strings.Contains(e.Error(), "revokes no certificates") {
+	if e, ok := errors.AsType[*acme.Error](err); !ok || e.Stage() != "revoke" || !strings.Contains(e.Error(), "does not revoke certificates") {
 		t.Errorf("a CA without revocation: %v", err)
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"mxcert/acme/authority"
 )
 
-// check applies all rules that need more than one value, or more than the form of one. It completes c.
+// check applies all rules that need more than one value, or more than the form of a value. It completes c.
 func (l *loader) check(c *Config) {
 	l.checkACME(&c.ACME)
 	l.checkDNS("dns", &c.DNS, c.DNS.Provider)
@@ -31,7 +31,7 @@ func (l *loader) checkACME(a *ACME) {
 	if len(a.Directories) == 0 {
 		l.bad("acme.directory", "name one CA, or remove the line", "the list is empty")
 	}
-	if a.EAB = slices.DeleteFunc(a.EAB, func(e EAB) bool { return e == EAB{} }); len(a.EAB) == 0 { // as the example shows it
+	if a.EAB = slices.DeleteFunc(a.EAB, func(e EAB) bool { return e == EAB{} }); len(a.EAB) == 0 { // as in the example
 		a.EAB = nil
 	}
 	for i := range a.EAB {
@@ -54,7 +54,7 @@ func (l *loader) checkACME(a *ACME) {
 func (l *loader) checkTerms() {
 	const hint = "read the terms of service of the CA, then write agree_tos: true"
 	if _, ok := l.index.places["acme.agree_tos"]; ok {
-		l.bad("acme.agree_tos", hint, "no CA issues a certificate unless you agree to its terms of service")
+		l.bad("acme.agree_tos", hint, "a CA issues certificates only if you agree to its terms of service")
 		return
 	}
 	l.missing("acme.agree_tos", hint)
@@ -70,7 +70,7 @@ func (l *loader) directory(d string, i int, a *ACME) string {
 		_, bound := a.Binding(known)
 		switch {
 		case d == "letsencrypt-staging":
-			l.warn(where, "use letsencrypt when the rehearsal is over", "nobody trusts certificates of the staging CA")
+			l.warn(where, "use letsencrypt when the rehearsal is over", "senders do not trust certificates of the staging CA")
 		case d != "letsencrypt" && !bound:
 			l.warn(where, "get kid and hmac_key from the CA and set acme.eab", "%s registers a new account only with an external account binding", d)
 		}
@@ -127,7 +127,7 @@ func (l *loader) checkEAB(a *ACME, i int) {
 	l.checkBindingsCA(a, e, p)
 }
 
-// checkBindingsCA finds out which authority a binding is for. Another authority would not accept it.
+// checkBindingsCA finds the authority for which a binding is. Another authority would not accept it.
 func (l *loader) checkBindingsCA(a *ACME, e *EAB, p string) {
 	known := slices.Clone(a.Directories)
 	for i, d := range known {
@@ -191,7 +191,7 @@ func cleaner(file string) string {
 	return ""
 }
 
-// unique records a fault for each element that the list at p has twice.
+// unique records a fault for each element that occurs twice in the list at p.
 func (l *loader) unique(p string, list []string) {
 	seen := map[string]bool{}
 	for i, s := range list {

@@ -46,7 +46,7 @@ func (l *loader) checkCertificate(c *Config, i int) {
 		l.checkTarget(at(join(p, "deploy"), j), cert, &cert.Deploy[j])
 	}
 	if len(cert.Deploy) == 0 && !l.touched[join(p, "deploy")] && !l.unknown[p] {
-		l.warn(p, "add a target to deploy", "has no deploy section: mxcert would order it and deploy it nowhere")
+		l.warn(p, "add a target to deploy", "has no deploy section: mxcert would order the certificate and not deploy it")
 	}
 	l.checkEndpoints(join(p, "verify.endpoints"), &cert.Verify)
 }

@@ -163,8 +163,8 @@ type Target struct {
 	Owner string `yaml:"owner"`
 	// Group of the files, written in the same way.
 	Group string `yaml:"group"`
-	// Mode of the files: four octal digits, the last one 0. Without it, a replaced file keeps its mode, except that a
-	// world-readable key is tightened, and a new file gets 0640.
+	// Mode of the files: four octal digits, the last one 0. Without it, a replaced file keeps its mode, except that mxcert
+	// tightens a world-readable key, and a new file gets 0640.
 	Mode fs.FileMode `yaml:"mode"`
 	// When mxcert reloads the unit. Default: always, or never if there is no unit. auto is for exim and files only: Postfix and
 	// Dovecot do not notice changed files.
@@ -188,7 +188,7 @@ type Verify struct {
 type Hooks struct {
 	// Absolute path of the directory with pre.d, deploy.d, post.d and fail.d.
 	Directory string `yaml:"directory" default:"/etc/mxcert/hooks"`
-	// How long one program may take. After this time it is killed.
+	// How long one program may take. After this time mxcert kills it.
 	Timeout time.Duration `yaml:"timeout" default:"60s"`
 }
 

@@ -12,7 +12,7 @@
 //
 // The package is larger than its neighbours because position, value and message of a setting belong together:
 // the code that reads a value also knows its place. The rules are in the files named after the sections (acme.go,
-// certificate.go, target.go). The table in unsupported.go lists what is not built yet.
+// certificate.go, target.go). The table in unsupported.go lists what this version does not support yet.
 package configs
 
 import (

@@ -27,7 +27,7 @@ func (c *Config) Effective(secret func(provider, variable string) bool) ([]byte,
 				return nil, fmt.Errorf("writing the effective configuration: %v", err)
 			}
 			if n > 0 {
-				_, data, _ = bytes.Cut(data, []byte("\n")) // the key stands above the first part
+				_, data, _ = bytes.Cut(data, []byte("\n")) // the key is above the first part
 			}
 			text = append(text, data...)
 		}

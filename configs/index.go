@@ -5,18 +5,18 @@ import (
 	"slices"
 )
 
-// maxLine bounds the bytes of a line that is shown with a problem. Nobody writes longer ones by hand, and finding the
+// maxLine bounds the bytes of a line that is shown with a problem. People do not write longer lines by hand, and the search for
 // secrets in them takes long.
 const maxLine = 4 << 10
 
-// index knows where every setting stands, for messages.
+// index knows where every setting is in the files, for messages.
 type index struct {
 	sources []*source
 	places  map[string]place
 	secrets map[spot][]string // literal secrets by line, which no message may show
 }
 
-// place is where a setting stands in the files.
+// place is where a setting is in the files.
 type place struct {
 	src         *source
 	line, col   int // of the value
@@ -43,8 +43,8 @@ func (x *index) rank(file string) int {
 	return slices.IndexFunc(x.sources, func(s *source) bool { return s.name == file })
 }
 
-// problem returns a Problem at the setting with that path, or at the nearest one around it: at its value where that
-// stands in the line of the key, else at the key.
+// problem returns a Problem at the setting with that path, or at the nearest one around it: at its value if that is in the line
+// of the key, else at the key.
 func (x *index) problem(path string) Problem {
 	p := x.nearest(path)
 	p.Path = path
@@ -68,7 +68,7 @@ func (x *index) nearest(path string) Problem {
 	return x.sources[0].problem(1, 1)
 }
 
-// show moves p into its file and fills in the line, without the secrets that stand there.
+// show moves p into its file and fills in the line, without the secrets in it.
 func (x *index) show(p *Problem) {
 	i := x.rank(p.File)
 	if i < 0 || p.Line == 0 {
@@ -86,7 +86,7 @@ func (x *index) show(p *Problem) {
 	p.Text, p.caret = excerpt(line, p.Column)
 }
 
-// hide keeps a value out of the line where the setting at path stands.
+// hide keeps a value out of the line of the setting at path.
 func (x *index) hide(path, value string) {
 	p := x.nearest(path)
 	where := spot{p.File, p.Line}

@@ -19,14 +19,15 @@ import (
 const maxFile = 1 << 20
 
 // Load reads file and the certificates of conf.d/*.yaml beside it, fills in defaults and checks everything.
-// All problems are reported at once: the error is a *Problems, which wraps the error of the operating system
-// where a file could not be read (fs.ErrNotExist, fs.ErrPermission).
+// All problems are reported at once: the error is a *Problems, which wraps the error of the operating system if a file could
+// not be read (fs.ErrNotExist, fs.ErrPermission).
 func Load(file string) (*Config, error) {
 	l := newLoader()
 	return l.load(l.read(file))
 }
 
-// Fingerprint is what [Config.Fingerprint] of the files would be, without parsing them. ok is false if one of them cannot be read.
+// Fingerprint returns what [Config.Fingerprint] of the files would return, without parsing them. ok is false if one of them
+// cannot be read.
 func Fingerprint(file string) (fingerprint string, ok bool) {
 	l := newLoader()
 	sources := l.read(file)

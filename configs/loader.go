@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// maxProblems bounds how many problems are kept; after that many, another one does not help.
+// maxProblems limits how many problems are kept; after that many, another one does not help.
 const maxProblems = 100
 
 // loader is the state of one Load: the position of every setting, and the problems found so far.
@@ -131,5 +131,5 @@ func join(path, key string) string {
 // at appends a list index to a path.
 func at(path string, i int) string { return fmt.Sprintf("%s[%d]", path, i) }
 
-// parentOf takes the last key or index off a path; "" is the top.
+// parentOf removes the last key or index from a path; "" is the top.
 func parentOf(path string) string { return path[:max(0, strings.LastIndexAny(path, ".["))] }

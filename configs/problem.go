@@ -38,7 +38,7 @@ func (p Problem) String() string {
 	return b.String()
 }
 
-// padding is what stands before the caret: as wide as the text above it, whatever a tab is there.
+// padding returns the text before the caret. It is as wide as the text above it, even if that contains tabs.
 func (p Problem) padding() string {
 	runes := []rune(p.Text)
 	pad := make([]rune, max(0, p.caret-1))
@@ -70,7 +70,7 @@ func (p *Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Unwrap gives the errors of files that could not be read.
+// Unwrap returns the errors of files that could not be read.
 func (p *Problems) Unwrap() []error {
 	var causes []error
 	for _, problem := range p.List {

@@ -8,8 +8,8 @@ import (
 )
 
 // redacted returns a line of the file with what looks like the value of a secret replaced by asterisks of the
-// same length, so that columns stay right. It works on text, because a file with a fault of syntax has no
-// values yet. Values that were decoded as literal secrets are hidden as well (index.show).
+// same length, so that columns stay right. It works on text, because a file with a syntax error has no values yet. index.show
+// also hides values that were decoded as literal secrets.
 func (s *source) redacted(number int) string {
 	line := s.lines[number-1]
 	if s.continuesSecret(number) {
@@ -32,8 +32,8 @@ func redact(line string) string {
 	}
 }
 
-// secretLength returns how much of the text after a sensitive key must be hidden: the quoted part, nothing of a
-// reference, otherwise all of it, because an unquoted value may contain every character.
+// secretLength returns how much of the text after a sensitive key must be hidden: the quoted part, nothing for a reference,
+// otherwise all of it, because an unquoted value may contain any character.
 func secretLength(value string) int {
 	quoted := regexp.MustCompile(`^(?:"(?:[^"\\]|\\.)*"?|'[^']*'?)`).FindString(value)
 	reference := strings.Trim(quoted, `"'`)

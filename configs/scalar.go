@@ -36,7 +36,7 @@ func (l *loader) secret(n *yaml.Node, path string, to *Secret) {
 	}
 	*to = Secret(n.Value)
 	if !isReference(n.Value) && n.Value != "" {
-		where := spot{l.src.name, n.Line} // not that of an alias
+		where := spot{l.src.name, n.Line} // not the line of an alias
 		l.index.secrets[where] = append(l.index.secrets[where], n.Value)
 	}
 }
@@ -98,7 +98,7 @@ func parseDuration(s string) (time.Duration, error) {
 	return d + days, nil
 }
 
-// mode decodes a file mode. YAML reads an unquoted 0640 as a number; its digits are taken as they are written.
+// mode decodes a file mode. YAML reads an unquoted 0640 as a number; mode takes its digits as they are written.
 func (l *loader) mode(n *yaml.Node, path string, to *fs.FileMode) {
 	if n.Kind != yaml.ScalarNode || n.Tag != "!!int" && n.Tag != "!!str" {
 		l.wrongType(n, path, `must be four octal digits such as "0640"`)
@@ -138,7 +138,7 @@ func isDigits(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789") == ""
 }
 
-// wrongType records that a value has another type than it must have.
+// wrongType records that a value does not have the type that it must have.
 func (l *loader) wrongType(n *yaml.Node, path, want string) {
 	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" {
 		l.bad(path, "write a value or remove the line", "has no value")
@@ -180,10 +180,10 @@ func describe(n *yaml.Node) string {
 	return "text"
 }
 
-// quote quotes foreign text for a message and caps it.
+// quote quotes foreign text for a message and shortens it.
 func quote(s string) string { return `"` + printable(s) + `"` }
 
-// printable replaces what a terminal would not show, and caps the length.
+// printable replaces what a terminal would not show, and limits the length.
 func printable(s string) string {
 	const most = 60
 	runes := []rune(s)

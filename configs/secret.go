@@ -49,7 +49,8 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 //
 // cred:NAME is $CREDENTIALS_DIRECTORY/NAME, else /etc/mxcert/credentials/NAME. Read refuses such a file if others
 // can read it, or a group other than root's, the process's own or the service's. Supplementary groups do not
-// count: mail servers are members of the group that reads keys. The mode of file:PATH is not checked: that is up to the administrator.
+// count: mail servers are members of the group that reads keys. Read does not check the mode of file:PATH: the administrator
+// decides about it.
 func (s Secret) Read() (string, error) {
 	value, err := s.read()
 	switch {
@@ -77,7 +78,7 @@ func (s Secret) read() (string, error) {
 	case "env":
 		value, ok := os.LookupEnv(rest)
 		if !ok {
-			return "", errors.New("the environment has no such variable")
+			return "", errors.New("the environment does not have this variable")
 		}
 		return value, nil
 	case "file":
@@ -100,7 +101,7 @@ func checkReference(s string) error {
 	return nil
 }
 
-// readCredential reads the credential from the directory of systemd, where there is one, else from fallback.
+// readCredential reads the credential from systemd's directory if there is one, else from fallback.
 func readCredential(dir, fallback, name string) (string, error) {
 	first := "$" + credentialsEnv + " is not set"
 	if dir != "" {
@@ -148,9 +149,9 @@ func private(info fs.FileInfo) error {
 	mode := info.Mode().Perm()
 	switch {
 	case mode&0o007 != 0:
-		return fmt.Errorf("has mode %04o, everybody has access to it", mode)
+		return fmt.Errorf("has mode %04o, so everybody has access to it", mode)
 	case mode&0o070 != 0 && !trustedGroup(info):
-		return fmt.Errorf("has mode %04o, its group has access to it", mode)
+		return fmt.Errorf("has mode %04o, so its group has access to it", mode)
 	}
 	return nil
 }
@@ -181,15 +182,15 @@ func (l *loader) checkSecret(p string, s Secret, about variable) {
 	switch {
 	case s == "":
 	case string(s) == hidden:
-		l.bad(p, "write the value, or a reference such as cred:NAME", "this stands where `mxcert config show` hides a value")
+		l.bad(p, "write the value, or a reference such as cred:NAME", "this is what `mxcert config show` prints for a hidden value")
 	case isReference(string(s)):
 		if err := checkReference(string(s)); err != nil {
 			l.bad(p, "", "%v", err)
 		}
 	case near != "":
-		l.warnOf(about, p, "did you mean "+near+":…?", "the value is taken as it stands, though it looks like a reference")
+		l.warnOf(about, p, "did you mean "+near+":…?", "mxcert uses the value as it is, although it looks like a reference")
 	default:
-		l.warnOf(about, p, "write cred:NAME and put the value into "+credentials+"/NAME, mode 0600", "the secret stands in the configuration file, for everybody who can read that")
+		l.warnOf(about, p, "write cred:NAME and put the value into "+credentials+"/NAME, mode 0600", "the secret stands in the configuration file, where everybody who can read the file sees it")
 	}
 }
 

@@ -51,7 +51,7 @@ func TestSecretRead(t *testing.T) {
 		{Secret("file:" + loose), "the value\n", ""},
 		{"env:MXCERT_TEST_SECRET", "the value", ""},
 		{"", "", "the secret is empty"},
-		{"cred:world", "", "secret cred:world: " + dir + "/world has mode 0604, everybody has access to it: chmod 0600 " + dir + "/world"},
+		{"cred:world", "", "secret cred:world: " + dir + "/world has mode 0604, so everybody has access to it: chmod 0600 " + dir + "/world"},
 		{"cred:empty", "", "secret cred:empty: it is empty"},
 		{"cred:large", "", "larger than 64 KiB"},
 		{"cred:pipe", "", "not a regular file"},
@@ -61,7 +61,7 @@ func TestSecretRead(t *testing.T) {
 		{"file:good", "", "takes an absolute path"},
 		{Secret("file:" + dir), "", "not a regular file"},
 		{Secret("file:" + dir + "/missing"), "", "no such file"},
-		{"env:MXCERT_TEST_MISSING", "", "secret env:MXCERT_TEST_MISSING: the environment has no such variable"},
+		{"env:MXCERT_TEST_MISSING", "", "secret env:MXCERT_TEST_MISSING: the environment does not have this variable"},
 		{"env:MXCERT_TEST_EMPTY", "", "secret env:MXCERT_TEST_EMPTY: it is empty"},
 		{"env:A B", "", "takes the name of an environment variable"},
 	}
@@ -120,10 +120,10 @@ func TestSecretGroup(t *testing.T) {
 		{0o600, foreign, ""},
 		{0o640, own, ""},
 		{0o440, 0, ""}, // what systemd makes of a credential for a user
-		{0o640, foreign, "has mode 0640, its group has access to it"},
-		{0o660, foreign, "has mode 0660, its group has access to it"},
-		{0o644, own, "has mode 0644, everybody has access to it"},
-		{0o602, own, "has mode 0602, everybody has access to it"},
+		{0o640, foreign, "has mode 0640, so its group has access to it"},
+		{0o660, foreign, "has mode 0660, so its group has access to it"},
+		{0o644, own, "has mode 0644, so everybody has access to it"},
+		{0o602, own, "has mode 0602, so everybody has access to it"},
 	}
 	for _, tt := range tests {
 		err := private(owned{mode: tt.mode, gid: tt.gid})

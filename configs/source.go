@@ -27,7 +27,7 @@ func (s *source) problem(line, col int) Problem {
 	return Problem{File: s.name, Line: line, Column: col}
 }
 
-// clamp moves a position into the file: the parser points beyond the end when something is missing there.
+// clamp moves a position into the file: the parser points beyond the end if something is missing there.
 func (s *source) clamp(line, col int) (int, int) {
 	line = max(1, min(line, len(s.lines)))
 	for line > 1 && line == len(s.lines) && s.lines[line-1] == "" {

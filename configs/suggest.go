@@ -11,8 +11,8 @@ import (
 	"mxcert/acme/finding"
 )
 
-// unknownKey records a key that the section does not have, with the key that was probably meant: a similar one,
-// else the section where the key belongs.
+// unknownKey records a key that the section does not have. The hint is the key that was probably meant: a similar one, else the
+// section to which the key belongs.
 func (l *loader) unknownKey(path string, key *yaml.Node, fields []field) {
 	var names []string
 	for _, f := range fields {
@@ -50,7 +50,7 @@ func homes(t reflect.Type, path, key string) []string {
 	return list
 }
 
-// suggest asks whether one of the known words was meant. It returns "" if no word is similar.
+// suggest returns a question whether one of the known words was meant. It returns "" if no word is similar.
 func suggest(word string, known []string) string {
 	if near := nearest(word, known); near != "" {
 		return fmt.Sprintf("did you mean %q?", near)

@@ -9,8 +9,8 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// parse turns a file into YAML nodes: nil for a file without values. It records the faults; ok is false if the file
-// cannot be left out of the checks.
+// parse turns a file into YAML nodes: nil for a file without values. It records the faults; ok is false if the checks cannot
+// work without the file.
 func (l *loader) parse(src *source) (root *yaml.Node, ok bool) {
 	if list := src.characters(); len(list) > 0 {
 		l.addAll(list)
@@ -84,7 +84,7 @@ func (s *source) syntaxProblems(err error) []Problem {
 
 // explain puts the parser's message into words that help a postmaster. atStart reports that the construct that the
 // message names starts at the error's context, which is where the mistake is.
-// The parser's own text is used only if it quotes nothing from the file, because that may be a secret.
+// explain uses the parser's own text only if it quotes nothing from the file, because a quotation may contain a secret.
 func explain(e *yaml.LoadError) (text, hint string, atStart bool) {
 	has := func(s string) bool { return strings.Contains(e.Message, s) }
 	in := func(s string) bool { return strings.Contains(e.ContextMsg, s) }

@@ -86,7 +86,7 @@ func (l *loader) checkLayout(p string, t *Target) {
 	}
 }
 
-// server is a kind as a person writes it.
+// server returns a kind as a person writes it.
 func server(kind string) string { return strings.ToUpper(kind[:1]) + kind[1:] }
 
 // checkSNIMap checks the map and the files that it can name.

@@ -14,7 +14,7 @@ type refusal struct {
 	hint string
 }
 
-// refusals is the only list of what is not built yet. When you build it, delete its line.
+// refusals is the only list of settings that are not supported yet. When you build one, delete its line.
 func refusals() []refusal {
 	const leave = "remove it"
 	return []refusal{
@@ -29,7 +29,7 @@ func refusals() []refusal {
 	}
 }
 
-// refuse records that the setting at path is not supported by this version, and reports whether that is so.
+// refuse records a fault if this version does not support the setting at path, and reports whether it did.
 func (l *loader) refuse(path string, value *yaml.Node) bool {
 	if value.Kind == yaml.AliasNode {
 		value = value.Alias

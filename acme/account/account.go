@@ -1,8 +1,8 @@
-// Package account looks after the account at one CA: it registers it (RFC 8555 section 7.3), finds it again by its key
-// (7.3.1), changes its contact (7.3.2) and its key (7.3.5), and says what the CA thinks of it.
+// Package account looks after the account at one CA: it registers it (RFC 8555 section 7.3), finds it again by its key (7.3.1),
+// changes its contact (7.3.2) and its key (7.3.5), and reports its state at the CA.
 //
-// A key is stored before the CA sees it, and an operation that was interrupted is finished by the next one, so that a killed
-// process loses no account. An account that somebody ended is never replaced unless a person asks for it.
+// The package stores a key before the CA sees it, and each operation finishes an interrupted earlier one, so that a killed
+// process does not lose an account. It never replaces a deactivated account unless a person asks for it.
 //
 // Not supported: deactivating an account (7.3.6), and changing the External Account Binding (7.3.4) of an existing one.
 package account
@@ -23,7 +23,7 @@ import (
 	"mxcert/acme/transport"
 )
 
-// requests bounds what an operation on the account may cost, refused nonces included.
+// requests limits how many requests an operation on the account may cost, including refused nonces.
 const requests = 60
 
 // Settings are what the configuration says about the account.
@@ -46,7 +46,7 @@ type Registrar struct {
 }
 
 // New makes a registrar for the CA of a pool. It calls say at each step, with a few words, and notice with what an operator
-// has to know, such as the loss of the account; notice may be nil, and then say is called. Nothing is asked or stored.
+// has to know, such as the loss of the account; notice may be nil; New then uses say. It asks and stores nothing.
 func New(settings Settings, pool *transport.Pool, store *state.Book, say func(stage, message string), notice func(text string)) *Registrar {
 	if say == nil {
 		say = func(string, string) {}
@@ -76,7 +76,7 @@ func (r *Registrar) Ready(ctx context.Context) (state.Account, error) {
 		return state.Account{}, err
 	}
 	defer unlock()
-	return r.prepare(ctx) // it reads again: another process may have been faster
+	return r.prepare(ctx) // it reads the account again: another process may have been faster
 }
 
 func (r *Registrar) isReady(account state.Account) bool {
@@ -121,12 +121,12 @@ func (r *Registrar) stored() (account state.Account, salvaged bool, err error) {
 	case found.Key != "":
 		return account, true, r.store.SaveAccount(account)
 	case damaged:
-		former.Why = "its file was damaged, and the key in it lost"
-		r.notice(fmt.Sprintf("%v, and the account's key is lost with it; a new account is registered at %s, and the damaged file is kept beside it. "+
+		former.Why = "its file was damaged, and the key in it was lost"
+		r.notice(fmt.Sprintf("%v, and the account's key is lost; mxcert registers a new account at %s, and keeps the damaged file beside it. "+
 			"If there is a backup of %s, restore it. %s", damage, r.host(), r.store.Path(), pinned(found.URL, "")))
 	case r.store.HasIssued(r.directory):
 		former.Why = "its file was lost"
-		r.notice(fmt.Sprintf("certificates of %s are stored, but the account they came from is not; a new account is registered. "+
+		r.notice(fmt.Sprintf("certificates of %s are stored, but the account that ordered them is not; mxcert registers a new account. "+
 			"If there is a backup of %s, restore it. %s", r.host(), r.store.Path(), pinned("", "")))
 	}
 	if former.Why != "" {
@@ -143,7 +143,7 @@ func (r *Registrar) recover(ctx context.Context, account state.Account) (state.A
 		return account, err
 	}
 	if !found {
-		r.notice(fmt.Sprintf("the account's file was damaged; its key could be read, but %s does not know it: it is registered anew. %s", r.host(), pinned("", "")))
+		r.notice(fmt.Sprintf("the account's file was damaged; its key could be read, but %s does not know it: mxcert registers it again. %s", r.host(), pinned("", "")))
 		return r.register(ctx, account)
 	}
 	account.URL = url
@@ -173,8 +173,8 @@ func newAccountKey() (string, error) {
 	return string(text), err
 }
 
-// lookUp asks the CA for the account that has this key (RFC 8555 section 7.3.1). found is false if no account has it, and
-// true with an error if the account was ended.
+// lookUp asks the CA for the account that has this key (RFC 8555 section 7.3.1). found is false if no account has it, and true
+// with an error if the account was deactivated.
 func (r *Registrar) lookUp(ctx context.Context, key string) (url string, found bool, err error) {
 	s, err := r.begin(ctx, state.Account{Directory: r.directory, Key: key})
 	if err != nil {
@@ -195,8 +195,8 @@ func (r *Registrar) lookUp(ctx context.Context, key string) (url string, found b
 	return url, err == nil || ended(err), err
 }
 
-// Restore finds out what became of an account that the CA does not know by its URL, and returns the one to use from now on.
-// It registers an account, with the same key, only if the CA knows the old one neither by URL nor by key.
+// Restore finds out what happened to an account that the CA does not know by its URL, and returns the account to use from now
+// on. It registers an account, with the same key, only if the CA knows the old one neither by URL nor by key.
 func (r *Registrar) Restore(ctx context.Context, lost state.Account) (state.Account, error) {
 	unlock, err := r.store.Lock(ctx)
 	if err != nil {
@@ -214,7 +214,7 @@ func (r *Registrar) Restore(ctx context.Context, lost state.Account) (state.Acco
 	case found && url == lost.URL:
 		return account, &session.Error{At: "account", ErrKind: "ca-error", Passing: true,
 			Message:  fmt.Sprintf("%s contradicts itself: it does not know the account %s, but names it as the account of its key", r.host(), quoteURL(url)),
-			NextStep: "the CA has a problem of its own; mxcert tries again later, the certificate in service is not touched"}
+			NextStep: "the CA has a problem of its own; mxcert tries again later and does not touch the certificate in service"}
 	}
 	former := state.FormerAccount{URL: lost.URL, Until: time.Now().UTC(), Why: "the CA no longer knew it"}
 	if found {
@@ -248,15 +248,15 @@ func (r *Registrar) Refused(ctx context.Context, account state.Account, err erro
 // Unknown reports whether an error says that the CA does not know the account.
 func Unknown(err error) bool { return session.ProblemIs(err, "accountDoesNotExist") }
 
-// unusable says that the CA does not serve an account any more, because somebody ended it (RFC 8555 section 7.3.6). Only a
-// person can have another one registered.
+// unusable returns the error for an account that the CA no longer serves, because it was deactivated (RFC 8555 section 7.3.6).
+// Only a person can decide to register another one.
 func unusable(host, url, why string, cause error) *session.Error {
 	return &session.Error{At: "account", ErrKind: "account", Cause: cause,
-		Message:  fmt.Sprintf("the account %s cannot be used at %s any more: %s", quoteURL(url), host, why),
+		Message:  fmt.Sprintf("the account %s can no longer be used at %s: %s", quoteURL(url), host, why),
 		NextStep: "find out who deactivated it and why; `mxcert account register --replace` registers a new one with a new key, whose URL CAA records with accounturi must then name"}
 }
 
-// ended reports whether an error is that of unusable.
+// ended reports whether an error comes from unusable.
 func ended(err error) bool {
 	e, ok := errors.AsType[*session.Error](err)
 	return ok && e.ErrKind == "account"

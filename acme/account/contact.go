@@ -15,8 +15,8 @@ import (
 // contactTime bounds a change of the contact: an order waits for it.
 const contactTime = 20 * time.Second
 
-// tellContact tells the CA the contact that is configured now (RFC 8555 section 7.3.2). A failure is only a warning: until
-// the next try the CA writes to the old address.
+// tellContact sends the configured contact to the CA (RFC 8555 section 7.3.2). A failure is only a warning: until the next try
+// the CA writes to the old address.
 func (r *Registrar) tellContact(ctx context.Context, account state.Account) state.Account {
 	changed, err := r.changeContact(ctx, account)
 	if err != nil && !errors.Is(ctx.Err(), context.Canceled) {

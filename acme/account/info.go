@@ -20,7 +20,7 @@ const (
 	StatusDamaged      = "damaged"      // its file cannot be read
 )
 
-// mostStatus and mostContacts bound what is taken over from the CA.
+// mostStatus and mostContacts limit what is taken over from the CA.
 const (
 	mostStatus   = 60 // bytes
 	mostContacts = 10
@@ -34,16 +34,16 @@ type Info struct {
 	Contact    []string
 	KeyType    bundle.KeyType
 	Thumbprint string // of the key, base64url (RFC 7638)
-	Pending    bool   // a change of the key was started, and it is not known yet whether the CA has made it
+	Pending    bool   // a change of the key was started, and it is not known yet whether the CA has carried it out
 	Created    time.Time
-	Terms      string // URL of the terms of service that were agreed to; "" if that was not noted
+	Terms      string // URL of the terms of service to which the account agreed; "" if that was not noted
 	CATerms    string // URL of the terms that the CA has now; "" if it has none, or was not asked
 	Former     []state.FormerAccount
-	Asked      bool  // the CA was asked: Status and Contact are its own words
+	Asked      bool  // the CA was asked: Status and Contact come from it
 	Err        error // why the CA could not be asked, or why the account cannot be used
 }
 
-// Stored describes an account as it is stored. The CA is not asked.
+// Stored describes an account as it is stored. It does not ask the CA.
 func Stored(account state.Account) Info {
 	info := Info{Directory: account.Directory, URL: account.URL, Contact: contactOf(account.Email), Pending: account.NextKey != "",
 		Created: account.Created, Terms: account.Terms, Former: account.Former}
@@ -54,8 +54,8 @@ func Stored(account state.Account) Info {
 	return info
 }
 
-// Info describes the account at this CA, and changes nothing anywhere. If the CA cannot be asked, Err says why, and the rest
-// is what is stored.
+// Info describes the account at this CA, and changes nothing. If the CA cannot be asked, Err says why, and the rest is what is
+// stored.
 func (r *Registrar) Info(ctx context.Context) Info {
 	account, ok, err := r.store.Account(r.directory)
 	switch {

@@ -109,8 +109,8 @@ func sign(key crypto.Signer, body []byte, options jose.SignerOptions) (string, e
 	return signed.FullSerialize(), nil
 }
 
-// thumbprint is that of an account's key (RFC 7638), base64url, as key authorizations show it (RFC 8555 section 8.1), with
-// the key's type. key is PKCS #8 PEM.
+// thumbprint returns the thumbprint of an account's key (RFC 7638), base64url, as it is in key authorizations (RFC 8555 section
+// 8.1), and the key's type. key is PKCS #8 PEM.
 func thumbprint(key string) (text string, keyType bundle.KeyType, err error) {
 	signer, err := bundle.ParseKey([]byte(key))
 	if err != nil {

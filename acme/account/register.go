@@ -18,9 +18,9 @@ import (
 	"mxcert/acme/transport"
 )
 
-// Register makes sure that there is an account and that the CA says it may be used, with the contact that is configured. An
-// account that the CA knows by its key is found again. replace sets the stored account aside, and registers a new one with
-// a new key. changed reports whether anything is different now, here or at the CA. Errors are *session.Error of the stage
+// Register makes sure that there is an account and that the CA says it may be used, with the contact that is configured. It
+// finds an account again that the CA knows by its key. If replace is true, it sets the stored account aside and registers a new
+// one with a new key. changed reports whether anything has changed, here or at the CA. Errors are *session.Error of the stage
 // account or directory, those of the store, or the context's.
 func (r *Registrar) Register(ctx context.Context, replace bool) (changed bool, err error) {
 	hold := func(ctx context.Context) (func(), error) { return r.store.ShareAccount(ctx, r.directory) }
@@ -46,7 +46,7 @@ func (r *Registrar) Register(ctx context.Context, replace bool) (changed bool, e
 	return changed, errors.Join(err, readErr)
 }
 
-// ensure is Ready, and a look at what the CA says about the account. A change of the contact that fails is an error here.
+// ensure does what Ready does, and asks the CA about the account. Here it is an error if the contact cannot be changed.
 func (r *Registrar) ensure(ctx context.Context) error {
 	account, err := r.Ready(ctx)
 	if err != nil {
@@ -142,7 +142,7 @@ func accepted(s *session.Session, answer legoacme.ExtendedAccount) (string, erro
 	switch {
 	case answer.Location == "":
 		return "", &session.Error{At: "account", ErrKind: "ca-error", Passing: true, Message: host + " sent no URL for the account"}
-	case !s.NamesHost(answer.Location): // once stored, it would spoil every later request
+	case !s.NamesHost(answer.Location): // if it were stored, every later request would fail
 		return "", s.Explain("account", transport.NotACME("the account is at %.100q, a host that the directory does not name", authority.Name(answer.Location)))
 	case answer.Status == legoacme.StatusDeactivated || answer.Status == legoacme.StatusRevoked:
 		return "", unusable(host, answer.Location, fmt.Sprintf("it is %s", answer.Status), nil)
@@ -168,7 +168,7 @@ func (r *Registrar) ask(ctx context.Context, account state.Account) (legoacme.Ac
 	return answer, nil
 }
 
-// checkBinding finds a broken key of the External Account Binding before the CA is asked. The key is base64url (RFC 8555
+// checkBinding finds a broken key of the External Account Binding before mxcert asks the CA. The key is base64url (RFC 8555
 // section 7.3.4); some CAs show it with padding.
 func (r *Registrar) checkBinding() error {
 	if r.settings.EABKeyID == "" {
@@ -176,7 +176,7 @@ func (r *Registrar) checkBinding() error {
 	}
 	if _, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(r.settings.EABKey, "=")); err != nil || r.settings.EABKey == "" {
 		return &session.Error{At: "account", ErrKind: "account", Message: "the key of the External Account Binding (acme.eab.hmac_key) is not base64url",
-			NextStep: "copy kid and hmac_key once more from the CA's page"}
+			NextStep: "copy kid and hmac_key again from the CA's page"}
 	}
 	return nil
 }

@@ -18,9 +18,9 @@ import (
 )
 
 // Rollover changes the account's key at the CA (RFC 8555 section 7.3.5) and stores it. It first waits until no order is
-// under way, because orders answer challenges with the key. The new key is stored before the CA sees it, and afterwards the
-// CA is asked which of the two it knows: if an answer is lost or the process is killed, the next Rollover or order finishes
-// the change. A change that an earlier run started counts as this one if the CA has made it.
+// under way, because orders answer challenges with the key. It stores the new key before the CA sees it, and afterwards asks
+// the CA which of the two it knows: if an answer is lost or the process is killed, the next Rollover or order finishes the
+// change. A change that an earlier run started counts as this one if the CA has carried it out.
 //
 // Errors are *session.Error of the stage account, those of the store, or the context's.
 func (r *Registrar) Rollover(ctx context.Context) error {
@@ -67,7 +67,7 @@ func (r *Registrar) Rollover(ctx context.Context) error {
 		return nil
 	case known == noKey:
 		return &session.Error{At: "account", ErrKind: "account", Message: fmt.Sprintf("%s no longer knows the account %s, by either key", r.host(), quoteURL(account.URL)),
-			NextStep: "mxcert account register finds out what became of it"}
+			NextStep: "mxcert account register finds out what happened to it"}
 	case refused != nil:
 		return refused
 	}
@@ -81,7 +81,7 @@ func (r *Registrar) unsettled(ctx context.Context, cause error) error {
 	}
 	return &session.Error{At: "account", ErrKind: "ca-error", Passing: true, Cause: cause,
 		Message:  fmt.Sprintf("it is not known whether %s has changed the account's key: %s", r.host(), finding.Line(cause)),
-		NextStep: "both keys are kept; the next order, or mxcert account rollover, finds out which one counts"}
+		NextStep: "both keys are kept; the next order, or mxcert account rollover, finds out which one is valid"}
 }
 
 // hold waits for the orders under way, and says so if that takes a while.
@@ -96,7 +96,7 @@ func (r *Registrar) hold(ctx context.Context) (release func(), err error) {
 	return r.store.HoldAccount(ctx, r.directory)
 }
 
-// changeKey asks for the change of the key to the next one.
+// changeKey asks the CA to replace the key with the next one.
 func (r *Registrar) changeKey(ctx context.Context, account state.Account) error {
 	s, err := r.begin(ctx, account)
 	if err != nil {
@@ -115,7 +115,7 @@ func (r *Registrar) changeKey(ctx context.Context, account state.Account) error 
 	if problem, ok := errors.AsType[*legoacme.ProblemDetails](err); ok && problem.HTTPStatus == http.StatusConflict {
 		return &session.Error{At: "account", ErrKind: "conflict", Cause: err,
 			Message:  fmt.Sprintf("%s refuses the new key, because another account already has it: %s", r.host(), quoteURL(location)),
-			NextStep: "the account keeps its key; try again: that makes another key"}
+			NextStep: "the account keeps its key; try again, with another new key"}
 	}
 	return s.Explain("account", err)
 }
@@ -138,7 +138,7 @@ func keyChange(account state.Account, target string) ([]byte, error) {
 	return []byte(signed), err
 }
 
-// knownKey is the key that the CA knows for an account whose key was to change.
+// knownKey says which key the CA knows for an account whose key was to be changed.
 type knownKey int
 
 const (

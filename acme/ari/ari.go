@@ -1,8 +1,8 @@
 // Package ari asks a CA when it wants a certificate renewed (ACME Renewal Information, RFC 9773).
 //
-// It draws one instant from the CA's window and keeps it until the window changes, and it obeys the CA's Retry-After. When
-// a certificate is in fact renewed is decided by the room schedule. An answer that cannot be used is never a failure of a
-// renewal: the caller then goes by the lifetime.
+// It draws one instant from the CA's window and keeps it until the window changes, and it obeys the CA's Retry-After. The room
+// schedule decides when a certificate is in fact renewed. An unusable answer never makes a renewal fail: the caller then uses
+// the lifetime.
 package ari
 
 import (
@@ -24,15 +24,15 @@ const (
 	// The CA's Retry-After is both the least and the most time until the next look (RFC 9773 section 4.3), within reason.
 	soonest = time.Minute
 	latest  = 24 * time.Hour
-	// afterFailure is the pause after an answer that could not be used.
+	// afterFailure is the pause after an unusable answer.
 	afterFailure = 6 * time.Hour
 	requests     = 10
 )
 
 // ErrNone says that the CA does not offer renewal information, or has none for this certificate.
-var ErrNone = errors.New("the CA gives no renewal information")
+var ErrNone = errors.New("the CA does not offer renewal information")
 
-// CertID is the identifier of a certificate for renewal information (RFC 9773 section 4.1); "" if the certificate has no
+// CertID returns the identifier of a certificate for renewal information (RFC 9773 section 4.1); "" if the certificate has no
 // authority key identifier.
 func CertID(leaf *x509.Certificate) string {
 	if len(leaf.AuthorityKeyId) == 0 {

@@ -1,7 +1,7 @@
 // Package authority is the one table of the CAs that mxcert knows by name.
 //
-// Everything else about a CA comes from its directory document (RFC 8555 section 7.1.1); what it limits is in the room
-// schedule. A CA that is not in the table works as well: the configuration then names the URL of its directory.
+// Everything else about a CA comes from its directory document (RFC 8555 section 7.1.1); its limits are in the room schedule. A
+// CA that is not in the table also works: the configuration then names the URL of its directory.
 package authority
 
 import "net/url"
@@ -52,7 +52,7 @@ func AtHost(url string) (directory string, ok bool) {
 	return "", false
 }
 
-// Staging returns the directory URL of a CA's staging service; ok is false if none is known.
+// Staging returns the directory URL of a CA's staging service; ok is false if the table has none.
 func Staging(directory string) (staging string, ok bool) {
 	for _, e := range table() {
 		if e.directory == directory && e.staging != "" {
@@ -62,8 +62,8 @@ func Staging(directory string) (staging string, ok bool) {
 	return "", false
 }
 
-// Name is what messages call any CA: the host of its directory URL, with the port if the URL has one. Text that is not
-// such a URL comes back as it is.
+// Name returns what messages call a CA: the host of its directory URL, with the port if the URL has one. It returns text that
+// is not such a URL as it is.
 func Name(directory string) string {
 	if u, err := url.Parse(directory); err == nil && u.Host != "" {
 		return u.Host

@@ -1,5 +1,5 @@
-// Package bundle is the value that flows through mxcert: a certificate chain and its private key that provably
-// belong together.
+// Package bundle holds the value that flows through mxcert: a certificate chain and its private key that provably belong
+// together.
 //
 // A Bundle is made only by [Parse] and [New], which read the PEM blocks strictly and prove that the key matches the
 // leaf, so that no later step has to ask. [Bundle.Check] compares it with what was wanted before it is stored or
@@ -35,7 +35,7 @@ type Bundle struct {
 	chain   []*x509.Certificate
 	key     crypto.Signer
 	keyPEM  []byte
-	fullPEM []byte // of the chain: it is compared with files at every pass
+	fullPEM []byte // of the chain: every pass compares it with files
 }
 
 // Parse reads a full chain (leaf first, PEM) and a private key (PEM: PKCS #8, PKCS #1 or SEC 1) and proves that they
@@ -106,7 +106,7 @@ func ParseChain(text []byte) ([]*x509.Certificate, error) {
 	if len(chain) == 0 {
 		return nil, fault("malformed", "the chain contains no PEM certificate")
 	}
-	// A damaged block is skipped by pem.Decode: count the markers, so that nothing is dropped without a word.
+	// pem.Decode skips a damaged block: count the markers, so that a block is never dropped silently.
 	if n := bytes.Count(text, []byte("-----BEGIN ")); n != len(chain) {
 		return nil, fault("malformed", "the chain has %d PEM blocks but only %d can be read", n, len(chain))
 	}
@@ -149,7 +149,7 @@ func (b *Bundle) KeyPEM() []byte { return bytes.Clone(b.keyPEM) }
 // LeafPEM is the leaf alone.
 func (b *Bundle) LeafPEM() []byte { return encode(b.chain[:1]) }
 
-// ChainPEM is everything but the leaf; empty when the CA delivered nothing else.
+// ChainPEM is everything but the leaf; empty if the CA delivered only the leaf.
 func (b *Bundle) ChainPEM() []byte { return encode(b.chain[1:]) }
 
 // FullchainPEM is the leaf and its issuers: what a server sends.
@@ -158,7 +158,7 @@ func (b *Bundle) FullchainPEM() []byte { return bytes.Clone(b.fullPEM) }
 // CombinedPEM is the key followed by the full chain, for servers that read one file.
 func (b *Bundle) CombinedPEM() []byte { return slices.Concat(b.keyPEM, b.fullPEM) }
 
-// SerialOf gives a certificate's serial number as [Bundle.Serial] does.
+// SerialOf returns a certificate's serial number as [Bundle.Serial] does.
 func SerialOf(c *x509.Certificate) string {
 	if c.SerialNumber.Sign() == 0 {
 		return "00"

@@ -42,12 +42,12 @@ func fault(id, format string, args ...any) *Fault {
 type Want struct {
 	Names   []string       // DNS names that the SAN extension must contain, lower-case A-labels
 	KeyType KeyType        // "" accepts any
-	Roots   *x509.CertPool // roots one of which the chain must lead to; nil: the system's, and failing that is a warning
+	Roots   *x509.CertPool // roots; the chain must lead to one of them. If nil: the system's, and a failure is only a warning
 	At      time.Time      // the moment at which it must be valid
 }
 
-// Check compares the bundle with what was wanted. The error is the first *Fault found. Warnings are allowed but
-// worth a line: a root that this system does not know, where none was demanded.
+// Check compares the bundle with what was wanted. The error is the first *Fault found. Warnings are not errors but worth a
+// line: a root that this system does not know, if no root was required.
 func (b *Bundle) Check(want Want) (warnings []string, err error) {
 	checks := []func(Want) *Fault{b.checkKey, b.checkNames, b.checkValidity, b.checkUsage, b.checkOrder}
 	for _, check := range checks {
@@ -82,7 +82,7 @@ func (b *Bundle) checkNames(want Want) *Fault {
 	return nil
 }
 
-// checkValidity looks at every member: a chain is as short-lived as its shortest link.
+// checkValidity checks every certificate: a chain is valid only as long as each of them.
 func (b *Bundle) checkValidity(want Want) *Fault {
 	for i, c := range b.chain {
 		who := "the certificate"
@@ -110,8 +110,8 @@ func (b *Bundle) checkUsage(Want) *Fault {
 	return nil
 }
 
-// checkOrder wants each certificate to be signed by the next one (RFC 5246 section 7.4.2; RFC 8446 lets clients cope
-// with disorder, but senders' libraries differ).
+// checkOrder requires that each certificate is signed by the next one (RFC 5246 section 7.4.2; RFC 8446 lets clients cope with
+// disorder, but senders' libraries differ).
 func (b *Bundle) checkOrder(Want) *Fault {
 	for i := 1; i < len(b.chain); i++ {
 		child, parent := b.chain[i-1], b.chain[i]
@@ -125,8 +125,8 @@ func (b *Bundle) checkOrder(Want) *Fault {
 	return nil
 }
 
-// checkRoot wants the chain to lead to a root. A root that this system does not know is let through where none was
-// demanded, but then the chain must verify up to its own last certificate: usages, name constraints, path lengths.
+// checkRoot requires that the chain leads to a root. If no root was required, it accepts one that this system does not know,
+// but then the chain must verify up to its own last certificate: usages, name constraints, path lengths.
 func (b *Bundle) checkRoot(want Want) ([]string, error) {
 	err := b.verify(want.Roots, want.At)
 	if err == nil {
@@ -147,7 +147,7 @@ func (b *Bundle) checkRoot(want Want) ([]string, error) {
 	return []string{fmt.Sprintf("the chain leads to %.80q, which this system does not trust (a staging or private CA?)", top.Issuer.CommonName)}, nil
 }
 
-// verify asks crypto/x509; nil roots are the system's.
+// verify asks crypto/x509; if roots is nil, it uses the system's.
 func (b *Bundle) verify(roots *x509.CertPool, at time.Time) error {
 	intermediates := x509.NewCertPool()
 	for _, c := range b.chain[1:] {

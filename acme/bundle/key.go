@@ -44,7 +44,7 @@ func (t KeyType) Generate() (crypto.Signer, error) {
 	return nil, fmt.Errorf("key type %q is unknown", string(t))
 }
 
-// TypeOf tells the type of a public key. Other curves and RSA sizes are a *Fault "key-type".
+// TypeOf returns the type of a public key. Other curves and RSA sizes are a *Fault "key-type".
 func TypeOf(public crypto.PublicKey) (KeyType, error) {
 	switch key := public.(type) {
 	case *ecdsa.PublicKey:
@@ -67,7 +67,7 @@ func TypeOf(public crypto.PublicKey) (KeyType, error) {
 	return "", fault("key-type", "a key of type %T and this size is none of ec256, ec384, rsa2048, rsa3072, rsa4096", public)
 }
 
-// MarshalKey gives the PKCS #8 PEM of a private key.
+// MarshalKey returns the PKCS #8 PEM of a private key.
 func MarshalKey(key crypto.Signer) ([]byte, error) {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
@@ -91,7 +91,7 @@ func ParseKey(text []byte) (crypto.Signer, error) {
 	if block == nil {
 		return nil, fault("malformed", "there is no PEM private key")
 	}
-	// A damaged block is skipped by pem.Decode, wherever it is: count the markers.
+	// pem.Decode skips a damaged block, wherever it is: count the markers.
 	if bytes.Count(text, []byte("-----BEGIN ")) > blocks {
 		return nil, fault("malformed", "there is more than one PEM block where one private key is expected")
 	}

@@ -12,8 +12,7 @@ import (
 	"time"
 )
 
-// The variables of the provider, and how long a command may take: scripts that wait for their DNS themselves do so for
-// minutes.
+// The variables of the provider, and how long a command may take: scripts that wait for their DNS take minutes.
 const (
 	hookAuth    = "CERTBOT_AUTH_HOOK"
 	hookCleanUp = "CERTBOT_CLEANUP_HOOK"
@@ -28,18 +27,17 @@ const (
 // CERTBOT_ALL_DOMAINS (separated by commas), and the clean-up CERTBOT_AUTH_OUTPUT (the standard output of the other,
 // without space at both ends). CERTBOT_TOKEN is not set, because it belongs to http-01.
 //
-// A command is what certbot takes: a line for the shell whose first word is a program. A line of plain words is run
-// without a shell, which comes to the same. What differs from certbot: a command that fails stops the order (certbot
-// only logs it), its time is limited, and it does not see mxcert's own environment. In a clean-up after a crash
-// CERTBOT_AUTH_OUTPUT is not set, because it was lost; a script that depends on it fails then, and its error says so (see
-// Forgotten). With a CNAME at _acme-challenge, the script has to change the right zone, as with certbot. What a script
-// leaves running in the background is killed when it ends (see package run): with certbot it would go on.
+// A command is what certbot accepts: a line for the shell whose first word is a program. A line of plain words is run without a
+// shell, with the same result. mxcert differs from certbot in three points: a command that fails stops the order (certbot only
+// logs it), its time is limited, and it does not see mxcert's own environment. In a clean-up after a crash CERTBOT_AUTH_OUTPUT
+// is not set, because it was lost; a script that depends on it then fails, and says so (see Forgotten). If there is a CNAME at
+// _acme-challenge, the script has to change the right zone, as with certbot.
 type certbotHook struct {
 	programs programs
 	auth     []string
-	cleanUp  []string // nil if none is configured
+	cleanUp  []string // nil if there is none
 	made     made
-	seen     map[string][]string // by record: what the auth hook saw, and what it said
+	seen     map[string][]string // by record: what the auth hook saw, and its output
 }
 
 func newCertbotHook(env map[string]string) (Solver, error) {
@@ -56,7 +54,7 @@ func newCertbotHook(env map[string]string) (Solver, error) {
 	}
 	auth, err := readCommand(hookAuth, env)
 	if err == nil && auth == nil {
-		err = hookError(hookAuth, "it is missing", "set dns.env."+hookAuth+" to the command that makes a record")
+		err = hookError(hookAuth, "it is missing", "set dns.env."+hookAuth+" to the command that creates a record")
 	}
 	if err != nil {
 		return nil, err
@@ -72,7 +70,7 @@ func newCertbotHook(env map[string]string) (Solver, error) {
 	return &certbotHook{programs: newPrograms("certbot-hook", env, limit), auth: auth, cleanUp: cleanUp, made: made{}, seen: map[string][]string{}}, nil
 }
 
-// readCommand returns the program and arguments of a command, nil if the variable is not set.
+// readCommand returns the program and arguments of a command; nil if there is no command.
 func readCommand(variable string, env map[string]string) ([]string, error) {
 	words := strings.Fields(env[variable])
 	if len(words) == 0 {
@@ -87,7 +85,7 @@ func readCommand(variable string, env map[string]string) ([]string, error) {
 	return words, nil
 }
 
-// checkHookVariables refuses names that look like a setting of this provider. All others are for the scripts.
+// checkHookVariables refuses a variable that looks like a setting but is not one; all others are for the scripts.
 func checkHookVariables(names []string) error {
 	for _, name := range names {
 		if strings.HasPrefix(name, "CERTBOT_") && name != hookAuth && name != hookCleanUp && name != hookTimeout {
@@ -108,7 +106,7 @@ func (h *certbotHook) Present(ctx context.Context, records []TXT) error {
 		env := hookEnvironment(records, i)
 		h.made.set(r, tried)
 		said, err := h.programs.run(ctx, call{arguments: h.auth, env: env, op: "create", name: hookAuth, record: r,
-			hint: "run it by hand with CERTBOT_DOMAIN and CERTBOT_VALIDATION set; certbot goes on when a hook fails, mxcert does not: a script that has done its work must end with exit 0"})
+			hint: "run it by hand with CERTBOT_DOMAIN and CERTBOT_VALIDATION set; certbot continues if a hook fails, mxcert does not: a script that has done its work must end with exit 0"})
 		h.seen[h.made.key(r)] = append(env, "CERTBOT_AUTH_OUTPUT="+strings.ReplaceAll(strings.TrimSpace(said), "\x00", ""))
 		if err != nil {
 			return err
@@ -117,11 +115,11 @@ func (h *certbotHook) Present(ctx context.Context, records []TXT) error {
 	return nil
 }
 
-// CleanUp runs the clean-up hook for one record after another; a failure does not keep it from the rest.
+// CleanUp runs the clean-up hook for one record after another, and continues after a failure.
 func (h *certbotHook) CleanUp(ctx context.Context, records []TXT) error {
 	var problems []error
 	for i, r := range records {
-		if h.made.of(r) != planned { // else Present did not come to it
+		if h.made.of(r) != planned { // otherwise Present did not reach it
 			if err := h.remove(ctx, r, hookEnvironment(records, i)); err != nil {
 				problems = append(problems, err)
 				continue
@@ -148,7 +146,7 @@ func (h *certbotHook) remove(ctx context.Context, r TXT, env []string) error {
 	return err
 }
 
-// hookEnvironment is what a hook sees of record i.
+// hookEnvironment returns the variables for record i.
 func hookEnvironment(records []TXT, i int) []string {
 	domains := make([]string, len(records))
 	for n, r := range records {

@@ -46,8 +46,8 @@ import (
 //go:embed lego.json
 var legoDescriptions []byte
 
-// constructors is the table of lego's providers in this build: those that mail hosts use most and that link without a
-// large SDK (route53 is the exception that pays for itself).
+// constructors is the table of lego's providers in this build: those that mail hosts use most and that link without a large SDK
+// (route53 is the exception that is worth its size).
 func constructors() map[string]constructor {
 	return map[string]constructor{
 		"acme-dns":     func() (challenge.Provider, error) { return acmedns.NewDNSProvider() },

@@ -12,7 +12,7 @@ import (
 )
 
 // readFiles replaces NAME_FILE by NAME with the content of that file, unless NAME has a value of its own (as lego does).
-// lego only logs a file that it cannot read and goes on with an empty value; here that is an error.
+// lego only logs a file that it cannot read, and continues with an empty value; here that is an error.
 func readFiles(provider string, description Description, env map[string]string) (map[string]string, error) {
 	out := maps.Clone(env)
 	for _, name := range slices.Sorted(maps.Keys(env)) {
@@ -34,24 +34,25 @@ func readFiles(provider string, description Description, env map[string]string) 
 	return out, nil
 }
 
-// environment guards the process environment while a lego provider reads its variables from it: they are set for the
-// moment of its construction and put back after it, so that no other provider sees them. Whatever starts a program
-// must make an environment for it, as hooks and scripts get (cmd/mxcert has a test of that).
+// environment guards the process environment while a lego provider reads its variables from it: they are set only while the
+// provider is constructed, so that no other provider sees them. Code that starts a program must make an environment for it, as
+// for hooks and scripts (cmd/mxcert has a test of that).
 var environment sync.Mutex //nolint:gochecknoglobals // the environment is global
 
-// Undisturbed runs f while no provider is being set up, for code that reads variables which a provider may have too.
+// Undisturbed runs f while no provider is being set up. It is for code that reads variables of the environment that a provider
+// may have, too.
 func Undisturbed(f func()) {
 	environment.Lock()
 	defer environment.Unlock()
 	f()
 }
 
-// withEnvironment runs f while the variables are set, and those of the process that the provider would take for its own
-// are not: a token that happens to be in the environment of mxcert is not meant for the provider unless dns.env says so.
+// withEnvironment runs f with the variables set, and without those of the process that the provider would read: a token in the
+// environment of mxcert is not meant for the provider unless dns.env says so.
 func withEnvironment(description Description, provider string, env map[string]string, f func() error) error {
 	environment.Lock()
 	defer environment.Unlock()
-	// net/http looks for a proxy once in the life of a process: not in the environment of a provider.
+	// net/http looks for a proxy once in the life of a process: it must not do so in the environment of a provider.
 	_, _ = http.ProxyFromEnvironment(&http.Request{URL: &url.URL{Scheme: "https", Host: "localhost"}})
 	for _, variable := range os.Environ() {
 		if name, value, _ := strings.Cut(variable, "="); name != "" && description.wouldRead(provider, name) {
@@ -77,8 +78,8 @@ func withEnvironment(description Description, provider string, env map[string]st
 	return f()
 }
 
-// wouldRead reports whether a provider may take a variable for its own: one that it is known to read, or one of the same
-// family (up to the first underscore), because the libraries of large clouds read more than is described.
+// wouldRead reports whether a provider may read a variable: one that it is known to read, or one of the same family (up to the
+// first underscore), because the libraries of large clouds read more variables than their descriptions say.
 func (d Description) wouldRead(provider, name string) bool {
 	if d.knows(name) {
 		return true
@@ -95,7 +96,8 @@ func (d Description) wouldRead(provider, name string) bool {
 	return slices.Contains(families(provider), family)
 }
 
-// families are what the libraries of some providers read without their descriptions saying so.
+// families returns the families of variables that the libraries of some providers read although their descriptions do not say
+// so.
 func families(provider string) []string {
 	switch provider {
 	case "alidns", "aliesa":

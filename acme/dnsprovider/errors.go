@@ -44,7 +44,7 @@ func (e *Error) Hint() string { return e.NextStep }
 // Temporary reports whether trying again later may help.
 func (e *Error) Temporary() bool { return e.temporary }
 
-// unknown is the error for a name that no provider has.
+// unknown returns the error for a name that no provider has.
 func unknown(name string) *Error {
 	e := &Error{Provider: name, ErrKind: "dns-config"}
 	e.NextStep = "`mxcert providers` lists all, `make full` builds mxcert with every provider of lego"
@@ -54,11 +54,11 @@ func unknown(name string) *Error {
 	return e
 }
 
-// Forgotten takes apart the error of a CleanUp. The records are those that the provider cannot remove, now or later,
-// because only the process that made them knew how: they have to be removed by hand, as the error's hint says, and
-// are best looked for in DNS. The rest of the error is about everything else; it is nil if that went well.
+// Forgotten splits the error of a CleanUp. records are those that the provider cannot remove, now or later, because only the
+// process that created them knew how: a person has to remove them, as the error's hint says, and DNS shows whether they are
+// still there. rest is the error about everything else; nil if that succeeded.
 func Forgotten(err error) (records []TXT, rest error) {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // this is what a tree is walked by
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // a tree of errors is walked this way
 		var others []error
 		for _, e := range joined.Unwrap() {
 			r, other := Forgotten(e)
@@ -72,14 +72,14 @@ func Forgotten(err error) (records []TXT, rest error) {
 	return nil, err
 }
 
-// forgotten is the error for a record that a new process cannot remove.
+// forgotten returns the error for a record that a new process cannot remove.
 func forgotten(provider, reason string, r TXT) *Error {
 	e := &Error{Provider: provider, Op: "remove", What: recordText(r), ErrKind: "dns-update", forgotten: &r, Reason: reason}
-	e.NextStep = fmt.Sprintf("remove it by hand where the zone is kept: name %s, type TXT, value %q; mxcert warns until it is gone from DNS", resolve.PlainName(r.Name), r.Value)
+	e.NextStep = fmt.Sprintf("remove it by hand from the zone: name %s, type TXT, value %q; mxcert warns until it is gone from DNS", resolve.PlainName(r.Name), r.Value)
 	return e
 }
 
-// mostReason bounds the words of a provider or of a program in an error, in bytes.
+// mostReason limits the text of a provider or of a program in an error, in bytes.
 const mostReason = 400
 
 // capped makes foreign text fit for an error, without the secrets in it.
@@ -87,8 +87,8 @@ func capped(text string, env map[string]string) string {
 	return finding.Quote(hide(text, env), mostReason)
 }
 
-// hide takes the values of the environment out of a text: some providers put their token into a URL, and a network error
-// shows that.
+// hide removes the values of the environment from a text: some providers put their token into a URL, and a network error shows
+// the URL.
 func hide(text string, env map[string]string) string {
 	for _, name := range slices.SortedFunc(maps.Keys(env), func(a, b string) int { return len(env[b]) - len(env[a]) }) {
 		if value := env[name]; len(value) >= 6 {

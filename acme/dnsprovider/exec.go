@@ -15,9 +15,9 @@ const execTime = 2 * time.Minute
 //
 //	PROGRAM present|cleanup FQDN VALUE
 //
-// or, with EXEC_MODE=RAW, PROGRAM present|cleanup -- DOMAIN TOKEN KEYAUTH. lego's own is not used, because it can
-// neither be stopped nor bounded in time, hangs on long lines, drops what the program says, and gives it the
-// environment of the process.
+// or, with EXEC_MODE=RAW, PROGRAM present|cleanup -- DOMAIN TOKEN KEYAUTH. mxcert does not use lego's own provider: it can
+// neither be stopped nor limited in time, it hangs on long lines, it drops the output of the program, and it passes the
+// environment of the process to the program.
 type execProgram struct {
 	programs programs
 	path     string
@@ -37,7 +37,7 @@ func newExec(env map[string]string) (Solver, error) {
 	case "RAW":
 		p.raw = true
 	default:
-		return nil, &Error{Provider: "exec", Op: "set up", What: "EXEC_MODE", Reason: fmt.Sprintf("%.40q is no mode", env["EXEC_MODE"]), ErrKind: "dns-config", NextStep: "leave it out, or set it to RAW"}
+		return nil, &Error{Provider: "exec", Op: "set up", What: "EXEC_MODE", Reason: fmt.Sprintf("%.40q is not a mode", env["EXEC_MODE"]), ErrKind: "dns-config", NextStep: "leave it out, or set it to RAW"}
 	}
 	return p, nil
 }
@@ -52,7 +52,7 @@ func (p *execProgram) Present(ctx context.Context, records []TXT) error {
 	return nil
 }
 
-// CleanUp runs the program for one record after another; a failure does not keep it from the rest.
+// CleanUp runs the program for one record after another, and continues after a failure.
 func (p *execProgram) CleanUp(ctx context.Context, records []TXT) error {
 	var problems []error
 	for _, r := range records {

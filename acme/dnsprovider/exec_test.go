@@ -187,7 +187,7 @@ func TestProgramSettings(t *testing.T) {
 		"EXEC_PATH: it is missing":       {},
 		plain:                            {"EXEC_PATH": plain},
 		"/nonexistent":                   {"EXEC_PATH": "/nonexistent"},
-		`EXEC_MODE: "raw" is no mode`:    {"EXEC_PATH": "/bin/sh", "EXEC_MODE": "raw"},
+		`EXEC_MODE: "raw" is not a mode`: {"EXEC_PATH": "/bin/sh", "EXEC_MODE": "raw"},
 		"EXEC_PATH: exec: \"nowhere\": ": {"EXEC_PATH": "nowhere"},
 	} {
 		_, err := dnsprovider.New("exec", env, resolve.New(nil))

@@ -1,8 +1,8 @@
 //go:build ignore
 
-// The generator reads lego's source and writes what mxcert has to know about its providers: constructors_all.go, lego.json (the
-// providers of the ordinary build, as constructors.go lists them) and lego_all.json. An argument names another directory to
-// write to, for a test that compares.
+// The generator reads lego's source and writes what mxcert needs to know about its providers: constructors_all.go, lego.json
+// (the providers of the ordinary build, as constructors.go lists them) and lego_all.json. An argument names another directory
+// to write to, for a test that compares.
 package main
 
 import (
@@ -45,7 +45,7 @@ func main() {
 	check(err)
 	root := filepath.Join(strings.TrimSpace(string(directory)), "providers/dns")
 	imports := cases(filepath.Join(root, "zz_gen_dns_providers.go"))
-	// mxcert has its own of the first two; leaving lego's out saves a GSS-API library. The third asks a person.
+	// mxcert has providers of its own for the first two; without lego's it needs no GSS-API library. The third asks a person.
 	for _, name := range []string{"exec", "rfc2136", "manual"} {
 		delete(imports, name)
 	}

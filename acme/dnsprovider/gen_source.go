@@ -119,7 +119,7 @@ func (s *source) value(e ast.Expr) (string, bool) {
 	return "", false
 }
 
-// examine adds to the description what only the code says.
+// examine adds to the description what only the code shows.
 func (s *source) examine(p *provider) {
 	required := s.required()
 	known := map[string]bool{}
@@ -141,8 +141,8 @@ func (s *source) examine(p *provider) {
 	p.Forgetful = s.has("CleanUp", s.usesMemory)
 }
 
-// ours knows the settings that are not the provider's: waiting for DNS is mxcert's (dns.propagation), and a proxy is the
-// process's.
+// ours recognises settings that do not belong to the provider: mxcert waits for DNS itself (dns.propagation), and a proxy
+// belongs to the process.
 func ours(name string) bool {
 	return strings.HasSuffix(name, "_POLLING_INTERVAL") || strings.HasSuffix(name, "_PROPAGATION_TIMEOUT") ||
 		strings.HasSuffix(name, "_PROXY") || name == "REQUEST_METHOD"
@@ -150,8 +150,8 @@ func ours(name string) bool {
 
 var variableName = regexp.MustCompile(`^[A-Z][A-Z0-9]*(_[A-Z0-9]+)+$`)
 
-// required returns the variables of an env.Get that every set-up passes: the first in NewDNSProvider, with nothing before
-// it that could return, and followed by giving up.
+// required returns the variables of an env.Get that every set-up reaches: it is the first in NewDNSProvider, nothing before it
+// can return, and an error ends the set-up.
 func (s *source) required() (names []string) {
 	for _, file := range s.files {
 		for _, d := range file.Decls {

@@ -14,10 +14,10 @@ import (
 )
 
 const (
-	// legoPatience bounds one call, waiting for others included. lego's providers bound few of their requests, and some
+	// legoPatience bounds one call, including the wait for other calls. lego's providers bound few of their requests, and some
 	// wait until the provider has published a change: route53 up to two minutes.
 	legoPatience = 10 * time.Minute
-	// secondTry is the pause before the second try of a removal that no other process can make up for.
+	// secondTry is the pause before the second try of a removal that no later process can do.
 	secondTry = 2 * time.Second
 )
 
@@ -27,15 +27,15 @@ type constructor func() (challenge.Provider, error)
 // lego adapts one of lego's providers, which know neither batches nor contexts nor each other.
 type lego struct {
 	name      string
-	env       map[string]string // of which no value goes into an error
+	env       map[string]string // errors must not contain its values
 	provider  challenge.Provider
 	servers   []string // for finding zones
 	forgetful bool     // see Description
 	patience  time.Duration
 	made      made
-	endTurn   func() // while a sequential provider is ours
-	// busy is held while the provider works. A call that was given up goes on in its goroutine, and the clean-up after
-	// it must wait for its end.
+	endTurn   func() // set while this Solver has the turn of a sequential provider
+	// busy is held while the provider works. A call that was given up continues in its goroutine, and the clean-up must wait
+	// for its end.
 	busy chan struct{}
 }
 
@@ -57,9 +57,9 @@ func newLego(name string, description Description, construct constructor, env ma
 	return s, nil
 }
 
-// Sequential returns what lego's provider says, which reads NAME_SEQUENCE_INTERVAL (lego's default: a minute). Two
-// providers are worse than they say: gandi takes one name of a zone at a time, and glesys forgets a value when another
-// of the same name is made, as a wildcard and its apex have it.
+// Sequential returns what lego's provider says, which reads NAME_SEQUENCE_INTERVAL (lego's default: a minute). Two providers
+// are sequential without saying so: gandi accepts one name of a zone at a time, and glesys forgets a value when another of the
+// same name is created, as a wildcard and its apex need it.
 func (s *lego) Sequential() (interval time.Duration, yes bool) {
 	if provider, yes := s.provider.(interface{ Sequential() time.Duration }); yes {
 		return provider.Sequential(), true
@@ -67,7 +67,7 @@ func (s *lego) Sequential() (interval time.Duration, yes bool) {
 	return 0, s.name == "gandi" || s.name == "glesys"
 }
 
-// Present makes the records one after another. From here to the end of CleanUp, no other Solver can use a sequential
+// Present creates the records one after another. From its start to the end of CleanUp, no other Solver can use a sequential
 // provider of that name.
 func (s *lego) Present(ctx context.Context, records []TXT) error {
 	s.made.plan(records)
@@ -84,8 +84,8 @@ func (s *lego) Present(ctx context.Context, records []TXT) error {
 	return nil
 }
 
-// CleanUp removes the records one after another; a failure does not keep it from the rest. It skips those that Present
-// did not come to.
+// CleanUp removes the records one after another, and continues after a failure. Records that Present did not reach do not
+// exist.
 func (s *lego) CleanUp(ctx context.Context, records []TXT) error {
 	defer s.finishTurn()
 	var problems []error
@@ -96,7 +96,7 @@ func (s *lego) CleanUp(ctx context.Context, records []TXT) error {
 			continue
 		}
 		if state == foreign && s.forgetful {
-			problems = append(problems, forgotten(s.name, "the provider can remove only what the same process has made, and this record is older", r))
+			problems = append(problems, forgotten(s.name, "the provider can remove only records that the same process has created, and this record is older", r))
 			continue
 		}
 		if err := s.remove(ctx, r, state); err != nil {
@@ -117,9 +117,9 @@ func (s *lego) remove(ctx context.Context, r TXT, state progress) error {
 		return err
 	}
 	if state == tried {
-		return forgotten(s.name, "it was made, or not, by a call that failed, and without its answer the provider cannot find the record", r)
+		return forgotten(s.name, "the call that was to create it failed, and without the answer the provider cannot find the record", r)
 	}
-	select { // a process to come cannot do it
+	select { // a later process cannot do it
 	case <-time.After(secondTry):
 		return s.call(ctx, "remove", r, s.provider.CleanUp)
 	case <-ctx.Done():
@@ -134,7 +134,7 @@ func (s *lego) startTurn(ctx context.Context, pause time.Duration) (err error) {
 	return err
 }
 
-// finishTurn lets others use a sequential provider, once a call that was given up has ended.
+// finishTurn lets others use a sequential provider, after a call that was given up has ended.
 func (s *lego) finishTurn() {
 	end := s.endTurn
 	if end == nil {
@@ -148,7 +148,7 @@ func (s *lego) finishTurn() {
 	}()
 }
 
-// call has the provider do something about one record, and returns when the context ends.
+// call makes the provider handle one record, and returns when the context ends.
 func (s *lego) call(ctx context.Context, op string, r TXT, f func(domain, token, keyAuth string) error) error {
 	bounded, cancel := context.WithTimeout(ctx, s.patience)
 	defer cancel()
@@ -178,7 +178,7 @@ func (s *lego) call(ctx context.Context, op string, r TXT, f func(domain, token,
 	}
 }
 
-// enter waits until this provider is free, no other order changes the zone with it, and lego asks our name servers.
+// enter waits until this provider is free, no other Solver changes the zone with it, and lego asks our name servers.
 func (s *lego) enter(ctx context.Context, zone string) (done func(), err error) {
 	select {
 	case s.busy <- struct{}{}:
@@ -212,8 +212,9 @@ func (s *lego) explain(ctx context.Context, op string, r TXT, err error) error {
 		ErrKind: "dns-update", temporary: true, NextStep: fmt.Sprintf("`mxcert providers %s` lists what it needs; try its API token by hand", s.name)}
 }
 
-// domainFor pins the place that was looked up: lego derives the owner name from the domain, so that an alias with the
-// usual first label can be named directly. Only for an alias without it, lego has to follow the CNAME itself.
+// domainFor returns the domain for which lego uses the place that mxcert has found: lego derives the owner name from the
+// domain, so an alias with the usual first label can be named directly. Only for an alias without that label, lego has to
+// follow the CNAME itself.
 func (s *lego) domainFor(r TXT) string {
 	if domain, ok := strings.CutPrefix(resolve.PlainName(r.Name), "_acme-challenge."); ok {
 		return domain

@@ -4,10 +4,10 @@ package dnsprovider
 type progress int
 
 const (
-	foreign  progress = iota // nothing: an earlier process made it, as the journal says
+	foreign  progress = iota // nothing: an earlier process created it, as the journal says
 	planned                  // nothing yet
-	tried                    // it may be there
-	accepted                 // the provider has made it
+	tried                    // it may exist
+	accepted                 // the provider has created it
 )
 
 // made remembers the records of a Solver from Present until they are removed.

@@ -14,7 +14,7 @@ import (
 const (
 	// programGrace is the time between SIGTERM and SIGKILL.
 	programGrace = 2 * time.Second
-	// mostSaid bounds the words of a program in an error, in bytes.
+	// mostSaid limits the text of a program in an error, in bytes.
 	mostSaid = 200
 
 	shell = "/bin/sh"
@@ -25,11 +25,11 @@ const (
 type programs struct {
 	provider string
 	env      []string
-	hidden   map[string]string // no value of these goes into an error
+	hidden   map[string]string // errors must not contain these values
 	limit    time.Duration
 }
 
-// newPrograms takes dns.env. The values of the settings may go into errors.
+// newPrograms takes dns.env. Errors may contain the values of the settings.
 func newPrograms(provider string, env map[string]string, limit time.Duration, settings ...string) programs {
 	hidden := maps.Clone(env)
 	for _, name := range settings {
@@ -48,15 +48,15 @@ func newPrograms(provider string, env map[string]string, limit time.Duration, se
 // call is one run of a program, for one record.
 type call struct {
 	arguments []string // the program first
-	env       []string // beside that of all calls
+	env       []string // in addition to that of all calls
 	op        string   // as in Error
-	name      string   // of what is run, for an error
+	name      string   // what is run, for an error
 	record    TXT
 	hint      string
 }
 
-// run returns what the program has written to its standard output, up to 64 KiB: execve takes 128 KiB for a variable. A
-// script without a first line that names an interpreter is one for /bin/sh. The error is an *Error or the context's.
+// run returns what the program has written to its standard output, up to 64 KiB: execve accepts 128 KiB for a variable. A
+// script whose first line does not name an interpreter is run by /bin/sh. The error is an *Error or the context's.
 func (p programs) run(ctx context.Context, c call) (string, error) {
 	output, err := run.Command{
 		Program: c.arguments[0], Args: c.arguments[1:], Env: slices.Concat(p.env, c.env), Timeout: p.limit, Grace: programGrace,

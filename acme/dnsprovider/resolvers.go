@@ -8,19 +8,19 @@ import (
 	"github.com/go-acme/lego/v4/challenge/dns01"
 )
 
-// resolvers decides whose name servers lego's providers ask. lego finds zones with name servers, and keeps what it found,
-// in package variables. Calls with the same servers run together; others wait until these are done.
+// resolvers decides which name servers lego's providers ask. lego keeps the name servers with which it finds zones, and the
+// zones that it found, in package variables. Calls with the same servers run together; others wait until these are done.
 type resolvers struct {
-	use     func(servers []string) // run while no call is inside
+	use     func(servers []string) // called while no call is inside
 	mu      sync.Mutex
-	current []string // of those inside, or of the last who were
+	current []string // of the calls inside, or of the last that were
 	inside  int
 	waiting []*waiter
 }
 
 type waiter struct {
 	servers []string
-	in      chan struct{} // closed once it is inside
+	in      chan struct{} // closed when it is inside
 }
 
 // legoResolvers guards lego's package variables.
@@ -62,8 +62,8 @@ func (r *resolvers) leave() {
 	r.admit()
 }
 
-// admit lets in the first that waits, and all that want the same servers, if no call is inside that wants others. Those
-// that came later never get in before those that wait.
+// admit lets in all calls that can run: if no call is inside, the first and all that want the same servers. A new call does not
+// overtake those that wait.
 func (r *resolvers) admit() {
 	if len(r.waiting) == 0 {
 		return

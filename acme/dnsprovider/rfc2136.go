@@ -21,8 +21,8 @@ import (
 
 const defaultTTL = 60
 
-// rfc2136 sends dynamic updates: one message a zone, which adds or removes exactly the given values, so that a wildcard
-// and its apex, and records of others at the same name, live together. See package dnsupdate.
+// rfc2136 sends dynamic updates: one message a zone, which adds or removes exactly the given values, so that a wildcard and its
+// apex, and other records at the same name, do not disturb each other. See package dnsupdate.
 type rfc2136 struct {
 	client   dnsupdate.Client
 	resolver *resolve.Resolver
@@ -53,8 +53,8 @@ func newRFC2136(env map[string]string, resolver *resolve.Resolver) (Solver, erro
 	return s, nil
 }
 
-// isVariable knows the provider's variables, by their new and their old prefix. lego's waiting times are accepted, so
-// that its settings can be taken over; dns.propagation says how long to wait.
+// isVariable recognizes the provider's variables, by their new and their old prefix. It accepts lego's waiting times, so that
+// lego's settings can be taken over; dns.propagation says how long to wait.
 func isVariable(name string) bool {
 	short, found := strings.CutPrefix(name, "DNSUPDATE_")
 	if !found {
@@ -105,8 +105,8 @@ func (s *rfc2136) Check(ctx context.Context, records []TXT) error {
 	})
 }
 
-// eachZone calls f with the records of each zone, in the order of their first ones. A failure does not keep it from the
-// other zones.
+// eachZone calls f with the records of each zone, in the order of their first ones. It continues with the other zones after a
+// failure.
 func (s *rfc2136) eachZone(records []TXT, f func([]TXT) error) error {
 	var zones []string
 	byZone := map[string][]TXT{}
@@ -179,7 +179,7 @@ func (s *rfc2136) clientFor(ctx context.Context, place resolve.Place) (dnsupdate
 	return client, nil
 }
 
-// what names the records of a zone by their domains, so that a name that is in the wrong zone is seen.
+// what names the records of a zone by their domains, so that a person sees a name that is in the wrong zone.
 func what(records []TXT) string {
 	const most = 3
 	var domains []string

@@ -2,10 +2,9 @@ package dnsprovider
 
 import "time"
 
-// Sequencer is what a Solver may implement besides: its provider can be trusted with one record at a time only, because
-// it holds a single one, or because changes made at once undo each other. An order then proves one name after another
-// (Present, validation, CleanUp), and lets interval pass between a CleanUp and the next Present; yes is false if the
-// Solver turns out not to need this.
+// Sequencer is a [Solver] whose provider can handle only one record at a time, because it holds a single one, or because
+// simultaneous changes undo each other. An order then proves one name after another (Present, validation, CleanUp), and waits
+// for interval between a CleanUp and the next Present; yes is false if the Solver does not need this.
 type Sequencer interface {
 	Sequential() (interval time.Duration, yes bool)
 }

@@ -1,11 +1,11 @@
-// Package dnsprovider makes and removes the TXT records of the DNS-01 challenge (RFC 8555 section 8.4).
+// Package dnsprovider creates and removes the TXT records of the DNS-01 challenge (RFC 8555 section 8.4).
 //
 // A [Solver] takes all records of an order at once, so that a provider that can (RFC 2136) changes each zone with one
 // message (package dnsupdate). rfc2136, exec and certbot-hook are mxcert's own; the other names are lego's providers. An ordinary build has
 // those that mail hosts use most; one with -tags allproviders has all of them (constructors_all.go).
 //
-// lego's providers were written for a program that does one thing and ends. Here several work at once for years, so each
-// is set up in an environment of its own (environment.go) and waits its turn if two would harm each other (turns.go,
+// lego's providers were written for a program that does one thing and ends. Here several work at once for years, so each is set
+// up in an environment of its own (environment.go), and waits its turn if two would disturb each other (turns.go,
 // resolvers.go).
 //
 // Not supported: GSS-TSIG, unsigned updates over a network, lego's provider "manual".
@@ -22,7 +22,7 @@ import (
 
 //go:generate go run gen_main.go gen_source.go gen_toml.go
 
-// TXT is one record to make or remove.
+// TXT is one record to create or remove.
 type TXT struct {
 	resolve.Place        // owner name and zone, after CNAMEs
 	Domain        string // identifier of the authorization, without "*."
@@ -31,13 +31,13 @@ type TXT struct {
 	KeyAuth       string // key authorization (RFC 8555 section 8.1)
 }
 
-// Solver makes and removes records.
+// Solver creates and removes records.
 //
-// Present returns after the provider has accepted every record; a failure may leave some of them made, and CleanUp has
-// to be called with all of them after every Present, also after one that failed: others may be waiting for it (see
-// [Sequencer]). CleanUp removes exactly these values and leaves other values of the same names alone, as far as the
-// provider can; a record that is already gone is not an error; [Forgotten] takes its error apart. Both end soon after ctx
-// does. A Solver is used by one order at a time.
+// Present returns after the provider has accepted every record. If it fails, some of the records may exist. The caller must
+// call CleanUp with all of them after every Present, even after one that failed: others may be waiting for it (see
+// [Sequencer]). CleanUp removes exactly these values and leaves other values of the same names alone, as far as the provider
+// can. A record that is already gone is not an error; [Forgotten] splits the error of CleanUp. Both end soon after ctx does. A
+// Solver is used by one order at a time.
 type Solver interface {
 	Present(ctx context.Context, records []TXT) error
 	CleanUp(ctx context.Context, records []TXT) error
@@ -45,15 +45,15 @@ type Solver interface {
 
 // Checker is a [Solver] that can find out whether it would be allowed to do its work, without changing anything.
 type Checker interface {
-	// Check asks for each zone of the records whether the records could be made. Only their places and domains count.
+	// Check asks for each zone of the records whether the records could be created. Only their places and domains count.
 	Check(ctx context.Context, records []TXT) error
 }
 
 // New sets up the provider of that name with its variables (lego's own names; a variable NAME_FILE names a file that
-// holds the value). They are seen by this provider alone. The resolver finds zones and servers. The error is an *Error.
+// holds the value). Only this provider sees them. The resolver finds zones and servers. The error is an *Error.
 func New(name string, env map[string]string, resolver *resolve.Resolver) (Solver, error) {
 	name = canonical(name)
-	switch name { // whose variables are their own, also those that end in _FILE
+	switch name { // these read their own variables, including those that end in _FILE
 	case "exec":
 		return newExec(env)
 	case "certbot-hook":
@@ -88,7 +88,7 @@ func Names() []string {
 	return names
 }
 
-// canonical returns the name of a provider that lego knows by another one too.
+// canonical returns the main name of a provider for which lego has several names.
 func canonical(name string) string {
 	switch name {
 	case "dnsupdate":

@@ -6,24 +6,24 @@ import (
 	"time"
 )
 
-// turns lets one at a time through for each key, in the order in which they came.
+// turns admits one caller at a time for each key, in the order in which they came.
 //
 // Two keys are in use. A provider and a zone: many providers read a zone, change it and write it back, and two that do
-// this at once lose one of the changes. And the provider alone if it is sequential: it holds one record, which must
-// not be replaced between Present and CleanUp.
+// this at once lose one of the changes. And the provider alone if it is sequential: it holds one record, which must not be
+// replaced between Present and CleanUp.
 type turns struct {
 	mu     sync.Mutex
 	queues map[string]*queue
 }
 
 type queue struct {
-	turn  chan struct{} // full while somebody has it; waiting senders are served in order
-	ended time.Time     // when it was given back last; belongs to who has the turn
+	turn  chan struct{} // full while a caller has the turn; waiting senders are served in order
+	ended time.Time     // when the turn was given back last; belongs to the caller that has the turn
 }
 
 func newTurns() *turns { return &turns{queues: map[string]*queue{}} }
 
-// legoTurns is one set for the process, because what it protects is outside of the process.
+// legoTurns is one set for the process, because it protects things outside the process.
 var legoTurns = newTurns() //nolint:gochecknoglobals // see above
 
 // take waits for the turn, and until pause has passed since it was given back last. release may be called from anywhere,

@@ -57,7 +57,7 @@ func (d Description) misspelt(names iter.Seq[string]) map[string]string {
 	return out
 }
 
-// sortedAssignments are the variables as os/exec takes them.
+// sortedAssignments returns the variables as os/exec expects them.
 func sortedAssignments(env map[string]string) []string {
 	out := make([]string, 0, len(env))
 	for _, name := range slices.Sorted(maps.Keys(env)) {

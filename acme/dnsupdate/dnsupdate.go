@@ -1,15 +1,15 @@
-// Package dnsupdate changes records of one zone with one message (RFC 2136), which is signed (TSIG, RFC 8945), and says in
-// words why a server refused it.
+// Package dnsupdate changes records of one zone with one message (RFC 2136), which is signed (TSIG, RFC 8945), and explains why
+// a server refused it.
 //
 // An [Update] happens as a whole or not at all. It removes and adds records by their values, so that other records of the
 // same names stay as they are, and sending it twice is the same as sending it once. So a [Client] may repeat a message over
-// TCP if no answer came over UDP. An update with conditions, which may not hold a second time, goes over TCP only. An
-// answer without a valid signature is never believed.
+// TCP if no answer came over UDP. An update with conditions, which may not hold a second time, goes over TCP only. It never
+// trusts an answer without a valid signature.
 //
 // The variables that [New] reads are those of lego's provider rfc2136, DNSUPDATE_… or RFC2136_…; hints of errors name
 // them too.
 //
-// Not supported: GSS-TSIG, SIG(0), unsigned updates. Which server takes the updates of a zone is for the caller to find.
+// Not supported: GSS-TSIG, SIG(0), unsigned updates. The caller has to find the server that takes the updates of a zone.
 package dnsupdate
 
 import (
@@ -26,7 +26,7 @@ import (
 const (
 	// udpLimit is the largest update that goes over UDP: RFC 1035 section 4.2.1 promises 512 octets only.
 	udpLimit = 512
-	// udpPatience is how long an answer over UDP is waited for, so that TCP has its chance.
+	// udpPatience is how long a client waits for an answer over UDP, so that it has time to try TCP.
 	udpPatience = 3 * time.Second
 	// fudge is how far clocks may differ, in seconds (RFC 8945 section 10).
 	fudge = 300
@@ -41,11 +41,11 @@ type Update struct {
 	InUse []string // names that must have records of any type
 	Exact []dns.RR // for each name and type in it: these records must be there, and no others
 
-	Remove []dns.RR // exactly these values; one that is not there is not an error
-	Add    []dns.RR // one that is there already is not an error; it gets the TTL of this one
+	Remove []dns.RR // exactly these values; it is not an error if one does not exist
+	Add    []dns.RR // it is not an error if one exists already; it gets the TTL of this one
 }
 
-// message returns the update as it is sent, but for the signature.
+// message returns the update as it is sent, without the signature.
 func (u Update) message() *dns.Msg {
 	m := new(dns.Msg).SetUpdate(u.Zone)
 	for _, name := range u.InUse {
@@ -87,8 +87,8 @@ func (c Client) Send(ctx context.Context, u Update) error {
 // Probe asks whether the server would let this key change the given records of a zone, without changing anything: the
 // records must have random values, which cannot be there.
 //
-// It sends an update whose condition cannot hold, and which only removes those records. A server that would accept such
-// an update, but for its condition, says that the condition does not hold (NXDOMAIN or NXRRSET).
+// It sends an update whose condition cannot hold, and which only removes those records. A server that would accept such an
+// update if the condition held says that it does not hold (NXDOMAIN or NXRRSET).
 func (c Client) Probe(ctx context.Context, zone string, records []dns.RR) error {
 	var random [16]byte
 	_, _ = rand.Read(random[:]) // never fails
@@ -116,7 +116,7 @@ func (c Client) send(ctx context.Context, message *dns.Msg, networks []string, g
 	return c.explain(message, answer, err)
 }
 
-// exchange sends over the networks in order until a whole answer comes. What is too large for UDP goes over TCP only.
+// exchange sends over the networks in order until a whole answer comes. A message that is too large for UDP goes over TCP only.
 func (c Client) exchange(ctx context.Context, message *dns.Msg, networks []string) (answer *dns.Msg, err error) {
 	if message.Len() > udpLimit {
 		networks = []string{"tcp"}
@@ -146,7 +146,7 @@ func (c Client) exchangeOver(ctx context.Context, network string, message *dns.M
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })() // miekg/dns does not honour a cancellation
 	answer, _, err := client.ExchangeWithConnContext(ctx, message, conn)
 	if ctx.Err() != nil {
-		return nil, ctx.Err() // the better reason than the connection that was closed because of it
+		return nil, ctx.Err() // the reason, rather than the closed connection that follows from it
 	}
 	return answer, err
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Error is why an update was not carried out, or why a client cannot be made.
+// Error says why an update was not carried out, or why a client cannot be made.
 type Error struct {
 	Subject   string // "zone example.org", or the variable at fault
 	Reason    string
@@ -21,7 +21,7 @@ type Error struct {
 	temporary bool
 }
 
-// Error says what about, and why.
+// Error says what the failure is about, and why it happened.
 func (e *Error) Error() string { return fmt.Sprintf("dynamic update: %s: %s", e.Subject, e.Reason) }
 
 // Kind is dns-config (a variable is wrong), dns-unreachable (no answer), tsig (the server and this host do not agree about
@@ -49,7 +49,7 @@ func (c Client) explain(update, answer *dns.Msg, err error) *Error {
 	if answer == nil {
 		e.kind, e.temporary = "dns-unreachable", true
 		e.Reason = noAnswer(err) + at
-		e.hint = fmt.Sprintf("is the name server running and does it take updates from this host? (DNSUPDATE_NAMESERVER is %s)", c.Server)
+		e.hint = fmt.Sprintf("check that the name server is running and takes updates from this host (DNSUPDATE_NAMESERVER is %s)", c.Server)
 		return e
 	}
 	e.Rcode = answer.Rcode
@@ -86,7 +86,7 @@ func (c Client) explain(update, answer *dns.Msg, err error) *Error {
 	return e
 }
 
-// firstOf is the first record of an update as BIND's update-policy names it: NAME TYPE.
+// firstOf returns the first record of an update as BIND's update-policy names it: NAME TYPE.
 func firstOf(update *dns.Msg) string {
 	if len(update.Ns) == 0 {
 		return "NAME TYPE"
@@ -136,7 +136,7 @@ func clockDifference(tsig *dns.TSIG) string {
 	return fmt.Sprintf("%s (about %s)", differ, time.Since(time.Unix(seconds, 0)).Abs().Round(time.Second))
 }
 
-// noAnswer says a network error in the words a person uses.
+// noAnswer returns a network error in plain words.
 func noAnswer(err error) string {
 	if netErr, ok := errors.AsType[net.Error](err); ok && netErr.Timeout() {
 		return "no answer (timeout)"

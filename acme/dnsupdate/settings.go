@@ -52,7 +52,7 @@ func withPort(server string) string {
 	return net.JoinHostPort(strings.Trim(server, "[]"), "53")
 }
 
-// readKey takes name, algorithm and secret of a key from a file as tsig-keygen writes it.
+// readKey reads name, algorithm and secret of a key from a file as tsig-keygen writes it.
 func (c *Client) readKey(path string) error {
 	content, err := os.ReadFile(path)
 	if err != nil {
@@ -75,7 +75,7 @@ func (c *Client) readKey(path string) error {
 // checkKey refuses a key that cannot work, and writes its names as they are sent.
 func (c *Client) checkKey() error {
 	if c.keyName == "" || c.secret == "" {
-		return settingError("DNSUPDATE_TSIG_KEY and DNSUPDATE_TSIG_SECRET", "both are needed: unsigned updates are not sent",
+		return settingError("DNSUPDATE_TSIG_KEY and DNSUPDATE_TSIG_SECRET", "both are needed: mxcert does not send unsigned updates",
 			"make a key on the name server (tsig-keygen mxcert.) and give it the right to change the records in question")
 	}
 	if _, ok := dns.IsDomainName(c.keyName); !ok || strings.ContainsAny(c.keyName, " \t\"") {

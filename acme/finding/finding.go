@@ -1,6 +1,6 @@
-// Package finding is one thing that was looked at, and what was found: the common answer of every room that inspects
-// something, so that doctor, verify and check can print any of them. It also makes text from others fit to be printed, and measures how
-// alike two words are.
+// Package finding describes one thing that was looked at, and what was found: the common answer of every room that inspects
+// something, so that doctor, verify and check can print any of them. It also makes foreign text safe to print, and measures how
+// similar two words are.
 //
 // A Finding is a value. It is not an error: an error ends an operation, a finding only describes. Which severities fail a
 // command is the command's decision.
@@ -17,9 +17,9 @@ import (
 type Severity string
 
 const (
-	// OK is a thing that was looked at and is right.
+	// OK means that the thing is right.
 	OK Severity = "ok"
-	// Warning does not make the operation in question fail, and deserves a look.
+	// Warning does not make the operation in question fail, but a person should look at it.
 	Warning Severity = "warning"
 	// Error makes the operation in question fail: an order, a deployment, a delivery by a strict sender.
 	Error Severity = "error"
@@ -27,7 +27,7 @@ const (
 
 // Finding is one thing that was looked at.
 type Finding struct {
-	ID       string   `json:"id"` // stable: lower case with dashes; an RFC 8460 result type where one fits
+	ID       string   `json:"id"` // stable: lower case with dashes; an RFC 8460 result type if one fits
 	Severity Severity `json:"severity"`
 	Subject  string   `json:"subject,omitempty"` // the DNS name, path, unit, endpoint or CA; "" if the ID says enough
 	Message  string   `json:"message"`
@@ -62,11 +62,11 @@ func Worst(list []Finding) Severity {
 	return worst
 }
 
-// MostQuoted is the cap, in bytes, for text whose source says nothing about a useful length.
+// MostQuoted is the limit, in bytes, for text whose useful length is not known.
 const MostQuoted = 300
 
-// Quote makes text from a peer, a file or a program fit for messages and logs: one line, printable characters only (no
-// terminal sequences, nothing that changes the direction of writing), valid UTF-8, and at most most bytes, cut with an
+// Quote makes text from a peer, a file or a program safe for messages and logs: one line, only printable characters (no
+// terminal sequences, and none that change the direction of writing), valid UTF-8, and at most most bytes, cut with an
 // ellipsis. White space of any kind becomes a single space.
 func Quote(text string, most int) string {
 	text = strings.Join(strings.Fields(strings.Map(func(r rune) rune {
@@ -84,6 +84,6 @@ func Quote(text string, most int) string {
 // Quoted is Quote between quotation marks, as in a sentence: the server answered "…".
 func Quoted(text string, most int) string { return `"` + Quote(text, most) + `"` }
 
-// Line is the message of an error of this program on one line: joined errors are separated by semicolons. Unlike Quote it
-// cuts nothing, because such messages have quoted the text from others already.
+// Line returns the message of an error of this program on one line: it separates joined errors by semicolons. Unlike Quote it
+// cuts nothing, because such messages quote foreign text already.
 func Line(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }

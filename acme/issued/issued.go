@@ -1,9 +1,9 @@
-// Package issued is the second of the four truths: what is current of a lineage. It reads the record and the stored
-// certificates of one lineage and answers what a pass, status, revoke and doctor ask about them: which certificate is current
-// for each key type, when it has to be renewed, whether an order is in flight, whether it was revoked.
+// Package issued is the second of the four truths: which certificates of a lineage are current. It reads the record and the
+// stored certificates of one lineage and answers what a pass, status, revoke and doctor ask about them: which certificate is
+// current for each key type, when it has to be renewed, whether an order is in flight, and whether it was revoked.
 //
-// [Look] changes nothing and needs no lock. [Load] repairs what a crash left, and needs the lineage's lock. A stored
-// certificate that cannot be read never stops the reader: another good one takes its place, and a note says so.
+// [Look] changes nothing and needs no lock. [Load] repairs what a crash left, and needs the lineage's lock. If a stored
+// certificate cannot be read, another good one takes its place, and a note says so.
 //
 // It decides nothing about orders: whether a certificate is due also depends on what is wanted, which a pass compares.
 package issued
@@ -24,11 +24,11 @@ import (
 	"mxcert/acme/state"
 )
 
-// Lineage is what is current of a lineage. Record may be changed under the lock; [state.Lineage.Save] stores it.
+// Lineage is the current state of a lineage. The caller may change Record under the lock; [state.Lineage.Save] stores it.
 type Lineage struct {
 	*state.Lineage
 	Record  state.Record
-	Keys    []bundle.KeyType // that are wanted
+	Keys    []bundle.KeyType // the wanted key types
 	Bundles []*bundle.Bundle // the current certificate of each key type, in the order of Keys; nil if there is no usable one
 	Notes   []string         // what was repaired or could not be read, for the operator
 
@@ -36,7 +36,7 @@ type Lineage struct {
 	generations map[string]state.Generation
 }
 
-// Look reads a lineage and changes nothing. The error is that the record cannot be read.
+// Look reads a lineage and changes nothing. It fails if the record cannot be read.
 func Look(lineage *state.Lineage, keys []bundle.KeyType) (*Lineage, error) {
 	l := newLineage(lineage, keys)
 	record, repaired, err := lineage.Look()
@@ -49,8 +49,8 @@ func Look(lineage *state.Lineage, keys []bundle.KeyType) (*Lineage, error) {
 	return l, nil
 }
 
-// Load reads a lineage under its lock. A lost record is made again from the stored certificates, and a certificate that was
-// stored but not noted before a crash becomes current. The bundles are not read yet: see ReadBundles.
+// Load reads a lineage under its lock. It makes a lost record again from the stored certificates; a certificate that was stored
+// but not noted before a crash becomes current. It does not read the bundles yet: see ReadBundles.
 func Load(lineage *state.Lineage, keys []bundle.KeyType) (*Lineage, error) {
 	l := newLineage(lineage, keys)
 	record, repaired, err := lineage.Load()
@@ -87,7 +87,7 @@ func (l *Lineage) note(text string) {
 	}
 }
 
-// adopt makes a generation current whose order is still noted as in flight: the process died in between.
+// adopt makes a generation current if its order is still noted as in flight: the process died in between.
 func (l *Lineage) adopt() error {
 	for _, key := range l.Keys {
 		order, ok, err := l.Order(key)
@@ -111,7 +111,7 @@ func (l *Lineage) adopt() error {
 }
 
 // ReadBundles reads the current certificate of every key type. If it cannot be read, the one that was served, or else the
-// newest good one, takes its place, with a note. Renewal instants that are missing are drawn.
+// newest good one, takes its place, with a note. It draws missing renewal instants.
 func (l *Lineage) ReadBundles() {
 	for i, key := range l.Keys {
 		l.Bundles[i] = nil
@@ -158,7 +158,7 @@ func (l *Lineage) fallBack(key bundle.KeyType) *bundle.Bundle {
 	return nil
 }
 
-// Sources are the files that a look at the lineage depends on; nil if the store has no files.
+// Sources returns the files on which a look at the lineage depends; nil if the store has no files.
 func (l *Lineage) Sources() []string {
 	if l.Directory("") == "" {
 		return nil
@@ -178,8 +178,8 @@ func (l *Lineage) Any() bool {
 	return slices.ContainsFunc(l.Bundles, func(b *bundle.Bundle) bool { return b != nil })
 }
 
-// Current returns the description of the current certificate of a key type. The error is that there is none, or that the
-// description is damaged.
+// Current returns the description of the current certificate of a key type. It fails if there is none, or if the description is
+// damaged.
 func (l *Lineage) Current(key bundle.KeyType) (state.Generation, error) {
 	return l.Generation(l.Record.Slot(key).Current)
 }
@@ -231,8 +231,8 @@ func (l *Lineage) Owns(content []byte) (bool, error) {
 	return false, nil
 }
 
-// Served reads the certificates that were last proven in service, in the order of Keys. The error is that one of them is the
-// current one, has expired or cannot be read: then there is nothing to go back to.
+// Served reads the certificates that were last proven in service, in the order of Keys. It fails if one of them is the current
+// one, has expired or cannot be read: then there is no certificate to go back to.
 func (l *Lineage) Served() ([]*bundle.Bundle, error) {
 	served := make([]*bundle.Bundle, len(l.Keys))
 	for i, key := range l.Keys {
@@ -249,8 +249,8 @@ func (l *Lineage) Served() ([]*bundle.Bundle, error) {
 	return served, nil
 }
 
-// StepBack makes the certificates current that were served before, of the key types that have one. The record is not stored.
-// The error is that there is no such certificate, or that one of them has expired or was revoked.
+// StepBack makes the earlier served certificates current, for the key types that have one. It does not store the record. It
+// fails if there is no such certificate, or if one of them has expired or was revoked.
 func (l *Lineage) StepBack() error {
 	stepped := 0
 	for _, key := range l.Keys {
@@ -275,7 +275,7 @@ func (l *Lineage) StepBack() error {
 	return nil
 }
 
-// fraction is a number from 0 to below 1 that is always the same for one certificate and differs between certificates.
+// fraction returns a number from 0 to below 1 that is always the same for one certificate and differs between certificates.
 func fraction(b *bundle.Bundle) float64 {
 	sum := sha256.Sum256([]byte(b.Serial()))
 	return float64(binary.BigEndian.Uint32(sum[:4])) / (1 << 32)

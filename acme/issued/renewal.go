@@ -8,9 +8,9 @@ import (
 	"mxcert/acme/schedule"
 )
 
-// RenewalTime is when the current certificate of the i-th key type has to be renewed: the instant drawn from the CA's window
-// (RFC 9773) if it gave one, else that of the lifetime, moved into a maintenance window; never so late that the certificate
-// would be in danger. Until then an operator's rollback stands. There must be a certificate.
+// RenewalTime returns when the current certificate of the i-th key type has to be renewed: the instant drawn from the CA's
+// window (RFC 9773) if there is one, else from the lifetime, moved into a maintenance window, but never so late that the
+// certificate would be in danger. An operator's rollback stays in force until then. There must be a certificate.
 func (l *Lineage) RenewalTime(i int, windows []schedule.Span) time.Time {
 	b, slot := l.Bundles[i], l.Record.Slot(l.Keys[i])
 	latest := schedule.Latest(b.Leaf().NotBefore, b.NotAfter())
@@ -24,7 +24,7 @@ func (l *Lineage) RenewalTime(i int, windows []schedule.Span) time.Time {
 	return wanted.In(windows, time.Local, time.Now())
 }
 
-// InDanger reports whether there is no certificate of the i-th key type, or not for long any more.
+// InDanger reports whether there is no certificate of the i-th key type, or one that expires soon.
 func (l *Lineage) InDanger(i int) bool {
 	b := l.Bundles[i]
 	return b == nil || time.Now().After(schedule.Latest(b.Leaf().NotBefore, b.NotAfter()))
@@ -44,8 +44,8 @@ func (l *Lineage) Revoked(key bundle.KeyType) string {
 	return "its revocation has started"
 }
 
-// InFlight reports whether an order for exactly these names was placed at one of the CAs and not collected yet. Its key is
-// fresh if it was made for the order, which then has to be finished with it.
+// InFlight reports whether an order for exactly these names was placed at one of the CAs and not collected yet. fresh reports
+// that its key was made for the order: the order then has to be finished with that key.
 func (l *Lineage) InFlight(key bundle.KeyType, names, directories []string) (inFlight, fresh bool) {
 	order, ok, err := l.Order(key)
 	inFlight = err == nil && ok && order.URL != "" && SameNames(order.Names, names) && slices.Contains(directories, order.Directory)

@@ -15,7 +15,7 @@ func (c CA) caa(name string, looked nameState) finding.Finding {
 	base, wildcard := strings.CutPrefix(name, "*.")
 	switch {
 	case looked.caaErr != nil:
-		return finding.New(id, finding.Warning, "the CAA records of %s cannot be looked up, and no CA issues then: %s", base, finding.Line(looked.caaErr)).
+		return finding.New(id, finding.Warning, "the CAA records of %s cannot be looked up, and a CA that cannot look them up does not issue: %s", base, finding.Line(looked.caaErr)).
 			About(name).Next(hintIn(looked.caaErr))
 	case len(looked.caa.Records) == 0:
 		return finding.New(id, finding.OK, "no CAA record keeps a CA from issuing").About(name)
@@ -32,7 +32,7 @@ func (c CA) caa(name string, looked nameState) finding.Finding {
 	return f
 }
 
-// caaRules are what the records are compared with.
+// caaRules are the facts with which the records are compared.
 type caaRules struct {
 	ca         string   // the CA in messages
 	identities []string // of the CA, from its directory (RFC 8555 section 7.1.1)
@@ -59,7 +59,7 @@ func (c caaRules) judge(records []resolve.CAA) caaVerdict {
 		switch r.Tag {
 		case "issue", "issuewild", "iodef":
 		case "issuemail", "issuevmc", "contactemail", "contactphone":
-			// Many CAs know these (RFC 9495, CA/Browser Forum); they do not concern this kind of certificate.
+			// Many CAs know these (RFC 9495, CA/Browser Forum); they are not about this kind of certificate.
 		default:
 			if r.Critical {
 				return caaVerdict{severity: finding.Error, says: fmt.Sprintf("have a critical property %q, and a CA that does not know it must not issue", word(r.Tag)),
@@ -74,8 +74,8 @@ func (c caaRules) judge(records []resolve.CAA) caaVerdict {
 		return caaVerdict{severity: finding.OK, says: "do not restrict who issues"}
 	}
 	if len(c.identities) == 0 {
-		return caaVerdict{severity: finding.Warning, says: fmt.Sprintf("restrict who issues, and it cannot be judged whether %s may: its directory does not name its CAA identities", c.ca),
-			hint: "compare the records with what the CA's documentation says"}
+		return caaVerdict{severity: finding.Warning, says: fmt.Sprintf("restrict who issues, but mxcert cannot judge whether %s may: its directory does not name its CAA identities", c.ca),
+			hint: "compare the records with the CA's documentation"}
 	}
 	return c.match(tag, relevant)
 }
@@ -121,7 +121,7 @@ func (c caaRules) unfit(parameters [][2]string) (why, hint string) {
 	}
 	switch {
 	case len(accounts) > 1 || len(methods) > 1:
-		return "one record has a parameter twice, which no request satisfies", "leave one accounturi and one validationmethods in each record"
+		return "one record has a parameter twice, and no request can satisfy that", "leave one accounturi and one validationmethods in each record"
 	case len(methods) == 1 && !slices.Contains(strings.Split(methods[0], ","), "dns-01"):
 		return "not for the method dns-01: validationmethods is " + word(methods[0]), "add dns-01 to validationmethods in the CAA record"
 	case len(accounts) == 1 && c.account == "":
@@ -134,8 +134,8 @@ func (c caaRules) unfit(parameters [][2]string) (why, hint string) {
 	return "", ""
 }
 
-// parseIssue parses the value of an issue or issuewild property (RFC 8659 section 4.2). A malformed value names no CA at
-// all; ok is false then.
+// parseIssue parses the value of an issue or issuewild property (RFC 8659 section 4.2). A malformed value names no CA at all;
+// then ok is false.
 func parseIssue(value string) (issuer string, parameters [][2]string, ok bool) {
 	domain, rest, more := strings.Cut(value, ";")
 	issuer = strings.ToLower(strings.Trim(domain, " \t"))
@@ -147,7 +147,7 @@ func parseIssue(value string) (issuer string, parameters [][2]string, ok bool) {
 	}
 	for part := range strings.SplitSeq(rest, ";") {
 		if strings.Trim(part, " \t") == "" {
-			continue // more than the grammar allows, and common
+			continue // the grammar does not allow this, but it is common
 		}
 		tag, text, found := strings.Cut(part, "=")
 		tag, text = strings.Trim(tag, " \t"), strings.Trim(text, " \t")
@@ -174,5 +174,5 @@ func onlyChars(s string, allowed func(byte) bool) bool {
 	return true
 }
 
-// word makes one word from DNS fit for messages.
+// word makes one word from DNS safe for messages.
 func word(text string) string { return finding.Quote(text, mostWord) }

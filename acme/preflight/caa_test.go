@@ -72,8 +72,8 @@ func TestCAARules(t *testing.T) {
 		{what: "unknown parameters", records: issue("ca.example; policy=ev; x=1"), want: finding.OK},
 		{what: "for wildcards too", records: wild("ca.example; validationmethods=http-01"), wildcard: true, want: finding.Error, says: "http-01"},
 
-		{what: "a CA without identity", records: issue("ca.example"), nobody: true, want: finding.Warning, says: "cannot be judged"},
-		{what: "a CA without identity, nobody", records: issue(";"), nobody: true, want: finding.Warning, says: "cannot be judged"},
+		{what: "a CA without identity", records: issue("ca.example"), nobody: true, want: finding.Warning, says: "cannot judge"},
+		{what: "a CA without identity, nobody", records: issue(";"), nobody: true, want: finding.Warning, says: "cannot judge"},
 		{what: "a CA without identity, no restriction", records: wild(";"), nobody: true, want: finding.OK},
 		{what: "a CA without identity, critical", records: []resolve.CAA{{Tag: "tbs", Critical: true}}, nobody: true, want: finding.Error},
 	} {

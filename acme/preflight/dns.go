@@ -30,7 +30,7 @@ type nameState struct {
 	caaErr     error
 	place      resolve.Place // of the challenge's record
 	placeErr   error
-	placeBogus *resolve.Error // why the place cannot be found, if DNSSEC is the reason
+	placeBogus *resolve.Error // set if DNSSEC is the reason why the place cannot be found
 	zone       string         // that holds the name
 }
 
@@ -43,7 +43,7 @@ type zoneState struct {
 	servers    []resolve.ServerState
 }
 
-// tasks are the questions about names, to be asked in parallel.
+// tasks returns the questions about names, to be asked in parallel.
 func (s *survey) tasks(ctx context.Context, names []string) []func() {
 	var tasks []func()
 	for _, name := range names {
@@ -108,7 +108,7 @@ func (s *survey) look(ctx context.Context, z *zoneState) {
 	wait.Wait()
 }
 
-// findings are the ones that are the same for every CA.
+// findings returns the findings that are the same for every CA.
 func (s *survey) findings() []finding.Finding {
 	var out []finding.Finding
 	for _, n := range s.names {
@@ -128,17 +128,17 @@ func (n *nameState) challenge() finding.Finding {
 	const id = "challenge"
 	owner := "_acme-challenge." + n.name
 	if n.placeErr != nil {
-		return finding.New(id, severityOf(n.placeErr), "it cannot be found out where the TXT record for %s has to be: %s", owner, finding.Line(n.placeErr)).
+		return finding.New(id, severityOf(n.placeErr), "mxcert cannot find out where the TXT record for %s has to be: %s", owner, finding.Line(n.placeErr)).
 			About(n.name).Next(hintIn(n.placeErr))
 	}
-	text := fmt.Sprintf("the TXT record is made at %s, in zone %s", resolve.PlainName(n.place.Name), resolve.PlainName(n.place.Zone))
+	text := fmt.Sprintf("the TXT record goes to %s, in zone %s", resolve.PlainName(n.place.Name), resolve.PlainName(n.place.Zone))
 	if resolve.PlainName(n.place.Name) != owner {
 		text = owner + " is an alias: " + text
 	}
 	return finding.New(id, finding.OK, "%s", text).About(n.name)
 }
 
-// dnssec reports what resolvers find bogus, once for each zone, also if the zone could not be found for that reason.
+// dnssec reports what resolvers find bogus, once for each zone, even if the zone could not be found for that reason.
 func (s *survey) dnssec() []finding.Finding {
 	bogus := map[string]*resolve.Error{}
 	note := func(b *resolve.Error) {
@@ -194,7 +194,7 @@ func (z *zoneState) delegated(require resolve.Require) []finding.Finding {
 		}
 	}
 	if len(well) == 0 {
-		return append(out, warn("is port 53 open from here to the outside?", "none of the servers of %s answers for it", name))
+		return append(out, warn("check that this host may send to port 53", "none of the servers of %s answers for it", name))
 	}
 	text := strings.Join(well, "; ")
 	if z.delegation.NotAsked != nil {
@@ -205,7 +205,7 @@ func (z *zoneState) delegated(require resolve.Require) []finding.Finding {
 
 func waitHint(require resolve.Require) string {
 	if require == resolve.All {
-		return "fix this server or take it out of the NS records: with dns.propagation.require: all, an order waits for it and fails"
+		return "fix this server or take it out of the NS records: with dns.propagation.require: all, an order waits for it, and fails"
 	}
 	return "fix this server or take it out of the NS records: a CA may ask it"
 }

@@ -2,8 +2,8 @@
 // 8657), does DNSSEC validate, in which zone does each challenge go, do the servers of that zone answer, does the CA have
 // the profile?
 //
-// It changes nothing anywhere: it registers no account, places no order and makes no record. It judges as a CA would, from
-// this host's view of DNS; a CA with another view may still refuse.
+// It changes nothing: it registers no account, places no order and creates no record. It judges as a CA would, from this host's
+// view of DNS; a CA with another view may still refuse.
 package preflight
 
 import (
@@ -23,9 +23,9 @@ import (
 const (
 	// within bounds the whole look.
 	within = 30 * time.Second
-	// atOnce bounds the questions that are under way at the same time.
+	// atOnce limits the questions that are under way at the same time.
 	atOnce = 8
-	// mostWord is the cap, in bytes, for a word from DNS.
+	// mostWord limits a word from DNS, in bytes.
 	mostWord = 60
 )
 
@@ -48,14 +48,14 @@ type CA struct {
 
 var errNotLooked = errors.New("there was no time left to look")
 
-// Run looks at the names of an order, and at the CAs that it may go to. It asks DNS once for all CAs, and each CA by the
+// Run looks at the names of an order, and at the CAs to which it may go. It asks DNS once for all CAs, and each CA by the
 // function that is given for it. If one CA would take the order, the refusals of the others are warnings.
 //
 // Run takes at most 30 s, ends soon after ctx does, and has at most eight questions under way. Findings come in the order
 // of the names, those about the whole order first. Their IDs are ca, profile, caa, dnssec, challenge and delegation; the
 // subject is the DNS name or zone, as people write it.
 //
-// An error means that a retry cannot succeed: a CAA record forbids the CA, DNSSEC does not validate, a name lies in no zone,
+// An error means that a retry cannot succeed: a CAA record forbids the CA, DNSSEC does not validate, a name is not in any zone,
 // the CA does not have the profile. A name server or CA that does not answer is a warning, because it may answer the order.
 func Run(ctx context.Context, q Request, ask []func(context.Context) CA) []finding.Finding {
 	ctx, cancel := context.WithTimeout(ctx, within)
@@ -76,8 +76,8 @@ func Run(ctx context.Context, q Request, ask []func(context.Context) CA) []findi
 	return append(merged(byCA, cas), survey.findings()...)
 }
 
-// together runs tasks in parallel, atOnce at a time. A task that ctx kept away, or that panicked, has found nothing; its
-// result says so from the start.
+// together runs tasks in parallel, atOnce at a time. A task that ctx prevented, or that panicked, has found nothing; its result
+// says so from the start.
 func together(ctx context.Context, tasks []func()) {
 	var group errgroup.Group
 	group.SetLimit(atOnce)
@@ -93,10 +93,10 @@ func together(ctx context.Context, tasks []func()) {
 	_ = group.Wait() // there are no errors
 }
 
-// judge says what one CA would make of the order.
+// judge says whether one CA would accept the order.
 func (c CA) judge(q Request, s *survey) []finding.Finding {
 	if c.Err != nil {
-		return []finding.Finding{finding.New("ca", finding.Warning, "the CA cannot be asked, so neither profile nor CAA can be judged: %s", finding.Line(c.Err)).Next(hintIn(c.Err))}
+		return []finding.Finding{finding.New("ca", finding.Warning, "the CA cannot be asked, so mxcert can judge neither profile nor CAA: %s", finding.Line(c.Err)).Next(hintIn(c.Err))}
 	}
 	findings := []finding.Finding{c.profile(q)}
 	for _, name := range q.Names {
@@ -121,10 +121,10 @@ func (c CA) profile(q Request) finding.Finding {
 	case q.Profile != "":
 		return finding.New(id, finding.OK, "%s has profile %s", c.Name, q.Profile)
 	}
-	return finding.New(id, finding.OK, "%s is asked for its default profile", c.Name)
+	return finding.New(id, finding.OK, "mxcert asks %s for its default profile", c.Name)
 }
 
-// mostNames is how many names a certificate of a profile may have; 0 if that is not known. The numbers are those that
+// mostNames returns how many names a certificate of a profile may have; 0 if that is not known. The numbers are those that
 // Let's Encrypt publishes (https://letsencrypt.org/docs/profiles/, November 2026); its default is classic.
 func (c CA) mostNames(profile string) int {
 	if c.Name != "letsencrypt.org" && !strings.HasSuffix(c.Name, ".letsencrypt.org") {
@@ -148,7 +148,7 @@ func merged(byCA [][]finding.Finding, cas []CA) []finding.Finding {
 		for _, f := range findings {
 			if f.Severity == finding.Error && mild {
 				f.Severity = finding.Warning
-				f.Message += "; another CA is asked instead of " + cas[i].Name
+				f.Message += "; mxcert asks another CA instead of " + cas[i].Name
 			}
 			out = append(out, f)
 		}

@@ -9,15 +9,16 @@ import (
 )
 
 // Bogus asks for the SOA of a zone. It returns an error of kind dnssec if a validating resolver refuses the answer because
-// its DNSSEC signatures are missing or wrong: a CA has to validate too, and cannot use it either. It returns nil if no
-// resolver does, also if the question fails for another reason.
+// its DNSSEC signatures are missing or wrong: a CA has to validate too, and cannot use it either. It returns nil if no resolver
+// does, even if the question fails for another reason.
 func (r *Resolver) Bogus(ctx context.Context, zone string) *Error {
 	_, failed, _ := r.ask(ctx, zone, dns.TypeSOA)
 	return r.confirmBogus(ctx, zone, dns.TypeSOA, failed)
 }
 
-// confirmBogus asks the resolvers that said SERVFAIL once more, without validation (CD, RFC 4035 section 3.2.2) and with
-// it: only what fails, works, and fails again is bogus. In all other cases the server has a fault.
+// confirmBogus asks the resolvers that answered SERVFAIL once more, without validation (CD, RFC 4035 section 3.2.2) and with
+// it. Data are bogus only if the question fails, works without validation, and fails again. In all other cases the server has a
+// fault.
 func (r *Resolver) confirmBogus(ctx context.Context, name string, qtype uint16, failed []string) *Error {
 	for _, server := range failed {
 		unchecked := recursive(name, qtype)
@@ -31,7 +32,7 @@ func (r *Resolver) confirmBogus(ctx context.Context, name string, qtype uint16, 
 			continue
 		}
 		e := &Error{Name: name, Type: dns.TypeToString[qtype], Server: server, kind: bogus,
-			Reason: "it answers SERVFAIL" + explained(again) + ", and gives an answer when told not to validate"}
+			Reason: "it answers SERVFAIL" + explained(again) + ", but answers when asked not to validate"}
 		if place, found := placeIn(answer, dns.CanonicalName(name)); found {
 			e.Zone = place.Zone
 		}
@@ -40,7 +41,7 @@ func (r *Resolver) confirmBogus(ctx context.Context, name string, qtype uint16, 
 	return nil
 }
 
-// mostExplained bounds the words of a peer that are repeated.
+// mostExplained limits the text of a peer that is repeated.
 const mostExplained = 100
 
 // explained returns the extended errors of an answer (RFC 8914) in words: " (DNSSEC Bogus: \"no DS\")".

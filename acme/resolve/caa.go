@@ -17,13 +17,13 @@ type CAA struct {
 
 // CAASet is the relevant CAA RRset of a name.
 type CAASet struct {
-	Owner   string // the name at which it was found, on the way up; "" if no name has CAA records, and every CA may issue
-	Alias   string // where CNAME records lead from Owner; "" without one
+	Owner   string // the name at which it was found, on the way up; "" if there is no set, so that all CAs may issue
+	Alias   string // where CNAME records lead from Owner; "" if there is no such record
 	Records []CAA
-	Bogus   *Error // the first name on the way whose data are bogus; may be set beside records that another resolver gave
+	Bogus   *Error // the first name on the way whose data are bogus; another resolver may have returned records
 }
 
-// mostCAA bounds the records of a set that are looked at.
+// mostCAA limits how many records of a set are looked at.
 const mostCAA = 200
 
 // CAA finds the relevant RRset of a name, which for a wildcard is the name without "*.": the one at the name or the
@@ -44,13 +44,13 @@ func (r *Resolver) CAA(ctx context.Context, name string) (CAASet, error) {
 	return set, nil
 }
 
-// caaAnswer is what one name of the way gave.
+// caaAnswer is the answer for one name on the way.
 type caaAnswer struct {
 	set CAASet
-	err error // beside set.Bogus, which is as definite as an answer
+	err error // an error other than set.Bogus, which is as definite as an answer
 }
 
-// caaAt asks at one name of the way, once for all the names that are below it.
+// caaAt asks for one name on the way, once for all names below it.
 func (r *Resolver) caaAt(ctx context.Context, owner string) (CAASet, error) {
 	got, err := recall(ctx, &r.memory, "caa/"+owner, func() (caaAnswer, time.Duration, error) {
 		answer, failed, err := r.ask(ctx, owner, dns.TypeCAA)

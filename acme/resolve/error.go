@@ -13,11 +13,11 @@ const (
 	behind    = "propagation"     // a server does not serve the records in time
 )
 
-// Error is a question that got no usable answer, or not in time.
+// Error is a question without a usable answer, or without one in time.
 type Error struct {
 	Name, Type string // the question
 	Zone       string // the zone concerned, fully qualified; "" if it is not known
-	Server     string // who was asked last; "" if many were
+	Server     string // the server that was asked last; "" if there were many
 	Reason     string
 	kind       string
 	stale      bool // behind: one of the servers is named only by the parent zone
@@ -63,7 +63,7 @@ func (e *Error) Hint() string {
 	dig := fmt.Sprintf("dig @%s %s %s", hostOf(e.Server), e.Name, e.Type)
 	switch e.kind {
 	case unreached:
-		return fmt.Sprintf("is the name server %s running and reachable from here? (%s)", e.Server, dig)
+		return fmt.Sprintf("check that the name server %s is running and can be reached from this host (%s)", e.Server, dig)
 	case bogus:
 		return fmt.Sprintf("fix the zone's signatures or its DS record at the parent; delv @%s %s %s shows what is wrong", hostOf(e.Server), PlainName(e.Name), e.Type)
 	case behind:

@@ -9,10 +9,10 @@ import (
 	"github.com/miekg/dns"
 )
 
-// mostQuestions bounds the questions of one resolver that are under way at once, beside those of AwaitTXT.
+// mostQuestions limits the questions of one resolver that are under way at once; those of AwaitTXT do not count.
 const mostQuestions = 8
 
-// exchange asks when its turn comes.
+// exchange asks a question when its turn comes.
 func (r *Resolver) exchange(ctx context.Context, question *dns.Msg, server string) (*dns.Msg, error) {
 	select {
 	case r.turns <- struct{}{}:
@@ -23,7 +23,7 @@ func (r *Resolver) exchange(ctx context.Context, question *dns.Msg, server strin
 	return exchange(ctx, question, server)
 }
 
-// direct is a question for an authoritative server.
+// direct returns a question for an authoritative server.
 func direct(name string, qtype uint16) *dns.Msg {
 	question := new(dns.Msg).SetQuestion(dns.CanonicalName(name), qtype)
 	question.RecursionDesired = false
@@ -31,7 +31,7 @@ func direct(name string, qtype uint16) *dns.Msg {
 	return question
 }
 
-// exchange asks one server over UDP, and over TCP when the answer is truncated, lost, or not about the question.
+// exchange asks one server over UDP, and over TCP if the answer is truncated, lost, or not about the question.
 func exchange(ctx context.Context, question *dns.Msg, server string) (*dns.Msg, error) {
 	message := question.Copy()
 	message.Id = dns.Id()
@@ -44,7 +44,7 @@ func exchange(ctx context.Context, question *dns.Msg, server string) (*dns.Msg, 
 	}
 	byTCP, tcpErr := exchangeOver(ctx, message, server, "tcp", tcpTimeout)
 	if tcpErr != nil && err != nil {
-		return nil, err // what UDP said is the better reason
+		return nil, err // the error of UDP is the better reason
 	}
 	return byTCP, tcpErr
 }
@@ -62,7 +62,7 @@ func exchangeOver(ctx context.Context, message *dns.Msg, server, network string,
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	answer, _, err := client.ExchangeWithConnContext(ctx, message, conn)
 	if ctx.Err() != nil {
-		return nil, ctx.Err() // not that the connection was closed because of it
+		return nil, ctx.Err() // the reason, rather than the closed connection that follows from it
 	}
 	if err == nil && !answersTo(message, answer) {
 		err = errors.New("the answer is not about the question")
@@ -82,7 +82,7 @@ func answersTo(question, answer *dns.Msg) bool {
 	return dns.CanonicalName(about.Name) == dns.CanonicalName(asked.Name) && about.Qtype == asked.Qtype && about.Qclass == asked.Qclass
 }
 
-// unreachable reports whether this host has no route to an address, as a host without IPv6.
+// unreachable reports whether this host has no route to an address: to IPv6 addresses, for example, if it has no IPv6.
 func unreachable(err error) bool {
 	return errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT)
 }

@@ -11,14 +11,14 @@ import (
 )
 
 const (
-	// longestMemory bounds how long an answer is used again, whatever its TTL: for one order, not for the next.
+	// longestMemory limits how long an answer is used again, whatever its TTL: for one order, but not for the next.
 	longestMemory = time.Minute
-	// mostMemories bounds how many are kept.
+	// mostMemories limits how many answers are kept.
 	mostMemories = 4096
 )
 
-// memory keeps answers about zones, servers and addresses, so that the many names of one order ask for them once. What
-// changes in the course of an order, the challenge's own names, is never in it.
+// memory keeps answers about zones, servers and addresses, so that the many names of one order ask for them once. It never
+// keeps what changes in the course of an order: the challenge's own names.
 type memory struct {
 	flights singleflight.Group
 
@@ -67,8 +67,8 @@ func (m *memory) lock(ctx context.Context, name string) (unlock func(), err erro
 	}
 }
 
-// recall returns what is remembered under a key, or finds it; callers that want it at the same time wait for one search.
-// find says how long its result holds.
+// recall returns what is remembered under a key, or finds it. Callers that want it at the same time wait for one search. find
+// returns how long its result holds, too.
 func recall[T any](ctx context.Context, m *memory, key string, find func() (T, time.Duration, error)) (T, error) {
 	var none T
 	for {
@@ -88,7 +88,7 @@ func recall[T any](ctx context.Context, m *memory, key string, find func() (T, t
 		case ctx.Err() != nil:
 			return none, ctx.Err()
 		case shared && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)):
-			// It was the search of another, who has gone away.
+			// It was the search of another caller, whose context has ended.
 		default:
 			return none, err
 		}
@@ -107,7 +107,7 @@ func (r *Resolver) recallAsk(ctx context.Context, name string, qtype uint16) (*d
 	})
 }
 
-// lifeOf is the shortest TTL in an answer; that of a negative one is in its SOA (RFC 2308 section 5).
+// lifeOf returns the shortest TTL in an answer; the TTL of a negative answer is in its SOA (RFC 2308 section 5).
 func lifeOf(answer *dns.Msg) time.Duration {
 	life := longestMemory
 	for _, section := range [][]dns.RR{answer.Answer, answer.Ns} {

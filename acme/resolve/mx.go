@@ -9,7 +9,7 @@ import (
 )
 
 // MX looks up the mail exchangers of a domain, the most preferred first (RFC 5321 section 5.1), as host names without the
-// final dot. The list is empty for a domain without MX records, or with a null MX (RFC 7505).
+// final dot. For a domain without MX records, or with a null MX (RFC 7505), it returns an empty list.
 func (r *Resolver) MX(ctx context.Context, domain string) ([]string, error) {
 	answer, err := r.Ask(ctx, domain, dns.TypeMX)
 	if err != nil {

@@ -11,15 +11,15 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Polling of one server starts fast, because updates usually arrive at once, and grows: while it is young the pause stays
-// below half a second, later at a twentieth of what was waited already.
+// Polling of one server starts fast, because updates usually arrive at once, and grows: at first the pause stays below half a
+// second; later it is a twentieth of the time since the start.
 const (
 	firstPause = 100 * time.Millisecond
 	shortPause = 400 * time.Millisecond
 	longPause  = 5 * time.Second
-	// quietTime is how long a server may take before progress reports that it is waited for.
+	// quietTime is how long await waits for a server before it reports that.
 	quietTime = 3 * time.Second
-	// atOnce bounds the questions to one server that are under way at once.
+	// atOnce limits the questions to one server that are under way at once.
 	atOnce = 8
 )
 
@@ -30,7 +30,7 @@ type poll struct {
 	wanted []TXT // not seen yet
 
 	done     bool
-	notAsked bool // this host has no route to the address: a CA has
+	notAsked bool // this host has no route to the address, but a CA may have one
 	last     string
 }
 
@@ -70,8 +70,8 @@ func nextPause(pause, waited time.Duration) time.Duration {
 	return min(pause*3/2, max(shortPause, waited/20), longPause)
 }
 
-// look asks for one of the values that are missing, and for the others once that is there: a secondary gets all of them at
-// once. missing describes the first that is not served, "" when all are.
+// look asks for one of the missing values, and for the others once that one is there: a secondary receives all of them at once.
+// missing describes the first value that is not served; "" if all are served.
 func (p *poll) look(ctx context.Context) (missing string, err error) {
 	if missing, err := p.ask(ctx, p.wanted[0]); err != nil || missing != "" {
 		return missing, err
@@ -102,7 +102,7 @@ func (p *poll) look(ctx context.Context) (missing string, err error) {
 		}
 	}
 	if len(p.wanted) > 1 {
-		p.wanted = p.wanted[1:] // the first is there
+		p.wanted = p.wanted[1:] // the first is served
 	}
 	return missing, err
 }
@@ -141,7 +141,7 @@ func txtValues(answer *dns.Msg, name string) []string {
 	return values
 }
 
-// serialWith is the serial of the zone in a negative answer; one without costs a question.
+// serialWith returns the serial of the zone from a negative answer; if the answer does not contain it, serialWith asks for it.
 func (p *poll) serialWith(ctx context.Context, answer *dns.Msg) string {
 	for _, rr := range answer.Ns {
 		if soa, ok := rr.(*dns.SOA); ok && dns.CanonicalName(soa.Hdr.Name) == p.zone {
@@ -151,7 +151,7 @@ func (p *poll) serialWith(ctx context.Context, answer *dns.Msg) string {
 	return p.serial(ctx)
 }
 
-// serial is for the operator's eyes only, so that a failure to learn it is just said, and soon.
+// serial asks for the serial. Only the operator reads it, so if it cannot be found out, serial says so, and soon.
 func (p *poll) serial(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, udpTimeout)
 	defer cancel()

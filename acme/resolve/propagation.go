@@ -28,9 +28,9 @@ type TXT struct {
 }
 
 // AwaitTXT waits until the authoritative servers of each zone serve the values, all zones and servers in parallel: every
-// address that the zone's own NS records or its [Delegation] name. progress (may be nil) is called for each server that is up
-// to date or that is waited for, and for a delegation that differs, never twice at once. The error is an *Error for each
-// zone, of kind propagation if the timeout has passed, or the context's if that ends first.
+// address that the zone's own NS records or its [Delegation] name. It calls progress (which may be nil) for each server that is
+// up to date or that it waits for, and for a delegation that differs; never concurrently. The error is an *Error for each zone,
+// of kind propagation if the timeout has passed, or the context's if that ends first.
 func (r *Resolver) AwaitTXT(ctx context.Context, records []TXT, require Require, timeout time.Duration, progress func(string)) error {
 	if require == None {
 		return nil
@@ -100,18 +100,18 @@ func (r *Resolver) awaitZone(ctx context.Context, zone string, wanted []TXT, req
 		return nil
 	}
 	if len(late) == 0 {
-		late = []string{"none of its servers can be reached from this host"}
+		late = []string{"this host cannot reach any of its servers"}
 	}
 	slices.Sort(late)
 	return &Error{Name: zone, Type: "TXT", Zone: zone, kind: behind, stale: stale,
 		Reason: fmt.Sprintf("after %s: %s", time.Since(start).Round(time.Second), strings.Join(late, "; "))}
 }
 
-// tellOf says what is odd about a delegation.
+// tellOf reports what is wrong with a delegation.
 func tellOf(d Delegation, tell func(string, ...any)) {
 	switch {
 	case d.NotAsked != nil:
-		tell("the parent zone of %s cannot be asked, so that the servers which the zone itself names count: %v", PlainName(d.Zone), d.NotAsked)
+		tell("the parent zone of %s cannot be asked, so only the servers that the zone itself names count: %v", PlainName(d.Zone), d.NotAsked)
 	case d.Undelegated:
 		tell("warning: %s does not delegate %s: the public cannot find it", PlainName(d.Parent), PlainName(d.Zone))
 	}

@@ -188,7 +188,7 @@ func TestAddressesOutOfReach(t *testing.T) {
 	}
 	lost := newFleet(t, 0, "@ NS ns6", "ns6 AAAA 2001:db8::54")
 	err := lost.AwaitTXT(t.Context(), wanted("one"), resolve.All, 5*time.Second, nil)
-	if e, ok := errors.AsType[*resolve.Error](err); !ok || e.Kind() != "propagation" || !strings.Contains(err.Error(), "can be reached from this host") {
+	if e, ok := errors.AsType[*resolve.Error](err); !ok || e.Kind() != "propagation" || !strings.Contains(err.Error(), "cannot reach any of its servers") {
 		t.Errorf("only IPv6: %v", err)
 	}
 }

@@ -1,15 +1,14 @@
 // Package resolve asks DNS questions for mxcert: through recursive resolvers, whose answers carry their DNSSEC status
 // (AD bit, RFC 4035 section 3.2.3), and directly at the authoritative servers of a zone.
 //
-// A question goes out over UDP with EDNS (payload 1232) and is repeated over TCP when the answer is truncated, lost or
-// about something else (RFC 5452 section 9.1).
-// A name server's silence is an error, never "no such record": zones are taken from the SOA of an answer or its
-// authority section, so that one lost packet cannot move a record into the parent zone. Where the record of a challenge
-// belongs is asked of the zone's own servers (see [Resolver.Locate]), and whether it is there, of all servers that the zone
-// or its parent names (see [Delegation]). Answers about zones, servers and addresses are used again for their TTL, a minute
-// at most; those about the challenge's names never.
+// It sends a question over UDP with EDNS (payload 1232), and repeats it over TCP if the answer is truncated, lost or about
+// something else (RFC 5452 section 9.1). A name server's silence is an error, never "no such record": the package takes zones
+// from the SOA of an answer or its authority section, so that one lost packet cannot move a record into the parent zone. It
+// asks the zone's own servers where the record of a challenge belongs (see [Resolver.Locate]), and all servers that the zone or
+// its parent names whether it is there (see [Delegation]). It uses answers about zones, servers and addresses again for their
+// TTL, but for a minute at most, and never those about the challenge's names.
 //
-// Not supported: own DNSSEC validation (a validating resolver is believed), DoT and DoH.
+// Not supported: DNSSEC validation of its own (it trusts a validating resolver), DoT and DoH.
 package resolve
 
 import (
@@ -37,15 +36,15 @@ const (
 type Resolver struct {
 	servers []string
 	ports   map[string]string // authoritative address -> port, if it is not 53
-	first   atomic.Int32      // index of the server that is asked first: the next one after a server gave no answer
-	turns   chan struct{}     // bounds the questions under way
+	first   atomic.Int32      // index of the server to ask first; it advances if a server does not answer
+	turns   chan struct{}     // limits the questions under way
 	memory  memory
 }
 
-// New makes a resolver that asks the given servers ("address:port") in order; without any, those of /etc/resolv.conf.
+// New makes a resolver that asks the given servers ("address:port") in order, or those of /etc/resolv.conf if servers is empty.
 //
-// An authoritative server whose address is among servers or extra (other known name servers, such as the one that
-// takes updates) is asked on the port given there instead of 53.
+// It asks an authoritative server whose address is among servers or extra (other known name servers, such as the one that takes
+// updates) on the port given there instead of 53.
 func New(servers []string, extra ...string) *Resolver {
 	if len(servers) == 0 {
 		servers = systemServers("/etc/resolv.conf")
@@ -59,7 +58,7 @@ func New(servers []string, extra ...string) *Resolver {
 	return &Resolver{servers: servers, ports: ports, turns: make(chan struct{}, mostQuestions)}
 }
 
-// systemServers reads the nameserver lines; without any, the local host is asked, as the C library does.
+// systemServers reads the nameserver lines. If there is none, it returns the local host, as the C library does.
 func systemServers(path string) []string {
 	config, err := dns.ClientConfigFromFile(path)
 	if err != nil || len(config.Servers) == 0 {
@@ -72,10 +71,10 @@ func systemServers(path string) []string {
 	return servers
 }
 
-// Servers are the recursive resolvers, "address:port".
+// Servers returns the recursive resolvers, "address:port".
 func (r *Resolver) Servers() []string { return r.servers }
 
-// current is the resolver that is asked first.
+// current returns the resolver that is asked first.
 func (r *Resolver) current() string { return r.servers[r.first.Load()] }
 
 func hostOf(server string) string {
@@ -89,15 +88,15 @@ func hostOf(server string) string {
 	return host
 }
 
-// Ask sends one question to the recursive resolvers in order and returns the first answer that is NOERROR or NXDOMAIN.
-// A resolver that gave no answer at all is asked last from then on. The error is an *Error about the last server, or
-// the context's.
+// Ask sends one question to the recursive resolvers in order and returns the first answer that is NOERROR or NXDOMAIN. If a
+// resolver does not answer at all, Ask asks it last from then on. The error is an *Error about the last server, or the
+// context's.
 func (r *Resolver) Ask(ctx context.Context, name string, qtype uint16) (*dns.Msg, error) {
 	answer, _, err := r.ask(ctx, name, qtype)
 	return answer, err
 }
 
-// recursive is a question for a recursive resolver.
+// recursive returns a question for a recursive resolver.
 func recursive(name string, qtype uint16) *dns.Msg {
 	question := new(dns.Msg).SetQuestion(dns.CanonicalName(name), qtype)
 	question.SetEdns0(udpPayload, true)
@@ -105,7 +104,7 @@ func recursive(name string, qtype uint16) *dns.Msg {
 	return question
 }
 
-// ask is Ask; it also returns the resolvers that said SERVFAIL.
+// ask is Ask, but also returns the resolvers that answered SERVFAIL.
 func (r *Resolver) ask(ctx context.Context, name string, qtype uint16) (answer *dns.Msg, failed []string, err error) {
 	question := recursive(name, qtype)
 	var last error = &Error{Name: name, Type: dns.TypeToString[qtype], Server: "-", Reason: "no resolver is configured"}
@@ -142,7 +141,7 @@ func questionError(question *dns.Msg, server string, answer *dns.Msg, err error)
 	return e
 }
 
-// plain says a network error in the words a person uses.
+// plain returns a network error in plain words.
 func plain(err error) string {
 	if netErr, ok := errors.AsType[net.Error](err); ok && netErr.Timeout() {
 		return noAnswer
@@ -153,7 +152,7 @@ func plain(err error) string {
 	return err.Error()
 }
 
-// Addresses looks up the IPv4 and IPv6 addresses of a host. A host without any is an error.
+// Addresses looks up the IPv4 and IPv6 addresses of a host. If a host has no address, that is an error.
 func (r *Resolver) Addresses(ctx context.Context, host string) ([]string, error) {
 	qtypes := []uint16{dns.TypeA, dns.TypeAAAA}
 	found, problems := make([][]string, len(qtypes)), make([]error, len(qtypes))

@@ -14,10 +14,10 @@ import (
 )
 
 const (
-	// mostHosts bounds the name servers of one zone that are looked at. The root has 13.
+	// mostHosts limits how many name servers of one zone are looked at. The root has 13.
 	mostHosts = 32
-	// parentPatience bounds the question to the parent's servers, which may be out of reach, and parentTries how many of
-	// them are asked.
+	// parentPatience limits the time for the question to the parent's servers, which may be out of reach; parentTries limits
+	// how many of them are asked.
 	parentPatience = 4 * time.Second
 	parentTries    = 3
 )
@@ -26,10 +26,10 @@ const (
 type Server struct {
 	Host    string // host name from the NS record, without the final dot
 	Address string // "address:port"
-	Only    string // if only one side names it: "zone", "parent" or "glue"; "" if both do or one is not known
+	Only    string // "zone", "parent" or "glue" if only that side names it; "" if both do or one is unknown
 }
 
-// String is what progress and errors show.
+// String returns what progress and errors show.
 func (s Server) String() string {
 	text := s.Host + " [" + s.Address + "]"
 	switch s.Only {
@@ -41,24 +41,25 @@ func (s Server) String() string {
 	return text
 }
 
-// Delegation is the set of servers that answer for a zone, as its own NS records and those of its parent say.
+// Delegation lists the servers that answer for a zone, by its own NS records and by those of its parent.
 //
 // Every server that either side names counts, because a CA may ask it: resolvers start with the parent's records and some
-// stay with them, others prefer the zone's own (RFC 2181 section 5.4.1). A server that only the parent names is the one
-// that is forgotten when a zone moves, and that gives a CA yesterday's answers. A primary that neither names does not
-// count, because no resolver asks it. Nor does a host without an address.
+// stay with them, others prefer the zone's own (RFC 2181 section 5.4.1). A server that only the parent names is easily
+// forgotten when a zone moves, and then gives a CA old answers. A primary that neither names is not asked by anyone. A host
+// without an address does not count: it cannot be asked.
 type Delegation struct {
 	Zone    string   // fully qualified
 	Servers []Server // every address
 	Parent  string   // the parent zone, fully qualified; "" if it is not known
-	// NotAsked is why the parent could not be asked, so that Servers are those that the zone itself names; nil if it was.
+	// NotAsked says why the parent could not be asked; Servers are then those that the zone itself names. It is nil if the
+	// parent was asked.
 	NotAsked error
 	// Undelegated says that the parent was asked and has no NS records for the zone: the public cannot find it.
 	Undelegated bool
 	Differences []string // between parent and zone, in words
 }
 
-// Delegation finds the servers of a zone. The error is an *Error if the zone names no server that has an address, or the
+// Delegation finds the servers of a zone. The error is an *Error if no server that the zone names has an address, or the
 // context's.
 func (r *Resolver) Delegation(ctx context.Context, zone string) (Delegation, error) {
 	zone = dns.CanonicalName(zone)
@@ -103,7 +104,7 @@ func (r *Resolver) zoneServers(ctx context.Context, zone string) (hosts, error) 
 	})
 }
 
-// hostsIn are the hosts of the NS records of a zone.
+// hostsIn returns the hosts of the NS records of a zone.
 func hostsIn(section []dns.RR, zone string) []string {
 	var names []string
 	for _, rr := range section {
@@ -118,7 +119,7 @@ func hostsIn(section []dns.RR, zone string) []string {
 	return names
 }
 
-// addressesOf looks up all hosts at once. Those without an address are left out; the error is why the last one was.
+// addressesOf looks up all hosts at once. It leaves out hosts without an address; the error says why for the last one.
 func (r *Resolver) addressesOf(ctx context.Context, names []string) (found map[string][]string, problem error) {
 	found = map[string][]string{}
 	var wait sync.WaitGroup
@@ -139,7 +140,7 @@ func (r *Resolver) addressesOf(ctx context.Context, names []string) (found map[s
 	return found, problem
 }
 
-// unite makes one list of what zone and parent name, and lists where they differ.
+// unite makes one list of the servers that zone and parent name, and reports where they differ.
 func (r *Resolver) unite(ctx context.Context, d *Delegation, child hosts, above delegated) {
 	known := map[string]bool{}
 	add := func(host, address, only string) {
@@ -199,7 +200,7 @@ type delegated struct {
 	parent string
 	hosts  []string            // of its NS records
 	glue   map[string][]string // addresses that came along
-	err    error               // why it could not be asked
+	err    error               // why the parent could not be asked
 }
 
 // above asks the servers of the parent zone for the delegation.
@@ -253,13 +254,13 @@ func (r *Resolver) parentOf(ctx context.Context, zone string) (parent string, ho
 	}
 }
 
-// parentName is the name without its first label.
+// parentName returns the name without its first label.
 func parentName(name string) string {
 	_, rest, _ := strings.Cut(name, ".")
 	return cmp.Or(rest, ".")
 }
 
-// oneAddress is an address of a host, an IPv4 address if it has one.
+// oneAddress returns an address of a host, an IPv4 address if it has one.
 func (r *Resolver) oneAddress(ctx context.Context, host string) (string, error) {
 	for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
 		answer, err := r.recallAsk(ctx, host, qtype)
@@ -273,11 +274,11 @@ func (r *Resolver) oneAddress(ctx context.Context, host string) (string, error) 
 	return "", &Error{Name: host, Type: "A/AAAA", Server: r.current(), Reason: "the host has no address"}
 }
 
-// glueIn are the addresses of name servers that a referral brings along.
+// glueIn returns the addresses of name servers that a referral contains.
 func glueIn(answer *dns.Msg) map[string][]string {
 	glue := map[string][]string{}
 	if answer.Authoritative {
-		return glue // no referral
+		return glue // it is not a referral
 	}
 	for _, rr := range answer.Extra {
 		if addresses := addressesIn([]dns.RR{rr}); len(addresses) > 0 && len(glue) < mostHosts {
@@ -301,10 +302,10 @@ func addressesIn(section []dns.RR) []string {
 	return addresses
 }
 
-// withPort adds the port on which an authoritative address is asked.
+// withPort adds the port to use for an authoritative address.
 func (r *Resolver) withPort(address string) string {
 	return net.JoinHostPort(address, cmp.Or(r.ports[address], "53"))
 }
 
-// PlainName is a name as people write it: without the dot at its end, except for the root.
+// PlainName returns a name as people write it: without the dot at its end, except for the root.
 func PlainName(name string) string { return cmp.Or(strings.TrimSuffix(name, "."), ".") }

@@ -8,12 +8,12 @@ import (
 	"github.com/miekg/dns"
 )
 
-// ServerState is what one server says when it is asked for the SOA of its zone.
+// ServerState is the answer of one server to the question for the SOA of its zone.
 type ServerState struct {
 	Server     Server
 	Serial     uint32
-	Fault      string // why a resolver goes on to another server; "" if it answers for the zone
-	OutOfReach bool   // this host has no route to it, as a host without IPv6: its state is not known
+	Fault      string // why a resolver would ask another server; "" if this one answers for the zone
+	OutOfReach bool   // this host has no route to it (it may lack IPv6, for example), so its state is not known
 }
 
 // Survey asks every server of a delegation for the SOA record, once.
@@ -50,7 +50,7 @@ func (r *Resolver) survey(ctx context.Context, server Server, zone string) Serve
 	return s
 }
 
-// String is the state in words.
+// String returns the state in words.
 func (s ServerState) String() string {
 	switch {
 	case s.OutOfReach:

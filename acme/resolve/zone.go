@@ -11,29 +11,29 @@ import (
 )
 
 const (
-	// maxAliases bounds a CNAME chain; recursive resolvers stop at about the same length.
+	// maxAliases limits a CNAME chain; recursive resolvers stop at about the same length.
 	maxAliases = 10
-	// maxCuts bounds the zone cuts below a known zone on the way to one name.
+	// maxCuts limits the zone cuts below a known zone on the way to one name.
 	maxCuts = 10
-	// authorityPatience is how long the authoritative servers have for their answer, and nextServer after which silence
-	// another one is asked beside those before.
+	// authorityPatience is how long the authoritative servers have for their answer. After the time nextServer without an
+	// answer, another one is asked as well.
 	authorityPatience = 3 * time.Second
 	nextServer        = 300 * time.Millisecond
 )
 
-// Place is where a record has to be made so that a question for a name finds it.
+// Place is where a record has to be created so that a question for a name finds it.
 type Place struct {
 	Name    string // owner name after all CNAMEs, fully qualified, lower case
 	Zone    string // zone that holds it, fully qualified
 	Primary string // MNAME of the zone's SOA: the server that takes updates (RFC 2136 section 1)
 }
 
-// Locate follows the CNAMEs of a name, over zone cuts, and finds the zone of the end: the owner of the SOA that comes
+// Locate follows the CNAMEs of a name, across zone cuts, and finds the zone in which they end: the owner of the SOA that comes
 // with the answer (RFC 2308 section 3). The name itself need not exist.
 //
-// The zone's own servers are asked, and a recursive resolver only if none of them answers: it may have cached that the
-// name does not exist (RFC 2308 section 5) when a CNAME was made since, and a CA that shares the resolver would get
-// the same answer after the record is made.
+// It asks the zone's own servers, and a recursive resolver only if none of them answers. A recursive resolver may have cached
+// that the name does not exist (RFC 2308 section 5), although a CNAME was created since; and a CA that shares the resolver
+// would get the same answer after the record is created.
 func (r *Resolver) Locate(ctx context.Context, name string) (Place, error) {
 	owner := dns.CanonicalName(name)
 	seen := map[string]bool{}
@@ -59,8 +59,8 @@ func (r *Resolver) Zone(ctx context.Context, name string) (string, error) {
 	owner := dns.CanonicalName(name)
 	answer, err := r.recallAsk(ctx, owner, dns.TypeSOA)
 	for err == nil && isAlias(answer, owner) && owner != "." {
-		// What the answer says is about the zone of the target. The zone of the name is that of the name above, or begins
-		// between the two, where there can be no CNAME (RFC 1034 section 3.6.2).
+		// The answer is about the zone of the target. The zone of the name is that of the name above, or starts between the
+		// two, where a CNAME cannot be (RFC 1034 section 3.6.2).
 		owner = parentName(owner)
 		answer, err = r.recallAsk(ctx, owner, dns.TypeSOA)
 	}
@@ -77,8 +77,8 @@ func isAlias(answer *dns.Msg, owner string) bool {
 	})
 }
 
-// askAbout returns an answer about a name and the zone below which its CNAME records can be believed: that of the server
-// which gave it, or the root.
+// askAbout returns an answer about a name, and the zone below which its CNAME records can be trusted: the zone of the server
+// that answered, or the root.
 func (r *Resolver) askAbout(ctx context.Context, owner string) (answer *dns.Msg, bailiwick string, err error) {
 	zone, err := r.enclosing(ctx, owner)
 	if err != nil {
@@ -103,17 +103,17 @@ func (r *Resolver) askAbout(ctx context.Context, owner string) (answer *dns.Msg,
 	return answer, ".", err
 }
 
-// enclosing finds a zone that holds a name or a name above it: the deepest known, or that of the name above. The
-// challenge's own name is not asked for.
+// enclosing finds a zone that holds a name or a name above it: the deepest known, or that of the name above. It does not ask
+// for the challenge's own name.
 func (r *Resolver) enclosing(ctx context.Context, owner string) (string, error) {
 	if zone := r.deepestKnown(owner); zone != "" {
 		return zone, nil
 	}
 	above := parentName(owner)
 	if dns.CountLabel(above) < 2 {
-		above = owner // a whole domain: no challenge's name, and the servers of a top-level domain are many
+		above = owner // a whole domain: it is not the name of a challenge, and a top-level domain has many servers
 	}
-	// Names of the same domain wait for the first of them, and are then most often in or below the same zone.
+	// Names of the same domain wait for the first of them: most often they are in or below the same zone.
 	labels := dns.SplitDomainName(owner)
 	unlock, err := r.memory.lock(ctx, strings.Join(labels[max(0, len(labels)-2):], "."))
 	if err != nil {
@@ -130,7 +130,7 @@ func (r *Resolver) enclosing(ctx context.Context, owner string) (string, error) 
 	return zone, err
 }
 
-// deepestKnown is the deepest zone at or above a name that was met already; "" if no zone was.
+// deepestKnown returns the deepest known zone at or above a name; "" if no such zone is known.
 func (r *Resolver) deepestKnown(owner string) string {
 	for name := owner; name != "."; name = parentName(name) {
 		if _, known := r.memory.get("zone/" + name); known {
@@ -140,7 +140,7 @@ func (r *Resolver) deepestKnown(owner string) string {
 	return ""
 }
 
-// referral is the zone cut to which a server of a zone refers; "" if it has answered itself.
+// referral returns the zone cut to which a server of a zone refers; "" if the server has answered itself.
 func referral(answer *dns.Msg, zone, owner string) string {
 	if answer.Authoritative || len(answer.Answer) > 0 {
 		return ""
@@ -154,8 +154,8 @@ func referral(answer *dns.Msg, zone, owner string) string {
 	return ""
 }
 
-// askAuthority asks the servers of a zone about a name, one after another, and returns the first answer that is their own
-// or a referral; nil if none of them gives one, or if that is known before.
+// askAuthority asks the servers of a zone about a name, one after another, and returns the first answer that is their own or a
+// referral. It returns nil if none of them answers in that way, or is known not to.
 func (r *Resolver) askAuthority(ctx context.Context, zone, owner string) *dns.Msg {
 	ctx, cancel := context.WithTimeout(ctx, authorityPatience)
 	defer cancel()
@@ -259,16 +259,16 @@ func (r *Resolver) zoneOf(ctx context.Context, owner string, answer *dns.Msg) (P
 		place, found := placeIn(answer, owner)
 		switch {
 		case place.Zone == ".":
-			return Place{}, &Error{Name: owner, Type: "SOA", Server: r.current(), Reason: "the name lies in no zone: its top-level domain is not in DNS, as this resolver sees it"}
+			return Place{}, &Error{Name: owner, Type: "SOA", Server: r.current(), Reason: "the name is not in any zone: its top-level domain is not in DNS, as this resolver sees it"}
 		case found:
 			return place, nil
 		}
 		if slices.ContainsFunc(answer.Ns, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeNS }) {
-			return Place{}, &Error{Name: name, Type: "SOA", Server: r.current(), Reason: "it refers to other name servers instead of answering: it is no recursive resolver for this name"}
+			return Place{}, &Error{Name: name, Type: "SOA", Server: r.current(), Reason: "it refers to other name servers instead of answering: it is not a recursive resolver for this name"}
 		}
 		_, parent, _ := strings.Cut(name, ".")
 		if parent == "" {
-			return Place{}, &Error{Name: owner, Type: "SOA", Server: r.current(), Reason: "no zone is found that holds this name"}
+			return Place{}, &Error{Name: owner, Type: "SOA", Server: r.current(), Reason: "no zone was found that holds this name"}
 		}
 		name = parent
 		var err error

@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// reserved: one place in this many is only for renewals, so that a renewal that becomes due finds one.
+// reserved: one place in this many is only for renewals, so that a renewal that becomes due finds a place.
 const reserved = 4
 
-// Gate bounds the passes that are under way at once. The pass whose certificate expires first goes first; passes without a
+// Gate limits the passes that are under way at once. The pass whose certificate expires first goes first; passes without a
 // certificate go last.
 type Gate struct {
 	mu       sync.Mutex
 	size     int
 	inside   int
-	new      int   // of those inside, without a certificate
+	new      int   // passes inside, without a certificate
 	renewals queue // by the end of the certificate
 	fresh    queue // without a certificate, in no order
 }
@@ -24,7 +24,7 @@ type Gate struct {
 type waiter struct {
 	notAfter time.Time
 	turn     chan struct{}
-	place    int // in its queue; -1 when it was let in
+	place    int // in its queue; -1 after it was admitted
 }
 
 // NewGate makes a gate for size passes at once, at least one.
@@ -49,7 +49,7 @@ func (g *Gate) Enter(ctx context.Context, notAfter time.Time) (leave func(), err
 		if w.place >= 0 {
 			heap.Remove(g.queueOf(w), w.place)
 		} else {
-			g.out(w) // it was let in at the same moment
+			g.out(w) // it was admitted at the same moment
 		}
 		return nil, ctx.Err()
 	}
@@ -96,7 +96,7 @@ func (g *Gate) admit() {
 	}
 }
 
-// queue is a heap.Interface: the certificate that ends first is at the top.
+// queue is a heap.Interface: the certificate that expires first is at the top.
 type queue []*waiter
 
 func (q queue) Len() int           { return len(q) }

@@ -6,7 +6,7 @@ import (
 )
 
 // Held says that an order or an attempt comes too early: it would exceed the limits of a CA, or the CA or earlier attempts
-// have just failed. It is an error, and the only one for this; the CA was not asked.
+// have just failed. It is the only error for this; the CA was not asked.
 type Held struct {
 	Until    time.Time
 	Why      string
@@ -26,7 +26,7 @@ func (h *Held) Kind() string { return "backoff" }
 // Temporary is true.
 func (h *Held) Temporary() bool { return true }
 
-// Wait is the time from now on until Until.
+// Wait returns the time from now on until Until.
 func (h *Held) Wait() time.Duration { return time.Until(h.Until) }
 
 // Hint says what to do.

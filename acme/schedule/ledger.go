@@ -25,7 +25,7 @@ type Limits struct {
 	Domain     Rate // certificates for new sets of names below one registered domain
 	Set        Rate // certificates for exactly one set of names
 	Failures   Rate // failed proofs for one name
-	ExemptARI  bool // replacements count for nothing
+	ExemptARI  bool // replacements do not count
 	SetIsFixed bool // otherwise the set's window shrinks to a third of the certificate's life, and is kept for each key type
 }
 
@@ -47,10 +47,10 @@ func (l Limits) Own() Limits {
 	return l
 }
 
-// newShare is the part of the account's orders that names without a certificate may use: they must not starve renewals.
+// newShare is the share of the account's orders that names without a certificate may use: they must not starve renewals.
 const newShare = 0.7
 
-// Purchase is an order that is to be placed, or was.
+// Purchase is an order that is about to be placed, or was placed.
 type Purchase struct {
 	Names       []string      // DNS names
 	Key         string        // key type
@@ -59,7 +59,7 @@ type Purchase struct {
 	Life        time.Duration // of the certificate in service; 0 if there is none
 }
 
-// Ledger is what an account has asked of a CA. It is stored as JSON by its owner.
+// Ledger is what an account has ordered from a CA. Its owner stores it as JSON.
 type Ledger struct {
 	Orders   []Placed `json:"orders,omitempty"` // in the order of time
 	Failures []Failed `json:"failures,omitempty"`
@@ -256,7 +256,7 @@ func (l *Ledger) forget(p Placed) {
 	}
 }
 
-// setOf is a short mark of a set of names.
+// setOf returns a short mark of a set of names.
 func setOf(names []string) string {
 	sum := sha256.Sum256([]byte(strings.Join(slices.Compact(slices.Sorted(slices.Values(names))), " ")))
 	return hex.EncodeToString(sum[:12])

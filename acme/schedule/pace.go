@@ -15,9 +15,9 @@ type Pace struct {
 }
 
 const (
-	// quick is the pace below which nothing is remembered: such a CA costs two looks at most.
+	// quick is the pace below which nothing is remembered: such a CA costs at most two looks.
 	quick = 250 * time.Millisecond
-	// closeEnough is how far Enough may be above Early before something in between is tried.
+	// closeEnough is how far Enough may be above Early before First tries a time in between.
 	closeEnough = 1.1
 	// fading bounds how slowly Early shrinks: with each hit, by a power of two of what it is, because the CA may have become
 	// faster. At a CA that always takes the same time, this costs one look too many in eight orders.
@@ -44,7 +44,7 @@ func (p *Pace) Learn(early, enough time.Duration) {
 	}
 }
 
-// Differs reports whether the two lead to different first looks.
+// Differs reports whether two paces lead to different first looks.
 func (p Pace) Differs(other Pace) bool {
 	a, b := p.First(), other.First()
 	return (a - b).Abs() > max(a, b)/10

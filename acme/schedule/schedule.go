@@ -1,5 +1,6 @@
 // Package schedule decides when: when a certificate is renewed, when a failure is tried again, whether an order fits the
-// CA's limits, and whose turn it is. It is pure: it sends nothing and stores nothing, so that a test can run years of it in a moment.
+// CA's limits, and whose turn it is. It is pure: it sends nothing and stores nothing, so that a test can simulate years in a
+// moment.
 //
 // # Two years
 //
@@ -36,7 +37,7 @@ const shortLife = 10 * 24 * time.Hour
 
 // RenewalTime draws the moment at which to renew a certificate if the CA offers no renewal information: when a third of its
 // lifetime is left, or half of it if it lives less than ten days, up to a fiftieth of the lifetime earlier, so that hosts
-// installed together do not ask together. The caller stores it: each call draws anew.
+// installed together do not ask together. The caller stores it: each call draws again.
 //
 // The moment is never in the first half of what was left of the certificate's life when it was issued: a CA may date it
 // back, and a certificate that is due as soon as it arrives would be ordered without end.
@@ -60,7 +61,7 @@ func Latest(notBefore, notAfter time.Time) time.Time {
 	return notAfter.Add(-notAfter.Sub(notBefore) / 10)
 }
 
-// Draw takes one instant from start until before end, each equally likely (RFC 9773 section 4.2); end must be after start.
+// Draw returns an instant from start to before end, each equally likely (RFC 9773 section 4.2); end must be after start.
 func Draw(start, end time.Time) time.Time {
 	return start.Add(time.Duration(rand.Int64N(int64(end.Sub(start))))).Truncate(time.Second)
 }

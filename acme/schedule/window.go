@@ -14,7 +14,7 @@ type Wanted struct {
 	At         time.Time // the instant that was drawn
 	Start, End time.Time // the CA's window (RFC 9773); zero if there is none
 	Latest     time.Time // from then on the certificate is in danger
-	Fraction   float64   // 0 to below 1: where in a maintenance window, the same at each call for one certificate
+	Fraction   float64   // 0 to below 1: the place in a maintenance window, the same at each call for one certificate
 }
 
 // In returns the instant at which a renewal happens, within the maintenance windows, in the zone loc, as seen at the moment

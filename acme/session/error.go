@@ -17,12 +17,12 @@ import (
 //   - Wait() time.Duration: how long did the CA ask to wait? 0 if it did not
 //   - ChargedToCA() bool: does the CA count the failure against the account or the names?
 //
-// Error() says what failed, where, and why. [schedule.Held], "too early", is not an Error, because nothing was asked.
+// Error() says what failed, where, and why. [schedule.Held], "too early", is not an Error, because the CA was not asked.
 type Error struct {
 	At         string // answer to Stage
 	ErrKind    string // answer to Kind
 	Message    string
-	NextStep   string        // answer to Hint; "" if the CA does odd things that nothing is known about
+	NextStep   string        // answer to Hint; "" if the CA does something odd that mxcert cannot explain
 	Passing    bool          // answer to Temporary
 	RetryAfter time.Duration // answer to Wait
 	Charged    bool          // answer to ChargedToCA
@@ -31,27 +31,27 @@ type Error struct {
 	Cause      error         // may be nil
 }
 
-// Error is the message.
+// Error returns the message.
 func (e *Error) Error() string { return e.Message }
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Cause }
 
-// Stage is the step that failed.
+// Stage returns the step that failed.
 func (e *Error) Stage() string { return e.At }
 
-// Kind is a stable word.
+// Kind returns a stable word.
 func (e *Error) Kind() string { return e.ErrKind }
 
 // Hint says what to do.
 func (e *Error) Hint() string {
-	return cmp.Or(e.NextStep, "the CA does not keep to RFC 8555: is acme.directory right, is a proxy in the way? Otherwise report it to the CA")
+	return cmp.Or(e.NextStep, "the CA does not follow RFC 8555: check acme.directory, and look for a proxy in between; otherwise report it to the CA")
 }
 
 // Temporary reports whether trying again later may help.
 func (e *Error) Temporary() bool { return e.Passing }
 
-// Wait is how long the CA asked to wait.
+// Wait returns how long the CA asked to wait.
 func (e *Error) Wait() time.Duration { return e.RetryAfter }
 
 // ChargedToCA reports whether the failure counts against the CA's limits.

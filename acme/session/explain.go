@@ -20,7 +20,7 @@ import (
 const (
 	// prefix of the error types of RFC 8555 section 6.7.
 	prefix = "urn:ietf:params:acme:error:"
-	// mostWord is the cap, in bytes, for a word of the CA.
+	// mostWord limits a word of the CA, in bytes.
 	mostWord = 60
 )
 
@@ -43,22 +43,22 @@ func Explain(o *transport.Operation, stage string, err error) error {
 	return explainNetwork(stage, ca, directory, err)
 }
 
-// GivenUp explains why the CA has given up an order, by the problem in the order itself. The order cannot succeed any more,
-// and the CA counts it.
+// GivenUp explains why the CA has given up an order, by the problem in the order itself. The order can no longer succeed, and
+// the CA counts it.
 func (s *Session) GivenUp(problem *legoacme.ProblemDetails) *Error {
 	e := explainProblem("order", authority.Name(s.Settings().Directory), problem, 0)
 	e.Charged, e.Passing = true, false
 	return e
 }
 
-// ProblemIs reports whether an error is the CA's problem document of one of these types (RFC 8555 section 6.7), which are
-// given without their common prefix.
+// ProblemIs reports whether an error is the CA's problem document of one of these types (RFC 8555 section 6.7), without their
+// common prefix.
 func ProblemIs(err error, types ...string) bool {
 	problem, ok := errors.AsType[*legoacme.ProblemDetails](err)
 	return ok && slices.Contains(types, strings.TrimPrefix(problem.Type, prefix))
 }
 
-// Said is the CA's own text in an error, fit for messages.
+// Said returns the CA's own text in an error, safe for messages.
 func Said(err error) string {
 	if problem, ok := errors.AsType[*legoacme.ProblemDetails](err); ok {
 		return quote(detail(problem))
@@ -66,18 +66,18 @@ func Said(err error) string {
 	return quote(err.Error())
 }
 
-// Unanswered reports whether an error means that no answer came from the CA.
+// Unanswered reports whether an error means that the CA did not answer.
 func Unanswered(err error) bool {
-	_, ok := errors.AsType[*url.Error](err) // http.Client returns nothing else, even for refusals of our own
+	_, ok := errors.AsType[*url.Error](err) // http.Client returns no other type, even for our own refusals
 	return ok && !errors.Is(err, transport.ErrNotACME)
 }
 
 func rateLimited(stage, ca string, problem *legoacme.ProblemDetails, wait time.Duration) *Error {
 	e := &Error{At: stage, ErrKind: "rate-limited", Passing: true, Charged: true, RetryAfter: wait,
 		Message: fmt.Sprintf("%s refuses for now (rate limit): %s", ca, quote(problem.Detail))}
-	e.NextStep = "wait; the certificate in service is not touched"
+	e.NextStep = "wait; mxcert does not touch the certificate in service"
 	if wait > 0 {
-		e.NextStep = fmt.Sprintf("the CA says to try again in %s; the certificate in service is not touched", wait)
+		e.NextStep = fmt.Sprintf("the CA asks to try again in %s; mxcert does not touch the certificate in service", wait)
 	}
 	return e
 }
@@ -98,17 +98,17 @@ func explainProblem(stage, ca string, problem *legoacme.ProblemDetails, wait tim
 		return rateLimited(stage, ca, problem, wait)
 	case problem.HTTPStatus >= 500 || problem.Type == transport.BadNonce || kind == "serverInternal":
 		e.ErrKind, e.Passing = "ca-error", true
-		e.NextStep = "the CA has a problem of its own; mxcert tries again later, the certificate in service is not touched"
+		e.NextStep = "the CA has a problem of its own; mxcert tries again later and does not touch the certificate in service"
 	case problem.Type == transport.NotProblem:
 		e.ErrKind, e.Passing = "ca-error", true
-		e.NextStep = "this is not the answer of an ACME server: is acme.directory right, is a proxy in the way?"
+		e.NextStep = "this is not the answer of an ACME server: check acme.directory, and look for a proxy in between"
 	default:
 		e.NextStep = nextStep(kind)
 	}
 	return e
 }
 
-// nextStep knows the error types of RFC 8555 section 6.7 that an operator can do something about.
+// nextStep returns the hint for the error types of RFC 8555 section 6.7 about which an operator can do something.
 func nextStep(kind string) string {
 	switch kind {
 	case "accountDoesNotExist":
@@ -116,7 +116,7 @@ func nextStep(kind string) string {
 	case "externalAccountRequired":
 		return "this CA wants External Account Binding: set acme.eab.kid and acme.eab.hmac_key"
 	case "userActionRequired":
-		return "the CA's terms changed: read and accept them as the message says"
+		return "the CA has changed its terms: read and accept them as the message says"
 	case "invalidContact", "unsupportedContact":
 		return "fix acme.email"
 	case "rejectedIdentifier":
@@ -128,7 +128,7 @@ func nextStep(kind string) string {
 	case "unauthorized":
 		return "the CA does not accept this account for the request"
 	case "badRevocationReason":
-		return "choose another --reason: the message of the CA says which it takes"
+		return "choose another --reason: the message of the CA says which ones it accepts"
 	case "badCSR", "badPublicKey":
 		return "the CA refuses the key: choose another type in `keys`"
 	}
@@ -137,7 +137,7 @@ func nextStep(kind string) string {
 
 func explainNetwork(stage, ca, directory string, err error) *Error {
 	e := &Error{At: stage, ErrKind: "ca-unreachable", Passing: true, Cause: err,
-		NextStep: fmt.Sprintf("try: curl -v %s; the certificate in service is not touched", directory)}
+		NextStep: fmt.Sprintf("try: curl -v %s; mxcert does not touch the certificate in service", directory)}
 	reason := err
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		reason = u.Err
@@ -151,20 +151,20 @@ func explainNetwork(stage, ca, directory string, err error) *Error {
 	case isInvalid && invalid.Reason == x509.Expired:
 		e.ErrKind = "clock"
 		e.Message = fmt.Sprintf("the HTTPS certificate of %s is not valid at this host's time (%s): %s", ca, time.Now().UTC().Format(time.RFC3339), quote(invalid.Error()))
-		e.NextStep = "is the clock right? (timedatectl) Otherwise the CA's own certificate has expired"
+		e.NextStep = "check this host's clock (timedatectl); if it is right, the CA's own certificate has expired"
 	case unknownRoot:
 		e.ErrKind, e.Passing = "tls", false
 		e.Message = fmt.Sprintf("the HTTPS certificate of %s comes from an authority that this host does not trust", ca)
 		e.NextStep = "for a private CA set acme.ca_file to its root certificate; otherwise install ca-certificates, and look for a TLS proxy in between"
 	case wrongHost, notTLS:
 		e.ErrKind, e.Passing = "tls", false
-		e.NextStep = "is acme.directory right? Something else answers there"
+		e.NextStep = "check acme.directory: the server there is not an ACME server"
 	case errors.Is(err, transport.ErrBudget):
 		e.ErrKind, e.Message = "ca-error", fmt.Sprintf("%s: %v", ca, err)
 	case !Unanswered(err):
 		reason := strings.TrimPrefix(reason.Error(), transport.ErrNotACME.Error()+": ")
 		e.ErrKind, e.Message = "ca-error", fmt.Sprintf("%s sent an answer that is not ACME, at the %s: %s", ca, stage, quote(reason))
-		e.NextStep = "is acme.directory right, is a proxy in the way?"
+		e.NextStep = "check acme.directory, and look for a proxy in between"
 	}
 	return e
 }

@@ -1,8 +1,8 @@
 // Package session is one conversation with a CA in the name of an account (RFC 8555 section 6): lego's core makes and signs
 // the requests, an operation of the room transport sends them, and each failure becomes an [Error] that a person can act on.
 //
-// A refused nonce is replaced at once, and a panic in lego's parsers is an error. Nothing else is repeated: whether to try
-// again is for the caller to decide. The room knows no orders and registers no accounts.
+// It replaces a refused nonce at once, and turns a panic in lego's parsers into an error. It repeats nothing else: the caller
+// decides whether to try again. The package does not know orders and does not register accounts.
 package session
 
 import (
@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// nonceTries bounds how often a refused nonce is replaced.
+	// nonceTries limits how often a refused nonce is replaced.
 	nonceTries = 20
 	// directoryRequests is the budget for reading the directory.
 	directoryRequests = 5
@@ -28,7 +28,7 @@ const (
 type Session struct {
 	*transport.Operation
 	Core    *api.Core
-	Account state.Account // whose key signs; without a URL the key itself is sent along
+	Account state.Account // its key signs; without a URL the request contains the key itself
 }
 
 // Begin opens a session in the name of an account, without asking the CA for the account. It fetches the directory, and may
@@ -38,7 +38,7 @@ func Begin(ctx context.Context, pool *transport.Pool, account state.Account, req
 	key, err := bundle.ParseKey([]byte(account.Key))
 	if err != nil {
 		return nil, &Error{At: "account", ErrKind: "account", Message: "the stored account key cannot be used: " + err.Error(),
-			NextStep: "restore the accounts directory below the state directory from a backup, or move it away to register anew"}
+			NextStep: "restore the accounts directory below the state directory from a backup, or move it away to register again"}
 	}
 	s := &Session{Operation: pool.Begin(ctx, requests), Account: account}
 	s.InheritNonces()
@@ -49,7 +49,7 @@ func Begin(ctx context.Context, pool *transport.Pool, account state.Account, req
 	if err != nil {
 		return nil, s.Explain("directory", err)
 	}
-	client.Transport = s.Operation // without lego's wrapper, which refuses plain HTTP also on loopback
+	client.Transport = s.Operation // without lego's wrapper, which refuses plain HTTP even on loopback
 	return s, nil
 }
 

@@ -19,14 +19,14 @@ type Account struct {
 	// NextKey is a key that the account was to get (RFC 8555 section 7.3.5; PKCS #8 PEM). While there is one, only the CA
 	// knows which of the two keys the account has.
 	NextKey string          `json:"next_key,omitempty"`
-	Terms   string          `json:"terms,omitempty"` // URL of the terms of service that were agreed to
+	Terms   string          `json:"terms,omitempty"` // URL of the terms of service to which the account agreed
 	Created time.Time       `json:"created"`
 	Former  []FormerAccount `json:"former,omitempty"` // accounts that this one replaced, oldest first
 }
 
-// FormerAccount is one that is not used any more. CAA records may still name it (RFC 8657 section 3).
+// FormerAccount is an account that is no longer used. CAA records may still name it (RFC 8657 section 3).
 type FormerAccount struct {
-	URL   string    `json:"url,omitempty"` // empty if it is not known any more
+	URL   string    `json:"url,omitempty"` // empty if it is no longer known
 	Until time.Time `json:"until"`
 	Why   string    `json:"why"`
 }
@@ -41,7 +41,7 @@ func (b *Book) Account(directory string) (account Account, ok bool, err error) {
 		return Account{}, false, nil
 	}
 	if err == nil && account.Directory != directory {
-		return Account{}, false, b.failed("use", key, fmt.Errorf("it is of the account at %.200q: somebody moved it", account.Directory))
+		return Account{}, false, b.failed("use", key, fmt.Errorf("it belongs to the account at %.200q: somebody has moved the file", account.Directory))
 	}
 	return account, err == nil, err
 }
@@ -64,7 +64,7 @@ func (b *Book) Accounts() (accounts []Account, err error) {
 	return accounts, errors.Join(problems...)
 }
 
-// SaveAccount stores an account durably. A damaged record in its place is set aside first: the key in it may be of use.
+// SaveAccount stores an account durably. It sets a damaged record in its place aside first: the key in it may be useful.
 func (b *Book) SaveAccount(account Account) error {
 	key := accountKey(account.Directory)
 	if _, _, err := b.Account(account.Directory); errors.Is(err, ErrDamaged) {

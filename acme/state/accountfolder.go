@@ -10,7 +10,7 @@ import (
 // longestName keeps the name of a folder, with a hash after it, well below the 255 bytes of a key's element.
 const longestName = 120
 
-// accountFolder is the folder of a CA's account.
+// accountFolder returns the folder of a CA's account.
 func accountFolder(directory string) string { return "accounts/" + accountName(directory) }
 
 func accountKey(directory string) string { return accountFolder(directory) + "/" + accountFile }
@@ -26,7 +26,7 @@ func accountName(directory string) string {
 	return name[:min(len(name), longestName)] + "~" + hex.EncodeToString(sum[:4])
 }
 
-// readable is host and path of a URL, without any character that is special to shells or file systems.
+// readable returns host and path of a URL, without characters that are special to shells or file systems.
 func readable(directory string) string {
 	name := directory
 	if u, err := url.Parse(directory); err == nil && u.Host != "" {

@@ -14,7 +14,7 @@ import (
 type Generation struct {
 	Version   int            `json:"version"`
 	ID        string         `json:"id"`    // name of its directory; sorts by time of issue
-	Names     []string       `json:"names"` // that were asked for; the certificate may have more
+	Names     []string       `json:"names"` // the names in the order; the certificate may have more
 	Key       bundle.KeyType `json:"key"`
 	Serial    string         `json:"serial"`
 	NotBefore time.Time      `json:"not_before"`
@@ -34,7 +34,7 @@ type member struct {
 	content []byte
 }
 
-// stagedPrefix begins the names below which generations are made.
+// stagedPrefix starts the names under which generations are made.
 const stagedPrefix = ".new-"
 
 // Add stores a checked bundle as a new generation, durably, and returns its description. The generation appears under its
@@ -58,7 +58,7 @@ func (l *Lineage) Add(b *bundle.Bundle, names []string, directory, order string,
 	return g, nil
 }
 
-// stage makes a generation under a name that nobody looks at.
+// stage makes a generation under a name that readers ignore.
 func (l *Lineage) stage(staged string, b *bundle.Bundle, g Generation) error {
 	for _, m := range []member{
 		{"privkey.pem", b.KeyPEM()}, {"fullchain.pem", b.FullchainPEM()}, {"cert.pem", b.LeafPEM()}, {"chain.pem", b.ChainPEM()},
@@ -84,7 +84,7 @@ func (l *Lineage) Bundle(id string) (*bundle.Bundle, error) {
 	return b, l.book.failed("use", l.generationKey(id), err)
 }
 
-// Directory is where the files of a generation are on this host; "" for a store without files.
+// Directory returns where the files of a generation are on this host; "" for a store without files.
 func (l *Lineage) Directory(id string) string { return l.book.store.Path(l.generationKey(id)) }
 
 // Generation reads the description of one generation.
@@ -93,12 +93,12 @@ func (l *Lineage) Generation(id string) (g Generation, err error) {
 	return g, err
 }
 
-// generationKey is the folder of a generation, or one of its members. An ID out of a damaged record leads nowhere else.
+// generationKey returns the folder of a generation, or one of its members. An ID from a damaged record cannot lead elsewhere.
 func (l *Lineage) generationKey(id string, member ...string) string {
 	return l.key(append([]string{path.Base(id)}, member...)...)
 }
 
-// Generations lists the readable generations, oldest first, without what a crash left half made.
+// Generations lists the readable generations, oldest first, without those that a crash left unfinished.
 func (l *Lineage) Generations() ([]Generation, error) {
 	names, err := l.book.below(l.key())
 	if err != nil {

@@ -10,12 +10,12 @@ import (
 	"mxcert/acme/finding"
 )
 
-// maxFindings bounds what Inspect reports.
+// maxFindings limits what Inspect reports.
 const maxFindings = 50
 
-// Inspect looks through everything that is stored, and changes nothing. It reports records that are damaged, that a later
-// mxcert wrote or that were set aside, and what the store itself has to say (see [Housekeeper]); the first fifty
-// findings, by their subject. The error means that the store cannot be looked at; fs.ErrNotExist that there is no store yet.
+// Inspect looks at everything that is stored, and changes nothing. It reports records that are damaged, that a later mxcert
+// wrote or that were set aside, and what the store itself has to say (see [Housekeeper]); the first fifty findings, by their
+// subject. The error means that the store cannot be looked at; fs.ErrNotExist that there is no store yet.
 func (b *Book) Inspect() ([]finding.Finding, error) {
 	var found []finding.Finding
 	if keeper, ok := b.store.(Housekeeper); ok {
@@ -50,7 +50,7 @@ func (b *Book) inspect(folder string) (found []finding.Finding) {
 			found = append(found, b.inspect(key)...)
 		case strings.Contains(name, damagedSuffix):
 			found = append(found, finding.New("state-set-aside", finding.Warning, "it was damaged and set aside").About(b.name(key)).
-				Next("see whether you need anything of it, and remove it"))
+				Next("check whether you need anything from it, and remove it"))
 		case isRecord(key):
 			found = append(found, b.inspectRecord(key)...)
 		}
@@ -73,7 +73,7 @@ func (b *Book) inspectRecord(key string) []finding.Finding {
 	return []finding.Finding{f}
 }
 
-// isRecord knows the keys of records. daemon.json is written anew all the time.
+// isRecord reports whether a key is that of a record. It leaves out daemon.json, which is written again and again.
 func isRecord(key string) bool {
 	switch path.Base(key) {
 	case accountFile, "usage.json", recordFile, metaFile:
@@ -83,7 +83,7 @@ func isRecord(key string) bool {
 	return path.Ext(key) == ".json" && (in == "orders" || in == journal)
 }
 
-// bare is an error without the place that is named beside it.
+// bare returns an error without the place, which is named beside it.
 func bare(err error) error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Err
@@ -91,7 +91,7 @@ func bare(err error) error {
 	return err
 }
 
-// hint is what the error itself advises.
+// hint returns what the error itself advises.
 func hint(err error) string {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Hint()

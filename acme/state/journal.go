@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Entry is one batch of TXT records that is about to be made, or may have been. It is stored before the first record
-// is made and removed after the last is gone.
+// Entry is one batch of TXT records that are about to be created, or may exist. It is stored before the first record is created
+// and removed after the last is gone.
 type Entry struct {
 	Version  int       `json:"version"`
 	Lineage  string    `json:"lineage"`
@@ -62,8 +62,8 @@ func (l *Lineage) Note(entry Entry) (forget func() error, err error) {
 	return func() error { return l.Forget(entry) }, nil
 }
 
-// Journal lists the entries that an earlier run left behind, oldest first. Damaged ones are removed: what they said
-// is lost, and the error names each of them.
+// Journal lists the entries that an earlier run has left, oldest first. It removes damaged ones: their content is lost, and the
+// error names each of them.
 func (l *Lineage) Journal() ([]Entry, error) {
 	names, err := l.book.store.List(journal)
 	if err != nil {

@@ -18,7 +18,7 @@ var ErrDamaged = errors.New("the file is damaged")
 // errLater is the cause if a record has a higher version.
 var errLater = errors.New("a later mxcert wrote it")
 
-// read reads a record into v. A record of a later version is an error that names it; a damaged one is ErrDamaged.
+// read reads a record into v. For a record of a later version, the error names the version; for a damaged one it is ErrDamaged.
 func (b *Book) read(key string, v any) error {
 	text, err := b.store.Read(key)
 	if err != nil {
@@ -50,8 +50,7 @@ func (b *Book) write(key string, v any) error {
 
 const damagedSuffix = ".damaged"
 
-// setAside keeps a damaged record under another name and returns the last element of that name; "" if this user, or
-// anybody, may not rename it.
+// setAside keeps a damaged record under another name and returns the last element of that name; "" if it cannot be renamed.
 func (b *Book) setAside(key string) (string, error) {
 	aside := key + damagedSuffix
 	err := b.store.Rename(key, aside)

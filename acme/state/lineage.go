@@ -20,7 +20,7 @@ type Lineage struct {
 	name string
 }
 
-// Record is what mxcert remembers of a lineage beside its generations.
+// Record is what mxcert remembers about a lineage beside its generations.
 type Record struct {
 	Version     int                      `json:"version"`
 	Keys        map[bundle.KeyType]*Slot `json:"keys"`
@@ -29,7 +29,7 @@ type Record struct {
 	Failure     *Failure                 `json:"failure,omitempty"`   // the last pass failed
 	LastSuccess time.Time                `json:"last_success,omitzero"`
 	Heals       Heals                    `json:"heals,omitzero"`
-	Files       map[string]File          `json:"files,omitempty"`  // what was written for a mail server, by path
+	Files       map[string]File          `json:"files,omitempty"`  // files that were written for a mail server, by path
 	Events      []Event                  `json:"events,omitempty"` // oldest first, at most maxEvents
 }
 
@@ -50,7 +50,7 @@ func (s *Slot) Issued(id string, renewAt time.Time) {
 	s.Current, s.RenewAt, s.Renewal, s.RolledBack = id, renewAt, RenewalInfo{}, false
 }
 
-// RenewalInfo is what mxcert remembers of a CA's renewal information (RFC 9773).
+// RenewalInfo is what mxcert remembers about a CA's renewal information (RFC 9773).
 type RenewalInfo struct {
 	Start       time.Time `json:"start,omitzero"` // the window
 	End         time.Time `json:"end,omitzero"`
@@ -59,7 +59,7 @@ type RenewalInfo struct {
 	NextCheck   time.Time `json:"next_check,omitzero"` // mxcert does not ask the CA again before
 }
 
-// Failure is why the last pass did not converge.
+// Failure says why the last pass did not converge.
 type Failure struct {
 	Stage       string    `json:"stage"`
 	Kind        string    `json:"kind"`
@@ -68,14 +68,14 @@ type Failure struct {
 	At          time.Time `json:"at"`
 	Count       int       `json:"count"`                 // failures in a row
 	NotBefore   time.Time `json:"not_before,omitzero"`   // the daemon does not try again before
-	ChargedToCA bool      `json:"charged_to_ca"`         // it used up some of the CA's patience: one-shots wait too
+	ChargedToCA bool      `json:"charged_to_ca"`         // the CA counts it against its limits: one-shots wait, too
 	Fingerprint string    `json:"fingerprint,omitempty"` // of the configuration that failed; a changed one may try at once
 }
 
-// Heals is when the daemon has repaired what others had changed, in the hour that began with the first time.
+// Heals records when the daemon repaired what others had changed, in the hour that started with the first repair.
 type Heals struct {
 	At          []time.Time `json:"at"`
-	Fingerprint string      `json:"fingerprint"` // of the configuration; with a changed one, counting starts again
+	Fingerprint string      `json:"fingerprint"` // of the configuration; if it changes, counting starts again
 }
 
 // IsZero reports whether there were no repairs.
@@ -104,10 +104,10 @@ const (
 	displaced  = "displaced"
 )
 
-// Lineage names a lineage; nothing is read or made.
+// Lineage returns a lineage by name; it reads and makes nothing.
 func (b *Book) Lineage(name string) *Lineage { return &Lineage{book: b, name: name} }
 
-// Name is the lineage's name.
+// Name returns the lineage's name.
 func (l *Lineage) Name() string { return l.name }
 
 // Lock waits until this process alone may change the lineage, or ctx ends (ErrLocked).
@@ -115,7 +115,7 @@ func (l *Lineage) Lock(ctx context.Context) (unlock func(), err error) {
 	return l.book.store.Lock(ctx, l.key("lock"))
 }
 
-// key is the lineage's folder, or a key below it.
+// key returns the lineage's folder, or a key below it.
 func (l *Lineage) key(elements ...string) string {
 	return path.Join("lineages", l.name, path.Join(elements...))
 }
@@ -142,8 +142,8 @@ func (r *Record) Log(event Event) {
 	}
 }
 
-// Load reads the record. If it is missing or damaged, it is made again from the stored generations, and repaired says so
-// in words; a damaged record is set aside. A lineage that never was has an empty record.
+// Load reads the record. If it is missing or damaged, Load makes it again from the stored generations, and repaired says so in
+// words; it sets a damaged record aside. A lineage that does not exist yet has an empty record.
 func (l *Lineage) Load() (record Record, repaired string, err error) {
 	place := l.book.name(l.recordKey())
 	record, err = l.read()
@@ -169,7 +169,7 @@ func (l *Lineage) Load() (record Record, repaired string, err error) {
 	return record, repaired, err
 }
 
-// Look is Load for those that change nothing: a damaged record stays where it is.
+// Look does what Load does without changing anything: a damaged record stays where it is.
 func (l *Lineage) Look() (record Record, repaired string, err error) {
 	record, err = l.read()
 	if !errors.Is(err, ErrDamaged) && !errors.Is(err, fs.ErrNotExist) {
@@ -177,7 +177,7 @@ func (l *Lineage) Look() (record Record, repaired string, err error) {
 	}
 	damaged := errors.Is(err, ErrDamaged)
 	if record, err = l.rebuild(); damaged {
-		repaired = fmt.Sprintf("%s is damaged; what is shown comes from the generations on disk", l.book.name(l.recordKey()))
+		repaired = fmt.Sprintf("%s is damaged; this was read from the generations on disk", l.book.name(l.recordKey()))
 	}
 	return record, repaired, err
 }
@@ -189,8 +189,8 @@ func (l *Lineage) read() (record Record, err error) {
 	return record, err
 }
 
-// rebuild makes the newest readable generation of each key type the current one. Nobody knows what was served, so the
-// next pass looks at files and handshakes.
+// rebuild makes the newest readable generation of each key type the current one. It is not known what was served, so the next
+// pass looks at files and handshakes.
 func (l *Lineage) rebuild() (Record, error) {
 	var record Record
 	generations, err := l.Generations()
@@ -211,9 +211,9 @@ func (l *Lineage) Save(record Record) error {
 	return l.book.write(l.recordKey(), record)
 }
 
-// Displace keeps a copy of a file that a deployment is about to replace and that is not mxcert's own, so that nothing
-// of the operator's is lost. It returns where the copy is, perhaps an earlier one with the same content: a program that
-// fights for the file fills no disk.
+// Displace keeps a copy of a file that a deployment is about to replace and that is not mxcert's own, so that the operator
+// loses nothing. It returns where the copy is. This may be an earlier copy with the same content, so that a program that fights
+// over the file cannot fill the disk.
 func (l *Lineage) Displace(original string, content []byte, at time.Time) (string, error) {
 	ending := "-" + path.Base(original)
 	names, err := l.book.store.List(l.key(displaced))

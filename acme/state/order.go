@@ -12,7 +12,7 @@ import (
 // Both are stored before they are used, so that after a crash mxcert finishes the order instead of paying for another.
 type Order struct {
 	Version   int            `json:"version"`
-	URL       string         `json:"url,omitempty"` // empty: the key is made, the order not yet placed
+	URL       string         `json:"url,omitempty"` // empty if only the key exists, and the order is not placed yet
 	Directory string         `json:"directory"`
 	Account   string         `json:"account"` // account URL
 	Names     []string       `json:"names"`

@@ -9,8 +9,8 @@ import (
 	"mxcert/acme/bundle"
 )
 
-// Prune removes all generations but the newest keep of each key type and those that the record names, and what
-// killed processes left half made. Call it under the lock.
+// Prune removes all generations except the newest keep of each key type and those that the record names. It also removes what
+// killed processes left unfinished. Call it under the lock.
 func (l *Lineage) Prune(record Record, keep int) error {
 	generations, err := l.Generations()
 	if err != nil {
@@ -33,7 +33,7 @@ func (l *Lineage) Prune(record Record, keep int) error {
 	return errors.Join(append(problems, l.unstage(), l.sweep())...)
 }
 
-// unstage removes generations that a killed process was making. The lineage's lock says that nobody makes one now.
+// unstage removes generations that a killed process was making. The lineage's lock guarantees that no process makes one now.
 func (l *Lineage) unstage() error {
 	folders, err := l.book.below(l.key())
 	problems := []error{err}
@@ -45,7 +45,7 @@ func (l *Lineage) unstage() error {
 	return errors.Join(problems...)
 }
 
-// sweep has the store remove its own traces wherever this lineage's passes write.
+// sweep makes the store remove its own traces wherever this lineage's passes write.
 func (l *Lineage) sweep() error {
 	keeper, ok := l.book.store.(Housekeeper)
 	if !ok {

@@ -7,16 +7,16 @@ import (
 	"mxcert/acme/bundle"
 )
 
-// What to look for in a damaged record, as JSON writes it. The expressions are large and hardly ever needed, so that they are
-// compiled when they are.
+// What to look for in a damaged record, as JSON writes it. The expressions are large and hardly ever needed, so they are
+// compiled only when they are needed.
 const (
 	keyInText = `-----BEGIN PRIVATE KEY-----[A-Za-z0-9+/=\\\s]+-----END PRIVATE KEY-----`
 	urlInText = `"url":\s*"(https?://[!-~]{1,500}?)"`
 )
 
-// SalvageAccount looks for what remains of a damaged account record: the key, without which nobody finds the account
-// again (RFC 8555 section 7.3.1), and the URL. Each is empty if it is lost. If there is no record, it looks at one that
-// was set aside.
+// SalvageAccount looks for what remains of a damaged account record: the key, without which the account cannot be found again
+// (RFC 8555 section 7.3.1), and the URL. Each is empty if it is lost. If there is no record, it looks at one that was set
+// aside.
 func (b *Book) SalvageAccount(directory string) Account {
 	account := Account{Directory: directory}
 	name := accountKey(directory)

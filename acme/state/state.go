@@ -1,12 +1,11 @@
 // Package state is what mxcert remembers: accounts, lineages with their immutable generations, orders in flight, the
 // journal of TXT records, budgets and backoff.
 //
-// A [Book] is the logic; where its records lie is the business of a [Store]. Everything is durable before a method returns.
-// Everything can be rebuilt from the generations and the CA: a record that is missing or damaged is set aside and made
-// again from what the generations say, and the caller learns of it, because a lost note must never be a reason to serve
-// nothing.
+// A [Book] is the logic; a [Store] decides where its records are kept. Every change is durable before a method returns.
+// Everything can be rebuilt from the generations and the CA: a missing or damaged record is set aside and made again from the
+// generations, and the caller learns of it. A lost note must never be a reason to serve no certificate.
 //
-//	accounts/CA/            account.json, usage.json, lock (shared by all who use the account, see ShareAccount)
+//	accounts/CA/            account.json, usage.json, lock (shared by all processes that use the account, see ShareAccount)
 //	lineages/NAME/          record.json, lock, one folder a generation
 //	lineages/NAME/GEN/      privkey.pem fullchain.pem cert.pem chain.pem meta.json; revoked.json if it was revoked
 //	lineages/NAME/displaced files that a first deployment replaced
@@ -15,7 +14,7 @@
 //	daemon.json             what the daemon says about itself; running.yaml is the configuration it works with
 //	lock                    guards accounts while they are changed; usage.lock guards budgets, daemon.lock is the daemon's
 //
-// Not supported: records of a later version, which are refused rather than guessed at.
+// Not supported: records of a later version. The package refuses them and does not guess.
 package state
 
 import (
@@ -31,7 +30,7 @@ import (
 // Book is what mxcert remembers, in a store.
 type Book struct{ store Store }
 
-// New returns the book that lies in a store. Nothing is read or made.
+// New returns the book in a store. It reads and makes nothing.
 func New(store Store) *Book { return &Book{store: store} }
 
 // Open returns the book in a store that was just opened, or why it could not be:
@@ -44,16 +43,16 @@ func Open(store Store, err error) (*Book, error) {
 	return New(store), nil
 }
 
-// Path is where the store is on this host; "" for one without files.
+// Path returns where the store is on this host; "" for a store without files.
 func (b *Book) Path() string { return b.store.Path("") }
 
 // Lock waits until this process alone may change what belongs to no lineage (accounts), or ctx ends (ErrLocked).
 func (b *Book) Lock(ctx context.Context) (unlock func(), err error) { return b.store.Lock(ctx, "lock") }
 
-// name is what messages call a key.
+// name returns what messages call a key.
 func (b *Book) name(key string) string { return cmp.Or(b.store.Path(key), key) }
 
-// failed is an error about a key; nil if err is.
+// failed returns an error about a key; nil if err is nil.
 func (b *Book) failed(op, key string, err error) error {
 	if err == nil {
 		return nil
@@ -61,7 +60,7 @@ func (b *Book) failed(op, key string, err error) error {
 	return &Error{Op: op, Path: b.name(key), Err: err}
 }
 
-// renamed says of a store's error what it was about in the words of this room.
+// renamed describes the operation of a store's error in the words of this package.
 func (b *Book) renamed(op, key string, err error) error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		err = e.Err
@@ -81,8 +80,8 @@ func (b *Book) below(folder string) ([]string, error) {
 	return folders, err
 }
 
-// Error is a failure of the store, or of what lies in it: what was done where, and why it failed. Path is a file, or
-// the key if the store has no files.
+// Error is a failure of the store, or of a record in it: what was done where, and why it failed. Path is a file, or the key if
+// the store has no files.
 type Error struct {
 	Op, Path string
 	Err      error
@@ -94,7 +93,7 @@ func (e *Error) Error() string { return fmt.Sprintf("%s %s: %v", e.Op, e.Path, e
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Kind is "locked", "permission" or "disk-full" if the cause is one of these, otherwise "state".
+// Kind returns "locked", "permission" or "disk-full" if the cause is one of these, otherwise "state".
 func (e *Error) Kind() string {
 	switch {
 	case errors.Is(e.Err, ErrLocked):
@@ -107,7 +106,7 @@ func (e *Error) Kind() string {
 	return "state"
 }
 
-// Stage is the step of a pass to which the failure belongs: "lock", "store" if a change failed, otherwise "state".
+// Stage returns the step of a pass to which the failure belongs: "lock", "store" if a change failed, otherwise "state".
 func (e *Error) Stage() string {
 	switch e.Op {
 	case "lock":
@@ -125,7 +124,7 @@ func (e *Error) Temporary() bool { return errors.Is(e.Err, ErrLocked) }
 func (e *Error) Hint() string {
 	switch e.Kind() {
 	case "locked":
-		return "wait until the other process is done (mxcert status shows what the daemon does), then try again"
+		return "wait until the other process has finished (mxcert status shows what the daemon does), then try again"
 	case "permission":
 		return "run mxcert as root or as the user that owns the state directory"
 	case "disk-full":

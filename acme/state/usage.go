@@ -8,7 +8,8 @@ import (
 	"mxcert/acme/schedule"
 )
 
-// Usage is what mxcert asked of a CA, and how it fared: budgets and backoff hold over restarts and for all lineages.
+// Usage is what mxcert asked of a CA, and with what result: budgets and backoff survive restarts and are shared by all
+// lineages.
 type Usage struct {
 	Version int              `json:"version"`
 	Ledger  schedule.Ledger  `json:"ledger,omitzero"`

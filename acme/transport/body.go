@@ -20,7 +20,7 @@ const (
 	maxBody    = 1 << 20
 	maxProblem = 64 << 10
 
-	// maxAlternates bounds the links to other chains that are read; CAs offer two or three.
+	// maxAlternates limits the links to other chains that are read; CAs offer two or three.
 	maxAlternates = 8
 )
 
@@ -29,7 +29,7 @@ const (
 	// BadNonce stands for the CA's badNonce: lego's own retry would wait 200 ms and longer. A refused nonce comes with a new
 	// one, so the session repeats at once (RFC 8555 section 6.5).
 	BadNonce = "urn:mxcert:badNonce"
-	// NotProblem stands for an error answer that is no problem document.
+	// NotProblem stands for an error answer that is not a problem document.
 	NotProblem = "urn:mxcert:notAProblemDocument"
 )
 
@@ -62,7 +62,7 @@ func readAll(response *http.Response) ([]byte, error) {
 	body, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("answer broke off: %w", err)
+		return nil, fmt.Errorf("the answer was cut off: %w", err)
 	case int64(len(body)) <= limit:
 		return body, nil
 	case response.StatusCode >= http.StatusBadRequest:
@@ -71,8 +71,8 @@ func readAll(response *http.Response) ([]byte, error) {
 	return nil, NotACME("the answer is larger than %d bytes", limit)
 }
 
-// problemBody makes a problem document (RFC 7807) that lego's parser survives, whatever came with an error status. It takes
-// over only the fields that have the right name and type.
+// problemBody turns any body of an error answer into a problem document (RFC 7807) that lego's parser survives. It takes over
+// only the fields that have the right name and type.
 func problemBody(status int, body []byte) []byte {
 	var raw map[string]json.RawMessage
 	problem := legoacme.ProblemDetails{HTTPStatus: status}

@@ -36,7 +36,7 @@ func (d *directoryCache) store(body []byte) {
 	}
 	for _, needed := range []string{"newNonce", "newAccount", "newOrder"} {
 		if _, ok := entries[needed].(string); !ok {
-			return // a useless directory is not kept for an hour
+			return // do not keep a useless directory for an hour
 		}
 	}
 	d.mu.Lock()
@@ -58,7 +58,7 @@ func (d *directoryCache) names(host string) bool {
 	return d.hosts[hostPort(host)]
 }
 
-// hostPort is the form in which hosts are compared (RFC 3986 section 6.2).
+// hostPort returns the form in which hosts are compared (RFC 3986 section 6.2).
 func hostPort(host string) string { return strings.TrimSuffix(strings.ToLower(host), ":443") }
 
 func (d *directoryCache) noteSkew(skew time.Duration) {

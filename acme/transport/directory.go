@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	// mostMeta bounds the profiles and CAA identities that are taken over from a directory.
+	// mostMeta limits the profiles and CAA identities that are taken over from a directory.
 	mostMeta = 100
-	// mostWord is the cap, in bytes, for the name of a profile.
+	// mostWord limits the name of a profile, in bytes.
 	mostWord = 60
 )
 

@@ -24,7 +24,7 @@ const (
 	firstNonces = 3
 	// spare is how many requests an order may cost beyond those that it needs.
 	spare = 4
-	// mostNonces bounds what is kept for later operations.
+	// mostNonces limits how many nonces are kept for later operations.
 	mostNonces = 64
 	// nonceLife is how long a nonce is kept. A nonce that has become too old does no harm: a refused nonce costs one
 	// request, as fetching one does, and comes with a new one. The first request of an operation is sent alone and finds
@@ -120,12 +120,12 @@ func (o *Operation) LeaveNonces() {
 	}
 }
 
-// AtOnce is how many requests of the operation are sent at once.
+// AtOnce returns how many requests of the operation are sent at once.
 func (o *Operation) AtOnce() int {
 	return min(max(firstNonces, o.nonces.count()), atOnce)
 }
 
-// FetchNonces fetches the nonces that an order of that many names lacks, as far as it may cost, all at once, from the
+// FetchNonces fetches the nonces that an order of that many names lacks, as far as its budget allows, all at once, from the
 // directory's newNonce. It fails only if there is no nonce at all afterwards.
 func (o *Operation) FetchNonces(ctx context.Context, newNonce string, names int) error {
 	missing := min(names, atOnce) - o.nonces.count()

@@ -19,8 +19,8 @@ import (
 
 var (
 	// ErrBudget says that an operation has used up its requests.
-	ErrBudget = errors.New("too many requests in one operation; the CA sends us in circles")
-	// ErrNotACME is in errors about answers that no ACME server sends.
+	ErrBudget = errors.New("too many requests in one operation; the CA probably sends mxcert in circles")
+	// ErrNotACME is wrapped in errors about answers that an ACME server does not send.
 	ErrNotACME = errors.New("not ACME")
 )
 
@@ -40,16 +40,16 @@ type Operation struct {
 	noNonce    error           // why the last request for a nonce failed: the JOSE library keeps only its text
 }
 
-// hold is a Retry-After and when it came.
+// hold is a Retry-After and the time at which it came.
 type hold struct {
 	wait time.Duration
 	from time.Time
 }
 
-// Context is the operation's.
+// Context returns the operation's context.
 func (o *Operation) Context() context.Context { return o.ctx }
 
-// Settings returns those of the pool.
+// Settings returns the settings of the pool.
 func (o *Operation) Settings() Settings { return o.pool.settings }
 
 // Client returns a client that sends by this operation and follows no redirects.
@@ -59,7 +59,7 @@ func (o *Operation) Client() *http.Client {
 
 // RoundTrip implements http.RoundTripper. It keeps the nonces, so that lego's own store stays empty and asks here for each.
 func (o *Operation) RoundTrip(request *http.Request) (*http.Response, error) {
-	if request.Method == http.MethodHead { // lego asks for a nonce with it, and for nothing else
+	if request.Method == http.MethodHead { // lego uses it only to ask for a nonce
 		if nonce := o.nonces.pop(); nonce != "" {
 			response := textResponse(request, http.StatusOK, "", nil)
 			response.Header.Set("Replay-Nonce", nonce)
@@ -81,7 +81,7 @@ func (o *Operation) send(request *http.Request) (*http.Response, error) {
 			return textResponse(request, http.StatusOK, "application/json", body), nil
 		}
 	} else if !o.pool.cache.names(target.Host) {
-		return nil, NotACME("the CA sent us to %.100q, a host that its directory does not name", target.Host)
+		return nil, NotACME("the CA refers to %.100q, a host that its directory does not name", target.Host)
 	}
 	if err := o.spend(); err != nil {
 		return nil, err
@@ -129,7 +129,7 @@ func (o *Operation) exchange(request *http.Request, target *url.URL) (response *
 	return response, body, err
 }
 
-// Get fetches a JSON document into v. lego's own call takes an error page for an answer. An error answer is a
+// Get fetches a JSON document into v. lego's own call regards an error page as an answer. An error answer is a
 // *legoacme.ProblemDetails.
 func (o *Operation) Get(url string, v any) (status int, err error) {
 	defer Rescue(&err)
@@ -160,9 +160,9 @@ func (o *Operation) Get(url string, v any) (status int, err error) {
 	return response.StatusCode, err
 }
 
-// target is where a request goes: HTTPS (RFC 8555 section 6.1), or plain HTTP on loopback if the directory is there
-// itself. lego refuses plain HTTP and signs the URLs that it asks for, and some CAs behind a proxy write https into a
-// directory that they serve in the clear: at the directory's own address, which speaks only one of the two, both work.
+// target returns where a request goes: HTTPS (RFC 8555 section 6.1), or plain HTTP on loopback if the directory itself is
+// there. lego refuses plain HTTP and signs the URLs that it asks for, and some CAs behind a proxy write https into a directory
+// that they serve in the clear: at the directory's own address, which speaks only one of the two, both work.
 func (o *Operation) target(to *url.URL) (*url.URL, error) {
 	directory, err := url.Parse(o.pool.settings.Directory)
 	if err != nil {
@@ -179,7 +179,7 @@ func (o *Operation) target(to *url.URL) (*url.URL, error) {
 	return &target, nil
 }
 
-// OverTLS is the directory's URL as lego accepts it: https, also for a CA on loopback that is reached in the clear.
+// OverTLS returns the directory's URL as lego accepts it: https, also for a CA on loopback that is reached in the clear.
 func (s Settings) OverTLS() string {
 	if u, err := url.Parse(s.Directory); err == nil && u.Scheme == "http" && loopback(u.Hostname()) {
 		u.Scheme = "https"
@@ -210,7 +210,7 @@ func (o *Operation) spend() error {
 	return o.ctx.Err()
 }
 
-// slot waits until the request may be sent beside those of other operations at this CA.
+// slot waits until the request may be sent, because other operations at this CA send requests, too.
 func (o *Operation) slot() (release func(), err error) {
 	select {
 	case o.pool.slots <- struct{}{}:
@@ -220,11 +220,11 @@ func (o *Operation) slot() (release func(), err error) {
 	}
 }
 
-// note remembers Retry-After, how long answers take, how far the clocks are apart, and why there is no nonce.
+// note remembers Retry-After, how long answers take, how much the clocks differ, and why there is no nonce.
 func (o *Operation) note(request *http.Request, response *http.Response, took time.Duration, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if request.Method == http.MethodHead { // lego asks for a nonce with it, and for nothing else
+	if request.Method == http.MethodHead { // lego uses it only to ask for a nonce
 		o.noNonce = nil
 		if err != nil {
 			o.noNonce = &url.Error{Op: request.Method, URL: request.URL.String(), Err: err}
@@ -254,21 +254,21 @@ func (o *Operation) NamesHost(address string) bool {
 	return err == nil && u.Host != "" && o.pool.cache.names(u.Host)
 }
 
-// NonceError is why the last request for a nonce failed; nil if it did not.
+// NonceError returns why the last request for a nonce failed; nil if it did not fail.
 func (o *Operation) NonceError() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.noNonce
 }
 
-// RetryAfter is what the last answer from a URL asked for; 0 if it asked for nothing.
+// RetryAfter returns the wait that the last answer from a URL asked for; 0 if it asked for none.
 func (o *Operation) RetryAfter(url string) time.Duration {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.retryAfter[url].wait
 }
 
-// Remaining is how long to wait from now on, as the last answers from these URLs asked.
+// Remaining returns how long to wait from now on, as the last answers from these URLs asked.
 func (o *Operation) Remaining(urls ...string) (wait time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -280,28 +280,28 @@ func (o *Operation) Remaining(urls ...string) (wait time.Duration) {
 	return wait
 }
 
-// sent is how many requests were sent until now.
+// sent returns how many requests were sent until now.
 func (o *Operation) sent() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.granted - o.budget
 }
 
-// Took is how long the CA's last answers took, about.
+// Took returns how long the CA's last answers took, about.
 func (o *Operation) Took() time.Duration {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.took
 }
 
-// ClockSkew is this host's clock minus the CA's, from the last Date header.
+// ClockSkew returns this host's clock minus the CA's, from the last Date header.
 func (o *Operation) ClockSkew() time.Duration {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.skew
 }
 
-// OtherChains are the links to other chains in the last answer, at most eight.
+// OtherChains returns the links to other chains in the last answer, at most eight.
 func (o *Operation) OtherChains() []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -309,15 +309,15 @@ func (o *Operation) OtherChains() []string {
 }
 
 func refuseRedirect(request *http.Request, _ []*http.Request) error {
-	return NotACME("the CA redirects to %.100q; redirects are not followed", request.URL.Redacted())
+	return NotACME("the CA redirects to %.100q; mxcert does not follow redirects", request.URL.Redacted())
 }
 
-// NotACME makes an ErrNotACME that says what came.
+// NotACME returns an error that wraps ErrNotACME and says what came.
 func NotACME(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrNotACME}, args...)...)
 }
 
-// proxyRefused says that the proxy refused: its answer to CONNECT would otherwise look like the CA's.
+// proxyRefused returns the error for a proxy that refused: its answer to CONNECT would otherwise look like the CA's.
 func proxyRefused(_ context.Context, proxy *url.URL, _ *http.Request, answer *http.Response) error {
 	if answer.StatusCode != http.StatusOK {
 		return fmt.Errorf("the proxy %s answered %d to CONNECT", proxy.Host, answer.StatusCode)

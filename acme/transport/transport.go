@@ -1,11 +1,11 @@
 // Package transport sends the requests of an ACME client to one CA and reads the answers (RFC 8555 section 6).
 //
-// It adds what lego's core lacks: a context and a deadline for each request, a cap on bodies, error bodies that lego's
-// parser survives, nonces that are shared by parallel requests (section 6.5), the directory from memory, a budget of
-// requests for each operation, and a refusal of redirects, of plain HTTP and of hosts that the directory does not name.
-// It remembers what headers say: Retry-After, the CA's clock, links to other chains.
+// It adds what lego's core lacks: a context and a deadline for each request, a limit on bodies, error bodies that lego's parser
+// survives, nonces that are shared by parallel requests (section 6.5), the directory from memory, a budget of requests for each
+// operation, and a refusal of redirects, of plain HTTP and of hosts that the directory does not name. It remembers what headers
+// say: Retry-After, the CA's clock, links to other chains.
 //
-// It signs nothing, repeats nothing, and writes no messages for people: that is what the room session does.
+// It signs nothing, repeats nothing, and writes no messages for people: the room session does that.
 package transport
 
 import (
@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	// atOnce bounds the requests to one CA that are under way at the same time.
+	// atOnce limits the requests to one CA that are under way at the same time.
 	atOnce = 8
 	// requestTimeout is the time for one request and its whole answer.
 	requestTimeout = 45 * time.Second
@@ -28,7 +28,7 @@ const (
 // Settings say where the CA is.
 type Settings struct {
 	Directory string         // URL of its directory
-	Roots     *x509.CertPool // trusted for its HTTPS; nil: the system's
+	Roots     *x509.CertPool // trusted for its HTTPS; the system's if nil
 	UserAgent string         // product and version; "" is mxcert
 	Patience  time.Duration  // for one request and its whole answer; 0 is 45 s
 }
@@ -43,7 +43,7 @@ type Pool struct {
 	slots    chan struct{} // one for each request that is under way
 }
 
-// New makes the pool of one CA. Nothing is sent.
+// New makes the pool of one CA. It sends nothing.
 func New(settings Settings) *Pool {
 	settings.UserAgent = cmp.Or(settings.UserAgent, "mxcert")
 	settings.Patience = cmp.Or(settings.Patience, requestTimeout)

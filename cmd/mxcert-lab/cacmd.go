@@ -92,7 +92,7 @@ func serveCA(ctx context.Context, opts ca.Options, caFile, rootsFile string, std
 	return nil
 }
 
-// writeWhole writes a public file so that who waits for it never sees a part of it.
+// writeWhole writes a public file so that a reader that waits for it never sees a part of it.
 func writeWhole(path string, content []byte) error {
 	temporary, err := os.CreateTemp(filepath.Dir(path), ".mxcert-lab-")
 	if err != nil {

@@ -2,7 +2,7 @@
 // and an SMTP server with STARTTLS, all on loopback addresses. It is for rehearsals, for the demo and for tests, and it
 // needs no privilege and no network.
 //
-// main only wires; the rooms are the packages below this directory.
+// main only connects the parts, which are the packages below this directory.
 package main
 
 import (
@@ -34,7 +34,7 @@ const (
 // errUsage marks a command line that cannot be understood.
 var errUsage = errors.New("usage")
 
-// run executes one command line and gives the exit code. The commands that serve end with the context, without fault.
+// run executes one command line and returns the exit code. The commands that serve end with the context, without an error.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := &cobra.Command{
 		Use: "mxcert-lab", Short: "A CA, name servers and a mail server to rehearse mxcert with",

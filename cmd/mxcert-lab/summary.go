@@ -10,7 +10,7 @@ import (
 	"mxcert/cmd/mxcert-lab/lab"
 )
 
-// ready is what the ready file says.
+// ready is the content of the ready file.
 type ready struct {
 	Config      string   `json:"config"`
 	Directory   string   `json:"directory"`
@@ -25,7 +25,7 @@ func addresses(l *lab.Lab) ready {
 	}
 }
 
-// summary tells a person what is there and how to go on.
+// summary tells a person what runs and what to do next.
 func summary(l *lab.Lab, validity, preload time.Duration) string {
 	reading := "at each connection"
 	if preload > 0 {
@@ -43,7 +43,7 @@ func summary(l *lab.Lab, validity, preload time.Duration) string {
 	line("  SMTP   %s", l.SMTP.Address())
 	line("         reads its files in %s %s", l.Path("tls"), reading)
 	line("")
-	line("Go on in another terminal:")
+	line("Continue in another terminal:")
 	line("")
 	line("  mxcert -c %s renew --now", quote(l.Path("mxcert.yaml")))
 	line("  mxcert -c %s verify", quote(l.Path("mxcert.yaml")))

@@ -1,16 +1,17 @@
 // Package disk is the store in a directory: [state.Store] with a file for each value and a directory for each folder, so that
-// hooks, mail servers and people read the values as files. state.Store says what is promised; here is how it is kept.
+// hooks, mail servers and people read the values as files. state.Store makes the promises; this comment says how this package
+// keeps them.
 //
 // A write makes a temporary file in the same directory, gives it mode and owner before content, syncs it, renames it and syncs
-// the directory. A directory is made under a temporary name too, because one that belonged to root for an instant would keep
-// the service out for good if root's command were killed in that instant. A folder is removed under a temporary name.
-// Locks are flock(2): the kernel releases them when the process dies, however it dies. The lock's file stays.
+// the directory. It makes a directory under a temporary name, too: if the directory belonged to root for an instant, and root's
+// command were killed in that instant, the service could never use it. It removes a folder under a temporary name. Locks are
+// flock(2): the kernel releases them when the process dies, however it dies. The lock's file stays.
 //
-// Directories have mode 0700 and files 0600, whatever the umask. What root makes belongs to the owner of the directory that it
-// is in, so that a command run as root leaves nothing that the service cannot read.
+// Directories have mode 0700 and files 0600, whatever the umask. What root makes belongs to the owner of the directory around
+// it, so that a command run as root leaves nothing that the service cannot read.
 //
-// Whoever makes a temporary file holds a flock on it until the file has its name. So [Store.Sweep] knows what a killed process
-// has left, and what a living one is writing, without a clock.
+// A process that makes a temporary file holds a flock on it until the file has its name. So [Store.Sweep] knows, without a
+// clock, what a killed process has left and what a living one is writing.
 //
 // Not supported: several hosts on one network file system, and file systems without flock, link or atomic rename.
 package disk
@@ -33,13 +34,13 @@ var (
 	_ state.Housekeeper = (*Store)(nil)
 )
 
-// Either of these tells a directory of mxcert's from another.
+// Either of these shows that a directory is mxcert's.
 const accounts, lineages = "accounts", "lineages"
 
 // Open makes the directory if it is missing and narrows its mode to 0700.
 //
-// A directory that holds something else is refused: with a wrong `state` setting, its mode would be narrowed under
-// the feet of others.
+// It refuses a directory that holds something else: with a wrong `state` setting, narrowing the mode would lock other programs
+// out.
 func Open(path string) (*Store, error) {
 	if err := checkOurs(path); err != nil {
 		return nil, err
@@ -72,7 +73,7 @@ func checkOurs(path string) error {
 	if err != nil {
 		return failed("look at state directory", path, err)
 	}
-	ours := true // an empty one, or one in which mxcert was killed right at the start
+	ours := true // it may be empty, or mxcert may have been killed right at the start
 	for _, e := range entries {
 		if e.Name() == accounts || e.Name() == lineages {
 			return nil
@@ -85,7 +86,7 @@ func checkOurs(path string) error {
 	return failed("use as state directory", path, errors.New("there are files in it that are not mxcert's"))
 }
 
-// View is for readers: it makes nothing. The error is fs.ErrNotExist if there is no directory.
+// View is for readers: it makes nothing. The error is fs.ErrNotExist if the directory does not exist.
 func View(path string) (*Store, error) {
 	if _, err := os.ReadDir(path); err != nil {
 		return nil, failed("read state directory", path, err)
@@ -154,8 +155,8 @@ func (s *Store) List(folder string) ([]string, error) {
 	return names, nil
 }
 
-// failed names the operation and the file, once; what the system's own errors say about files, which may be temporary ones, goes.
-// It returns nil if err is nil.
+// failed names the operation and the file, once. It drops what the system's own errors say about files, which may be temporary
+// ones. It returns nil if err is nil.
 func failed(op, path string, err error) error {
 	if err == nil {
 		return nil

@@ -16,8 +16,8 @@ import (
 // writing is how long it takes at most to write a file that this process may not open.
 const writing = time.Hour
 
-// Sweep removes temporary files that no process has locked, and temporary directories: those that are being made are empty, and
-// their maker makes them again; all others are being removed.
+// Sweep removes temporary files that no process has locked, and temporary directories. A temporary directory that is being made
+// is empty, and its maker makes it again; all others are being removed.
 func (s *Store) Sweep(folder string) error {
 	path, err := s.folder(folder)
 	if err != nil {
@@ -47,17 +47,17 @@ func sweep(path string, entry fs.DirEntry) error {
 	return os.RemoveAll(path)
 }
 
-// isLeft reports whether no process is writing a temporary file any more.
+// isLeft reports whether no process writes a temporary file any longer.
 func isLeft(path string, entry fs.DirEntry) (bool, error) {
 	info, err := entry.Info()
 	if err != nil {
 		return false, ignoreGone(err)
 	}
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok && stat.Nlink > 1 {
-		return true, nil // a lock's file that has its name already, and that may be held under this one
+		return true, nil // a lock's file that has its name already, and may be locked under this name
 	}
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	if errors.Is(err, fs.ErrPermission) { // root is making it for this user, or was killed when it was
+	if errors.Is(err, fs.ErrPermission) { // root is making it for this user, or was killed while it did
 		return time.Since(info.ModTime()) >= writing, nil
 	}
 	if err != nil {
@@ -78,8 +78,8 @@ func ignoreGone(err error) error {
 	return err
 }
 
-// Inspect reports temporary files, files that belong to somebody else than the directory does, what this process cannot read,
-// and a wide mode of the directory.
+// Inspect reports temporary files, files whose owner is not the directory's, what this process cannot read, and a mode of the
+// directory that is too wide.
 func (s *Store) Inspect() ([]finding.Finding, error) {
 	top, err := os.Stat(s.root)
 	if err != nil {
@@ -87,7 +87,7 @@ func (s *Store) Inspect() ([]finding.Finding, error) {
 	}
 	var found []finding.Finding
 	if mode := top.Mode().Perm(); mode&0o077 != 0 {
-		found = append(found, finding.New("state-mode", finding.Warning, "its mode is %04o: others can look into it", mode).About(s.root).
+		found = append(found, finding.New("state-mode", finding.Warning, "its mode is %04o: other users can look into it", mode).About(s.root).
 			Next("the next renewal sets 0700"))
 	}
 	err = filepath.WalkDir(s.root, func(path string, entry fs.DirEntry, err error) error {
@@ -120,8 +120,8 @@ func (s *Store) inspect(path string, entry fs.DirEntry, user int) (found []findi
 		found = append(found, f)
 	}
 	if !entry.IsDir() && strings.HasPrefix(entry.Name(), temporaryPrefix) {
-		found = append(found, finding.New("state-left", finding.Warning, "a process that was killed has left it").About(path).
-			Next("the next pass removes it, or you may"))
+		found = append(found, finding.New("state-left", finding.Warning, "a killed process has left it").About(path).
+			Next("the next pass removes it, or you can"))
 	}
 	return found
 }
@@ -133,7 +133,7 @@ func owner(info fs.FileInfo) int {
 	return -1
 }
 
-// cause is an error without the path.
+// cause returns an error without the path.
 func cause(err error) error {
 	if p, ok := errors.AsType[*fs.PathError](err); ok {
 		return p.Err

@@ -13,7 +13,7 @@ import (
 	"mxcert/acme/state"
 )
 
-// lockPoll is how often a held lock is tried again; flock(2) cannot be waited for with a deadline.
+// lockPoll is how often a held lock is tried again; flock(2) cannot wait with a deadline.
 const lockPoll = 25 * time.Millisecond
 
 // Lock takes an exclusive flock(2).
@@ -53,7 +53,7 @@ func (s *Store) flock(ctx context.Context, key string, how int) (func(), error) 
 	}
 }
 
-// openLock opens a lock's file, and makes it if it is missing.
+// openLock opens a lock's file, and creates it if it is missing.
 func openLock(path string) (file *os.File, err error) {
 	err = persist(filepath.Dir(path), func() error {
 		file, err = os.OpenFile(path, os.O_RDWR, 0)
@@ -65,8 +65,8 @@ func openLock(path string) (file *os.File, err error) {
 	return file, err
 }
 
-// makeLock makes a lock's file, locked. It gets its name when its owner is right, and never takes the place of another, which
-// may be held.
+// makeLock makes a lock's file, locked. The file gets its name when its owner is right, and never replaces another one, which
+// may be locked.
 func makeLock(path string) (*os.File, error) {
 	file, err := temporary(filepath.Dir(path))
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"syscall"
 )
 
-// temporaryPrefix begins the names of what is not finished yet, or about to go.
+// temporaryPrefix starts the names of files and directories that are not finished yet, or about to be removed.
 const temporaryPrefix = ".tmp-"
 
 // Replace writes a file.
@@ -28,7 +28,7 @@ func replace(path string, value []byte) error {
 	if err != nil {
 		return err
 	}
-	defer file.Close() // and with it goes the lock
+	defer file.Close() // this also releases the lock
 	_, err = file.Write(value)
 	if err == nil {
 		err = file.Sync()
@@ -43,8 +43,8 @@ func replace(path string, value []byte) error {
 	return syncDir(dir)
 }
 
-// persist repeats work in a directory while something is missing: the directory, which it makes, or what work has just made,
-// if a sweep came between its making and its lock.
+// persist repeats work in a directory while something is missing: the directory, which it makes, or a file that work has just
+// made, if a sweep removed it before it was locked.
 func persist(dir string, work func() error) error {
 	err := work()
 	for range 10 {
@@ -80,7 +80,7 @@ func temporary(dir string) (*os.File, error) {
 	return file, nil
 }
 
-// settle gives what was just made its mode, whatever the umask, and its owner.
+// settle sets mode, despite the umask, and owner of a new file.
 func settle(file *os.File, mode fs.FileMode) error {
 	if os.Geteuid() == 0 {
 		info, err := os.Stat(filepath.Dir(file.Name()))
@@ -195,7 +195,7 @@ func (s *Store) Remove(key string) error {
 	return failed("remove", path, err)
 }
 
-// removeTree takes a directory out of sight, for good, before its files go one after the other.
+// removeTree hides a directory for good, before it removes its files one after the other.
 func removeTree(path string) error {
 	above := filepath.Dir(path)
 	aside := filepath.Join(above, temporaryPrefix+strconv.FormatUint(rand.Uint64(), 36)) //nolint:gosec // it need not be secret

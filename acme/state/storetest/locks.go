@@ -11,7 +11,7 @@ import (
 	"mxcert/acme/state"
 )
 
-// testLockExcludes: nobody else gets a held lock, in the same process or another, and the wait ends with the context.
+// testLockExcludes: no other caller gets a held lock, in the same process or another, and the wait ends with the context.
 func testLockExcludes(t *testing.T, open func() state.Store) {
 	holder := open()
 	unlock, err := holder.Lock(ended(t), "a/lock") // one try is made
@@ -31,7 +31,7 @@ func testLockExcludes(t *testing.T, open func() state.Store) {
 			}
 		}
 	}
-	replace(t, open(), "a/value", "a lock keeps nobody from writing")
+	replace(t, open(), "a/value", "a lock does not prevent writing")
 	unlock()
 	again, err := open().Lock(soon(t), "a/lock")
 	must(t, err)
@@ -42,7 +42,7 @@ func testLockExcludes(t *testing.T, open func() state.Store) {
 	again()
 }
 
-// testLockIsHandedOn: many who wait get it one after the other, and nothing that is done under it is lost.
+// testLockIsHandedOn: many callers that wait get the lock one after the other, and no change under it is lost.
 func testLockIsHandedOn(t *testing.T, open func() state.Store) {
 	const users, rounds = 6, 5
 	replace(t, open(), "counter", "0")
@@ -75,7 +75,7 @@ func increment(t *testing.T, s state.Store) error {
 	return errors.Join(err, s.Replace("counter", []byte(strconv.Itoa(n+1))))
 }
 
-// testShare: many share a lock; who wants it alone waits for the last.
+// testShare: many share a lock; a caller that wants it alone waits for the last.
 func testShare(t *testing.T, open func() state.Store) {
 	s := open()
 	first, err := s.Share(t.Context(), "shared/lock")

@@ -7,7 +7,7 @@
 //		})
 //	}
 //
-// What only a killed process or a power cut shows is not tested here: packaging/crash does that for the store in a directory.
+// It does not test what only a killed process or a power cut can show: packaging/crash does that for the store in a directory.
 package storetest
 
 import (
@@ -104,7 +104,7 @@ func testValues(t *testing.T, open func() state.Store) {
 	expect(t, there, "shared", "first")
 }
 
-// testMissing: what is not there is fs.ErrNotExist where that matters, and nothing otherwise.
+// testMissing: a missing key is fs.ErrNotExist if that matters, and otherwise no error.
 func testMissing(t *testing.T, open func() state.Store) {
 	s := open()
 	expectMissing(t, s, "none")
@@ -299,7 +299,7 @@ func testReplaceIsAtomic(t *testing.T, open func() state.Store) {
 	testWriters(t, open)
 }
 
-// testWriters: of several writers one has its way, completely, and new folders may be made by all at once.
+// testWriters: one of several writers wins, completely, and all of them may make new folders at once.
 func testWriters(t *testing.T, open func() state.Store) {
 	var writers sync.WaitGroup
 	for i := range 8 {
@@ -325,10 +325,10 @@ func testWriters(t *testing.T, open func() state.Store) {
 	}
 }
 
-// members are the keys of a folder that appears and disappears as one.
+// members returns the keys of a folder that appears and disappears as a whole.
 func members() []string { return []string{"cert", "chain", "fullchain", "meta", "privkey"} }
 
-// testFolderAppearsWhole: who sees a folder that was renamed sees all of it.
+// testFolderAppearsWhole: a reader that sees a renamed folder sees all of it.
 func testFolderAppearsWhole(t *testing.T, open func() state.Store) {
 	s, reader := open(), open()
 	done := make(chan struct{})
@@ -377,7 +377,7 @@ func visible(t *testing.T, s state.Store, folder string) (list []string) {
 	return list
 }
 
-// testFolderDisappears: as soon as a key of a folder is gone, the folder is not listed any more.
+// testFolderDisappears: as soon as a key of a folder is gone, the folder is no longer listed.
 func testFolderDisappears(t *testing.T, open func() state.Store) {
 	s, reader := open(), open()
 	for i := range 15 {
@@ -427,7 +427,7 @@ func testPath(t *testing.T, open func() state.Store) {
 	}
 }
 
-// testSweep: sweeping beside those who write, lock and make folders disturbs none of them.
+// testSweep: a sweep does not disturb others that write, lock and make folders.
 func testSweep(t *testing.T, open func() state.Store) {
 	keeper, ok := open().(state.Housekeeper)
 	if !ok {

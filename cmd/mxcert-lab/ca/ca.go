@@ -1,9 +1,9 @@
 // Package ca runs Pebble, the small ACME server (RFC 8555) of Let's Encrypt, inside this process.
 //
 // It serves HTTPS with a certificate of its own making, validates by DNS-01 at one resolver, and issues from roots that
-// live as long as the CA. What makes Pebble hard to test against is taken out: it does not sleep before a validation,
-// an order without a profile always gets the default one, and valid authorizations are reused only when asked for.
-// Every request is counted, and tests can put a handler of their own in front to misbehave.
+// live as long as the CA. The package removes what makes tests against Pebble hard: it does not sleep before a validation, an
+// order without a profile always gets the default one, and valid authorizations are reused only on request. It counts every
+// request, and tests can put a handler of their own in front of it to make it misbehave.
 //
 // Not supported: CAA checks, rate limits, storage over restarts, more than one resolver; the resolver is asked over TCP.
 package ca
@@ -27,7 +27,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// DefaultProfile is the profile of orders that name none.
+// DefaultProfile is the profile of orders that do not name one.
 const DefaultProfile = "default"
 
 const defaultValidity = 90 * 24 * time.Hour
@@ -73,7 +73,7 @@ type CA struct {
 	servers    []*http.Server
 }
 
-// Start brings a CA up; it answers when Start returns.
+// Start starts a CA; it answers when Start returns.
 func Start(opts Options) (*CA, error) {
 	if err := opts.complete(); err != nil {
 		return nil, fmt.Errorf("start the CA: %w", err)
@@ -157,13 +157,13 @@ func (c *CA) build(opts Options) (*wfe.WebFrontEndImpl, error) {
 			len(opts.EAB) > 0, seconds(opts.AuthzRetryAfter), seconds(opts.OrderRetryAfter))
 	})
 	if err == nil && !patient {
-		err = errors.New("this version of Pebble is another inside")
+		err = errors.New("this version of Pebble differs inside")
 	}
 	return &pebble, err
 }
 
-// waitForDNS has the validation wait for an answer as long as Pebble waits for a validation. Its DNS client, which cannot
-// be reached otherwise, gives up after two seconds: less than a busy machine may take.
+// waitForDNS makes the validation wait for an answer as long as Pebble waits for a validation. Pebble's DNS client, which
+// cannot be reached in another way, gives up after two seconds: a busy machine may take longer.
 func waitForDNS(validator *va.VAImpl) bool {
 	field := reflect.ValueOf(validator).Elem().FieldByName("dnsClient")
 	if !field.IsValid() || field.Type() != reflect.TypeFor[*dns.Client]() {

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// Issued are the certificates of all orders, oldest order first.
+// Issued returns the certificates of all orders, oldest order first.
 func (c *CA) Issued() []*x509.Certificate {
 	c.front.mu.Lock()
 	orders := slices.Clone(c.front.orders)
@@ -29,7 +29,7 @@ func (c *CA) Issued() []*x509.Certificate {
 	return issued
 }
 
-// OrderStatus is the status of the order at a path of this CA; "" where there is none.
+// OrderStatus returns the status of the order at a path of this CA; "" if there is no such order.
 func (c *CA) OrderStatus(orderPath string) string {
 	if order := c.store.GetOrderByID(path.Base(orderPath)); order != nil {
 		if status, err := order.GetStatus(); err == nil {
@@ -39,7 +39,7 @@ func (c *CA) OrderStatus(orderPath string) string {
 	return ""
 }
 
-// Revoked tells whether a certificate is revoked and for what reason (RFC 5280 section 5.3.1; 0 when none was given).
+// Revoked reports whether a certificate is revoked, and the reason (RFC 5280 section 5.3.1; 0 if none was given).
 func (c *CA) Revoked(serial *big.Int) (reason uint, revoked bool) {
 	found := c.store.GetRevokedCertificateBySerial(serial)
 	if found == nil {
@@ -51,8 +51,8 @@ func (c *CA) Revoked(serial *big.Int) (reason uint, revoked bool) {
 	return reason, true
 }
 
-// SetRenewalInfo sets the body that the CA gives as the renewal information of a certificate (RFC 9773 section 4.2).
-// It is sent as it is, so that it may be malformed; "" brings the CA's own answer back.
+// SetRenewalInfo sets the body of the CA's answer about the renewal of a certificate (RFC 9773 section 4.2). The CA sends it as
+// it is, so it may be malformed; "" restores the CA's own answer.
 func (c *CA) SetRenewalInfo(serial *big.Int, body string) error {
 	if c.store.GetCertificateBySerial(serial) == nil {
 		return fmt.Errorf("set the renewal information: no certificate has the serial %x", serial)

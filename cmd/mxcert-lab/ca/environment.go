@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// environmentLock guards the process environment while Pebble's constructors read it. It is a package variable because
-// what it guards belongs to the process.
+// environmentLock guards the process environment while Pebble's constructors read it. It is a package variable because the
+// environment belongs to the process.
 var environmentLock sync.Mutex
 
 // environment holds the settings for which Pebble has no parameter.
@@ -25,7 +25,7 @@ func (o *Options) environment() map[string]string {
 	return settings
 }
 
-// withEnvironment calls do with the settings in the process environment and puts back what was there.
+// withEnvironment calls do with the settings in the process environment, and restores the environment afterwards.
 func withEnvironment(settings map[string]string, do func()) error {
 	environmentLock.Lock()
 	defer environmentLock.Unlock()

@@ -20,9 +20,9 @@ import (
 // maxRequest is more than any ACME request needs.
 const maxRequest = 1 << 20
 
-// front stands before Pebble and takes the chance out of new orders: Pebble draws a random profile for an order that
-// names none, even a reuse of 0 % picks up an old authorization once in a hundred times, and one certificate in 256
-// cannot be replaced.
+// front stands before Pebble and makes new orders predictable: Pebble draws a random profile for an order that does not name
+// one, even a reuse of 0 % picks up an old authorization once in a hundred times, and one certificate in 256 cannot be
+// replaced.
 type front struct {
 	pebble     http.Handler
 	store      *db.MemoryStore
@@ -40,9 +40,9 @@ func newFront(pebble http.Handler, store *db.MemoryStore, neverReuse bool) *fron
 	return &front{pebble: pebble, store: store, neverReuse: neverReuse, answers: map[string]string{}}
 }
 
-// ServeHTTP passes everything but new orders and short-lived renewal information straight on.
+// ServeHTTP passes everything on unchanged, except new orders and the renewal information of short-lived certificates.
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.TLS == nil { // Pebble takes only signed https URLs: tell it what a proxy in front of it would
+	if r.TLS == nil { // Pebble accepts only signed https URLs: set the header that a proxy in front of it would set
 		r.Header.Set("X-Forwarded-Proto", "https")
 	}
 	switch EndpointOf(r.URL.Path) {
@@ -83,7 +83,7 @@ func (f *front) newOrder(w http.ResponseWriter, r *http.Request) {
 	answer.sendTo(w)
 }
 
-// settle remembers the new order and gives it the default profile when it was asked for none.
+// settle remembers the new order and gives it the default profile if the request named no profile.
 func (f *front) settle(answer *buffer, profile string) {
 	order := f.store.GetOrderByID(path.Base(answer.header.Get("Location")))
 	if order == nil {
@@ -109,8 +109,8 @@ func (f *front) settle(answer *buffer, profile string) {
 	}
 }
 
-// readNewOrder takes the account ID, the profile and the certificate that is replaced out of a new-order request
-// (RFC 8555 section 6.2 and 7.4, RFC 9773 section 5). What cannot be read is left empty: Pebble will refuse the request.
+// readNewOrder reads the account ID, the profile and the replaced certificate from a new-order request (RFC 8555 section 6.2
+// and 7.4, RFC 9773 section 5). It leaves a value empty that it cannot read: Pebble will refuse the request.
 func readNewOrder(body []byte) (account, profile, replaces string) {
 	var jws struct{ Protected, Payload string }
 	var protected struct{ Kid string }
@@ -130,7 +130,7 @@ func decode(part string, into any) {
 }
 
 // hideAuthorizations makes the account's authorizations look as if they were for other names, until restore is called.
-// The name is the one property of which no order's status depends.
+// The name is the only property on which no order's status depends.
 func (f *front) hideAuthorizations(account string) (restore func()) {
 	var hidden []*core.Authorization
 	for _, order := range f.store.GetOrdersByAccountID(account) {
@@ -153,9 +153,9 @@ func (f *front) hideAuthorizations(account string) (restore func()) {
 	}
 }
 
-// notePredecessor tells Pebble of the order whose certificate a new one replaces. Pebble looks for the serial as it is
-// written in the request, and so for none whose first bit is set, because that has a zero byte before it (RFC 9773
-// section 4.1); and it makes its own notes only some time after an order was shown as valid.
+// notePredecessor tells Pebble which order issued the certificate that a new one replaces. Pebble looks for the serial as the
+// request has it, and so never finds one whose first bit is set, because the request has a zero byte before it (RFC 9773
+// section 4.1). And it makes its own notes only some time after it has shown an order as valid.
 func (f *front) notePredecessor(certID string) {
 	_, text, _ := strings.Cut(certID, ".")
 	raw, err := base64.RawURLEncoding.DecodeString(text)
@@ -183,7 +183,7 @@ func (f *front) notePredecessor(certID string) {
 	}
 }
 
-// buffer holds an answer until it may be changed no more.
+// buffer holds an answer until all changes to it are made.
 type buffer struct {
 	header http.Header
 	status int

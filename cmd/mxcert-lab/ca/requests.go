@@ -28,7 +28,7 @@ const (
 	Other       Endpoint = "other"
 )
 
-// EndpointOf tells what a request path of this CA is for.
+// EndpointOf returns the endpoint to which a request path of this CA belongs.
 func EndpointOf(path string) Endpoint {
 	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	switch first {
@@ -72,10 +72,10 @@ type Request struct {
 	Status    int
 }
 
-// keptRequests bounds the memory of a lab that runs for days; the counters go on.
+// keptRequests limits the memory of a lab that runs for days; the counters continue.
 const keptRequests = 10_000
 
-// requestLog stands outermost, so that it sees what a wrapped handler does too.
+// requestLog is the outermost handler, so that it also sees what a wrapped handler does.
 type requestLog struct {
 	next http.Handler
 
@@ -126,7 +126,7 @@ func (w *statusWriter) WriteHeader(status int) {
 // Unwrap lets http.ResponseController flush and hijack.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// Requests are the latest requests (up to 10,000), oldest first.
+// Requests returns the latest requests (up to 10,000), oldest first.
 func (c *CA) Requests() []Request {
 	c.requests.mu.Lock()
 	defer c.requests.mu.Unlock()
@@ -137,7 +137,7 @@ func (c *CA) Requests() []Request {
 	return requests
 }
 
-// Count tells how many requests the endpoints had, all endpoints when none is named.
+// Count returns how many requests the endpoints had, or all endpoints if none is named.
 func (c *CA) Count(endpoints ...Endpoint) int {
 	c.requests.mu.Lock()
 	defer c.requests.mu.Unlock()

@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 )
 
-// switchable is a handler that can be wrapped anew while requests run.
+// switchable is a handler whose wrapping can be changed while requests run.
 type switchable struct {
 	inner   http.Handler
 	current atomic.Pointer[http.Handler]
@@ -26,7 +26,7 @@ func (s *switchable) set(wrap func(http.Handler) http.Handler) {
 	s.current.Store(&handler)
 }
 
-// ServeHTTP passes the request to what is set now.
+// ServeHTTP passes the request to the handler that is set now.
 func (s *switchable) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	(*s.current.Load()).ServeHTTP(w, r)
 }

@@ -14,7 +14,7 @@ type ConfigOptions struct {
 	Extra       string   // further top-level YAML
 }
 
-// Config is an mxcert.yaml for this lab: one certificate "mx" that is written to files which the SMTP server reads.
+// Config returns an mxcert.yaml for this lab: one certificate "mx" that is written to files which the SMTP server reads.
 func (l *Lab) Config(opts ConfigOptions) string {
 	if opts.Domains == nil {
 		opts.Domains = []string{"mx.example.org", "host7.example.org"}

@@ -55,7 +55,7 @@ type Lab struct {
 	closers []func() error
 }
 
-// Start brings a lab up; everything answers when it returns. The context bounds the start only.
+// Start starts a lab; everything answers when it returns. The context bounds the start only.
 func Start(ctx context.Context, opts Options) (*Lab, error) {
 	if len(opts.Keys) == 0 {
 		opts.Keys = []string{"ec256"}
@@ -143,7 +143,7 @@ func (l *Lab) startSMTP() error {
 	return nil
 }
 
-// writeFiles writes what the configuration points to.
+// writeFiles writes the files to which the configuration points.
 func (l *Lab) writeFiles() error {
 	for name, content := range map[string][]byte{
 		"ca.pem":           l.CA.HTTPSRoots(),

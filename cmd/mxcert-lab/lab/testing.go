@@ -25,7 +25,7 @@ func New(t testing.TB, opts Options) *Lab {
 	return l
 }
 
-// WriteConfig writes the configuration to mxcert.yaml in the lab's directory and gives its path.
+// WriteConfig writes the configuration to mxcert.yaml in the lab's directory and returns its path.
 func (l *Lab) WriteConfig(t testing.TB, opts ConfigOptions) string {
 	t.Helper()
 	path := l.Path("mxcert.yaml")

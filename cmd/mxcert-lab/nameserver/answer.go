@@ -52,7 +52,7 @@ func (q *question) fail(rcode int) {
 	q.reply.Answer, q.reply.Ns, q.secure = nil, nil, false
 }
 
-// explain adds an extended error (RFC 8914) where the asker speaks EDNS.
+// explain adds an extended error (RFC 8914) if the client speaks EDNS.
 func (q *question) explain(code uint16) {
 	if opt := q.reply.IsEdns0(); opt != nil {
 		opt.Option = append(opt.Option, &dns.EDNS0_EDE{InfoCode: code})
@@ -97,7 +97,7 @@ func (q *question) outside() {
 	}
 }
 
-// inZone answers from one zone, and returns the name to go on with when it found a CNAME.
+// inZone answers from one zone, and returns the name at which to continue if it found a CNAME.
 func (q *question) inZone(s *state, name string) (alias string) {
 	if cut := s.cutAbove(name); cut != "" && (q.qtype != dns.TypeDS || cut != name) {
 		q.refer(s, cut)

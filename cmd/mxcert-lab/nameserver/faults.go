@@ -26,7 +26,7 @@ type Faults struct {
 	Rcode       int // answer to all questions, e.g. dns.RcodeServerFailure; 0 = none of it
 	UpdateRcode int // answer to all updates, e.g. dns.RcodeRefused; 0 = none of it
 
-	// Before is told of each message before anything is done about it, and may take its time.
+	// Before is called with each message before the server handles it, and may take its time.
 	Before func(request *dns.Msg)
 	// Edit may change a finished reply (a copy) before it is signed and sent; nil from it is silence.
 	Edit func(request, reply *dns.Msg) *dns.Msg
@@ -35,10 +35,10 @@ type Faults struct {
 // SetFaults changes how the server misbehaves from the next message on.
 func (s *Server) SetFaults(f Faults) { s.faults.Store(&f) }
 
-// Faults tells how the server misbehaves now.
+// Faults returns how the server misbehaves now.
 func (s *Server) Faults() Faults { return *s.faults.Load() }
 
-// silent tells whether a message is lost, and waits out the delay when it is not.
+// silent reports whether a message is lost, and waits out the delay if it is not.
 func (s *Server) silent(f Faults, udp bool) bool {
 	if f.Dead || (udp && f.NoUDP) {
 		return true
@@ -84,7 +84,7 @@ type listener struct {
 	server *Server
 }
 
-// Accept gives the next connection that is let in.
+// Accept returns the next connection that is admitted.
 func (l *listener) Accept() (net.Conn, error) {
 	for {
 		conn, err := l.Listener.Accept()

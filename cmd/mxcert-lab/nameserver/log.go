@@ -22,7 +22,7 @@ type Query struct {
 	RD     bool
 }
 
-// Update is an UPDATE message and what became of it.
+// Update is an UPDATE message and its result.
 type Update struct {
 	Time    time.Time
 	Server  string
@@ -88,21 +88,22 @@ func trim[T any](entries []T) []T {
 	return slices.Delete(entries, 0, kept/2)
 }
 
-// Queries are the latest questions (up to 10,000) to all servers, oldest first.
+// Queries returns the latest questions (up to 10,000) to all servers, oldest first.
 func (w *World) Queries() []Query {
 	w.log.mu.Lock()
 	defer w.log.mu.Unlock()
 	return slices.Clone(w.log.queries)
 }
 
-// Updates are the latest UPDATE messages (up to 10,000) that a server answered, oldest first, those that it refused too.
+// Updates returns the latest UPDATE messages (up to 10,000) that a server answered, oldest first, including those that it
+// refused.
 func (w *World) Updates() []Update {
 	w.log.mu.Lock()
 	defer w.log.mu.Unlock()
 	return slices.Clone(w.log.updates)
 }
 
-// UpdateCount tells how many UPDATE messages changed a zone or found nothing to change, in all zones when apex is "".
+// UpdateCount returns how many UPDATE messages changed a zone or found nothing to change, in all zones if apex is "".
 func (w *World) UpdateCount(apex string) int {
 	count := 0
 	for _, u := range w.Updates() {
@@ -120,7 +121,7 @@ func (w *World) ResetLog() {
 	w.log.queries, w.log.updates, w.log.texts = nil, nil, nil
 }
 
-// TXT are the TXT values at a name now, whatever a server's lag.
+// TXT returns the TXT values at a name now, whatever a server's lag.
 func (w *World) TXT(name string) []string {
 	name = dns.CanonicalName(name)
 	w.mu.RLock()
@@ -132,15 +133,15 @@ func (w *World) TXT(name string) []string {
 	return texts(z.newest().names[name][dns.TypeTXT])
 }
 
-// TXTHistory are all TXT values that updates added at a name, oldest first, whether or not they are still there.
+// TXTHistory returns all TXT values that updates added at a name, oldest first, whether or not they still exist.
 func (w *World) TXTHistory(name string) []string {
 	w.log.mu.Lock()
 	defer w.log.mu.Unlock()
 	return slices.Clone(w.log.texts[dns.CanonicalName(name)])
 }
 
-// Challenges are the TXT values that are there now for dns-01 (RFC 8555 section 8.4), by name: at every _acme-challenge
-// name, and at the other names, such as a CNAME leads to, where an update since the last ResetLog wrote a TXT record.
+// Challenges returns the TXT values that exist now for dns-01 (RFC 8555 section 8.4), by name: at every _acme-challenge name,
+// and at other names (to which a CNAME leads, for example) if an update since the last ResetLog wrote a TXT record there.
 func (w *World) Challenges() map[string][]string {
 	w.log.mu.Lock()
 	var written []string

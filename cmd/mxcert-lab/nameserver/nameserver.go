@@ -1,12 +1,12 @@
 // Package nameserver is a small world of DNS zones with any number of servers that answer for them.
 //
-// All servers share the zones of one World; each has an address of its own and faults of its own, so that one can lag
-// behind, refuse updates or be dead while the others are well. They answer authoritatively (RFC 1034 section 4.3.2, with
-// wildcards of RFC 4592, delegations and negative answers of RFC 2308), act as a resolver for a question with RD, and
-// take dynamic updates (RFC 2136) that are signed with TSIG (RFC 8945). Questions and updates are logged.
+// All servers share the zones of one World; each has an address of its own and faults of its own, so that one can lag behind,
+// refuse updates or be dead while the others work. They answer authoritatively (RFC 1034 section 4.3.2, with wildcards of RFC
+// 4592, delegations and negative answers of RFC 2308), act as a resolver for a question with RD, and take dynamic updates (RFC
+// 2136) that are signed with TSIG (RFC 8945). Questions and updates are logged.
 //
-// Not supported: zone transfers, NOTIFY, classes other than IN. A resolver's view of DNSSEC can be played (see Trust),
-// but nothing is signed.
+// Not supported: zone transfers, NOTIFY, classes other than IN. A server can act as a validating resolver (see Trust), but
+// nothing is signed.
 package nameserver
 
 import (
@@ -19,7 +19,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Trust is what a validating resolver would say of a zone's data.
+// Trust is what a validating resolver would say about a zone's data.
 type Trust int
 
 // The zones of a new world are insecure. Answers from secure zones carry the AD bit (RFC 4035 section 3.2.3), questions
@@ -65,7 +65,7 @@ func (w *World) AddZone(apex string, records ...string) error {
 		}
 		draft.add(rr)
 	}
-	z.commit(draft, time.Time{}) // known since ever, whatever the lag
+	z.commit(draft, time.Time{}) // it counts as old, whatever the lag
 	w.zones[apex] = z
 	return nil
 }
@@ -94,7 +94,7 @@ func (w *World) SetTrust(apex string, trust Trust) error {
 	defer w.mu.Unlock()
 	z := w.zones[dns.CanonicalName(apex)]
 	if z == nil {
-		return fmt.Errorf("zone %s: there is none", apex)
+		return fmt.Errorf("zone %s: there is no such zone", apex)
 	}
 	z.trust = trust
 	return nil
@@ -180,7 +180,7 @@ func (w *World) zoneOf(name string, served map[string]bool) *zone {
 	return nil
 }
 
-// Serial is the SOA serial of a zone's newest state, 0 when there is no such zone.
+// Serial returns the SOA serial of a zone's newest state; 0 if there is no such zone.
 func (w *World) Serial(apex string) uint32 {
 	w.mu.RLock()
 	defer w.mu.RUnlock()

@@ -25,8 +25,8 @@ type Server struct {
 	running   []*dns.Server
 }
 
-// Listen starts a server. address is address:port, where port 0 takes a free one. It is authoritative for the named
-// zones, for all that the world has or will have when none is named; questions with RD are answered from all zones.
+// Listen starts a server. address is address:port, where port 0 takes a free one. It is authoritative for the named zones, or
+// for all that the world has or will have if none is named; it answers questions with RD from all zones.
 func (w *World) Listen(address string, zones ...string) (*Server, error) {
 	tcp, udp, err := bind(address)
 	if err != nil {
@@ -136,7 +136,7 @@ func (s *Server) serve(w dns.ResponseWriter, request *dns.Msg) {
 	if tsig != nil {
 		sign(reply, tsig, status)
 	}
-	_ = w.WriteMsg(reply) // a client that went away is its own loss
+	_ = w.WriteMsg(reply) // it does not matter if the client is gone
 }
 
 func (s *Server) update(faults Faults, request, reply *dns.Msg, status error) {

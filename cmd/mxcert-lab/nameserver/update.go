@@ -7,7 +7,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// update carries out an UPDATE message (RFC 2136 section 3) whose signature by a known key was checked, and gives the
+// update carries out an UPDATE message (RFC 2136 section 3) whose signature by a known key was checked, and returns the
 // response code.
 func (w *World) update(request *dns.Msg, keyName string, served map[string]bool) int {
 	if len(request.Question) != 1 || request.Question[0].Qtype != dns.TypeSOA {
@@ -86,7 +86,7 @@ func (s *state) presence(name string, h *dns.RR_Header) int {
 	return dns.RcodeNXRrset
 }
 
-// has tells whether a name has records of a type, or any with type ANY.
+// has reports whether a name has records of a type, or any records for the type ANY.
 func (s *state) has(name string, rrtype uint16) bool {
 	if rrtype == dns.TypeANY {
 		return len(s.names[name]) > 0

@@ -31,7 +31,7 @@ type node map[uint16][]dns.RR
 
 func (z *zone) newest() *state { return z.states[len(z.states)-1] }
 
-// at is the state that the zone had at an instant.
+// at returns the state that the zone had at an instant.
 func (z *zone) at(t time.Time) *state {
 	for i := len(z.states) - 1; i > 0; i-- {
 		if !z.states[i].since.After(t) {
@@ -46,7 +46,7 @@ func (s *state) soa() *dns.SOA {
 	return soa
 }
 
-// exists tells whether a name is there, with records or as an empty non-terminal.
+// exists reports whether a name exists, with records or as an empty non-terminal.
 func (s *state) exists(name string) bool { return s.names[name] != nil || s.interior[name] }
 
 // draft is a state in the making.
@@ -55,7 +55,7 @@ type draft struct {
 	changed bool
 }
 
-// draft begins with a copy of the newest state.
+// draft starts with a copy of the newest state.
 func (z *zone) draft() *draft {
 	d := &draft{state: &state{names: map[string]node{}, apex: z.apex}}
 	if len(z.states) > 0 {

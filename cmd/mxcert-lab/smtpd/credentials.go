@@ -7,7 +7,7 @@ import (
 	"os"
 )
 
-// credentials are loaded certificates, or the reason why there are none.
+// credentials are loaded certificates, or the reason why they could not be loaded.
 type credentials struct {
 	certificates []tls.Certificate
 	err          error

@@ -26,12 +26,12 @@ type Faults struct {
 	// Inject is plain text that follows the 220 of STARTTLS in the same segment.
 	Inject string
 
-	// Replies are sent as they are, CRLF included, instead of the server's own reply at a step (not Handshake). A 220 of
-	// STARTTLS must be left to the server, for after another reply it goes on in plain text.
+	// Replies are sent as they are, CRLF included, instead of the server's own reply at a step (not Handshake). Leave the 220
+	// of STARTTLS to the server: after another reply it continues in plain text.
 	Replies map[Step]string
 
 	DropAt Step // the connection is closed instead of the step's reply
-	HangAt Step // nothing is sent any more from this step on
+	HangAt Step // the server sends nothing from this step on
 }
 
 // SetFaults changes how the server misbehaves from the next session on.

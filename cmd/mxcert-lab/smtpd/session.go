@@ -42,7 +42,7 @@ func (s *Server) Sessions() []Session {
 	return sessions
 }
 
-// Count tells how many connections there have been.
+// Count returns how many connections there have been.
 func (s *Server) Count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -219,7 +219,7 @@ func (c *conversation) reply(step Step, text string) error {
 	return c.send(text)
 }
 
-// stumble ends or stalls the session where the faults say so.
+// stumble ends or stalls the session if the faults say so.
 func (c *conversation) stumble(step Step) error {
 	switch step {
 	case c.faults.DropAt:

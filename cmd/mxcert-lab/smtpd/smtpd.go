@@ -1,12 +1,11 @@
 // Package smtpd is a small SMTP server (RFC 5321) with STARTTLS (RFC 3207) that reads its certificate the way mail
 // servers do, and misbehaves on demand.
 //
-// Like Exim it either opens the files at each connection or loads them once and again at a reload, which can follow by
-// itself after a change in the files' directories. Files that are missing or do not match leave greeting and EHLO well,
-// and STARTTLS is answered with 454. Several pairs are served by what the client can verify, in the order given. Sessions
-// are recorded.
+// Like Exim it either opens the files at each connection, or loads them once and again at a reload, which a change in the
+// files' directories can start. If files are missing or do not match, greeting and EHLO still work, and the answer to STARTTLS
+// is 454. Of several pairs it serves the first that the client can verify. It records the sessions.
 //
-// Not supported: mail. MAIL is refused, after being recorded.
+// Not supported: mail. The server records MAIL and refuses it.
 package smtpd
 
 import (
@@ -53,7 +52,7 @@ type Server struct {
 	count    int
 }
 
-// Start brings a server up. Certificate files need not be there yet.
+// Start starts a server. The certificate files need not exist yet.
 func Start(opts Options) (*Server, error) {
 	if opts.Listen == "" {
 		opts.Listen = "127.0.0.1:0"
@@ -94,7 +93,7 @@ func (s *Server) Reload() error {
 	return loaded.err
 }
 
-// Reloads counts the calls of Reload and the reloads that followed changes by themselves.
+// Reloads counts the calls of Reload and the reloads that changes started.
 func (s *Server) Reloads() int { return int(s.reloads.Load()) }
 
 // credentials are what a connection is to serve now.

@@ -36,7 +36,7 @@ func (s *Server) watch(ctx context.Context) error {
 	return nil
 }
 
-// reloadAfter counts the delay from the first change, not from the last, as Exim does. chmod is no change.
+// reloadAfter counts the delay from the first change, not from the last, as Exim does. chmod is not a change.
 func (s *Server) reloadAfter(ctx context.Context, watcher *fsnotify.Watcher) {
 	var due <-chan time.Time
 	for {

@@ -142,7 +142,7 @@ func TestAccountNotices(t *testing.T) {
 	// The file is lost.
 	h.check(os.RemoveAll(h.Path("state", "accounts")))
 	r = h.report(report.CodeOK, "renew", "--now")
-	if text := strings.Join(r.Certificates[0].Warnings, "\n"); !strings.Contains(text, "a new account is registered") {
+	if text := strings.Join(r.Certificates[0].Warnings, "\n"); !strings.Contains(text, "mxcert registers a new account") {
 		t.Errorf("the report does not say that the account was lost: %q", text)
 	}
 }
