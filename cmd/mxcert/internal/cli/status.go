@@ -13,6 +13,7 @@ import (
 	"mxcert/acme/state"
 	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert/internal/daemon"
+	"mxcert/cmd/mxcert/internal/helper"
 	"mxcert/cmd/mxcert/internal/pass"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/wanted"
@@ -49,8 +50,10 @@ func (a *app) status(ctx context.Context, names []string) error {
 	if err != nil {
 		return err
 	}
+	files := helper.NewClient().Looker()
+	defer files.Close()
 	r := report.Sum(daemon.Each(wants, func(want wanted.Certificate) report.Certificate {
-		return pass.Look(ctx, want, store.Lineage(want.Name))
+		return pass.Look(ctx, files, want, store.Lineage(want.Name))
 	}))
 	r.Daemon = daemon.Running(store)
 	if configErr == nil {
@@ -79,9 +82,8 @@ func (a *app) statusOfDaemon(ctx context.Context, names []string) *report.Report
 		return nil
 	}
 	r, err := daemon.Ask(ctx, store, daemon.Order{Names: names, Look: true, Fingerprint: fingerprint}, func(string, string, string) {})
-	if err != nil || slices.ContainsFunc(r.Certificates, func(c report.Certificate) bool { return c.Code != report.CodeOK }) {
-		// The command looks for itself. It often runs as root, and can read keys that the user of the daemon cannot.
-		return nil
+	if err != nil || slices.ContainsFunc(r.Certificates, func(c report.Certificate) bool { return c.Error != nil && c.Error.Kind == helper.Failed }) {
+		return nil // the daemon could not ask the install helper about the files; this command may be able to read them itself
 	}
 	r.Daemon = running
 	return r

@@ -144,8 +144,10 @@ func (w *workload) look(ctx context.Context, wants []wanted.Certificate) *report
 	for _, want := range wants {
 		endpoints += len(want.Endpoints()) * len(want.Keys)
 	}
+	files := w.runner.Helper.Looker()
+	defer files.Close()
 	return report.Sum(Each(wants, func(want wanted.Certificate) report.Certificate {
-		return w.memory.Look(ctx, want, w.runner.Store.Lineage(want.Name), endpoints <= maxLive)
+		return w.memory.Look(ctx, files, want, w.runner.Store.Lineage(want.Name), endpoints <= maxLive)
 	}))
 }
 

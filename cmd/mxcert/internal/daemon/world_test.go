@@ -25,6 +25,7 @@ import (
 	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/configs"
 
+	"mxcert/cmd/mxcert/internal/helper"
 	"mxcert/cmd/mxcert/internal/pass"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/wanted"
@@ -272,7 +273,7 @@ func (h *host) renew() report.Certificate {
 // look is what status finds without asking a daemon.
 func (h *host) look() report.Certificate {
 	h.t.Helper()
-	return pass.Look(h.t.Context(), h.wants().Certificates[0], h.lineage())
+	return pass.Look(h.t.Context(), &helper.Looker{}, h.wants().Certificates[0], h.lineage())
 }
 
 // well reports whether status has nothing to say.

@@ -42,6 +42,9 @@ func NewClient() *Client {
 	return &Client{Directory: Directory}
 }
 
+// Failed is the kind of an error if there was no answer from a helper.
+const Failed = "helper"
+
 // conn is a connection to one helper.
 type conn struct {
 	*wire.Conn
@@ -56,7 +59,7 @@ func (c *Client) dial(ctx context.Context, kind Kind) (*conn, error) {
 		return nil, unreachable(kind, err)
 	}
 	if err := w.Admit(c.Root); err != nil { // systemd listens there, as root
-		return nil, errors.Join(&Error{Message: fmt.Sprintf("the socket %s does not belong to systemd: %v", path, err), KindText: "helper",
+		return nil, errors.Join(&Error{Message: fmt.Sprintf("the socket %s does not belong to systemd: %v", path, err), KindText: Failed,
 			NextStep: fmt.Sprintf("find out who created it: ls -l %s; then: systemctl restart mxcert-%s.socket", path, kind)}, w.Close())
 	}
 	return &conn{Conn: w, kind: kind}, nil
@@ -64,7 +67,7 @@ func (c *Client) dial(ctx context.Context, kind Kind) (*conn, error) {
 
 // unreachable returns the error that says why there is no connection to a helper.
 func unreachable(kind Kind, err error) error {
-	e := &Error{Message: fmt.Sprintf("the helper that does this as root (mxcert-%s@.service) cannot be reached: %v", kind, err), KindText: "helper",
+	e := &Error{Message: fmt.Sprintf("the helper that does this as root (mxcert-%s@.service) cannot be reached: %v", kind, err), KindText: Failed,
 		NextStep: fmt.Sprintf("systemctl start mxcert-%s.socket (systemctl start mxcert.service does so too)", kind)}
 	if errors.Is(err, fs.ErrPermission) {
 		e.NextStep = "run it as root, or as the user " + unit.ServiceUser
@@ -78,7 +81,7 @@ func (c *conn) ask(ctx context.Context, question, answer any) error {
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	return &Error{Message: fmt.Sprintf("the helper (mxcert-%s@.service) ended without an answer: %v", c.kind, err), KindText: "helper",
+	return &Error{Message: fmt.Sprintf("the helper (mxcert-%s@.service) ended without an answer: %v", c.kind, err), KindText: Failed,
 		NextStep: fmt.Sprintf("see why: journalctl -u 'mxcert-%s@*' -u mxcert-%[1]s.socket", c.kind)}
 }
 
@@ -128,21 +131,25 @@ func (c *Client) planThere(ctx context.Context, want wanted.Certificate, bundles
 	if err != nil {
 		return nil, err
 	}
-	order := installOrder{Verb: verbPlan, Name: want.Name, Bundles: make([]installFiles, len(bundles))}
+	plan := &remotePlan{ctx: context.WithoutCancel(ctx), name: want.Name, conn: conn, say: say}
+	if plan.answer, err = conn.plan(ctx, want.Name, bundles); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return plan, nil
+}
+
+// plan has the install helper at the other end compare the bundles with the files.
+func (c *conn) plan(ctx context.Context, name string, bundles []*bundle.Bundle) (answer installAnswer, err error) {
+	order := installOrder{Verb: verbPlan, Name: name, Bundles: make([]installFiles, len(bundles))}
 	for i, b := range bundles {
 		if b != nil {
 			order.Bundles[i] = installFiles{Chain: string(b.FullchainPEM()), Key: string(b.KeyPEM())}
 		}
 	}
-	plan := &remotePlan{ctx: context.WithoutCancel(ctx), name: want.Name, conn: conn, say: say}
-	err = conn.ask(ctx, order, &plan.answer)
-	if err == nil {
-		err = plan.answer.Error.orNil()
+	if err := c.ask(ctx, order, &answer); err != nil {
+		return answer, err
 	}
-	if err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
-	return plan, nil
+	return answer, answer.Error.orNil()
 }
 
 // Close releases a plan that a helper keeps; it does nothing for other plans and for nil.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"time"
 
-	"mxcert/acme/bundle"
-	"mxcert/cmd/mxcert/internal/wanted"
 	"mxcert/deploy"
 	"mxcert/deploy/discover"
 )
@@ -22,11 +20,6 @@ type Plan interface {
 // Known holds the owners and modes that earlier deployments gave to files, by path. They are restored if the configuration does
 // not set others.
 type Known = map[string]deploy.Access
-
-// Look compares the bundles with the files in this process, without asking a server.
-func Look(want wanted.Certificate, bundles []*bundle.Bundle, known Known) (*deploy.Plan, error) {
-	return deploy.Make(want.Name, want.Jobs(bundles), known)
-}
 
 // tryFirst makes Exim open new files before they are in place.
 func tryFirst(plan *deploy.Plan) *deploy.Plan {

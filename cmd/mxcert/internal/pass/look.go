@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"time"
 
 	"mxcert/acme/issued"
@@ -18,14 +20,15 @@ import (
 const lookPatience = 3 * time.Second
 
 // Look reports the four truths of one certificate (wanted, issued, deployed and served) as they are now, and why the last pass failed. It
-// changes nothing and takes no lock. The exit code in the report is the one that `mxcert renew` would end with if it found the same.
-func Look(ctx context.Context, want wanted.Certificate, lineage *state.Lineage) report.Certificate {
-	r, _ := look(ctx, want, lineage)
+// changes nothing and takes no lock. Files reads what is deployed. The exit code in the report is the one that `mxcert renew` would end with
+// if it found the same.
+func Look(ctx context.Context, files *helper.Looker, want wanted.Certificate, lineage *state.Lineage) report.Certificate {
+	r, _ := look(ctx, files, want, lineage)
 	return r
 }
 
 // look does the work of [Look]. It also returns the files that the report depends on, or nil if they are not known.
-func look(ctx context.Context, want wanted.Certificate, lineage *state.Lineage) (r report.Certificate, sources []string) {
+func look(ctx context.Context, files *helper.Looker, want wanted.Certificate, lineage *state.Lineage) (r report.Certificate, sources []string) {
 	have, err := issued.Look(lineage, want.Keys)
 	if err != nil {
 		r = report.New(want.Name, want.Names)
@@ -35,8 +38,8 @@ func look(ctx context.Context, want wanted.Certificate, lineage *state.Lineage) 
 		}
 		return r, nil
 	}
-	if sources = have.Sources(); sources != nil {
-		sources = append(sources, deployedFiles(want, have.Bundles)...)
+	if deployed := deployedFiles(want, have.Bundles); have.Sources() != nil && canWatch(deployed) {
+		sources = append(have.Sources(), deployed...)
 	}
 	r = Describe(want, have)
 	r.Warnings = append(append([]string{}, have.Notes...), r.Warnings...) // in JSON a list, even if it is empty
@@ -46,7 +49,7 @@ func look(ctx context.Context, want wanted.Certificate, lineage *state.Lineage) 
 		addLastFailure(&r, have.Record.Failure)
 		return r, sources
 	}
-	lookAtFiles(&r, want, have)
+	lookAtFiles(ctx, &r, files, want, have)
 	lookAtEndpoints(ctx, &r, want, have)
 	addLastFailure(&r, have.Record.Failure)
 	if have.Record.HooksDue && r.Code == report.CodeOK {
@@ -56,21 +59,31 @@ func look(ctx context.Context, want wanted.Certificate, lineage *state.Lineage) 
 	return r, sources
 }
 
+// canWatch reports whether this process would notice a change of the files.
+func canWatch(files []string) bool {
+	for _, file := range files {
+		if _, err := os.Stat(file); errors.Is(err, fs.ErrPermission) {
+			return false
+		}
+	}
+	return true
+}
+
 // lookAtFiles compares what is deployed with what is issued.
-func lookAtFiles(r *report.Certificate, want wanted.Certificate, have *issued.Lineage) {
+func lookAtFiles(ctx context.Context, r *report.Certificate, files *helper.Looker, want wanted.Certificate, have *issued.Lineage) {
 	r.Stage = report.Issued
-	plan, err := helper.Look(want, have.Bundles, helper.KnownFiles(have.Record))
+	found, err := files.Look(ctx, want, have.Bundles, helper.KnownFiles(have.Record))
 	switch {
 	case err != nil:
 		r.Error, r.Code = report.NewError(report.At("deploy", err)), report.CodeNotInService
-	case plan.Summary().Empty():
+	case found.Empty():
 		r.Stage = report.Deployed
 	default:
-		for _, change := range plan.Summary().Changes {
+		for _, change := range found.Changes {
 			r.Warnings = append(r.Warnings, fmt.Sprintf("%s: %s", change.Path, change.Why))
 		}
 		r.Code = report.CodeNotInService
-		if held := contention(have.Record, want.Name, want.Fingerprint(), changesText(plan.Summary().Changes)); held != nil && have.WasServed() {
+		if held := contention(have.Record, want.Name, want.Fingerprint(), changesText(found.Changes)); held != nil && have.WasServed() {
 			r.Error = report.NewError(report.At("deploy", held))
 		}
 	}

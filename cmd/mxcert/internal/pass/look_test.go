@@ -13,6 +13,7 @@ import (
 	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/cmd/mxcert-lab/smtpd"
 
+	"mxcert/cmd/mxcert/internal/helper"
 	"mxcert/cmd/mxcert/internal/report"
 )
 
@@ -137,7 +138,7 @@ func TestMemory(t *testing.T) {
 	m := &Memory{}
 	look := func(live bool) (report.Certificate, int) {
 		before := h.SMTP.Count()
-		c := m.Look(t.Context(), h.want(), h.lineage(), live)
+		c := m.Look(t.Context(), &helper.Looker{}, h.want(), h.lineage(), live)
 		return c, h.SMTP.Count() - before
 	}
 	for _, tt := range []struct {

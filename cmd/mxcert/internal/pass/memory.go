@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"mxcert/acme/state"
+	"mxcert/cmd/mxcert/internal/helper"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/wanted"
 	"mxcert/hooks/watch"
@@ -30,7 +31,7 @@ type remembered struct {
 
 // Look does what the function [Look] does, from memory if possible. If live is set, it asks the endpoints now. Otherwise the report may
 // show an answer of the endpoints that is up to an hour old, with its time.
-func (m *Memory) Look(ctx context.Context, want wanted.Certificate, lineage *state.Lineage, live bool) report.Certificate {
+func (m *Memory) Look(ctx context.Context, files *helper.Looker, want wanted.Certificate, lineage *state.Lineage, live bool) report.Certificate {
 	m.mu.Lock()
 	known, ok := m.looks[want.Name]
 	m.mu.Unlock()
@@ -38,7 +39,7 @@ func (m *Memory) Look(ctx context.Context, want wanted.Certificate, lineage *sta
 		return known.report
 	}
 	at := time.Now()
-	r, sources := look(ctx, want, lineage)
+	r, sources := look(ctx, files, want, lineage)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if sources == nil || r.Code != report.CodeOK || r.Error != nil {

@@ -22,6 +22,7 @@ import (
 	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/configs"
 
+	"mxcert/cmd/mxcert/internal/helper"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/wanted"
 )
@@ -212,7 +213,7 @@ func (h *host) pass(code report.Code, options Options) report.Certificate {
 // look is what status finds; the exit code must be the wanted one.
 func (h *host) look(code report.Code) report.Certificate {
 	h.t.Helper()
-	c := Look(h.t.Context(), h.want(), h.lineage())
+	c := Look(h.t.Context(), &helper.Looker{}, h.want(), h.lineage())
 	if c.Code != code {
 		h.t.Fatalf("the exit code of a look is %d, want %d: %+v, %+v", c.Code, code, c, c.Error)
 	}
