@@ -34,6 +34,14 @@ type Lineage struct {
 
 	stored      state.Record // as it was read
 	generations map[string]state.Generation
+	orders      map[bundle.KeyType]state.Order // as they were when this lineage was read
+	revocations map[string]revocation
+}
+
+// revocation is the note about a revocation, if there is one.
+type revocation struct {
+	state.Revocation
+	exists bool
 }
 
 // Look reads a lineage and changes nothing. It fails if the record cannot be read.
@@ -65,7 +73,8 @@ func Load(lineage *state.Lineage, keys []bundle.KeyType) (*Lineage, error) {
 }
 
 func newLineage(lineage *state.Lineage, keys []bundle.KeyType) *Lineage {
-	return &Lineage{Lineage: lineage, Keys: keys, Bundles: make([]*bundle.Bundle, len(keys)), generations: map[string]state.Generation{}}
+	return &Lineage{Lineage: lineage, Keys: keys, Bundles: make([]*bundle.Bundle, len(keys)), generations: map[string]state.Generation{},
+		orders: map[bundle.KeyType]state.Order{}, revocations: map[string]revocation{}}
 }
 
 // set takes over a record and remembers what it was.
@@ -90,8 +99,8 @@ func (l *Lineage) note(text string) {
 // adopt makes a generation current if its order is still noted as in flight: the process died in between.
 func (l *Lineage) adopt() error {
 	for _, key := range l.Keys {
-		order, ok, err := l.Order(key)
-		if err != nil || !ok || order.URL == "" {
+		order := l.order(key)
+		if order.URL == "" {
 			continue
 		}
 		generations, err := l.Generations()
@@ -101,6 +110,7 @@ func (l *Lineage) adopt() error {
 		for _, g := range generations {
 			if g.Order == order.URL && g.Key == key {
 				l.Record.Slot(key).Issued(g.ID, time.Time{})
+				l.orders[key] = state.Order{}
 				if err := errors.Join(l.Save(l.Record), l.DropOrder(key)); err != nil {
 					return err
 				}

@@ -6,6 +6,7 @@ import (
 
 	"mxcert/acme/bundle"
 	"mxcert/acme/schedule"
+	"mxcert/acme/state"
 )
 
 // RenewalTime returns when the current certificate of the i-th key type has to be renewed: the instant drawn from the CA's
@@ -32,9 +33,14 @@ func (l *Lineage) InDanger(i int) bool {
 
 // Revoked says why the current certificate of a key type has to be replaced; "" if it was not revoked.
 func (l *Lineage) Revoked(key bundle.KeyType) string {
-	note, ok := l.Revocation(l.Record.Slot(key).Current)
+	id := l.Record.Slot(key).Current
+	note, known := l.revocations[id]
+	if !known {
+		note.Revocation, note.exists = l.Revocation(id)
+		l.revocations[id] = note
+	}
 	switch {
-	case !ok:
+	case !note.exists:
 		return ""
 	case !note.Done.IsZero():
 		return "it was revoked"
@@ -47,9 +53,23 @@ func (l *Lineage) Revoked(key bundle.KeyType) string {
 // InFlight reports whether an order for exactly these names was placed at one of the CAs and not collected yet. fresh reports
 // that its key was made for the order: the order then has to be finished with that key.
 func (l *Lineage) InFlight(key bundle.KeyType, names, directories []string) (inFlight, fresh bool) {
-	order, ok, err := l.Order(key)
-	inFlight = err == nil && ok && order.URL != "" && SameNames(order.Names, names) && slices.Contains(directories, order.Directory)
+	order := l.order(key)
+	inFlight = order.URL != "" && SameNames(order.Names, names) && slices.Contains(directories, order.Directory)
 	return inFlight, inFlight && order.Fresh
+}
+
+// order reads the unfinished order for a key type, once: it changes only if this process orders. The order is empty if there is none, or if
+// it cannot be read.
+func (l *Lineage) order(key bundle.KeyType) state.Order {
+	if order, known := l.orders[key]; known {
+		return order
+	}
+	order, ok, err := l.Order(key)
+	if !ok || err != nil {
+		order = state.Order{}
+	}
+	l.orders[key] = order
+	return order
 }
 
 // KeyWaits reports whether the key of the current certificate was never in service: it is as good as a new one.

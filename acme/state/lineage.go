@@ -43,6 +43,8 @@ type Slot struct {
 	RolledBack bool `json:"rolled_back,omitempty"` // Current was chosen by an operator over a newer one
 
 	Renewal RenewalInfo `json:"renewal_info,omitzero"` // what the CA said about Current
+
+	Chain string `json:"chain,omitempty"` // which chain was proven to lead to which roots, and on which day
 }
 
 // Issued makes a generation current.

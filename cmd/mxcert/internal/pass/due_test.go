@@ -101,6 +101,42 @@ func TestDue(t *testing.T) {
 	}
 }
 
+// A command proves once a day that a chain leads to a required root, and again if the chain or the roots are others. The daemon always does.
+func TestDueAfterAProof(t *testing.T) {
+	t.Parallel()
+	o := newOffline(t)
+	g := o.issued()
+	other, _ := newAuthority(t)
+	pool := x509.NewCertPool()
+	pool.AddCert(other)
+	p := o.begin(renew)
+	if why := p.due(0, bundle.EC256); why != "" {
+		t.Fatal(why)
+	}
+	want, b, proven := p.want, p.have.Bundles[0], p.have.Record.Slot(g.Key).Chain
+	daemon := renew
+	daemon.Daemon = true
+	for _, tt := range []struct {
+		what    string
+		options Options
+		change  func()
+		due     bool
+	}{
+		{"the same chain and roots", renew, func() {}, false},
+		{"the daemon", daemon, func() {}, true},
+		{"other roots", renew, func() { p.want.RootsID = "other" }, true},
+		{"another chain", renew, func() { p.have.Bundles[0] = o.sign(bundle.EC256, nil, nil) }, true},
+		{"another day", renew, func() { p.have.Record.Slot(g.Key).Chain = "of yesterday" }, true},
+	} {
+		p.options, p.want, p.have.Bundles[0], p.have.Record.Slot(g.Key).Chain = tt.options, want, b, proven
+		p.want.Roots = pool // a proof would fail
+		tt.change()
+		if got := p.due(0, bundle.EC256) != ""; got != tt.due {
+			t.Errorf("%s: due is %t", tt.what, got)
+		}
+	}
+}
+
 // inFlight stores an order that was placed.
 func (o *offline) inFlight(directory string) {
 	o.t.Helper()

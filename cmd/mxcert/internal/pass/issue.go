@@ -99,6 +99,7 @@ func (p *pass) order(ctx context.Context, i int, key bundle.KeyType, reason stri
 		return report.At("store", err)
 	}
 	p.have.Record.Slot(key).Issued(generation.ID, schedule.RenewalTime(generation.NotBefore, generation.NotAfter, generation.Created))
+	p.have.Record.Slot(key).Chain = p.chainToday(got.Bundle)
 	p.have.Record.Log(state.Event{At: time.Now(), Event: "issued", Key: key, Serial: generation.Serial, Message: reason})
 	p.have.Bundles[i], p.issued, p.changed = got.Bundle, true, true
 	if err := errors.Join(p.lineage.Save(p.have.Record), p.lineage.DropOrder(key)); err != nil {

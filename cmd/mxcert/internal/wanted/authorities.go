@@ -1,7 +1,9 @@
 package wanted
 
 import (
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"slices"
@@ -27,7 +29,7 @@ func (h *Host) Authority(directory, release string) (acme.Settings, error) {
 }
 
 func (h *Host) authorities(directories []string, release string) ([]acme.Settings, error) {
-	roots, problem := readRoots("acme.ca_file", h.acme.CAFile)
+	roots, _, problem := readRoots("acme.ca_file", h.acme.CAFile)
 	if roots != nil && len(directories) > 1 {
 		roots = withSystemRoots(roots, h.acme.CAFile)
 	}
@@ -55,20 +57,21 @@ func (h *Host) ExternalBinding(directory string) (kid string, ok bool) {
 	return binding.KID, ok
 }
 
-// readRoots reads a file of root certificates. It returns nil if the setting is empty.
-func readRoots(setting, path string) (*x509.CertPool, error) {
+// readRoots reads a file of root certificates. id identifies its content. The pool is nil if the setting is empty.
+func readRoots(setting, path string) (pool *x509.CertPool, id string, err error) {
 	if path == "" {
-		return nil, nil
+		return nil, "", nil
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", setting, err)
+		return nil, "", fmt.Errorf("%s: %w", setting, err)
 	}
-	pool := x509.NewCertPool()
+	pool = x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%s: %s holds no PEM certificate", setting, path)
+		return nil, "", fmt.Errorf("%s: %s holds no PEM certificate", setting, path)
 	}
-	return pool, nil
+	sum := sha256.Sum256(text)
+	return pool, hex.EncodeToString(sum[:8]), nil
 }
 
 // withSystemRoots adds the roots in the file to those of the system, because one of several CAs may be private and another public.

@@ -16,7 +16,7 @@ import (
 func Check(config *configs.Config) error {
 	problems := &configs.Problems{}
 	for _, file := range [][2]string{{"acme.ca_file", config.ACME.CAFile}, {"acme.roots_file", config.ACME.RootsFile}} {
-		if _, err := readRoots(file[0], file[1]); err != nil {
+		if _, _, err := readRoots(file[0], file[1]); err != nil {
 			problem := config.At(file[0])
 			problem.Message, problem.Hint = err.Error(), "name a readable PEM file, or leave the setting out"
 			problems.List = append(problems.List, problem)

@@ -31,7 +31,8 @@ type Host struct {
 	Fingerprint  string         // of the content of the configuration's files, including comments
 	Roots        *x509.CertPool // of acme.roots_file: an issued chain must lead to one of them; nil if the setting is empty
 
-	acme *configs.ACME
+	rootsID string
+	acme    *configs.ACME
 }
 
 // Certificate is what one certificate wants.
@@ -44,6 +45,7 @@ type Certificate struct {
 	Directories []string         // URLs of CAs in order of preference
 	Windows     []schedule.Span  // maintenance windows; renewals move into them
 	Roots       *x509.CertPool   // see Host.Roots
+	RootsID     string           // identifies their content; "" if Roots is nil
 
 	Places []Place // where certificates go, in the order of the configuration
 
@@ -80,8 +82,8 @@ const (
 
 // From translates a configuration. It fails if acme.roots_file cannot be used.
 func From(config *configs.Config) (*Host, error) {
-	roots, err := readRoots("acme.roots_file", config.ACME.RootsFile)
-	h := &Host{Directories: config.ACME.Directories, State: config.State, Fingerprint: config.Fingerprint(), Roots: roots, acme: &config.ACME}
+	roots, id, err := readRoots("acme.roots_file", config.ACME.RootsFile)
+	h := &Host{Directories: config.ACME.Directories, State: config.State, Fingerprint: config.Fingerprint(), Roots: roots, rootsID: id, acme: &config.ACME}
 	first := firstOfMaps(config)
 	for _, c := range config.Certificates {
 		h.Certificates = append(h.Certificates, h.certificate(config, c, first))
@@ -91,7 +93,7 @@ func From(config *configs.Config) (*Host, error) {
 
 func (h *Host) certificate(config *configs.Config, c configs.Certificate, first map[string]string) Certificate {
 	w := Certificate{Name: c.Name, Names: c.Domains, ReuseKey: c.ReuseKey, Profile: config.ACME.Profile, Directories: config.ACME.Directories,
-		Roots: h.Roots, Provider: c.DNS.Provider, Require: resolve.Require(c.DNS.Propagation.Require),
+		Roots: h.Roots, RootsID: h.rootsID, Provider: c.DNS.Provider, Require: resolve.Require(c.DNS.Propagation.Require),
 		Patience: c.DNS.Propagation.Timeout, VerifyTimeout: c.Verify.Timeout, HookDirectory: config.Hooks.Directory, HookTimeout: config.Hooks.Timeout,
 		source: c, acme: h.acme}
 	for _, key := range c.Keys {
