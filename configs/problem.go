@@ -81,6 +81,14 @@ func (p *Problems) Unwrap() []error {
 	return causes
 }
 
+// Hint is what to do about the first problem.
+func (p *Problems) Hint() string {
+	if len(p.List) == 0 {
+		return ""
+	}
+	return p.List[0].Hint
+}
+
 // Kind is "configuration".
 func (p *Problems) Kind() string { return "configuration" }
 

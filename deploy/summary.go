@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -25,6 +26,18 @@ type Change struct {
 	Content bool        `json:"content"` // the content changes, not only owner or mode
 	Before  *Attributes `json:"before"`  // nil: nothing is there
 	After   Attributes  `json:"after"`
+}
+
+// String says in words how the path differs from what it should be.
+func (c Change) String() string {
+	switch {
+	case c.Before == nil:
+		return c.Path + " does not exist"
+	case c.Content:
+		return c.Path + " differs from the issued certificate"
+	}
+	return fmt.Sprintf("%s has mode %s, owner %s and group %s; it should have mode %s, owner %s and group %s", c.Path,
+		c.Before.Mode, c.Before.Owner, c.Before.Group, c.After.Mode, c.After.Owner, c.After.Group)
 }
 
 // Attributes are what a directory listing shows of a path.

@@ -8,11 +8,13 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"mxcert/acme/bundle"
 	"mxcert/cmd/mxcert-lab/lab"
 )
 
@@ -73,6 +75,11 @@ func (u *up) options(stderr io.Writer) (lab.Options, error) {
 		return lab.Options{}, err
 	}
 	authority.Listen = loopback(u.caPort)
+	for _, key := range u.keys {
+		if known := []bundle.KeyType{bundle.EC256, bundle.EC384, bundle.RSA2048, bundle.RSA3072, bundle.RSA4096}; !slices.Contains(known, bundle.KeyType(key)) {
+			return lab.Options{}, fmt.Errorf("--keys: %q is not a key type; the key types are %v", key, known)
+		}
+	}
 	return lab.Options{
 		Directory: u.directory, CA: authority, DNSListen: loopback(u.dnsPort), Secondaries: u.secondaries, DNSLag: u.dnsLag,
 		SMTPListen: loopback(u.smtpPort), Keys: u.keys, Preload: u.preload > 0, Watch: u.preload,

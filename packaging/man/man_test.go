@@ -31,6 +31,7 @@ func TestPages(t *testing.T) {
 		{"mxcert.yaml.5", "\n.B certificates[].deploy[].exim.reload\n"},
 		{"mxcert.7", `.TH "MXCERT" "7" "2026-11-29" "mxcert 1.2"`},
 		{"mxcert-hooks.7", "MXCERT_EVENT"},
+		{"mxcert-json.7", "spki_sha256"},
 	} {
 		if !strings.Contains(all[c.page], c.want) {
 			t.Errorf("%s does not contain %q:\n%.3000s", c.page, c.want, all[c.page])

@@ -114,6 +114,9 @@ func usageErrors(cmd *cobra.Command) {
 		if cmd.HasAvailableSubCommands() && len(args) > 0 {
 			err = unknownCommand(cmd, args[0])
 		}
+		if text := err.Error(); strings.HasPrefix(text, "accepts ") {
+			err = fmt.Errorf("wrong number of arguments; usage: %s", cmd.UseLine())
+		}
 		return report.Usage("%v\nsee: %s --help", err, cmd.CommandPath())
 	}
 	for _, sub := range cmd.Commands() {

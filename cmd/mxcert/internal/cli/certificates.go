@@ -11,7 +11,7 @@ import (
 // finishCertificates prints a report on certificates and chooses the exit code.
 func (a *app) finishCertificates(r *report.Report) error {
 	return a.finish(answer{document: r, changed: r.Changed, code: r.ExitCode(), print: func(out sheet) {
-		printDaemon(out, r.Daemon)
+		printDaemon(out, r.Daemon, r.ConfigError != "")
 		for i, c := range r.Certificates {
 			if i > 0 {
 				fmt.Fprintln(out)
@@ -66,12 +66,16 @@ func printEndpoints(out sheet, c report.Certificate) {
 	}
 }
 
-func printDaemon(out sheet, r *report.Daemon) {
+// printDaemon describes the daemon. If said is set, a person has just read what is wrong with the configuration.
+func printDaemon(out sheet, r *report.Daemon, said bool) {
 	if r == nil {
 		return
 	}
 	fmt.Fprintf(out, "daemon: running since %s (process %d), configuration of %s\n", report.Minute(r.Started), r.PID, report.Minute(r.ConfigLoaded))
-	if r.ConfigError != "" {
+	switch {
+	case r.ConfigError != "" && said:
+		out.line("error", "the configuration changed at %s is bad, the old one stays in force", report.Minute(*r.ConfigErrorAt))
+	case r.ConfigError != "":
 		out.line("error", "the configuration changed at %s is bad, the old one stays in force:\n%s", report.Minute(*r.ConfigErrorAt), r.ConfigError)
 	}
 }

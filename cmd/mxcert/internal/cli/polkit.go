@@ -36,7 +36,7 @@ func (a *app) polkitCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&install, "install", false, "write the rule instead of printing it (root)")
-	cmd.Flags().StringVar(&file, "file", unit.PolkitFile, "where --install writes the rule")
+	cmd.Flags().StringVar(&file, "file", unit.PolkitFile, "the `FILE` to which --install writes the rule")
 	return cmd
 }
 

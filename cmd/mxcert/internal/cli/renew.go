@@ -28,7 +28,7 @@ func (a *app) renewCommand() *cobra.Command {
 		Use:   "renew [NAME…]",
 		Short: "Bring certificates up to date once",
 		Long: `For each certificate, compares what is wanted with what is issued, deployed and served, and closes the gaps.
-Without --now it orders a certificate only if it is due. Exit codes: 0 converged, 1 failed, 4 some failed, 5 issued but
+Without --now it orders a certificate only if it is due. Exit codes: 0 converged, 1 failed, 2 wrong usage, 4 some failed, 5 issued but
 not in service, 75 try again later, 77 no permission, 78 bad configuration.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, names []string) error {

@@ -189,15 +189,16 @@ func judgeAddress(results []served.Result, names []string, roots *x509.CertPool,
 	host, port, _ := net.SplitHostPort(results[0].Address)
 	number, _ := strconv.Atoi(port) // cannot fail: configs has checked it
 	h := hostReport{MX: results[0].ServerName, Address: host, Port: number, Handshakes: []handshakeReport{}, Findings: []finding.Finding{}}
-	reached, trusted := true, true
+	reached, trusted := false, true
 	var reason, distrust string
 	for _, r := range results {
 		h.Handshakes = append(h.Handshakes, newHandshakeReport(r))
 		if r.Err != nil {
-			reached, reason = false, r.Err.Error()
+			reason = r.Err.Error()
 			h.Findings = append(h.Findings, finding.New(report.KindOf(r.Err), finding.Error, "%s", r.Err.Error()).Next(report.HintOf(r.Err)))
 			continue
 		}
+		reached = true // senders use one key type or the other
 		h.Findings = append(h.Findings, r.Shown.Findings...)
 		for _, f := range starttls.CheckChain(r.Shown.Chain, names, roots, time.Now()) {
 			h.Findings = append(h.Findings, f)

@@ -14,6 +14,7 @@ import (
 	"mxcert/cmd/mxcert/internal/helper"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/wanted"
+	"mxcert/deploy"
 	"mxcert/deploy/served"
 )
 
@@ -84,8 +85,8 @@ func (p *pass) success(ctx context.Context) ending {
 			slot.Served = slot.Current
 			p.have.Record.HooksDue = true
 			p.have.Record.Log(state.Event{At: time.Now(), Event: event, Key: key, Serial: p.have.Bundles[i].Serial()})
-		} else if p.changed {
-			p.have.Record.Log(state.Event{At: time.Now(), Event: "healed", Key: key, Serial: p.have.Bundles[i].Serial()})
+		} else if what := p.healed(i); what != "" {
+			p.have.Record.Log(state.Event{At: time.Now(), Event: "healed", Key: key, Serial: p.have.Bundles[i].Serial(), Message: what})
 		}
 	}
 	p.have.Record.Failure = nil
@@ -97,6 +98,23 @@ func (p *pass) success(ctx context.Context) ending {
 		return ending{err: report.At("store", err)}
 	}
 	return ending{err: hookErr, inService: true}
+}
+
+// healed says what this pass has put right for the i-th key type, although its certificate is an old one; "" if nothing was wrong.
+func (p *pass) healed(i int) string {
+	switch {
+	case !p.changed:
+		return ""
+	case len(p.wrote) == 0:
+		return "the server showed another certificate"
+	}
+	own := map[string]bool{}
+	for _, place := range p.want.Places {
+		for _, path := range place.Targets[i].Files(p.have.Bundles[i]) {
+			own[path] = true
+		}
+	}
+	return changesText(slices.DeleteFunc(slices.Clone(p.wrote), func(c deploy.Change) bool { return !own[c.Path] }))
 }
 
 // saveSuccess stores the record and removes old generations. Most passes find nothing to do. They write only once an hour, to note the time
@@ -191,7 +209,7 @@ func (p *pass) report(end ending) report.Certificate {
 	r.Warnings = append(append([]string{}, p.warnings...), r.Warnings...) // in JSON a list, even if it is empty
 	p.outOfService = end.outOfService
 	r.OutOfService, r.NextTry = end.outOfService, end.nextTry
-	if end.orderFailed {
+	if end.orderFailed && !p.options.DeployOnly {
 		r.NextRenewal = end.nextTry // the order is due: the next step is another try
 	}
 	r.HeldUntil = p.heldUntil

@@ -16,6 +16,7 @@ import (
 	"mxcert/acme/schedule"
 	"mxcert/acme/state"
 
+	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/cmd/mxcert/internal/report"
 )
 
@@ -165,6 +166,23 @@ func TestSuccessIsNoted(t *testing.T) {
 	o.pass(report.CodeOK, deployOnly)
 	if got := o.events(); !slices.Equal(got, []string{"deployed", "deployed", "rolled-back", "deployed", "healed"}) {
 		t.Errorf("history: %q", got)
+	}
+	if last := o.record().Events[4]; last.Message != o.Path("tls", "mx.key")+" (missing)" {
+		t.Errorf("what was put right: %+v", last)
+	}
+}
+
+// Only the key type whose files were damaged is put right.
+func TestHealedOfTwoKeyTypes(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{Keys: []string{"ec256", "rsa2048"}}, lab.ConfigOptions{})
+	h.pass(report.CodeOK, renew)
+	before := len(h.record().Events)
+	h.check(os.Remove(h.Path("tls", "mx.rsa2048.crt")))
+	h.pass(report.CodeOK, renew)
+	events := h.record().Events[before:]
+	if len(events) != 1 || events[0].Event != "healed" || events[0].Key != bundle.RSA2048 || !strings.Contains(events[0].Message, "mx.rsa2048.crt (missing)") {
+		t.Errorf("%+v", events)
 	}
 }
 

@@ -52,7 +52,10 @@ func (p *pass) due(i int, key bundle.KeyType) string {
 func (p *pass) asked(key bundle.KeyType, g state.Generation) string {
 	slot := p.have.Record.Slot(key)
 	switch {
-	case !p.urgent() || p.answers(g):
+	case !p.urgent():
+		return ""
+	case p.answers(g):
+		p.say("order", fmt.Sprintf("another mxcert was faster: the certificate issued at %s is the one that was asked for", g.Created.Format(time.RFC3339)))
 		return ""
 	case p.options.NewKey && !p.have.KeyWaits(key):
 		return "a new key was asked for"

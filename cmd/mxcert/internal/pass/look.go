@@ -80,8 +80,9 @@ func lookAtFiles(ctx context.Context, r *report.Certificate, files *helper.Looke
 		r.Stage = report.Deployed
 	default:
 		for _, change := range found.Changes {
-			r.Warnings = append(r.Warnings, fmt.Sprintf("%s: %s", change.Path, change.Why))
+			r.Warnings = append(r.Warnings, change.String())
 		}
+		r.Warnings = append(r.Warnings, fmt.Sprintf("mxcert deploy %s puts the files right; a running daemon does so by itself", want.Name))
 		r.Code = report.CodeNotInService
 		if held := contention(have.Record, want.Name, want.Fingerprint(), changesText(found.Changes)); held != nil && have.WasServed() {
 			r.Error = report.NewError(report.At("deploy", held))

@@ -45,9 +45,9 @@ func TestLook(t *testing.T) {
 		says  string // the error, or a warning
 	}{
 		{"all is well", nil, report.CodeOK, report.Served, "", ""},
-		{"a file is missing", []func(*host){func(h *host) { h.check(os.Remove(h.Path("tls", "mx.crt"))) }}, report.CodeNotInService, report.Issued, "verify", "mx.crt: missing"},
-		{"a file was overwritten", []func(*host){func(h *host) { h.put("tls/mx.crt", "garbage") }}, report.CodeNotInService, report.Issued, "verify", "mx.crt: content"},
-		{"everybody may read the key", []func(*host){func(h *host) { h.check(os.Chmod(h.Path("tls", "mx.key"), 0o644)) }}, report.CodeNotInService, report.Served, "", "mx.key: mode or owner"},
+		{"a file is missing", []func(*host){func(h *host) { h.check(os.Remove(h.Path("tls", "mx.crt"))) }}, report.CodeNotInService, report.Issued, "verify", "mx.crt does not exist"},
+		{"a file was overwritten", []func(*host){func(h *host) { h.put("tls/mx.crt", "garbage") }}, report.CodeNotInService, report.Issued, "verify", "mx.crt differs from the issued certificate"},
+		{"everybody may read the key", []func(*host){func(h *host) { h.check(os.Chmod(h.Path("tls", "mx.key"), 0o644)) }}, report.CodeNotInService, report.Served, "", "mx.key has mode 0644, owner "},
 		{"the target cannot be used", []func(*host){func(h *host) {
 			h.check(os.Remove(h.Path("tls", "mx.crt")))
 			h.check(os.Mkdir(h.Path("tls", "mx.crt"), 0o700))

@@ -22,6 +22,7 @@ package pass
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -33,6 +34,7 @@ import (
 	"mxcert/cmd/mxcert/internal/helper"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/wanted"
+	"mxcert/deploy"
 	"mxcert/deploy/served"
 )
 
@@ -67,7 +69,8 @@ type pass struct {
 	resumes   bool // this pass has to finish an order of an earlier run
 	issued    bool // this pass has issued a certificate
 	changed   bool
-	hooksRan  bool // the deploy hooks have run already
+	wrote     []deploy.Change // what this pass has changed in the files
+	hooksRan  bool            // the deploy hooks have run already
 	hooksErr  error
 	heldUntil time.Time // something else keeps changing the files: leave them alone until then
 
@@ -197,8 +200,20 @@ func (p *pass) load(ctx context.Context) (err error) {
 	if !p.options.DryRun || p.options.Rollback {
 		p.have.ReadBundles()
 	}
+	if p.options.Rollback {
+		p.sayRenewal()
+	}
 	p.warnAll(p.have.Notes)
 	return nil
+}
+
+// sayRenewal says how long the certificates that an operator has gone back to stay in service.
+func (p *pass) sayRenewal() {
+	for i, key := range p.want.Keys {
+		if p.have.Bundles[i] != nil && p.have.Record.Slot(key).RolledBack {
+			p.say("rollback", fmt.Sprintf("the earlier %s certificate stays in service until it must be renewed at %s", key, p.have.RenewalTime(i, p.want.Windows).UTC().Format(time.RFC3339)))
+		}
+	}
 }
 
 func (p *pass) inFlight(key bundle.KeyType) bool {

@@ -91,7 +91,8 @@ func (p *pass) deploy(ctx context.Context) error {
 	if err := p.write(func() error { return p.plan.Apply(p.keepDisplaced) }); err != nil {
 		return report.At("deploy", errors.Join(err, p.applied()))
 	}
-	p.changed = p.changed || !p.plan.Summary().Empty()
+	p.wrote = append(p.wrote, p.plan.Summary().Changes...)
+	p.changed = p.changed || len(p.wrote) > 0
 	left := p.prints()
 	if err := p.activate(ctx); err != nil {
 		return errors.Join(p.revert(ctx, changedSince(left, err)), p.applied())
