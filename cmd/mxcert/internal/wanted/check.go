@@ -120,7 +120,7 @@ func MisspeltVariables(config *configs.Config) []configs.Problem {
 	}
 	look("dns", config.DNS)
 	for i, c := range config.Certificates {
-		if !maps.Equal(c.DNS.Env, config.DNS.Env) {
+		if c.DNS.Provider != config.DNS.Provider || !maps.Equal(c.DNS.Env, config.DNS.Env) {
 			look(fmt.Sprintf("certificates[%d].dns", i), c.DNS)
 		}
 	}
@@ -133,7 +133,7 @@ func Inspect(config *configs.Config) (configuration, secrets []finding.Finding) 
 	if problems, ok := errors.AsType[*configs.Problems](Check(config)); ok {
 		configuration = Findings(problems.List, finding.Error)
 	}
-	configuration = append(configuration, Findings(Warnings(config), finding.Warning)...)
+	configuration = append(configuration, Findings(append(Warnings(config), MisspeltVariables(config)...), finding.Warning)...)
 	return configuration, Findings(UnreadableSecrets(config), finding.Error)
 }
 

@@ -147,6 +147,8 @@ func TestMisspeltVariables(t *testing.T) {
 		{"one that is a fault", []string{"DNSUPDATE_TSIG_SECRET", "DNSUPDATE_TSIG_SECERT"}, nil},
 		{"one for both certificates", []string{"rfc2136", "cloudflare", "DNSUPDATE_TSIG_SECRET", "CF_DNS_API_TOKNE"}, []string{"dns.env.CF_DNS_API_TOKNE"}},
 		{"one of a certificate", own(`{provider: cloudflare, env: {CF_DNS_API_TOKNE: "cred:token"}}`), []string{"certificates[1].dns.env.CF_DNS_API_TOKNE"}},
+		{"one of a certificate with the variables of all", append(own(`{provider: cloudflare, env: {CF_DNS_API_TOKNE: "cred:tsig"}}`), "rfc2136", "exec", `DNSUPDATE_NAMESERVER: "192.0.2.53:53", DNSUPDATE_TSIG_SECRET`, "CF_DNS_API_TOKNE"),
+			[]string{"certificates[1].dns.env.CF_DNS_API_TOKNE"}},
 	} {
 		c := config(t, edited(t, tt.changes...))
 		var got []string
@@ -173,6 +175,7 @@ func TestInspect(t *testing.T) {
 	}{
 		{"a secret that is not in place", nil, nil, []string{"error dns.env.DNSUPDATE_TSIG_SECRET"}},
 		{"a secret in the file", []string{"cred:tsig", "c2VjcmV0"}, []string{"warning the secret stands in the configuration file"}, nil},
+		{"a variable that is misspelt", []string{"rfc2136", "cloudflare", `DNSUPDATE_NAMESERVER: "192.0.2.53:53", DNSUPDATE_TSIG_SECRET`, "CF_DNS_API_TOKNE"}, []string{"warning did you mean CF_DNS_API_TOKEN?"}, []string{"error dns.env.CF_DNS_API_TOKNE"}},
 		{"a fault and a secret in the file", []string{"cred:tsig", "c2VjcmV0", "provider: rfc2136", "provider: rfc2137"}, []string{"error rfc2137", "warning the secret stands"}, nil},
 	} {
 		configuration, secrets := wanted.Inspect(config(t, edited(t, tt.changes...)))
