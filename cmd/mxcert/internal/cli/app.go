@@ -56,7 +56,7 @@ reloads it through systemd, and proves by a STARTTLS handshake that senders get 
 		return &report.Exit{Code: report.CodeUsage, Err: fmt.Errorf("%w\nsee: %s --help", err, cmd.CommandPath())}
 	})
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.checkFlags() }
-	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}", "  see: mxcert --help", 1))
+	root.SetUsageFunc(listGlobalFlagsOnce(root.UsageFunc()))
 	for _, group := range []struct {
 		id, title string
 		commands  []*cobra.Command
@@ -81,6 +81,29 @@ reloads it through systemd, and proves by a STARTTLS handshake that senders get 
 	}
 	usageErrors(root)
 	return root
+}
+
+// listGlobalFlagsOnce prints the usage of a command as cobra does, but names the place of the global flags instead of the flags. It does
+// without cobra's templates: if a program uses templates, the linker keeps every exported method, and mxcert becomes half as large again.
+func listGlobalFlagsOnce(usage func(*cobra.Command) error) func(*cobra.Command) error {
+	return func(cmd *cobra.Command) error {
+		out := cmd.OutOrStderr()
+		var text strings.Builder
+		cmd.SetOut(&text)
+		err := usage(cmd)
+		cmd.SetOut(out)
+		const title = "Global Flags:\n"
+		before, list, global := strings.Cut(text.String(), title)
+		if global {
+			_, after, more := strings.Cut(list, "\n\n")
+			before += title + "  see: mxcert --help\n"
+			if more {
+				before += "\n" + after
+			}
+		}
+		_, writeErr := io.WriteString(out, before)
+		return errors.Join(err, writeErr)
+	}
 }
 
 func (a *app) checkFlags() error {
