@@ -17,7 +17,7 @@ func FuzzFiles(f *testing.F) {
 	for _, seed := range []string{
 		"", "null", "{}", "[]", `{"version":1}`, `{"version":2}`, `{"version":1,"keys":{"ec256":null}}`, `{"version":"1"}`,
 		`{"version":1,"keys":{"ec256":{"current":"../../x","renew_at":"2026-01-01T00:00:00Z"}},"failure":{"count":-1},"events":[{"event":"x"}]}`,
-		`{"version":1,"lineage":"mx","provider":"rfc2136","records":[{"domain":"d","name":"n.","zone":"z.","value":"v"}]}`,
+		`{"version":1,"lineage":"mx","provider":"rfc2136","records":[{"domain":"d","name":"n.z.","zone":"z.","value":"v"}]}`,
 		`{"version":1,"lineage":"mx","records":[]}`, `{"version":1,"id":"g","names":["a"],"key":"ec256"}`,
 		`{"version":1,"url":"u","directory":"d","names":["a"],"key_type":"ec256","key":"k"}`,
 	} {

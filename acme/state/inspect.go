@@ -62,6 +62,9 @@ func (b *Book) inspect(folder string) (found []finding.Finding) {
 func (b *Book) inspectRecord(key string) []finding.Finding {
 	var anything map[string]any
 	err := b.read(key, &anything)
+	if err == nil && path.Base(path.Dir(key)) == journal {
+		_, err = b.readEntry(key)
+	}
 	f := finding.New("state-record", finding.Error, "%v", bare(err)).About(b.name(key)).Next(hint(err))
 	switch {
 	case err == nil, errors.Is(err, fs.ErrNotExist): // it has just gone

@@ -2,9 +2,12 @@ package state
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
+
+	"mxcert/acme/finding"
 )
 
 // Entry is one batch of TXT records that are about to be created, or may exist. It is stored before the first record is created
@@ -52,18 +55,21 @@ func (b *Book) JournalLineages() (lineages []string, err error) {
 	return lineages, err
 }
 
-// Note stores an entry durably and returns the function that forgets it.
+// Note stores an entry durably and returns the function that forgets it. It refuses an entry that Journal would refuse.
 func (l *Lineage) Note(entry Entry) (forget func() error, err error) {
 	entry.Version, entry.Lineage = version, l.name
 	entry.key = journal + "/" + l.name + "." + uniqueID(entry.Created) + ".json"
+	if err := entry.check(); err != nil {
+		return nil, l.book.failed("write", entry.key, err)
+	}
 	if err := l.book.write(entry.key, entry); err != nil {
 		return nil, err
 	}
 	return func() error { return l.Forget(entry) }, nil
 }
 
-// Journal lists the entries that an earlier run has left, oldest first. It removes damaged ones: their content is lost, and the
-// error names each of them.
+// Journal lists the entries that an earlier run has left, oldest first. It removes damaged ones: their content is lost. It leaves
+// those that mxcert would not write for a person to look at. The error names each of both.
 func (l *Lineage) Journal() ([]Entry, error) {
 	names, err := l.book.store.List(journal)
 	if err != nil {
@@ -98,7 +104,59 @@ func (b *Book) readEntry(key string) (Entry, error) {
 	if len(entry.Records) == 0 || slices.ContainsFunc(entry.Records, lost) {
 		return Entry{}, b.failed("read", key, ErrDamaged)
 	}
+	if err := entry.check(); err != nil {
+		return Entry{}, b.failed("use", key, fmt.Errorf("%w; %w", err, errForged))
+	}
 	return entry, nil
+}
+
+// errForged is part of the cause if an entry is none that mxcert writes.
+var errForged = errors.New("mxcert does not write such an entry: remove the file")
+
+// check returns why mxcert does not write such an entry. What it says goes to the DNS provider, which may be a program that root
+// runs: so it has only the characters of host names and of base64url.
+func (e Entry) check() error {
+	if !isBase64URL(e.Provider) {
+		return fmt.Errorf("%s is not the name of a DNS provider", finding.Quoted(e.Provider, mostQuoted))
+	}
+	for _, r := range e.Records {
+		for _, name := range []string{r.Domain, r.Name, r.Zone} {
+			if !isHostName(name) {
+				return fmt.Errorf("%s, for a TXT record of %s, is not a host name", finding.Quoted(name, mostQuoted), finding.Quoted(r.Domain, mostQuoted))
+			}
+		}
+		if !strings.HasSuffix(strings.ToLower("."+r.Name), strings.ToLower("."+r.Zone)) {
+			return fmt.Errorf("the TXT record %s is not in the zone %s", r.Name, r.Zone)
+		}
+		token, _, _ := strings.Cut(r.KeyAuth, ".") // RFC 8555 section 8.1: the token, a dot and a digest
+		for _, text := range []string{r.Value, r.Token, token, strings.TrimPrefix(r.KeyAuth[len(token):], ".")} {
+			if !isBase64URL(text) {
+				return fmt.Errorf("%s, for the TXT record %s, is not base64url", finding.Quoted(text, mostQuoted), r.Name)
+			}
+		}
+	}
+	return nil
+}
+
+// mostQuoted limits what an error quotes of an entry, in bytes; mostText limits a value, a token, or a half of a key authorization.
+const mostQuoted, mostText = 80, 255
+
+// isBase64URL reports whether a text is short and has only the characters of base64url; it may be empty.
+func isBase64URL(text string) bool {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	return len(text) <= mostText && strings.Trim(text, alphabet) == ""
+}
+
+// isHostName reports whether a name has the form of a host name, fully qualified or not (RFC 1123 section 2.1), or of one below labels with
+// underscores, such as _acme-challenge.
+func isHostName(name string) bool {
+	name = strings.TrimSuffix(name, ".")
+	for label := range strings.SplitSeq(name, ".") {
+		if label == "" || len(label) > 63 || !isBase64URL(label) || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+	}
+	return len(name) <= 253
 }
 
 // Forget removes an entry, after its records are gone.

@@ -19,7 +19,7 @@ func TestJournalOfSimilarNames(t *testing.T) {
 	names := []string{"mx", "mx.example", "mx.example.org", "mx.20260101T000000000Z-01234567", "m", "x.mx"}
 	for i, name := range names {
 		for j := range 2 {
-			record := state.TXT{Domain: name, Name: "_acme-challenge." + name + ".", Zone: "example.org.", Value: fmt.Sprint(i), Token: "t", KeyAuth: "k"}
+			record := state.TXT{Domain: name, Name: "_acme-challenge." + name + ".", Zone: name + ".", Value: fmt.Sprint(i), Token: "t", KeyAuth: "k"}
 			if _, err := dir.Lineage(name).Note(state.Entry{Provider: "rfc2136", Records: []state.TXT{record}, Created: time.Now().Add(time.Duration(j) * time.Second)}); err != nil {
 				t.Fatal(err)
 			}
@@ -31,7 +31,7 @@ func TestJournalOfSimilarNames(t *testing.T) {
 		if err != nil || len(entries) != 2 || !entries[0].Created.Before(entries[1].Created) {
 			t.Fatalf("%s: %d entries, %v", name, len(entries), err)
 		}
-		want := []state.TXT{{Domain: name, Name: "_acme-challenge." + name + ".", Zone: "example.org.", Value: fmt.Sprint(i), Token: "t", KeyAuth: "k"}}
+		want := []state.TXT{{Domain: name, Name: "_acme-challenge." + name + ".", Zone: name + ".", Value: fmt.Sprint(i), Token: "t", KeyAuth: "k"}}
 		for _, e := range entries {
 			if e.Lineage != name || e.Provider != "rfc2136" || !reflect.DeepEqual(e.Records, want) {
 				t.Errorf("%s: %+v", name, e)
@@ -48,7 +48,7 @@ func TestJournalOfSimilarNames(t *testing.T) {
 
 func TestNoteIsForgotten(t *testing.T) {
 	l := open(t).Lineage("mx")
-	forget, err := l.Note(state.Entry{Provider: "exec", Records: []state.TXT{{Name: "a.", Zone: "a.", Value: "v"}}, Created: time.Now()})
+	forget, err := l.Note(state.Entry{Provider: "exec", Records: []state.TXT{{Domain: "a", Name: "a.", Zone: "a.", Value: "v"}}, Created: time.Now()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestDamagedJournalIsReported(t *testing.T) {
 	} {
 		dir := open(t)
 		l := dir.Lineage("mx")
-		if _, err := l.Note(state.Entry{Provider: "rfc2136", Records: []state.TXT{{Name: "a.", Zone: "a.", Value: "v"}}, Created: time.Now()}); err != nil {
+		if _, err := l.Note(state.Entry{Provider: "rfc2136", Records: []state.TXT{{Domain: "a", Name: "a.", Zone: "a.", Value: "v"}}, Created: time.Now()}); err != nil {
 			t.Fatal(err)
 		}
 		path := write(t, damage, dir.Path(), "journal", "mx.20260101T000000000Z-01234567.json")
@@ -94,7 +94,7 @@ func TestDamagedJournalIsReported(t *testing.T) {
 func TestJournalLineages(t *testing.T) {
 	dir := open(t)
 	for _, name := range []string{"mx", "mx.example.org", "mx"} {
-		if _, err := dir.Lineage(name).Note(state.Entry{Records: []state.TXT{{Name: "a.", Zone: "a.", Value: "v"}}, Created: time.Now()}); err != nil {
+		if _, err := dir.Lineage(name).Note(state.Entry{Records: []state.TXT{{Domain: "a", Name: "a.", Zone: "a.", Value: "v"}}, Created: time.Now()}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -50,7 +50,7 @@ func TestStoreWithoutFiles(t *testing.T) {
 	old, next := add(t, l, first, 1), add(t, l, second, 2)
 	var record state.Record
 	record.Slot(bundle.EC256).Current = next.ID
-	_, noteErr := l.Note(state.Entry{Records: []state.TXT{{Name: "a.", Zone: "a.", Value: "v"}}, Created: time.Now()})
+	_, noteErr := l.Note(state.Entry{Records: []state.TXT{{Domain: "a", Name: "a.", Zone: "a.", Value: "v"}}, Created: time.Now()})
 	_, displaceErr := l.Displace("/etc/exim.key", []byte("key"), time.Now())
 	err = errors.Join(l.Save(record), l.SaveOrder(state.Order{KeyType: bundle.EC256}), book.SaveAccount(state.Account{Directory: "https://ca.example/dir"}), noteErr, displaceErr, l.Prune(record, 1))
 	if err != nil {

@@ -133,5 +133,8 @@ func (e *Error) Hint() string {
 	if errors.Is(e.Err, errLater) {
 		return "install the mxcert that wrote it, or a later one"
 	}
+	if errors.Is(e.Err, errForged) {
+		return "look for TXT records below _acme-challenge that remain in DNS, then remove the file"
+	}
 	return "see the key state of the configuration"
 }

@@ -16,7 +16,7 @@ var permitted = map[string][]string{
 	"daemon":            {"helper", "pass", "report", "wanted", "wire", "mxcert/acme", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/hooks/sdnotify", "mxcert/hooks/watch"},
 	"doctor":            {"helper", "pass", "report", "wanted", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/preflight", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/resolve", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/hooks/script", "mxcert/hooks/unit"},
 	"helper":            {"report", "wanted", "wire", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/discover", "mxcert/hooks/script", "mxcert/hooks/unit"},
-	"pass":              {"helper", "report", "wanted", "mxcert/acme", "mxcert/acme/ari", "mxcert/acme/preflight", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/resolve", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/deploy", "mxcert/deploy/served", "mxcert/hooks/script", "mxcert/hooks/unit", "mxcert/hooks/watch"},
+	"pass":              {"helper", "report", "wanted", "mxcert/acme", "mxcert/acme/ari", "mxcert/acme/preflight", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/resolve", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/deploy", "mxcert/deploy/served", "mxcert/hooks/unit", "mxcert/hooks/watch"},
 	"report":            {"mxcert/deploy"},
 	"revoke":            {"pass", "report", "wanted", "mxcert/acme", "mxcert/acme/issued", "mxcert/acme/state", "mxcert/deploy/served"},
 	"setup":             {"report", "wanted", "mxcert/acme/dnsprovider", "mxcert/acme/resolve", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/discover", "mxcert/hooks/unit"},

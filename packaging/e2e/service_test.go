@@ -67,7 +67,7 @@ s.connect(sys.argv[1])
 s.sendall(sys.argv[2].encode() + b"\n")
 print(s.makefile().readline())`, helpers+"/"+kind+".sock", order)
 	}
-	check, event := `{"verb":"check","name":"mx"}`, `{"event":{"event":"deploy","name":"mx"}}`
+	check, event := `{"verb":"check","name":"mx"}`, `{"event":"pre","name":"mx"}`
 	for kind, order := range map[string]string{"install": check, "hook": event} {
 		if r := ask("nobody", "nogroup", kind, order); r.Code == 0 || !strings.Contains(r.Stderr, "PermissionError") {
 			t.Errorf("another user reaches %s: %+v", kind, r)
@@ -159,7 +159,7 @@ func TestRootsPaths(t *testing.T) {
 	s.isUnprivileged()
 	within(t, 20*time.Second, "the hook has run as root", func() bool {
 		r, err := s.Run(t.Context(), "cat", "/root/hook-ran")
-		return err == nil && r.Code == 0 && strings.HasPrefix(r.Stdout, "0\nmx\n") && strings.Contains(r.Stdout, "RENEWED_LINEAGE=/var/lib/mxcert/lineages/mx/")
+		return err == nil && r.Code == 0 && strings.HasPrefix(r.Stdout, "0\nmx\n") && strings.Contains(r.Stdout, "RENEWED_LINEAGE=/run/mxcert-hook-")
 	})
 	if r := s.mxcert("renew", "--now"); r.Code != 0 || !strings.Contains(r.Stderr, "issued") {
 		t.Errorf("renew --now by root: exit code %d\n%s", r.Code, r.Stderr)

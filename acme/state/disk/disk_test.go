@@ -36,7 +36,7 @@ func useAll(t *testing.T, path string) *state.Book {
 	defer unlockDir()
 	_, added := l.Add(newBundle(t, bundle.EC256, 1), nil, "", "", time.Now())
 	_, displaced := l.Displace("/x/exim.key", []byte("key"), time.Now())
-	_, noted := l.Note(state.Entry{Records: []state.TXT{{Name: "a.", Zone: "a.", Value: "v"}}, Created: time.Now()})
+	_, noted := l.Note(state.Entry{Records: []state.TXT{{Domain: "a", Name: "a.", Zone: "a.", Value: "v"}}, Created: time.Now()})
 	for _, err := range []error{
 		added, displaced, noted, l.Save(state.Record{}), l.SaveOrder(state.Order{KeyType: bundle.EC256}), dir.SaveDaemon(1), dir.SaveRunningConfig(nil),
 		dir.SaveAccount(state.Account{Directory: "https://ca.example/dir"}),

@@ -14,7 +14,6 @@ import (
 	"mxcert/cmd/mxcert/internal/wanted"
 	"mxcert/cmd/mxcert/internal/wire"
 	"mxcert/deploy"
-	"mxcert/hooks/script"
 	"mxcert/hooks/unit"
 )
 
@@ -143,7 +142,7 @@ func (c *conn) plan(ctx context.Context, name string, bundles []*bundle.Bundle) 
 	order := installOrder{Verb: verbPlan, Name: name, Bundles: make([]installFiles, len(bundles))}
 	for i, b := range bundles {
 		if b != nil {
-			order.Bundles[i] = installFiles{Chain: string(b.FullchainPEM()), Key: string(b.KeyPEM())}
+			order.Bundles[i] = pemOf(b)
 		}
 	}
 	if err := c.ask(ctx, order, &answer); err != nil {
@@ -162,12 +161,13 @@ func Close(plan Plan) {
 // needed reports whether files cannot be written because this process lacks rights that the helper has.
 func (c *Client) needed(err error) bool { return c.Directory != "" && errors.Is(err, fs.ErrPermission) }
 
-// RunHooks runs the hooks for an event: through the helper if there is one, because then this process is sandboxed.
-func (c *Client) RunHooks(ctx context.Context, want wanted.Certificate, event script.Event) ([]Outcome, error) {
+// RunHooks runs the hooks for an event: through the helper if there is one, because then this process is sandboxed. The helper believes
+// nothing but a bundle that it can prove, and gives the hooks copies of its files.
+func (c *Client) RunHooks(ctx context.Context, want wanted.Certificate, event Event) ([]Outcome, error) {
 	if c.Directory == "" {
 		return runHere(ctx, want, event)
 	}
-	entries, err := os.ReadDir(hooksOf(want, event.Event))
+	entries, err := os.ReadDir(hooksOf(want, event.Name))
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
 		return nil, nil // no hooks: no helper needs to start
 	}
@@ -176,23 +176,13 @@ func (c *Client) RunHooks(ctx context.Context, want wanted.Certificate, event sc
 		return nil, err
 	}
 	defer conn.Close()
+	order := hookOrder{Event: event.Name, Name: want.Name, Changed: event.Changed}
+	if b := event.Bundle; b != nil && covers(want, b) { // all its names may be gone from the configuration
+		order.Bundle = pemOf(b)
+	}
 	var answer hookAnswer
-	if err := conn.ask(ctx, hookOrder{Event: event}, &answer); err != nil {
+	if err := conn.ask(ctx, order, &answer); err != nil {
 		return nil, err
 	}
 	return answer.Outcomes, answer.Error.orNil()
-}
-
-func runHere(ctx context.Context, want wanted.Certificate, event script.Event) ([]Outcome, error) {
-	outcomes, err := script.Run(ctx, hooksOf(want, event.Event), event, want.HookTimeout)
-	list := make([]Outcome, len(outcomes))
-	for i, o := range outcomes {
-		list[i] = Outcome{Hook: o.Hook, Skipped: o.Skipped, Failed: o.Err != nil, Duration: o.Duration}
-	}
-	return list, err
-}
-
-// hooksOf returns the directory of the hooks for an event.
-func hooksOf(want wanted.Certificate, event string) string {
-	return filepath.Join(want.HookDirectory, event+".d")
 }

@@ -4,8 +4,9 @@
 //
 // A helper does not trust the service. The configuration, which only root may write, says what exists. The helper checks a
 // certificate and its key again, and they must be for the configured names. It takes paths, owners and modes from the
-// configuration, and hooks from the configured directory. So an attacker who takes over the service can deploy a certificate
-// that the service already has, but can do no more.
+// configuration, and hooks from the configured directory. Hooks see names from the configuration, and copies of the files that
+// the helper has checked. So an attacker who takes over the service can deploy a certificate that the service already has, and
+// have hooks run for it, but can do no more.
 //
 // [Client] does the same work in its own process if that process has the rights.
 package helper
@@ -196,7 +197,10 @@ func (i *installer) makePlan(want wanted.Certificate, files []installFiles) (ans
 		if f.Chain == "" {
 			continue
 		}
-		b, err := proven(want, want.Keys[n], f)
+		b, err := proven(want, f, want.Keys[n])
+		if err == nil {
+			err = unexpired(b)
+		}
 		if err != nil {
 			answer.Error = newError(err)
 			return answer
@@ -212,22 +216,33 @@ func (i *installer) makePlan(want wanted.Certificate, files []installFiles) (ans
 	return answer
 }
 
-// proven accepts a certificate and key if they match, are valid now, and are for a configured name. They need not cover all names: the
-// service may go back to a certificate that was issued before the configuration changed.
-func proven(want wanted.Certificate, key bundle.KeyType, f installFiles) (*bundle.Bundle, error) {
+// proven accepts a certificate and key if they match, are of one of these types, and are for a configured name. They need not cover
+// all names: the service may go back to a certificate that was issued before the configuration changed.
+func proven(want wanted.Certificate, f installFiles, keys ...bundle.KeyType) (*bundle.Bundle, error) {
 	b, err := bundle.Parse([]byte(f.Chain), []byte(f.Key))
 	if err != nil {
 		return nil, err
 	}
 	switch {
-	case b.KeyType() != key:
-		return nil, fmt.Errorf("the key is %s, not %s", b.KeyType(), key)
-	case time.Now().After(b.NotAfter()):
-		return nil, fmt.Errorf("the certificate expired at %s", b.NotAfter().UTC().Format(time.RFC3339))
-	case !slices.ContainsFunc(want.Names, func(name string) bool { return slices.Contains(b.Leaf().DNSNames, name) }):
-		return nil, fmt.Errorf("the certificate is for %s, not for a name of %s", strings.Join(b.Leaf().DNSNames, ", "), want.Name)
+	case !slices.Contains(keys, b.KeyType()):
+		return nil, fmt.Errorf("the key is %s, not %v", b.KeyType(), keys)
+	case !covers(want, b):
+		return nil, fmt.Errorf("the certificate is for %.200s, not for a name of %s", strings.Join(b.Leaf().DNSNames, ", "), want.Name)
 	}
 	return b, nil
+}
+
+// covers reports whether the certificate is for a configured name.
+func covers(want wanted.Certificate, b *bundle.Bundle) bool {
+	return slices.ContainsFunc(want.Names, func(name string) bool { return slices.Contains(b.Leaf().DNSNames, name) })
+}
+
+// unexpired returns an error if the certificate has expired.
+func unexpired(b *bundle.Bundle) error {
+	if time.Now().After(b.NotAfter()) {
+		return fmt.Errorf("the certificate expired at %s", b.NotAfter().UTC().Format(time.RFC3339))
+	}
+	return nil
 }
 
 func (i *installer) carryOut(order installOrder) (answer installAnswer) {

@@ -14,7 +14,6 @@ import (
 
 	"mxcert/cmd/mxcert-lab/issuer"
 	"mxcert/cmd/mxcert/internal/report"
-	"mxcert/hooks/script"
 )
 
 const life = 90 * 24 * time.Hour
@@ -104,8 +103,9 @@ func TestTheConfigurationBoundsTheHelpers(t *testing.T) {
 	if answer.Error == nil || answer.Error.Kind() != "permission" || !strings.Contains(answer.Error.Hint(), "chmod go-w") {
 		t.Errorf("a configuration that others may write: %+v", answer.Error)
 	}
-	h.hook("deploy.d/10-note", "#!/bin/sh\n")
-	_, err := h.client.RunHooks(t.Context(), want, script.Event{Event: "deploy", Name: "mx"})
+	h.check(os.MkdirAll(h.path("hooks/pre.d"), 0o755))
+	h.hook("pre.d/10-note", "#!/bin/sh\n")
+	_, err := h.client.RunHooks(t.Context(), want, Event{Name: "pre"})
 	if err == nil || report.KindOf(err) != "permission" {
 		t.Errorf("a hook with a configuration that others may write: %v", err)
 	}
@@ -187,31 +187,4 @@ func TestHelperUnreachable(t *testing.T) {
 	listener.SetUnlinkOnClose(false)
 	_ = listener.Close()
 	check(c, "refused", "systemctl start mxcert-install.socket")
-}
-
-// The hook helper runs the configured hooks for an event of the configuration, and refuses others.
-func TestHookHelper(t *testing.T) {
-	h := newHost(t)
-	h.hook("deploy.d/10-note", "#!/bin/sh\necho \"$MXCERT_NAME $MXCERT_EVENT\" >> "+h.path("noted")+"\ncat >> "+h.path("noted")+"\n")
-	h.hook("deploy.d/20-fail", "#!/bin/sh\necho no >&2\nexit 3\n")
-	want := h.want()
-	outcomes, err := h.client.RunHooks(t.Context(), want, script.Event{Event: "deploy", Name: "mx", Domains: []string{"mx.example.org"}})
-	if err == nil || !strings.Contains(err.Error(), "exit status 3") || len(outcomes) != 2 || outcomes[0].Failed || !outcomes[1].Failed {
-		t.Errorf("%+v, %v", outcomes, err)
-	}
-	if noted, _ := os.ReadFile(h.path("noted")); !strings.Contains(string(noted), "mx deploy") || !strings.Contains(string(noted), `"event":"deploy"`) {
-		t.Errorf("%s", noted)
-	}
-	for _, e := range []script.Event{{Event: "deploy", Name: "other"}, {Event: "deploy", Name: "mx", Fullchain: "/etc/passwd"},
-		{Event: "deploy", Name: "mx", PrivateKey: h.path("state") + "/lineages/mx/../../x"}} {
-		if _, err := h.client.RunHooks(t.Context(), want, e); err == nil {
-			t.Errorf("%+v was run", e)
-		}
-	}
-	if _, err := checkEvent(mustHost(t, h), hookOrder{Event: script.Event{Event: "../x", Name: "mx"}}); err == nil {
-		t.Error("an event outside of the hooks' directories was accepted")
-	}
-	if outcomes, err := h.client.RunHooks(t.Context(), want, script.Event{Event: "post", Name: "mx"}); len(outcomes) != 0 || err != nil {
-		t.Errorf("without hooks: %+v, %v", outcomes, err)
-	}
 }

@@ -1,47 +1,127 @@
 package helper
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
-	"strings"
+	"time"
 
+	"mxcert/acme/bundle"
+	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert/internal/wanted"
 	"mxcert/cmd/mxcert/internal/wire"
+	"mxcert/hooks/script"
 )
+
+// Event is what has happened to a certificate, for the operator's hooks.
+type Event struct {
+	Name      string         // pre, deploy, post or fail
+	Changed   bool           // whether this pass changed what is in service
+	Bundle    *bundle.Bundle // nil before the first certificate
+	Directory string         // of the bundle's files
+}
+
+// describe returns what hooks see of the event. The names come from the configuration.
+func (e Event) describe(want wanted.Certificate) script.Event {
+	seen := script.Event{Event: e.Name, Name: want.Name, Domains: want.Names, Changed: e.Changed}
+	if e.Bundle != nil {
+		seen.Fullchain, seen.PrivateKey = filepath.Join(e.Directory, "fullchain.pem"), filepath.Join(e.Directory, "privkey.pem")
+		seen.Serial, seen.NotAfter = e.Bundle.Serial(), e.Bundle.NotAfter().UTC()
+	}
+	return seen
+}
 
 // serveHook runs the hooks of one event.
 func serveHook(ctx context.Context, host *wanted.Host, conn *wire.Conn) error {
-	var order hookOrder
+	var order json.RawMessage
 	first, cancel := context.WithTimeout(ctx, firstOrder)
 	defer cancel()
 	if err := conn.Read(first, &order); err != nil {
 		return fmt.Errorf("no order: %w", err)
 	}
-	want, err := checkEvent(host, order)
-	if err != nil {
-		return errors.Join(err, answer(ctx, conn, hookAnswer{Error: newError(err)}))
-	}
-	outcomes, err := runHere(ctx, want, order.Event)
-	return answer(ctx, conn, hookAnswer{Outcomes: outcomes, Error: newError(err)})
+	result, refused := obeyHook(ctx, host, order)
+	return errors.Join(refused, answer(ctx, conn, result))
 }
 
-// checkEvent refuses an event for a certificate that is not configured, and paths outside the state directory.
-func checkEvent(host *wanted.Host, order hookOrder) (wanted.Certificate, error) {
-	e := order.Event
-	want, configured := host.Certificate(e.Name)
+// obeyHook carries out one order. refused says why it was not one that this helper obeys.
+func obeyHook(ctx context.Context, host *wanted.Host, order []byte) (result hookAnswer, refused error) {
+	want, event, err := readEvent(host, order)
+	if err != nil {
+		return hookAnswer{Error: newError(err)}, err
+	}
+	outcomes, err := runOnCopies(ctx, want, event)
+	return hookAnswer{Outcomes: outcomes, Error: newError(err)}, nil
+}
+
+// readEvent accepts an order for a configured certificate. It takes from the order which event it is and whether the pass changed
+// something, and a bundle that it has proven. An order that says more is refused: hooks believe what they are told, as root.
+func readEvent(host *wanted.Host, text []byte) (want wanted.Certificate, event Event, err error) {
+	var order hookOrder
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&order); err != nil {
+		return want, event, &Error{Message: fmt.Sprintf("this is not an order for hooks: %.200v", err), KindText: Failed,
+			NextStep: "if mxcert has just been updated: systemctl restart mxcert.service"}
+	}
+	want, configured := host.Certificate(order.Name)
 	switch {
-	case !slices.Contains([]string{"pre", "deploy", "post", "fail"}, e.Event):
-		return want, fmt.Errorf("there is no event %q", e.Event)
+	case !slices.Contains([]string{"pre", "deploy", "post", "fail"}, order.Event):
+		return want, event, fmt.Errorf("there is no event %.40q", order.Event)
 	case !configured:
-		return want, fmt.Errorf("the configuration has no certificate %q", e.Name)
+		return want, event, fmt.Errorf("the configuration has no certificate %.80q", order.Name)
 	}
-	for _, path := range []string{e.Fullchain, e.PrivateKey} {
-		if path != "" && (filepath.Clean(path) != path || !strings.HasPrefix(path, filepath.Join(host.State, "lineages", e.Name)+"/")) {
-			return want, fmt.Errorf("%q is not a file of certificate %s", path, e.Name)
+	event = Event{Name: order.Event, Changed: order.Changed}
+	before := order.Event == "pre" || order.Event == "fail" // of these, a certificate that is missing or has expired is the reason
+	if order.Bundle == (installFiles{}) {
+		if !before {
+			err = fmt.Errorf("hooks of %s need a certificate that is for a name of %s", order.Event, want.Name)
 		}
+		return want, event, err
 	}
-	return want, nil
+	event.Bundle, err = proven(want, order.Bundle, want.Keys...)
+	if err == nil && !before {
+		err = unexpired(event.Bundle)
+	}
+	return want, event, err
+}
+
+// runOnCopies runs the hooks of an event. They see copies of the proven files in a directory that belongs to root: a file that the
+// service has written may be a link to any other.
+func runOnCopies(ctx context.Context, want wanted.Certificate, event Event) (outcomes []Outcome, err error) {
+	if event.Bundle == nil {
+		return runHere(ctx, want, event)
+	}
+	dir, err := os.MkdirTemp(os.Getenv("RUNTIME_DIRECTORY"), "mxcert-hook-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	copies := state.New(disk.At(dir)).Lineage(want.Name)
+	made, err := copies.Add(event.Bundle, want.Names, "", "", time.Now())
+	if err != nil {
+		return nil, err
+	}
+	event.Directory = copies.Directory(made.ID)
+	return runHere(ctx, want, event)
+}
+
+// runHere runs the hooks of an event in this process.
+func runHere(ctx context.Context, want wanted.Certificate, event Event) ([]Outcome, error) {
+	outcomes, err := script.Run(ctx, hooksOf(want, event.Name), event.describe(want), want.HookTimeout)
+	list := make([]Outcome, len(outcomes))
+	for i, o := range outcomes {
+		list[i] = Outcome{Hook: o.Hook, Skipped: o.Skipped, Failed: o.Err != nil, Duration: o.Duration}
+	}
+	return list, err
+}
+
+// hooksOf returns the directory of the hooks for an event.
+func hooksOf(want wanted.Certificate, event string) string {
+	return filepath.Join(want.HookDirectory, event+".d")
 }

@@ -3,9 +3,9 @@ package helper
 import (
 	"time"
 
+	"mxcert/acme/bundle"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/deploy"
-	"mxcert/hooks/script"
 )
 
 // The messages between the service and the two helpers, which package wire carries. The service asks, the helper answers.
@@ -45,6 +45,10 @@ type installFiles struct {
 	Key   string `json:"key"`
 }
 
+func pemOf(b *bundle.Bundle) installFiles {
+	return installFiles{Chain: string(b.FullchainPEM()), Key: string(b.KeyPEM())}
+}
+
 // installAnswer is the answer to an installOrder.
 type installAnswer struct {
 	Plan  deploy.Summary `json:"plan,omitzero"`
@@ -53,9 +57,12 @@ type installAnswer struct {
 	Error *Error         `json:"error,omitempty"`
 }
 
-// hookOrder is an order for the hook helper.
+// hookOrder is an order for the hook helper. The configuration and the bundle say everything else.
 type hookOrder struct {
-	Event script.Event `json:"event"`
+	Event   string       `json:"event"`   // pre, deploy, post or fail
+	Name    string       `json:"name"`    // of the certificate
+	Changed bool         `json:"changed"` // whether this pass changed what is in service
+	Bundle  installFiles `json:"bundle"`  // empty before the first certificate
 }
 
 // hookAnswer is the answer to a hookOrder.

@@ -18,22 +18,23 @@ import (
 // host is a directory with a configuration, files of a mail server, and both helpers: this process listens and starts them, as
 // systemd does.
 type host struct {
-	t      *testing.T
+	t      testing.TB
 	dir    string
 	config string
 	client *Client
 }
 
-func newHost(t *testing.T) *host {
+func newHost(t testing.TB) *host {
 	t.Helper()
 	dir := t.TempDir()
 	h := &host{t: t, dir: dir, config: filepath.Join(dir, "mxcert.yaml")}
-	for _, d := range []string{"tls", "helper", "hooks/deploy.d"} {
+	for _, d := range []string{"tls", "helper", "run", "hooks/deploy.d"} {
 		h.check(os.MkdirAll(filepath.Join(dir, d), 0o755))
 	}
 	h.check(os.Chmod(dir, 0o755))
 	h.write(h.text())
 	t.Setenv("STATE_DIRECTORY", h.path("helper"))
+	t.Setenv("RUNTIME_DIRECTORY", h.path("run"))
 	sockets, err := os.MkdirTemp("", "") // t.TempDir may be too long for a socket
 	h.check(err)
 	t.Cleanup(func() { _ = os.RemoveAll(sockets) })
@@ -121,7 +122,7 @@ func (h *host) plan(b *bundle.Bundle) *remotePlan {
 }
 
 func filesOf(b *bundle.Bundle) []installFiles {
-	return []installFiles{{Chain: string(b.FullchainPEM()), Key: string(b.KeyPEM())}}
+	return []installFiles{pemOf(b)}
 }
 
 // socketPair is a connection: the service's end, raw, and the helper's.
@@ -141,7 +142,7 @@ func socketPair(t *testing.T) (service *os.File, helper *wire.Conn) {
 	return service, helper
 }
 
-func mustHost(t *testing.T, h *host) *wanted.Host {
+func mustHost(t testing.TB, h *host) *wanted.Host {
 	t.Helper()
 	config, err := configs.Load(h.config)
 	h.check(err)

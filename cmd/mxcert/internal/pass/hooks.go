@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
 
+	"mxcert/cmd/mxcert/internal/helper"
 	"mxcert/cmd/mxcert/internal/report"
-	"mxcert/hooks/script"
 )
 
 // successHooks runs the hooks for a new certificate, or for a pass that changed something else. If a hook of a new certificate fails, every
@@ -61,19 +60,16 @@ func (p *pass) runHooks(ctx context.Context, event string) error {
 	return errors.Join(problems...)
 }
 
-// hookEvents describes the certificates to the hooks; before the first issue there are only names.
-func (p *pass) hookEvents(event string) []script.Event {
-	base := script.Event{Event: event, Name: p.want.Name, Domains: p.want.Names, Changed: p.changed}
-	var events []script.Event
+// hookEvents describes the certificates to the hooks; before the first issue there is one event without a certificate.
+func (p *pass) hookEvents(event string) []helper.Event {
+	base := helper.Event{Name: event, Changed: p.changed}
+	var events []helper.Event
 	for i, key := range p.want.Keys {
-		b := p.have.Bundles[i]
-		if b == nil {
-			continue
+		if b := p.have.Bundles[i]; b != nil {
+			ev := base
+			ev.Bundle, ev.Directory = b, p.lineage.Directory(p.have.Record.Slot(key).Current)
+			events = append(events, ev)
 		}
-		ev, dir := base, p.lineage.Directory(p.have.Record.Slot(key).Current)
-		ev.Fullchain, ev.PrivateKey = filepath.Join(dir, "fullchain.pem"), filepath.Join(dir, "privkey.pem")
-		ev.Serial, ev.NotAfter = b.Serial(), b.NotAfter().UTC()
-		events = append(events, ev)
 	}
 	if len(events) == 0 {
 		events = append(events, base)

@@ -1,6 +1,7 @@
 package pass
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -53,6 +54,35 @@ func TestOrphansThatRemain(t *testing.T) {
 		}
 		if _, err := os.Stat(o.Path("state", "journal", tt.lineage+".20260101T000000000Z-01234567.json")); (err == nil) != (tt.text == entry) {
 			t.Errorf("%s: the note: %v", tt.what, err)
+		}
+	}
+}
+
+// Somebody who has taken over the service writes an entry, and root runs a command without a daemon: the operator's script does not get it.
+func TestForgedRecords(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ provider, env string }{
+		{"exec", "EXEC_PATH: %q"}, {"exec", "EXEC_MODE: RAW, EXEC_PATH: %q"}, {"certbot-hook", "CERTBOT_AUTH_HOOK: /bin/true, CERTBOT_CLEANUP_HOOK: %q"},
+	} {
+		for _, lineage := range []string{"gone", "mx"} {
+			o := newOffline(t)
+			o.hook("dns", `touch "$lab/script-ran"`)
+			o.edit(`provider: rfc2136, env: {DNSUPDATE_NAMESERVER: "127.0.0.1:9"}`, "provider: "+tt.provider+", env: {"+fmt.Sprintf(tt.env, o.Path("hooks", "dns"))+"}")
+			o.store() // makes the directories
+			entry := "state/journal/" + lineage + ".20260101T000000000Z-01234567.json"
+			o.put(entry, fmt.Sprintf(`{"version":1,"lineage":%q,"provider":%q,"records":[{"domain":"../../cron.d/x","name":"$(id).example.org.","zone":"example.org.","value":"v","token":"t","key_auth":"k"}]}`, lineage, tt.provider))
+			err := o.runner().SweepOrphans(t.Context(), o.say)
+			if lineage == "mx" {
+				p := &pass{Runner: o.runner(), want: o.want(), say: o.say, lineage: o.lineage(), have: o.have()}
+				p.sweepTXT(t.Context())
+				err = errors.New(strings.Join(p.warnings, "\n"))
+			}
+			if err == nil || !strings.Contains(err.Error(), o.Path(entry)) || !strings.Contains(err.Error(), "remove the file") {
+				t.Errorf("%s, %s: %v", tt.provider, lineage, err)
+			}
+			if _, err := os.Stat(o.Path("script-ran")); err == nil {
+				t.Errorf("%s, %s: the script ran", tt.provider, lineage)
+			}
 		}
 	}
 }
