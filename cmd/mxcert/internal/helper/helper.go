@@ -135,10 +135,11 @@ func trusted(files []string) error {
 
 // installer is the install helper. It keeps a plan until the next one, so that the plan can be applied and reverted.
 type installer struct {
-	host *wanted.Host
-	want wanted.Certificate
-	plan *deploy.Plan
-	kept []string
+	host    *wanted.Host
+	want    wanted.Certificate
+	bundles []*bundle.Bundle // of the plan
+	plan    *deploy.Plan
+	kept    []string
 }
 
 // serveInstall carries out one order after the other. The end of the connection does not interrupt an order.
@@ -208,7 +209,7 @@ func (i *installer) makePlan(want wanted.Certificate, files []installFiles) (ans
 		answer.Error = newError(err)
 		return answer
 	}
-	i.plan, answer.Plan = tryFirst(plan), plan.Summary()
+	i.bundles, i.plan, answer.Plan = bundles, tryFirst(plan), plan.Summary()
 	return answer
 }
 

@@ -3,6 +3,7 @@ package helper
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -53,6 +54,39 @@ func TestInstallHelper(t *testing.T) {
 	if err := h.plan(ca.Issue(t, time.Hour, "mx.example.org", "host7.example.org")).Summary().Shortens(time.Now()); err == nil || report.KindOf(err) != "longer-lived" {
 		t.Errorf("a certificate that ends earlier: %v", err)
 	}
+}
+
+// The operator loses no file, neither the first nor a later one, and whatever the paths look like. What the helper itself wrote is not kept.
+func TestReplacedFilesAreKept(t *testing.T) {
+	h, ca := newHost(t), issuer.New(t)
+	place := "      - files: {certificate: %[1]s.crt, private_key: %[1]s.key, reload: never}\n"
+	before, after, _ := strings.Cut(h.text(), "      - files:")
+	_, after, _ = strings.Cut(after, "\n")
+	h.write(before + fmt.Sprintf(place, h.path("tls/a/x")) + fmt.Sprintf(place, h.path("tls/a_x")) + after)
+	h.check(os.Mkdir(h.path("tls/a"), 0o755))
+	for _, name := range []string{"a/x", "a_x"} {
+		h.check(os.WriteFile(h.path("tls/"+name+".key"), []byte("an operator's key at "+name), 0o600))
+	}
+	keeps := func(want ...string) {
+		t.Helper()
+		h.check(h.plan(ca.Issue(t, life, "mx.example.org")).Apply(nil))
+		var kept []string
+		copies, _ := filepath.Glob(h.path("helper/lineages/mx/displaced/*"))
+		for _, path := range copies {
+			text, err := os.ReadFile(path)
+			h.check(err)
+			kept = append(kept, string(text))
+		}
+		slices.Sort(kept)
+		if !slices.Equal(kept, want) {
+			t.Errorf("kept are %q, want %q", kept, want)
+		}
+	}
+	keeps("an operator's key at a/x", "an operator's key at a_x")
+	keeps("an operator's key at a/x", "an operator's key at a_x")
+	h.check(os.WriteFile(h.path("tls/a/x.key"), []byte("another key, later"), 0o600))
+	keeps("an operator's key at a/x", "an operator's key at a_x", "another key, later")
+	keeps("an operator's key at a/x", "an operator's key at a_x", "another key, later")
 }
 
 // Who took over the service gets nothing from the helper but certificates of the configured names at configured paths.
