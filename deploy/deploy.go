@@ -53,4 +53,5 @@ type Target struct {
 type Job struct {
 	Bundle *bundle.Bundle
 	Target Target
+	Names  []string // that the configuration wants; no other name of the bundle gets a line in an SNI map
 }

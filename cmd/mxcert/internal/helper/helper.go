@@ -21,7 +21,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -226,7 +225,7 @@ func proven(want wanted.Certificate, key bundle.KeyType, f installFiles) (*bundl
 	case time.Now().After(b.NotAfter()):
 		return nil, fmt.Errorf("the certificate expired at %s", b.NotAfter().UTC().Format(time.RFC3339))
 	case !slices.ContainsFunc(want.Names, func(name string) bool { return slices.Contains(b.Leaf().DNSNames, name) }):
-		return nil, fmt.Errorf("the certificate is for %s, not for a name of %s", strings.Join(b.Leaf().DNSNames, ", "), want.Name)
+		return nil, fmt.Errorf("the certificate is for %.300q, not for a name of %s", b.Leaf().DNSNames, want.Name)
 	}
 	return b, nil
 }

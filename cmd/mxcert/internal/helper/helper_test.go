@@ -120,6 +120,22 @@ func TestInstallHelperRefuses(t *testing.T) {
 	}
 }
 
+// The certificate may have names that the configuration does not want: they get no line in a map of root's.
+func TestInstallHelperWritesNoForeignNameIntoAMap(t *testing.T) {
+	h, ca := newHost(t), issuer.New(t)
+	before, after, _ := strings.Cut(h.text(), "      - files:")
+	_, after, _ = strings.Cut(after, "\n")
+	h.write(before + fmt.Sprintf("      - exim: {combined: '%s/mx.{serial}.pem', sni_map: %[1]s/sni.map, reload: never, unchecked: true}\n", h.path("tls")) + after)
+	b := ca.Issue(t, life, "mx.example.org", "imap.example.net", "a.test: /etc/shadow\nevil.test")
+	h.check(h.plan(b).Apply(nil))
+	text, err := os.ReadFile(h.path("tls/sni.map"))
+	h.check(err)
+	file := h.path("tls/mx." + b.Serial() + ".pem")
+	if want := "mx.example.org: " + file + "\n*: " + file + "\n"; string(text) != want {
+		t.Errorf("the map is\n%s\nwant\n%s", text, want)
+	}
+}
+
 // A broken edit leaves what was there before in force, as it does for the service. A configuration that others may write
 // bounds nothing: both helpers say so, and do nothing.
 func TestTheConfigurationBoundsTheHelpers(t *testing.T) {
