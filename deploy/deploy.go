@@ -26,6 +26,7 @@
 package deploy
 
 import (
+	"crypto/x509"
 	"io/fs"
 
 	"mxcert/acme/bundle"
@@ -53,5 +54,6 @@ type Target struct {
 type Job struct {
 	Bundle *bundle.Bundle
 	Target Target
-	Names  []string // that the configuration wants; no other name of the bundle gets a line in an SNI map
+	Names  []string       // that the configuration wants; no other name of the bundle gets a line in an SNI map
+	Roots  *x509.CertPool // that the configuration requires; nil: those of the system, and the issuers of the bundle
 }
