@@ -102,6 +102,9 @@ func TestWrongCertificates(t *testing.T) {
 	}{
 		"another key":    {deliver: func(string) string { return encode(f.leaf(t, f.key.Public(), nil), f.certificate) }, says: "does not belong"},
 		"a name missing": {deliver: func(string) string { return leaf(func(c *x509.Certificate) { c.DNSNames = c.DNSNames[:1] }) }, says: "lacks host7.example.org"},
+		"a foreign name": {deliver: func(string) string {
+			return leaf(func(c *x509.Certificate) { c.DNSNames = append(c.DNSNames, "imap.example.net") })
+		}, says: `also for "imap.example.net", which nobody asked for`},
 		"expired": {deliver: func(string) string {
 			return leaf(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Second) })
 		}, says: "expired at", kind: "clock"},

@@ -55,10 +55,22 @@ func (f file) wanted(root *os.Root, old *snapshot, remembered map[string]Access)
 			return want, err
 		}
 		want.GID = gid
-	case want.GID < 0 && f.target.Kind == kindExim && os.Geteuid() == 0 && !setgid(root):
-		want.GID = eximGroup()
+	case want.GID < 0 && os.Geteuid() == 0:
+		want.GID = f.target.newGroup(root)
 	}
 	return want, nil
+}
+
+// newGroup returns the group that root gives a new file in a directory. It names the group of a setgid directory, because the kernel gives
+// new files that group only in the directory itself, not in the staging directory.
+func (t Target) newGroup(root *os.Root) int {
+	switch gid := groupOfSetgid(root); {
+	case gid >= 0:
+		return gid
+	case t.Kind == kindExim:
+		return eximGroup()
+	}
+	return -1
 }
 
 // eximGroup returns the group that Exim runs with, or -1 if this host has none.
@@ -107,12 +119,8 @@ func (a Access) permitted(root *os.Root) error {
 	if err != nil || a.GID < 0 || a.GID == os.Getegid() || slices.Contains(groups, a.GID) {
 		return err
 	}
-	if setgid(root) {
-		if info, err := root.Stat("."); err == nil {
-			if of, ok := accessOf(info); ok && of.GID == a.GID {
-				return nil // new files there have this group
-			}
-		}
+	if groupOfSetgid(root) == a.GID {
+		return nil // new files there have this group
 	}
 	return fmt.Errorf("set group %d, of which this user is no member: %w", a.GID, fs.ErrPermission)
 }
@@ -149,9 +157,17 @@ func idText(id int) string {
 	return strconv.Itoa(id)
 }
 
-func setgid(root *os.Root) bool {
+// groupOfSetgid returns the group that the kernel gives to new files in a directory if it is a setgid directory, or -1 (open(2)).
+func groupOfSetgid(root *os.Root) int {
 	info, err := root.Stat(".")
-	return err == nil && info.Mode()&fs.ModeSetgid != 0
+	if err != nil || info.Mode()&fs.ModeSetgid == 0 {
+		return -1
+	}
+	of, ok := accessOf(info)
+	if !ok {
+		return -1
+	}
+	return of.GID
 }
 
 // made fills in what the system chooses for a new file in a directory.
@@ -159,14 +175,11 @@ func (a Access) made(root *os.Root) Access {
 	if a.UID < 0 {
 		a.UID = os.Geteuid()
 	}
-	if a.GID >= 0 {
-		return a
+	if a.GID < 0 {
+		a.GID = groupOfSetgid(root)
 	}
-	a.GID = os.Getegid()
-	if info, err := root.Stat("."); err == nil && info.Mode()&fs.ModeSetgid != 0 {
-		if of, ok := accessOf(info); ok {
-			a.GID = of.GID
-		}
+	if a.GID < 0 {
+		a.GID = os.Getegid()
 	}
 	return a
 }

@@ -13,10 +13,8 @@ import (
 // deployment stops. If Apply fails, the files are as they were before, unless only the last fsync failed.
 func (p *Plan) Apply(keep func(path string, content []byte) error) error {
 	for _, c := range p.changes {
-		if c.old != nil && c.newContent && c.link == "" {
-			if err := keep(c.path, c.old.content); err != nil {
-				return err
-			}
+		if err := c.keep(keep); err != nil {
+			return err
 		}
 	}
 	p.sweep()
@@ -36,6 +34,22 @@ func (p *Plan) Apply(keep func(path string, content []byte) error) error {
 		return err
 	}
 	p.prune()
+	return nil
+}
+
+// keep calls a function with each file whose content the change replaces: for a link, with the files that it leads to.
+func (c change) keep(keep func(path string, content []byte) error) error {
+	switch {
+	case c.old == nil || !c.newContent:
+		return nil
+	case c.link == "":
+		return keep(c.path, c.old.content)
+	}
+	for name, f := range c.old.files {
+		if err := keep(filepath.Join(c.path, name), f.content); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

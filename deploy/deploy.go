@@ -22,10 +22,12 @@
 //
 // The package does not reload a server, and does not ask which files it reads; deploy/discover does that. At the destination it refuses
 // hard links, directories that others can write to, and symbolic links, except those of generation directories. With a symbolic link it
-// would either replace the link, or change its target without the knowledge of the target's owner.
+// would either replace the link, or change its target without the knowledge of the target's owner. On the way to the destination, root
+// follows only links of root or of the configured owner.
 package deploy
 
 import (
+	"crypto/x509"
 	"io/fs"
 
 	"mxcert/acme/bundle"
@@ -53,4 +55,6 @@ type Target struct {
 type Job struct {
 	Bundle *bundle.Bundle
 	Target Target
+	Names  []string       // that the configuration wants; no other name of the bundle gets a line in an SNI map
+	Roots  *x509.CertPool // that the configuration requires; nil: those of the system, and the issuers of the bundle
 }

@@ -103,6 +103,23 @@ func TestGenerationsAreHealed(t *testing.T) {
 	}
 }
 
+// TestWhatWasPutIntoAGenerationIsKept: the old generations go in the end, and a key that somebody put into one must not go with it.
+func TestWhatWasPutIntoAGenerationIsKept(t *testing.T) {
+	target := generation(t.TempDir())
+	first := fresh(t, 1)
+	apply(t, first, target)
+	key := filepath.Join(target.Directory, "privkey.pem")
+	write(t, key, "an operator's key", 0o640)
+	kept := map[string]string{}
+	keep := func(path string, content []byte) error { kept[path] = string(content); return nil }
+	if err := plan(t, first, target).Apply(keep); err != nil {
+		t.Fatal(err)
+	}
+	if kept[key] != "an operator's key" || len(kept) != 3 {
+		t.Errorf("kept is %q", kept)
+	}
+}
+
 func TestOldGenerationsGo(t *testing.T) {
 	target := generation(t.TempDir())
 	for serial := range int64(7) {

@@ -177,12 +177,12 @@ func sortedNames(changes map[string]*string) []string {
 	return names
 }
 
-// mapName returns how a map writes a name of a certificate. Postfix writes a wildcard as .example.org.
+// mapName returns how a map writes a name in lower case. Postfix writes a wildcard as .example.org.
 func mapName(name string, postfix bool) string {
 	if rest, wildcard := strings.CutPrefix(name, "*"); wildcard && postfix {
 		return rest
 	}
-	return strings.ToLower(name)
+	return name
 }
 
 // versionsOf matches the paths of the combined files that a template with {serial} makes.

@@ -140,6 +140,50 @@ func TestOwnerOnlyChange(t *testing.T) {
 	}
 }
 
+// TestLinkOfAnotherUserOnTheWay: whoever may put a link on the way would decide which file root replaces.
+func TestLinkOfAnotherUserOnTheWay(t *testing.T) {
+	needRoot(t, "give files away")
+	const root, other = 0, 12345
+	for _, tt := range []struct {
+		what      string
+		dir, link int // who owns the link and the directory that it is in
+		owner     string
+		refused   bool
+	}{
+		{"root's", root, root, "", false},
+		{"of the owner that is configured", other, other, "12345", false},
+		{"of another user", other, other, "", true},
+		{"of another user in a directory of root's", root, other, "", true},
+		{"root's in a directory of another user", other, root, "", true},
+	} {
+		dir, victim := t.TempDir(), t.TempDir()
+		if tt.owner != "" {
+			own(t, victim, [2]int{other, 0})
+		}
+		link(t, os.Symlink, victim, filepath.Join(dir, "sub"))
+		if err := os.Lchown(filepath.Join(dir, "sub"), tt.link, 0); err != nil {
+			t.Fatal(err)
+		}
+		own(t, dir, [2]int{tt.dir, 0})
+		target := pair(filepath.Join(dir, "sub"))
+		target.Owner = tt.owner
+		_, err := tryPlan(fresh(t, 1), target)
+		for _, err := range []error{err, deploy.Check([]deploy.Target{target}, nil)} {
+			if tt.refused {
+				refused(t, err, filepath.Join(dir, "sub"), "refused", "symbolic link", "configure the path that it points to")
+			} else if err != nil {
+				t.Errorf("%s: %v", tt.what, err)
+			}
+		}
+	}
+	// Links that lead in a circle end.
+	dir := t.TempDir()
+	link(t, os.Symlink, "sub", filepath.Join(dir, "sub"))
+	if _, err := tryPlan(fresh(t, 1), pair(filepath.Join(dir, "sub"))); !errors.Is(err, syscall.ELOOP) {
+		t.Error(err)
+	}
+}
+
 // asUser runs a function as an unprivileged user, in this process: no other test may run meanwhile.
 func asUser(t *testing.T, uid, gid int, do func()) {
 	t.Helper()

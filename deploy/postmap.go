@@ -50,7 +50,7 @@ func filled(text []byte) []byte {
 func (m *sniMap) embedded() map[string][]byte {
 	content := map[string][]byte{}
 	for _, job := range m.jobs {
-		for _, name := range job.Bundle.Leaf().DNSNames {
+		for _, name := range job.names() {
 			name = mapName(name, true)
 			for _, path := range job.Target.loaded(job) {
 				content[name] = append(content[name], job.content(path)...)

@@ -90,7 +90,7 @@ func read(root *os.Root, name string, seen fs.FileInfo) (*snapshot, error) {
 
 // open opens the directory of a destination and checks who may write there.
 func (t Target) open(dir string) (*os.Root, error) {
-	root, err := os.OpenRoot(dir)
+	root, err := t.openWay(dir)
 	if err != nil {
 		return nil, &Error{Op: "open directory", Path: filepath.Clean(dir), Err: err}
 	}

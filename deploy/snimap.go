@@ -50,7 +50,7 @@ func makeMaps(jobs []Job) []*sniMap {
 		}
 		m := list[i]
 		m.jobs = append(m.jobs, job)
-		for _, name := range job.Bundle.Leaf().DNSNames {
+		for _, name := range job.names() {
 			name = mapName(name, m.postfix())
 			paths[path][name] = append(paths[path][name], job.Target.loaded(job)...)
 		}
@@ -59,6 +59,29 @@ func makeMaps(jobs []Job) []*sniMap {
 		m.want(paths[m.path])
 	}
 	return list
+}
+
+// names returns the names of the bundle that get a line in a map: those that are wanted and are host names. What else a certificate may
+// contain would become the line of another host, or several lines.
+func (j Job) names() (list []string) {
+	for _, name := range j.Bundle.Leaf().DNSNames {
+		name = strings.ToLower(name)
+		if isHostName(name) && slices.ContainsFunc(j.Names, func(wanted string) bool { return strings.ToLower(wanted) == name }) {
+			list = append(list, name)
+		}
+	}
+	return list
+}
+
+// isHostName reports whether a name in lower case consists of labels of letters, digits and hyphens (RFC 5890 section 2.3.1). The first
+// may be a wildcard.
+func isHostName(name string) bool {
+	for label := range strings.SplitSeq(strings.TrimPrefix(name, "*."), ".") {
+		if label == "" || strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+			return false
+		}
+	}
+	return true
 }
 
 // loaded lists the files of a job as a map names them.
@@ -78,7 +101,7 @@ func (m *sniMap) want(paths map[string][]string) {
 	for name, list := range paths {
 		m.entries.values[name] = text.value(list)
 	}
-	if first := m.jobs[0].Bundle.Leaf().DNSNames; !m.postfix() && len(first) > 0 {
+	if first := m.jobs[0].names(); !m.postfix() && len(first) > 0 {
 		m.entries.any = m.entries.values[mapName(first[0], false)]
 	}
 }

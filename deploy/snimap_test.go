@@ -39,6 +39,11 @@ func sni(dir, lineage string) deploy.Target {
 
 func deployAs(t testing.TB, lineage string, jobs ...deploy.Job) *deploy.Plan {
 	t.Helper()
+	for i := range jobs {
+		if jobs[i].Names == nil {
+			jobs[i].Names = jobs[i].Bundle.Leaf().DNSNames
+		}
+	}
 	p, err := deploy.Make(lineage, jobs, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -97,6 +102,19 @@ func TestSNIMap(t *testing.T) {
 	if !plan(t, other.Bundle, other.Target).Summary().Empty() {
 		t.Error("it is not done")
 	}
+}
+
+// TestOnlyWantedNamesComeIntoAMap: a CA, or whoever took over the service, writes what it likes into a certificate.
+func TestOnlyWantedNamesComeIntoAMap(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "sni.map"), "imap.example.net: /etc/other.pem\n", 0o644)
+	b := named(t, newKey(t, bundle.EC256), 1, "imap.example.net", "a.test: /etc/shadow\nevil.test", "b_c.example.org", "MX.example.org", "*.example.com")
+	job := deploy.Job{Bundle: b, Target: sni(dir, "mx"), Names: []string{"mx.example.org", "*.example.com", "host7.example.org", "b_c.example.org", "a.test: /etc/shadow\nevil.test"}}
+	deployAs(t, "mx", job)
+	mapHolds(t, dir, "imap.example.net: /etc/other.pem", "*.example.com: DIR/mx.01.pem", "mx.example.org: DIR/mx.01.pem", "*: DIR/mx.01.pem")
+	job.Bundle, job.Names = named(t, newKey(t, bundle.EC256), 2, "imap.example.net"), []string{"mx.example.org"}
+	deployAs(t, "mx", job)
+	mapHolds(t, dir, "imap.example.net: /etc/other.pem", "*: DIR/mx.01.pem")
 }
 
 // TestSNIMapNamesWhatIsThere: whoever reads the map at any time finds each file that it names.

@@ -7,16 +7,15 @@ import (
 	"testing"
 	"time"
 
-	"mxcert/acme/bundle"
+	"mxcert/cmd/mxcert-lab/issuer"
 	"mxcert/deploy"
 )
 
 // TestSummaryTravels: a plan that another process keeps answers as it would there.
 func TestSummaryTravels(t *testing.T) {
 	now := time.Now()
-	key := newKey(t, bundle.EC256)
-	live := issued(t, key, 1, now.Add(48*time.Hour), "mx.example.org")
-	next := issued(t, key, 2, now.Add(24*time.Hour), "mx.example.org")
+	ca := issuer.New(t)
+	live, next := ca.Issue(t, 48*time.Hour, "mx.example.org"), ca.Issue(t, 24*time.Hour, "mx.example.org")
 	for what, prepare := range map[string]func(target deploy.Target){
 		"nothing was there": func(deploy.Target) {},
 		"longer":            func(target deploy.Target) { apply(t, live, target) },

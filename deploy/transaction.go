@@ -89,22 +89,16 @@ func (t *transaction) enter(c change) (f *staged, err error) {
 	return f, nil
 }
 
-// letIn lets the group of the files search the staging directory. Below a setgid directory the staging directory keeps the setgid bit, so
-// that the kernel gives new files its group.
+// letIn lets the group of the files search the staging directory. It never sets the setgid bit, which the sandbox of the install helper
+// forbids (RestrictSUIDSGID= of systemd.exec(5)), and which root does not need: the files have a group of their own.
 func (f *staged) letIn(want Access) error {
-	mode := fs.FileMode(0o710)
-	switch {
-	case setgid(f.root):
-		mode |= fs.ModeSetgid
-	case want.GID < 0:
+	if want.GID < 0 {
 		return nil
 	}
-	if want.GID >= 0 {
-		if err := f.aside.Chown(-1, want.GID); err != nil {
-			return err
-		}
+	if err := f.aside.Chown(-1, want.GID); err != nil {
+		return err
 	}
-	return f.aside.Chmod(mode)
+	return f.aside.Chmod(0o710)
 }
 
 // temporary returns where the new content waits, relative to root.

@@ -76,7 +76,7 @@ func plan(t testing.TB, b *bundle.Bundle, targets ...deploy.Target) *deploy.Plan
 func tryPlan(b *bundle.Bundle, targets ...deploy.Target) (*deploy.Plan, error) {
 	var jobs []deploy.Job
 	for _, target := range targets {
-		jobs = append(jobs, deploy.Job{Bundle: b, Target: target})
+		jobs = append(jobs, deploy.Job{Bundle: b, Target: target, Names: b.Leaf().DNSNames})
 	}
 	return deploy.Make("mx", jobs, nil)
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // Fault is what is wrong with a chain, a key or their combination. ID is one of malformed, foreign-block, too-many,
-// wrong-key, key-type, names-missing, expired, not-yet-valid, chain-order, chain-incomplete, not-a-ca, usage,
+// wrong-key, key-type, names-missing, names-foreign, expired, not-yet-valid, chain-order, chain-incomplete, not-a-ca, usage,
 // untrusted-root.
 type Fault struct {
 	ID      string
@@ -28,6 +28,8 @@ func (f *Fault) Hint() string {
 	switch f.ID {
 	case "expired", "not-yet-valid":
 		return "check this host's clock (timedatectl): it must agree with the CA's"
+	case "names-foreign":
+		return "mxcert has thrown the certificate away; ask the CA why it certifies names that nobody asked for, or add them under domains if they are yours"
 	case "untrusted-root":
 		return "acme.roots_file must hold the root certificates of the CA that acme.directory names"
 	}
@@ -40,7 +42,7 @@ func fault(id, format string, args ...any) *Fault {
 
 // Want is what a certificate has to satisfy.
 type Want struct {
-	Names   []string       // DNS names that the SAN extension must contain, lower-case A-labels
+	Names   []string       // DNS names that the SAN extension must contain, and no foreign ones; lower-case A-labels. If empty: any
 	KeyType KeyType        // "" accepts any
 	Roots   *x509.CertPool // roots; the chain must lead to one of them. If nil: the system's, and a failure is only a warning
 	At      time.Time      // the moment at which it must be valid
@@ -49,7 +51,7 @@ type Want struct {
 // Check compares the bundle with what was wanted. The error is the first *Fault found. Warnings are not errors but worth a
 // line: a root that this system does not know, if no root was required.
 func (b *Bundle) Check(want Want) (warnings []string, err error) {
-	checks := []func(Want) *Fault{b.checkKey, b.checkNames, b.checkValidity, b.checkUsage, b.checkOrder}
+	checks := []func(Want) *Fault{b.checkKey, b.checkNames, b.checkForeign, b.checkValidity, b.checkUsage, b.checkOrder}
 	for _, check := range checks {
 		if f := check(want); f != nil {
 			return nil, f
@@ -66,10 +68,7 @@ func (b *Bundle) checkKey(want Want) *Fault {
 }
 
 func (b *Bundle) checkNames(want Want) *Fault {
-	have := make([]string, 0, len(b.Leaf().DNSNames))
-	for _, name := range b.Leaf().DNSNames {
-		have = append(have, strings.ToLower(name))
-	}
+	have := b.names()
 	var missing []string
 	for _, name := range want.Names {
 		if !slices.Contains(have, strings.ToLower(name)) {
@@ -80,6 +79,51 @@ func (b *Bundle) checkNames(want Want) *Fault {
 		return fault("names-missing", "the certificate lacks %s", strings.Join(missing, ", "))
 	}
 	return nil
+}
+
+// mostForeign is how many foreign names a message shows.
+const mostForeign = 5
+
+// checkForeign refuses a name that nobody asked for (RFC 8555 section 7.4: the CA issues for the names of the order). A certificate for
+// another host's name does not belong into a mail server.
+func (b *Bundle) checkForeign(want Want) *Fault {
+	if len(want.Names) == 0 {
+		return nil
+	}
+	var foreign []string
+	for _, name := range b.names() {
+		if !slices.ContainsFunc(want.Names, func(asked string) bool { return belongs(name, strings.ToLower(asked)) }) {
+			foreign = append(foreign, fmt.Sprintf("%.80q", name))
+		}
+	}
+	if len(foreign) == 0 {
+		return nil
+	}
+	list := strings.Join(foreign[:min(len(foreign), mostForeign)], ", ")
+	if more := len(foreign) - mostForeign; more > 0 {
+		list += fmt.Sprintf(" and %d more", more)
+	}
+	return fault("names-foreign", "the certificate is also for %s, which nobody asked for", list)
+}
+
+// belongs reports whether a name is the one that was asked for, is below it if that is a wildcard, or is one that commercial CAs add to it:
+// the name with or without www, and the domain of a wildcard.
+func belongs(name, asked string) bool {
+	domain, wildcard := strings.CutPrefix(asked, "*.")
+	if wildcard {
+		_, above, _ := strings.Cut(name, ".")
+		return name == domain || above == domain
+	}
+	return name == asked || name == "www."+asked || "www."+name == asked
+}
+
+// names returns the DNS names of the leaf in lower case.
+func (b *Bundle) names() []string {
+	names := make([]string, 0, len(b.Leaf().DNSNames))
+	for _, name := range b.Leaf().DNSNames {
+		names = append(names, strings.ToLower(name))
+	}
+	return names
 }
 
 // checkValidity checks every certificate: a chain is valid only as long as each of them.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -38,6 +39,13 @@ func TestWrongCertificates(t *testing.T) {
 		{name: "a name missing", chain: leaf(nil), want: bundle.Want{Names: []string{name, "host7.example.org"}}, id: "names-missing", says: "lacks host7.example.org"},
 		{name: "a wildcard in place of the name", chain: leaf(func(c *x509.Certificate) { c.DNSNames = []string{"*.example.org"} }), id: "names-missing"},
 		{name: "the name only in the CN", chain: leaf(func(c *x509.Certificate) { c.DNSNames, c.Subject.CommonName = []string{"x.example.org"}, name }), id: "names-missing"},
+		{name: "a name of another host", chain: leaf(func(c *x509.Certificate) { c.DNSNames = []string{name, "imap.example.net", "a: /etc/shadow\nb"} }), id: "names-foreign", says: `also for "imap.example.net", "a: /etc/shadow\nb",`},
+		{name: "www of another host", chain: leaf(func(c *x509.Certificate) { c.DNSNames = []string{name, "www.example.org"} }), id: "names-foreign", says: `"www.example.org"`},
+		{name: "a thousand names of others", chain: leaf(func(c *x509.Certificate) {
+			for i := range 1000 {
+				c.DNSNames = append(c.DNSNames, fmt.Sprintf("mx%d.example.net", i))
+			}
+		}), id: "names-foreign", says: "and 995 more"},
 		{name: "expired", chain: leaf(func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Second) }), id: "expired", says: "expired at 2026-11-01T11:59:59Z"},
 		{name: "not yet valid", chain: leaf(func(c *x509.Certificate) { c.NotBefore = now.Add(time.Second) }), id: "not-yet-valid", says: "clock says 2026-11-01T12:00:00Z"},
 		{name: "intermediate expired", chain: below(func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Hour) }), id: "expired", says: `"odd intermediate"`},
@@ -134,7 +142,11 @@ func TestGoodCertificates(t *testing.T) {
 		{"with its root", chainPEM(ca.leaf(t, key.Public(), nil), ca.intermediate, ca.root), bundle.Want{Roots: ca.roots()}, nil},
 		{"straight from the root", chainPEM(direct), bundle.Want{Roots: ca.roots()}, nil},
 		{"more names than asked for", chainPEM(many, ca.intermediate), bundle.Want{Roots: ca.roots(), Names: []string{name, "*.example.org"}}, nil},
-		{"text between the blocks", append([]byte("subject=x\n\n"), chainPEM(many, ca.intermediate)...), bundle.Want{Roots: ca.roots()}, nil},
+		{"names that commercial CAs add", chainPEM(ca.leaf(t, key.Public(), func(c *x509.Certificate) {
+			c.DNSNames = []string{name, "WWW.mx.example.org", "www.example.net", "example.net", "*.example.com", "example.com"}
+		}), ca.intermediate), bundle.Want{Roots: ca.roots(), Names: []string{name, "www.example.net", "*.example.com"}}, nil},
+		{"nobody said what was asked for", chainPEM(many, ca.intermediate), bundle.Want{Roots: ca.roots(), Names: []string{}}, nil},
+		{"text between the blocks", append([]byte("subject=x\n\n"), chainPEM(ca.leaf(t, key.Public(), nil), ca.intermediate)...), bundle.Want{Roots: ca.roots()}, nil},
 		{"a root that nobody knows", chainPEM(ca.leaf(t, key.Public(), nil), ca.intermediate), bundle.Want{}, untrusted},
 		{"an unknown root inside", chainPEM(ca.leaf(t, key.Public(), nil), ca.intermediate, ca.root), bundle.Want{}, untrusted},
 	}

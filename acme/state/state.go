@@ -8,7 +8,7 @@
 //	accounts/CA/            account.json, usage.json, lock (shared by all processes that use the account, see ShareAccount)
 //	lineages/NAME/          record.json, lock, one folder a generation
 //	lineages/NAME/GEN/      privkey.pem fullchain.pem cert.pem chain.pem meta.json; revoked.json if it was revoked
-//	lineages/NAME/displaced files that a first deployment replaced
+//	lineages/NAME/displaced files that a deployment replaced
 //	orders/NAME.KEY.json    an order in flight and its key
 //	journal/NAME.*.json     TXT records that may exist
 //	daemon.json             what the daemon says about itself; running.yaml is the configuration it works with

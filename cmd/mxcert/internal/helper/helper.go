@@ -22,7 +22,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -136,10 +135,11 @@ func trusted(files []string) error {
 
 // installer is the install helper. It keeps a plan until the next one, so that the plan can be applied and reverted.
 type installer struct {
-	host *wanted.Host
-	want wanted.Certificate
-	plan *deploy.Plan
-	kept []string
+	host    *wanted.Host
+	want    wanted.Certificate
+	bundles []*bundle.Bundle // of the plan
+	plan    *deploy.Plan
+	kept    []string
 }
 
 // serveInstall carries out one order after the other. The end of the connection does not interrupt an order.
@@ -212,7 +212,7 @@ func (i *installer) makePlan(want wanted.Certificate, files []installFiles) (ans
 		answer.Error = newError(err)
 		return answer
 	}
-	i.plan, answer.Plan = tryFirst(plan), plan.Summary()
+	i.bundles, i.plan, answer.Plan = bundles, tryFirst(plan), plan.Summary()
 	return answer
 }
 
@@ -227,7 +227,7 @@ func proven(want wanted.Certificate, f installFiles, keys ...bundle.KeyType) (*b
 	case !slices.Contains(keys, b.KeyType()):
 		return nil, fmt.Errorf("the key is %s, not %v", b.KeyType(), keys)
 	case !covers(want, b):
-		return nil, fmt.Errorf("the certificate is for %.200s, not for a name of %s", strings.Join(b.Leaf().DNSNames, ", "), want.Name)
+		return nil, fmt.Errorf("the certificate is for %.300q, not for a name of %s", b.Leaf().DNSNames, want.Name)
 	}
 	return b, nil
 }

@@ -3,6 +3,7 @@ package helper
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -54,6 +55,39 @@ func TestInstallHelper(t *testing.T) {
 	}
 }
 
+// The operator loses no file, neither the first nor a later one, and whatever the paths look like. What the helper itself wrote is not kept.
+func TestReplacedFilesAreKept(t *testing.T) {
+	h, ca := newHost(t), issuer.New(t)
+	place := "      - files: {certificate: %[1]s.crt, private_key: %[1]s.key, reload: never}\n"
+	before, after, _ := strings.Cut(h.text(), "      - files:")
+	_, after, _ = strings.Cut(after, "\n")
+	h.write(before + fmt.Sprintf(place, h.path("tls/a/x")) + fmt.Sprintf(place, h.path("tls/a_x")) + after)
+	h.check(os.Mkdir(h.path("tls/a"), 0o755))
+	for _, name := range []string{"a/x", "a_x"} {
+		h.check(os.WriteFile(h.path("tls/"+name+".key"), []byte("an operator's key at "+name), 0o600))
+	}
+	keeps := func(want ...string) {
+		t.Helper()
+		h.check(h.plan(ca.Issue(t, life, "mx.example.org")).Apply(nil))
+		var kept []string
+		copies, _ := filepath.Glob(h.path("helper/lineages/mx/displaced/*"))
+		for _, path := range copies {
+			text, err := os.ReadFile(path)
+			h.check(err)
+			kept = append(kept, string(text))
+		}
+		slices.Sort(kept)
+		if !slices.Equal(kept, want) {
+			t.Errorf("kept are %q, want %q", kept, want)
+		}
+	}
+	keeps("an operator's key at a/x", "an operator's key at a_x")
+	keeps("an operator's key at a/x", "an operator's key at a_x")
+	h.check(os.WriteFile(h.path("tls/a/x.key"), []byte("another key, later"), 0o600))
+	keeps("an operator's key at a/x", "an operator's key at a_x", "another key, later")
+	keeps("an operator's key at a/x", "an operator's key at a_x", "another key, later")
+}
+
 // Who took over the service gets nothing from the helper but certificates of the configured names at configured paths.
 func TestInstallHelperRefuses(t *testing.T) {
 	h, ca := newHost(t), issuer.New(t)
@@ -82,6 +116,22 @@ func TestInstallHelperRefuses(t *testing.T) {
 	}
 	if after, _ := os.ReadFile(h.path("tls/mx.crt")); string(after) != string(before) {
 		t.Error("the file changed")
+	}
+}
+
+// The certificate may have names that the configuration does not want: they get no line in a map of root's.
+func TestInstallHelperWritesNoForeignNameIntoAMap(t *testing.T) {
+	h, ca := newHost(t), issuer.New(t)
+	before, after, _ := strings.Cut(h.text(), "      - files:")
+	_, after, _ = strings.Cut(after, "\n")
+	h.write(before + fmt.Sprintf("      - exim: {combined: '%s/mx.{serial}.pem', sni_map: %[1]s/sni.map, reload: never, unchecked: true}\n", h.path("tls")) + after)
+	b := ca.Issue(t, life, "mx.example.org", "imap.example.net", "a.test: /etc/shadow\nevil.test")
+	h.check(h.plan(b).Apply(nil))
+	text, err := os.ReadFile(h.path("tls/sni.map"))
+	h.check(err)
+	file := h.path("tls/mx." + b.Serial() + ".pem")
+	if want := "mx.example.org: " + file + "\n*: " + file + "\n"; string(text) != want {
+		t.Errorf("the map is\n%s\nwant\n%s", text, want)
 	}
 }
 

@@ -1,10 +1,13 @@
 package helper
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -71,7 +74,8 @@ func knownFiles(name string) Known {
 	return KnownFiles(record)
 }
 
-// remember notes owner and mode of the files. If that fails, only this note is lost.
+// remember notes owner and mode of the files, and what was written. If that fails, only this note is lost: then the next deployment keeps
+// copies of files that it need not keep.
 func (i *installer) remember() {
 	dir := os.Getenv("STATE_DIRECTORY")
 	record, _, err := lineageOf(i.want.Name).Look()
@@ -81,26 +85,57 @@ func (i *installer) remember() {
 	Remember(&record, i.want, i.plan)
 	_ = os.MkdirAll(filepath.Join(dir, "lineages", i.want.Name), 0o700)
 	_ = lineageOf(i.want.Name).Save(record)
+	_ = disk.At(dir).Replace(writtenKey(i.want.Name), []byte(strings.Join(i.addWritten(), "\n")))
 }
 
-// keep copies a file that is about to be replaced, unless this helper wrote it before: the first deployment must not lose files
-// of the operator.
+// mostWritten limits how many files the helper remembers. If it forgets one, the worst is a copy too many.
+const mostWritten = 1000
+
+// writtenKey is where the helper's state directory holds the hashes of what the helper wrote for a certificate, one a line.
+func writtenKey(name string) string { return "written/" + name }
+
+// written returns the hashes of what the helper wrote for a certificate, the newest last.
+func written(name string) []string {
+	text, err := disk.At(os.Getenv("STATE_DIRECTORY")).Read(writtenKey(name))
+	if err != nil {
+		return nil // the helper then keeps what it replaces
+	}
+	return strings.Fields(string(text))
+}
+
+// addWritten returns the hashes of what the helper wrote earlier, and of every form of the present bundles.
+func (i *installer) addWritten() []string {
+	list := written(i.want.Name)
+	for _, b := range i.bundles {
+		if b == nil {
+			continue
+		}
+		for _, content := range [][]byte{b.KeyPEM(), b.FullchainPEM(), b.CombinedPEM()} {
+			if hash := hashOf(content); !slices.Contains(list, hash) {
+				list = append(list, hash)
+			}
+		}
+	}
+	return list[max(0, len(list)-mostWritten):]
+}
+
+func hashOf(content []byte) string {
+	sum := sha256.Sum256(content)
+	return hex.EncodeToString(sum[:])
+}
+
+// keep copies a file that is about to be replaced, unless it holds what this helper wrote for the certificate: a deployment, be it the first
+// or a later one, must not lose files of the operator.
 func (i *installer) keep(path string, content []byte) error {
-	dir := os.Getenv("STATE_DIRECTORY")
-	if dir == "" {
+	if os.Getenv("STATE_DIRECTORY") == "" {
 		return errors.New("STATE_DIRECTORY is not set: the helper must be started by its unit")
 	}
-	marker := filepath.Join(dir, "managed", strings.ReplaceAll(strings.TrimPrefix(path, "/"), "/", "_"))
-	if _, err := os.Lstat(marker); err == nil {
-		return nil // this helper wrote it before
+	if slices.Contains(written(i.want.Name), hashOf(content)) {
+		return nil
 	}
 	kept, err := lineageOf(i.want.Name).Displace(path, content, time.Now())
-	if err != nil {
-		return err
+	if err == nil {
+		i.kept = append(i.kept, kept)
 	}
-	i.kept = append(i.kept, kept)
-	if err := os.MkdirAll(filepath.Dir(marker), 0o700); err != nil {
-		return err
-	}
-	return os.WriteFile(marker, nil, 0o600)
+	return err
 }

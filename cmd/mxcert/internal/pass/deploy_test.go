@@ -5,8 +5,6 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"math/big"
 	"os"
@@ -129,18 +127,15 @@ func TestRefusedCandidates(t *testing.T) {
 }
 
 // longLived puts a certificate of another CA at the lab's paths, valid for ten years.
-func (h *host) longLived() (serial string) {
+func (h *host) longLived(f *forge) (serial string) {
 	h.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	h.check(err)
-	ca, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	h.check(err)
-	template := &x509.Certificate{SerialNumber: big.NewInt(4711), DNSNames: []string{"mx.example.org", "host7.example.org"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(10, 0, 0)}
-	der, err := x509.CreateCertificate(rand.Reader, template, &x509.Certificate{Subject: pkix.Name{CommonName: "Old CA"}}, key.Public(), ca)
-	h.check(err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(4711), DNSNames: []string{"mx.example.org", "host7.example.org"}, NotBefore: time.Now().Add(-time.Hour),
+		NotAfter: time.Now().AddDate(10, 0, 0), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
 	keyPEM, err := bundle.MarshalKey(key)
 	h.check(err)
-	h.check(os.WriteFile(h.Path("tls", "mx.crt"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o640))
+	h.check(os.WriteFile(h.Path("tls", "mx.crt"), pemOf(f.sign(template, f.inter, key.Public(), f.key), f.inter), 0o640))
 	h.check(os.WriteFile(h.Path("tls", "mx.key"), keyPEM, 0o640))
 	return h.served()
 }
@@ -149,9 +144,13 @@ func (h *host) longLived() (serial string) {
 func TestLongerLivedCertificateStays(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	old := h.longLived()
+	f := newForge(t, time.Now().AddDate(11, 0, 0))
+	roots, err := os.ReadFile(h.Path("roots.pem"))
+	h.check(err)
+	h.put("roots.pem", string(roots)+string(pemOf(f.root)))
+	old := h.longLived(f)
 	c := h.pass(report.CodeNotInService, renew)
-	if c.Error == nil || c.Error.Stage != "deploy" || c.Error.Kind != "longer-lived" || !strings.Contains(c.Error.Message, `"Old CA"`) || !strings.Contains(c.Error.Hint, "--shorter") || h.served() != old {
+	if c.Error == nil || c.Error.Stage != "deploy" || c.Error.Kind != "longer-lived" || !strings.Contains(c.Error.Message, `"forged intermediate"`) || !strings.Contains(c.Error.Hint, "--shorter") || h.served() != old {
 		t.Errorf("%+v", c.Error)
 	}
 	if c := h.pass(report.CodeOK, shorter); c.Stage != report.Served || h.served() == old {
@@ -159,6 +158,22 @@ func TestLongerLivedCertificateStays(t *testing.T) {
 	}
 	h.pass(report.CodeOK, atOnce)
 	h.pass(report.CodeOK, rollback) // which ends earlier, too
+}
+
+// A certificate that anybody could have made does not keep the new one out, however long it is valid: senders would not trust it.
+func TestLongerLivedCertificateOfAnybodyGoes(t *testing.T) {
+	t.Parallel()
+	for _, edit := range []func(*host){func(*host) {}, (*host).noRoots} {
+		h := newHost(t, lab.Options{}, lab.ConfigOptions{})
+		edit(h)
+		old := h.longLived(newForge(t, time.Now().AddDate(11, 0, 0)))
+		c := h.pass(report.CodeOK, renew)
+		if h.served() == old || !slices.ContainsFunc(c.Warnings, func(w string) bool {
+			return strings.Contains(w, h.Path("tls", "mx.crt")) && strings.Contains(w, `from "forged intermediate"`) && strings.Contains(w, "mxcert replaces it")
+		}) {
+			t.Errorf("%+v", c)
+		}
+	}
 }
 
 // Files that the configuration does not name any more are told of, until they are gone.

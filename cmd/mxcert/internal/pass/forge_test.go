@@ -116,7 +116,7 @@ func TestNoOrderLoop(t *testing.T) {
 		intermediate time.Duration
 		roots        bool
 	}{
-		"a name more": {change: func(c *x509.Certificate) { c.DNSNames = append(c.DNSNames, "extra.example.org") }},
+		"a name more": {change: func(c *x509.Certificate) { c.DNSNames = append(c.DNSNames, "www."+c.DNSNames[0]) }},
 		"upper case":  {change: func(c *x509.Certificate) { c.DNSNames[0] = strings.ToUpper(c.DNSNames[0]) }},
 		"dated back": {change: func(c *x509.Certificate) {
 			c.NotBefore, c.NotAfter = time.Now().Add(-60*24*time.Hour), time.Now().Add(25*24*time.Hour)
@@ -144,6 +144,23 @@ func TestNoOrderLoop(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A certificate with a name that nobody asked for is refused, and does not cost an order a pass.
+func TestForeignNames(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
+	h.noRoots()
+	h.CA.SetWrap(newForge(t, time.Now().Add(10000*time.Hour)).wrap(func(c *x509.Certificate) { c.DNSNames = append(c.DNSNames, "imap.example.net") }))
+	for _, code := range []report.Code{report.CodeFailed, report.CodeTemporary, report.CodeTemporary} {
+		c := h.pass(code, renew)
+		if c.Error == nil || !strings.Contains(c.Error.Hint, "ask the CA") || !strings.Contains(c.Error.Message, `"imap.example.net"`) {
+			t.Errorf("%+v", c.Error)
+		}
+	}
+	if n := h.placed(); n != 1 {
+		t.Errorf("%d orders", n)
 	}
 }
 

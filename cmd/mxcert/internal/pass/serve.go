@@ -60,8 +60,12 @@ func (p *pass) compare(ctx context.Context, bundles []*bundle.Bundle) error {
 // problem, because it reads the files when it starts.
 func (p *pass) ready(ctx context.Context) error {
 	if p.plan != nil && !p.options.Rollback && !p.options.Shorter && !p.have.RolledBack() {
-		if err := p.plan.Summary().Shortens(time.Now()); err != nil {
+		plan := p.plan.Summary()
+		if err := plan.Shortens(time.Now()); err != nil {
 			return report.At("deploy", err)
+		}
+		if live := plan.Longer; live != nil && live.Fault != "" {
+			p.warn(fmt.Sprintf("%s: %s, but mxcert replaces it: %s", live.Path, live, live.Fault))
 		}
 	}
 	notes, err := p.Helper.Check(ctx, p.want, p.known(), p.plan, true)

@@ -212,7 +212,7 @@ func (c Certificate) Jobs(bundles []*bundle.Bundle) []deploy.Job {
 	for i, b := range bundles {
 		for _, p := range c.Places {
 			if b != nil {
-				jobs = append(jobs, deploy.Job{Bundle: b, Target: p.Targets[i]})
+				jobs = append(jobs, deploy.Job{Bundle: b, Target: p.Targets[i], Names: c.Names, Roots: c.Roots})
 			}
 		}
 	}

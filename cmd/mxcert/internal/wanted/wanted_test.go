@@ -72,7 +72,7 @@ func TestJobs(t *testing.T) {
 	}
 	b := &bundle.Bundle{}
 	jobs := mx.Jobs([]*bundle.Bundle{nil, b})
-	if len(jobs) != 3 || jobs[0].Bundle != b || jobs[0].Target.Certificate != "/etc/exim4/rsa2048.crt" {
+	if len(jobs) != 3 || jobs[0].Bundle != b || jobs[0].Target.Certificate != "/etc/exim4/rsa2048.crt" || !slices.Equal(jobs[0].Names, mx.Names) {
 		t.Errorf("jobs of the second key: %+v", jobs)
 	}
 }

@@ -1,0 +1,116 @@
+package deploy
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxLinks is how many symbolic links may be on the way to a directory, as for the kernel (path_resolution(7)).
+const maxLinks = 40
+
+// openWay opens a directory as [os.OpenRoot] does. Root follows a symbolic link on the way only if nobody else could have put it there:
+// otherwise whoever owns a directory on the way, such as the service, would choose which file root replaces. A process without rights of
+// root can do no more than its own user, and may not be allowed to read the directories on the way.
+//
+// It goes from one directory to the next, because openat2(2) is not there in the sandbox of the install helper (RestrictSUIDSGID= of
+// systemd.exec(5)). A directory that another process exchanges for a link at this moment is noticed: it is not the one that was seen.
+func (t Target) openWay(dir string) (*os.Root, error) {
+	if os.Geteuid() != 0 {
+		return os.OpenRoot(dir)
+	}
+	way, err := filepath.Abs(dir)
+	for links := 0; err == nil && links < maxLinks; links++ {
+		root, link, openErr := openPlain(way)
+		if link == nil {
+			return root, openErr
+		}
+		way, err = t.follow(root, link)
+		_ = root.Close()
+	}
+	if err == nil {
+		err = unix.ELOOP
+	}
+	return nil, err
+}
+
+// wayLink is a symbolic link on the way to a directory.
+type wayLink struct {
+	info       fs.FileInfo
+	dir        string // that it is in
+	name, rest string // rest is the way from there
+}
+
+// openPlain opens an absolute path. If there is a link on the way, it opens the directory that the link is in, and returns the link.
+func openPlain(path string) (*os.Root, *wayLink, error) {
+	at, err := os.OpenRoot("/")
+	here, rest := "/", strings.TrimPrefix(path, "/")
+	for err == nil && rest != "" {
+		var name string
+		name, rest, _ = strings.Cut(rest, "/")
+		info, lookErr := at.Lstat(name)
+		if lookErr == nil && info.Mode()&fs.ModeSymlink != 0 {
+			return at, &wayLink{info, here, name, rest}, nil
+		}
+		above := at
+		if err = lookErr; err == nil {
+			at, err = openSeen(above, name, info)
+		}
+		_ = above.Close()
+		here = filepath.Join(here, name)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return at, nil, nil
+}
+
+// openSeen opens a directory that Lstat has seen.
+func openSeen(above *os.Root, name string, seen fs.FileInfo) (*os.Root, error) {
+	root, err := above.OpenRoot(name)
+	if err != nil {
+		return nil, err
+	}
+	info, err := root.Stat(".")
+	if err == nil && !os.SameFile(info, seen) {
+		err = errChanging
+	}
+	if err != nil {
+		_ = root.Close()
+		return nil, err
+	}
+	return root, nil
+}
+
+// follow returns where a link leads, with the rest of the way. It refuses a link that another user owns, or that lies in a directory of
+// another user. The configured owner may have links.
+func (t Target) follow(root *os.Root, link *wayLink) (string, error) {
+	dir, err := root.Stat(".")
+	if err != nil {
+		return "", err
+	}
+	for _, info := range []fs.FileInfo{link.info, dir} {
+		if of, ok := accessOf(info); !ok || of.UID != 0 && !t.isOwner(of.UID) {
+			return "", refusal(fmt.Sprintf("%s is a symbolic link of the user %s, who would choose which files root replaces", filepath.Join(link.dir, link.name), userName(of.UID)),
+				"configure the path that it points to, or give the link and its directory to root (chown -h root)")
+		}
+	}
+	leads, err := root.Readlink(link.name)
+	if err != nil {
+		return "", err
+	}
+	if !filepath.IsAbs(leads) {
+		leads = filepath.Join(link.dir, leads)
+	}
+	return filepath.Join(leads, link.rest), nil
+}
+
+// isOwner reports whether a user is the configured owner.
+func (t Target) isOwner(uid int) bool {
+	id, err := userID(t.Owner)
+	return t.Owner != "" && err == nil && id == uid
+}
