@@ -192,12 +192,25 @@ func TestRootsPaths(t *testing.T) {
 	}
 }
 
-// The timer's one pass does the same work with the same rights.
+// The timer's one pass does the same work with the same rights. Beside a daemon it asks the daemon, which goes on and keeps its socket.
 func TestTimer(t *testing.T) {
 	s := begin(t, options{service: true})
 	must(t, s.Host, "systemctl", "start", "mxcert-renew.service")
 	s.servedByAuthority()
 	must(t, s.Host, "systemctl", "enable", "--now", "mxcert-renew.timer")
+
+	must(t, s.Host, "systemctl", "start", "mxcert.service")
+	pid := s.property("MainPID")
+	for range 2 {
+		must(t, s.Host, "systemctl", "start", "mxcert-renew.service") // waits for the end of the pass, and fails as it does
+		if now, state := s.property("MainPID"), s.property("ActiveState"); now != pid || state != "active" {
+			t.Errorf("after the timer's pass the daemon is %s, process %s was %s", state, now, pid)
+		}
+		must(t, s.Host, "test", "-S", "/run/mxcert/control.sock")
+	}
+	if r := s.mxcert("renew", "--now"); r.Code != 0 {
+		t.Errorf("renew --now by root, after the timer's pass: exit code %d\n%s", r.Code, r.Stderr)
+	}
 }
 
 func (s *story) servedByAuthority() (serial string) {
