@@ -15,7 +15,7 @@ var keysConfig = strings.Replace(hostConfig,
 	`      - exim: {certificate: /etc/exim4/exim.crt, private_key: /etc/exim4/exim.key, unit: exim4.service, group: Debian-exim}`,
 	`      - exim: {certificate: /var/lib/mxcert-keys/mx.crt, private_key: /var/lib/mxcert-keys/mx.key, unit: exim4.service}`, 1)
 
-// The sandbox of the service, as systemd itself judges it.
+// The sandbox of the service, as systemd itself judges it, and what bounds the programs of root.
 func TestSandbox(t *testing.T) {
 	s := begin(t, options{service: true})
 	for unit, most := range map[string]float64{"mxcert.service": 1.2, "mxcert-renew.service": 1.2, "mxcert-install@.service": 4} {
@@ -31,6 +31,15 @@ func TestSandbox(t *testing.T) {
 		if level > most {
 			t.Errorf("%s has %s, more than %.1f:\n%s", unit, found[1], most, out)
 		}
+	}
+	for _, kind := range []string{"install", "hook"} {
+		if got := strings.TrimSpace(must(t, s.Host, "systemctl", "show", "--property=Slice", "mxcert-"+kind+"@1-4711-999.service")); got != "Slice=system-mxcert.slice" {
+			t.Errorf("mxcert-%s@.service has %s", kind, got)
+		}
+	}
+	bounds := must(t, s.Host, "systemctl", "show", "--property=MemoryMax", "--property=TasksMax", "system-mxcert.slice")
+	if !strings.Contains(bounds, "MemoryMax=1073741824\n") || !strings.Contains(bounds, "TasksMax=1024\n") {
+		t.Errorf("the bounds of all helpers together: %s", bounds)
 	}
 }
 
