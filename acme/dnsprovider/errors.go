@@ -3,9 +3,6 @@ package dnsprovider
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"net/url"
-	"slices"
 	"strings"
 
 	"mxcert/acme/finding"
@@ -79,23 +76,20 @@ func forgotten(provider, reason string, r TXT) *Error {
 	return e
 }
 
-// mostReason limits the text of a provider or of a program in an error, in bytes.
-const mostReason = 400
+const (
+	// mostReason limits the text of a provider or of a program in an error, in bytes.
+	mostReason = 400
+	// mostBody limits what is shown of the body of an HTTP answer.
+	mostBody = 120
+)
 
-// capped makes foreign text fit for an error, without the secrets in it.
-func capped(text string, env map[string]string) string {
-	return finding.Quote(hide(text, env), mostReason)
-}
-
-// hide removes the values of the environment from a text: some providers put their token into a URL, and a network error shows
-// the URL.
-func hide(text string, env map[string]string) string {
-	for _, name := range slices.SortedFunc(maps.Keys(env), func(a, b string) int { return len(env[b]) - len(env[a]) }) {
-		if value := env[name]; len(value) >= 6 {
-			for _, form := range []string{value, url.QueryEscape(value), url.PathEscape(value)} {
-				text = strings.ReplaceAll(text, form, "("+name+")")
-			}
-		}
+// capped makes foreign text fit for an error, without the secrets in it. Of a body, which may be a whole page or the request, only the
+// first words are left.
+func capped(text, provider string, env map[string]string) string {
+	const mark = "] body: " // of lego, behind the status
+	text = hide(text, provider, env)
+	if before, body, found := strings.Cut(text, mark); found {
+		text = before + mark + finding.Quote(body, mostBody)
 	}
-	return text
+	return finding.Quote(text, mostReason)
 }

@@ -52,7 +52,7 @@ func newLego(name string, description Description, construct constructor, env ma
 		for variable, similar := range description.misspelt(maps.Keys(env)) {
 			hint = fmt.Sprintf("did you mean %s instead of %s? ", similar, variable) + hint
 		}
-		return nil, &Error{Provider: name, Op: "set up", What: "its settings", Reason: capped(err.Error(), env), ErrKind: "dns-config", NextStep: hint}
+		return nil, &Error{Provider: name, Op: "set up", What: "its settings", Reason: capped(err.Error(), name, env), ErrKind: "dns-config", NextStep: hint}
 	}
 	return s, nil
 }
@@ -208,7 +208,7 @@ func (s *lego) explain(ctx context.Context, op string, r TXT, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return &Error{Provider: s.name, Op: op, What: recordText(r), Reason: capped(err.Error(), s.env),
+	return &Error{Provider: s.name, Op: op, What: recordText(r), Reason: capped(err.Error(), s.name, s.env),
 		ErrKind: "dns-update", temporary: true, NextStep: fmt.Sprintf("`mxcert providers %s` lists what it needs; try its API token by hand", s.name)}
 }
 

@@ -70,9 +70,9 @@ func (p programs) run(ctx context.Context, c call) (string, error) {
 		c.arguments = append([]string{shell}, c.arguments...)
 		return p.run(ctx, c)
 	}
-	reason := capped(c.name+": "+err.Error(), p.hidden)
+	reason := capped(c.name+": "+err.Error(), p.provider, p.hidden)
 	if output.Last != "" {
-		reason += "; it said " + finding.Quoted(hide(output.Last, p.hidden), mostSaid)
+		reason += "; it said " + finding.Quoted(hide(output.Last, p.provider, p.hidden), mostSaid)
 	}
 	return "", &Error{Provider: p.provider, Op: c.op, What: recordText(c.record), Reason: reason, ErrKind: "dns-update", temporary: true, NextStep: c.hint}
 }

@@ -30,6 +30,9 @@ const (
 	quiet = 500 * time.Millisecond
 	// patience limits the wait for quiet, for directories that are never quiet.
 	patience = 5 * time.Second
+	// rest is how long a directory is not watched after an event. It is shorter than quiet, so a directory in which something happens all
+	// the time is not quiet.
+	rest = 200 * time.Millisecond
 	// pollEvery is how often the files are checked without an event.
 	pollEvery = 30 * time.Second
 	// recent is how long ago a file that [Watcher.Set] adds may have changed and still counts as changed.
@@ -39,7 +42,7 @@ const (
 // Watcher watches a list of files. Make one with [New].
 type Watcher struct {
 	changes chan struct{}
-	stirred chan struct{} // there is a reason to look
+	stirred chan string // there is a reason to look: the name of an event, or "" for another reason
 	done    chan struct{}
 	ended   sync.WaitGroup
 	close   func()
@@ -64,7 +67,7 @@ func New(files []string) *Watcher {
 
 // start begins to watch; without inotify it polls.
 func start(files []string, inotify *fsnotify.Watcher, err error) *Watcher {
-	w := &Watcher{changes: make(chan struct{}, 1), stirred: make(chan struct{}, 1), done: make(chan struct{}),
+	w := &Watcher{changes: make(chan struct{}, 1), stirred: make(chan string, 1), done: make(chan struct{}),
 		files: slices.Clone(files), seen: map[string]string{}, err: err, inotify: inotify}
 	w.close = sync.OnceFunc(func() { close(w.done) })
 	if inotify != nil {
@@ -96,7 +99,7 @@ func (w *Watcher) Set(files []string) {
 		seen[file] = print
 	}
 	w.files, w.seen = slices.Clone(files), seen
-	poke(w.stirred)
+	poke(w.stirred, "")
 }
 
 // Know accepts the files as they are now: only a difference from this state is a change. Callers need it after they have put a file back.
@@ -126,15 +129,16 @@ func (w *Watcher) Close() {
 // for that lock.
 func (w *Watcher) listen() {
 	for {
+		var event fsnotify.Event
 		var ok bool
 		select {
-		case _, ok = <-w.inotify.Events:
+		case event, ok = <-w.inotify.Events:
 		case _, ok = <-w.inotify.Errors: // an overflow: events were lost
 		}
 		if !ok { // closed
 			return
 		}
-		poke(w.stirred)
+		poke(w.stirred, event.Name)
 	}
 }
 
@@ -157,11 +161,12 @@ func (w *Watcher) loop() {
 			// If inotify did not see this change, its watches may be broken.
 			if unseen := w.changed(false) && since.IsZero(); unseen {
 				w.follow(true)
-				poke(w.stirred)
+				poke(w.stirred, "")
 			} else {
 				w.follow(false)
 			}
-		case <-w.stirred:
+		case name := <-w.stirred:
+			w.leaveAlone(name)
 			if since.IsZero() {
 				since = time.Now()
 			}
@@ -172,17 +177,31 @@ func (w *Watcher) loop() {
 			since = time.Time{}
 			w.follow(false) // before looking, so that a change after the look is an event
 			if w.changed(true) {
-				poke(w.changes)
+				poke(w.changes, struct{}{})
 			}
 		}
 	}
 }
 
 // poke leaves a value in a channel of capacity 1, unless there is one already.
-func poke(ch chan<- struct{}) {
+func poke[T any](ch chan<- T, value T) {
 	select {
-	case ch <- struct{}{}:
+	case ch <- value:
 	default:
+	}
+}
+
+// leaveAlone stops the watch of the directory with an event for a while: somebody who changes other files there all the time must cost
+// no more than a few events. No change is missed, because follow watches the directory again before the look that the event causes.
+func (w *Watcher) leaveAlone(name string) {
+	if w.inotify == nil || name == "" {
+		return
+	}
+	for _, dir := range []string{name, filepath.Dir(name)} { // the event may be about the directory itself
+		if w.inotify.Remove(dir) == nil {
+			time.AfterFunc(rest, func() { _ = w.inotify.Add(dir) }) // if it fails, follow reports it
+			return
+		}
 	}
 }
 

@@ -6,9 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/fsnotify/fsnotify"
 )
 
 // TestMain lets more tests run at once than there are processors: they wait nearly all the time.
@@ -210,7 +213,7 @@ func TestQuiet(t *testing.T) {
 			go func() {
 				for i := range events {
 					write(t, file, fmt.Sprint(events, i))
-					poke(w.stirred)
+					poke(w.stirred, "")
 					time.Sleep(quiet - time.Millisecond)
 				}
 			}()
@@ -320,7 +323,7 @@ func TestStaleWatch(t *testing.T) {
 		t.Fatal("the poll would not see it")
 	}
 	w.follow(true) // what the poll does then
-	poke(w.stirred)
+	poke(w.stirred, "")
 	assertChange(t, w)
 	write(t, file, "newer")
 	assertChange(t, w)
@@ -347,4 +350,39 @@ func TestDirectories(t *testing.T) {
 	if want := []string{top, filepath.Join(top, "conf.d")}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
+}
+
+// TestFlood: something changes other files in the directory, as fast as it can. Nearly all of its events never reach this process, and a
+// change of the file is still seen.
+func TestFlood(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file, other := filepath.Join(dir, "conf"), filepath.Join(dir, "other")
+	write(t, file, "old")
+	inotify, err := fsnotify.NewWatcher()
+	must(t, err)
+	counted, events := *inotify, atomic.Int64{}
+	counted.Events = make(chan fsnotify.Event)
+	go func() {
+		defer close(counted.Events)
+		for event := range inotify.Events {
+			events.Add(1)
+			counted.Events <- event
+		}
+	}()
+	w := start([]string{file}, &counted, nil)
+	t.Cleanup(w.Close)
+	const changes = 2_000 // each is at least one event
+	for i := range changes {
+		if write(t, other, "x"); i == changes/2 {
+			write(t, file, "new")
+		}
+		time.Sleep(100 * time.Microsecond)
+	}
+	assertChange(t, w)
+	if n := events.Load(); n > changes/4 {
+		t.Errorf("%d changes of another file are %d events", changes, n)
+	}
+	write(t, file, "newer")
+	assertChange(t, w)
 }

@@ -15,7 +15,7 @@ var keysConfig = strings.Replace(hostConfig,
 	`      - exim: {certificate: /etc/exim4/exim.crt, private_key: /etc/exim4/exim.key, unit: exim4.service, group: Debian-exim}`,
 	`      - exim: {certificate: /var/lib/mxcert-keys/mx.crt, private_key: /var/lib/mxcert-keys/mx.key, unit: exim4.service}`, 1)
 
-// The sandbox of the service, as systemd itself judges it.
+// The sandbox of the service, as systemd itself judges it, and what bounds the programs of root.
 func TestSandbox(t *testing.T) {
 	s := begin(t, options{service: true})
 	for unit, most := range map[string]float64{"mxcert.service": 1.2, "mxcert-renew.service": 1.2, "mxcert-install@.service": 4} {
@@ -31,6 +31,15 @@ func TestSandbox(t *testing.T) {
 		if level > most {
 			t.Errorf("%s has %s, more than %.1f:\n%s", unit, found[1], most, out)
 		}
+	}
+	for _, kind := range []string{"install", "hook"} {
+		if got := strings.TrimSpace(must(t, s.Host, "systemctl", "show", "--property=Slice", "mxcert-"+kind+"@1-4711-999.service")); got != "Slice=system-mxcert.slice" {
+			t.Errorf("mxcert-%s@.service has %s", kind, got)
+		}
+	}
+	bounds := must(t, s.Host, "systemctl", "show", "--property=MemoryMax", "--property=TasksMax", "system-mxcert.slice")
+	if !strings.Contains(bounds, "MemoryMax=1073741824\n") || !strings.Contains(bounds, "TasksMax=1024\n") {
+		t.Errorf("the bounds of all helpers together: %s", bounds)
 	}
 }
 
@@ -192,12 +201,25 @@ func TestRootsPaths(t *testing.T) {
 	}
 }
 
-// The timer's one pass does the same work with the same rights.
+// The timer's one pass does the same work with the same rights. Beside a daemon it asks the daemon, which goes on and keeps its socket.
 func TestTimer(t *testing.T) {
 	s := begin(t, options{service: true})
 	must(t, s.Host, "systemctl", "start", "mxcert-renew.service")
 	s.servedByAuthority()
 	must(t, s.Host, "systemctl", "enable", "--now", "mxcert-renew.timer")
+
+	must(t, s.Host, "systemctl", "start", "mxcert.service")
+	pid := s.property("MainPID")
+	for range 2 {
+		must(t, s.Host, "systemctl", "start", "mxcert-renew.service") // waits for the end of the pass, and fails as it does
+		if now, state := s.property("MainPID"), s.property("ActiveState"); now != pid || state != "active" {
+			t.Errorf("after the timer's pass the daemon is %s, process %s was %s", state, now, pid)
+		}
+		must(t, s.Host, "test", "-S", "/run/mxcert/control.sock")
+	}
+	if r := s.mxcert("renew", "--now"); r.Code != 0 {
+		t.Errorf("renew --now by root, after the timer's pass: exit code %d\n%s", r.Code, r.Stderr)
+	}
 }
 
 func (s *story) servedByAuthority() (serial string) {

@@ -27,7 +27,7 @@ CGO_ENABLED=0 GOARCH=$ARCH go build -trimpath -buildvcs=false -tags "$TAGS" -ldf
 
 GOARCH= go run ./packaging/man --date "$DATE" --version "$VERSION" "$man"
 sed "s/@DATE@/$DATE/; s/@VERSION@/$VERSION/" packaging/man/mxcert.service.8 >"$man/man8/mxcert.service.8"
-for page in mxcert-renew.timer mxcert-install.socket mxcert-install@.service mxcert-hook.socket mxcert-hook@.service; do
+for page in mxcert-renew.timer mxcert-install.socket mxcert-install@.service mxcert-hook.socket mxcert-hook@.service system-mxcert.slice; do
 	ln -s mxcert.service.8.gz "$man/man8/$page.8.gz"
 done
 install -d "$ROOT/usr/share/bash-completion/completions" "$ROOT/usr/share/zsh/vendor-completions" "$ROOT/usr/share/fish/vendor_completions.d"

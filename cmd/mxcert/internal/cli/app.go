@@ -22,7 +22,7 @@ const defaultConfig = "/etc/mxcert/mxcert.yaml"
 // app is one run of the program: the global flags and where output goes. stdout gets the result, stderr gets progress and logs.
 type app struct {
 	version        string // of the program
-	stdout, stderr io.Writer
+	stdout, stderr *console
 
 	configFile   string
 	json         bool
@@ -210,7 +210,7 @@ type failureReport struct {
 
 // sayFailure shows an error that no report has shown. A person reads it on stderr; with --json it is also the one document.
 func (a *app) sayFailure(err error) {
-	fmt.Fprintln(a.stderr, a.errorText(err))
+	a.complain(err)
 	if !a.json {
 		return
 	}
@@ -219,18 +219,20 @@ func (a *app) sayFailure(err error) {
 		r.Problems = problemReports(problems.List)
 	}
 	if err := a.printJSON(r); err != nil {
-		fmt.Fprintln(a.stderr, a.errorText(err))
+		a.complain(err)
 	}
 }
 
-// errorText formats an error for a person: the message and, on a separate line, what to do.
-func (a *app) errorText(err error) string {
+// complain shows an error to a person: the message and, on a separate line, what to do.
+func (a *app) complain(err error) {
 	if problems, ok := errors.AsType[*configs.Problems](err); ok {
-		return strings.TrimRight(problems.Error(), "\n")
+		fmt.Fprintln(a.stderr, strings.TrimRight(problems.Error(), "\n"))
+		return
 	}
-	text := "mxcert: " + err.Error()
+	fmt.Fprintln(a.stderr, "mxcert: "+err.Error())
 	if hint := report.HintOf(err); hint != "" {
-		text += "\n  " + a.paint("→", cyan) + " " + hint
+		fmt.Fprint(a.stderr, "  ")
+		a.paint(a.stderr, "→", cyan)
+		fmt.Fprintln(a.stderr, " "+hint)
 	}
-	return text
 }

@@ -19,16 +19,15 @@ import (
 // Run executes one command line and returns the exit code. The result goes to stdout, progress and logs go to stderr. release is the
 // version that the program reports. If ctx ends, it interrupts the command.
 func Run(ctx context.Context, release string, args []string, stdout, stderr io.Writer) int {
-	out := &checkedWriter{Writer: stdout}
-	a := &app{version: release, stdout: out, stderr: stderr}
+	a := &app{version: release, stdout: &console{out: stdout}, stderr: &console{out: stderr}}
 	root := a.rootCommand()
 	root.SetArgs(args)
-	root.SetOut(out)
-	root.SetErr(stderr)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
 	err := root.ExecuteContext(ctx)
 	a.json = a.json || slices.Contains(args, "--json") // after a wrong flag, cobra has not read the rest
-	if err == nil && out.err != nil {
-		err = fmt.Errorf("write the result: %w", out.err)
+	if err == nil && a.stdout.err != nil {
+		err = fmt.Errorf("write the result: %w", a.stdout.err)
 	}
 	if err == nil {
 		return int(report.CodeOK)
@@ -41,19 +40,5 @@ func Run(ctx context.Context, release string, args []string, stdout, stderr io.W
 
 // Root returns the command tree, for programs that describe it. release is the version that the program reports.
 func Root(release string) *cobra.Command {
-	return (&app{version: release, stdout: io.Discard, stderr: io.Discard}).rootCommand()
-}
-
-// checkedWriter remembers the first write error, so that mxcert does not report success for a result that nobody received.
-type checkedWriter struct {
-	io.Writer
-	err error
-}
-
-func (w *checkedWriter) Write(p []byte) (int, error) {
-	n, err := w.Writer.Write(p)
-	if err != nil && w.err == nil {
-		w.err = err
-	}
-	return n, err
+	return (&app{version: release, stdout: &console{out: io.Discard}, stderr: &console{out: io.Discard}}).rootCommand()
 }

@@ -48,7 +48,7 @@ func (h *host) daemon() *running {
 	h.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{t: h.t, log: &transcript{}, cancel: cancel, ended: make(chan error, 1)}
-	a := &app{version: testRelease, stdout: io.Discard, stderr: r.log, configFile: h.config, logLevel: "debug"}
+	a := &app{version: testRelease, stdout: &console{out: io.Discard}, stderr: &console{out: r.log}, configFile: h.config, logLevel: "debug"}
 	go func() { r.ended <- a.newDaemon().Run(ctx) }()
 	h.t.Cleanup(func() {
 		cancel()

@@ -109,9 +109,11 @@ func (a *app) printDoctor(out sheet, r doctorReport) {
 		if c.Name != "" && !strings.Contains(message, c.Name) {
 			message = c.Name + ": " + message
 		}
-		fmt.Fprintf(out, "  %s %-13s %s\n", a.mark(c.Severity), c.ID, message)
+		fmt.Fprint(out, "  ")
+		a.mark(c.Severity)
+		fmt.Fprintf(out, " %-13s %s\n", c.ID, message)
 		if c.Hint != "" {
-			fmt.Fprintf(out, "                          next step: %s\n", c.Hint)
+			fmt.Fprintf(out, "                          next step: %s\n", report.OneLine(c.Hint))
 		}
 	}
 	faults, warnings := counts[finding.Error], counts[finding.Warning]
@@ -132,22 +134,14 @@ func printGroup(out sheet, i int, certificate string) {
 	fmt.Fprintln(out, certificate)
 }
 
-// mark returns a sign and a word, together nine columns wide.
-func (a *app) mark(severity finding.Severity) string {
+// mark prints a sign and a word, together nine columns wide.
+func (a *app) mark(severity finding.Severity) {
 	switch severity {
 	case finding.Error:
-		return a.colour("✗ error  ", red)
+		a.paint(a.stdout, "✗ error  ", red)
 	case finding.Warning:
-		return a.colour("! warning", yellow)
+		a.paint(a.stdout, "! warning", yellow)
+	default:
+		a.paint(a.stdout, "✓ ok     ", green)
 	}
-	return a.colour("✓ ok     ", green)
-}
-
-// colour adds a colour to text for standard output.
-func (a *app) colour(text, colour string) string {
-	out, ok := a.stdout.(*checkedWriter)
-	if !ok || a.noColor || !isTerminal(out.Writer) {
-		return text
-	}
-	return "\x1b[" + colour + "m" + text + "\x1b[0m"
 }

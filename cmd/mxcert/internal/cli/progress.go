@@ -2,38 +2,14 @@ package cli
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"sync"
 	"time"
-
-	"golang.org/x/term"
 
 	"mxcert/acme"
 
 	"mxcert/cmd/mxcert/internal/report"
 )
-
-// The few colours that mxcert uses. They are off with --no-color, with NO_COLOR, or if the output is not a terminal.
-const (
-	red    = "31"
-	green  = "32"
-	yellow = "33"
-	cyan   = "36"
-	faint  = "2"
-)
-
-func isTerminal(w io.Writer) bool {
-	file, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(file.Fd()))
-}
-
-func (a *app) paint(text, colour string) string {
-	if a.noColor || !isTerminal(a.stderr) {
-		return text
-	}
-	return "\x1b[" + colour + "m" + text + "\x1b[0m"
-}
 
 // narrator shows the progress of passes on stderr: one line for each change of state. On a terminal a last line shows what mxcert is
 // waiting for. A nil narrator prints nothing.
@@ -54,7 +30,7 @@ func (a *app) narrate() *narrator {
 		return nil
 	}
 	n := &narrator{app: a, start: time.Now(), last: time.Now(), stop: make(chan struct{})}
-	n.animated = a.progress == "auto" && isTerminal(a.stderr) && os.Getenv("TERM") != "dumb"
+	n.animated = a.progress == "auto" && a.stderr.isTerminal() && os.Getenv("TERM") != "dumb"
 	if n.animated {
 		go n.animate()
 	}
@@ -84,17 +60,20 @@ func (n *narrator) line(certificate, stage, message string) {
 	defer n.mu.Unlock()
 	now := time.Now()
 	n.clear()
-	mark := n.app.paint("·", faint)
+	mark, colour := "·", faint
 	switch stage {
 	case "warning":
-		mark = n.app.paint("!", yellow)
+		mark, colour = "!", yellow
 	case "failed":
-		mark = n.app.paint("✗", red)
+		mark, colour = "✗", red
 	case "done", "issued", "verify":
-		mark = n.app.paint("✓", green)
+		mark, colour = "✓", green
 	}
-	took := n.app.paint(fmt.Sprintf("%7s", seconds(now.Sub(n.last))), faint)
-	fmt.Fprintf(n.app.stderr, "%s %s  %-12s %s  %s\n", mark, certificate, stage, took, report.OneLine(message))
+	out := n.app.stderr
+	n.app.paint(out, mark, colour)
+	fmt.Fprintf(out, " %s  %-12s ", certificate, report.OneLine(stage))
+	n.app.paint(out, fmt.Sprintf("%7s", seconds(now.Sub(n.last))), faint)
+	fmt.Fprintf(out, "  %s\n", report.OneLine(message))
 	n.last, n.now = now, certificate+"  "+waitingFor(stage)
 }
 
@@ -131,7 +110,7 @@ func (n *narrator) animate() {
 // clear empties the animated line. The caller holds the lock.
 func (n *narrator) clear() {
 	if n.animated {
-		fmt.Fprint(n.app.stderr, "\r\x1b[K")
+		n.app.stderr.control("\r\x1b[K")
 	}
 }
 

@@ -22,7 +22,7 @@ func TestRehearsal(t *testing.T) {
 	h.edit(directory, "https://ca.example/directory")
 	rehearse := func(set func(*app)) result {
 		var stdout, stderr bytes.Buffer
-		a := &app{version: testRelease, stdout: &stdout, stderr: &stderr, configFile: h.config, progress: "plain"}
+		a := &app{version: testRelease, stdout: &console{out: &stdout}, stderr: &console{out: &stderr}, configFile: h.config, progress: "plain"}
 		set(a)
 		config, err := a.load()
 		h.check(err)

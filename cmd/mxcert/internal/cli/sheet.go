@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -12,9 +13,9 @@ import (
 // sheet prints facts about one thing, one on each line: a word in its own column, then the fact.
 type sheet struct{ io.Writer }
 
-// line prints one fact.
+// line prints one fact. If it has several lines, the others are indented, so that no text looks like another fact.
 func (s sheet) line(what, format string, values ...any) {
-	fmt.Fprintf(s, "  %-12s %s\n", what, fmt.Sprintf(format, values...))
+	fmt.Fprintf(s, "  %-12s %s\n", what, strings.ReplaceAll(fmt.Sprintf(format, values...), "\n", "\n               "))
 }
 
 // trouble prints an error and what to do next. It prints nothing for nil.
@@ -22,7 +23,7 @@ func (s sheet) trouble(e *report.Error) {
 	if e == nil {
 		return
 	}
-	s.line("error", "%s: %s", e.Stage, strings.ReplaceAll(e.Message, "\n", "\n               "))
+	s.line("error", "%s: %s", e.Stage, e.Message)
 	if e.Hint != "" {
 		s.line("next step", "%s", e.Hint)
 	}
@@ -58,9 +59,14 @@ func (a *app) finish(r answer) error {
 
 // printJSON writes the one document of --json.
 func (a *app) printJSON(v any) error {
-	encoder := json.NewEncoder(a.stdout)
+	var document bytes.Buffer
+	encoder := json.NewEncoder(&document)
 	encoder.SetIndent("", "  ")
-	return encoder.Encode(v)
+	if err := encoder.Encode(v); err != nil {
+		return err
+	}
+	_, err := a.stdout.Write(escaped(document.Bytes()))
+	return err
 }
 
 // say prints a line of a result for a person.

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"regexp"
 	"slices"
@@ -61,7 +60,7 @@ func (a *app) status(ctx context.Context, names []string) error {
 	}
 	// The report starts with the broken file, then describes the configuration in force.
 	r.ConfigError = configErr.Error()
-	fmt.Fprintln(a.stderr, a.errorText(configErr))
+	a.complain(configErr)
 	err = a.finishCertificates(r)
 	if _, said := errors.AsType[*report.Exit](err); err != nil && !said {
 		return err

@@ -1,0 +1,97 @@
+package cli
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+)
+
+// The few colours that mxcert uses. They are off with --no-color, with NO_COLOR, or if the output is not a terminal.
+const (
+	red    = "31"
+	green  = "32"
+	yellow = "33"
+	cyan   = "36"
+	faint  = "2"
+)
+
+// console is the only way to standard output and standard error. A text may come from a CA, a name server, a provider, the daemon or the
+// state directory, and a person's terminal obeys what is in it. So a console replaces every character that cannot be printed, whatever
+// its source. Only what [app.paint] and [console.control] add themselves gets through.
+type console struct {
+	out io.Writer
+	mu  sync.Mutex
+	err error // of the first write that failed, so that mxcert does not report success for a result that nobody received
+}
+
+// Write writes a text with U+FFFD for each character that cannot be printed. A text with a part of a character at its end is damaged, so
+// a caller writes whole ones.
+func (c *console) Write(text []byte) (int, error) {
+	clean := bytes.Map(func(r rune) rune {
+		if plain(r) {
+			return r
+		}
+		return utf8.RuneError
+	}, text)
+	if err := c.raw(clean); err != nil {
+		return 0, err
+	}
+	return len(text), nil
+}
+
+// control writes a sequence that the terminal obeys. It must be a constant of mxcert.
+func (c *console) control(sequence string) { _ = c.raw([]byte(sequence)) }
+
+func (c *console) raw(text []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, err := c.out.Write(text)
+	if err != nil && c.err == nil {
+		c.err = err
+	}
+	return err
+}
+
+// isTerminal reports whether a terminal shows what is written.
+func (c *console) isTerminal() bool {
+	file, ok := c.out.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
+}
+
+// paint writes a text in a colour.
+func (a *app) paint(out *console, text, colour string) {
+	if a.noColor || !out.isTerminal() {
+		fmt.Fprint(out, text)
+		return
+	}
+	out.control("\x1b[" + colour + "m")
+	fmt.Fprint(out, text)
+	out.control("\x1b[0m")
+}
+
+// plain reports whether a terminal only shows a character, or ends a line or a column with it. All others may be commands, or change the
+// direction of writing.
+func plain(r rune) bool { return r == '\n' || r == '\t' || unicode.IsPrint(r) }
+
+// escaped returns a JSON document with \u for each character that is not plain. Outside of strings JSON has none, so the values stay the
+// same. encoding/json itself escapes only those below U+0020, U+2028 and U+2029.
+func escaped(document []byte) []byte {
+	var out bytes.Buffer
+	for _, r := range string(document) {
+		if plain(r) {
+			out.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.AppendRune(nil, r) {
+			fmt.Fprintf(&out, `\u%04x`, unit)
+		}
+	}
+	return out.Bytes()
+}
