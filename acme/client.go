@@ -14,11 +14,6 @@ package acme
 import (
 	"context"
 	"crypto/x509"
-	"io"
-	stdlog "log"
-	"sync"
-
-	legolog "github.com/go-acme/lego/v4/log"
 
 	"mxcert/acme/account"
 	"mxcert/acme/ari"
@@ -57,7 +52,6 @@ type Client struct {
 
 // New makes a client. It asks and stores nothing before the first order.
 func New(settings Settings, store *state.Book) *Client {
-	muteLego()
 	pool := transport.New(transport.Settings{Directory: settings.Directory, Roots: settings.Roots, UserAgent: settings.UserAgent})
 	return &Client{settings: settings, store: store, pool: pool}
 }
@@ -82,11 +76,4 @@ func (c *Client) Registrar(say Progress, notice func(text string)) *account.Regi
 // RenewalInfo asks the CA when to renew a certificate; see [ari.Ask].
 func (c *Client) RenewalInfo(ctx context.Context, leaf *x509.Certificate, known state.RenewalInfo) (state.RenewalInfo, error) {
 	return ari.Ask(ctx, c.pool, leaf, known)
-}
-
-var muteOnce sync.Once //nolint:gochecknoglobals // it guards a global of lego's
-
-// muteLego silences lego's package-global log, which prints raw texts of peers.
-func muteLego() {
-	muteOnce.Do(func() { legolog.Logger = stdlog.New(io.Discard, "", 0) })
 }

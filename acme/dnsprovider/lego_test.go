@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net/url"
 	"os"
 	"strings"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"github.com/go-acme/lego/v4/challenge"
+	legolog "github.com/go-acme/lego/v4/log"
 
 	"mxcert/acme/resolve"
 )
@@ -99,6 +102,15 @@ func TestLegoFailures(t *testing.T) {
 		if err := s.Present(t.Context(), []TXT{at("_acme-challenge.a."), at("_acme-challenge.b.")}); err == nil || len(f.calls) != 3 {
 			t.Errorf("%s: present went on after a failure: %v", what, err)
 		}
+	}
+}
+
+// TestLegoLogs: what libraries log by themselves may have the secret, and goes nowhere.
+func TestLegoLogs(t *testing.T) {
+	newFake(t, nil, nil)
+	lego, ok := legolog.Logger.(*log.Logger)
+	if log.Writer() != io.Discard || !ok || lego.Writer() != io.Discard {
+		t.Error("libraries write to standard error")
 	}
 }
 
