@@ -134,7 +134,7 @@ func TestKeep(t *testing.T) {
 	h.edit(`DNSUPDATE_NAMESERVER: "127.0.0.1:1"`, `DNSUPDATE_NAMESERVER: "127.0.0.1:1", DNSUPDATE_TSIG_SECRET: "c2VjcmV0IHNlY3JldCBzZWNyZXQ="`)
 	d, log := h.atRest()
 	first := h.loaded()
-	stored := h.store().RunningConfig()
+	stored := h.Path("state", "running.yaml")
 	text, err := os.ReadFile(stored)
 	if err != nil || strings.Contains(string(text), "c2VjcmV0") || !strings.Contains(string(text), "env:HIDDEN") {
 		t.Errorf("%v:\n%s", err, text)
