@@ -105,6 +105,9 @@ func (m *memory) Read(key string) (value []byte, err error) {
 		if !ok {
 			return fs.ErrNotExist
 		}
+		if len(v) > 1<<20 {
+			return fmt.Errorf("%w: it is larger than 1 MiB", state.ErrDamaged)
+		}
 		value = bytes.Clone(v)
 		return nil
 	})

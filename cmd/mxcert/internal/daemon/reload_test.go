@@ -149,9 +149,10 @@ func TestKeep(t *testing.T) {
 	if text, err := os.ReadFile(stored); err != nil || !strings.Contains(string(text), "mx2.example.org") {
 		t.Errorf("%v:\n%s", err, text)
 	}
-	h.check(os.Remove(stored))
-	h.check(os.MkdirAll(stored+"/full", 0o700))
-	if d.keep(h.loaded(), h.store()); !log.has("level=WARN", "could not be stored") {
+	store := h.store()
+	h.check(os.RemoveAll(store.Path()))
+	h.check(os.WriteFile(store.Path(), nil, 0o600)) // there is no directory to store it in
+	if d.keep(h.loaded(), store); !log.has("level=WARN", "could not be stored") {
 		t.Errorf("log:\n%s", log)
 	}
 }
