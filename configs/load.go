@@ -26,6 +26,11 @@ func Load(file string) (*Config, error) {
 	return l.load(l.read(file))
 }
 
+// Parse is Load for the text of one file without a conf.d; messages call it file.
+func Parse(file string, text []byte) (*Config, error) {
+	return newLoader().load([]*source{newSource(file, text)})
+}
+
 // Fingerprint returns what [Config.Fingerprint] of the files would return, without parsing them. ok is false if one of them
 // cannot be read.
 func Fingerprint(file string) (fingerprint string, ok bool) {

@@ -188,8 +188,8 @@ func (l *Lineage) Any() bool {
 	return slices.ContainsFunc(l.Bundles, func(b *bundle.Bundle) bool { return b != nil })
 }
 
-// Current returns the description of the current certificate of a key type. It fails if there is none, or if the description is
-// damaged.
+// Current returns the description of the current certificate of a key type. It fails if there is none, or if neither the
+// description nor the certificate can be read.
 func (l *Lineage) Current(key bundle.KeyType) (state.Generation, error) {
 	return l.Generation(l.Record.Slot(key).Current)
 }

@@ -44,6 +44,37 @@ func TestLook(t *testing.T) {
 	}
 }
 
+// A description that is lost is made again, with a note. Only the CA is then unknown.
+func TestLostDescription(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	g := w.good(bundle.EC256)
+	w.current(g, g, none)
+	w.spoil(g, "meta.json")
+	read := func(l *issued.Lineage, says string) {
+		t.Helper()
+		again, err := l.Current(bundle.EC256)
+		if err != nil || again.Directory != state.UnknownCA || !issued.SameNames(again.Names, names) || again.Serial != g.Serial {
+			t.Errorf("%+v, %v", again, err)
+		}
+		if len(l.Notes) != 1 || !strings.Contains(l.Notes[0], says) {
+			t.Errorf("notes: %q", l.Notes)
+		}
+	}
+	before := w.text()
+	if read(w.look(bundle.EC256), "was read from the certificate"); w.text() != before {
+		t.Error("a look has changed the record")
+	}
+	l := w.load(bundle.EC256)
+	read(l, "was made again from the certificate")
+	if events := l.Record.Events; len(events) != 1 || events[0].Event != "repaired" || events[0].Message != l.Notes[0] {
+		t.Errorf("the history has %+v", events)
+	}
+	if l := w.look(bundle.EC256); len(l.Notes) > 0 {
+		t.Errorf("after it was made again: %q", l.Notes)
+	}
+}
+
 // A record that is lost is made again from what is stored: by a look for the moment, by a load for good.
 func TestLostRecord(t *testing.T) {
 	t.Parallel()

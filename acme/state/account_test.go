@@ -107,8 +107,8 @@ func TestDaemonNotes(t *testing.T) {
 	if err := dir.SaveRunningConfig([]byte("acme: {}\n")); err != nil {
 		t.Fatal(err)
 	}
-	if text, err := os.ReadFile(dir.RunningConfig()); err != nil || string(text) != "acme: {}\n" {
-		t.Errorf("%q, %v", text, err)
+	if name, text, err := dir.RunningConfig(); err != nil || string(text) != "acme: {}\n" || name != filepath.Join(dir.Path(), "running.yaml") {
+		t.Errorf("%s: %q, %v", name, text, err)
 	}
 }
 

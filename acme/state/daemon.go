@@ -10,9 +10,12 @@ const (
 	runningKey = "running.yaml"
 )
 
-// RunningConfig is the path of the configuration that the daemon works with, complete with defaults and with references
-// in place of secrets. `status` reads it while the real file is broken.
-func (b *Book) RunningConfig() string { return b.store.Path(runningKey) }
+// RunningConfig reads the configuration that the daemon works with, complete with defaults and with references in place of
+// secrets. `status` works with it while the real file is broken. The name is for messages: the path of the file, if there is one.
+func (b *Book) RunningConfig() (name string, text []byte, err error) {
+	text, err = b.store.Read(runningKey)
+	return b.name(runningKey), text, err
+}
 
 // SaveRunningConfig stores that configuration.
 func (b *Book) SaveRunningConfig(text []byte) error { return b.store.Replace(runningKey, text) }

@@ -3,14 +3,19 @@ package state
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
+	"io/fs"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
 	"mxcert/acme/bundle"
 )
 
-// Generation describes one issued certificate. Its files never change after it exists.
+// Generation describes one issued certificate. Its files never change after it exists; only a lost
+// description is made again.
 type Generation struct {
 	Version   int            `json:"version"`
 	ID        string         `json:"id"`    // name of its directory; sorts by time of issue
@@ -28,6 +33,9 @@ type Generation struct {
 
 const metaFile = "meta.json"
 
+// UnknownCA is the Directory of a generation whose description was lost: its certificate does not say it.
+const UnknownCA = "unknown"
+
 // member is the content of one file of a generation.
 type member struct {
 	name    string
@@ -40,12 +48,8 @@ const stagedPrefix = ".new-"
 // Add stores a checked bundle as a new generation, durably, and returns its description. The generation appears under its
 // name only when it is complete.
 func (l *Lineage) Add(b *bundle.Bundle, names []string, directory, order string, at time.Time) (Generation, error) {
-	leaf := b.Leaf()
-	g := Generation{
-		Version: version, ID: uniqueID(at), Names: names, Key: b.KeyType(), Serial: b.Serial(),
-		NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(), Issuer: leaf.Issuer.CommonName, SPKI: b.SPKI(),
-		Directory: directory, Order: order, Created: at.UTC(),
-	}
+	g := describe(b, uniqueID(at), at)
+	g.Names, g.Directory, g.Order = names, directory, order
 	final, staged := l.generationKey(g.ID), l.key(stagedPrefix+g.ID)
 	err := l.stage(staged, b, g)
 	if err == nil {
@@ -56,6 +60,16 @@ func (l *Lineage) Add(b *bundle.Bundle, names []string, directory, order string,
 		return Generation{}, l.book.renamed("store", final, err)
 	}
 	return g, nil
+}
+
+// describe returns what a certificate itself says, and when it was stored.
+func describe(b *bundle.Bundle, id string, at time.Time) Generation {
+	leaf := b.Leaf()
+	return Generation{
+		Version: version, ID: id, Names: leaf.DNSNames, Key: b.KeyType(), Serial: b.Serial(),
+		NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(), Issuer: leaf.Issuer.CommonName, SPKI: b.SPKI(),
+		Directory: UnknownCA, Created: at.UTC(),
+	}
 }
 
 // stage makes a generation under a name that readers ignore.
@@ -87,10 +101,42 @@ func (l *Lineage) Bundle(id string) (*bundle.Bundle, error) {
 // Directory returns where the files of a generation are on this host; "" for a store without files.
 func (l *Lineage) Directory(id string) string { return l.book.store.Path(l.generationKey(id)) }
 
-// Generation reads the description of one generation.
-func (l *Lineage) Generation(id string) (g Generation, err error) {
-	err = l.book.read(l.generationKey(id, metaFile), &g)
+// Generation reads the description of one generation. If it is missing or damaged, the certificate says what it can: then the
+// directory is UnknownCA, and the order is not known.
+func (l *Lineage) Generation(id string) (Generation, error) {
+	g, _, err := l.generation(id)
 	return g, err
+}
+
+// generation also reports whether the description is lost.
+func (l *Lineage) generation(id string) (g Generation, lost bool, err error) {
+	key := l.generationKey(id, metaFile)
+	err = l.book.read(key, &g)
+	if err == nil && g.ID != path.Base(id) {
+		err = l.book.failed("read", key, ErrDamaged)
+	}
+	if !errors.Is(err, ErrDamaged) && !errors.Is(err, fs.ErrNotExist) {
+		return g, false, err
+	}
+	at, ok := momentOf(path.Base(id))
+	if !ok {
+		return Generation{}, true, err
+	}
+	b, bundleErr := l.Bundle(id)
+	if bundleErr != nil {
+		return Generation{}, true, err
+	}
+	return describe(b, path.Base(id), at), true, nil
+}
+
+// lostDescriptions lists the current generations whose description is missing or damaged, as their certificates describe them.
+func (l *Lineage) lostDescriptions(record Record) (list []Generation) {
+	for _, keyType := range slices.Sorted(maps.Keys(record.Keys)) {
+		if g, lost, err := l.generation(record.Keys[keyType].Current); lost && err == nil {
+			list = append(list, g)
+		}
+	}
+	return list
 }
 
 // generationKey returns the folder of a generation, or one of its members. An ID from a damaged record cannot lead elsewhere.
@@ -116,10 +162,26 @@ func (l *Lineage) Generations() ([]Generation, error) {
 	return generations, nil // in the order of their IDs, as they are listed
 }
 
+// Of the moments in IDs: with and without the dot, which time.Parse needs, and which would end a name.
+const (
+	momentForm = "20060102T150405.000Z"
+	secondsEnd = len("20060102T150405")
+)
+
+// momentOf returns when an ID was made; false if it is none.
+func momentOf(id string) (at time.Time, ok bool) {
+	moment, random, found := strings.Cut(id, "-")
+	if !found || len(random) != 8 || len(moment) != len(momentForm)-1 {
+		return time.Time{}, false
+	}
+	at, err := time.Parse(momentForm, moment[:secondsEnd]+"."+moment[secondsEnd:])
+	return at, err == nil
+}
+
 // uniqueID returns a name that sorts by time and is never returned twice.
 func uniqueID(at time.Time) string {
 	var random [4]byte
-	_, _ = rand.Read(random[:])                                                    // never fails (crypto/rand)
-	moment := strings.Replace(at.UTC().Format("20060102T150405.000Z"), ".", "", 1) // no dot: names end in one
+	_, _ = rand.Read(random[:]) // never fails (crypto/rand)
+	moment := strings.Replace(at.UTC().Format(momentForm), ".", "", 1)
 	return moment + "-" + hex.EncodeToString(random[:])
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -32,6 +33,71 @@ func TestGenerationKeepsTheBundle(t *testing.T) {
 	if err != nil || meta.Serial != "0abc" || meta.Key != bundle.EC256 || meta.SPKI != b.SPKI() || !meta.NotAfter.Equal(b.NotAfter()) ||
 		meta.Order != "https://ca.example/order/7" || meta.Directory != "https://ca.example/dir" || !slices.Equal(meta.Names, []string{"mx.example.org"}) {
 		t.Errorf("description: %+v, %v", meta, err)
+	}
+}
+
+// TestDescriptionIsMadeAgain: certificate and key are there, so a lost note about them costs no order.
+func TestDescriptionIsMadeAgain(t *testing.T) {
+	for name, damage := range map[string]func(meta, other string) error{
+		"empty":                 func(meta, _ string) error { return os.WriteFile(meta, nil, 0o600) },
+		"half":                  func(meta, _ string) error { return os.WriteFile(meta, []byte(`{"version": 1, "id": "`), 0o600) },
+		"missing":               func(meta, _ string) error { return os.Remove(meta) },
+		"a link":                func(meta, other string) error { return errors.Join(os.Remove(meta), os.Symlink(other, meta)) },
+		"a directory":           func(meta, _ string) error { return errors.Join(os.Remove(meta), os.Mkdir(meta, 0o700)) },
+		"that of another":       func(meta, other string) error { return errors.Join(os.Remove(meta), os.Link(other, meta)) },
+		"without what it is of": func(meta, _ string) error { return os.WriteFile(meta, []byte(`{"version": 1}`), 0o600) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := open(t).Lineage("mx")
+			old, g := add(t, l, newBundle(t, bundle.RSA2048, 1), 1), add(t, l, newBundle(t, bundle.EC256, 2), 2)
+			record := state.Record{Keys: map[bundle.KeyType]*state.Slot{bundle.EC256: {Current: g.ID}, bundle.RSA2048: {Current: old.ID}}}
+			meta := filepath.Join(l.Directory(g.ID), "meta.json")
+			if err := errors.Join(l.Save(record), damage(meta, filepath.Join(l.Directory(old.ID), "meta.json"))); err != nil {
+				t.Fatal(err)
+			}
+			want := g
+			want.Directory, want.Order, want.Created = state.UnknownCA, "", g.Created.Truncate(time.Millisecond)
+			if got, err := l.Generation(g.ID); err != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("%+v, %v\nwant %+v", got, err, want)
+			}
+			if got := ids(t, l); !slices.Equal(got, []string{old.ID, g.ID}) {
+				t.Errorf("generations: %q", got)
+			}
+			if _, repaired, err := l.Look(); err != nil || repaired != meta+" is missing or damaged; this was read from the certificate beside it" {
+				t.Errorf("a look: %q, %v", repaired, err)
+			}
+			if _, repaired, err := l.Load(); err != nil || repaired != meta+" was missing or damaged; it was made again from the certificate beside it, which does not say which CA issued it" {
+				t.Errorf("repaired: %q, %v", repaired, err)
+			}
+			if _, repaired, err := l.Load(); err != nil || repaired != "" {
+				t.Errorf("repaired again: %q, %v", repaired, err)
+			}
+			if got, err := l.Generation(g.ID); err != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("afterwards: %+v, %v", got, err)
+			}
+		})
+	}
+}
+
+// TestOnlyGenerationsAreDescribed: a folder that somebody has copied is none, and without certificate and key there is nothing to say.
+func TestOnlyGenerationsAreDescribed(t *testing.T) {
+	l := open(t).Lineage("mx")
+	g, lost := add(t, l, newBundle(t, bundle.EC256, 1), 1), add(t, l, newBundle(t, bundle.EC256, 2), 2)
+	for _, name := range []string{g.ID + ".bak", "old"} {
+		if err := os.CopyFS(filepath.Join(filepath.Dir(l.Directory(g.ID)), name), os.DirFS(l.Directory(g.ID))); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := l.Generation(name); err == nil {
+			t.Errorf("%s is a generation: %+v", name, got)
+		}
+	}
+	write(t, "", l.Directory(lost.ID), "meta.json")
+	write(t, "", l.Directory(lost.ID), "privkey.pem")
+	if _, err := l.Generation(lost.ID); !errors.Is(err, state.ErrDamaged) {
+		t.Errorf("without a key: %v", err)
+	}
+	if got := ids(t, l); !slices.Equal(got, []string{g.ID}) {
+		t.Errorf("generations: %q", got)
 	}
 }
 

@@ -46,13 +46,15 @@ func (b *Book) inspect(folder string) (found []finding.Finding) {
 		}
 		key := path.Join(folder, name)
 		switch {
-		case strings.HasSuffix(name, "/"):
+		case folder == "lineages" && strings.HasSuffix(name, "/"): // a certificate may have any name
 			found = append(found, b.inspect(key)...)
 		case strings.Contains(name, damagedSuffix):
 			found = append(found, finding.New("state-set-aside", finding.Warning, "it was damaged and set aside").About(b.name(key)).
 				Next("check whether you need anything from it, and remove it"))
 		case isRecord(key):
 			found = append(found, b.inspectRecord(key)...)
+		case strings.HasSuffix(name, "/"):
+			found = append(found, b.inspect(key)...)
 		}
 	}
 	return found

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"syscall"
+	"time"
 )
 
 // version is written into every record. A higher one was written by a later mxcert and is refused.
@@ -50,15 +51,18 @@ func (b *Book) write(key string, v any) error {
 
 const damagedSuffix = ".damaged"
 
-// setAside keeps a damaged record under another name and returns the last element of that name; "" if it cannot be renamed.
+// setAside keeps a damaged record under another name and returns the last element of that name; "" if it cannot be renamed. The
+// name has a unique end if the shorter one is taken by something that it cannot replace, such as a directory.
 func (b *Book) setAside(key string) (string, error) {
-	aside := key + damagedSuffix
-	err := b.store.Rename(key, aside)
-	switch {
-	case err == nil:
-		return path.Base(aside), nil
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
-		return "", nil
+	var err error
+	for _, aside := range []string{key + damagedSuffix, key + damagedSuffix + "-" + uniqueID(time.Now())} {
+		err = b.store.Rename(key, aside)
+		switch {
+		case err == nil:
+			return path.Base(aside), nil
+		case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+			return "", nil
+		}
 	}
 	return "", b.renamed("set aside", key, err)
 }

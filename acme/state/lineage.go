@@ -145,8 +145,38 @@ func (r *Record) Log(event Event) {
 }
 
 // Load reads the record. If it is missing or damaged, Load makes it again from the stored generations, and repaired says so in
-// words; it sets a damaged record aside. A lineage that does not exist yet has an empty record.
+// words; it sets a damaged record aside. It does the same with the descriptions of current generations. A lineage that does not
+// exist yet has an empty record.
 func (l *Lineage) Load() (record Record, repaired string, err error) {
+	record, repaired, err = l.load()
+	if err != nil {
+		return record, repaired, err
+	}
+	for _, g := range l.lostDescriptions(record) {
+		key := l.generationKey(g.ID, metaFile)
+		_, _ = l.book.setAside(key) // there may be nothing
+		text := " was missing or damaged; it was made again from the certificate beside it, which does not say which CA issued it"
+		if err := l.book.write(key, g); err != nil { // a full disk is no reason to serve no certificate
+			text = readFromCertificate
+		}
+		repaired = also(repaired, l.book.name(key)+text)
+	}
+	return record, repaired, nil
+}
+
+// readFromCertificate is what a note says of a lost description that is not stored again.
+const readFromCertificate = " is missing or damaged; this was read from the certificate beside it"
+
+// also adds to a note.
+func also(note, next string) string {
+	if note == "" {
+		return next
+	}
+	return note + "; " + next
+}
+
+// load reads the record, or makes it again.
+func (l *Lineage) load() (record Record, repaired string, err error) {
 	place := l.book.name(l.recordKey())
 	record, err = l.read()
 	switch {
@@ -171,17 +201,22 @@ func (l *Lineage) Load() (record Record, repaired string, err error) {
 	return record, repaired, err
 }
 
-// Look does what Load does without changing anything: a damaged record stays where it is.
+// Look does what Load does without changing anything: what is damaged stays where it is.
 func (l *Lineage) Look() (record Record, repaired string, err error) {
 	record, err = l.read()
-	if !errors.Is(err, ErrDamaged) && !errors.Is(err, fs.ErrNotExist) {
-		return record, "", err
-	}
-	damaged := errors.Is(err, ErrDamaged)
-	if record, err = l.rebuild(); damaged {
+	if errors.Is(err, ErrDamaged) {
 		repaired = fmt.Sprintf("%s is damaged; this was read from the generations on disk", l.book.name(l.recordKey()))
 	}
-	return record, repaired, err
+	if repaired != "" || errors.Is(err, fs.ErrNotExist) {
+		record, err = l.rebuild()
+	}
+	if err != nil {
+		return record, repaired, err
+	}
+	for _, g := range l.lostDescriptions(record) {
+		repaired = also(repaired, l.book.name(l.generationKey(g.ID, metaFile))+readFromCertificate)
+	}
+	return record, repaired, nil
 }
 
 // read reads the record; slots that are null are left out.

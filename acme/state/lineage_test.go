@@ -74,6 +74,60 @@ func TestDamagedRecordIsRebuilt(t *testing.T) {
 	}
 }
 
+// TestRecordThatIsNoFile: it is treated as a damaged one, and what it leads to stays as it is. What was set aside before does not
+// matter.
+func TestRecordThatIsNoFile(t *testing.T) {
+	for name, put := range map[string]func(path string) error{
+		"a link to a device": func(path string) error { return os.Symlink("/dev/zero", path) },
+		"a link to a record": func(path string) error {
+			return os.Symlink(write(t, `{"version": 1, "keys": {"ec256": {"current": "x"}}}`, t.TempDir(), "record.json"), path)
+		},
+		"a pipe":      func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		"a directory": func(path string) error { return os.MkdirAll(filepath.Join(path, "in"), 0o700) },
+		"too large":   func(path string) error { return errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, 1<<40)) },
+	} {
+		for _, before := range []string{"", "a file", "a directory"} {
+			dir := open(t)
+			l := dir.Lineage("mx")
+			g := add(t, l, newBundle(t, bundle.EC256, 1), 1)
+			path := filepath.Join(dir.Path(), "lineages", "mx", "record.json")
+			switch before {
+			case "a file":
+				write(t, "{", path+".damaged")
+			case "a directory":
+				write(t, "", filepath.Dir(path), "x")
+				if err := os.MkdirAll(filepath.Join(path+".damaged", "in"), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := put(path); err != nil {
+				t.Fatal(err)
+			}
+			if record, repaired, err := l.Look(); err != nil || !strings.Contains(repaired, path+" is damaged") || record.Slot(bundle.EC256).Current != g.ID {
+				t.Errorf("%s: a look: %+v, %q, %v", name, record, repaired, err)
+			}
+			if found, err := dir.Inspect(); err != nil || len(found) == 0 || found[0].Subject != path || found[0].ID != "state-record" {
+				t.Errorf("%s: doctor: %+v, %v", name, found, err)
+			}
+			record, repaired, err := l.Load()
+			if err != nil || !strings.Contains(repaired, "is kept as record.json.damaged") || record.Slot(bundle.EC256).Current != g.ID {
+				t.Errorf("%s, before %s: %+v, %q, %v", name, before, record, repaired, err)
+				continue
+			}
+			if err := l.Save(record); err != nil {
+				t.Error(err)
+			}
+			if record, repaired, err := l.Load(); err != nil || repaired != "" || record.Slot(bundle.EC256).Current != g.ID {
+				t.Errorf("%s: afterwards: %+v, %q, %v", name, record, repaired, err)
+			}
+			found, err := dir.Inspect()
+			if err != nil || len(found) == 0 || found[0].ID != "state-set-aside" || !strings.HasPrefix(found[0].Subject, path+".damaged") {
+				t.Errorf("%s: doctor afterwards: %+v, %v", name, found, err)
+			}
+		}
+	}
+}
+
 func TestMissingRecordIsRebuilt(t *testing.T) {
 	l := open(t).Lineage("mx")
 	g := add(t, l, newBundle(t, bundle.EC256, 1), 1)
@@ -146,7 +200,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 	}{
 		{fs.ErrPermission, "read", "permission", "state", "root", false}, {syscall.EACCES, "write", "permission", "store", "root", false},
 		{syscall.ENOSPC, "store", "disk-full", "store", "make room", false}, {syscall.EDQUOT, "write", "disk-full", "store", "make room", false},
-		{state.ErrLocked, "lock", "locked", "lock", "mxcert status", true}, {state.ErrDamaged, "read", "state", "state", "configuration", false},
+		{state.ErrLocked, "lock", "locked", "lock", "mxcert status", true}, {state.ErrDamaged, "read", "state", "state", "move it out", false},
 		{syscall.EROFS, "set aside", "state", "store", "configuration", false},
 	} {
 		e := &state.Error{Op: tt.op, Path: "/x", Err: tt.err}

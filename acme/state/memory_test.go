@@ -71,7 +71,7 @@ func TestStoreWithoutFiles(t *testing.T) {
 	if names, err := book.JournalLineages(); err != nil || !slices.Equal(names, []string{"mx"}) {
 		t.Errorf("%q, %v", names, err)
 	}
-	if l.Directory(next.ID) != "" || book.Path() != "" || book.RunningConfig() != "" {
+	if l.Directory(next.ID) != "" || book.Path() != "" {
 		t.Error("a store without files has a path")
 	}
 	if found, err := book.Inspect(); err != nil || len(found) > 0 {
@@ -104,6 +104,9 @@ func (m *memory) Read(key string) (value []byte, err error) {
 		v, ok := m.values[key]
 		if !ok {
 			return fs.ErrNotExist
+		}
+		if len(v) > 1<<20 {
+			return fmt.Errorf("%w: it is larger than 1 MiB", state.ErrDamaged)
 		}
 		value = bytes.Clone(v)
 		return nil

@@ -130,8 +130,11 @@ func (e *Error) Hint() string {
 	case "disk-full":
 		return "make room on the file system of the state directory"
 	}
-	if errors.Is(e.Err, errLater) {
+	switch {
+	case errors.Is(e.Err, errLater):
 		return "install the mxcert that wrote it, or a later one"
+	case errors.Is(e.Err, ErrDamaged):
+		return "look at it and move it out of the state directory; mxcert makes it again from what else is known, or asks the CA for it"
 	}
 	if errors.Is(e.Err, errForged) {
 		return "look for TXT records below _acme-challenge that remain in DNS, then remove the file"

@@ -22,8 +22,12 @@ import (
 //
 // # Values
 //
-// A value is any bytes, empty ones included, up to 1 MiB. A store neither keeps the slice that it is handed nor changes
+// A value is any bytes, empty ones included, up to 1 MiB; Replace may refuse a larger one. A store neither keeps the slice that it is handed nor changes
 // one that it has returned.
+//
+// Other programs can disturb a store. Whatever they put in the place of a value, Read ends soon and with little memory: if it is
+// larger than 1 MiB, or no value at all (a link, a pipe), the error is ErrDamaged. Remove and Rename then act on what has the
+// name, not on what it leads to, and Replace puts a value in its place. No such thing keeps a lock from being taken.
 //
 // # Concurrency
 //
@@ -48,6 +52,7 @@ import (
 //   - fs.ErrExist: the place is taken (Rename)
 //   - fs.ErrInvalid: the key is invalid
 //   - fs.ErrPermission: this process may not
+//   - ErrDamaged: what has the key is not a value
 //   - ErrLocked: the context ended before the lock was free, or a lock was lost
 //   - syscall.ENOSPC or syscall.EDQUOT: the store is full
 //   - syscall.EROFS: the store accepts no changes

@@ -7,6 +7,10 @@
 // command were killed in that instant, the service could never use it. It removes a folder under a temporary name. Locks are
 // flock(2): the kernel releases them when the process dies, however it dies. The lock's file stays.
 //
+// A read accepts only a regular file of at most 1 MiB. It follows no link and waits for no pipe, because root reads what another
+// user may write. If something else has the name of a lock, or a directory that of a value, it gets the name NAME.damaged-…, and
+// the work goes on.
+//
 // Directories have mode 0700 and files 0600, whatever the umask. What root makes belongs to the owner of the directory around
 // it, so that a command run as root leaves nothing that the service cannot read.
 //
@@ -22,6 +26,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"mxcert/acme/state"
 )
@@ -66,7 +71,7 @@ func Open(path string) (*Store, error) {
 }
 
 func checkOurs(path string) error {
-	entries, err := os.ReadDir(path)
+	entries, err := readDir(path, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -88,7 +93,7 @@ func checkOurs(path string) error {
 
 // View is for readers: it makes nothing. The error is fs.ErrNotExist if the directory does not exist.
 func View(path string) (*Store, error) {
-	if _, err := os.ReadDir(path); err != nil {
+	if _, err := readDir(path, 0); err != nil {
 		return nil, failed("read state directory", path, err)
 	}
 	return At(path), nil
@@ -111,31 +116,31 @@ func (s *Store) file(key string) (string, error) {
 	return s.Path(key), nil
 }
 
-// folder returns the directory of a valid folder.
-func (s *Store) folder(key string) (string, error) {
-	if key == "" {
-		return s.root, nil
+// entries reads the directory of a valid folder. Only the state directory itself may be a link.
+func (s *Store) entries(folder string) (path string, entries []fs.DirEntry, err error) {
+	if folder == "" {
+		entries, err = readDir(s.root, 0)
+		return s.root, entries, err
 	}
-	return s.file(key)
+	if path, err = s.file(folder); err == nil {
+		entries, err = readDir(path, syscall.O_NOFOLLOW)
+	}
+	return path, entries, err
 }
 
-// Read reads a file.
+// Read reads a regular file of at most 1 MiB.
 func (s *Store) Read(key string) ([]byte, error) {
 	path, err := s.file(key)
 	if err != nil {
 		return nil, failed("read", path, err)
 	}
-	value, err := os.ReadFile(path)
+	value, err := read(path)
 	return value, failed("read", path, err)
 }
 
 // List reads a directory. Temporary files are not listed.
 func (s *Store) List(folder string) ([]string, error) {
-	path, err := s.folder(folder)
-	if err != nil {
-		return nil, failed("read", path, err)
-	}
-	entries, err := os.ReadDir(path)
+	path, entries, err := s.entries(folder)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

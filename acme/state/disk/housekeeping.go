@@ -19,11 +19,7 @@ const writing = time.Hour
 // Sweep removes temporary files that no process has locked, and temporary directories. A temporary directory that is being made
 // is empty, and its maker makes it again; all others are being removed.
 func (s *Store) Sweep(folder string) error {
-	path, err := s.folder(folder)
-	if err != nil {
-		return failed("remove", path, err)
-	}
-	entries, err := os.ReadDir(path)
+	path, entries, err := s.entries(folder)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -56,7 +52,7 @@ func isLeft(path string, entry fs.DirEntry) (bool, error) {
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok && stat.Nlink > 1 {
 		return true, nil // a lock's file that has its name already, and may be locked under this name
 	}
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	file, _, err := open(path, os.O_RDONLY)
 	if errors.Is(err, fs.ErrPermission) { // root is making it for this user, or was killed while it did
 		return time.Since(info.ModTime()) >= writing, nil
 	}

@@ -31,32 +31,44 @@ func (s *Store) flock(ctx context.Context, key string, how int) (func(), error) 
 	if err != nil {
 		return nil, failed("lock", path, err)
 	}
-	file, err := openLock(path)
-	if err != nil {
-		return nil, failed("lock", path, err)
-	}
 	for {
-		err := syscall.Flock(int(file.Fd()), how|syscall.LOCK_NB)
+		file, err := tryLock(path, how)
 		if err == nil {
 			return func() { _ = file.Close() }, nil
 		}
 		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
-			_ = file.Close()
 			return nil, failed("lock", path, err)
 		}
 		select {
 		case <-ctx.Done():
-			_ = file.Close()
 			return nil, failed("lock", path, fmt.Errorf("%w (%w)", state.ErrLocked, ctx.Err()))
 		case <-time.After(lockPoll):
 		}
 	}
 }
 
-// openLock opens a lock's file, and creates it if it is missing.
+// tryLock opens and locks a lock's file. EWOULDBLOCK: another holder has it.
+func tryLock(path string, how int) (*os.File, error) {
+	file, err := openLock(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(file.Fd()), how|syscall.LOCK_NB); err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	return file, nil
+}
+
+// openLock opens a lock's file, and creates it if it is missing. It sets aside what has its name and is no file.
 func openLock(path string) (file *os.File, err error) {
 	err = persist(filepath.Dir(path), func() error {
-		file, err = os.OpenFile(path, os.O_RDWR, 0)
+		file, _, err = open(path, os.O_RDWR)
+		if _, odd := errors.AsType[errNoFile](err); odd {
+			if err = setAside(path); err == nil {
+				err = fs.ErrNotExist
+			}
+		}
 		if errors.Is(err, fs.ErrNotExist) {
 			file, err = makeLock(path)
 		}
@@ -79,7 +91,8 @@ func makeLock(path string) (*os.File, error) {
 	}
 	_ = file.Close()
 	if errors.Is(err, fs.ErrExist) {
-		return os.OpenFile(path, os.O_RDWR, 0)
+		file, _, err = open(path, os.O_RDWR)
+		return file, err
 	}
 	return nil, err
 }

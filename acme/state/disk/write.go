@@ -36,6 +36,11 @@ func replace(path string, value []byte) error {
 	if err == nil {
 		err = os.Rename(file.Name(), path)
 	}
+	if errors.Is(err, fs.ErrExist) { // a directory has the name
+		if err = setAside(path); err == nil {
+			err = os.Rename(file.Name(), path)
+		}
+	}
 	if err != nil {
 		_ = os.Remove(file.Name())
 		return err
@@ -198,9 +203,14 @@ func (s *Store) Remove(key string) error {
 // removeTree hides a directory for good, before it removes its files one after the other.
 func removeTree(path string) error {
 	above := filepath.Dir(path)
-	aside := filepath.Join(above, temporaryPrefix+strconv.FormatUint(rand.Uint64(), 36)) //nolint:gosec // it need not be secret
+	aside := filepath.Join(above, temporaryPrefix+unique())
 	if err := os.Rename(path, aside); err != nil {
 		return err
 	}
 	return errors.Join(syncDir(above), os.RemoveAll(aside))
+}
+
+// unique returns a part of a name that no other file has.
+func unique() string {
+	return strconv.FormatUint(rand.Uint64(), 36) //nolint:gosec // it need not be secret
 }

@@ -34,7 +34,7 @@ func Run(t *testing.T, prepare Make) {
 		name string
 		run  func(t *testing.T, open func() state.Store)
 	}{
-		{"Values", testValues}, {"Missing", testMissing}, {"InvalidKeys", testInvalidKeys}, {"OddKeys", testOddKeys}, {"List", testList},
+		{"Values", testValues}, {"TooLarge", testTooLarge}, {"Missing", testMissing}, {"InvalidKeys", testInvalidKeys}, {"OddKeys", testOddKeys}, {"List", testList},
 		{"RenameValue", testRenameValue}, {"RenameFolder", testRenameFolder}, {"RemoveFolder", testRemoveFolder}, {"Errors", testErrors},
 		{"ReplaceIsAtomic", testReplaceIsAtomic}, {"FolderAppearsWhole", testFolderAppearsWhole}, {"FolderDisappearsAtOnce", testFolderDisappears},
 		{"LockExcludes", testLockExcludes}, {"LockIsHandedOn", testLockIsHandedOn}, {"ShareAdmitsReaders", testShare}, {"LocksAreApart", testLocksAreApart},
@@ -102,6 +102,24 @@ func testValues(t *testing.T, open func() state.Store) {
 		t.Error("a value cannot be appended to")
 	}
 	expect(t, there, "shared", "first")
+}
+
+// testTooLarge: no process reads more than 1 MiB, whoever stored it.
+func testTooLarge(t *testing.T, open func() state.Store) {
+	s := open()
+	replace(t, s, "large", "before")
+	if err := s.Replace("large", make([]byte, 1<<20+1)); err != nil {
+		expect(t, s, "large", "before")
+		return
+	}
+	if value, err := open().Read("large"); !errors.Is(err, state.ErrDamaged) || len(value) > 0 || !strings.Contains(err.Error(), "1 MiB") {
+		t.Errorf("read %d bytes: %v", len(value), err)
+	}
+	must(t, s.Rename("large", "aside"))
+	replace(t, s, "large", "again")
+	expect(t, s, "large", "again")
+	must(t, s.Remove("aside"))
+	expectMissing(t, s, "aside")
 }
 
 // testMissing: a missing key is fs.ErrNotExist if that matters, and otherwise no error.

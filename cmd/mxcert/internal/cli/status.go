@@ -103,7 +103,11 @@ func (a *app) stateDirectory() string {
 
 // runningConfig returns the configuration that the daemon still uses while the file is broken, or nil if there is none.
 func (a *app) runningConfig() *configs.Config {
-	config, err := configs.Load(state.New(disk.At(a.stateDirectory())).RunningConfig())
+	name, text, err := state.New(disk.At(a.stateDirectory())).RunningConfig()
+	if err != nil {
+		return nil
+	}
+	config, err := configs.Parse(name, text)
 	if err != nil {
 		return nil
 	}

@@ -57,7 +57,7 @@ func TestDaemon(t *testing.T) {
 	if r := Running(store); r == nil || !strings.Contains(r.ConfigError, "domians") || r.ConfigErrorAt == nil {
 		t.Errorf("after a bad edit, the daemon says of itself: %+v", r)
 	}
-	if config, err := configs.Load(store.RunningConfig()); err != nil || len(config.Certificates) != 1 || len(config.Certificates[0].Domains) != 2 {
+	if config, err := configs.Load(h.Path("state", "running.yaml")); err != nil || len(config.Certificates) != 1 || len(config.Certificates[0].Domains) != 2 {
 		t.Errorf("the configuration in force cannot be read: %+v, %v", config, err)
 	}
 	renewed := h.CA.Count(ca.Certificate)

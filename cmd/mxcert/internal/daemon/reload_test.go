@@ -134,7 +134,7 @@ func TestKeep(t *testing.T) {
 	h.edit(`DNSUPDATE_NAMESERVER: "127.0.0.1:1"`, `DNSUPDATE_NAMESERVER: "127.0.0.1:1", DNSUPDATE_TSIG_SECRET: "c2VjcmV0IHNlY3JldCBzZWNyZXQ="`)
 	d, log := h.atRest()
 	first := h.loaded()
-	stored := h.store().RunningConfig()
+	stored := h.Path("state", "running.yaml")
 	text, err := os.ReadFile(stored)
 	if err != nil || strings.Contains(string(text), "c2VjcmV0") || !strings.Contains(string(text), "env:HIDDEN") {
 		t.Errorf("%v:\n%s", err, text)
@@ -149,9 +149,10 @@ func TestKeep(t *testing.T) {
 	if text, err := os.ReadFile(stored); err != nil || !strings.Contains(string(text), "mx2.example.org") {
 		t.Errorf("%v:\n%s", err, text)
 	}
-	h.check(os.Remove(stored))
-	h.check(os.MkdirAll(stored+"/full", 0o700))
-	if d.keep(h.loaded(), h.store()); !log.has("level=WARN", "could not be stored") {
+	store := h.store()
+	h.check(os.RemoveAll(store.Path()))
+	h.check(os.WriteFile(store.Path(), nil, 0o600)) // there is no directory to store it in
+	if d.keep(h.loaded(), store); !log.has("level=WARN", "could not be stored") {
 		t.Errorf("log:\n%s", log)
 	}
 }

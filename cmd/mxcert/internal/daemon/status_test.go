@@ -1,11 +1,15 @@
 package daemon
 
 import (
+	"context"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"mxcert/cmd/mxcert/internal/report"
 )
@@ -95,5 +99,36 @@ func TestStatusThatCannotBeStored(t *testing.T) {
 	d.setStatus(func(s *report.Daemon) { s.Socket = "here" })
 	if !log.has("level=WARN", "the daemon's status could not be stored") || d.status.Socket != "here" {
 		t.Errorf("status %+v, log:\n%s", d.status, log)
+	}
+}
+
+// Notes of an earlier daemon never keep the next one from starting, whatever has taken their places.
+func TestStartsWhateverItsNotesAre(t *testing.T) {
+	t.Parallel()
+	for what, put := range map[string]func(path string) error{
+		"a directory":       func(path string) error { return os.MkdirAll(path+"/in/it", 0o700) },
+		"a link to nothing": func(path string) error { return os.Symlink("none", path) },
+		"a link to itself":  func(path string) error { return os.Symlink(path, path) },
+		"a pipe":            func(path string) error { return syscall.Mkfifo(path, 0o600) },
+	} {
+		h := desert(t)
+		store := h.store()
+		for _, name := range []string{"running.yaml", "daemon.json", "daemon.lock", "lock", "usage.lock", "lineages/mx/lock"} {
+			h.check(os.MkdirAll(filepath.Dir(h.Path("state", name)), 0o700))
+			h.check(put(h.Path("state", name)))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		log, ended := &transcript{}, make(chan error, 1)
+		d := newDaemon(h.config, log)
+		go func() { ended <- d.Run(ctx) }()
+		eventually(t, "a daemon in spite of "+what, func() bool {
+			_, text, err := store.RunningConfig()
+			return err == nil && len(text) > 0 && Running(store) != nil && log.has("certificate=mx")
+		})
+		cancel()
+		if err := <-ended; err != nil || log.has("could not be stored") || log.has("is a directory") {
+			t.Errorf("%s: %v\n%s", what, err, log)
+		}
+		d.idle.Stop()
 	}
 }

@@ -93,8 +93,10 @@ func trustedHost(configFile string) (*wanted.Host, error) {
 	kept := state.New(disk.At(os.Getenv("STATE_DIRECTORY")))
 	config, err := configs.Load(configFile)
 	if err != nil {
-		if last, lastErr := configs.Load(kept.RunningConfig()); lastErr == nil {
-			config, err = last, nil
+		if name, text, lastErr := kept.RunningConfig(); lastErr == nil {
+			if last, lastErr := configs.Parse(name, text); lastErr == nil {
+				config, err = last, nil
+			}
 		}
 	}
 	if err != nil {

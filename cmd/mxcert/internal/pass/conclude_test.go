@@ -233,9 +233,9 @@ func TestRecordCannotBeWritten(t *testing.T) {
 	o.issued()
 	p := o.begin(deployOnly)
 	o.check(p.serve(t.Context()))
-	record := o.Path("state", "lineages", "mx", "record.json")
-	o.check(os.Remove(record))
-	o.check(os.MkdirAll(filepath.Join(record, "in the way"), 0o700))
+	lineage := o.Path("state", "lineages", "mx")
+	o.check(os.RemoveAll(lineage))
+	o.check(os.WriteFile(lineage, nil, 0o600)) // in the way of all records
 	if r := p.conclude(t.Context(), nil, nil); r.Error == nil || r.Error.Stage != "store" || r.Stage != report.Failed || r.Code != report.CodeFailed {
 		t.Errorf("%+v, %+v", r, r.Error)
 	}

@@ -26,13 +26,13 @@ func (p *pass) due(i int, key bundle.KeyType) string {
 	}
 	g, err := p.have.Current(key)
 	if err != nil {
-		return "its description is damaged"
+		return "its description cannot be read"
 	}
 	now := time.Now()
 	switch {
 	case !issued.SameNames(g.Names, p.want.Names): // compares what mxcert asked for: a CA may add names
 		return "the names have changed"
-	case !slices.Contains(p.want.Directories, g.Directory):
+	case g.Directory != state.UnknownCA && !slices.Contains(p.want.Directories, g.Directory):
 		return "the CA has changed"
 	case p.want.Roots != nil && !p.chains(key, current):
 		return "it does not lead to a root in acme.roots_file"
@@ -128,11 +128,15 @@ func (p *pass) askRenewalInfo(ctx context.Context) {
 	}
 }
 
-// issuer returns the CA that issued the current certificate, or nil if that CA is no longer configured.
+// issuer returns the CA that issued the current certificate, or nil if that CA is no longer configured. If it is not known, this is the
+// CA that is asked first: another one answers that it does not know the certificate.
 func (p *pass) issuer(key bundle.KeyType) *acme.Client {
 	g, err := p.have.Current(key)
 	if err != nil {
 		return nil
+	}
+	if g.Directory == state.UnknownCA {
+		return p.CAs.Clients()[0]
 	}
 	return p.CAs.At(g.Directory)
 }

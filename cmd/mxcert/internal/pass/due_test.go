@@ -32,7 +32,14 @@ func TestDue(t *testing.T) {
 		{"all is well", func(*offline, state.Generation) {}, renew, ""},
 		{"its description is damaged", func(o *offline, g state.Generation) {
 			o.check(os.WriteFile(filepath.Join(o.lineage().Directory(g.ID), "meta.json"), []byte("{"), 0o600))
-		}, renew, "its description is damaged"},
+		}, renew, ""},
+		{"its description is damaged, and another name is wanted", func(o *offline, g state.Generation) {
+			o.check(os.WriteFile(filepath.Join(o.lineage().Directory(g.ID), "meta.json"), []byte("{"), 0o600))
+			o.edit(`, "host7.example.org"`, "")
+		}, renew, "the names have changed"},
+		{"its description is of a later version", func(o *offline, g state.Generation) {
+			o.check(os.WriteFile(filepath.Join(o.lineage().Directory(g.ID), "meta.json"), []byte(`{"version": 9}`), 0o600))
+		}, renew, "its description cannot be read"},
 		{"a name less is wanted", func(o *offline, _ state.Generation) { o.edit(`, "host7.example.org"`, "") }, renew, "the names have changed"},
 		{"the names stand in another order", func(o *offline, _ state.Generation) {
 			o.edit(`["mx.example.org", "host7.example.org"]`, `["host7.example.org", "mx.example.org"]`)

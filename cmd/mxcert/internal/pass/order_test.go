@@ -3,11 +3,15 @@ package pass
 import (
 	"context"
 	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"mxcert/acme/bundle"
 	"mxcert/acme/state"
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
@@ -80,6 +84,30 @@ func TestChangedNamesAreOrdered(t *testing.T) {
 	r := h.pass(report.CodeOK, renew)
 	if !r.Changed || len(r.Names) != 1 || h.placed() != 2 {
 		t.Errorf("%+v", r)
+	}
+}
+
+// A lost description costs no order: the certificate says what is in it, and the first CA is asked about its renewal.
+func TestLostDescriptionOrdersNothing(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
+	h.pass(report.CodeOK, renew)
+	h.check(os.WriteFile(filepath.Join(h.generationsOf(bundle.EC256)[0], "meta.json"), nil, 0o600))
+	h.remember(func(r *state.Record) { r.Slot(bundle.EC256).Renewal = state.RenewalInfo{} })
+	says := func(c report.Certificate) bool {
+		return strings.Contains(strings.Join(c.Warnings, "\n"), "from the certificate beside it")
+	}
+	if c := h.look(report.CodeOK); !says(c) || c.Stage != report.Served {
+		t.Errorf("a look: %+v", c)
+	}
+	if c := h.pass(report.CodeOK, renew); !says(c) || c.Stage != report.Served || h.placed() != 1 || !slices.Contains(h.events(), "repaired") {
+		t.Errorf("%d orders, history %q: %+v", h.placed(), h.events(), c)
+	}
+	if h.slot(bundle.EC256).Renewal.At.IsZero() {
+		t.Error("no CA was asked about its renewal")
+	}
+	if c := h.pass(report.CodeOK, renew); says(c) {
+		t.Errorf("after it was made again: %+v", c)
 	}
 }
 

@@ -136,8 +136,12 @@ func (r *Revocation) ask(ctx context.Context, g state.Generation, c *Certificate
 	return false, refused
 }
 
-// authority returns the client of the CA that issued a certificate, even if that CA is no longer configured.
+// authority returns the client of the CA that issued a certificate, even if that CA is no longer configured. If it is not known, this is
+// the CA that is asked first for certificates: another one refuses.
 func (r *Revocation) authority(directory string) (*acme.Client, error) {
+	if directory == state.UnknownCA {
+		directory = r.runner.Host.Directories[0]
+	}
 	if client := r.runner.CAs.At(directory); client != nil {
 		return client, nil
 	}

@@ -328,6 +328,20 @@ func TestRevokeAtAFormerCA(t *testing.T) {
 	}
 }
 
+// If the description of a certificate is lost, the CA that is asked first for certificates revokes it.
+func TestRevokeWithoutTheDescription(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{})
+	first := h.issue(pass.Options{})[0]
+	lineage := h.store().Lineage("mx")
+	all, err := lineage.Generations()
+	h.check(err)
+	h.check(os.Remove(filepath.Join(lineage.Directory(all[0].ID), "meta.json")))
+	if r := h.revoke(report.CodeOK, superseded); !r.Changed || r.Certificates[0].SignedBy != "account" || h.revokedAs(first.Serial) != 4 {
+		t.Errorf("%+v", r)
+	}
+}
+
 // Without the account the certificate's own key signs, and is given up with that.
 func TestRevokeWithoutTheAccount(t *testing.T) {
 	t.Parallel()
