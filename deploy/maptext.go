@@ -124,6 +124,7 @@ type mapEntries struct {
 	any       string            // for any other name; "": no such line (Postfix has none)
 	preferred bool              // set any even if another certificate has it
 	own       func(path string) bool
+	still     map[string]bool // names that the deployed certificate has, also if they are no longer wanted: their lines stay
 }
 
 // changes returns the lines to set (nil: to remove), by name.
@@ -139,7 +140,7 @@ func (e mapEntries) changes(m mapText) map[string]*string {
 		}
 	}
 	for _, line := range m.entries {
-		if _, wanted := e.values[line.name]; !wanted && line.name != "" && line.name != anyName && ours(line.value) {
+		if _, wanted := e.values[line.name]; !wanted && !e.still[line.name] && line.name != "" && line.name != anyName && ours(line.value) {
 			changes[line.name] = nil // the certificate had this name earlier
 		}
 	}

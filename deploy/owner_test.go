@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
+	"time"
 
 	"mxcert/deploy"
 )
@@ -137,6 +138,33 @@ func TestOwnerOnlyChange(t *testing.T) {
 	}
 	if err := p.Revert(); err != nil || stat(t, target.Combined).Gid != 0 {
 		t.Errorf("reverted: group %d, %v", stat(t, target.Combined).Gid, err)
+	}
+}
+
+// TestPipeOnTheWay: a pipe in the place of a directory is refused. To open it would wait until somebody writes.
+func TestPipeOnTheWay(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mkfifo(filepath.Join(dir, "sub"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, way := range []string{"sub", "sub/below"} {
+		target := pair(filepath.Join(dir, way))
+		ended := make(chan error, 2)
+		go func() {
+			_, err := tryPlan(fresh(t, 1), target)
+			ended <- err
+			ended <- deploy.Check([]deploy.Target{target}, nil)
+		}()
+		for range 2 {
+			select {
+			case err := <-ended:
+				if !errors.Is(err, syscall.ENOTDIR) {
+					t.Errorf("%s: %v", way, err)
+				}
+			case <-time.After(20 * time.Second):
+				t.Fatalf("%s: it waits for the pipe", way)
+			}
+		}
 	}
 }
 

@@ -97,7 +97,12 @@ func (m *sniMap) postfix() bool { return m.target.Kind == kindPostfix }
 // want makes the entries of the map from the files for each name.
 func (m *sniMap) want(paths map[string][]string) {
 	text := mapText{postfix: m.postfix()}
-	m.entries = mapEntries{values: map[string]string{}, own: m.owns, preferred: m.target.Default}
+	m.entries = mapEntries{values: map[string]string{}, still: map[string]bool{}, own: m.owns, preferred: m.target.Default}
+	for _, job := range m.jobs {
+		for _, name := range job.Bundle.Leaf().DNSNames {
+			m.entries.still[mapName(strings.ToLower(name), m.postfix())] = true
+		}
+	}
 	for name, list := range paths {
 		m.entries.values[name] = text.value(list)
 	}

@@ -117,6 +117,22 @@ func TestOnlyWantedNamesComeIntoAMap(t *testing.T) {
 	mapHolds(t, dir, "imap.example.net: /etc/other.pem", "*: DIR/mx.01.pem")
 }
 
+// TestUnwantedNameStaysWhileItIsServed: the names in the configuration have changed, and the order for them has failed. Then the served
+// certificate still has the old name, and so has the map.
+func TestUnwantedNameStaysWhileItIsServed(t *testing.T) {
+	dir := t.TempDir()
+	job := deploy.Job{Bundle: named(t, newKey(t, bundle.EC256), 1, "old.example.org", "mx.example.org"), Target: sni(dir, "mx"), Names: []string{"old.example.org", "mx.example.org"}}
+	deployAs(t, "mx", job)
+	lines := []string{"mx.example.org: DIR/mx.01.pem", "old.example.org: DIR/mx.01.pem", "*: DIR/mx.01.pem"}
+	mapHolds(t, dir, lines...)
+	job.Names = []string{"new.example.org", "mx.example.org"}
+	deployAs(t, "mx", job)
+	mapHolds(t, dir, lines...)
+	job.Bundle = named(t, newKey(t, bundle.EC256), 2, "new.example.org", "mx.example.org")
+	deployAs(t, "mx", job)
+	mapHolds(t, dir, "mx.example.org: DIR/mx.02.pem", "new.example.org: DIR/mx.02.pem", "*: DIR/mx.02.pem")
+}
+
 // TestSNIMapNamesWhatIsThere: whoever reads the map at any time finds each file that it names.
 func TestSNIMapNamesWhatIsThere(t *testing.T) {
 	dir := t.TempDir()

@@ -56,6 +56,9 @@ func openPlain(path string) (*os.Root, *wayLink, error) {
 		if lookErr == nil && info.Mode()&fs.ModeSymlink != 0 {
 			return at, &wayLink{info, here, name, rest}, nil
 		}
+		if lookErr == nil && !info.IsDir() {
+			lookErr = unix.ENOTDIR // to open a pipe could wait for ever
+		}
 		above := at
 		if err = lookErr; err == nil {
 			at, err = openSeen(above, name, info)

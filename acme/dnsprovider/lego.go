@@ -42,7 +42,6 @@ type lego struct {
 func newLego(name string, description Description, construct constructor, env map[string]string, resolver *resolve.Resolver) (Solver, error) {
 	s := &lego{name: name, env: env, servers: resolver.Servers(), forgetful: description.Forgetful, patience: legoPatience,
 		made: made{}, busy: make(chan struct{}, 1)}
-	muteLibraries()
 	err := withEnvironment(description, name, env, func() (err error) {
 		defer recovered(&err)
 		s.provider, err = construct()

@@ -52,6 +52,7 @@ type Checker interface {
 // New sets up the provider of that name with its variables (lego's own names; a variable NAME_FILE names a file that
 // holds the value). Only this provider sees them. The resolver finds zones and servers. The error is an *Error.
 func New(name string, env map[string]string, resolver *resolve.Resolver) (Solver, error) {
+	muteLibraries()
 	name = canonical(name)
 	switch name { // these read their own variables, including those that end in _FILE
 	case "exec":

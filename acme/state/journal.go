@@ -152,11 +152,11 @@ func isBase64URL(text string) bool {
 func isHostName(name string) bool {
 	name = strings.TrimSuffix(name, ".")
 	for label := range strings.SplitSeq(name, ".") {
-		if label == "" || len(label) > 63 || !isBase64URL(label) || label[0] == '-' || label[len(label)-1] == '-' {
+		if label == "" || len(label) > 63 || !isBase64URL(label) {
 			return false
 		}
 	}
-	return len(name) <= 253
+	return len(name) <= 253 && name[0] != '-' // to a program, that would be an option
 }
 
 // Forget removes an entry, after its records are gone.

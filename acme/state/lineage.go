@@ -135,9 +135,19 @@ func (r *Record) Slot(keyType bundle.KeyType) *Slot {
 	return r.Keys[keyType]
 }
 
-// Log appends to the history.
+// mostMessage limits a message in the record, in bytes: a record must stay smaller than what a store reads.
+const mostMessage = 2048
+
+func short(message string) string {
+	if len(message) <= mostMessage {
+		return message
+	}
+	return strings.ToValidUTF8(message[:mostMessage], "") + "…"
+}
+
+// Log appends to the history. It cuts a message that is longer than 2 KiB.
 func (r *Record) Log(event Event) {
-	event.At = event.At.UTC()
+	event.At, event.Message = event.At.UTC(), short(event.Message)
 	r.Events = append(r.Events, event)
 	if extra := len(r.Events) - maxEvents; extra > 0 {
 		r.Events = append([]Event(nil), r.Events[extra:]...)
@@ -245,6 +255,11 @@ func (l *Lineage) rebuild() (Record, error) {
 // Save stores the record durably.
 func (l *Lineage) Save(record Record) error {
 	record.Version = version
+	if record.Failure != nil {
+		failure := *record.Failure
+		failure.Message = short(failure.Message)
+		record.Failure = &failure
+	}
 	return l.book.write(l.recordKey(), record)
 }
 

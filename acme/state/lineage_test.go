@@ -49,6 +49,29 @@ func TestRecordRoundtrip(t *testing.T) {
 	}
 }
 
+// TestRecordStaysSmall: whatever went wrong how often, the record stays below what a store must read.
+func TestRecordStaysSmall(t *testing.T) {
+	dir := open(t)
+	l := dir.Lineage("mx")
+	long := strings.Repeat("ä", 1<<20)
+	record := state.Record{Failure: &state.Failure{Message: long}}
+	for range 250 {
+		record.Log(state.Event{At: time.Now(), Event: "failed", Message: long})
+	}
+	if err := l.Save(record); err != nil {
+		t.Fatal(err)
+	}
+	read, _, err := l.Look()
+	if err != nil || read.Failure == nil || len(read.Events) != 200 {
+		t.Fatalf("%d events, %v", len(read.Events), err)
+	}
+	for _, message := range []string{read.Failure.Message, read.Events[0].Message} {
+		if len(message) > 3000 || !strings.HasPrefix(message, "ää") || !strings.HasSuffix(message, "ä…") {
+			t.Errorf("%d bytes: %.20q", len(message), message)
+		}
+	}
+}
+
 // TestDamagedRecordIsRebuilt: a lost note must never be a reason to serve nothing.
 func TestDamagedRecordIsRebuilt(t *testing.T) {
 	for name, damage := range map[string]string{"empty": "", "half": `{"version": 1, "keys": {"ec2`, "binary": "\x00\x00\x00", "null": "null", "a list": "[]", "no version": "{}", "another type": `{"version":1,"keys":7}`} {

@@ -36,8 +36,8 @@ func (r *Runner) sweepOrphan(ctx context.Context, lineage *state.Lineage, say ac
 	}
 	defer unlock()
 	entries, err := lineage.Journal()
-	if err != nil || len(entries) == 0 {
-		return err
+	if len(entries) == 0 {
+		return err // an entry that cannot be used does not keep the others; CleanUp reports it
 	}
 	provider := entries[0].Provider
 	var problems []error
