@@ -49,7 +49,8 @@ func TestHelperSockets(t *testing.T) {
 	s := begin(t, options{service: true})
 	const helpers = "/run/mxcert-helpers"
 	must(t, s.Host, "install", "-d", "-m", "0700", "-o", "mxcert", "-g", "mxcert", "/var/lib/mxcert") // as systemd does at the service's first start
-	renew := func() mailhost.Result { // as SECURITY.md advises
+	// This is what SECURITY.md advises.
+	renew := func() mailhost.Result {
 		result, err := s.Run(t.Context(), "runuser", "-u", "mxcert", "mxcert", "renew")
 		if err != nil {
 			t.Fatal(err)
