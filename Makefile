@@ -25,7 +25,7 @@ test: ## everything: vet, unit tests with -race, the end-to-end test on a real m
 e2e: ## the end-to-end test on the real mail host alone (root)
 	@MXCERT_E2E=require go test -count=1 -timeout 40m -v ./packaging/e2e/...
 
-crash: ## every kill, error and power cut at every system call of a deployment and of the store (root; about 40 minutes)
+crash: ## every kill, error and power cut at every system call of a deployment and of the store (root; about 100 minutes)
 	@MXCERT_CRASH=all MXCERT_TEST_REQUIRE=1 go test -count=1 -p 1 -timeout 180m -v ./packaging/crash/...
 
 LOAD ?= 200

@@ -128,8 +128,8 @@ func (e Entry) check() error {
 		if !strings.HasSuffix(strings.ToLower("."+r.Name), strings.ToLower("."+r.Zone)) {
 			return fmt.Errorf("the TXT record %s is not in the zone %s", r.Name, r.Zone)
 		}
-		token, _, _ := strings.Cut(r.KeyAuth, ".") // RFC 8555 section 8.1: the token, a dot and a digest
-		for _, text := range []string{r.Value, r.Token, token, strings.TrimPrefix(r.KeyAuth[len(token):], ".")} {
+		token, digest, _ := strings.Cut(r.KeyAuth, ".") // RFC 8555 section 8.1
+		for _, text := range []string{r.Value, r.Token, token, digest} {
 			if !isBase64URL(text) {
 				return fmt.Errorf("%s, for the TXT record %s, is not base64url", finding.Quoted(text, mostQuoted), r.Name)
 			}
@@ -147,8 +147,8 @@ func isBase64URL(text string) bool {
 	return len(text) <= mostText && strings.Trim(text, alphabet) == ""
 }
 
-// isHostName reports whether a name has the form of a host name, fully qualified or not (RFC 1123 section 2.1), or of one below labels with
-// underscores, such as _acme-challenge.
+// isHostName reports whether a name, fully qualified or not, has only letters, digits, hyphens and the underscore of labels such as
+// _acme-challenge. It allows more than host names may have (RFC 1123 section 2.1), because a CNAME may lead to any name.
 func isHostName(name string) bool {
 	name = strings.TrimSuffix(name, ".")
 	for label := range strings.SplitSeq(name, ".") {
