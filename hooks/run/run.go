@@ -1,9 +1,9 @@
 // Package run runs a program of the host to its end, and leaves no process of it behind.
 //
 // A program gets [Path], LANG and the variables of its caller. It gets nothing of mxcert's own environment, which may hold the secrets of a
-// DNS provider. It runs without a shell, in its own process group, for a limited time. When the time is up, or the context ends, the group
+// DNS provider. It runs without a shell, in its own session, for a limited time. When the time is up, or the context ends, its process group
 // gets SIGTERM and is then killed. When the program ends, run kills every process that is left in its group. Only a process that has made
-// its own session (setsid) can outlive a call, and mxcert does not wait for it. If a child has to outlive its program, start it with
+// another session (setsid) can outlive a call, and mxcert does not wait for it. If a child has to outlive its program, start it with
 // systemd-run.
 //
 // Run keeps a program's output up to a limit. It reads and drops the rest, so that the program never blocks on its output. The output is
@@ -76,7 +76,7 @@ func (c Command) Run(ctx context.Context) (Output, error) {
 	if c.Input != nil {
 		command.Stdin = bytes.NewReader(c.Input)
 	}
-	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // without the terminal: what runs as another user must not type into it for root
 	command.WaitDelay = linger
 	if err := command.Start(); err != nil {
 		return Output{}, c.notStarted(err)

@@ -11,8 +11,6 @@ import (
 
 	"mxcert/acme"
 	"mxcert/acme/finding"
-	"mxcert/acme/state"
-	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert/internal/daemon"
 	"mxcert/cmd/mxcert/internal/doctor"
 	"mxcert/cmd/mxcert/internal/helper"
@@ -71,12 +69,16 @@ func (a *app) doctor(ctx context.Context, names []string) error {
 	if err != nil {
 		return err
 	}
-	settings, _ := host.Authorities(a.version) // looking at the CAs needs no secret, so an unreadable one does not matter
-	store := state.New(disk.At(host.State))
-	runner := &pass.Runner{Host: host, Release: a.version, Store: store, CAs: acme.NewAuthorities(store, settings...), Helper: &helper.Client{}}
+	settings, _ := host.Authorities(a.version)       // looking at the CAs needs no secret, so an unreadable one does not matter
+	configuration, secrets := wanted.Inspect(config) // with the rights of root, like all that this command reads of the configuration
+	store, err := book(host.State)
+	if err != nil {
+		return err
+	}
+	runner := &pass.Runner{Host: host, Release: a.version, Store: store, CAs: acme.NewAuthorities(store, settings...), Helper: helper.NewClient()}
 	defer runner.Close()
 	d := &doctor.Doctor{Runner: runner, Certificates: wants, ConfigFile: a.configFile, IsService: a.configFile == defaultConfig, Daemon: daemon.Running(store)}
-	d.Configuration, d.Secrets = wanted.Inspect(config)
+	d.Configuration, d.Secrets = configuration, secrets
 	bounded, cancel := a.within(ctx, doctorTime)
 	defer cancel()
 	checks := d.Examine(bounded)

@@ -3,11 +3,13 @@ package cli
 import (
 	"errors"
 	"io/fs"
+	"os"
 
 	"mxcert/acme/state"
 	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert/internal/helper"
 	"mxcert/cmd/mxcert/internal/pass"
+	"mxcert/cmd/mxcert/internal/privilege"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/wanted"
 	"mxcert/configs"
@@ -27,27 +29,46 @@ func (a *app) runner(h *wanted.Host, readOnly bool) (*pass.Runner, error) {
 	if readOnly {
 		open = view
 	}
+	if os.Geteuid() == 0 {
+		h.KeepSecrets() // before this process becomes the state's owner
+	}
 	store, err := open(h.State)
 	if err != nil {
 		return nil, err
 	}
 	r, err := pass.New(h, store, a.version)
-	if err == nil && !readOnly {
+	if err == nil {
 		r.Helper = helper.NewClient()
 	}
 	return r, err
 }
 
+// The functions that open the state make a process of root the state's owner, for good: see package privilege. What needs the rights of
+// root, such as reading the configuration, comes before.
+
 // change opens the state for writing, and creates it if it is missing.
-func change(path string) (*state.Book, error) { return state.Open(disk.Open(path)) }
+func change(path string) (*state.Book, error) {
+	if err := privilege.BecomeOwner(path); err != nil {
+		return nil, err
+	}
+	return state.Open(disk.Open(path))
+}
 
 // view opens the state for reading only. A state that does not exist yet is empty.
 func view(path string) (*state.Book, error) {
+	if err := privilege.BecomeOwner(path); err != nil {
+		return nil, err
+	}
 	store, err := state.Open(disk.View(path))
 	if errors.Is(err, fs.ErrNotExist) {
 		return state.New(disk.At(path)), nil
 	}
 	return store, err
+}
+
+// book is the state without a look at it: it may be missing, or damaged.
+func book(path string) (*state.Book, error) {
+	return state.New(disk.At(path)), privilege.BecomeOwner(path)
 }
 
 // choose returns the certificates with the given names, or all if there are no names. A name that is not configured is a usage error.

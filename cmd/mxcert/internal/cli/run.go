@@ -5,6 +5,8 @@ import (
 	"os"
 
 	"mxcert/cmd/mxcert/internal/daemon"
+	"mxcert/cmd/mxcert/internal/privilege"
+	"mxcert/configs"
 
 	"github.com/spf13/cobra"
 )
@@ -14,8 +16,25 @@ func (a *app) runCommand() *cobra.Command {
 		Use: "run", Short: "The daemon: keep all certificates in service", Args: cobra.NoArgs,
 		Long: `Keeps every certificate issued, deployed and served, each at its own time. The configuration is read again when its files
 change and on SIGHUP; if it is bad, the daemon reports it and keeps the old one in force. SIGTERM ends it within 30 seconds.`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.newDaemon().Run(cmd.Context()) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := a.becomeService(); err != nil {
+				return err
+			}
+			return a.newDaemon().Run(cmd.Context())
+		},
 	}
+}
+
+// becomeService makes a daemon that root starts the owner of the state, as systemd does.
+func (a *app) becomeService() error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	config, err := configs.Load(a.configFile)
+	if err != nil {
+		return nil //nolint:nilerr // the daemon reports it
+	}
+	return privilege.BecomeOwner(config.State)
 }
 
 func (a *app) newDaemon() *daemon.Daemon {

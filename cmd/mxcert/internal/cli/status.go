@@ -9,8 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"mxcert/acme/state"
-	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert/internal/daemon"
 	"mxcert/cmd/mxcert/internal/helper"
 	"mxcert/cmd/mxcert/internal/pass"
@@ -72,10 +70,14 @@ func (a *app) status(ctx context.Context, names []string) error {
 // files, or if the daemon cannot answer. It does not need to parse the files.
 func (a *app) statusOfDaemon(ctx context.Context, names []string) *report.Report {
 	fingerprint, ok := configs.Fingerprint(a.configFile)
-	if !ok {
+	directory, sure := a.stateDirectory()
+	if !ok || !sure {
 		return nil
 	}
-	store := state.New(disk.At(a.stateDirectory()))
+	store, err := book(directory)
+	if err != nil {
+		return nil // the command ends with this error when it opens the state
+	}
 	running := daemon.Running(store)
 	if running == nil || running.ConfigError != "" {
 		return nil
@@ -88,22 +90,32 @@ func (a *app) statusOfDaemon(ctx context.Context, names []string) *report.Report
 	return r
 }
 
-// stateKey finds the state directory in a configuration that cannot be read as a whole.
-var stateKey = regexp.MustCompile(`(?m)^state:\s*"?(/[^"\s#]+)`)
+// stateKey finds the state directory in a configuration that cannot be read as a whole, and stateWord finds whatever may set it.
+var (
+	stateKey  = regexp.MustCompile(`(?m)^state:\s*"?(/[^"\s#]+)`)
+	stateWord = regexp.MustCompile(`(?m)^[^#\n]*\bstate\b["']?\s*:`)
+)
 
-// stateDirectory returns the state directory that the file names. It works even if the rest of the file cannot be read.
-func (a *app) stateDirectory() string {
-	if text, err := os.ReadFile(a.configFile); err == nil {
+// stateDirectory returns the state directory that the file names. It works even if the rest of the file cannot be read. If it is not sure,
+// the file names the directory in a way that only the whole file explains.
+func (a *app) stateDirectory() (path string, sure bool) {
+	text, err := os.ReadFile(a.configFile)
+	if err == nil {
 		if m := stateKey.FindSubmatch(text); m != nil {
-			return string(m[1])
+			return string(m[1]), true
 		}
 	}
-	return "/var/lib/mxcert"
+	return "/var/lib/mxcert", err == nil && !stateWord.Match(text)
 }
 
 // runningConfig returns the configuration that the daemon still uses while the file is broken, or nil if there is none.
 func (a *app) runningConfig() *configs.Config {
-	name, text, err := state.New(disk.At(a.stateDirectory())).RunningConfig()
+	directory, _ := a.stateDirectory()
+	store, err := book(directory)
+	if err != nil {
+		return nil
+	}
+	name, text, err := store.RunningConfig()
 	if err != nil {
 		return nil
 	}

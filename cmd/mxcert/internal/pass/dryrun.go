@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"mxcert/cmd/mxcert/internal/helper"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/wanted"
 	"mxcert/deploy"
@@ -19,7 +18,7 @@ func (p *pass) planOnly(ctx context.Context) error {
 		p.warnAll(notes)
 		return report.At("deploy", err)
 	}
-	plan, err := helper.Look(p.want, p.have.Bundles, p.known())
+	plan, err := p.Helper.Plan(ctx, p.want, p.have.Bundles, p.known(), p.say)
 	if err != nil {
 		return report.At("deploy", err)
 	}

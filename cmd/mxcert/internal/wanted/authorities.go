@@ -40,7 +40,7 @@ func (h *Host) authorities(directories []string, release string) ([]acme.Setting
 		if !bound {
 			continue
 		}
-		key, err := binding.HMACKey.Read()
+		key, err := h.secrets.read(binding.HMACKey)
 		if err != nil {
 			problem = fmt.Errorf("acme.eab.hmac_key: %w", err)
 			continue

@@ -23,7 +23,7 @@ func (c Certificate) Solver(resolver *resolve.Resolver) (dnsprovider.Solver, err
 	var problem error
 	dnsprovider.Undisturbed(func() { // env:NAME may be a variable that is being set for another certificate's provider just now
 		for name, secret := range c.source.DNS.Env {
-			value, err := secret.Read()
+			value, err := c.secrets.read(secret)
 			if err != nil {
 				problem = fmt.Errorf("dns.env.%s: %w", name, err)
 				return

@@ -33,6 +33,7 @@ type Host struct {
 
 	rootsID string
 	acme    *configs.ACME
+	secrets secrets
 }
 
 // Certificate is what one certificate wants.
@@ -58,8 +59,9 @@ type Certificate struct {
 	HookDirectory string
 	HookTimeout   time.Duration
 
-	source configs.Certificate
-	acme   *configs.ACME
+	source  configs.Certificate
+	acme    *configs.ACME
+	secrets secrets
 }
 
 // Place is one entry of `deploy`: files of a mail server, and the unit that is then reloaded.
@@ -83,7 +85,7 @@ const (
 // From translates a configuration. It fails if acme.roots_file cannot be used.
 func From(config *configs.Config) (*Host, error) {
 	roots, id, err := readRoots("acme.roots_file", config.ACME.RootsFile)
-	h := &Host{Directories: config.ACME.Directories, State: config.State, Fingerprint: config.Fingerprint(), Roots: roots, rootsID: id, acme: &config.ACME}
+	h := &Host{Directories: config.ACME.Directories, State: config.State, Fingerprint: config.Fingerprint(), Roots: roots, rootsID: id, acme: &config.ACME, secrets: secrets{}}
 	first := firstOfMaps(config)
 	for _, c := range config.Certificates {
 		h.Certificates = append(h.Certificates, h.certificate(config, c, first))
@@ -95,7 +97,7 @@ func (h *Host) certificate(config *configs.Config, c configs.Certificate, first 
 	w := Certificate{Name: c.Name, Names: c.Domains, ReuseKey: c.ReuseKey, Profile: config.ACME.Profile, Directories: config.ACME.Directories,
 		Roots: h.Roots, RootsID: h.rootsID, Provider: c.DNS.Provider, Require: resolve.Require(c.DNS.Propagation.Require),
 		Patience: c.DNS.Propagation.Timeout, VerifyTimeout: c.Verify.Timeout, HookDirectory: config.Hooks.Directory, HookTimeout: config.Hooks.Timeout,
-		source: c, acme: h.acme}
+		source: c, acme: h.acme, secrets: h.secrets}
 	for _, key := range c.Keys {
 		w.Keys = append(w.Keys, bundle.KeyType(key))
 	}
