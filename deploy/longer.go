@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"bytes"
 	"crypto/x509"
 	"fmt"
 	"slices"
@@ -12,12 +13,14 @@ import (
 
 // Live is a certificate in service that expires later than the one that would replace it.
 type Live struct {
-	Path        string    `json:"path"` // of the first file at the target
-	Serial      string    `json:"serial"`
-	Issuer      string    `json:"issuer"`
-	NotAfter    time.Time `json:"not_after"`
-	NewNotAfter time.Time `json:"new_not_after"`   // of the new certificate
-	Fault       string    `json:"fault,omitempty"` // why it is replaced all the same: senders would not trust it; "" if they do
+	Path        string         `json:"path"` // of the first file at the target
+	Key         bundle.KeyType `json:"key"`
+	Serial      string         `json:"serial"`
+	Issuer      string         `json:"issuer"`
+	NotAfter    time.Time      `json:"not_after"`
+	NewNotAfter time.Time      `json:"new_not_after"`   // of the new certificate
+	Fault       string         `json:"fault,omitempty"` // why it is replaced all the same: senders would not trust it; "" if they do
+	SameCA      bool           `json:"same_ca"`         // the issuer of the new certificate has signed it, too, or another of the same organization
 }
 
 // String says which certificate it is, and that it ends later.
@@ -44,8 +47,8 @@ func (p *Plan) longer() (first *Live) {
 			if err != nil || selfSigned(live) || !sameNames(live, job.Bundle) || !live.NotAfter().After(job.Bundle.NotAfter()) {
 				continue
 			}
-			found := &Live{Path: job.Target.Places(job.Bundle)[0], Serial: live.Serial(), Issuer: live.Leaf().Issuer.CommonName,
-				NotAfter: live.NotAfter(), NewNotAfter: job.Bundle.NotAfter(), Fault: job.faultOf(live)}
+			found := &Live{Path: job.Target.Places(job.Bundle)[0], Key: job.Bundle.KeyType(), Serial: live.Serial(), Issuer: live.Leaf().Issuer.CommonName,
+				NotAfter: live.NotAfter(), NewNotAfter: job.Bundle.NotAfter(), Fault: job.faultOf(live), SameCA: sameCA(live.Leaf(), job.Bundle.Leaf())}
 			if found.precedes(first) {
 				first = found
 			}
@@ -84,6 +87,14 @@ func (s Summary) Shortens(at time.Time) error {
 	}
 	return &Error{Op: "replace", Path: l.Path, Err: &fault{kind: kindLonger, text: l.String(),
 		hint: "if the new one is to replace it all the same (another CA, another profile): mxcert deploy NAME --shorter"}}
+}
+
+// sameCA reports whether two certificates are from one CA. A CA has several intermediates, with one organization.
+func sameCA(a, b *x509.Certificate) bool {
+	if len(a.AuthorityKeyId) > 0 && bytes.Equal(a.AuthorityKeyId, b.AuthorityKeyId) {
+		return true
+	}
+	return len(a.Issuer.Organization) > 0 && slices.Equal(a.Issuer.Organization, b.Issuer.Organization)
 }
 
 func selfSigned(b *bundle.Bundle) bool {

@@ -20,7 +20,11 @@ func translate(config *configs.Config) (*wanted.Host, error) {
 	if err := wanted.Check(config); err != nil {
 		return nil, err
 	}
-	return wanted.From(config)
+	h, err := wanted.From(config)
+	if err == nil && os.Geteuid() == 0 {
+		h.KeepSecrets() // before this process becomes the state's owner
+	}
+	return h, err
 }
 
 // runner makes the runner that all passes share. If readOnly is set, it creates no state directory. The caller closes the runner.
@@ -28,9 +32,6 @@ func (a *app) runner(h *wanted.Host, readOnly bool) (*pass.Runner, error) {
 	open := change
 	if readOnly {
 		open = view
-	}
-	if os.Geteuid() == 0 {
-		h.KeepSecrets() // before this process becomes the state's owner
 	}
 	store, err := open(h.State)
 	if err != nil {

@@ -42,6 +42,8 @@ func (p *pass) due(i int, key bundle.KeyType) string {
 		return p.have.Revoked(key)
 	case p.inFlight(key):
 		return "an earlier order is not finished"
+	case p.lost == key:
+		return becauseLost
 	case !now.Before(p.have.RenewalTime(i, p.want.Windows)):
 		return "its renewal time has come"
 	}

@@ -74,7 +74,8 @@ type pass struct {
 	hooksErr  error
 	heldUntil time.Time // something else keeps changing the files: leave them alone until then
 
-	outOfService bool // mxcert could not put what is issued in service
+	lost         bundle.KeyType // the stored certificate of this type is older than the one in service: the state lacks a part
+	outOfService bool           // mxcert could not put what is issued in service
 
 	warnings []string
 	intended []string       // --dry-run, in words
@@ -95,7 +96,11 @@ func (r *Runner) Run(ctx context.Context, want wanted.Certificate, options Optio
 	p.askRenewalInfo(ctx)
 	issueErr := p.issue(ctx) // wanted → issued
 	if options.DryRun {
-		return p.conclude(ctx, issueErr, p.planOnly(ctx))
+		planErr := p.planOnly(ctx)
+		if p.hasLost(planErr) {
+			return p.conclude(ctx, p.issue(ctx), nil)
+		}
+		return p.conclude(ctx, issueErr, planErr)
 	}
 	if ctx.Err() != nil && issueErr == nil && repairErr == nil {
 		issueErr = p.unproven(ctx)
@@ -106,7 +111,11 @@ func (r *Runner) Run(ctx context.Context, want wanted.Certificate, options Optio
 	if p.resumes {
 		p.sweepTXT(ctx)
 	}
-	return p.conclude(ctx, issueErr, p.serve(ctx)) // issued → deployed → served, or back
+	serveErr := p.serve(ctx) // issued → deployed → served, or back
+	if p.hasLost(serveErr) && issueErr == nil {
+		issueErr, serveErr = p.replaceLost(ctx, serveErr)
+	}
+	return p.conclude(ctx, issueErr, serveErr)
 }
 
 // unproven returns the error of a pass that was stopped before it looked at files and servers. Such a pass is not a success, even if

@@ -17,6 +17,9 @@ func (s secrets) read(secret configs.Secret) (string, error) {
 // later, when whoever needs it gets the error.
 func (h *Host) KeepSecrets() {
 	keep := func(secret configs.Secret) {
+		if _, kept := h.secrets[secret]; kept {
+			return
+		}
 		if value, err := secret.Read(); err == nil {
 			h.secrets[secret] = value
 		}
