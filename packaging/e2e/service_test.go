@@ -49,7 +49,7 @@ func TestHelperSockets(t *testing.T) {
 	s := begin(t, options{service: true})
 	const helpers = "/run/mxcert-helpers"
 	must(t, s.Host, "install", "-d", "-m", "0700", "-o", "mxcert", "-g", "mxcert", "/var/lib/mxcert") // as systemd does at the service's first start
-	renew := func() mailhost.Result { return s.mxcert("renew") } // root's command becomes the user mxcert
+	renew := func() mailhost.Result { return s.mxcert("renew") }                                      // root's command becomes the user mxcert
 	r := renew()
 	if r.Code == 0 || !strings.Contains(r.Stderr, "cannot be reached") || !strings.Contains(r.Stdout, "systemctl start mxcert-install.socket") {
 		t.Errorf("without sockets: exit code %d\n%s%s", r.Code, r.Stderr, r.Stdout)
