@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -33,6 +34,7 @@ func (p *Plan) Apply(keep func(path string, content []byte) error) error {
 	if err := p.publish(t, (*sniMap).write); err != nil {
 		return err
 	}
+	p.applied = true
 	p.prune()
 	return nil
 }
@@ -102,6 +104,54 @@ func (p *Plan) Revert() error {
 		}
 	}
 	return p.publish(t, (*sniMap).writeBack)
+}
+
+// Undo puts everything back as it was before Apply. Unlike Revert it removes what Apply has made where nothing was, except an SNI map, which
+// stays without the lines of the jobs. It is for a plan that is one part of a deployment whose other part has failed: no server has been asked to
+// read the new files. Undo does nothing before Apply.
+func (p *Plan) Undo() error {
+	if !p.applied {
+		return nil
+	}
+	if err := p.Revert(); err != nil {
+		return err
+	}
+	p.applied = false
+	var problems []error
+	for i := len(p.changes) - 1; i >= 0; i-- { // a link before the directory that it leads to
+		if c := p.changes[i]; c.old == nil {
+			problems = append(problems, wrap("remove", c.path, c.remove()))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// remove removes what a change has made where nothing was, unless another program has replaced it.
+func (c change) remove() error {
+	dir, name := filepath.Split(c.path)
+	root, err := c.target.open(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	switch {
+	case c.members != nil:
+		err := root.RemoveAll(name)
+		if above, openErr := c.target.open(filepath.Dir(filepath.Clean(dir))); openErr == nil {
+			_ = above.Remove(filepath.Base(dir)) // only if it is empty: no other generation is left
+			_ = above.Close()
+		}
+		return err
+	case c.link != "":
+		if leads, err := root.Readlink(name); err != nil || leads != c.link {
+			return err
+		}
+	default:
+		if now, err := c.target.look(root, dir, name); err != nil || now == nil || !bytes.Equal(now.content, c.content) {
+			return err
+		}
+	}
+	return root.Remove(name)
 }
 
 // sweep removes what a killed run has left, which may include a private key. The caller has locked the lineage, so no other process uses

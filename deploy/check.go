@@ -62,6 +62,9 @@ func (f file) check(remembered map[string]Access) error {
 		return err
 	}
 	want, err := f.wanted(root, old, remembered)
+	if err == nil && f.link != "" {
+		err = f.target.refuseGiving(want.made(root).searchable())
+	}
 	if err == nil {
 		err = want.permitted(root)
 	}

@@ -23,7 +23,8 @@
 // The package does not reload a server, and does not ask which files it reads; deploy/discover does that. At the destination it refuses
 // hard links, directories that others can write to, and symbolic links, except those of generation directories. With a symbolic link it
 // would either replace the link, or change its target without the knowledge of the target's owner. On the way to the destination, root
-// follows only links of root or of the configured owner.
+// follows only links of root or of the configured owner. If root works for another user, [Target.Distrusted] names that user, and the package
+// refuses everything below directories that the user can write.
 package deploy
 
 import (
@@ -46,6 +47,10 @@ type Target struct {
 	Owner string      // user name or number; "" keeps the owner of a replaced file
 	Group string      // group name or number; "" keeps the group of a replaced file
 	Mode  fs.FileMode // 0 keeps the mode of a replaced file, without the rights of others to a key; a new file gets 0640
+
+	// Distrusted is a user who must not gain rights by a deployment that root makes for that user; "" if there is none. Files below directories
+	// that the user can write are refused, and so are the user's links and, without Owner, the user's files.
+	Distrusted string
 
 	Unit      string // of the mail server, for messages of deploy/discover
 	Unchecked bool   // deploy/discover does not check whether the mail server reads the files

@@ -28,6 +28,9 @@ func (p *Plan) compareGeneration(job Job, remembered map[string]Access) error {
 		return err
 	}
 	members, why, err := compareFiles(root, job.Target.generation(job.Bundle, job.Target.Directory), old, remembered)
+	if err == nil {
+		err = job.Target.refuseGiving(members[0].access.made(root).searchable())
+	}
 	if err == nil && why == "" && !searchable(root, old.link, members[0].access) {
 		why = whyAccess
 	}

@@ -16,6 +16,7 @@ type Plan struct {
 	maps    []*sniMap         // those that have to change
 	access  map[string]Access // of each planned file, by path
 	summary Summary
+	applied bool
 
 	try func(staged []Target) error
 }

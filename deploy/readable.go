@@ -4,20 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os/user"
 	"path/filepath"
-	"slices"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 )
 
 // reader is the user who opens a mail server's files.
-type reader struct {
-	name   string
-	uid    int
-	groups []int
-}
+type reader struct{ account }
 
 // Readable checks whether a user, by name or number, could open the files of the targets as a deployment will leave them. It looks at each
 // file and each directory on the way. It does not evaluate access lists (acl(5)); a path that has one counts as readable. remembered is the
@@ -40,29 +33,13 @@ func Readable(name string, targets []Target, remembered map[string]Access) error
 	return errors.Join(problems...)
 }
 
-// findReader finds a user with all groups.
+// findReader finds the user that a mail server runs as.
 func findReader(name string) (reader, error) {
-	u, err := user.Lookup(name)
-	if err != nil {
-		u, err = user.LookupId(name)
+	a, err := findAccount(name)
+	if errors.Is(err, errNoAccount) {
+		err = fmt.Errorf("the mail server runs as %q, a user that this host does not have", name)
 	}
-	if err != nil {
-		return reader{}, fmt.Errorf("the mail server runs as %q, a user that this host does not have", name)
-	}
-	r := reader{name: u.Username}
-	if r.uid, err = strconv.Atoi(u.Uid); err != nil {
-		return r, err
-	}
-	groups, err := u.GroupIds()
-	if err != nil {
-		return r, fmt.Errorf("the groups of %s: %v", name, err)
-	}
-	for _, g := range append(groups, u.Gid) {
-		if gid, err := strconv.Atoi(g); err == nil && !slices.Contains(r.groups, gid) {
-			r.groups = append(r.groups, gid)
-		}
-	}
-	return r, nil
+	return reader{a}, err
 }
 
 // canRead checks one file and the directories that lead to it.
@@ -113,19 +90,6 @@ func (r reader) canReach(dir string) error {
 			return nil
 		}
 	}
-}
-
-// may applies the mode as the kernel does: the first class that fits decides (path_resolution(7)).
-func (r reader) may(a Access, right fs.FileMode) bool {
-	switch {
-	case r.uid == 0:
-		return true
-	case r.uid == a.UID:
-		return a.Mode&(right<<6) != 0
-	case slices.Contains(r.groups, a.GID):
-		return a.Mode&(right<<3) != 0
-	}
-	return a.Mode&right != 0
 }
 
 // unreadable says that a mail server cannot read a path that leads to its certificate.

@@ -90,11 +90,18 @@ func read(root *os.Root, name string, seen fs.FileInfo) (*snapshot, error) {
 
 // open opens the directory of a destination and checks who may write there.
 func (t Target) open(dir string) (*os.Root, error) {
+	seen, err := t.refuseDistrusted(dir)
+	if err != nil {
+		return nil, wrap("open directory", filepath.Clean(dir), err)
+	}
 	root, err := t.openWay(dir)
 	if err != nil {
 		return nil, &Error{Op: "open directory", Path: filepath.Clean(dir), Err: err}
 	}
 	info, err := root.Stat(".") // of the opened directory, not of what is at the path now
+	if err == nil && seen != nil && !os.SameFile(seen, info) {
+		err = errChanging
+	}
 	if err == nil {
 		err = t.trustsDirectory(info)
 	}

@@ -1,9 +1,11 @@
 package deploy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"mxcert/acme/bundle"
@@ -94,6 +96,35 @@ func (p *Plan) summarize() {
 			}
 		}
 	}
+}
+
+// Merge makes one summary from those of several plans, each for some of the jobs. The changes are in the order that one plan for all jobs has.
+func Merge(jobs []Job, parts ...Summary) Summary {
+	merged := Summary{Changes: []Change{}}
+	for _, part := range parts {
+		merged.Changes = append(merged.Changes, part.Changes...)
+		if part.Longer != nil && part.Longer.precedes(merged.Longer) {
+			merged.Longer = part.Longer
+		}
+		if at := part.OldNotAfter; merged.OldNotAfter.IsZero() || !at.IsZero() && at.Before(merged.OldNotAfter) {
+			merged.OldNotAfter = at
+		}
+		merged.OldFault = cmp.Or(merged.OldFault, part.OldFault)
+	}
+	slices.SortStableFunc(merged.Changes, func(a, b Change) int { return cmp.Compare(a.rank(jobs), b.rank(jobs)) })
+	return merged
+}
+
+// rank returns the position of a change among the jobs; maps come last.
+func (c Change) rank(jobs []Job) int {
+	for i, job := range jobs {
+		t := job.Target
+		ours := slices.ContainsFunc(t.files(job.Bundle), func(f file) bool { return f.path == c.Path })
+		if ours || t.Directory != "" && (c.Path == t.Directory || strings.HasPrefix(c.Path, t.Directory+generationsSuffix+"/")) {
+			return i
+		}
+	}
+	return len(jobs)
 }
 
 // describe returns what a directory listing shows before and after a change.

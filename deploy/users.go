@@ -3,8 +3,10 @@ package deploy
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
 )
 
@@ -22,10 +24,14 @@ const serviceAccount = "mxcert"
 func eximAccounts() []string { return []string{"Debian-exim", "exim"} }
 
 // trusts reports whether a file or directory may belong to a user. It may belong to root, to this process, to the service, to the mail
-// server, or to the configured owner. Any other owner could put another key where the server reads, and would own mxcert's key afterwards.
+// server, or to the configured owner, but not to the distrusted user. Any other owner could put another key where the server reads, and
+// would own mxcert's key afterwards.
 func (t Target) trusts(uid int) bool {
 	if uid == 0 || uid == os.Geteuid() {
 		return true
+	}
+	if t.distrusts(uid) {
+		return false
 	}
 	names := []string{t.Owner, serviceAccount}
 	switch t.Kind {
@@ -40,6 +46,59 @@ func (t Target) trusts(uid int) bool {
 		}
 	}
 	return false
+}
+
+// account is a user with all groups.
+type account struct {
+	name   string
+	uid    int
+	groups []int
+}
+
+var errNoAccount = errors.New("there is no such user")
+
+// findAccount finds a user by name or number. The error is errNoAccount if this host has no such user.
+func findAccount(name string) (account, error) {
+	u, err := user.Lookup(name)
+	if _, unknown := errors.AsType[user.UnknownUserError](err); unknown {
+		if _, notNumber := strconv.Atoi(name); notNumber != nil {
+			return account{}, errNoAccount
+		}
+		u, err = user.LookupId(name)
+	}
+	if _, unknown := errors.AsType[user.UnknownUserIdError](err); unknown {
+		return account{}, errNoAccount
+	}
+	if err != nil {
+		return account{}, fmt.Errorf("look up user %q: %w", name, err)
+	}
+	a := account{name: u.Username}
+	if a.uid, err = strconv.Atoi(u.Uid); err != nil {
+		return a, err
+	}
+	groups, err := u.GroupIds()
+	if err != nil {
+		return a, fmt.Errorf("the groups of %s: %v", name, err)
+	}
+	for _, g := range append(groups, u.Gid) {
+		if gid, err := strconv.Atoi(g); err == nil && !slices.Contains(a.groups, gid) {
+			a.groups = append(a.groups, gid)
+		}
+	}
+	return a, nil
+}
+
+// may applies the mode as the kernel does: the first class that fits decides (path_resolution(7)).
+func (a account) may(has Access, right fs.FileMode) bool {
+	switch {
+	case a.uid == 0:
+		return true
+	case a.uid == has.UID:
+		return has.Mode&(right<<6) != 0
+	case slices.Contains(a.groups, has.GID):
+		return has.Mode&(right<<3) != 0
+	}
+	return has.Mode&right != 0
 }
 
 func userID(name string) (int, error) {

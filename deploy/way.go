@@ -112,8 +112,8 @@ func (t Target) follow(root *os.Root, link *wayLink) (string, error) {
 	return filepath.Join(leads, link.rest), nil
 }
 
-// isOwner reports whether a user is the configured owner.
+// isOwner reports whether a user is the configured owner, and not the distrusted user.
 func (t Target) isOwner(uid int) bool {
 	id, err := userID(t.Owner)
-	return t.Owner != "" && err == nil && id == uid
+	return t.Owner != "" && err == nil && id == uid && !t.distrusts(uid)
 }
