@@ -212,7 +212,7 @@ func TestUndo(t *testing.T) {
 			}
 			left := contents(t, dir)
 			if before == "nothing" && target.SNIMap != "" {
-				if string(left[target.SNIMap]) != "" {
+				if left[target.SNIMap] != "" {
 					t.Errorf("the map is %q", left[target.SNIMap])
 				}
 				delete(left, target.SNIMap)

@@ -8,6 +8,7 @@ import (
 	"mxcert/cmd/mxcert/internal/helper"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/wire"
+	"mxcert/hooks/unit"
 )
 
 // helperCommand is the command that the helpers' systemd units run. It is not meant for people.
@@ -24,7 +25,7 @@ func (a *app) helperCommand() *cobra.Command {
 				return report.Usage("systemd runs this command, for a connection to mxcert-%s.socket: %v", kind, err)
 			}
 			defer conn.Close()
-			return helper.Serve(cmd.Context(), kind, a.configFile, conn)
+			return helper.Serve(cmd.Context(), kind, a.configFile, unit.ServiceUser, conn)
 		},
 	}
 }

@@ -85,17 +85,15 @@ func (c *conn) ask(ctx context.Context, question, answer any) error {
 }
 
 // Check checks that the files can be written, and that the mail server reads them. If sound is true, it also asks whether the
-// server's configuration is in order. The helper that keeps the plan does this, if there is one; plan may be nil. Notes are for
-// the operator.
+// server's configuration is in order. If this process lacks rights, the helper checks the files of root, and this process those that
+// the helper leaves to it. It is the helper that keeps the plan, if there is one; plan may be nil. Notes are for the operator.
 func (c *Client) Check(ctx context.Context, want wanted.Certificate, known Known, plan Plan, sound bool) (notes []string, err error) {
 	notes, err = checkHere(ctx, want, known, sound)
 	if !c.needed(err) {
 		return notes, err
 	}
-	var conn *conn
-	if remote, ok := plan.(*remotePlan); ok {
-		conn = remote.conn
-	} else {
+	conn := connOf(plan)
+	if conn == nil {
 		if conn, err = c.dial(ctx, Install); err != nil {
 			return nil, err
 		}
@@ -105,10 +103,26 @@ func (c *Client) Check(ctx context.Context, want wanted.Certificate, known Known
 	if err := conn.ask(ctx, installOrder{Verb: verbCheck, Name: want.Name, Sound: sound}, &answer); err != nil {
 		return nil, err
 	}
-	return answer.Notes, answer.Error.orNil()
+	rest := answer.rest(want)
+	if len(rest.Places) == 0 {
+		return answer.Notes, answer.Error.orNil()
+	}
+	notes, err = checkHere(ctx, rest, known, sound)
+	return append(answer.Notes, notes...), errors.Join(answer.Error.orNil(), explained(err))
 }
 
-// Plan compares the bundles, in the order of the keys, with the files. It reports through say where replaced files are kept.
+// connOf returns the connection to the helper that keeps a plan, or nil if no helper keeps it.
+func connOf(plan Plan) *conn {
+	if joint, ok := plan.(*jointPlan); ok {
+		plan = joint.there
+	}
+	if remote, ok := plan.(*remotePlan); ok {
+		return remote.conn
+	}
+	return nil
+}
+
+// Plan compares the bundles, in the order of the keys, with the files. It reports through say where the helper keeps replaced files.
 // Release the plan with [Close].
 func (c *Client) Plan(ctx context.Context, want wanted.Certificate, bundles []*bundle.Bundle, known Known, say func(stage, message string)) (Plan, error) {
 	plan, err := Look(want, bundles, known)
@@ -116,7 +130,7 @@ func (c *Client) Plan(ctx context.Context, want wanted.Certificate, bundles []*b
 		return plan, nil // this process has the rights it needs
 	}
 	if err := deploy.Check(want.Targets(), known); c.needed(err) {
-		return c.planThere(ctx, want, bundles, say)
+		return c.planThere(ctx, want, bundles, known, say)
 	}
 	if err != nil {
 		return nil, err
@@ -124,8 +138,8 @@ func (c *Client) Plan(ctx context.Context, want wanted.Certificate, bundles []*b
 	return tryFirst(plan), nil
 }
 
-// planThere has the install helper compare the bundles with the files.
-func (c *Client) planThere(ctx context.Context, want wanted.Certificate, bundles []*bundle.Bundle, say func(stage, message string)) (Plan, error) {
+// planThere has the install helper compare the bundles with the files of root. This process compares those that the helper leaves to it.
+func (c *Client) planThere(ctx context.Context, want wanted.Certificate, bundles []*bundle.Bundle, known Known, say func(stage, message string)) (Plan, error) {
 	conn, err := c.dial(ctx, Install)
 	if err != nil {
 		return nil, err
@@ -134,7 +148,18 @@ func (c *Client) planThere(ctx context.Context, want wanted.Certificate, bundles
 	if plan.answer, err = conn.plan(ctx, want.Name, bundles); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	return plan, nil
+	rest := plan.answer.rest(want)
+	if len(rest.Places) == 0 {
+		return plan, nil
+	}
+	here, err := lookHere(rest, bundles, known)
+	if err == nil && !here.Summary().Empty() {
+		err = explained(deploy.Check(rest.Targets(), known))
+	}
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return &jointPlan{there: plan, here: tryFirst(here), summary: deploy.Merge(want.Jobs(bundles), plan.Summary(), here.Summary())}, nil
 }
 
 // plan has the install helper at the other end compare the bundles with the files.

@@ -8,6 +8,10 @@
 // the helper has checked. So an attacker who takes over the service can deploy a certificate that the service already has, and
 // have hooks run for it, but can do no more.
 //
+// For the install helper the service's user is nobody. What lies below a directory that this user can write it leaves to the service,
+// which can write there itself: that user could make a name there lead to any file at the moment when root writes. A deployment may have
+// parts of both kinds, and succeeds or fails as a whole.
+//
 // [Client] does the same work in its own process if that process has the rights.
 package helper
 
@@ -32,18 +36,17 @@ import (
 	"mxcert/cmd/mxcert/internal/wire"
 	"mxcert/configs"
 	"mxcert/deploy"
-	"mxcert/hooks/unit"
 )
 
 // firstOrder is how long a helper waits for its first order. After that it waits as long as the connection is open.
 const firstOrder = 20 * time.Second
 
 // Serve carries out the orders of the service at the other end of a connection, until the service hangs up. It reads configFile
-// itself, with the rights of root.
-func Serve(ctx context.Context, kind Kind, configFile string, conn *wire.Conn) error {
-	if err := conn.Admit(0, os.Geteuid(), serviceUID()); err != nil {
-		err = &Error{Message: "only root and the user " + unit.ServiceUser + " may give orders: " + err.Error(), KindText: "permission",
-			NextStep: "run mxcert as root, or as the user " + unit.ServiceUser}
+// itself, with the rights of root. The service runs as the given user.
+func Serve(ctx context.Context, kind Kind, configFile, service string, conn *wire.Conn) error {
+	if err := conn.Admit(0, os.Geteuid(), uidOf(service)); err != nil {
+		err = &Error{Message: "only root and the user " + service + " may give orders: " + err.Error(), KindText: "permission",
+			NextStep: "run mxcert as root, or as the user " + service}
 		return refuse(ctx, conn, err)
 	}
 	host, err := trustedHost(configFile)
@@ -53,7 +56,7 @@ func Serve(ctx context.Context, kind Kind, configFile string, conn *wire.Conn) e
 	if kind == Hook {
 		return serveHook(ctx, host, conn)
 	}
-	return serveInstall(ctx, host, conn)
+	return serveInstall(ctx, host, service, conn)
 }
 
 // refuse answers the first order, whatever it is, with the error, and returns that error.
@@ -74,9 +77,9 @@ func answer(ctx context.Context, conn *wire.Conn, v any) error {
 	return conn.Write(ctx, v)
 }
 
-// serviceUID returns the service's user; -1 if this host does not have one.
-func serviceUID() int {
-	u, err := user.Lookup(unit.ServiceUser)
+// uidOf returns the number of a user; -1 if this host does not have the user.
+func uidOf(name string) int {
+	u, err := user.Lookup(name)
 	if err != nil {
 		return -1
 	}
@@ -138,15 +141,16 @@ func trusted(files []string) error {
 // installer is the install helper. It keeps a plan until the next one, so that the plan can be applied and reverted.
 type installer struct {
 	host    *wanted.Host
-	want    wanted.Certificate
-	bundles []*bundle.Bundle // of the plan
+	service string             // the user who gives the orders
+	want    wanted.Certificate // of the plan: the part that is not left to the service
+	bundles []*bundle.Bundle   // of the plan
 	plan    *deploy.Plan
 	kept    []string
 }
 
 // serveInstall carries out one order after the other. The end of the connection does not interrupt an order.
-func serveInstall(ctx context.Context, host *wanted.Host, conn *wire.Conn) error {
-	i := &installer{host: host}
+func serveInstall(ctx context.Context, host *wanted.Host, service string, conn *wire.Conn) error {
+	i := &installer{host: host, service: service}
 	first, cancel := context.WithTimeout(ctx, firstOrder)
 	defer cancel()
 	for reading := first; ; reading = ctx {
@@ -175,11 +179,10 @@ func (i *installer) obey(ctx context.Context, order installOrder) installAnswer 
 	}
 	switch order.Verb {
 	case verbCheck:
-		notes, err := checkHere(ctx, want, knownFiles(want.Name), order.Sound)
-		return installAnswer{Error: newError(err), Notes: notes}
+		return i.check(ctx, want, order.Sound)
 	case verbPlan:
 		return i.makePlan(want, order.Bundles)
-	case verbApply, verbRevert, verbTouch:
+	case verbApply, verbRevert, verbUndo, verbTouch:
 		if i.plan == nil {
 			break
 		}
@@ -188,8 +191,23 @@ func (i *installer) obey(ctx context.Context, order installOrder) installAnswer 
 	return installAnswer{Error: newError(errors.New("nothing is planned"))}
 }
 
+func (i *installer) check(ctx context.Context, want wanted.Certificate, sound bool) (answer installAnswer) {
+	own, left, err := divide(want, i.service)
+	if err == nil {
+		answer.Left = left
+		answer.Notes, err = checkHere(ctx, own, knownFiles(own.Name), sound)
+	}
+	answer.Error = newError(err)
+	return answer
+}
+
 func (i *installer) makePlan(want wanted.Certificate, files []installFiles) (answer installAnswer) {
 	i.plan, i.want, i.kept = nil, want, nil
+	own, left, err := divide(want, i.service)
+	if err != nil {
+		answer.Error = newError(err)
+		return answer
+	}
 	if len(files) != len(want.Keys) {
 		answer.Error = newError(fmt.Errorf("%d certificates for %d keys", len(files), len(want.Keys)))
 		return answer
@@ -209,12 +227,13 @@ func (i *installer) makePlan(want wanted.Certificate, files []installFiles) (ans
 		}
 		bundles[n] = b
 	}
-	plan, err := Look(want, bundles, knownFiles(want.Name))
+	plan, err := Look(own, bundles, knownFiles(own.Name))
 	if err != nil {
 		answer.Error = newError(err)
 		return answer
 	}
-	i.bundles, i.plan, answer.Plan = bundles, tryFirst(plan), plan.Summary()
+	i.want, i.bundles, i.plan = own, bundles, tryFirst(plan)
+	answer.Plan, answer.Left = plan.Summary(), left
 	return answer
 }
 
@@ -257,6 +276,8 @@ func (i *installer) carryOut(order installOrder) (answer installAnswer) {
 		answer.Error, answer.Kept = newError(err), i.kept
 	case verbRevert:
 		answer.Error = newError(i.plan.Revert())
+	case verbUndo:
+		answer.Error = newError(i.plan.Undo())
 	case verbTouch:
 		answer.Error = newError(i.plan.Touch())
 	}

@@ -175,10 +175,10 @@ func TestHelperEnds(t *testing.T) {
 		{Hook, "", "no order"},
 		{Hook, "rubbish\n", "no order"},
 	} {
-		service, helper := socketPair(t)
-		_, err := io.WriteString(service, c.sent)
-		h.check(errors.Join(err, service.Close()))
-		if err := Serve(t.Context(), c.kind, h.config, helper); c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+		client, helper := socketPair(t)
+		_, err := io.WriteString(client, c.sent)
+		h.check(errors.Join(err, client.Close()))
+		if err := Serve(t.Context(), c.kind, h.config, service, helper); c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s, %q: %v, want %q", c.kind, c.sent, err, c.want)
 		}
 	}
@@ -186,7 +186,7 @@ func TestHelperEnds(t *testing.T) {
 	_, helper := socketPair(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(50*time.Millisecond, cancel)
-	if err := Serve(ctx, Install, h.config, helper); err != nil {
+	if err := Serve(ctx, Install, h.config, service, helper); err != nil {
 		t.Errorf("stopped: %v", err)
 	}
 }

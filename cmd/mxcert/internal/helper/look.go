@@ -24,7 +24,7 @@ type Looker struct {
 	err  error // why there is no connection
 }
 
-// Looker returns a Looker that asks the install helper for files which this process may not read.
+// Looker returns a Looker that asks the install helper for files of root which this process may not read.
 func (c *Client) Looker() *Looker { return &Looker{client: *c} }
 
 // Look returns how the files differ from the bundles, which are in the order of the keys. It does not ask a mail server.
@@ -45,7 +45,14 @@ func (l *Looker) Look(ctx context.Context, want wanted.Certificate, bundles []*b
 		return deploy.Summary{}, l.err
 	}
 	answer, err := l.conn.plan(ctx, want.Name, bundles)
-	return answer.Plan, err
+	rest := answer.rest(want)
+	if err != nil || len(rest.Places) == 0 {
+		return answer.Plan, err
+	}
+	if plan, err = lookHere(rest, bundles, known); err != nil {
+		return deploy.Summary{}, err
+	}
+	return deploy.Merge(want.Jobs(bundles), answer.Plan, plan.Summary()), nil
 }
 
 // Close ends the helper, if there is one.

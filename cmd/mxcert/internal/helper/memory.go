@@ -29,10 +29,7 @@ func KnownFiles(record state.Record) Known {
 // Remember notes in a record owner and mode of the files of a plan. It returns notes about files that only an earlier
 // configuration named: mxcert no longer renews them, and there may be a key among them.
 func Remember(record *state.Record, want wanted.Certificate, plan Plan) (notes []string) {
-	found := Known{}
-	if local, ok := plan.(*deploy.Plan); ok {
-		found = local.Accesses()
-	}
+	found := accesses(plan)
 	before := record.Files
 	record.Files = map[string]state.File{}
 	for _, t := range want.Targets() {

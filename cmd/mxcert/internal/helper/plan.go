@@ -8,8 +8,8 @@ import (
 	"mxcert/deploy/discover"
 )
 
-// Plan is the difference between bundles and files, which can be applied and reverted: a *deploy.Plan of this process, or a
-// plan that the install helper has made and keeps.
+// Plan is the difference between bundles and files, which can be applied and reverted: a *deploy.Plan of this process, a plan that
+// the install helper has made and keeps, or one of both parts.
 type Plan interface {
 	Summary() deploy.Summary
 	Apply(keep func(path string, content []byte) error) error
@@ -54,6 +54,12 @@ func (r *remotePlan) Apply(func(string, []byte) error) error {
 // Revert makes the helper restore what it replaced.
 func (r *remotePlan) Revert() error {
 	_, err := r.do(installOrder{Verb: verbRevert})
+	return err
+}
+
+// Undo makes the helper restore everything, and remove what it wrote where nothing was.
+func (r *remotePlan) Undo() error {
+	_, err := r.do(installOrder{Verb: verbUndo})
 	return err
 }
 

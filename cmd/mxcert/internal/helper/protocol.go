@@ -28,6 +28,7 @@ const (
 	verbPlan   installVerb = "plan"   // what would change?
 	verbApply  installVerb = "apply"  // apply the plan
 	verbRevert installVerb = "revert" // revert the plan
+	verbUndo   installVerb = "undo"   // revert the plan, and remove what it made: the service's part of the deployment has failed
 	verbTouch  installVerb = "touch"  // make the server look at its files again
 )
 
@@ -52,6 +53,7 @@ func pemOf(b *bundle.Bundle) installFiles {
 // installAnswer is the answer to an installOrder.
 type installAnswer struct {
 	Plan  deploy.Summary `json:"plan,omitzero"`
+	Left  []string       `json:"left,omitempty"` // check and plan: paths that the helper leaves to the service, whose user can write there
 	Kept  []string       `json:"kept,omitempty"` // where replaced files are kept
 	Notes []string       `json:"notes,omitempty"`
 	Error *Error         `json:"error,omitempty"`

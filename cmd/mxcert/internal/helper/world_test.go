@@ -15,6 +15,9 @@ import (
 	"mxcert/configs"
 )
 
+// service is the user of the service in these tests.
+const service = "nobody"
+
 // host is a directory with a configuration, files of a mail server, and both helpers: this process listens and starts them, as
 // systemd does.
 type host struct {
@@ -50,7 +53,7 @@ func newHost(t testing.TB) *host {
 					return
 				}
 				go func() {
-					_ = Serve(context.Background(), kind, h.config, conn)
+					_ = Serve(context.Background(), kind, h.config, service, conn)
 					_ = conn.Close()
 				}()
 			}
