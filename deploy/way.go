@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -17,13 +18,19 @@ const maxLinks = 40
 // otherwise whoever owns a directory on the way, such as the service, would choose which file root replaces. A process without rights of
 // root can do no more than its own user, and may not be allowed to read the directories on the way.
 //
-// It goes from one directory to the next, because openat2(2) is not there in the sandbox of the install helper (RestrictSUIDSGID= of
-// systemd.exec(5)). A directory that another process exchanges for a link at this moment is noticed: it is not the one that was seen.
+// If there is a link, or if openat2(2) is not there, as in the sandbox of the install helper (RestrictSUIDSGID= of systemd.exec(5)), it goes
+// from one directory to the next. A directory that another process exchanges for a link at this moment is noticed: it is not the one that
+// was seen.
 func (t Target) openWay(dir string) (*os.Root, error) {
 	if os.Geteuid() != 0 {
 		return os.OpenRoot(dir)
 	}
 	way, err := filepath.Abs(dir)
+	if err == nil {
+		if root, err := openWithoutLinks(way); err == nil {
+			return root, nil
+		}
+	}
 	for links := 0; err == nil && links < maxLinks; links++ {
 		root, link, openErr := openPlain(way)
 		if link == nil {
@@ -36,6 +43,16 @@ func (t Target) openWay(dir string) (*os.Root, error) {
 		err = unix.ELOOP
 	}
 	return nil, err
+}
+
+// openWithoutLinks opens a directory if there is no link on the way to it.
+func openWithoutLinks(path string) (*os.Root, error) {
+	fd, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	return os.OpenRoot("/proc/self/fd/" + strconv.Itoa(fd)) // leads to what the descriptor has open, not to a path
 }
 
 // wayLink is a symbolic link on the way to a directory.

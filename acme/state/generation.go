@@ -104,6 +104,9 @@ func (l *Lineage) Directory(id string) string { return l.book.store.Path(l.gener
 // Generation reads the description of one generation. If it is missing or damaged, the certificate says what it can: then the
 // directory is UnknownCA, and the order is not known.
 func (l *Lineage) Generation(id string) (Generation, error) {
+	if g, ok := l.justRead.LoadAndDelete(id); ok {
+		return g.(Generation), nil
+	}
 	g, _, err := l.generation(id)
 	return g, err
 }
@@ -131,9 +134,16 @@ func (l *Lineage) generation(id string) (g Generation, lost bool, err error) {
 
 // lostDescriptions lists the current generations whose description is missing or damaged, as their certificates describe them.
 func (l *Lineage) lostDescriptions(record Record) (list []Generation) {
+	l.justRead.Clear()
 	for _, keyType := range slices.Sorted(maps.Keys(record.Keys)) {
-		if g, lost, err := l.generation(record.Keys[keyType].Current); lost && err == nil {
+		id := record.Keys[keyType].Current
+		g, lost, err := l.generation(id)
+		switch {
+		case err != nil:
+		case lost:
 			list = append(list, g)
+		default:
+			l.justRead.Store(id, g) // whoever reads the record wants it next
 		}
 	}
 	return list

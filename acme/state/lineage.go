@@ -9,6 +9,7 @@ import (
 	"maps"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"mxcert/acme/bundle"
@@ -18,6 +19,8 @@ import (
 type Lineage struct {
 	book *Book
 	name string
+
+	justRead sync.Map // descriptions that Look or Load has read, by ID, until somebody asks for them
 }
 
 // Record is what mxcert remembers about a lineage beside its generations.

@@ -209,7 +209,7 @@ func TestDovecot(t *testing.T) {
 		{"no TLS", "no\n\n\n\n\n", "no\n\n\n\n\n", targets, "ssl_cert", "offers no TLS"},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
-			program(t, "doveconf", "case \"$*\" in *ssl_server_cert_file*) exit 89;; \"-f lname=mx.example.org \"*) printf '"+tt.named+"';; *) printf '"+tt.global+"';; esac\n")
+			program(t, "doveconf", "case \"$*\" in *local_name=*) echo 'doveconf: Fatal: -f local_name: Unknown filter key' >&2; exit 89;; \"-f lname=mx.example.org \"*) printf '"+tt.named+"';; *) printf '"+tt.global+"';; esac\n")
 			s := look(t, "dovecot", "mx.example.org")
 			_, err := s.Compare(tt.targets, names)
 			if (err == nil) != (tt.hint == "") || !strings.Contains(hint(err), tt.hint) {
@@ -221,11 +221,17 @@ func TestDovecot(t *testing.T) {
 		})
 	}
 	t.Run("2.4", func(t *testing.T) {
-		program(t, "doveconf", "case \"$*\" in *ssl_alt_cert*) echo 'doveconf: Fatal: Unknown setting: ssl_cert' >&2; exit 89;; *) printf 'yes\n/mx.crt\n/mx.key\n';; esac\n")
+		// As doveconf 2.4.1 says it.
+		program(t, "doveconf", "case \"$*\" in *lname=*) echo 'doveconf: Fatal: -f lname: Unknown filter key' >&2; exit 89;; *ssl_cert*) echo yes;;\n"+
+			"'-f local_name=mx.example.org '*) printf 'ssl = yes\nssl_server {\n  alt_cert_file = /rsa.crt\n  alt_key_file = /rsa.key\n  cert_file = /mx.crt\n  key_file = /mx.key\n}\n';;\n"+
+			"*) printf 'ssl = yes\nssl_server {\n  alt_cert_file = /rsa.crt\n  alt_key_file = /rsa.key\n  cert_file = /all.crt\n  key_file = /all.key\n}\n';; esac\n")
+		if s := look(t, "dovecot", "mx.example.org"); len(s.reads["mx.example.org"]) != 2 || len(s.Notes) != 1 || !strings.Contains(s.Notes[0], "inherits ssl_server_alt_cert_file = /rsa.crt") {
+			t.Errorf("%+v, notes %q", s.reads, s.Notes)
+		}
 		if _, err := look(t, "dovecot", "mx.example.org").Compare(targets, names); err != nil {
 			t.Error(err)
 		}
-		if _, err := look(t, "dovecot", "mx.example.org").Compare(of(pair("/o.crt", "/o.key")), names); !strings.Contains(hint(err), "`ssl_server_cert_file = /o.crt`") {
+		if _, err := look(t, "dovecot", "mx.example.org").Compare(of(pair("/o.crt", "/o.key")), names); !strings.Contains(hint(err), "`ssl_server_cert_file = /o.crt`, `ssl_server_key_file = /o.key`") {
 			t.Errorf("%v, hint %q", err, hint(err))
 		}
 	})

@@ -212,5 +212,5 @@ func (e *Error) Hint() string {
 	if shake, ok := errors.AsType[*starttls.Error](e.Result.Err); ok && shake.Hint() != "" {
 		return shake.Hint()
 	}
-	return "does the mail server read the configured paths? (exim4 -bP tls_certificate tls_privatekey; postconf -x smtpd_tls_chain_files; doveconf -h ssl_cert ssl_key)"
+	return "does the mail server read the configured paths? (exim4 -bP tls_certificate tls_privatekey; postconf -x smtpd_tls_chain_files; doveconf -n)"
 }

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"os/user"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/godbus/dbus/v5"
@@ -164,7 +166,7 @@ func (e *Error) Hint() string {
 // rule returns the narrowest polkit rule that allows this user to reload this unit.
 func (e *Error) rule() string {
 	name := ServiceUser
-	if u, err := user.Current(); err == nil {
+	if u, err := user.LookupId(strconv.Itoa(os.Geteuid())); err == nil { // user.Current remembers who this process was
 		name = u.Username
 	}
 	return fmt.Sprintf(`polkit.addRule(function(action, subject) { if (action.id == "org.freedesktop.systemd1.manage-units" && subject.user == %q && action.lookup("unit") == %q && action.lookup("verb") == "reload") return polkit.Result.YES; }); or let mxcert write it: mxcert polkit --install`, name, e.Unit)

@@ -14,7 +14,8 @@ const (
 	PolkitFile = "/etc/polkit-1/rules.d/50-mxcert.rules"
 )
 
-// On Debian, postfix.service is /bin/true, and the instance is what runs.
+// On Debian 12, postfix.service is /bin/true, and the instance is what runs. On Debian 13, postfix.service itself runs, and conflicts with the
+// instance.
 const postfix, postfixInstance = "postfix.service", "postfix@-.service"
 
 // Names returns the units that a reload of the given ones may reload, sorted and without duplicates. It adds the instance of

@@ -32,7 +32,13 @@ type verbs interface {
 type state struct {
 	load      string // loaded, not-found, masked, bad-setting, error
 	active    string // active, reloading, inactive, failed, activating, deactivating
+	sub       string // more exactly: running, exited, dead and others
 	canReload bool   // the unit has an ExecReload
+}
+
+// runs reports whether the unit is active, be it while it reloads.
+func (s state) runs() bool {
+	return s.active == "active" || s.active == "reloading" || s.active == "refreshing"
 }
 
 // Reload reloads a unit and waits for the job, until ctx ends or at most 90 s. The job itself continues after that. Reload asks systemd
@@ -104,6 +110,7 @@ func (s *systemd) describe(ctx context.Context, name string) (state, *Error) {
 	var known state
 	known.load, _ = p["LoadState"].(string)
 	known.active, _ = p["ActiveState"].(string)
+	known.sub, _ = p["SubState"].(string)
 	known.canReload, _ = p["CanReload"].(bool)
 	return known, nil
 }
@@ -121,7 +128,7 @@ func (s *systemd) check(ctx context.Context, name string) *Error {
 		return fault(resultMasked, "")
 	case known.load != "loaded":
 		return fault(resultNotLoaded, known.load)
-	case known.active != "active" && known.active != "reloading" && known.active != "refreshing":
+	case !known.runs():
 		return fault(resultInactive, known.active)
 	case !known.canReload:
 		return fault(resultNotReloadable, "")
@@ -129,12 +136,20 @@ func (s *systemd) check(ctx context.Context, name string) *Error {
 	return nil
 }
 
-// instance returns the unit that a name stands for.
+// instance returns the unit that a name stands for. For postfix.service this is its instance if that works, or if it should: then
+// postfix.service is only a command that has ended.
 func (s *systemd) instance(ctx context.Context, name string) string {
 	if name != postfix {
 		return name
 	}
-	if known, err := s.describe(ctx, postfixInstance); err == nil && known.load == "loaded" {
+	known, err := s.describe(ctx, postfixInstance)
+	if err != nil || known.load != "loaded" {
+		return name
+	}
+	if known.runs() {
+		return postfixInstance
+	}
+	if main, err := s.describe(ctx, name); err == nil && main.sub == "exited" {
 		return postfixInstance
 	}
 	return name

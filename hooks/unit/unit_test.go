@@ -222,15 +222,36 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// Of postfix.service the instance is reloaded if there is one, else postfix.service itself.
+// Of postfix.service the instance is reloaded if that is what works, else postfix.service itself.
 func TestPostfixInstance(t *testing.T) {
-	for state, want := range map[string]string{"loaded": "postfix@-.service", "not-found": "postfix.service"} {
-		t.Run(state, func(t *testing.T) {
+	instance := func(load, active string) map[string]any {
+		return map[string]any{"LoadState": load, "ActiveState": active, "CanReload": true}
+	}
+	command := map[string]any{"LoadState": "loaded", "ActiveState": "active", "SubState": "exited", "CanReload": true}
+	server := map[string]any{"LoadState": "loaded", "ActiveState": "active", "SubState": "running", "CanReload": true}
+	for what, tt := range map[string]struct {
+		main, instance map[string]any
+		want           string
+	}{
+		"Debian 12":                    {command, instance("loaded", "active"), "postfix@-.service"},
+		"Debian 12, while it reloads":  {command, instance("loaded", "reloading"), "postfix@-.service"},
+		"Debian 12, its instance down": {command, instance("loaded", "failed"), "postfix@-.service"},
+		"Debian 13":                    {server, instance("loaded", "inactive"), "postfix.service"},
+		"no instances":                 {server, instance("not-found", "inactive"), "postfix.service"},
+	} {
+		t.Run(what, func(t *testing.T) {
 			address, _ := startBus(t)
-			f := startSystemdWith(t, address, map[string]map[string]any{"postfix@-.service": {"LoadState": state, "ActiveState": "active", "CanReload": true}})
-			_ = Reload(t.Context(), "postfix.service") // its job ends with the word postfix@- or postfix
-			if got := <-f.asked; got != want {
-				t.Errorf("%s was reloaded, want %s", got, want)
+			f := startSystemdWith(t, address, map[string]map[string]any{"postfix.service": tt.main, "postfix@-.service": tt.instance})
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			go func() { _ = Reload(ctx, "postfix.service") }() // its job ends with the word postfix or postfix@-
+			select {
+			case got := <-f.asked:
+				if got != tt.want {
+					t.Errorf("%s was reloaded, want %s", got, tt.want)
+				}
+			case <-ctx.Done():
+				t.Error("nothing was reloaded")
 			}
 		})
 	}

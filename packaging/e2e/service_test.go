@@ -118,6 +118,17 @@ print(s.makefile().readline())`, helpers+"/"+kind+".sock", order)
 	if r := s.mxcert("renew", "--now", "--new-key"); r.Code != 0 || s.servedByAuthority() == first {
 		t.Errorf("renew by the daemon: exit code %d\n%s", r.Code, r.Stderr)
 	}
+
+	// Without a daemon, root's commands do the work as the user mxcert, through the same helpers.
+	must(t, s.Host, "systemctl", "stop", "mxcert.service")
+	for _, args := range [][]string{{"doctor"}, {"status"}, {"verify"}, {"renew", "--dry-run"}, {"renew", "--now"}, {"deploy", "mx"}, {"rollback", "mx"}, {"account", "show"}, {"history"}} {
+		if r := s.mxcert(args...); r.Code != 0 || strings.Contains(r.Stdout+r.Stderr, "permission denied") {
+			t.Errorf("%v by root: exit code %d\n%s%s", args, r.Code, r.Stdout, r.Stderr)
+		}
+	}
+	if out := must(t, s.Host, "find", "/var/lib/mxcert", "!", "-user", "mxcert"); strings.TrimSpace(out) != "" {
+		t.Errorf("not of the service's user: %s", out)
+	}
 }
 
 // as runs a program as another user, with no other group.

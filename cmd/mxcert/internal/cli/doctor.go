@@ -71,6 +71,7 @@ func (a *app) doctor(ctx context.Context, names []string) error {
 	}
 	settings, _ := host.Authorities(a.version)       // looking at the CAs needs no secret, so an unreadable one does not matter
 	configuration, secrets := wanted.Inspect(config) // with the rights of root, like all that this command reads of the configuration
+	rule := doctor.ReadRule()
 	store, err := book(host.State)
 	if err != nil {
 		return err
@@ -78,7 +79,7 @@ func (a *app) doctor(ctx context.Context, names []string) error {
 	runner := &pass.Runner{Host: host, Release: a.version, Store: store, CAs: acme.NewAuthorities(store, settings...), Helper: helper.NewClient()}
 	defer runner.Close()
 	d := &doctor.Doctor{Runner: runner, Certificates: wants, ConfigFile: a.configFile, IsService: a.configFile == defaultConfig, Daemon: daemon.Running(store)}
-	d.Configuration, d.Secrets = configuration, secrets
+	d.Configuration, d.Secrets, d.Polkit = configuration, secrets, rule
 	bounded, cancel := a.within(ctx, doctorTime)
 	defer cancel()
 	checks := d.Examine(bounded)

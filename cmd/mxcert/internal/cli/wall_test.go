@@ -131,6 +131,23 @@ func TestRootBecomesTheOwnerOfTheState(t *testing.T) {
 		}
 	}
 	w.ownsAll()
+	// What is taken over may be root's alone.
+	donor, tree := w.current(), w.Path("lego")
+	w.check(os.MkdirAll(filepath.Join(tree, "certificates"), 0o700))
+	for name, text := range map[string][]byte{"mx.key": donor.KeyPEM(), "mx.crt": donor.FullchainPEM(), "mx.json": []byte(`{"certUrl": "https://ca.example.org/1"}`)} {
+		w.check(os.WriteFile(filepath.Join(tree, "certificates", name), text, 0o600))
+	}
+	w.check(os.RemoveAll(w.Path("state")))
+	w.check(os.Mkdir(w.Path("state"), 0o700))
+	w.give(w.Path("state"))
+	if got := w.command("import", "lego", tree, "--directory", w.CA.DirectoryURL()); got.code != report.CodeOK {
+		t.Errorf("import: exit code %d\n%s%s", got.code, got.stdout, got.stderr)
+	}
+	w.ownsAll()
+	if got := w.command("renew"); got.code != report.CodeOK {
+		t.Errorf("renew after an import: exit code %d\n%s%s", got.code, got.stdout, got.stderr)
+	}
+
 	// What the owner may not do, root's command may not do there either.
 	w.check(os.Chown(w.Path("tls"), 0, 0))
 	w.check(os.Chmod(w.Path("tls"), 0o755))

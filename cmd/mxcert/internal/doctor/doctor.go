@@ -42,6 +42,7 @@ type Doctor struct {
 	IsService     bool              // the file is the one that this host's service reads
 	Configuration []finding.Finding // about the files
 	Secrets       []finding.Finding // that cannot be read
+	Polkit        Rule              // of this host, see ReadRule
 	Daemon        *report.Daemon    // the running one; nil if no daemon runs
 }
 

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/user"
 	"path/filepath"
 
 	"mxcert/acme/bundle"
@@ -34,8 +33,7 @@ func NewClient() *Client {
 	if os.Geteuid() == 0 {
 		return &Client{}
 	}
-	me, err := user.Current()
-	if os.Getenv("RUNTIME_DIRECTORY") == "" && (err != nil || me.Username != unit.ServiceUser) {
+	if os.Getenv("RUNTIME_DIRECTORY") == "" && os.Geteuid() != serviceUID() {
 		return &Client{}
 	}
 	return &Client{Directory: Directory}

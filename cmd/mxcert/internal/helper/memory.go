@@ -82,7 +82,9 @@ func (i *installer) remember() {
 	Remember(&record, i.want, i.plan)
 	_ = os.MkdirAll(filepath.Join(dir, "lineages", i.want.Name), 0o700)
 	_ = lineageOf(i.want.Name).Save(record)
-	_ = disk.At(dir).Replace(writtenKey(i.want.Name), []byte(strings.Join(i.addWritten(), "\n")))
+	if before, list := written(i.want.Name), i.addWritten(); !slices.Equal(before, list) {
+		_ = disk.At(dir).Replace(writtenKey(i.want.Name), []byte(strings.Join(list, "\n")))
+	}
 }
 
 // mostWritten limits how many files the helper remembers. If it forgets one, the worst is a copy too many.
