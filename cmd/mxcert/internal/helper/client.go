@@ -33,7 +33,7 @@ func NewClient() *Client {
 	if os.Geteuid() == 0 {
 		return &Client{}
 	}
-	if os.Getenv("RUNTIME_DIRECTORY") == "" && os.Geteuid() != serviceUID() {
+	if os.Getenv("RUNTIME_DIRECTORY") == "" && os.Geteuid() != uidOf(unit.ServiceUser) {
 		return &Client{}
 	}
 	return &Client{Directory: Directory}
