@@ -155,3 +155,35 @@ func TestGenerationLinkOfSomebodyElse(t *testing.T) {
 		refused(t, deploy.Check([]deploy.Target{target}, nil), target.Directory, "refused", tt.says, "move it away")
 	}
 }
+
+// TestServiceGenerations: the service, which may not change the group of a file, makes generations in a setgid directory. They have the
+// directory's group, as pairs there have, and the second look finds nothing to do.
+func TestServiceGenerations(t *testing.T) {
+	needRoot(t, "become another user")
+	uid, gid := ids(t)
+	dir := ownedDir(t, uid, 54321)
+	chmod(t, dir, 0o750|os.ModeSetgid)
+	target := generation(dir)
+	asUser(t, uid, gid, func() {
+		for _, serial := range []int64{1, 2} {
+			b := fresh(t, serial)
+			if err := deploy.Check([]deploy.Target{target}, nil); err != nil {
+				t.Fatal(err)
+			}
+			p := plan(t, b, target)
+			if err := p.Apply(keepNothing); err != nil {
+				t.Fatal(err)
+			}
+			leadsTo(t, b, target)
+			if left := plan(t, b, target).Summary(); !left.Empty() {
+				t.Errorf("left to do: %+v", left.Changes)
+			}
+		}
+	})
+	paths := []string{target.Directory + ".generations", filepath.Join(dir, readlink(t, target.Directory))}
+	for _, path := range append(paths, filepath.Join(paths[1], "privkey.pem"), filepath.Join(paths[1], "fullchain.pem")) {
+		if s := stat(t, path); s.Gid != 54321 || s.Mode&0o027 != 0 || s.Mode&0o040 == 0 {
+			t.Errorf("%s has group %d and mode %o", path, s.Gid, s.Mode&0o7777)
+		}
+	}
+}

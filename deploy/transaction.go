@@ -144,7 +144,7 @@ func (t *transaction) stageDirectory(c change) error {
 	if err != nil {
 		return wrap("write", c.path, err)
 	}
-	if err := f.root.Mkdir(f.temporary(), 0o700); err != nil {
+	if err := f.makeDirectory(); err != nil {
 		return wrap("write", c.path, err)
 	}
 	for _, m := range c.members {
@@ -161,6 +161,31 @@ func (t *transaction) stageDirectory(c change) error {
 		err = directory.Sync()
 	}
 	return wrap("write", c.path, err)
+}
+
+// makeDirectory makes the empty directory of a generation. In a setgid directory it gets that group, which the kernel gives only to what is
+// made there: the directory of the generations has no such bit. So it is made in a staging directory beside the link, and moved. Root can
+// name the group, and does so. A service in a sandbox can change no group at all.
+func (f *staged) makeDirectory() error {
+	generations := filepath.Dir(f.path)
+	above, err := f.target.open(filepath.Dir(generations))
+	if err != nil {
+		return err
+	}
+	defer above.Close()
+	if os.Geteuid() == 0 || groupOfSetgid(above) < 0 {
+		return f.root.Mkdir(f.temporary(), 0o700)
+	}
+	aside := filepath.Base(f.aside.Name())
+	if err := above.Mkdir(aside, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	defer above.Remove(aside) //nolint:errcheck // if it is not empty, the transaction still needs it
+	made := filepath.Join(aside, f.name)
+	if err := above.Mkdir(made, 0o700); err != nil {
+		return err
+	}
+	return above.Rename(made, filepath.Join(filepath.Base(generations), f.temporary()))
 }
 
 // stageAround makes the directory of the generations. The directory has the right access before it gets its name. If it exists already,
