@@ -212,8 +212,10 @@ func TestRootsPaths(t *testing.T) {
 	}
 }
 
-// mixedConfig has a place in a directory of root and one in a directory of the service.
-var mixedConfig = strings.Replace(hostConfig, "    verify:", "      - files: {certificate: /var/lib/mxcert-keys/mx.crt, private_key: /var/lib/mxcert-keys/mx.key, reload: never}\n    verify:", 1)
+// mixedConfig has a place in a directory of root and two in a directory of the service.
+var mixedConfig = strings.Replace(hostConfig, "    verify:", `      - files: {certificate: /var/lib/mxcert-keys/mx.crt, private_key: /var/lib/mxcert-keys/mx.key, reload: never}
+      - files: {directory: /var/lib/mxcert-keys/live, reload: never}
+    verify:`, 1)
 
 // One certificate for /etc/exim4, which the helper writes, and for /var/lib/mxcert-keys, which the service writes: both change, or neither.
 func TestMixedPlaces(t *testing.T) {
@@ -221,12 +223,13 @@ func TestMixedPlaces(t *testing.T) {
 	must(t, s.Host, "rm", "-f", certificateFile, keyFile)
 	both := func(serial string) {
 		t.Helper()
-		for _, path := range []string{certificateFile, "/var/lib/mxcert-keys/mx.crt"} {
+		for _, path := range []string{certificateFile, "/var/lib/mxcert-keys/mx.crt", "/var/lib/mxcert-keys/live/fullchain.pem"} {
 			if got := s.fileSerial(path); got != serial {
 				t.Errorf("%s holds %s, want %s", path, got, serial)
 			}
 		}
-		for path, want := range map[string]string{keyFile: "root:Debian-exim 640", "/var/lib/mxcert-keys/mx.key": "mxcert:mxcert-keys 640"} {
+		for path, want := range map[string]string{keyFile: "root:Debian-exim 640", "/var/lib/mxcert-keys/mx.key": "mxcert:mxcert-keys 640",
+			"/var/lib/mxcert-keys/live/privkey.pem": "mxcert:mxcert-keys 640", "/var/lib/mxcert-keys/live.generations": "mxcert:mxcert-keys 750"} {
 			if got := strings.TrimSpace(must(t, s.Host, "stat", "-c", "%U:%G %a", path)); got != want {
 				t.Errorf("%s is %s, want %s", path, got, want)
 			}
@@ -317,7 +320,7 @@ s = socket.socket(socket.AF_UNIX)
 s.connect("/run/mxcert-helpers/install.sock")
 s.sendall(b'{"verb":"check","name":"mx"}\n')
 print(s.makefile().readline())`)
-	if !strings.Contains(r.Stdout, `"left":["/var/lib/mxcert-keys/sub/mx.crt","/var/lib/mxcert-keys/sub/mx.key"]`) {
+	if !strings.Contains(r.Stdout, `"left":["/var/lib/mxcert-keys/sub/mx.crt","/var/lib/mxcert-keys/sub/mx.key","/var/lib/mxcert-keys/live"]`) {
 		s.t.Errorf("the helper says %+v", r)
 	}
 	if out := must(s.t, s.Host, "sh", "-c", "ls -A /srv/other; cat /srv/other/mx.key"); out != "mx.key\nkept\n" {
