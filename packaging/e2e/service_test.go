@@ -139,6 +139,30 @@ func (s *story) as(user, group string, argv ...string) mailhost.Result {
 	return r
 }
 
+// As README has it: root makes the first certificate, in the service's directory, and then the service takes over.
+func TestOwnDirectoryAfterRoot(t *testing.T) {
+	s := begin(t, options{service: true, config: keysConfig})
+	must(t, s.Host, "sh", "-c", `printf 'MAIN_TLS_CERTIFICATE = /var/lib/mxcert-keys/mx.crt\nMAIN_TLS_PRIVATEKEY = /var/lib/mxcert-keys/mx.key\n' >>/etc/exim4/exim4.conf.localmacros && update-exim4.conf && systemctl restart exim4`)
+	s.report(0, "renew")
+	first := s.servedByAuthority()
+	must(t, s.Host, "systemctl", "start", "mxcert.service")
+	for _, args := range [][]string{{"renew"}, {"renew", "--now"}, {"renew", "--now", "--new-key"}, {"rollback", "mx"}} {
+		if r := s.mxcert(args...); r.Code != 0 {
+			t.Errorf("%v by the service: exit code %d\n%s", args, r.Code, r.Stderr)
+		}
+	}
+	if s.servedByAuthority() == first {
+		t.Error("the first certificate is served")
+	}
+	must(t, s.Host, "systemctl", "stop", "mxcert.service")
+	if r := s.mxcert("renew", "--now"); r.Code != 0 {
+		t.Errorf("by root again: exit code %d\n%s", r.Code, r.Stderr)
+	}
+	if got := strings.TrimSpace(must(t, s.Host, "stat", "-c", "%U:%G %a", "/var/lib/mxcert-keys/mx.key")); got != "mxcert:mxcert-keys 640" {
+		t.Errorf("the key is %s", got)
+	}
+}
+
 // Keys at the service's own directory: neither root nor a helper is needed, and Exim reads them by its group.
 func TestOwnDirectory(t *testing.T) {
 	s := begin(t, options{service: true, config: keysConfig})
