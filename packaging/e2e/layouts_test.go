@@ -25,9 +25,12 @@ func layouts() []layout {
 		both    = `cat exim.key exim.crt >%[1]s; chgrp Debian-exim %[1]s; chmod 640 %[1]s; `
 		postfix = `cd /etc/postfix/tls; cat mx.key mx.crt >mx.ec256.pem; chmod 600 mx.ec256.pem; postconf -e `
 		dovecot = `cd /etc/dovecot; cat tls/mx.key tls/mx.crt >tls/mx.ec256.pem; chmod 600 tls/mx.ec256.pem; `
-		reads   = `printf 'ssl_cert = <%s\nssl_key = <%s\n' >>local.conf; `
 		first   = `mkdir tls/mx.generations tls/mx.generations/first; `
 	)
+	reads := `printf 'ssl_cert = <%s\nssl_key = <%s\n' >>local.conf; `
+	if mailhost.DefaultRelease() != mailhost.Debian12 { // Dovecot 2.4
+		reads = `printf 'ssl_server_cert_file = %s\nssl_server_key_file = %s\n' >>local.conf; `
+	}
 	return []layout{
 		{"exim", "pair", `{certificate: /etc/exim4/exim.crt, private_key: /etc/exim4/exim.key, group: Debian-exim`, `true`, "/etc/exim4/exim.crt"},
 		{"exim", "combined", `{combined: "/etc/exim4/tls/{name}.{key}.pem", group: Debian-exim`,
@@ -115,9 +118,9 @@ func unitOf(server string) string {
 	return map[string]string{"exim": "exim4.service", "postfix": "postfix.service", "dovecot": "dovecot.service"}[server]
 }
 
-// workerOf is the unit that does the work: Debian's postfix.service does nothing.
+// workerOf is the unit that does the work: postfix.service of Debian 12 does nothing.
 func workerOf(server string) string {
-	if server == "postfix" {
+	if server == "postfix" && mailhost.DefaultRelease() == mailhost.Debian12 {
 		return "postfix@-.service"
 	}
 	return unitOf(server)

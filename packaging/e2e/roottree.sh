@@ -1,10 +1,10 @@
 #!/bin/sh
-# roottree.sh [--path] [exim|postfix]: a Debian 12 root tree with the mail host of the end-to-end tests. Its servers are
-# Exim, or Postfix and Dovecot: as Debian packages, Exim and Postfix exclude each other.
+# roottree.sh [--path] [exim|postfix] [bookworm|trixie]: a Debian 12 or 13 root tree with the mail host of the end-to-end tests. Its
+# servers are Exim, or Postfix and Dovecot: as Debian packages, Exim and Postfix exclude each other.
 #
 # Prints the tree's path, alone, on standard output; what it does and how long each part took on
 # standard error. A tree is made once and kept below ${TMPDIR:-/tmp}, under a name that is the hash
-# of this script and the server: editing the script makes new trees. Nobody writes into a tree that is complete: a
+# of this script, the server and the release: editing the script makes new trees. Nobody writes into a tree that is complete: a
 # host mounts an overlay over it and holds TREE.lock, shared, while it lives.
 #
 # --path prints where the tree is or would be, and makes nothing. MXCERT_E2E_MIRROR overrides the
@@ -14,7 +14,6 @@
 # Exim in which apt exchanges them: 15 s.
 set -eu
 
-suite=bookworm
 host_needs="systemd-container mmdebstrap util-linux iproute2"
 packages="
 	apt systemd systemd-sysv dbus libpam-systemd polkitd
@@ -94,15 +93,15 @@ with_postfix() { # with_postfix DIRECTORY
 }
 
 tree_of() { # tree_of SERVER
-	echo "$cache/tree-$( (cat "$script"; echo "$1") | sha256sum | cut -c1-16)"
+	echo "$cache/tree-$( (cat "$script"; echo "$1 $suite") | sha256sum | cut -c1-16)"
 }
 
 make_tree() { # make_tree SERVER
 	tree=$(tree_of "$1")
 	if [ ! -d "$tree" ]; then
 		sweep
-		say "making $tree ($1), about a minute"
-		timed "tree with $1" "with_$1" "$cache/building-$$" 9>&-
+		say "making $tree ($suite, $1), about a minute"
+		timed "tree of $suite with $1" "with_$1" "$cache/building-$$" 9>&-
 		mv "$cache/building-$$" "$tree"
 	fi
 	touch "$tree.lock"
@@ -117,6 +116,8 @@ if [ "${1:-}" = --path ]; then
 fi
 server=${1:-exim}
 case $server in exim | postfix) ;; *) die "no such server: $server; there are exim and postfix" ;; esac
+suite=${2:-bookworm}
+case $suite in bookworm | trixie) ;; *) die "no such release: $suite; there are bookworm (Debian 12) and trixie (13)" ;; esac
 if [ -n "$path_only" ]; then tree_of "$server"; exit; fi
 
 [ "$(id -u)" = 0 ] || die "needs root, to unpack packages with their owners"

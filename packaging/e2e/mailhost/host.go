@@ -1,4 +1,4 @@
-// Package mailhost boots a Debian 12 mail host in a container and drives it from a test: real systemd, D-Bus
+// Package mailhost boots a Debian 12 or 13 mail host in a container and drives it from a test: real systemd, D-Bus
 // and polkit, a mail server, BIND with a signed zone that takes updates under TSIG, and Pebble as the
 // certification authority. The container has a loopback interface and nothing else.
 //
@@ -17,6 +17,7 @@ package mailhost
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/rand"
 	_ "embed"
@@ -42,6 +43,8 @@ var keeperScript string
 type Options struct {
 	// Server is the mail server: Exim (the zero value), or Postfix, which brings Dovecot.
 	Server Server
+	// Release is the release of Debian; the zero value is that of the variable MXCERT_E2E_RELEASE, or Debian 12.
+	Release Release
 	// Files are put into the host's root before it boots, over those of the world.
 	Files []File
 	// Logf, if set, is told what Boot did and how long each part took.
@@ -57,10 +60,25 @@ const (
 	Postfix Server = "postfix"
 )
 
+// Release is a release of Debian, by its code name.
+type Release string
+
+// The releases.
+const (
+	Debian12 Release = "bookworm"
+	Debian13 Release = "trixie"
+)
+
+// DefaultRelease is the release of hosts that do not name one.
+func DefaultRelease() Release { return cmp.Or(Release(os.Getenv("MXCERT_E2E_RELEASE")), Debian12) }
+
 // units are the units of the servers, and ports the last of each to be opened.
-func (s Server) units() (units, ports []string) {
-	if s == Postfix {
+func (s Server) units(on Release) (units, ports []string) {
+	switch {
+	case s == Postfix && on == Debian12:
 		return []string{"postfix@-.service", "dovecot.service"}, []string{"127.0.0.1:25", "127.0.0.1:993"}
+	case s == Postfix:
+		return []string{"postfix.service", "dovecot.service"}, []string{"127.0.0.1:25", "127.0.0.1:993"}
 	}
 	return []string{"exim4.service"}, []string{"127.0.0.1:25"}
 }
@@ -74,7 +92,8 @@ type Host struct {
 	// BootTime is how long the last boot took, from the start of the container to a mail server that answers.
 	BootTime time.Duration
 
-	server Server
+	server  Server
+	release Release
 
 	logf   func(format string, args ...any)
 	run    string // directory of this host on the machine: console, mount point
@@ -98,11 +117,12 @@ func Boot(ctx context.Context, o Options) (*Host, error) {
 	if o.Server == "" {
 		o.Server = Exim
 	}
-	tree, err := rootTree(ctx, o.Server)
+	o.Release = cmp.Or(o.Release, DefaultRelease())
+	tree, err := rootTree(ctx, o.Server, o.Release)
 	if err != nil {
 		return nil, err
 	}
-	h := &Host{Name: "mx-" + randomHex(4), server: o.Server, logf: o.Logf, events: make(chan string, 8)}
+	h := &Host{Name: "mx-" + randomHex(4), server: o.Server, release: o.Release, logf: o.Logf, events: make(chan string, 8)}
 	if h.logf == nil {
 		h.logf = func(string, ...any) {}
 	}
@@ -226,7 +246,7 @@ func (h *Host) ready(ctx context.Context) error {
 		return err
 	}
 	h.logf("%s: systemd up: %v", h.Name, since(began))
-	units, ports := h.server.units()
+	units, ports := h.server.units(h.release)
 	for _, unit := range units {
 		if r, err := h.Run(ctx, "systemctl", "is-active", unit); err != nil || r.Code != 0 {
 			return errors.Join(err, fmt.Errorf("%s is %s", unit, r.Stdout))

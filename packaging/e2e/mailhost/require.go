@@ -51,13 +51,13 @@ func missing() error {
 	return nil
 }
 
-// rootTree makes the root tree with a server, unless it is there, and returns its path.
-func rootTree(ctx context.Context, server Server) (string, error) {
+// rootTree makes the root tree of a release with a server, unless it is there, and returns its path.
+func rootTree(ctx context.Context, server Server, release Release) (string, error) {
 	module, err := moduleRoot(ctx)
 	if err != nil {
 		return "", err
 	}
-	return output(exec.CommandContext(ctx, filepath.Join(module, "packaging/e2e/roottree.sh"), string(server)))
+	return output(exec.CommandContext(ctx, filepath.Join(module, "packaging/e2e/roottree.sh"), string(server), string(release)))
 }
 
 // moduleRoot is the directory of go.mod: the go tool runs a test in a directory below it.

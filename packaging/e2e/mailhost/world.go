@@ -17,9 +17,9 @@ import (
 	"time"
 )
 
-// What every host has, and what those with one server have, laid over the root tree before it boots.
+// What every host has, what those with one server have, and what differs on a release, laid over the root tree before it boots.
 //
-//go:embed world world-exim world-postfix
+//go:embed world world-exim world-postfix world-postfix-trixie
 var worldFiles embed.FS
 
 // world gathers the files of a new host: the embedded ones, and those with secrets, which are made for it.
@@ -31,6 +31,13 @@ func (h *Host) world() ([]File, error) {
 	servers, err := embedded("world-" + string(h.server))
 	if err != nil {
 		return nil, err
+	}
+	if h.server == Postfix && h.release != Debian12 { // Dovecot 2.4 has other settings
+		newer, err := embedded("world-postfix-" + string(h.release))
+		if err != nil {
+			return nil, err
+		}
+		servers = append(servers, newer...)
 	}
 	secret := make([]byte, 32)
 	rand.Read(secret)
