@@ -22,8 +22,9 @@ demo: build ## the main job in a mail world on this machine; KEEP=1 leaves it up
 test: ## everything: vet, unit tests with -race, the end-to-end test on a real mail host (as root)
 	@sh packaging/test.sh
 
-e2e: ## the end-to-end test on the real mail host alone (root)
+e2e: ## the end-to-end test on the real mail host alone, of Debian 12 and of Debian 13 (root)
 	@MXCERT_E2E=require go test -count=1 -timeout 40m -v ./packaging/e2e/...
+	@MXCERT_E2E=require MXCERT_E2E_RELEASE=trixie go test -count=1 -timeout 40m -v ./packaging/e2e
 
 crash: ## every kill, error and power cut at every system call of a deployment and of the store (root; about 100 minutes)
 	@MXCERT_CRASH=all MXCERT_TEST_REQUIRE=1 go test -count=1 -p 1 -timeout 180m -v ./packaging/crash/...
