@@ -93,6 +93,7 @@ func (p *Plan) publish(t *transaction, change func(*sniMap, *transaction) error)
 // Revert puts back what Apply replaced: either all of it or nothing, because half of it would not match. If there was no file before, the
 // new one stays, because without it the server would have less than it has now.
 func (p *Plan) Revert() error {
+	p.sweep()
 	t := &transaction{lineage: p.lineage}
 	defer t.close()
 	for _, c := range p.changes {
@@ -199,7 +200,10 @@ func (p *Plan) touch(t Target, dir string) error {
 	}
 	defer root.Close()
 	name := stagingPrefix + p.lineage + ".touch"
-	file, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err := root.RemoveAll(name); err != nil { // a killed run has left it
+		return err
+	}
+	file, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}

@@ -23,8 +23,8 @@
 // The package does not reload a server, and does not ask which files it reads; deploy/discover does that. At the destination it refuses
 // hard links, directories that others can write to, and symbolic links, except those of generation directories. With a symbolic link it
 // would either replace the link, or change its target without the knowledge of the target's owner. On the way to the destination, root
-// follows only links of root or of the configured owner. If root works for another user, [Target.Distrusted] names that user, and the package
-// refuses everything below directories that the user can write.
+// follows only links of root, and links of the configured owner to directories of that owner. If root works for another user,
+// [Target.Distrusted] names that user, and the package refuses everything below directories that the user can write.
 package deploy
 
 import (

@@ -56,6 +56,8 @@ var (
 	errTooLarge       = refusal("it is larger than any certificate or key", anotherPath)
 	errWorldWritable  = refusal("every user may write into this directory, and could put a key of their own there", "take that right away (chmod o-w PATH), or configure a path elsewhere")
 
+	errMapOwner = refusal("root compiles this map (postmap -F), and reads each file that it names; only root may own it", "give it to root (chown root PATH), and remove `owner` from the deploy section")
+
 	errChanging        = errors.New("another program is replacing it at this moment")
 	errNothingCompiled = errors.New("postmap has made no file")
 	errNotCompiled     = errors.New("postmap has left out the lines of the certificate: does this type of table take files (postmap -F)?")

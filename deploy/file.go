@@ -68,7 +68,7 @@ func (t Target) Files(b *bundle.Bundle) []string {
 			list = append(list, f.path)
 		}
 	}
-	for _, suffix := range []string{".db", ".lmdb", ".cdb", ".dir", ".pag"} {
+	for _, suffix := range compiledSuffixes() {
 		if path := t.mapPath() + suffix; t.SNIMap != "" && t.Kind == kindPostfix && exists(path) {
 			list = append(list, path)
 		}

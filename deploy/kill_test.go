@@ -24,6 +24,13 @@ func TestMain(m *testing.M) {
 		fmt.Println("ended:", deployLoop(dir))
 		return
 	}
+	if dir := os.Getenv(exchangeEnv); dir != "" {
+		if err := exchangeLoop(dir); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		return
+	}
 	os.Exit(m.Run())
 }
 

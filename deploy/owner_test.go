@@ -176,18 +176,18 @@ func TestLinkOfAnotherUserOnTheWay(t *testing.T) {
 		what      string
 		dir, link int // who owns the link and the directory that it is in
 		owner     string
+		leads     int // who owns the directory that it leads to
 		refused   bool
 	}{
-		{"root's", root, root, "", false},
-		{"of the owner that is configured", other, other, "12345", false},
-		{"of another user", other, other, "", true},
-		{"of another user in a directory of root's", root, other, "", true},
-		{"root's in a directory of another user", other, root, "", true},
+		{"root's", root, root, "", root, false},
+		{"of the owner that is configured", other, other, "12345", other, false},
+		{"of the owner that is configured, to a directory of root's", other, other, "12345", root, true},
+		{"of another user", other, other, "", root, true},
+		{"of another user in a directory of root's", root, other, "", root, true},
+		{"root's in a directory of another user", other, root, "", root, true},
 	} {
 		dir, victim := t.TempDir(), t.TempDir()
-		if tt.owner != "" {
-			own(t, victim, [2]int{other, 0})
-		}
+		own(t, victim, [2]int{tt.leads, 0})
 		link(t, os.Symlink, victim, filepath.Join(dir, "sub"))
 		if err := os.Lchown(filepath.Join(dir, "sub"), tt.link, 0); err != nil {
 			t.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"iter"
-	"os"
 	"path/filepath"
 )
 
@@ -75,17 +74,36 @@ func (p *Plan) Try(try func(staged []Target) error) { p.try = try }
 // generation directories.
 func (p *Plan) Accesses() map[string]Access {
 	found := map[string]Access{}
-	for path, want := range p.access {
-		info, err := os.Lstat(path)
-		if err != nil {
-			continue
-		}
-		if has, ok := accessOf(info); ok {
+	for _, job := range p.jobs {
+		for _, f := range job.Target.files(job.Bundle) {
+			has, err := f.accessNow()
+			if err != nil {
+				continue
+			}
+			want := p.access[f.path]
 			want.UID, want.GID = has.UID, has.GID
+			found[f.path] = want
 		}
-		found[path] = want
 	}
 	return found
+}
+
+// accessNow returns the present access to a file.
+func (f file) accessNow() (Access, error) {
+	dir, name := filepath.Split(f.path)
+	root, err := f.target.open(dir)
+	if err != nil {
+		return Access{}, err
+	}
+	defer root.Close()
+	info, err := root.Lstat(name)
+	if err != nil {
+		return Access{}, err
+	}
+	if has, ok := accessOf(info); ok && info.Mode().IsRegular() {
+		return has, nil
+	}
+	return Access{}, errNotRegular
 }
 
 // compare checks one file.

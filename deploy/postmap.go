@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,6 +25,75 @@ const postmapPatience = 30 * time.Second
 
 // maxPostmap limits how much output of postmap is kept. It is enough for the files of one name.
 const maxPostmap = 1 << 20
+
+// compiledNow returns why the compiled map in a directory does not match what the files will hold, or "" if it does.
+func (m *sniMap) compiledNow(root *os.Root) (why string, err error) {
+	dir, name := filepath.Split(m.path)
+	files := map[string][]byte{}
+	for _, suffix := range compiledSuffixes() {
+		found, err := m.target.look(root, dir, name+suffix)
+		if err != nil {
+			return "", err
+		}
+		if found != nil {
+			files[name+suffix] = found.content
+		}
+	}
+	err = m.apart(files, func(source string) error {
+		why, err = m.compiledDiffers(source)
+		return err
+	})
+	return why, err
+}
+
+// compiledSuffixes are those of the forms that Postfix's types of table have (DATABASE_README of Postfix).
+func compiledSuffixes() []string { return []string{".db", ".lmdb", ".cdb", ".dir", ".pag"} }
+
+// apart calls a function with the path of the map in a directory of this process, where files are. Postmap opens files by their paths, with
+// the rights of root. In the map's own directory, the owner of the directory could choose with a link which files these are, and a pipe
+// would make postmap wait.
+func (m *sniMap) apart(files map[string][]byte, do func(source string) error) (err error) {
+	dir, err := os.MkdirTemp("", "mxcert-map-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), content, compiledMode); err != nil {
+			return err
+		}
+	}
+	return do(filepath.Join(dir, filepath.Base(m.path)))
+}
+
+// writeSource writes the text of the map for postmap. The text names copies of the jobs' files; what postmap makes holds their content, not
+// their names. The files of other lines are named as they are, because their targets are not known here.
+func (m *sniMap) writeSource(source string, text []byte) error {
+	lines := parseMap(string(text), true)
+	copies := 0
+	for i, e := range lines.entries {
+		paths := lines.paths(e.value)
+		if !slices.ContainsFunc(paths, m.owns) {
+			continue
+		}
+		for j, path := range paths {
+			if !m.owns(path) {
+				continue
+			}
+			content := m.target.readQuietly(path)
+			paths[j] = fmt.Sprintf("%s-%d", source, copies)
+			copies++
+			if content == nil {
+				continue // postmap finds no such file, and says so
+			}
+			if err := os.WriteFile(paths[j], content, compiledMode); err != nil {
+				return err
+			}
+		}
+		lines.entries[i].text = lines.format(e.name, lines.value(paths))
+	}
+	return os.WriteFile(source, []byte(lines.String()), compiledMode)
+}
 
 // compiledDiffers returns why the compiled map of a source does not match what the files will hold, or "" if it does.
 func (m *sniMap) compiledDiffers(source string) (why string, err error) {
@@ -68,24 +139,43 @@ func (m *sniMap) named(path string) string {
 	return m.kind + ":" + path
 }
 
-// compile makes the compiled map next to its source, which is in a staging directory. It returns the names of its one or two files. If
-// postmap cannot read the files of a line, it leaves the line out and still succeeds; compiledDiffers finds that.
-func (m *sniMap) compile(source string) ([]string, error) {
-	if _, err := postmap("-F", m.named(source)); err != nil {
-		return nil, err
-	}
-	return filesBeside(source)
+// compile makes the compiled map of a text and returns its one or two files, by name. If postmap cannot read the files of a line, it leaves
+// the line out and still succeeds. If sure is set, compile makes sure that the lines of the jobs are there.
+func (m *sniMap) compile(text []byte, sure bool) (files map[string][]byte, err error) {
+	err = m.apart(nil, func(source string) error {
+		if err := m.writeSource(source, text); err != nil {
+			return err
+		}
+		if _, err := postmap("-F", m.named(source)); err != nil {
+			return err
+		}
+		if sure {
+			why, err := m.compiledDiffers(source)
+			if err == nil && why != "" {
+				err = errNotCompiled
+			}
+			if err != nil {
+				return err
+			}
+		}
+		files, err = readBeside(source)
+		return err
+	})
+	return files, err
 }
 
-func filesBeside(source string) (files []string, err error) {
-	entries, err := os.ReadDir(filepath.Dir(source))
-	if err != nil {
-		return nil, err
-	}
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), filepath.Base(source)+".") {
-			files = append(files, e.Name())
+// readBeside reads the files that postmap has made for a source.
+func readBeside(source string) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	for _, suffix := range compiledSuffixes() {
+		content, err := os.ReadFile(source + suffix)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
 		}
+		if err != nil {
+			return nil, err
+		}
+		files[filepath.Base(source)+suffix] = content
 	}
 	if len(files) == 0 {
 		return nil, errNothingCompiled

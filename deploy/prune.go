@@ -3,7 +3,6 @@ package deploy
 import (
 	"cmp"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,12 +15,11 @@ const keepGenerations = 3
 func (p *Plan) prune() {
 	for _, job := range p.jobs {
 		if job.Target.Directory != "" {
-			dir, name := filepath.Split(job.Target.Directory)
-			leads, err := os.Readlink(job.Target.Directory)
+			leads, err := job.Target.readLink()
 			if err != nil {
 				continue
 			}
-			p.pruneIn(job.Target, filepath.Join(dir, name+generationsSuffix), func(string) bool { return true }, []string{filepath.Base(leads)})
+			p.pruneIn(job.Target, job.Target.Directory+generationsSuffix, func(string) bool { return true }, []string{filepath.Base(leads)})
 		}
 		if job.Target.versioned() {
 			p.pruneVersions(job)
@@ -34,7 +32,7 @@ func (p *Plan) pruneVersions(job Job) {
 	dir := filepath.Dir(job.Target.Combined)
 	versions := versionsOf(job.Target.Combined)
 	inUse := []string{filepath.Base(job.Target.combined(job.Bundle))}
-	m := parseMap(string(readQuietly(job.Target.mapPath())), job.Target.Kind == kindPostfix)
+	m := parseMap(string(job.Target.readQuietly(job.Target.mapPath())), job.Target.Kind == kindPostfix)
 	for _, e := range m.entries {
 		for _, path := range m.paths(e.value) {
 			inUse = append(inUse, filepath.Base(path))
@@ -69,15 +67,28 @@ func (p *Plan) pruneIn(t Target, dir string, ours func(name string) bool, inUse 
 	}
 }
 
-// readQuietly reads a small file. It returns nil if it cannot.
-func readQuietly(path string) []byte {
-	info, err := os.Stat(path)
-	if err != nil || !info.Mode().IsRegular() || info.Size() > maxFile {
-		return nil
+// readLink returns where the link of a target leads.
+func (t Target) readLink() (string, error) {
+	dir, name := filepath.Split(t.Directory)
+	root, err := t.open(dir)
+	if err != nil {
+		return "", err
 	}
-	text, err := os.ReadFile(path)
+	defer root.Close()
+	return root.Readlink(name)
+}
+
+// readQuietly reads a file at the target. It returns nil if it cannot.
+func (t Target) readQuietly(path string) []byte {
+	dir, name := filepath.Split(path)
+	root, err := t.open(dir)
 	if err != nil {
 		return nil
 	}
-	return text
+	defer root.Close()
+	found, err := t.look(root, dir, name)
+	if err != nil || found == nil {
+		return nil
+	}
+	return found.content
 }

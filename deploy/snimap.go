@@ -3,6 +3,7 @@ package deploy
 import (
 	"bytes"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -131,11 +132,14 @@ func (m *sniMap) compare(remembered map[string]Access) (changed bool, err error)
 		return false, err
 	}
 	defer root.Close()
-	if m.old, err = m.target.look(root, dir, name); err != nil {
+	if m.old, err = m.look(root, dir, name); err != nil {
 		return false, err
 	}
 	if m.access, err = m.wanted(root, m.old, remembered); err != nil {
 		return false, &Error{Op: "plan", Path: m.path, Err: err}
+	}
+	if m.compiledByRoot() && m.access.UID > 0 {
+		return false, &Error{Op: "compile", Path: m.path, Err: errMapOwner}
 	}
 	if m.postfix() {
 		m.access.Mode = compiledMode
@@ -149,7 +153,7 @@ func (m *sniMap) compare(remembered map[string]Access) (changed bool, err error)
 	case m.access.differs(m.old.access):
 		m.why = whyAccess
 	case m.postfix():
-		if m.why, err = m.compiledDiffers(m.path); err != nil {
+		if m.why, err = m.compiledNow(root); err != nil {
 			return false, &Error{Op: "look up in", Path: m.path, Err: err}
 		}
 	}
@@ -195,7 +199,7 @@ func (m *sniMap) before(found map[string][]byte) {
 			value, _ := old.get(name)
 			for _, p := range old.paths(value) {
 				if versionsOf(job.Target.Combined).MatchString(p) {
-					found[path] = readQuietly(p)
+					found[path] = job.Target.readQuietly(p)
 				}
 			}
 		}
@@ -213,14 +217,7 @@ func (m *sniMap) write(tx *transaction) error {
 	if !m.postfix() && now != nil && bytes.Equal(content, now.content) && !m.access.differs(now.access) {
 		return nil
 	}
-	if err := m.stageIn(tx, content, now); err != nil || !m.postfix() {
-		return err
-	}
-	why, err := m.compiledDiffers(tx.candidate(m.path))
-	if err == nil && why != "" {
-		err = errNotCompiled
-	}
-	return wrap("compile", m.path, err)
+	return m.stageIn(tx, content, now, true)
 }
 
 // writeBack stages the map without the lines of the jobs.
@@ -229,7 +226,7 @@ func (m *sniMap) writeBack(tx *transaction) error {
 	if err != nil || now == nil {
 		return err
 	}
-	return m.stageIn(tx, m.undone(now), now)
+	return m.stageIn(tx, m.undone(now), now, false)
 }
 
 // now reads the map again, under the lock.
@@ -240,30 +237,42 @@ func (m *sniMap) now() (*snapshot, error) {
 		return nil, err
 	}
 	defer root.Close()
-	return m.target.look(root, dir, name)
+	return m.look(root, dir, name)
 }
 
-// stageIn stages the map and its compiled forms.
-func (m *sniMap) stageIn(tx *transaction, content []byte, now *snapshot) error {
+// look reads the map. For postmap as root, each line of it is an order to read a file.
+func (m *sniMap) look(root *os.Root, dir, name string) (*snapshot, error) {
+	found, err := m.target.look(root, dir, name)
+	if err == nil && found != nil && m.compiledByRoot() && found.access.UID > 0 {
+		return nil, &Error{Op: "compile", Path: m.path, Err: errMapOwner}
+	}
+	return found, err
+}
+
+// compiledByRoot reports whether postmap compiles the map with the rights of root.
+func (m *sniMap) compiledByRoot() bool { return m.postfix() && os.Geteuid() == 0 }
+
+// stageIn stages the map and its compiled forms. If sure is set, the latter must hold the files of the jobs.
+func (m *sniMap) stageIn(tx *transaction, content []byte, now *snapshot, sure bool) error {
 	c := m.change
 	c.content, c.old = content, now
 	if err := tx.stageFile(c); err != nil || !m.postfix() {
 		return err
 	}
-	files, err := m.compile(tx.candidate(m.path))
+	files, err := m.compile(content, sure)
 	if err != nil {
 		return &Error{Op: "compile", Path: m.path, Err: err}
 	}
-	for _, name := range files {
-		if err := m.adopt(tx, filepath.Join(filepath.Dir(m.path), name)); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if err := m.stageCompiled(tx, filepath.Join(filepath.Dir(m.path), name), files[name]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// adopt takes a file that postmap has made into the transaction.
-func (m *sniMap) adopt(tx *transaction, path string) error {
+// stageCompiled stages a file that postmap has made.
+func (m *sniMap) stageCompiled(tx *transaction, path string, content []byte) error {
 	dir, name := filepath.Split(path)
 	root, err := m.target.open(dir)
 	if err != nil {
@@ -274,5 +283,5 @@ func (m *sniMap) adopt(tx *transaction, path string) error {
 	if err != nil {
 		return err
 	}
-	return tx.adopt(change{file: file{path: path, target: m.target, secret: true}, access: m.access, old: old})
+	return tx.stageFile(change{file: file{path: path, target: m.target, secret: true, content: content}, access: m.access, old: old})
 }

@@ -259,6 +259,42 @@ func TestPostfixMap(t *testing.T) {
 	compiled(first)
 }
 
+// TestPostfixMapOfAnotherUser: each line of it would make root read a file.
+func TestPostfixMapOfAnotherUser(t *testing.T) {
+	fakePostmap(t)
+	needRoot(t, "give files away")
+	dir := t.TempDir()
+	path := filepath.Join(dir, "sni.map")
+	target := deploy.Target{Kind: "postfix", Combined: filepath.Join(dir, "mx.pem"), SNIMap: "hash:" + path, Owner: "12345"}
+	_, err := tryPlan(fresh(t, 1), target)
+	refused(t, err, path, "refused", "only root may own it", "chown root")
+	write(t, path, "a.example.org /etc/shadow\n", 0o600)
+	own(t, path, [2]int{12345, 12345})
+	_, err = tryPlan(fresh(t, 1), target)
+	refused(t, err, path, "refused", "only root may own it", "chown root")
+}
+
+// TestPostfixMapReadsNoForeignFile: postmap gets the files as they were written, although another file has taken their place meanwhile.
+func TestPostfixMapReadsNoForeignFile(t *testing.T) {
+	fakePostmap(t)
+	dir, victim := t.TempDir(), filepath.Join(t.TempDir(), "victim")
+	write(t, victim, "precious", 0o600)
+	target := deploy.Target{Kind: "postfix", Combined: filepath.Join(dir, "mx.pem"), SNIMap: "hash:" + filepath.Join(dir, "sni.map")}
+	b := fresh(t, 1)
+	apply(t, b, deploy.Target{Kind: "postfix", Combined: target.Combined})
+	p := plan(t, b, target) // the map alone changes
+	if err := os.Remove(target.Combined); err != nil {
+		t.Fatal(err)
+	}
+	link(t, os.Symlink, victim, target.Combined)
+	refused(t, p.Apply(keepNothing), filepath.Join(dir, "sni.map"), "files", "has left out", "untouched")
+	for _, path := range []string{"sni.map", "sni.map.db"} {
+		if text, err := os.ReadFile(filepath.Join(dir, path)); err == nil {
+			t.Errorf("%s holds %q", path, text)
+		}
+	}
+}
+
 // TestPostfixMapThatDoesNotCompile: everything is as it was, the files that the map names too.
 func TestPostfixMapThatDoesNotCompile(t *testing.T) {
 	fakePostmap(t)

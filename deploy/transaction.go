@@ -22,11 +22,12 @@ type transaction struct {
 // staged is a complete new file, link or directory that waits for its name. All descriptors that it needs, also for undoing the change, are
 // open from the start. So a change can be undone even if nothing can be opened any more.
 type staged struct {
-	root  *os.Root // the destination's directory
-	dir   *os.File // the same directory
-	aside *os.File // the staging directory
-	path  string
-	name  string // in either directory
+	root    *os.Root // the destination's directory
+	dir     *os.File // the same directory
+	waiting *os.Root // the staging directory
+	aside   *os.File // the same directory
+	path    string
+	name    string // in either directory
 
 	leads     string    // for a link: the absolute path that it leads to
 	old       *snapshot // what the plan has seen at the path; nil: nothing
@@ -35,50 +36,22 @@ type staged struct {
 	exchanged bool // the old content is now in the staging directory instead
 }
 
-// begin opens the directories for a change and removes what a killed run may have left where the new content will be.
-func (t *transaction) begin(c change) (*staged, error) {
-	f, err := t.enter(c)
-	if err != nil {
-		return nil, err
-	}
-	return f, f.root.RemoveAll(f.temporary())
-}
-
-// adopt takes over a file that another program has made in the staging directory.
-func (t *transaction) adopt(c change) error {
-	f, err := t.enter(c)
-	if err != nil {
-		return wrap("write", c.path, err)
-	}
-	file, err := f.root.OpenFile(f.temporary(), os.O_WRONLY|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return wrap("write", c.path, err)
-	}
-	if err = c.access.set(file); err == nil {
-		err = file.Sync()
-	}
-	if closeErr := file.Close(); err == nil {
-		err = closeErr
-	}
-	return wrap("write", c.path, err)
-}
-
-// enter opens all directories that a change needs, also for undoing it.
-func (t *transaction) enter(c change) (f *staged, err error) {
+// begin opens all directories that a change needs, also for undoing it, and removes what a killed run may have left where the new content
+// will be.
+func (t *transaction) begin(c change) (f *staged, err error) {
 	dir, name := filepath.Split(c.path)
 	f = &staged{path: c.path, name: name, old: c.old, target: c.target}
 	if f.root, err = c.target.open(dir); err != nil {
 		return nil, err
 	}
 	t.entries = append(t.entries, f)
-	aside := stagingPrefix + t.lineage
-	if err := f.root.Mkdir(aside, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, err
-	}
 	if f.dir, err = f.root.Open("."); err != nil {
 		return nil, err
 	}
-	if f.aside, err = f.root.Open(aside); err != nil {
+	if f.waiting, err = t.openStaging(f.root); err != nil {
+		return nil, err
+	}
+	if f.aside, err = f.waiting.Open("."); err != nil {
 		return nil, err
 	}
 	if os.Geteuid() == 0 { // so that the server can try the files in it
@@ -86,7 +59,31 @@ func (t *transaction) enter(c change) (f *staged, err error) {
 			return nil, plain(err)
 		}
 	}
-	return f, nil
+	return f, f.waiting.RemoveAll(f.name)
+}
+
+// openStaging makes and opens the staging directory in a destination's directory. The owner of the latter may put something else in its
+// place at any time. So all work goes through the directory that is opened here, and nobody else may own it: what is in it stays what it is.
+func (t *transaction) openStaging(in *os.Root) (*os.Root, error) {
+	name := stagingPrefix + t.lineage
+	if err := in.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	root, err := openDirectory(in, name)
+	if err != nil {
+		return nil, err
+	}
+	info, err := root.Stat(".")
+	if err == nil {
+		if of, ok := accessOf(info); !ok || of.UID != os.Geteuid() || of.Mode&0o022 != 0 {
+			err = errChanging
+		}
+	}
+	if err != nil {
+		_ = root.Close()
+		return nil, err
+	}
+	return root, nil
 }
 
 // letIn lets the group of the files search the staging directory. It never sets the setgid bit, which the sandbox of the install helper
@@ -100,9 +97,6 @@ func (f *staged) letIn(want Access) error {
 	}
 	return f.aside.Chmod(0o710)
 }
-
-// temporary returns where the new content waits, relative to root.
-func (f *staged) temporary() string { return filepath.Join(filepath.Base(f.aside.Name()), f.name) }
 
 // stage prepares one change next to its destination.
 func (t *transaction) stage(c change) error {
@@ -119,7 +113,7 @@ func (t *transaction) stage(c change) error {
 func (t *transaction) stageFile(c change) error {
 	f, err := t.begin(c)
 	if err == nil {
-		err = writeNew(f.root, f.temporary(), c.content, c.access)
+		err = writeNew(f.waiting, f.name, c.content, c.access)
 	}
 	return wrap("write", c.path, err)
 }
@@ -130,7 +124,7 @@ func (t *transaction) stageLink(c change) error {
 	f, err := t.begin(c)
 	if err == nil {
 		f.leads = filepath.Join(filepath.Dir(c.path), c.link)
-		err = f.root.Symlink(c.link, f.temporary())
+		err = f.waiting.Symlink(c.link, f.name)
 	}
 	return wrap("write", c.path, err)
 }
@@ -144,15 +138,15 @@ func (t *transaction) stageDirectory(c change) error {
 	if err != nil {
 		return wrap("write", c.path, err)
 	}
-	if err := f.makeDirectory(); err != nil {
+	if err := t.makeDirectory(f); err != nil {
 		return wrap("write", c.path, err)
 	}
 	for _, m := range c.members {
-		if err := writeNew(f.root, filepath.Join(f.temporary(), filepath.Base(m.path)), m.content, m.access); err != nil {
+		if err := writeNew(f.waiting, filepath.Join(f.name, filepath.Base(m.path)), m.content, m.access); err != nil {
 			return wrap("write", filepath.Join(c.path, filepath.Base(m.path)), err)
 		}
 	}
-	directory, err := f.root.Open(f.temporary())
+	directory, err := f.waiting.Open(f.name)
 	if err != nil {
 		return wrap("write", c.path, err)
 	}
@@ -166,7 +160,7 @@ func (t *transaction) stageDirectory(c change) error {
 // makeDirectory makes the empty directory of a generation. In a setgid directory it gets that group, which the kernel gives only to what is
 // made there: the directory of the generations has no such bit. So it is made in a staging directory beside the link, and moved. Root can
 // name the group, and does so. A service in a sandbox can change no group at all.
-func (f *staged) makeDirectory() error {
+func (t *transaction) makeDirectory(f *staged) error {
 	generations := filepath.Dir(f.path)
 	above, err := f.target.open(filepath.Dir(generations))
 	if err != nil {
@@ -174,9 +168,9 @@ func (f *staged) makeDirectory() error {
 	}
 	defer above.Close()
 	if os.Geteuid() == 0 || groupOfSetgid(above) < 0 {
-		return f.root.Mkdir(f.temporary(), 0o700)
+		return f.waiting.Mkdir(f.name, 0o700)
 	}
-	aside := filepath.Base(f.aside.Name())
+	aside := stagingPrefix + t.lineage
 	if err := above.Mkdir(aside, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
@@ -185,7 +179,7 @@ func (f *staged) makeDirectory() error {
 	if err := above.Mkdir(made, 0o700); err != nil {
 		return err
 	}
-	return above.Rename(made, filepath.Join(filepath.Base(generations), f.temporary()))
+	return above.Rename(made, filepath.Join(filepath.Base(generations), aside, f.name))
 }
 
 // stageAround makes the directory of the generations. The directory has the right access before it gets its name. If it exists already,
@@ -201,12 +195,12 @@ func (t *transaction) stageAround(c change) error {
 	}
 	f, err := t.begin(c)
 	if err == nil {
-		err = f.root.Mkdir(f.temporary(), 0o700)
+		err = f.waiting.Mkdir(f.name, 0o700)
 	}
 	if err != nil {
 		return wrap("make", c.path, err)
 	}
-	made, err := f.root.Open(f.temporary())
+	made, err := f.waiting.Open(f.name)
 	if err != nil {
 		return wrap("make", c.path, err)
 	}
@@ -227,14 +221,12 @@ func (t Target) openSub(path string) (*os.File, error) {
 		return nil, err
 	}
 	defer root.Close()
-	info, err := root.Lstat(filepath.Base(path))
-	if err == nil && !info.IsDir() {
-		err = errNotDirectory
-	}
+	sub, err := openDirectory(root, filepath.Base(path))
 	if err != nil {
 		return nil, err
 	}
-	return root.Open(filepath.Base(path))
+	defer sub.Close()
+	return sub.Open(".")
 }
 
 // writeNew makes a file that did not exist before.
@@ -343,22 +335,24 @@ func (t *transaction) sync() error {
 // close removes what is left of the staging and closes the directories. A failure does not affect the files in service, and the next run
 // removes what stays.
 func (t *transaction) close() {
-	aside := stagingPrefix + t.lineage
 	for _, f := range t.entries {
-		_ = f.root.Remove(filepath.Join(aside, f.name))
-	}
-	for _, f := range t.entries {
-		err := f.root.Remove(aside)
-		for try := 0; err != nil && !errors.Is(err, fs.ErrNotExist) && try < 2; try++ { // it holds a directory, or postmap's files
-			err = f.root.RemoveAll(aside)
+		if f.waiting != nil {
+			_ = f.waiting.RemoveAll(f.name)
 		}
 	}
 	for _, f := range t.entries {
-		if f.dir != nil {
-			_ = f.dir.Close()
+		if err := f.root.Remove(stagingPrefix + t.lineage); err != nil { // another process has put something there
+			_ = f.root.RemoveAll(stagingPrefix + t.lineage)
 		}
-		if f.aside != nil {
-			_ = f.aside.Close()
+	}
+	for _, f := range t.entries {
+		for _, file := range []*os.File{f.dir, f.aside} {
+			if file != nil {
+				_ = file.Close()
+			}
+		}
+		if f.waiting != nil {
+			_ = f.waiting.Close()
 		}
 		_ = f.root.Close()
 	}

@@ -151,7 +151,11 @@ func (l *Lineage) lostDescriptions(record Record) (list []Generation) {
 
 // generationKey returns the folder of a generation, or one of its members. An ID from a damaged record cannot lead elsewhere.
 func (l *Lineage) generationKey(id string, member ...string) string {
-	return l.key(append([]string{path.Base(id)}, member...)...)
+	name := path.Base(id)
+	if name == "." || !fs.ValidPath(name) {
+		name = "-" // no generation has this name
+	}
+	return l.key(append([]string{name}, member...)...)
 }
 
 // Generations lists the readable generations, oldest first, without those that a crash left unfinished.

@@ -3,6 +3,7 @@ package state
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -41,7 +42,8 @@ func journaled(name string) (lineage string, ok bool) {
 	if !isJSON || cut <= 0 {
 		return "", false
 	}
-	return stem[:cut], true
+	lineage = stem[:cut]
+	return lineage, lineage != "." && fs.ValidPath(lineage)
 }
 
 // JournalLineages names the lineages that have entries in the journal, configured or not.

@@ -122,6 +122,9 @@ func (e *Error) Temporary() bool { return errors.Is(e.Err, ErrLocked) }
 
 // Hint says what to do.
 func (e *Error) Hint() string {
+	if cause, ok := e.Err.(interface{ Hint() string }); ok {
+		return cause.Hint()
+	}
 	switch e.Kind() {
 	case "locked":
 		return "wait until the other process has finished (mxcert status shows what the daemon does), then try again"

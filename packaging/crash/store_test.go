@@ -38,7 +38,7 @@ func store(b bundles, name, old, next string) *subject {
 			if err := os.Mkdir(s.State(), 0o700); err != nil {
 				return err
 			}
-			if os.Geteuid() == 0 { // root's command works for the service
+			if os.Geteuid() == 0 { // root's command becomes the service's user
 				if err := os.Chown(s.State(), operation.Owner, operation.Group); err != nil {
 					return err
 				}
@@ -46,7 +46,7 @@ func store(b bundles, name, old, next string) *subject {
 			if s.New = old; old == "" {
 				return nil
 			}
-			return errors.Join(inProcess(s), inProcess(s))
+			return errors.Join(serve(s), serve(s))
 		},
 		see: func(root string) sight {
 			s := sight{open: openKeys(root), left: temporary(root), state: "broken"}
@@ -129,7 +129,7 @@ func age(root string) error {
 	return errors.Join(problems...)
 }
 
-// serve runs the operation as the service's user does, who has to live with what root's command has left.
+// serve runs the operation as the service's user does, in a process that is not traced.
 func serve(spec operation.Spec) error {
 	text, err := json.Marshal(spec)
 	if err != nil {

@@ -2,17 +2,18 @@
 // hooks, mail servers and people read the values as files. state.Store makes the promises; this comment says how this package
 // keeps them.
 //
-// A write makes a temporary file in the same directory, gives it mode and owner before content, syncs it, renames it and syncs
-// the directory. It makes a directory under a temporary name, too: if the directory belonged to root for an instant, and root's
-// command were killed in that instant, the service could never use it. It removes a folder under a temporary name. Locks are
-// flock(2): the kernel releases them when the process dies, however it dies. The lock's file stays.
+// A write makes a temporary file in the same directory, gives it its mode before content, syncs it, renames it and syncs the
+// directory. It makes a directory under a temporary name, too, so that a process that is killed leaves none with another mode. It
+// removes a folder under a temporary name. Locks are flock(2): the kernel releases them when the process dies, however it dies.
+// The lock's file stays.
 //
-// A read accepts only a regular file of at most 1 MiB. It follows no link and waits for no pipe, because root reads what another
-// user may write. If something else has the name of a lock, or a directory that of a value, it gets the name NAME.damaged-…, and
-// the work goes on.
+// A read accepts only a regular file of at most 1 MiB. It follows no link and waits for no pipe that another program has put
+// there. If something else has the name of a lock, or a directory that of a value, it gets the name NAME.damaged-…, and the work
+// goes on.
 //
-// Directories have mode 0700 and files 0600, whatever the umask. What root makes belongs to the owner of the directory around
-// it, so that a command run as root leaves nothing that the service cannot read.
+// Directories have mode 0700 and files 0600, whatever the umask. They belong to the user of the process. [Open] and [View] refuse
+// root a directory of another user: root would leave files that the owner cannot read, and the owner could choose with a link
+// which files root reads, replaces or removes.
 //
 // A process that makes a temporary file holds a flock on it until the file has its name. So [Store.Sweep] knows, without a
 // clock, what a killed process has left and what a living one is writing.
@@ -22,6 +23,7 @@ package disk
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -47,6 +49,9 @@ const accounts, lineages = "accounts", "lineages"
 // It refuses a directory that holds something else: with a wrong `state` setting, narrowing the mode would lock other programs
 // out.
 func Open(path string) (*Store, error) {
+	if err := checkOwner(path); err != nil {
+		return nil, err
+	}
 	if err := checkOurs(path); err != nil {
 		return nil, err
 	}
@@ -69,6 +74,40 @@ func Open(path string) (*Store, error) {
 	}
 	return &Store{root: path}, nil
 }
+
+// checkOwner refuses root a directory of another user.
+func checkOwner(path string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil //nolint:nilerr // it is missing, or what comes next fails, too
+	}
+	if user := owner(info); user != 0 {
+		return failed("use state directory", path, foreignError{path, user})
+	}
+	return nil
+}
+
+// foreignError is the cause if root would have to work in a directory of another user.
+type foreignError struct {
+	path string
+	user int
+}
+
+// Error says whose directory it is.
+func (e foreignError) Error() string {
+	return fmt.Sprintf("it belongs to user %d, and root does not work in a directory of another user", e.user)
+}
+
+// Hint says what to do.
+func (e foreignError) Hint() string {
+	return fmt.Sprintf("run it as user %d; or, if no service uses the directory, give it to root: chown -R root: %s", e.user, e.path)
+}
+
+// Is makes it a lack of permission.
+func (e foreignError) Is(target error) bool { return target == fs.ErrPermission }
 
 func checkOurs(path string) error {
 	entries, err := readDir(path, 0)
@@ -93,6 +132,9 @@ func checkOurs(path string) error {
 
 // View is for readers: it makes nothing. The error is fs.ErrNotExist if the directory does not exist.
 func View(path string) (*Store, error) {
+	if err := checkOwner(path); err != nil {
+		return nil, err
+	}
 	if _, err := readDir(path, 0); err != nil {
 		return nil, failed("read state directory", path, err)
 	}

@@ -53,7 +53,7 @@ func isLeft(path string, entry fs.DirEntry) (bool, error) {
 		return true, nil // a lock's file that has its name already, and may be locked under this name
 	}
 	file, _, err := open(path, os.O_RDONLY)
-	if errors.Is(err, fs.ErrPermission) { // root is making it for this user, or was killed while it did
+	if errors.Is(err, fs.ErrPermission) { // it has not got its mode yet, whatever the umask, or another user has made it
 		return time.Since(info.ModTime()) >= writing, nil
 	}
 	if err != nil {

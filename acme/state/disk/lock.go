@@ -77,8 +77,8 @@ func openLock(path string) (file *os.File, err error) {
 	return file, err
 }
 
-// makeLock makes a lock's file, locked. The file gets its name when its owner is right, and never replaces another one, which
-// may be locked.
+// makeLock makes a lock's file, locked. The file gets its name when it is locked, and never replaces another one, which may be
+// locked.
 func makeLock(path string) (*os.File, error) {
 	file, err := temporary(filepath.Dir(path))
 	if err != nil {

@@ -60,7 +60,7 @@ func shortDir(t *testing.T) string {
 	return dir
 }
 
-// TestReadsAreBounded: root reads a directory that another user writes, so a read follows no link, waits for nobody and ends.
+// TestReadsAreBounded: whatever another program has put there, a read follows no link, waits for nobody and ends.
 func TestReadsAreBounded(t *testing.T) {
 	t.Parallel()
 	kinds := oddities(t)

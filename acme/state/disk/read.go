@@ -41,8 +41,8 @@ func (e errNoFile) Error() string {
 // Is makes it a damaged file.
 func (e errNoFile) Is(target error) bool { return target == state.ErrDamaged }
 
-// open opens a regular file, and nothing else: a device may act when it is opened. Root reads in a directory that another user
-// writes, so open follows no link and does not wait for the other end of a pipe, whenever it appears.
+// open opens a regular file, and nothing else: a device may act when it is opened. It follows no link and does not wait for the
+// other end of a pipe, whenever it appears.
 func open(path string, flag int) (*os.File, fs.FileInfo, error) {
 	info, err := os.Lstat(path)
 	if err == nil && !info.Mode().IsRegular() {

@@ -97,9 +97,8 @@ func TestSweepOfALock(t *testing.T) {
 	}
 }
 
-// TestSweepOfWhatRootMakes: the service may not open a file that root has not handed over yet. It stays while it may be a
-// living process's.
-func TestSweepOfWhatRootMakes(t *testing.T) {
+// TestSweepOfWhatItMayNotOpen: a file that this process may not open stays while it may be a living process's.
+func TestSweepOfWhatItMayNotOpen(t *testing.T) {
 	store, err := disk.Open(filepath.Join(t.TempDir(), "state"))
 	if err != nil {
 		t.Fatal(err)

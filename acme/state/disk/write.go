@@ -64,7 +64,7 @@ func persist(dir string, work func() error) error {
 	return err
 }
 
-// temporary makes an empty file that this process has locked, with its final mode and owner. fs.ErrNotExist if a sweep was faster.
+// temporary makes an empty file that this process has locked, with its final mode. fs.ErrNotExist if a sweep was faster.
 func temporary(dir string) (*os.File, error) {
 	file, err := os.CreateTemp(dir, temporaryPrefix+"*")
 	if err != nil {
@@ -75,7 +75,7 @@ func temporary(dir string) (*os.File, error) {
 		err = fs.ErrNotExist
 	}
 	if err == nil {
-		err = settle(file, 0o600)
+		err = file.Chmod(0o600) // whatever the umask
 	}
 	if err != nil {
 		_ = os.Remove(file.Name())
@@ -83,22 +83,6 @@ func temporary(dir string) (*os.File, error) {
 		return nil, err
 	}
 	return file, nil
-}
-
-// settle sets mode, despite the umask, and owner of a new file.
-func settle(file *os.File, mode fs.FileMode) error {
-	if os.Geteuid() == 0 {
-		info, err := os.Stat(filepath.Dir(file.Name()))
-		if err != nil {
-			return err
-		}
-		if owner, ok := info.Sys().(*syscall.Stat_t); ok && owner.Uid != 0 {
-			if err := file.Chown(int(owner.Uid), int(owner.Gid)); err != nil {
-				return err
-			}
-		}
-	}
-	return file.Chmod(mode)
 }
 
 // makeDir makes a directory, and those above it, durably.
@@ -115,7 +99,7 @@ func makeOnce(path string) error {
 	if err != nil {
 		return err
 	}
-	if err = settleDir(temporary); err == nil {
+	if err = os.Chmod(temporary, 0o700); err == nil {
 		err = os.Rename(temporary, path)
 	}
 	if err != nil {
@@ -128,19 +112,6 @@ func makeOnce(path string) error {
 		err = syncDir(above)
 	}
 	return err
-}
-
-// settleDir works on a descriptor as root, because the owner of the directory above could put a link in its place.
-func settleDir(path string) error {
-	if os.Geteuid() != 0 {
-		return os.Chmod(path, 0o700)
-	}
-	dir, err := os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return settle(dir, 0o700)
 }
 
 func syncDir(path string) error {

@@ -3,6 +3,8 @@ package operation
 import (
 	"context"
 	"errors"
+	"os"
+	"syscall"
 	"time"
 
 	"mxcert/acme/bundle"
@@ -12,6 +14,14 @@ import (
 
 // authority is the CA of the account. Nothing ever asks it.
 const authority = "https://ca.example/directory"
+
+// BecomeOwner makes a process of root the owner of the store for good, as mxcert's commands do, if the operation is one on the store.
+func (s Spec) BecomeOwner() error {
+	if s.Action != StoreAdd || os.Geteuid() != 0 {
+		return nil
+	}
+	return errors.Join(syscall.Setgroups(nil), syscall.Setgid(Group), syscall.Setuid(Owner))
+}
 
 // store does what a renewal does with the store, from opening it to removing what is old.
 func (s Spec) store(b *bundle.Bundle) error {

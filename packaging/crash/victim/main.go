@@ -42,6 +42,9 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	if err := spec.BecomeOwner(); err != nil {
+		return err
+	}
 	if len(os.Args) > 2 {
 		if err := limit(os.Args[2]); err != nil {
 			return err

@@ -163,7 +163,7 @@ func (h *host) wants() *wanted.Host {
 }
 
 // storeAt opens a state directory.
-func storeAt(t *testing.T, path string) *state.Book {
+func storeAt(t testing.TB, path string) *state.Book {
 	t.Helper()
 	store, err := state.Open(disk.Open(path))
 	if err != nil {

@@ -24,7 +24,7 @@ type message struct {
 }
 
 // listen is a socket in a directory of its own. A socket's path has at most 107 bytes, so it must be short.
-func listen(t *testing.T) (*wire.Listener, string) {
+func listen(t testing.TB) (*wire.Listener, string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "wire")
 	if err != nil {
