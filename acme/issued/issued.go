@@ -170,10 +170,10 @@ func (l *Lineage) fallBack(key bundle.KeyType) *bundle.Bundle {
 
 // Sources returns the files on which a look at the lineage depends; nil if the store has no files.
 func (l *Lineage) Sources() []string {
-	if l.Directory("") == "" {
+	if l.Folder() == "" {
 		return nil
 	}
-	files := []string{filepath.Join(l.Directory(""), "record.json")}
+	files := []string{filepath.Join(l.Folder(), "record.json")}
 	for _, key := range l.Keys {
 		directory := l.Directory(l.Record.Slot(key).Current)
 		for _, name := range []string{"privkey.pem", "fullchain.pem", "meta.json", "revoked.json"} {

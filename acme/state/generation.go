@@ -98,6 +98,9 @@ func (l *Lineage) Bundle(id string) (*bundle.Bundle, error) {
 	return b, l.book.failed("use", l.generationKey(id), err)
 }
 
+// Folder returns where the files of the lineage are on this host; "" for a store without files.
+func (l *Lineage) Folder() string { return l.book.store.Path(l.key()) }
+
 // Directory returns where the files of a generation are on this host; "" for a store without files.
 func (l *Lineage) Directory(id string) string { return l.book.store.Path(l.generationKey(id)) }
 
