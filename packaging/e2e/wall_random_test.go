@@ -1,0 +1,6 @@
+package e2e
+
+import _ "embed"
+
+//go:embed attacker.py
+var attackerProgram []byte
