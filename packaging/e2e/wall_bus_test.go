@@ -118,9 +118,16 @@ import ctypes, os, sys, time
 libc = ctypes.CDLL(None, use_errno=True)
 class vec(ctypes.Structure): _fields_ = [("base", ctypes.c_void_p), ("len", ctypes.c_size_t)]
 def ways(pid):
-    for name in ("environ", "mem", "maps", "auxv", "stack", "syscall"):
-        try: open("/proc/%d/%s" % (pid, name), "rb").read(1); yield name
+    first = 0x400000
+    for name in ("environ", "maps", "auxv", "stack", "syscall"): # of a process that has ended, some can be opened and are empty
+        try:
+            text = open("/proc/%d/%s" % (pid, name), "rb").read(16)
+            if text: yield name
+            if name == "maps" and text: first = int(text.split(b"-")[0], 16)
         except OSError: pass
+    try:
+        if os.pread(os.open("/proc/%d/mem" % pid, os.O_RDONLY), 16, first): yield "mem"
+    except OSError: pass
     for name in ("fd", "map_files"):
         try: os.listdir("/proc/%d/%s" % (pid, name)); yield name
         except OSError: pass
@@ -128,7 +135,7 @@ def ways(pid):
         try: os.readlink("/proc/%d/%s" % (pid, name)); yield name
         except OSError: pass
     buffer = ctypes.create_string_buffer(64)
-    local, remote = vec(ctypes.addressof(buffer), 64), vec(0x400000, 64)
+    local, remote = vec(ctypes.addressof(buffer), 64), vec(first, 64)
     ctypes.set_errno(0)
     if libc.process_vm_readv(pid, ctypes.byref(local), 1, ctypes.byref(remote), 1, 0) >= 0 or ctypes.get_errno() == 14: yield "process_vm_readv"
     if libc.ptrace(16, pid, 0, 0) == 0: # PTRACE_ATTACH

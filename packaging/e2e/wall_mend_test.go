@@ -56,7 +56,7 @@ func setgidDirectory(w *walled) {
 	must(w.t, w.Host, "systemctl", "start", "mxcert.service")
 	w.root(0, "renew", "--now", "root")
 	must(w.t, w.Host, "systemctl", "stop", "mxcert.service")
-	got := must(w.t, w.Host, "stat", "-c", "%U:%G %a", "/etc/setgid", "/etc/setgid/x.key")
+	got := must(w.t, w.Host, "stat", "-c", "%U:%G %a", "/etc/exim4/setgid", "/etc/exim4/setgid/x.key")
 	if want := "root:Debian-exim 2750\nroot:Debian-exim 640\n"; got != want {
 		w.t.Errorf("the directory and the key: %q, want %q", got, want)
 	}

@@ -50,15 +50,15 @@ var wallConfig = hostConfig + `  - name: own
   - name: root
     domains: [root.example.org]
     deploy:
-      - files: {certificate: /etc/twins/a/x.crt, private_key: /etc/twins/a/x.key}
-      - files: {certificate: /etc/twins/a_x.crt, private_key: /etc/twins/a_x.key}
-      - files: {certificate: /etc/setgid/x.crt, private_key: /etc/setgid/x.key}
+      - files: {certificate: /etc/exim4/twins/a/x.crt, private_key: /etc/exim4/twins/a/x.key}
+      - files: {certificate: /etc/exim4/twins/a_x.crt, private_key: /etc/exim4/twins/a_x.key}
+      - files: {certificate: /etc/exim4/setgid/x.crt, private_key: /etc/exim4/setgid/x.key}
     verify: {endpoints: []}
 `
 
 // targets are the places of wallConfig outside of what snapshot.py leaves out always, and the directories around them.
-var targets = []string{"/etc/exim4", certificateFile, keyFile, "/etc/exim4/tls/", "/etc/twins", "/etc/twins/a", "/etc/twins/a/x.crt", "/etc/twins/a/x.key",
-	"/etc/twins/a_x.crt", "/etc/twins/a_x.key", "/etc/setgid", "/etc/setgid/x.crt", "/etc/setgid/x.key"}
+var targets = []string{"/etc/exim4", certificateFile, keyFile, "/etc/exim4/tls/", "/etc/exim4/twins", "/etc/exim4/twins/a", "/etc/exim4/twins/a/x.crt", "/etc/exim4/twins/a/x.key",
+	"/etc/exim4/twins/a_x.crt", "/etc/exim4/twins/a_x.key", "/etc/exim4/setgid", "/etc/exim4/setgid/x.crt", "/etc/exim4/setgid/x.key"}
 
 // walled is a host that is watched.
 type walled struct {
@@ -70,12 +70,12 @@ type walled struct {
 const prepare = `set -e
 install -d -m 0700 -o mxcert -g mxcert /var/lib/mxcert
 install -d -m 0750 -o root -g Debian-exim /etc/exim4/tls
-install -d -m 0755 /etc/twins/a
-install -d -m 2750 -o root -g Debian-exim /etc/setgid
-for key in /etc/twins/a/x.key /etc/twins/a_x.key; do
+install -d -m 0755 /etc/exim4/twins/a
+install -d -m 2750 -o root -g Debian-exim /etc/exim4/setgid
+for key in /etc/exim4/twins/a/x.key /etc/exim4/twins/a_x.key; do
 	openssl ecparam -name prime256v1 -genkey -noout | openssl pkcs8 -topk8 -nocrypt -out $key
 done
-mkdir -p /root/operator; cp /etc/twins/a/x.key /root/operator/a; cp /etc/twins/a_x.key /root/operator/b
+mkdir -p /root/operator; cp /etc/exim4/twins/a/x.key /root/operator/a; cp /etc/exim4/twins/a_x.key /root/operator/b
 umask 077
 mkdir -p /srv/precious/1 /srv/precious/.tmp-2
 for name in record.json meta.json account.json daemon.json running.yaml order.json lock fullchain.pem privkey.pem .tmp-1 1/meta.json 1/privkey.pem 1/fullchain.pem secret; do
