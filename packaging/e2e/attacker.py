@@ -1,14 +1,15 @@
-# attacker.py SEED ACTIONS STOP: whoever has taken over the service. Runs as mxcert, with its groups, and does ACTIONS random things wherever
-# it can write, at every socket and over D-Bus, one after the other. It goes on until both are true: they are done, and the file STOP is there.
+# attacker.py SEED ACTIONS: whoever has taken over the service. Runs as mxcert, with its groups, and does ACTIONS random things wherever it
+# can write, at every socket and over D-Bus, one after the other. Now and then it puts the state back as it was, so that root's commands get
+# further than to the first fault.
 #
 # What it could read of others it keeps in /var/tmp/loot. At the end it prints a line of JSON: what it did, and of the things that must fail
 # those that did not.
-import ctypes, errno, fcntl, json, os, random, signal, socket, subprocess, sys, threading, time
+import ctypes, fcntl, json, os, random, signal, socket, subprocess, sys, threading, time
 
-seed, actions, stop = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+seed, actions = int(sys.argv[1]), int(sys.argv[2])
 rng = random.Random(seed)
 libc = ctypes.CDLL(None, use_errno=True)
-STATE, KEYS, LOOT = "/var/lib/mxcert", "/var/lib/mxcert-keys", "/var/tmp/loot"
+STATE, KEYS, LOOT, GOOD = "/var/lib/mxcert", "/var/lib/mxcert-keys", "/var/tmp/loot", "/var/tmp/good"
 PRECIOUS = ["/srv/precious", "/srv/precious/secret", "/srv/precious/record.json", "/srv/precious/privkey.pem", "/etc/shadow", "/etc/passwd", "/etc/cron.d", "/etc/exim4",
             "/etc/exim4/exim.key", "/etc/mxcert/mxcert.yaml", "/etc/mxcert/credentials", "/root", "/var/lib/mxcert-install", "/dev/zero", "/dev/full", "/dev/tty", "/dev/stdin",
             "/proc/self/mem", "/proc/1/environ", "/run/mxcert-helpers/install.sock", "/run/systemd/private", "/usr/bin/mxcert", "..", "../..", "/", "/nonexistent/x"]
@@ -45,7 +46,14 @@ def some(root, most=400):
     return path
 
 
+def known(ending=""):
+    """A random path that mxcert itself has made."""
+    return os.path.join(STATE, rng.choice([p for p in KNOWN if p.endswith(ending)]))
+
+
 def target():
+    r = rng.random()
+    if r < 0.5: return known()
     r = rng.random()
     return some(STATE if r < 0.7 else KEYS if r < 0.85 else rng.choice(OTHERS))
 
@@ -104,18 +112,18 @@ def act_rename(): os.rename(target(), target())
 def act_exchange():
     if libc.renameat2(-100, target().encode("utf-8", "surrogatepass"), -100, target().encode("utf-8", "surrogatepass"), 2): raise OSError(ctypes.get_errno(), "")
 def act_exchange_link():
-    p = some(STATE)
+    p = target()
     aside = p + ".x"
     os.symlink(rng.choice(PRECIOUS), aside)
     for _ in range(rng.randrange(1, 30)):
-        libc.renameat2(-100, p.encode(), -100, aside.encode(), 2)
-    if rng.random() < 0.7 and os.path.islink(p): libc.renameat2(-100, p.encode(), -100, aside.encode(), 2)
+        libc.renameat2(-100, p.encode("utf-8", "surrogatepass"), -100, aside.encode("utf-8", "surrogatepass"), 2)
+    if rng.random() < 0.7 and os.path.islink(p): libc.renameat2(-100, p.encode("utf-8", "surrogatepass"), -100, aside.encode("utf-8", "surrogatepass"), 2)
     if os.path.islink(aside): os.unlink(aside)
 def act_fifo(): p = target(); (os.path.lexists(p) and clear(p)); os.mkfifo(p)
 def act_mkdir(): p = target(); (os.path.lexists(p) and clear(p)); os.mkdir(p)
 def act_garbage(): put(target(), garbage())
 def act_mutate():
-    p = target()
+    p = known(".json")
     text = open(os.open(p, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb").read(1 << 20)
     put(p, json.dumps(mutate(json.loads(text))).encode("utf-8", "surrogatepass"))
 def act_sparse():
@@ -138,6 +146,9 @@ def act_mend(): # so that the commands get further than to the first fault
         p = os.path.join(STATE, d)
         if os.path.islink(p) or os.path.lexists(p) and not os.path.isdir(p): os.unlink(p)
         os.makedirs(p, exist_ok=True)
+def act_restore():
+    act_mend()
+    subprocess.run("chmod -R u+rwX . ../mxcert-keys; find . ../mxcert-keys -mindepth 1 ! -name 'control.sock' ! -name 'daemon.*' -delete; mkdir -p ../mxcert-keys/sub; cp -a %s/. ." % GOOD, shell=True, cwd=STATE, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 def act_remove(): p = target(); os.unlink(p) if not os.path.isdir(p) or os.path.islink(p) else os.rmdir(p)
 def act_flock():
     fd = os.open(rng.choice([STATE, STATE + "/lineages", STATE + "/daemon.lock", STATE + "/lock", STATE + "/lineages/mx/lock", some(STATE)]), os.O_RDONLY | os.O_NONBLOCK)
@@ -281,27 +292,27 @@ def act_signal():
 
 
 WEIGHTS = {act_link: 14, act_link_inside: 4, act_hardlink: 5, act_rename: 10, act_exchange: 10, act_exchange_link: 12, act_fifo: 6, act_mkdir: 6, act_garbage: 10, act_mutate: 16, act_sparse: 4,
-           act_growing: 1, act_chmod: 4, act_top: 0.3, act_mend: 6, act_remove: 8, act_flock: 2, act_farm: 0.5, act_order: 8, act_flood: 0.3, act_notify: 1, act_false_daemon: 1, act_bus: 0.8,
-           act_reload: 0.1, act_signal: 0.1}
+           act_growing: 1, act_chmod: 4, act_top: 0.3, act_mend: 6, act_remove: 8, act_flock: 2, act_farm: 0.5, act_order: 8, act_flood: 0.3, act_notify: 1, act_false_daemon: 3, act_bus: 0.8,
+           act_reload: 0.1, act_signal: 0.1, act_restore: 1}
 os.setpgid(0, 0)
 os.makedirs(LOOT, exist_ok=True)
 OTHERS = places()
+subprocess.run("rm -rf %s; cp -a . %s; rm -f %s/control.sock %s/daemon.*" % (GOOD, GOOD, GOOD, GOOD), shell=True, cwd=STATE, check=True)
+KNOWN = sorted(os.path.relpath(os.path.join(top, n), GOOD) for top, names, files in os.walk(GOOD) for n in names + files)
 SOCKETS = ["/run/mxcert-helpers/install.sock", "/run/mxcert-helpers/hook.sock", "/run/mxcert/control.sock", STATE + "/control.sock"]
 threading.Thread(target=spy, daemon=True).start()
-began, n, total = time.time(), 0, 0
-while n < actions or not os.path.exists(stop):
-    if time.time() - began > 150: break
+began = time.time()
+for n in range(actions):
+    if time.time() - began > 150: sys.exit("this takes too long: %d actions" % n)
     act = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
     name = act.__name__[4:]
     try:
         act()
         with lock: done[name] = done.get(name, 0) + 1
-    except (OSError, ValueError, UnicodeError, RecursionError): # it was refused, or there was nothing to do
+    except Exception: # it was refused, or there was nothing to do
         with lock: done[name + " failed"] = done.get(name + " failed", 0) + 1
-    n += 1
-    if n == actions: total = time.time() - began
     if n % 50 == 0: # for root's commands, too; and the disk must not fill
-        time.sleep(0.05 if n < actions else 0.3)
+        time.sleep(0.05)
         s = os.statvfs(STATE)
         if s.f_bavail * s.f_frsize < 500 << 20: subprocess.run(["find", STATE, KEYS, "/tmp", "/var/tmp", "-user", "mxcert", "-size", "+100k", "-delete"], stderr=subprocess.DEVNULL)
-print(json.dumps({"seed": seed, "actions": n, "seconds": round(total, 1), "places": OTHERS, "wins": wins, "done": dict(sorted(done.items()))}))
+print(json.dumps({"seed": seed, "actions": actions, "seconds": round(time.time() - began, 1), "places": OTHERS, "wins": wins, "done": dict(sorted(done.items()))}))

@@ -81,7 +81,9 @@ func stateIsNoFile(w *walled) {
 	for _, make := range []string{"ln -s /dev/zero", "ln -s " + precious + "/secret", "mkfifo"} {
 		w.does(`cd /var/lib/mxcert; for f in daemon.json running.yaml lineages/mx/record.json accounts/*/account.json lineages/own/*/meta.json lineages/own/*/fullchain.pem; do
 			rm -rf "$f"; ` + make + ` "$f"; done`)
-		w.rootRunsAll()
+		for _, args := range [][]string{{"status"}, {"history"}, {"doctor"}, {"account", "show"}, {"renew", "mx", "own"}} {
+			w.root(-1, args...)
+		}
 		unchanged()
 	}
 	w.stateBack()
@@ -181,7 +183,10 @@ json.dump({"pid": 1, "version": evil, "socket": "/nonexistent" + evil, "started"
 	} {
 		stop := w.falseDaemon(answer)
 		for _, args := range [][]string{{"status"}, {"deploy", "mx"}} {
-			r := w.root(-1, args...)
+			r := w.root(-1, append(args, "--timeout", "3s")...)
+			if r.Seconds > 6 {
+				w.t.Errorf("%v took %.1f s", args, r.Seconds)
+			}
 			figure(w.t, "%.40s %v: %.1f s, %d MiB, exit code %d", answer, args, r.Seconds, r.Memory>>20, r.Code)
 		}
 		stop()
