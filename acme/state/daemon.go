@@ -2,7 +2,6 @@ package state
 
 import (
 	"context"
-	"encoding/json"
 )
 
 const (
@@ -37,5 +36,5 @@ func (b *Book) Daemon(v any) error {
 	if err != nil {
 		return err
 	}
-	return b.failed("read", daemonKey, json.Unmarshal(text, v))
+	return b.failed("read", daemonKey, parse(text, v))
 }

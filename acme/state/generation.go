@@ -161,17 +161,19 @@ func (l *Lineage) generationKey(id string, member ...string) string {
 	return l.key(append([]string{name}, member...)...)
 }
 
-// Generations lists the readable generations, oldest first, without those that a crash left unfinished.
+// maxGenerations is how many generations, the newest, are read at most. Prune leaves far fewer; but another user may make folders in any
+// number, and root's commands read them.
+const maxGenerations = 100
+
+// Generations lists the readable ones of the newest generations, oldest first, without those that a crash left unfinished.
 func (l *Lineage) Generations() ([]Generation, error) {
 	names, err := l.book.below(l.key())
 	if err != nil {
 		return nil, err
 	}
+	names = slices.DeleteFunc(names, func(name string) bool { return strings.HasPrefix(name, ".") || name == displaced })
 	var generations []Generation
-	for _, name := range names {
-		if strings.HasPrefix(name, ".") || name == displaced {
-			continue
-		}
+	for _, name := range names[max(0, len(names)-maxGenerations):] {
 		if g, err := l.Generation(name); err == nil && g.ID == name {
 			generations = append(generations, g)
 		}

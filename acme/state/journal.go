@@ -70,6 +70,10 @@ func (l *Lineage) Note(entry Entry) (forget func() error, err error) {
 	return func() error { return l.Forget(entry) }, nil
 }
 
+// maxEntries is how many entries of the journal, the oldest, are read at most; the next pass reads the others. A killed run leaves a few,
+// but another user may make files in any number.
+const maxEntries = 100
+
 // Journal lists the entries that an earlier run has left, oldest first. It removes damaged ones: their content is lost. It leaves
 // those that mxcert would not write for a person to look at. The error names each of both.
 func (l *Lineage) Journal() ([]Entry, error) {
@@ -77,12 +81,13 @@ func (l *Lineage) Journal() ([]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
+	names = slices.DeleteFunc(names, func(name string) bool {
+		lineage, ok := journaled(name)
+		return !ok || lineage != l.name
+	})
 	var entries []Entry
 	var problems []error
-	for _, name := range names {
-		if lineage, ok := journaled(name); !ok || lineage != l.name {
-			continue
-		}
+	for _, name := range names[:min(len(names), maxEntries)] {
 		entry, err := l.book.readEntry(journal + "/" + name)
 		if err != nil {
 			problems = append(problems, err)

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +17,18 @@ const version = 1
 // ErrDamaged is returned (wrapped) for a record that is not what mxcert writes.
 var ErrDamaged = errors.New("the file is damaged")
 
+// maxMarks is how many of the characters that precede values a record has at most: { and [ and commas. The text of an empty object is
+// short, but a record of a hundred thousand of them takes much memory, and root's commands read what another user may write.
+const maxMarks = 50_000
+
+// parse reads a JSON text into v.
+func parse(text []byte, v any) error {
+	if bytes.Count(text, []byte{'{'})+bytes.Count(text, []byte{'['})+bytes.Count(text, []byte{','}) > maxMarks {
+		return ErrDamaged
+	}
+	return json.Unmarshal(text, v)
+}
+
 // errLater is the cause if a record has a higher version.
 var errLater = errors.New("a later mxcert wrote it")
 
@@ -28,7 +41,7 @@ func (b *Book) read(key string, v any) error {
 	var head struct {
 		Version int `json:"version"`
 	}
-	if err := json.Unmarshal(text, &head); err != nil || head.Version < 1 {
+	if err := parse(text, &head); err != nil || head.Version < 1 {
 		return b.failed("read", key, ErrDamaged)
 	}
 	if head.Version > version {

@@ -74,8 +74,8 @@ func printDaemon(out sheet, r *report.Daemon, said bool) {
 	fmt.Fprintf(out, "daemon: running since %s (process %d), configuration of %s\n", report.Minute(r.Started), r.PID, report.Minute(r.ConfigLoaded))
 	switch {
 	case r.ConfigError != "" && said:
-		out.line("error", "the configuration changed at %s is bad, the old one stays in force", report.Minute(*r.ConfigErrorAt))
+		out.line("error", "the configuration changed at %s is bad, the old one stays in force", r.BadSince())
 	case r.ConfigError != "":
-		out.line("error", "the configuration changed at %s is bad, the old one stays in force:\n%s", report.Minute(*r.ConfigErrorAt), r.ConfigError)
+		out.line("error", "the configuration changed at %s is bad, the old one stays in force:\n%s", r.BadSince(), r.ConfigError)
 	}
 }

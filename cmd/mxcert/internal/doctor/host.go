@@ -119,7 +119,7 @@ func (d *Doctor) daemon(context.Context) []finding.Finding {
 	case r == nil:
 		return []finding.Finding{well("no daemon runs here: certificates are renewed when something calls mxcert renew")}
 	case r.ConfigError != "":
-		return []finding.Finding{doubtful("the daemon (process %d) found the configuration bad at %s and still works with the old one", r.PID, report.Minute(*r.ConfigErrorAt)).
+		return []finding.Finding{doubtful("the daemon (process %d) found the configuration bad at %s and still works with the old one", r.PID, r.BadSince()).
 			Next("systemctl reload mxcert, if the file is good now; mxcert status shows the daemon's error")}
 	case r.Version != d.Runner.Release:
 		return []finding.Finding{doubtful("the daemon (process %d) is mxcert %s, this is %s", r.PID, r.Version, d.Runner.Release).Next("systemctl restart mxcert")}

@@ -94,6 +94,14 @@ type Daemon struct {
 	ConfigErrorAt *time.Time `json:"config_error_at,omitempty"`
 }
 
+// BadSince returns when the daemon found the configuration bad, in words. The moment may be missing in what another user has written.
+func (d *Daemon) BadSince() string {
+	if d.ConfigErrorAt == nil {
+		return "an unknown time"
+	}
+	return Minute(*d.ConfigErrorAt)
+}
+
 // DryRun is what a pass would do, for programs. Certificate.Plan says the same in words.
 type DryRun struct {
 	Orders     []string        `json:"orders"`

@@ -128,3 +128,14 @@ func TestUntil(t *testing.T) {
 		}
 	}
 }
+
+// Another user may have written what says that a daemon runs.
+func TestBadSince(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 1, 2, 3, 4, 0, 0, time.UTC)
+	for want, d := range map[string]report.Daemon{"an unknown time": {}, "2026-01-02 03:04 UTC": {ConfigErrorAt: &at}} {
+		if got := d.BadSince(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

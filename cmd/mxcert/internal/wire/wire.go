@@ -10,6 +10,7 @@ package wire
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,11 +25,15 @@ import (
 	"time"
 )
 
-// MaxLine is the length of the longest line that is read, in bytes. It is enough for a report of some thousand certificates.
-const MaxLine = 16 << 20
+// MaxLine is the length of the longest line that is read, in bytes. It is enough for a report of two thousand certificates.
+const MaxLine = 4 << 20
 
-// ErrMalformed means that the other side has sent something that is not a message: not JSON, JSON of another shape, or more than MaxLine
-// bytes.
+// maxValues is how many values the longest line may have, in objects and lists. An empty object takes three bytes in a line, and some
+// hundred in memory.
+const maxValues = 100_000
+
+// ErrMalformed means that the other side has sent something that is not a message: not JSON, JSON of another shape, more than MaxLine
+// bytes, or more values than a message needs.
 var ErrMalformed = errors.New("not a message")
 
 // Listener accepts connections at a path.
@@ -163,6 +168,10 @@ func (c *Conn) Read(ctx context.Context, v any) error {
 	if c.readErr != nil {
 		return c.readErr
 	}
+	if values(line) > maxValues {
+		c.readErr = fmt.Errorf("%w: more than %d values", ErrMalformed, maxValues)
+		return c.readErr
+	}
 	if err := json.Unmarshal(line, v); err != nil {
 		c.readErr = fmt.Errorf("%w: %.200s", ErrMalformed, err.Error())
 	}
@@ -196,6 +205,11 @@ func (c *Conn) line() ([]byte, error) {
 			return nil, err
 		}
 	}
+}
+
+// values returns how many values a JSON text has, at most: marks within strings count, too.
+func values(text []byte) int {
+	return bytes.Count(text, []byte{'{'}) + bytes.Count(text, []byte{'['}) + bytes.Count(text, []byte{','})
 }
 
 // during calls do and ends it by a deadline when ctx ends. The next call removes the deadline. If do fails and ctx has ended,

@@ -127,6 +127,7 @@ func TestReadRefuses(t *testing.T) {
 		"a long number":        {`{"text":` + strings.Repeat("9", 100_000) + "}\n", wire.ErrMalformed},
 		"an empty line":        {"\n", wire.ErrMalformed},
 		"too long":             {strings.Repeat("x", wire.MaxLine+1), wire.ErrMalformed},
+		"more than it needs":   {`{"list":[` + strings.Repeat("{},", 100_000) + "{}]}\n", wire.ErrMalformed},
 		"half a message":       {`{"text":"a"}`, io.ErrUnexpectedEOF},
 		"nothing, and is gone": {"", io.EOF},
 	} {
