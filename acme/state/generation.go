@@ -98,8 +98,13 @@ func (l *Lineage) Bundle(id string) (*bundle.Bundle, error) {
 	return b, l.book.failed("use", l.generationKey(id), err)
 }
 
-// Directory returns where the files of a generation are on this host; "" for a store without files.
-func (l *Lineage) Directory(id string) string { return l.book.store.Path(l.generationKey(id)) }
+// Directory returns where the files of a generation are on this host, or, if id is "", those of the lineage; "" for a store without files.
+func (l *Lineage) Directory(id string) string {
+	if id == "" {
+		return l.book.store.Path(l.key())
+	}
+	return l.book.store.Path(l.generationKey(id))
+}
 
 // Generation reads the description of one generation. If it is missing or damaged, the certificate says what it can: then the
 // directory is UnknownCA, and the order is not known.
