@@ -50,7 +50,7 @@ func locksAreNoFiles(w *walled) {
 		must(w.t, w.Host, "systemctl", "stop", "mxcert.service")
 	}
 	unchanged()
-	w.does(`cd /var/lib/mxcert; rm -rf *.damaged-* lineages/*/*.damaged-*`)
+	w.does(`cd /var/lib/mxcert; rm -rf *.damaged* lineages/*/*.damaged*`)
 	w.converged()
 }
 

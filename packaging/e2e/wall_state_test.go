@@ -61,16 +61,13 @@ func displacedIsALink(w *walled) {
 // Directories of the state that lead to root's.
 func stateIsALink(w *walled) {
 	unchanged := w.watch(targets...)
-	for _, part := range []string{"lineages", "lineages/mx", "accounts", "accounts/*", "orders", "journal", "lineages/mx/generations", "lineages/mx/record.json"} {
-		w.does(`cd /var/lib/mxcert; part=$(echo $1); test -e "$part" || part=lineages/mx/$(ls lineages/mx | head -n1); echo "$part" >/tmp/part
+	for _, part := range []string{"lineages", "lineages/mx", "lineages/mx/2*", "accounts/*", "journal", "lineages/mx/record.json"} {
+		w.does(`cd /var/lib/mxcert; set -- $1; part=$1; test -e "$part"; echo "$part" >/tmp/part
 			mv "$part" /var/lib/mxcert/aside; ln -s `+precious+` "$part"`, part)
-		w.siege(map[string]any{"rounds": 1, "commands": [][]string{timed("renew", "--now", "mx"), timed("rollback", "mx"), timed("status"), timed("account", "show")}})
-		w.does(`cd /var/lib/mxcert; part=$(cat /tmp/part); rm -rf "$part"; mv aside "$part"; rm -rf *.damaged-* lineages/*.damaged-* lineages/*/*.damaged-*; rm /tmp/part`)
-		unchanged()
-		if w.t.Failed() {
-			w.t.Fatalf("%s", part)
-		}
+		w.siege(map[string]any{"rounds": 1, "commands": [][]string{timed("renew", "--now", "mx"), timed("rollback", "mx"), timed("status", "mx")}})
+		w.does(`cd /var/lib/mxcert; part=$(cat /tmp/part); rm -rf "$part"; mv aside "$part"; rm -rf *.damaged* lineages/*.damaged* lineages/*/*.damaged* accounts/*/*.damaged*; rm /tmp/part`)
 	}
+	unchanged()
 	w.converged()
 }
 
@@ -84,8 +81,8 @@ func stateIsNoFile(w *walled) {
 		for _, args := range [][]string{{"status"}, {"history"}, {"doctor"}, {"account", "show"}, {"renew", "mx", "own"}} {
 			w.root(-1, args...)
 		}
-		unchanged()
 	}
+	unchanged()
 	w.stateBack()
 	w.converged()
 }
@@ -178,7 +175,7 @@ json.dump({"pid": 1, "version": evil, "socket": "/nonexistent" + evil, "started"
 	}
 	// A false daemon whose answer is as large as an answer may be, or has no end.
 	for _, answer := range []string{
-		`c.sendall(b"{\"report\":{\"certificates\":[" + b"{},"*5000000 + b"{}]}}\n")`, `c.sendall(b"{\"report\":{\"certificates\":[{\"keys\":[" + b"{},"*5000000 + b"{}]}]}}\n")`,
+		`c.sendall(b"{\"report\":{\"certificates\":[" + b"{},"*5000000 + b"{}]}}\n")`,
 		"while True: c.sendall(b\"{\\\"certificate\\\":\\\"mx\\\"}\\n\")", "while True: c.sendall(b\"x\"*65536)", "time.sleep(100)",
 	} {
 		stop := w.falseDaemon(answer)
