@@ -22,9 +22,7 @@ func (l *loader) check(c *Config) {
 }
 
 func (l *loader) checkACME(a *ACME) {
-	if err := checkEmail(a.Email); a.Email != "" && err != nil {
-		l.bad("acme.email", "write an address such as postmaster@example.org, or remove the line", "%s: %v", quote(a.Email), err)
-	}
+	l.checkEmail(a)
 	if !a.AgreeTOS {
 		l.checkTerms()
 	}
@@ -49,6 +47,29 @@ func (l *loader) checkACME(a *ACME) {
 	}
 	l.checkPath("acme.ca_file", a.CAFile)
 	l.checkPath("acme.roots_file", a.RootsFile)
+}
+
+// checkEmail normalises the address, and warns of one that a public CA refuses.
+func (l *loader) checkEmail(a *ACME) {
+	if a.Email == "" {
+		return
+	}
+	address, err := mailAddress(a.Email)
+	if err != nil {
+		l.bad("acme.email", "write an address such as postmaster@example.org, or remove the line", "%s: %v", quote(a.Email), err)
+		return
+	}
+	a.Email = address
+	if _, domain, _ := cutLast(address, "@"); isReserved(domain) && slices.ContainsFunc(a.Directories, isPublic) {
+		l.warn("acme.email", "write an address of yours, or remove the line", "%s is only an example: CAs refuse such an address (invalidContact)", quote(address))
+	}
+}
+
+// isPublic reports whether a directory, a name or a URL, belongs to one of the CAs that mxcert knows.
+func isPublic(directory string) bool {
+	_, named := authority.Directory(directory)
+	_, known := authority.AtHost(directory)
+	return named || known
 }
 
 func (l *loader) checkTerms() {

@@ -36,6 +36,8 @@ type Config struct {
 // ACME says which authority issues the certificates (RFC 8555).
 type ACME struct {
 	// Address for mail from the authority. Optional.
+	//
+	// After Load its domain is in A-labels.
 	Email string `yaml:"email"`
 	// Must be true: you have read the authority's terms of service and agree to them.
 	AgreeTOS bool `yaml:"agree_tos"`

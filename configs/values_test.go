@@ -67,6 +67,31 @@ func TestDomainName(t *testing.T) {
 	}
 }
 
+func TestMailAddress(t *testing.T) {
+	for in, want := range map[string]string{ // "": an error
+		"post@example.net": "post@example.net", "Post.Master+mx@MX.Example.NET": "Post.Master+mx@mx.example.net", "post@bücher.example": "post@xn--bcher-kva.example",
+		"a=b!c/d@example.net": "a=b!c/d@example.net",
+		"": "", "@example.net": "", "post@": "", "post": "", "jörg@example.net": "", "a b@example.net": "", "a@b@example.net": "", "<post@example.net>": "",
+		"Me <post@example.net>": "", "a,b@example.net": "", "post@example.net,other@example.net": "", "a?b@example.net": "", "a%40b@example.net": "",
+		"a#b@example.net": "", `"a"@example.net`: "", "post@[192.0.2.1]": "", "post@*.example.net": "", ".a@example.net": "", "a..b@example.net": "", "a\n@example.net": "",
+	} {
+		if got, err := mailAddress(in); got != want || (err == nil) != (want != "") {
+			t.Errorf("mailAddress(%q) = %q, %v; want %q", in, got, err, want)
+		}
+	}
+}
+
+func TestIsReserved(t *testing.T) {
+	for domain, want := range map[string]bool{
+		"example.org": true, "mx.example.com": true, "bücher.example": true, "mx.test": true, "a.invalid": true, "x.localhost": true,
+		"example.de": false, "myexample.org": false, "example.org.de": false, "mx.de": false,
+	} {
+		if isReserved(domain) != want {
+			t.Errorf("%s", domain)
+		}
+	}
+}
+
 func TestNearest(t *testing.T) {
 	keys := []string{"email", "agree_tos", "directory", "ca_file"}
 	for in, want := range map[string]string{
