@@ -39,6 +39,7 @@ func (l *loader) checkACME(a *ACME) {
 		a.Directories[i] = l.directory(d, i, a)
 	}
 	l.unique("acme.directory", a.Directories)
+	l.checkLimits(a)
 	if len(a.Profile) > 64 || !onlyHas(a.Profile, alnum+"._-") {
 		l.bad("acme.profile", `a profile is a word such as tlsserver; "" is the CA's default`, "%s is not the name of a profile", quote(a.Profile))
 	}

@@ -27,6 +27,7 @@ type Limits struct {
 	Failures   Rate // failed proofs for one name
 	ExemptARI  bool // replacements do not count
 	SetIsFixed bool // otherwise the set's window shrinks to a third of the certificate's life, and is kept for each key type
+	NewUseAll  bool // first-time orders need not leave a share of Orders for renewals
 }
 
 // LimitsOf returns the published limits of the CA with that directory URL. For a CA that publishes no limits it assumes
@@ -45,6 +46,23 @@ func LimitsOf(directory string) Limits {
 func (l Limits) Own() Limits {
 	l.Orders.N, l.Domain.N, l.Set.N, l.Failures.N = l.Orders.N*9/10, l.Domain.N*9/10, l.Set.N-1, l.Failures.N-1
 	return l
+}
+
+// String lists the limits, for people.
+func (l Limits) String() string {
+	var parts []string
+	for _, limit := range []struct {
+		Rate
+		what string
+	}{{l.Orders, "orders"}, {l.Domain, "new certificates below one domain"}, {l.Set, "certificates for the same names"}, {l.Failures, "failed proofs of one name"}} {
+		if limit.N > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s in %s", limit.N, limit.what, Words(limit.Per)))
+		}
+	}
+	if len(parts) == 0 {
+		return "as much as is due"
+	}
+	return strings.Join(parts, ", ")
 }
 
 // newShare is the share of the account's orders that names without a certificate may use: they must not starve renewals.
@@ -93,7 +111,7 @@ func (l *Ledger) Check(now time.Time, o Purchase, limits Limits) *Held {
 	held := wait(l.ofSet(now, window, o, limits), window, "certificates for these names were ordered")
 	if !o.Replacement || !limits.ExemptARI {
 		account := limits.Orders
-		if o.New {
+		if o.New && !limits.NewUseAll {
 			account.N = int(float64(account.N) * newShare)
 		}
 		counted := func(p Placed) bool { return !limits.ExemptARI || !p.Replacement }
@@ -277,11 +295,17 @@ func registered(names []string) []string {
 	return list
 }
 
-// Words writes a duration, in days if it is two or more whole days.
+// Words writes a duration for people: in days if it is two or more whole days, and without zeros at its end.
 func Words(d time.Duration) string {
 	const day = 24 * time.Hour
 	if d >= 2*day && d%day == 0 {
 		return fmt.Sprintf("%d days", d/day)
 	}
-	return d.Round(time.Second).String()
+	text := d.Round(time.Second).String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(text, zero) {
+			text = text[:len(text)-2]
+		}
+	}
+	return text
 }
