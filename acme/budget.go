@@ -19,12 +19,13 @@ type Claim struct {
 	New         bool          // these names have no certificate yet
 	Replacement bool          // it replaces a certificate within the window that the CA suggested
 	Life        time.Duration // of the certificate in service; 0 if there is none
+	Expires     time.Time     // its end: waits that the CA does not ask for end before a part of what is left; zero if there is none
 	Urgent      bool          // a person wants it at once: only limits of the CA itself hold it
 	Person      bool          // a person waits for it: a breaker does not hold it
 }
 
 func (c Claim) purchase() schedule.Purchase {
-	return schedule.Purchase{Names: c.Names, Key: string(c.KeyType), New: c.New, Replacement: c.Replacement, Life: c.Life}
+	return schedule.Purchase{Names: c.Names, Key: string(c.KeyType), New: c.New, Replacement: c.Replacement, Life: c.Life, Expires: c.Expires}
 }
 
 // limits returns the limits that apply to a claim at this CA. If the CA publishes none, an operator may order without limit.
@@ -69,7 +70,7 @@ func (c *Client) Held(claim Claim) error {
 	if err != nil {
 		return err
 	}
-	if now := time.Now(); !claim.Person && usage.Breaker.Open(now) {
+	if now := time.Now(); !claim.Person && usage.Breaker.OpenFor(now, claim.Expires) {
 		return c.resting(usage.Breaker, claim)
 	}
 	return c.overBudget(&usage.Ledger, claim)
@@ -77,7 +78,7 @@ func (c *Client) Held(claim Claim) error {
 
 // resting returns the hold of a CA that has failed and is left alone for a while.
 func (c *Client) resting(b schedule.Breaker, claim Claim) error {
-	return &schedule.Held{Until: b.Until, Why: c.ca() + " failed: " + b.Reason, NextStep: "mxcert tries the CA again then", Skippable: !claim.Urgent}
+	return &schedule.Held{Until: b.UntilFor(claim.Expires), Why: c.ca() + " failed: " + b.Reason, NextStep: "mxcert tries the CA again then", Skippable: !claim.Urgent}
 }
 
 func (c *Client) overBudget(ledger *schedule.Ledger, claim Claim) error {

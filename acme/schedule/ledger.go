@@ -75,6 +75,7 @@ type Purchase struct {
 	New         bool          // this set of names has no certificate yet
 	Replacement bool          // it replaces a certificate within the CA's window
 	Life        time.Duration // of the certificate in service; 0 if there is none
+	Expires     time.Time     // its end; zero if there is none
 }
 
 // Ledger is what an account has ordered from a CA. Its owner stores it as JSON.
@@ -115,7 +116,7 @@ func (l *Ledger) Check(now time.Time, o Purchase, limits Limits) *Held {
 			account.N = int(float64(account.N) * newShare)
 		}
 		counted := func(p Placed) bool { return !limits.ExemptARI || !p.Replacement }
-		held = longer(held, wait(l.recent(now, account, counted), account, "orders were placed with this account").spread())
+		held = longer(held, wait(l.recent(now, account, counted), account, "orders were placed with this account").spread(o.Expires))
 	}
 	if held != nil {
 		return held // any other limit shows when the order comes back
@@ -123,7 +124,7 @@ func (l *Ledger) Check(now time.Time, o Purchase, limits Limits) *Held {
 	if o.New {
 		for _, domain := range registered(o.Names) {
 			below := func(p Placed) bool { return p.New && slices.Contains(p.Domains, domain) }
-			held = longer(held, wait(l.recent(now, limits.Domain, below), limits.Domain, "new certificates were ordered below "+domain).spread())
+			held = longer(held, wait(l.recent(now, limits.Domain, below), limits.Domain, "new certificates were ordered below "+domain).spread(o.Expires))
 		}
 	}
 	if len(l.Failures) == 0 {
@@ -197,9 +198,10 @@ func wait(recent []time.Time, rate Rate, what string) *Held {
 // the moment at which there is room for one.
 const crowd = 3 * time.Hour
 
-func (h *Held) spread() *Held {
+// spread delays the end of a hold for a certificate that ends at expires; zero if there is none.
+func (h *Held) spread(expires time.Time) *Held {
 	if h != nil {
-		h.Until = h.Until.Add(time.Duration(rand.Int64N(int64(crowd))))
+		h.Until = h.Until.Add(time.Duration(rand.Int64N(int64(Within(crowd, h.Until, expires)))))
 	}
 	return h
 }
