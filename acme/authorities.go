@@ -132,7 +132,7 @@ func (a *Authorities) admit(ctx context.Context, c *Client, request Request) err
 		return err
 	}
 	return a.store.ChangeUsage(ctx, c.settings.Directory, func(u *state.Usage) error {
-		if !u.Breaker.Probe(time.Now()) {
+		if !u.Breaker.Probe(time.Now(), request.Expires) {
 			return c.resting(u.Breaker, request.Claim)
 		}
 		return nil

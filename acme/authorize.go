@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	legoacme "github.com/go-acme/lego/v4/acme"
 	"golang.org/x/sync/errgroup"
@@ -62,9 +63,7 @@ func (f *flow) unproven(ctx context.Context) ([]pending, error) {
 	urls := slices.Compact(slices.Sorted(slices.Values(f.order.Authorizations))) // a CA may name one twice
 	found := make([]*pending, len(urls))
 	err := atMost(ctx, f.AtOnce(), len(found), func(i int) error {
-		authorization, err := session.Call(f.Session, func() (legoacme.Authorization, error) {
-			return f.Core.Authorizations.Get(urls[i])
-		})
+		authorization, err := f.authorization(ctx, urls[i])
 		if err != nil {
 			return f.Explain("authorization", err)
 		}
@@ -82,6 +81,21 @@ func (f *flow) unproven(ctx context.Context) ([]pending, error) {
 	return todo, err
 }
 
+// authorization fetches one authorization of the order. If the CA does not know it yet, it asks again.
+func (f *flow) authorization(ctx context.Context, url string) (authorization legoacme.Authorization, err error) {
+	for try, pause := 1, firstPoll; ; try, pause = try+1, pause*2 {
+		authorization, err = session.Call(f.Session, func() (legoacme.Authorization, error) { return f.Core.Authorizations.Get(url) })
+		if try == pollTries || !notFound(err) {
+			return authorization, err
+		}
+		select {
+		case <-ctx.Done():
+			return authorization, ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}
+
 // pick returns the challenge of a pending authorization, nil for one that is already valid.
 func (f *flow) pick(a legoacme.Authorization) (*pending, error) {
 	domain := strings.ToLower(a.Identifier.Value)
@@ -96,12 +110,11 @@ func (f *flow) pick(a legoacme.Authorization) (*pending, error) {
 		return nil, &Error{At: "authorization", ErrKind: "ca-error", Charged: true,
 			Message: fmt.Sprintf("%s wants proof for %s, which is not in the order", f.ca(), finding.Quote(name, mostWord))}
 	}
-	switch a.Status {
-	case legoacme.StatusValid:
+	switch {
+	case a.Status == legoacme.StatusValid:
 		return nil, nil
-	case legoacme.StatusPending:
-	default:
-		return nil, f.challengeError(domain, a)
+	case a.Status != legoacme.StatusPending:
+		return nil, f.ended(domain, a)
 	}
 	for _, challenge := range a.Challenges {
 		if challenge.Type != "dns-01" {

@@ -3,8 +3,10 @@ package acme
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
+	"mxcert/acme/authority"
 	"mxcert/acme/bundle"
 	"mxcert/acme/schedule"
 	"mxcert/acme/state"
@@ -17,24 +19,49 @@ type Claim struct {
 	New         bool          // these names have no certificate yet
 	Replacement bool          // it replaces a certificate within the window that the CA suggested
 	Life        time.Duration // of the certificate in service; 0 if there is none
+	Expires     time.Time     // its end: waits that the CA does not ask for end before a part of what is left; zero if there is none
 	Urgent      bool          // a person wants it at once: only limits of the CA itself hold it
 	Person      bool          // a person waits for it: a breaker does not hold it
 }
 
 func (c Claim) purchase() schedule.Purchase {
-	return schedule.Purchase{Names: c.Names, Key: string(c.KeyType), New: c.New, Replacement: c.Replacement, Life: c.Life}
+	return schedule.Purchase{Names: c.Names, Key: string(c.KeyType), New: c.New, Replacement: c.Replacement, Life: c.Life, Expires: c.Expires}
 }
 
 // limits returns the limits that apply to a claim at this CA. If the CA publishes none, an operator may order without limit.
 func (c *Client) limits(claim Claim) schedule.Limits {
-	limits := schedule.LimitsOf(c.settings.Directory)
-	switch {
-	case !claim.Urgent:
-		return limits.Own()
-	case !limits.SetIsFixed:
+	if published := schedule.LimitsOf(c.settings.Directory); claim.Urgent && published.SetIsFixed {
+		return published
+	} else if claim.Urgent {
 		return schedule.Limits{}
 	}
-	return limits
+	return c.own()
+}
+
+// own returns what mxcert orders from this CA at most without a person's request: less than the CA allows, or as much as the operator
+// has set.
+func (c *Client) own() schedule.Limits {
+	if c.settings.Limits != nil {
+		return *c.settings.Limits
+	}
+	return schedule.LimitsOf(c.settings.Directory).Own()
+}
+
+// Budget says in words how much mxcert orders from this CA without a person's request, and why.
+func (c *Client) Budget() string {
+	switch {
+	case c.settings.Limits != nil:
+		return fmt.Sprintf("acme.limits: mxcert asks %s for at most %s", c.ca(), c.own())
+	case c.private():
+		return fmt.Sprintf("acme.limits is not set: mxcert asks %s for at most %s", c.ca(), c.own())
+	}
+	return fmt.Sprintf("mxcert asks %s for at most %s, to stay below its limits", c.ca(), c.own())
+}
+
+// private reports whether the limits of this CA are for the operator to know.
+func (c *Client) private() bool {
+	_, public := authority.AtHost(c.settings.Directory)
+	return !public
 }
 
 // Held returns nil if the CA may be asked now for an order, else a [*schedule.Held]. It changes nothing.
@@ -43,7 +70,7 @@ func (c *Client) Held(claim Claim) error {
 	if err != nil {
 		return err
 	}
-	if now := time.Now(); !claim.Person && usage.Breaker.Open(now) {
+	if now := time.Now(); !claim.Person && usage.Breaker.OpenFor(now, claim.Expires) {
 		return c.resting(usage.Breaker, claim)
 	}
 	return c.overBudget(&usage.Ledger, claim)
@@ -51,7 +78,7 @@ func (c *Client) Held(claim Claim) error {
 
 // resting returns the hold of a CA that has failed and is left alone for a while.
 func (c *Client) resting(b schedule.Breaker, claim Claim) error {
-	return &schedule.Held{Until: b.Until, Why: c.ca() + " failed: " + b.Reason, NextStep: "mxcert tries the CA again then", Skippable: !claim.Urgent}
+	return &schedule.Held{Until: b.UntilFor(claim.Expires), Why: c.ca() + " failed: " + b.Reason, NextStep: "mxcert tries the CA again then", Skippable: !claim.Urgent}
 }
 
 func (c *Client) overBudget(ledger *schedule.Ledger, claim Claim) error {
@@ -60,6 +87,9 @@ func (c *Client) overBudget(ledger *schedule.Ledger, claim Claim) error {
 		return nil
 	}
 	held.NextStep, held.Skippable = "`mxcert history` shows why they were ordered", !claim.Urgent
+	if c.private() {
+		held.NextStep += "; acme.limits says how much mxcert may ask of a private CA"
+	}
 	return held
 }
 

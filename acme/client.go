@@ -18,6 +18,7 @@ import (
 	"mxcert/acme/account"
 	"mxcert/acme/ari"
 	"mxcert/acme/authority"
+	"mxcert/acme/schedule"
 	"mxcert/acme/session"
 	"mxcert/acme/state"
 	"mxcert/acme/transport"
@@ -40,6 +41,9 @@ type Settings struct {
 	PreferredChain string         // common name of an issuer in the chain to take; "" takes the CA's default
 	Roots          *x509.CertPool // trusted for the CA's own HTTPS; nil: the system's
 	UserAgent      string         // product and version
+	// Limits are the budget that the operator has set for a private CA; nil keeps the published limits of the CA, or those that
+	// mxcert assumes.
+	Limits *schedule.Limits
 }
 
 // Client orders certificates from one CA. It is safe for concurrent use.

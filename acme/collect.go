@@ -2,17 +2,13 @@ package acme
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	legoacme "github.com/go-acme/lego/v4/acme"
 
-	"mxcert/acme/bundle"
 	"mxcert/acme/finding"
 	"mxcert/acme/session"
 	"mxcert/acme/transport"
@@ -47,14 +43,21 @@ func (f *flow) awaitOrder(ctx context.Context, leave string, also ...string) err
 		switch f.order.Status {
 		case leave:
 			return false, nil
-		case legoacme.StatusInvalid:
-			return true, f.whyInvalid()
-		case legoacme.StatusPending, legoacme.StatusReady, legoacme.StatusProcessing, legoacme.StatusValid:
-			return true, nil
 		}
-		return true, &Error{At: "order", ErrKind: "ca-error", Passing: true,
-			Message: fmt.Sprintf("%s says that the order is %q, which is not a status of RFC 8555", f.ca(), finding.Quote(f.order.Status, mostWord))}
+		return true, f.standing()
 	})
+}
+
+// standing returns an error if the order cannot go on, or has a status that RFC 8555 does not know.
+func (f *flow) standing() error {
+	switch f.order.Status {
+	case legoacme.StatusInvalid:
+		return f.whyInvalid()
+	case legoacme.StatusPending, legoacme.StatusReady, legoacme.StatusProcessing, legoacme.StatusValid:
+		return nil
+	}
+	return &Error{At: "order", ErrKind: "ca-error", Passing: true,
+		Message: fmt.Sprintf("%s says that the order is %q, which is not a status of RFC 8555", f.ca(), finding.Quote(f.order.Status, mostWord))}
 }
 
 // awaitAuthorization polls the authorization of one name until the CA has decided.
@@ -69,7 +72,7 @@ func (f *flow) awaitAuthorization(ctx context.Context, p pending) error {
 		case authorization.Status == legoacme.StatusValid:
 			return true, nil
 		}
-		return true, f.challengeError(p.domain, authorization)
+		return true, f.ended(p.domain, authorization)
 	})
 }
 
@@ -133,7 +136,13 @@ func fleeting(err error) bool {
 	if problem, isProblem := errors.AsType[*legoacme.ProblemDetails](err); isProblem && problem.Type == transport.BadNonce {
 		return false // session.Call has repeated it
 	}
-	return ok && e.Passing && (e.ErrKind == "ca-error" || e.ErrKind == "ca-unreachable")
+	return notFound(err) || ok && e.Passing && (e.ErrKind == "ca-error" || e.ErrKind == "ca-unreachable")
+}
+
+// notFound reports whether the CA does not know what it has just named itself: its front ends may lag behind each other.
+func notFound(err error) bool {
+	problem, ok := errors.AsType[*legoacme.ProblemDetails](err)
+	return ok && problem.HTTPStatus == http.StatusNotFound
 }
 
 // affordable reports whether the run may wait that long.
@@ -146,79 +155,6 @@ func (f *flow) refresh() error {
 	order, err := session.Call(f.Session, func() (legoacme.ExtendedOrder, error) { return f.Core.Orders.Get(f.url) })
 	if err != nil {
 		return f.Explain("order", err)
-	}
-	f.order = order.Order
-	return nil
-}
-
-// whyInvalid looks for the authorization that failed.
-func (f *flow) whyInvalid() error {
-	for _, url := range f.order.Authorizations {
-		authorization, err := session.Call(f.Session, func() (legoacme.Authorization, error) { return f.Core.Authorizations.Get(url) })
-		if err != nil {
-			return f.Explain("authorization", err)
-		}
-		if authorization.Status == legoacme.StatusInvalid {
-			return f.challengeError(finding.Quote(authorization.Identifier.Value, mostWord), authorization)
-		}
-	}
-	if f.order.Error != nil {
-		return f.GivenUp(f.order.Error)
-	}
-	return &Error{At: "order", ErrKind: "ca-refused", Charged: true, Message: f.ca() + " gave up the order without a reason"}
-}
-
-// challengeError says why a name could not be proven.
-func (f *flow) challengeError(domain string, a legoacme.Authorization) *Error {
-	e := &Error{At: "challenge", ErrKind: "challenge", Charged: true, Identifier: domain,
-		Message:  fmt.Sprintf("%s does not accept the proof for %s (authorization %s)", f.ca(), domain, finding.Quote(a.Status, mostWord)),
-		NextStep: fmt.Sprintf("check that all name servers of the zone serve _acme-challenge.%s, and that DNSSEC validates (delv _acme-challenge.%s TXT)", domain, domain)}
-	for _, c := range a.Challenges {
-		if c.Error != nil {
-			e.Message = fmt.Sprintf("%s could not verify %s: %s", f.ca(), domain, session.Said(c.Error))
-			break
-		}
-	}
-	return e
-}
-
-// collect finalizes a ready order and downloads the certificate.
-func (f *flow) collect(ctx context.Context) ([]byte, error) {
-	if f.order.Status == legoacme.StatusReady {
-		if err := f.finalize(); err != nil {
-			return nil, err
-		}
-	}
-	for f.order.Status == legoacme.StatusProcessing || f.order.Status == legoacme.StatusReady {
-		if err := f.awaitOrder(ctx, f.order.Status); err != nil {
-			return nil, err
-		}
-	}
-	if f.order.Status != legoacme.StatusValid || f.order.Certificate == "" {
-		return nil, &Error{At: "finalize", ErrKind: "ca-error", Passing: true,
-			Message: fmt.Sprintf("%s sent no certificate (order is %.20q)", f.ca(), f.order.Status)}
-	}
-	return f.download(ctx)
-}
-
-func (f *flow) finalize() error {
-	key, err := bundle.ParseKey([]byte(f.stored.Key))
-	if err != nil {
-		return err
-	}
-	// No common name: identifiers are the SANs (RFC 9525 section 2), and some profiles refuse one.
-	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{DNSNames: f.Names}, key)
-	if err != nil {
-		return fmt.Errorf("certificate request: %w", err)
-	}
-	order, err := session.Call(f.Session, func() (legoacme.ExtendedOrder, error) {
-		return f.Core.Orders.UpdateForCSR(f.order.Finalize, csr)
-	})
-	if err != nil && strings.HasPrefix(err.Error(), "invalid order") && f.refresh() == nil { // lego's own words, with or without the CA's reason
-		return f.whyInvalid()
-	}
-	if err != nil {
-		return f.Explain("finalize", err)
 	}
 	f.order = order.Order
 	return nil

@@ -54,7 +54,7 @@ func orderEndpoints() ([]ca.Endpoint, map[ca.Endpoint]string) {
 func table(raw bool) (cells []*cell) {
 	all, stages := orderEndpoints()
 	all = append(all, ca.RenewalInfo, ca.RevokeCert, ca.KeyChange)
-	for _, f := range slices.Concat(answers(), bodies(), connections(), orders()) {
+	for _, f := range slices.Concat(answers(), bodies(), connections(), orders(), lags()) {
 		for _, e := range all {
 			if f.raw != raw || (f.at != nil && !slices.Contains(f.at, e)) {
 				continue

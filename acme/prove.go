@@ -112,6 +112,7 @@ func (f *flow) prove(ctx context.Context, b *batch, verdict func() error) (err e
 	if err := f.Resolver.AwaitTXT(ctx, expected(b.records), f.Require, f.Patience, report); err != nil {
 		return err
 	}
+	f.proving = true
 	if err := f.accept(ctx, b.todo); err != nil {
 		return err
 	}

@@ -22,9 +22,7 @@ func (l *loader) check(c *Config) {
 }
 
 func (l *loader) checkACME(a *ACME) {
-	if err := checkEmail(a.Email); a.Email != "" && err != nil {
-		l.bad("acme.email", "write an address such as postmaster@example.org, or remove the line", "%s: %v", quote(a.Email), err)
-	}
+	l.checkEmail(a)
 	if !a.AgreeTOS {
 		l.checkTerms()
 	}
@@ -41,6 +39,7 @@ func (l *loader) checkACME(a *ACME) {
 		a.Directories[i] = l.directory(d, i, a)
 	}
 	l.unique("acme.directory", a.Directories)
+	l.checkLimits(a)
 	if len(a.Profile) > 64 || !onlyHas(a.Profile, alnum+"._-") {
 		l.bad("acme.profile", `a profile is a word such as tlsserver; "" is the CA's default`, "%s is not the name of a profile", quote(a.Profile))
 	}
@@ -49,6 +48,29 @@ func (l *loader) checkACME(a *ACME) {
 	}
 	l.checkPath("acme.ca_file", a.CAFile)
 	l.checkPath("acme.roots_file", a.RootsFile)
+}
+
+// checkEmail normalises the address, and warns of one that a public CA refuses.
+func (l *loader) checkEmail(a *ACME) {
+	if a.Email == "" {
+		return
+	}
+	address, err := mailAddress(a.Email)
+	if err != nil {
+		l.bad("acme.email", "write an address such as postmaster@example.org, or remove the line", "%s: %v", quote(a.Email), err)
+		return
+	}
+	a.Email = address
+	if _, domain, _ := cutLast(address, "@"); isReserved(domain) && slices.ContainsFunc(a.Directories, isPublic) {
+		l.warn("acme.email", "write an address of yours, or remove the line", "%s is only an example: CAs refuse such an address (invalidContact)", quote(address))
+	}
+}
+
+// isPublic reports whether a directory, a name or a URL, belongs to one of the CAs that mxcert knows.
+func isPublic(directory string) bool {
+	_, named := authority.Directory(directory)
+	_, known := authority.AtHost(directory)
+	return named || known
 }
 
 func (l *loader) checkTerms() {

@@ -36,6 +36,8 @@ type Config struct {
 // ACME says which authority issues the certificates (RFC 8555).
 type ACME struct {
 	// Address for mail from the authority. Optional.
+	//
+	// After Load its domain is in A-labels.
 	Email string `yaml:"email"`
 	// Must be true: you have read the authority's terms of service and agree to them.
 	AgreeTOS bool `yaml:"agree_tos"`
@@ -52,6 +54,9 @@ type ACME struct {
 	// External account binding, if the authority asks for it (RFC 8555, section 7.3.4). For several authorities, write a list in
 	// which each binding names its directory.
 	EAB []EAB `yaml:"eab,single"`
+	// How much mxcert may ask of a private authority; none lifts every limit. What is not set stays as mxcert assumes it. The limits of
+	// public authorities are known, and mxcert keeps them.
+	Limits Limits `yaml:"limits"`
 	// Absolute path of a PEM file with roots to trust for the authority's own HTTPS. Empty: those of the system.
 	CAFile string `yaml:"ca_file"`
 	// Absolute path of a PEM file with roots. If it is set, an issued chain must lead to one of them.
@@ -68,6 +73,27 @@ type EAB struct {
 	//
 	// After Load this is a URL.
 	Directory string `yaml:"directory"`
+}
+
+// Limits are the budget of an account at a private authority. mxcert uses each of them to the full.
+type Limits struct {
+	// None is set by limits: none.
+	None bool `yaml:"-"`
+	// Orders of the account, such as 300/3h, or none.
+	Orders Rate `yaml:"orders"`
+	// Certificates for new sets of names below one registered domain, such as 50/7d, or none.
+	Domain Rate `yaml:"domain"`
+	// Certificates for exactly the same names, such as 5/7d, or none. It stops loops.
+	Names Rate `yaml:"names"`
+	// Failed proofs of one name, such as 5/1h, or none.
+	Failures Rate `yaml:"failures"`
+}
+
+// Rate is at most N in any window of that length.
+type Rate struct {
+	N    int
+	Per  time.Duration
+	None bool // no limit
 }
 
 // Renewal says when certificates are renewed.

@@ -25,6 +25,10 @@ func (l *loader) decode(n *yaml.Node, path string, v reflect.Value, f field) {
 	switch to := v.Addr().Interface().(type) {
 	case *Target:
 		l.target(n, path, to)
+	case *Limits:
+		l.limits(n, path, to)
+	case *Rate:
+		l.rate(n, path, to)
 	case *Secret:
 		l.secret(n, path, to)
 	case *time.Duration:

@@ -56,6 +56,16 @@ func (e encoder) encode(v reflect.Value, f field) *yaml.Node {
 	switch value := v.Interface().(type) {
 	case Target:
 		return mappingOf(plain(value.Kind), e.encodeStruct(v))
+	case Limits:
+		if value.None {
+			return plain(noLimit)
+		}
+		return e.encodeStruct(v)
+	case Rate:
+		if value == (Rate{}) {
+			return nil
+		}
+		return plain(value.String())
 	case DNS:
 		value.Env = e.shown(value)
 		return e.encodeStruct(reflect.ValueOf(value))

@@ -84,16 +84,50 @@ func isAddress(s string) bool {
 	return err == nil
 }
 
-// checkEmail checks the syntax of a bare mail address (RFC 5321).
-func checkEmail(s string) error {
-	a, err := mail.ParseAddress(s)
-	if err != nil || a.Name != "" || a.Address != s {
-		return errors.New("this is not a mail address")
+// mailAddress normalises a bare mail address (RFC 5321) as CAs take it: the domain as A-labels. A CA puts it into a mailto URL (RFC 8555
+// section 7.3), so the part before the @ can have neither other characters than those of ASCII nor those that end a URL.
+func mailAddress(s string) (string, error) {
+	local, domain, found := cutLast(s, "@")
+	if !found || local == "" {
+		return "", errors.New("this is not a mail address")
 	}
-	if _, err := domainName(s[strings.LastIndex(s, "@")+1:]); err != nil {
-		return fmt.Errorf("its domain is wrong: %v", err)
+	name, err := domainName(domain)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("its domain is wrong: %v", err)
+	case strings.HasPrefix(name, "*."):
+		return "", errors.New("its domain is wrong: a wildcard has no mailboxes")
+	case strings.ContainsFunc(local, func(r rune) bool { return r > '~' }):
+		return "", errors.New("CAs take only ASCII characters before the @")
+	case strings.ContainsAny(local, `?#%&"`):
+		return "", errors.New("CAs do not take ? # % & or quotation marks before the @")
 	}
-	return nil
+	a, err := mail.ParseAddress(local + "@" + name)
+	if err != nil || a.Name != "" || a.Address != local+"@"+name {
+		return "", errors.New("this is not a mail address")
+	}
+	return a.Address, nil
+}
+
+func cutLast(s, separator string) (before, after string, found bool) {
+	i := strings.LastIndex(s, separator)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(separator):], true
+}
+
+// isReserved reports whether nobody can have a mailbox in a domain, because it is for documentation or tests (RFC 2606, RFC 6761).
+func isReserved(domain string) bool {
+	labels := strings.Split(domain, ".")
+	top := labels[len(labels)-1]
+	switch top {
+	case "example", "test", "invalid", "localhost":
+		return true
+	case "com", "net", "org":
+		return len(labels) > 1 && labels[len(labels)-2] == "example"
+	}
+	return false
 }
 
 // resolverAddress completes an IP address with the port of DNS.

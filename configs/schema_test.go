@@ -89,6 +89,10 @@ func (m schemaMaker) value(t reflect.Type, f field) object {
 		target := m.object(t)
 		return object{"type": "object", "additionalProperties": false, "minProperties": 1, "maxProperties": 1,
 			"properties": object{"exim": target, "postfix": target, "dovecot": target, "files": target}}
+	case t == reflect.TypeFor[Limits]():
+		return object{"anyOf": []object{m.object(t), {"type": "string", "enum": []string{"", "none"}}}}
+	case t == reflect.TypeFor[Rate]():
+		return object{"type": "string", "pattern": `^$|^none$|^[0-9]+ */ *([0-9]+d)?([0-9.]+(h|m|s))*$`}
 	case t == reflect.TypeFor[time.Duration]():
 		return withDefault(object{"type": "string", "pattern": `^[0-9]+d$|^([0-9]+d)?([0-9.]+(h|m|s|ms))+$`}, f.def)
 	case t == reflect.TypeFor[fs.FileMode]():

@@ -25,6 +25,24 @@ func TestParseDuration(t *testing.T) {
 	}
 }
 
+func TestParseRate(t *testing.T) {
+	for in, want := range map[string]Rate{
+		"300/3h": {N: 300, Per: 3 * time.Hour}, "50/7d": {N: 50, Per: 7 * 24 * time.Hour}, "1 / 1s": {N: 1, Per: time.Second}, "none": {None: true}, "": {},
+	} {
+		if got, err := parseRate(in); got != want || err != nil {
+			t.Errorf("parseRate(%q) = %v, %v", in, got, err)
+		}
+		if again, err := parseRate(want.String()); again != want || err != nil {
+			t.Errorf("%v is written as %q", want, want)
+		}
+	}
+	for _, in := range []string{"300", "0/3h", "-1/3h", "1e3/3h", "2000000/3h", "300/", "300/3", "/3h", "300/8d", "300/1ms", "300/3h/3h", "None", "300 per 3h"} {
+		if got, err := parseRate(in); err == nil {
+			t.Errorf("parseRate(%q) = %v", in, got)
+		}
+	}
+}
+
 func TestShortDuration(t *testing.T) {
 	for in, want := range map[string]string{"5m": "5m", "90s": "1m30s", "1h": "1h", "1h1m": "1h1m", "1h0m5s": "1h0m5s", "10m": "10m", "20s": "20s", "2d": "48h", "1500ms": "1.5s"} {
 		d, err := parseDuration(in)
@@ -63,6 +81,31 @@ func TestDomainName(t *testing.T) {
 	for _, tt := range tests {
 		if got, err := domainName(tt.in); got != tt.want || (err == nil) != (tt.want != "") {
 			t.Errorf("domainName(%q) = %q, %v; want %q", tt.in, got, err, tt.want)
+		}
+	}
+}
+
+func TestMailAddress(t *testing.T) {
+	for in, want := range map[string]string{ // "": an error
+		"post@example.net": "post@example.net", "Post.Master+mx@MX.Example.NET": "Post.Master+mx@mx.example.net", "post@bücher.example": "post@xn--bcher-kva.example",
+		"a=b!c/d@example.net": "a=b!c/d@example.net",
+		"":                    "", "@example.net": "", "post@": "", "post": "", "jörg@example.net": "", "a b@example.net": "", "a@b@example.net": "", "<post@example.net>": "",
+		"Me <post@example.net>": "", "a,b@example.net": "", "post@example.net,other@example.net": "", "a?b@example.net": "", "a%40b@example.net": "",
+		"a#b@example.net": "", `"a"@example.net`: "", "post@[192.0.2.1]": "", "post@*.example.net": "", ".a@example.net": "", "a..b@example.net": "", "a\n@example.net": "",
+	} {
+		if got, err := mailAddress(in); got != want || (err == nil) != (want != "") {
+			t.Errorf("mailAddress(%q) = %q, %v; want %q", in, got, err, want)
+		}
+	}
+}
+
+func TestIsReserved(t *testing.T) {
+	for domain, want := range map[string]bool{
+		"example.org": true, "mx.example.com": true, "bücher.example": true, "mx.test": true, "a.invalid": true, "x.localhost": true,
+		"example.de": false, "myexample.org": false, "example.org.de": false, "mx.de": false,
+	} {
+		if isReserved(domain) != want {
+			t.Errorf("%s", domain)
 		}
 	}
 }

@@ -52,6 +52,8 @@ func hide(text, provider string, env map[string]string) string {
 // hideable reports whether a value is hidden. Short values are often settings such as 1 or 120, so they need a reason.
 func hideable(provider, name, value string) bool {
 	switch {
+	case namesPath(name) && strings.HasPrefix(value, "/"):
+		return false // whoever reads of a file that cannot be opened has to know which
 	case len(value) >= shortest:
 		return true
 	case len(value) >= 4:

@@ -75,7 +75,7 @@ func TestLegoPlace(t *testing.T) {
 }
 
 func TestLegoFailures(t *testing.T) {
-	env := map[string]string{"API_TOKEN": "s3cr3t+/value", "API_URL": "x", "TTL": "120"}
+	env := map[string]string{"API_TOKEN": "s3cr3t+/value", "API_URL": "x", "TTL": "120", "KEY_PATH": "/etc/fake/key.pem"}
 	for what, tt := range map[string]struct {
 		act  func(string) error
 		says string
@@ -86,6 +86,7 @@ func TestLegoFailures(t *testing.T) {
 			return &url.Error{Op: "Get", URL: "https://api.example/update?token=" + url.QueryEscape(env["API_TOKEN"]), Err: errors.New("timeout")}
 		}, "token=(API_TOKEN)"},
 		"a token in the text": {func(string) error { return fmt.Errorf("bad token %s, TTL 120", env["API_TOKEN"]) }, "bad token (API_TOKEN), TTL 120"},
+		"a path":              {func(string) error { return errors.New("open /etc/fake/key.pem: no such file or directory") }, "open /etc/fake/key.pem: no such file"},
 		"a long page":         {func(string) error { return errors.New(strings.Repeat("é", 100_000)) }, "…"},
 	} {
 		s, f := newFake(t, env, tt.act)

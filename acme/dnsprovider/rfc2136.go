@@ -105,6 +105,11 @@ func (s *rfc2136) Check(ctx context.Context, records []TXT) error {
 	})
 }
 
+// Checked says what Check has found out.
+func (s *rfc2136) Checked() string {
+	return "accepts the key, and lets it change the records of every name"
+}
+
 // eachZone calls f with the records of each zone, in the order of their first ones. It continues with the other zones after a
 // failure.
 func (s *rfc2136) eachZone(records []TXT, f func([]TXT) error) error {

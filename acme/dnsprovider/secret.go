@@ -11,7 +11,7 @@ import (
 //
 // Of the described ones, lego's descriptions know the credentials ([Variable.Credential]). A few of these are no secrets
 // (see notSecret); and some passwords stand among the other settings there, such as HTTPREQ_PASSWORD: their names tell.
-// NAME_FILE is never secret, since its value is a path.
+// NAME_FILE is never secret, since its value is a path; nor is a described NAME_PATH.
 func Secret(provider, variable string) bool {
 	if strings.HasSuffix(variable, "_FILE") || notSecret(variable) {
 		return false
@@ -25,6 +25,9 @@ func Secret(provider, variable string) bool {
 		name = "DNSUPDATE_" + short
 	}
 	i := slices.IndexFunc(description.Variables, func(v Variable) bool { return v.Name == name })
+	if i >= 0 && namesPath(name) {
+		return false
+	}
 	return i < 0 || description.Variables[i].Credential || soundsSecret(name)
 }
 
@@ -35,6 +38,11 @@ func WarnSecret(provider, variable string) bool {
 		return !strings.HasSuffix(variable, "_FILE") && !notSecret(variable) && soundsSecret(variable)
 	}
 	return Secret(provider, variable)
+}
+
+// namesPath reports whether the value of a variable is the path of a file, by its name.
+func namesPath(variable string) bool {
+	return strings.HasSuffix(variable, "_PATH") || strings.HasSuffix(variable, "_FILE") || variable == "AKAMAI_EDGERC"
 }
 
 // notSecret lists credentials of lego's descriptions that only say where, or by which name.

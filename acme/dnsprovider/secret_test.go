@@ -29,7 +29,10 @@ func TestSecret(t *testing.T) {
 		{"cloudflare", "CLOUDFLARE_TTL", false},
 		{"cloudflare", "CLOUDFLARE_API_KEY_FILE", false}, // a path, whatever words are in it
 		{"route53", "AWS_SHARED_CREDENTIALS_FILE", false},
-		{"acme-dns", "ACME_DNS_API_BASE", true}, // lego calls it a credential
+		{"acme-dns", "ACME_DNS_API_BASE", true},      // lego calls it a credential
+		{"acme-dns", "ACME_DNS_STORAGE_PATH", false}, // the same, but a path is none
+		{"transip", "TRANSIP_PRIVATE_KEY_PATH", false},
+		{"exec", "KEY_PATH", true}, // for the program
 		{"cloudflare", "CLOUDFLARE_UNHEARD_OF", true},
 		{"hetzner", "HETZNER_API_KEY", true},     // lego reads it and does not describe it
 		{"hetzner", "CF_DNS_API_TOKEN", true},    // another provider's

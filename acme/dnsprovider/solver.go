@@ -47,6 +47,30 @@ type Solver interface {
 type Checker interface {
 	// Check asks for each zone of the records whether the records could be created. Only their places and domains count.
 	Check(ctx context.Context, records []TXT) error
+	// Checked says in words what a Check without an error has shown; the name of the provider comes before it.
+	Checked() string
+}
+
+// Preparer is a [Solver] that needs something in place before an order, and can tell what is missing.
+type Preparer interface {
+	// Prepare does what the Solver itself can do. The error names all that a person has to do. Of the records only their places
+	// and domains count.
+	Prepare(ctx context.Context, records []TXT) error
+}
+
+// Challenges returns the records that an order for these names would create, as far as their places can be found, without values.
+func Challenges(ctx context.Context, resolver *resolve.Resolver, names []string) []TXT {
+	var records []TXT
+	for _, name := range names {
+		domain := strings.TrimPrefix(name, "*.")
+		if slices.ContainsFunc(records, func(r TXT) bool { return r.Domain == domain }) {
+			continue
+		}
+		if place, err := resolver.Locate(ctx, "_acme-challenge."+domain); err == nil {
+			records = append(records, TXT{Place: place, Domain: domain})
+		}
+	}
+	return records
 }
 
 // New sets up the provider of that name with its variables (lego's own names; a variable NAME_FILE names a file that
@@ -68,8 +92,11 @@ func New(name string, env map[string]string, resolver *resolve.Resolver) (Solver
 	if err != nil {
 		return nil, err
 	}
-	if name == "rfc2136" {
+	switch name {
+	case "rfc2136":
 		return newRFC2136(env, resolver)
+	case "acme-dns":
+		return newACMEDNS(description, constructors()[name], env, resolver)
 	}
 	return newLego(name, description, constructors()[name], env, resolver)
 }

@@ -27,6 +27,7 @@ type Limits struct {
 	Failures   Rate // failed proofs for one name
 	ExemptARI  bool // replacements do not count
 	SetIsFixed bool // otherwise the set's window shrinks to a third of the certificate's life, and is kept for each key type
+	NewUseAll  bool // first-time orders need not leave a share of Orders for renewals
 }
 
 // LimitsOf returns the published limits of the CA with that directory URL. For a CA that publishes no limits it assumes
@@ -47,6 +48,23 @@ func (l Limits) Own() Limits {
 	return l
 }
 
+// String lists the limits, for people.
+func (l Limits) String() string {
+	var parts []string
+	for _, limit := range []struct {
+		Rate
+		what string
+	}{{l.Orders, "orders"}, {l.Domain, "new certificates below one domain"}, {l.Set, "certificates for the same names"}, {l.Failures, "failed proofs of one name"}} {
+		if limit.N > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s in %s", limit.N, limit.what, Words(limit.Per)))
+		}
+	}
+	if len(parts) == 0 {
+		return "as much as is due"
+	}
+	return strings.Join(parts, ", ")
+}
+
 // newShare is the share of the account's orders that names without a certificate may use: they must not starve renewals.
 const newShare = 0.7
 
@@ -57,6 +75,7 @@ type Purchase struct {
 	New         bool          // this set of names has no certificate yet
 	Replacement bool          // it replaces a certificate within the CA's window
 	Life        time.Duration // of the certificate in service; 0 if there is none
+	Expires     time.Time     // its end; zero if there is none
 }
 
 // Ledger is what an account has ordered from a CA. Its owner stores it as JSON.
@@ -93,11 +112,11 @@ func (l *Ledger) Check(now time.Time, o Purchase, limits Limits) *Held {
 	held := wait(l.ofSet(now, window, o, limits), window, "certificates for these names were ordered")
 	if !o.Replacement || !limits.ExemptARI {
 		account := limits.Orders
-		if o.New {
+		if o.New && !limits.NewUseAll {
 			account.N = int(float64(account.N) * newShare)
 		}
 		counted := func(p Placed) bool { return !limits.ExemptARI || !p.Replacement }
-		held = longer(held, wait(l.recent(now, account, counted), account, "orders were placed with this account").spread())
+		held = longer(held, wait(l.recent(now, account, counted), account, "orders were placed with this account").spread(o.Expires))
 	}
 	if held != nil {
 		return held // any other limit shows when the order comes back
@@ -105,7 +124,7 @@ func (l *Ledger) Check(now time.Time, o Purchase, limits Limits) *Held {
 	if o.New {
 		for _, domain := range registered(o.Names) {
 			below := func(p Placed) bool { return p.New && slices.Contains(p.Domains, domain) }
-			held = longer(held, wait(l.recent(now, limits.Domain, below), limits.Domain, "new certificates were ordered below "+domain).spread())
+			held = longer(held, wait(l.recent(now, limits.Domain, below), limits.Domain, "new certificates were ordered below "+domain).spread(o.Expires))
 		}
 	}
 	if len(l.Failures) == 0 {
@@ -179,9 +198,10 @@ func wait(recent []time.Time, rate Rate, what string) *Held {
 // the moment at which there is room for one.
 const crowd = 3 * time.Hour
 
-func (h *Held) spread() *Held {
+// spread delays the end of a hold for a certificate that ends at expires; zero if there is none.
+func (h *Held) spread(expires time.Time) *Held {
 	if h != nil {
-		h.Until = h.Until.Add(time.Duration(rand.Int64N(int64(crowd))))
+		h.Until = h.Until.Add(time.Duration(rand.Int64N(int64(Within(crowd, h.Until, expires)))))
 	}
 	return h
 }
@@ -277,11 +297,17 @@ func registered(names []string) []string {
 	return list
 }
 
-// Words writes a duration, in days if it is two or more whole days.
+// Words writes a duration for people: in days if it is two or more whole days, and without zeros at its end.
 func Words(d time.Duration) string {
 	const day = 24 * time.Hour
 	if d >= 2*day && d%day == 0 {
 		return fmt.Sprintf("%d days", d/day)
 	}
-	return d.Round(time.Second).String()
+	text := d.Round(time.Second).String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(text, zero) {
+			text = text[:len(text)-2]
+		}
+	}
+	return text
 }

@@ -80,3 +80,21 @@ func Spread(delay time.Duration) time.Duration {
 	}
 	return delay + time.Duration(rand.Int64N(int64(delay/10)))
 }
+
+const (
+	// part of what is left of a certificate's life is the longest wait for the next try.
+	part = 8
+	// shortestWait is the shortest wait, in the last moments of a certificate.
+	shortestWait = 5 * time.Second
+)
+
+// Within shortens a delay that starts at from and that nobody else asks for, so that it takes no more than an eighth of what is left of
+// the certificate in service, which ends at expires: the last tries come before its end, whatever happened until then. If it has ended,
+// the delay takes no more than an eighth of the time since then, because nothing is served that a sender trusts. A zero expires, of no
+// certificate, changes nothing.
+func Within(delay time.Duration, from, expires time.Time) time.Duration {
+	if expires.IsZero() {
+		return delay
+	}
+	return min(delay, max(expires.Sub(from).Abs()/part, shortestWait))
+}

@@ -252,7 +252,7 @@ func TestWithdraw(t *testing.T) {
 func TestBreaker(t *testing.T) {
 	var b Breaker
 	now := time.Now()
-	if b.Open(now) || !b.Probe(now) || b.Probed {
+	if b.Open(now) || !b.Probe(now, time.Time{}) || b.Probed {
 		t.Fatalf("a new one: %+v", b)
 	}
 	for i, least := range []time.Duration{time.Minute, 10 * time.Minute, 100 * time.Minute, 100 * time.Minute, 100 * time.Minute} {
@@ -262,7 +262,7 @@ func TestBreaker(t *testing.T) {
 			t.Fatalf("after %d failures: %+v", i+1, b)
 		}
 		now = b.Until.Add(time.Second)
-		if !b.Probe(now) || b.Probe(now.Add(time.Minute)) || !b.Open(now.Add(time.Minute)) {
+		if !b.Probe(now, time.Time{}) || b.Probe(now.Add(time.Minute), time.Time{}) || !b.Open(now.Add(time.Minute)) {
 			t.Fatalf("one probe at a time: %+v", b)
 		}
 	}
@@ -272,6 +272,90 @@ func TestBreaker(t *testing.T) {
 	}
 	if b := (Breaker{Failures: 1, Until: now.Add(400 * day)}); b.Open(now) {
 		t.Error("what a wrong clock wrote holds for ever")
+	}
+}
+
+// TestBreakerForTheExpiring: a certificate that ends soon does not wait for the end of a long break, and does not end or lengthen it for
+// others; what the CA asks for holds for all.
+func TestBreakerForTheExpiring(t *testing.T) {
+	var b Breaker
+	now := time.Now().Truncate(time.Second)
+	for range 3 {
+		b.Fail(now, 0, "down")
+		b.Probe(b.Until, time.Time{})
+		now = b.Until.Add(-time.Minute)
+	}
+	b.Fail(now, 0, "down") // for 100 minutes
+	long, until := now.Add(30*day), b.Until
+	soon := now.Add(16 * time.Minute)
+	if !b.OpenFor(now.Add(time.Minute), soon) || b.OpenFor(now.Add(2*time.Minute), soon) || !b.OpenFor(now.Add(2*time.Minute), long) || !b.UntilFor(soon).Equal(now.Add(2*time.Minute)) {
+		t.Errorf("%+v", b)
+	}
+	if now = now.Add(2 * time.Minute); b.Probe(now, long) || !b.Probe(now, soon) || b.Probed || !b.Until.Equal(until) {
+		t.Errorf("an early try: %+v", b)
+	}
+	failures := b.Failures
+	if b.Fail(now, 0, "still down"); b.Failures != failures || !b.Until.Equal(until) || !b.OpenFor(now.Add(time.Minute), soon) || b.OpenFor(now.Add(2*time.Minute), soon) {
+		t.Errorf("after it: %+v", b)
+	}
+	if b.Fail(now, 30*time.Minute, "maintenance"); !b.OpenFor(now.Add(29*time.Minute), soon) {
+		t.Errorf("Retry-After: %+v", b)
+	}
+	if b := restored(t, Breaker{Failures: 3, Until: now.Add(time.Hour)}); !b.OpenFor(now.Add(50*time.Minute), soon) {
+		t.Errorf("of an earlier version: %+v", b)
+	}
+}
+
+func restored(t *testing.T, b Breaker) (again Breaker) {
+	t.Helper()
+	text, err := json.Marshal(b)
+	if err == nil {
+		err = json.Unmarshal(text, &again)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return again
+}
+
+// TestWithin: no wait passes the end of a certificate, however often mxcert has failed before.
+func TestWithin(t *testing.T) {
+	now := time.Now()
+	for _, tt := range []struct{ delay, left, want time.Duration }{
+		{day, 30 * day, day}, {day, 8 * day, day}, {day, 4 * day, 12 * time.Hour}, {10 * time.Minute, 4 * time.Minute, 30 * time.Second},
+		{day, 10 * time.Second, 5 * time.Second}, {day, 0, 5 * time.Second}, {day, -8 * time.Minute, time.Minute}, {day, -30 * day, day}, {time.Second, time.Minute, time.Second},
+	} {
+		if got := Within(tt.delay, now, now.Add(tt.left)); got != tt.want {
+			t.Errorf("%s with %s left: %s, want %s", tt.delay, tt.left, got, tt.want)
+		}
+	}
+	if got := Within(day, now, time.Time{}); got != day {
+		t.Errorf("without a certificate: %s", got)
+	}
+	for _, life := range []time.Duration{15 * time.Minute, 6 * day, 90 * day} {
+		at, end, tries := now, now.Add(life/3), 0
+		last := at
+		for failures := 1; at.Before(end); failures++ {
+			last = at
+			at = at.Add(Within(Backoff(failures), at, end))
+			tries++
+		}
+		if end.Sub(last) > time.Minute || tries > 150 {
+			t.Errorf("life %s: the last of %d tries is %s before the end", life, tries, end.Sub(last))
+		}
+	}
+}
+
+// TestCrowdOfTheExpiring: orders that wait for a limit are spread over hours, but not beyond a part of what is left of a certificate.
+func TestCrowdOfTheExpiring(t *testing.T) {
+	now := time.Now()
+	l, limits := &Ledger{}, Limits{Orders: Rate{1, time.Hour}}
+	l.Place(now, Purchase{Names: []string{"a.example.org"}})
+	for range 100 {
+		held := l.Check(now, Purchase{Names: []string{"b.example.org"}, Life: day, Expires: now.Add(time.Hour + 16*time.Minute)}, limits)
+		if held == nil || held.Until.After(now.Add(time.Hour+2*time.Minute)) {
+			t.Fatalf("%v", held)
+		}
 	}
 }
 

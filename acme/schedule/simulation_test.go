@@ -221,7 +221,7 @@ func (f *fleet) ask(now time.Time, cert simulatedCert, wanted *Wanted) (next tim
 // order is held, fails or gives a certificate; it takes ten seconds.
 func (f *fleet) order(now time.Time, o Purchase, set, domain string) (cert simulatedCert, held time.Time, err error) {
 	f.mu.Lock()
-	if !f.breaker.Probe(now) {
+	if !f.breaker.Probe(now, time.Time{}) {
 		until := f.breaker.Until
 		f.mu.Unlock()
 		return cert, until, nil

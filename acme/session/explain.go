@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -72,12 +73,19 @@ func Unanswered(err error) bool {
 	return ok && !errors.Is(err, transport.ErrNotACME)
 }
 
+// rateLimited explains a limit of the CA. If the CA names no time but a page, waiting may never help: Let's Encrypt pauses an account
+// whose orders go on failing, until somebody opens that page.
 func rateLimited(stage, ca string, problem *legoacme.ProblemDetails, wait time.Duration) *Error {
 	e := &Error{At: stage, ErrKind: "rate-limited", Passing: true, Charged: true, RetryAfter: wait,
-		Message: fmt.Sprintf("%s refuses for now (rate limit): %s", ca, quote(problem.Detail))}
-	e.NextStep = "wait; mxcert does not touch the certificate in service"
-	if wait > 0 {
+		Message: fmt.Sprintf("%s refuses for now (rate limit): %s", ca, quote(detail(problem)))}
+	page := pageOf(problem)
+	switch {
+	case wait > 0:
 		e.NextStep = fmt.Sprintf("the CA asks to try again in %s; mxcert does not touch the certificate in service", wait)
+	case page != "":
+		e.NextStep = "open " + page + " and do what the CA asks for there; until then it may go on refusing. mxcert does not touch the certificate in service"
+	default:
+		e.NextStep = "wait; mxcert does not touch the certificate in service"
 	}
 	return e
 }
@@ -104,8 +112,17 @@ func explainProblem(stage, ca string, problem *legoacme.ProblemDetails, wait tim
 		e.NextStep = "this is not the answer of an ACME server: check acme.directory, and look for a proxy in between"
 	default:
 		e.NextStep = nextStep(kind)
+		if page := pageOf(problem); page != "" && kind == "userActionRequired" {
+			e.NextStep = "open " + page + " and accept the CA's terms there"
+		}
 	}
 	return e
+}
+
+// pageOf returns the page on which a person can do something about a problem: the instance of a userActionRequired (RFC 8555
+// section 7.3.3), else a URL in the text; "" if there is none.
+func pageOf(problem *legoacme.ProblemDetails) string {
+	return cmp.Or(finding.Link(problem.Instance), finding.Link(detail(problem)))
 }
 
 // nextStep returns the hint for the error types of RFC 8555 section 6.7 about which an operator can do something.
@@ -178,4 +195,5 @@ func detail(problem *legoacme.ProblemDetails) string {
 	return text
 }
 
-func quote(text string) string { return finding.Quote(text, finding.MostQuoted) }
+// quote makes text of the CA safe for messages. A URL in it stays whole.
+func quote(text string) string { return finding.QuoteLink(text, finding.MostQuoted) }

@@ -102,13 +102,42 @@ func FuzzExplain(f *testing.F) {
 		problem := &legoacme.ProblemDetails{HTTPStatus: 400 + (status&0x7fffffff)%200, Type: kind, Detail: text,
 			SubProblems: []legoacme.SubProblem{{Identifier: legoacme.Identifier{Value: name}, Detail: sub}}}
 		e := explainProblem("order", "ca.example", problem, 0)
-		if len(e.Message) > 1200 || !utf8.ValidString(e.Message) || e.NextStep == "" || e.Kind() == "" {
+		if len(e.Message) > 2000 || len(e.NextStep) > 2000 || // the record keeps 2 KiB
+			!utf8.ValidString(e.Message) || e.NextStep == "" || e.Kind() == "" {
 			t.Errorf("%+q, hint %q, kind %q", e.Message, e.NextStep, e.Kind())
 		}
 		if strings.ContainsFunc(e.Message, func(r rune) bool { return !unicode.IsPrint(r) }) {
 			t.Errorf("a control character in %+q", e.Message)
 		}
 	})
+}
+
+// TestPages: a page on which a person can do something is in message and hint, whole.
+func TestPages(t *testing.T) {
+	page := "https://portal.ca.example/unpause?jwt=" + strings.Repeat("eyJhbGciOi", 45)
+	paused := "Your account is temporarily prevented from requesting certificates for mx.example.org and possibly others. Please visit: " + page
+	for _, tt := range []struct {
+		kind, detail, instance string
+		wait                   time.Duration
+		message, hint          string
+	}{
+		{"rateLimited", paused, "", 0, page, "open " + page + " and"},
+		{"rateLimited", paused, "", time.Hour, page, "try again in 1h0m0s"},
+		{"rateLimited", strings.Repeat("names ", 60) + page, "", 0, page, "open " + page},
+		{"rateLimited", "too many", "", 0, "too many", "wait; "},
+		{"userActionRequired", "the terms have changed", "https://ca.example/terms?a=b", 0, "changed", "open https://ca.example/terms?a=b and accept"},
+		{"userActionRequired", "the terms have changed", "", 0, "changed", "as the message says"},
+		{"unauthorized", paused, "", 0, page, "account"},
+	} {
+		problem := &legoacme.ProblemDetails{Type: prefix + tt.kind, HTTPStatus: 429, Detail: tt.detail, Instance: tt.instance, Method: "POST"}
+		if tt.kind != "rateLimited" {
+			problem.HTTPStatus = 403
+		}
+		e := explainProblem("order", "ca.example", problem, tt.wait)
+		if !strings.Contains(e.Message, tt.message) || !strings.Contains(e.NextStep, tt.hint) {
+			t.Errorf("%s: %s\n→ %s", tt.kind, e.Message, e.NextStep)
+		}
+	}
 }
 
 // The CA's own words include those of subproblems (RFC 8555 section 6.7.1).

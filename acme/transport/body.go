@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -19,9 +18,6 @@ import (
 const (
 	maxBody    = 1 << 20
 	maxProblem = 64 << 10
-
-	// maxAlternates limits the links to other chains that are read; CAs offer two or three.
-	maxAlternates = 8
 )
 
 // The types that problem documents get on their way to lego.
@@ -106,22 +102,6 @@ func take[T any](raw json.RawMessage, into *T) {
 	if json.Unmarshal(raw, &value) == nil {
 		*into = value
 	}
-}
-
-// alternates reads the links to other chains (RFC 8555 section 7.4.2), at most maxAlternates.
-func alternates(from *url.URL, header http.Header) (list []string) {
-	for _, line := range header.Values("Link") {
-		for _, link := range strings.Split(line, "<") { // several may be in one line (RFC 8288 section 3)
-			target, parameters, found := strings.Cut(link, ">")
-			if !found || !strings.Contains(strings.ReplaceAll(parameters, " ", ""), `rel="alternate"`) || len(list) == maxAlternates {
-				continue
-			}
-			if u, err := from.Parse(target); err == nil {
-				list = append(list, u.String())
-			}
-		}
-	}
-	return list
 }
 
 // Rescue is deferred: it turns a panic into an error, because an answer of one CA must not end a daemon that serves others.

@@ -32,6 +32,7 @@ func (d *Doctor) ca(ctx context.Context, url string, client *acme.Client) []find
 		text += "; its terms of service: " + directory.Terms
 	}
 	found := []finding.Finding{well("%s", text).About(name), clockCheck(name, directory.ClockSkew), called("account", d.accountCheck(directory, client.Registrar(nil, nil).Info(ctx))).About(name)}
+	found = append(found, called("limits", well("%s", client.Budget())).About(name))
 	renewal := well("%s says when certificates are to be renewed (RFC 9773)", name)
 	if directory.RenewalInfo == "" {
 		renewal = well("%s does not say when certificates are to be renewed: their lifetime decides", name)

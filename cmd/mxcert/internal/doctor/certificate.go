@@ -3,7 +3,6 @@ package doctor
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"mxcert/acme/bundle"
@@ -88,20 +87,14 @@ func provider(ctx context.Context, want wanted.Certificate, resolver *resolve.Re
 	if !ok {
 		return []finding.Finding{well("%s is set up; the first order will show whether it can create records", name).About(name)}
 	}
-	var records []dnsprovider.TXT
-	for _, domain := range want.Names {
-		domain = strings.TrimPrefix(domain, "*.")
-		if place, err := resolver.Locate(ctx, "_acme-challenge."+domain); err == nil { // if this fails, the preflight says why
-			records = append(records, dnsprovider.TXT{Place: place, Domain: domain})
-		}
-	}
+	records := dnsprovider.Challenges(ctx, resolver, want.Names) // the preflight says why a place cannot be found
 	if len(records) == 0 {
 		return []finding.Finding{doubtful("%s is set up; its rights were not tested, because no zone for the records was found", name).About(name).Next("see the checks `challenge` and `dnssec`")}
 	}
 	if err := checker.Check(ctx, records); err != nil {
 		return faults(err, "see the name server's log")
 	}
-	return []finding.Finding{well("%s accepts the key, and lets it change the records of every name", name).About(name)}
+	return []finding.Finding{well("%s %s", name, checker.Checked()).About(name)}
 }
 
 // preflight runs the checks that a pass also runs before an order. A CA that does not answer is reported with the CA.

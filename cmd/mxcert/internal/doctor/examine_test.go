@@ -37,7 +37,7 @@ func TestExamine(t *testing.T) {
 	}{
 		{what: "a host before its first order", finds: []finds{{"certificate", "ok", "no ec256 certificate yet"}, {"account", "ok", "the first order registers one"}, {"ca", "ok", "answers"}, {"clock", "ok", "agree"},
 			{"dns-provider", "ok", "lets it change"}, {"caa", "ok", "no CAA"}, {"challenge", "ok", "_acme-challenge.mx.example.org"}, {"delegation", "ok", "SOA serial"}, {"dnssec", "ok", ""}, {"profile", "ok", "default"},
-			{"deploy", "ok", "can be written"}, {"endpoint", "warning", "454"}, {"renewal-info", "ok", "RFC 9773"}, {"hooks", "ok", "0 hooks"}, {"state", "ok", ""}, {"secrets", "ok", ""}, {"configuration", "ok", "no fault"}, {"daemon", "ok", "no daemon"}}},
+			{"deploy", "ok", "can be written"}, {"endpoint", "warning", "454"}, {"renewal-info", "ok", "RFC 9773"}, {"limits", "ok", "acme.limits is not set: mxcert asks"}, {"hooks", "ok", "0 hooks"}, {"state", "ok", ""}, {"secrets", "ok", ""}, {"configuration", "ok", "no fault"}, {"daemon", "ok", "no daemon"}}},
 		{what: "a host whose certificate is in service", renewed: true, finds: []finds{{"certificate", "ok", "renewal is due"}, {"account", "ok", "is valid"}, {"endpoint", "ok", "serves the certificate with serial"}}},
 		{what: "a secret that is missing", breaks: func(h *host) { _ = os.Remove(h.Path("credentials", "tsig")) }, errors: 2,
 			finds: []finds{{"secrets", "error", "dns.env.DNSUPDATE_TSIG_SECRET"}, {"dns-provider", "error", "DNSUPDATE_TSIG_SECRET"}, {"ca", "ok", ""}, {"caa", "ok", ""}}},

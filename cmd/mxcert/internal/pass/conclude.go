@@ -9,7 +9,6 @@ import (
 
 	"mxcert/acme/bundle"
 	"mxcert/acme/issued"
-	"mxcert/acme/schedule"
 	"mxcert/acme/state"
 	"mxcert/cmd/mxcert/internal/helper"
 	"mxcert/cmd/mxcert/internal/report"
@@ -161,45 +160,6 @@ func (p *pass) failure(ctx context.Context, issueErr, serveErr error) ending {
 func (p *pass) heldAgain() bool {
 	f := p.have.Record.Failure
 	return f != nil && f.Kind == kindDrift && !p.heldUntil.IsZero() && !f.NotBefore.Before(p.heldUntil)
-}
-
-// recordFailure records the failure and when the daemon may try again. It adds up to a tenth to the backoff, so that hosts do not all come
-// back at the same moment. If the CA asks for a pause, the backoff is at least that long.
-func (p *pass) recordFailure(err error) {
-	record, count := &p.have.Record, 1
-	if record.Failure != nil && record.Failure.Fingerprint == p.want.Fingerprint() {
-		count = record.Failure.Count + 1
-	}
-	delay := schedule.Backoff(count)
-	if w, ok := errors.AsType[interface {
-		error
-		Wait() time.Duration
-	}](err); ok {
-		delay = max(delay, schedule.Spread(w.Wait()))
-	}
-	r, notBefore, charged := report.NewError(err), time.Now().Add(delay), chargedToCA(err)
-	if r.Kind == kindDrift {
-		notBefore = p.heldUntil
-	}
-	if f := record.Failure; f != nil && !stale(f) && f.ChargedToCA && time.Now().Before(f.NotBefore) {
-		// A failure of another kind must not shorten the pause that the CA asked for.
-		charged = true
-		if f.NotBefore.After(notBefore) {
-			notBefore = f.NotBefore
-		}
-	}
-	record.Failure = &state.Failure{Stage: r.Stage, Kind: r.Kind, Message: r.Message, Hint: r.Hint, At: time.Now().UTC(), Count: count,
-		NotBefore: notBefore.UTC().Truncate(time.Second), ChargedToCA: charged, Fingerprint: p.want.Fingerprint()}
-	record.Log(state.Event{At: time.Now(), Event: "failed", Message: fmt.Sprintf("%s: %s", r.Stage, r.Message)})
-}
-
-// chargedToCA reports whether the CA counts this failure against one of its limits.
-func chargedToCA(err error) bool {
-	e, ok := errors.AsType[interface {
-		error
-		ChargedToCA() bool
-	}](err)
-	return ok && e.ChargedToCA()
 }
 
 // report puts the result of the pass into words.

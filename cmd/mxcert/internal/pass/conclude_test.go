@@ -96,50 +96,6 @@ func TestStopIsNoFailure(t *testing.T) {
 	}
 }
 
-// When a failed pass may be repeated.
-func TestRecordFailure(t *testing.T) {
-	t.Parallel()
-	o := newOffline(t)
-	o.issued()
-	mine, now := o.want().Fingerprint(), time.Now()
-	in := func(d time.Duration) time.Time { return now.Add(d) }
-	for _, tt := range []struct {
-		what        string
-		before      *state.Failure
-		err         error
-		held        time.Time // until when the files are left alone
-		count       int
-		after, most time.Duration // the next try
-		charged     bool
-	}{
-		{"the first", nil, errBoom, time.Time{}, 1, time.Minute, 67 * time.Second, false},
-		{"the second", &state.Failure{Count: 1, Fingerprint: mine}, errBoom, time.Time{}, 2, 10 * time.Minute, 11 * time.Minute, false},
-		{"the third", &state.Failure{Count: 2, Fingerprint: mine}, errBoom, time.Time{}, 3, 100 * time.Minute, 110 * time.Minute, false},
-		{"the tenth", &state.Failure{Count: 9, Fingerprint: mine}, errBoom, time.Time{}, 10, 24 * time.Hour, 27 * time.Hour, false},
-		{"the first after an edit", &state.Failure{Count: 9, Fingerprint: "older"}, errBoom, time.Time{}, 1, time.Minute, 67 * time.Second, false},
-		{"the CA says when", nil, &fault{wait: 2 * time.Hour, charged: true}, time.Time{}, 1, 2 * time.Hour, 133 * time.Minute, true},
-		{"the CA says when, which is too soon", nil, &fault{wait: time.Second, charged: true}, time.Time{}, 1, time.Minute, 67 * time.Second, true},
-		{"one of another kind does not shorten the CA's peace", &state.Failure{At: in(-time.Minute), Count: 1, NotBefore: in(5 * time.Hour), ChargedToCA: true, Fingerprint: "older"},
-			errBoom, time.Time{}, 1, 5*time.Hour - time.Second, 5 * time.Hour, true},
-		{"that peace is over", &state.Failure{Count: 1, NotBefore: in(-time.Second), ChargedToCA: true, Fingerprint: mine}, errBoom, time.Time{}, 2, 10 * time.Minute, 11 * time.Minute, false},
-		{"that peace is of a clock that was ahead", &state.Failure{At: in(time.Hour), NotBefore: in(5 * time.Hour), ChargedToCA: true}, errBoom, time.Time{}, 1, time.Minute, 67 * time.Second, false},
-		{"a longer backoff than that peace", &state.Failure{At: now, Count: 2, NotBefore: in(time.Minute), ChargedToCA: true, Fingerprint: mine}, errBoom, time.Time{}, 3, 100 * time.Minute, 110 * time.Minute, true},
-		{"files that something else changes", nil, &driftError{}, in(40 * time.Minute), 1, 40*time.Minute - time.Second, 40 * time.Minute, false},
-		{"such files, in the CA's peace", &state.Failure{At: now, NotBefore: in(5 * time.Hour), ChargedToCA: true, Fingerprint: mine}, &driftError{}, in(40 * time.Minute), 1, 5*time.Hour - time.Second, 5 * time.Hour, true},
-	} {
-		p := &pass{Runner: o.runner(), want: o.want(), say: o.say, lineage: o.lineage(), have: o.have(), heldUntil: tt.held}
-		p.have.Record.Failure = tt.before
-		p.recordFailure(report.At("order", tt.err))
-		f := p.have.Record.Failure
-		if f.Count != tt.count || f.ChargedToCA != tt.charged || f.Fingerprint != mine || f.Stage != "order" || f.NotBefore.Before(in(tt.after).Truncate(time.Second)) || f.NotBefore.After(in(tt.most+5*time.Second)) {
-			t.Errorf("%s: %+v, again after %s, want %s to %s", tt.what, f, f.NotBefore.Sub(now), tt.after, tt.most)
-		}
-		if last := p.have.Record.Events[len(p.have.Record.Events)-1]; last.Event != "failed" || !strings.HasPrefix(last.Message, "order: ") {
-			t.Errorf("%s: the history ends with %+v", tt.what, last)
-		}
-	}
-}
-
 // The success of a pass moves what was served to what can be rolled back to, once.
 func TestSuccessIsNoted(t *testing.T) {
 	t.Parallel()

@@ -170,7 +170,7 @@ func (p *pass) claim(i int, key bundle.KeyType) acme.Claim {
 	}
 	renewal := p.have.Record.Slot(key).Renewal
 	claim.New = !issued.SameNames(g.Names, p.want.Names)
-	claim.Life = g.NotAfter.Sub(g.NotBefore)
+	claim.Life, claim.Expires = g.NotAfter.Sub(g.NotBefore), g.NotAfter
 	claim.Replacement = !renewal.Start.IsZero() && !time.Now().Before(renewal.Start)
 	return claim
 }

@@ -52,8 +52,8 @@ func (p *pass) issue(ctx context.Context) error {
 	return nil
 }
 
-// preflight checks two things before mxcert asks the CA for anything: that the new certificate could be put in place, and that the order is
-// not certain to fail.
+// preflight checks three things before mxcert asks the CA for anything: that the new certificate could be put in place, that the order is
+// not certain to fail, and that the DNS provider has what it needs.
 func (p *pass) preflight(ctx context.Context) error {
 	notes, err := p.Helper.Check(ctx, p.want, p.known(), nil, false)
 	if p.warnAll(notes); err != nil {
@@ -64,7 +64,8 @@ func (p *pass) preflight(ctx context.Context) error {
 			return report.At("reload", err) // other faults of a unit do not stop the order
 		}
 	}
-	if _, err := p.want.Solver(p.resolver); err != nil {
+	solver, err := p.want.Solver(p.resolver)
+	if err != nil {
 		return report.At("dns", err)
 	}
 	findings := p.CAs.Preflight(ctx, preflight.Request{Names: p.want.Names, Profile: p.want.Profile, Resolver: p.resolver, Require: p.want.Require})
@@ -75,6 +76,11 @@ func (p *pass) preflight(ctx context.Context) error {
 	}
 	if err := acme.Blocked(findings); err != nil {
 		return report.At(stageOf(err), err)
+	}
+	if preparer, ok := solver.(dnsprovider.Preparer); ok {
+		if err := preparer.Prepare(ctx, dnsprovider.Challenges(ctx, p.resolver, p.want.Names)); err != nil {
+			return report.At("dns", err)
+		}
 	}
 	if err := p.lineage.Save(p.have.Record); err != nil { // if the record is missing after this, it was lost
 		return report.At("store", err)

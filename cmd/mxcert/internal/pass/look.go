@@ -112,8 +112,11 @@ func addLastFailure(r *report.Certificate, f *state.Failure) {
 	if r.Error == nil || r.Error.Kind != kindDrift { // the drift is the present state, and newer
 		r.Error = &report.Error{Stage: f.Stage, Kind: f.Kind, Message: f.Message, Hint: f.Hint}
 	}
-	r.Warnings = append(r.Warnings, fmt.Sprintf("the last pass failed at %s (%d in a row); the daemon tries again at %s",
-		f.At.Format(time.RFC3339), f.Count, f.NotBefore.Format(time.RFC3339)))
+	next := "at " + f.NotBefore.Format(time.RFC3339)
+	if !f.NotBefore.After(time.Now()) {
+		next = "within the hour"
+	}
+	r.Warnings = append(r.Warnings, fmt.Sprintf("the last pass failed at %s (%d in a row); the daemon tries again %s", f.At.Format(time.RFC3339), f.Count, next))
 	switch {
 	case r.Code != report.CodeOK:
 	case f.Stage == "deploy" || f.Stage == "reload" || f.Stage == "verify":

@@ -10,6 +10,9 @@ import (
 
 	"mxcert/acme"
 	"mxcert/acme/account"
+	"mxcert/acme/authority"
+	"mxcert/acme/schedule"
+	"mxcert/configs"
 )
 
 // Authorities returns the settings of the CAs, in order of preference. release is the version of the program, for the user agent. It reads
@@ -35,7 +38,8 @@ func (h *Host) authorities(directories []string, release string) ([]acme.Setting
 	}
 	list := make([]acme.Settings, len(directories))
 	for i, directory := range directories {
-		list[i] = acme.Settings{Directory: directory, Account: account.Settings{Email: h.acme.Email}, PreferredChain: h.acme.PreferredChain, Roots: roots, UserAgent: "mxcert/" + release}
+		list[i] = acme.Settings{Directory: directory, Account: account.Settings{Email: h.acme.Email}, PreferredChain: h.acme.PreferredChain, Roots: roots, UserAgent: "mxcert/" + release,
+			Limits: limitsOf(directory, h.acme.Limits)}
 		binding, bound := h.acme.Binding(directory)
 		if !bound {
 			continue
@@ -48,6 +52,28 @@ func (h *Host) authorities(directories []string, release string) ([]acme.Setting
 		list[i].Account.EABKeyID, list[i].Account.EABKey, list[i].Account.EABIfRequired = binding.KID, key, binding.Directory == "" && len(directories) > 1
 	}
 	return list, problem
+}
+
+// limitsOf returns the budget that the configuration sets for a CA, each of its limits to the full; nil if it sets none, or if the CA is
+// public.
+func limitsOf(directory string, set configs.Limits) *schedule.Limits {
+	if _, public := authority.AtHost(directory); public || set == (configs.Limits{}) {
+		return nil
+	}
+	if set.None {
+		return &schedule.Limits{}
+	}
+	limits := schedule.LimitsOf(directory).Own()
+	limits.NewUseAll = set.Orders != (configs.Rate{})
+	for _, part := range []struct {
+		to  *schedule.Rate
+		set configs.Rate
+	}{{&limits.Orders, set.Orders}, {&limits.Domain, set.Domain}, {&limits.Set, set.Names}, {&limits.Failures, set.Failures}} {
+		if part.set != (configs.Rate{}) {
+			*part.to = schedule.Rate{N: part.set.N, Per: part.set.Per} // none is 0, which is no limit
+		}
+	}
+	return &limits
 }
 
 // ExternalBinding returns the key identifier of the external account binding for a CA (RFC 8555 section 7.3.4), or false if the

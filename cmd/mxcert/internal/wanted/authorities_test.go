@@ -216,3 +216,28 @@ func TestUnitsOnce(t *testing.T) {
 		t.Error("kinds of places")
 	}
 }
+
+// TestLimitsOfPrivateCAs: acme.limits is for private CAs, each limit to the full; public ones keep theirs.
+func TestLimitsOfPrivateCAs(t *testing.T) {
+	t.Parallel()
+	for set, want := range map[string]string{
+		"{}":                             "none set",
+		"none":                           "as much as is due",
+		"{orders: 300/3h}":               "300 orders in 3h, 4 certificates for the same names in 7 days, 4 failed proofs of one name in 1h",
+		"{orders: none, names: 50/1d}":   "50 certificates for the same names in 24h, 4 failed proofs of one name in 1h",
+		"{domain: 9/2d, failures: none}": "270 orders in 3h, 9 new certificates below one domain in 2 days, 4 certificates for the same names in 7 days",
+	} {
+		h := load(t, strings.Replace(good, one, `directory: [letsencrypt, "`+first+`"], limits: `+set, 1))
+		list, err := h.Authorities("1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := "none set"
+		if list[1].Limits != nil {
+			got = list[1].Limits.String()
+		}
+		if got != want || list[0].Limits != nil {
+			t.Errorf("%s: %s; Let's Encrypt: %v", set, got, list[0].Limits)
+		}
+	}
+}
