@@ -2,15 +2,17 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"mxcert/acme/dnsprovider"
 	"mxcert/cmd/mxcert/internal/adopt"
 	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/setup"
 	"mxcert/cmd/mxcert/internal/wanted"
 )
 
@@ -40,13 +42,10 @@ Afterwards switch the other client off, so that the two do not renew the same na
 				path = args[1]
 			}
 			found, err := adopt.Read(args[0], path)
-			if err != nil && len(found) == 0 {
+			if err != nil {
 				return err
 			}
-			if len(found) == 0 {
-				return fmt.Errorf("there is no certificate of %s below %s", args[0], path)
-			}
-			return errors.Join(a.takeOver(cmd.Context(), found, directory, dryRun, force), err)
+			return a.takeOver(cmd.Context(), found, directory, dryRun, force)
 		},
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show what would be taken over, change nothing")
@@ -65,53 +64,71 @@ func (a *app) takeOver(ctx context.Context, found []adopt.Foreign, directory str
 	if dryRun {
 		open = view
 	}
+	exim := eximReads(ctx, found) // as root: the store may change the user
 	store, err := open(config.State)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := a.within(ctx, verifyTime)
 	defer cancel()
-	options := adopt.Options{DryRun: dryRun, Force: force}
-	h, _ := wanted.From(config) // import checks no chain, so unreadable roots do not matter
+	options := adopt.Options{DryRun: dryRun, Force: force, Exim: exim, Knows: func(provider string) bool { return dnsprovider.Known(provider) == nil }}
+	h, _ := wanted.From(config) // without acme.roots_file, senders' own roots decide
+	options.Roots = h.Roots
 	for _, want := range h.Certificates {
 		options.Configured = append(options.Configured, adopt.Configured{Name: want.Name, Names: want.Names, Keys: want.Keys})
 	}
-	r := importReport{Imported: []adopt.Taken{}}
-	var problems []error
-	for _, f := range found {
-		if f.Directory == "" {
-			f.Directory = directory
+	for i := range found {
+		if found[i].Directory == "" {
+			found[i].Directory = directory
 		}
-		one, err := adopt.Take(ctx, store, f, options)
-		if err != nil {
-			one.Error = err.Error()
-			problems = append(problems, fmt.Errorf("%s: %w", f.Source, err))
+	}
+	r := importReport{Imported: adopt.Take(ctx, store, found, options)}
+	var codes []report.Code
+	for _, one := range r.Imported {
+		r.Changed = r.Changed || one.Stored
+		codes = append(codes, report.CodeOf(one.Err))
+	}
+	if a.json {
+		err = a.printJSON(r)
+	} else {
+		err = a.printAllImported(r.Imported, dryRun)
+	}
+	if code := report.SumCodes(codes); err == nil && code != report.CodeOK {
+		return &report.Exit{Code: code}
+	}
+	return err
+}
+
+// eximReads asks the Exim of this host which files it reads, if the other client has installed some.
+func eximReads(ctx context.Context, found []adopt.Foreign) (reads adopt.Installed) {
+	if slices.ContainsFunc(found, func(f adopt.Foreign) bool { return f.Installed.Fullchain != "" }) {
+		reads.Fullchain, reads.Key = setup.EximReads(ctx)
+	}
+	return reads
+}
+
+// printAllImported prints what was taken over to standard output, and what was not because of a fault to standard error.
+func (a *app) printAllImported(taken []adopt.Taken, dryRun bool) error {
+	for _, one := range taken {
+		if one.Err != nil {
+			a.complain(one.Err)
+		} else if err := a.printImported(one, dryRun); err != nil {
+			return err
 		}
-		r.Imported, r.Changed = append(r.Imported, one), r.Changed || one.Stored
 	}
-	if !a.json {
-		for _, one := range r.Imported {
-			if err := a.printImported(one, dryRun); err != nil {
-				return err
-			}
-		}
-		return errors.Join(problems...)
-	}
-	if err := a.printJSON(r); err != nil || len(problems) == 0 {
-		return err
-	}
-	return &report.Exit{Code: report.CodeFailed}
+	return nil
 }
 
 func (a *app) printImported(one adopt.Taken, dryRun bool) error {
-	verb := map[bool]string{true: "taken over", false: "not taken over"}[one.Stored]
+	verb := map[bool]string{true: "taken over", false: "not taken over"}[one.Chosen]
 	if dryRun {
-		verb = "would be taken over"
+		verb = map[bool]string{true: "would be taken over", false: "would not be taken over"}[one.Chosen]
 	}
-	if one.Error != "" {
-		return nil // the command ends with this error
+	life := "valid until"
+	if time.Now().After(one.NotAfter) {
+		life = "expired"
 	}
-	text := fmt.Sprintf("%s: %s as %s\n  names        %s\n  certificate  %s, serial %s, valid until %s\n", one.From, verb, one.Name, strings.Join(one.Names, ", "), one.Key, one.Serial, report.Minute(one.NotAfter))
+	text := fmt.Sprintf("%s: %s as %s\n  names        %s\n  certificate  %s, serial %s, %s %s\n", one.From, verb, one.Name, strings.Join(one.Names, ", "), one.Key, one.Serial, life, report.Minute(one.NotAfter))
 	if one.Account != "" {
 		text += "  account      " + one.Account + "\n"
 	}

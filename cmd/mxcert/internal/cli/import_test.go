@@ -215,11 +215,11 @@ func TestImportProposes(t *testing.T) {
 	h.check(os.RemoveAll(h.Path("state")))
 	r := h.imports("lego", tree, "--dry-run")
 	one := r.Imported[0]
-	if one.Name != "mx" || one.Proposal == "" || !strings.Contains(strings.Join(one.Notes, " "), "--directory") {
+	if one.Name != "mx-2" || one.Proposal == "" || !strings.Contains(strings.Join(one.Notes, " "), "the configuration has mx for mx.example.org") || !strings.Contains(strings.Join(one.Notes, " "), "--directory") {
 		t.Fatalf("%+v", one)
 	}
 	h.check(os.MkdirAll(h.Path("conf.d"), 0o755))
-	h.put("conf.d/imported.yaml", strings.Replace(one.Proposal, `name: "mx"`, `name: "2025"`, 1))
+	h.put("conf.d/imported.yaml", strings.Replace(one.Proposal, `name: "mx-2"`, `name: "2025"`, 1))
 	if got := h.run("check"); got.code != report.CodeOK {
 		t.Errorf("the proposal is no configuration: %s%s", got.stdout, got.stderr)
 	}
