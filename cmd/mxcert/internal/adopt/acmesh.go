@@ -23,11 +23,11 @@ type acmeShTree struct {
 
 // fromAcmeSh reads the tree of acme.sh: NAME (RSA) or NAME_ecc with NAME.conf, NAME.key and fullchain.cer; ca/HOST/PATH. account.conf may
 // name another place for the certificates, and acme.sh.env one for everything.
-func fromAcmeSh(root string) ([]Foreign, error) {
+func fromAcmeSh(root, accounts string) ([]Foreign, error) {
 	if _, err := os.Stat(root); err != nil {
 		return nil, err
 	}
-	tree := acmeShPlaces(root)
+	tree := acmeShPlaces(root, accounts)
 	var found []Foreign
 	for _, dir := range tree.certificates {
 		files, err := match(dir, "*/*.conf")
@@ -48,31 +48,46 @@ func fromAcmeSh(root string) ([]Foreign, error) {
 
 func acmeShName(conf string) string { return strings.TrimSuffix(filepath.Base(conf), ".conf") }
 
-// acmeShPlaces finds the directories of the tree to which root belongs.
-func acmeShPlaces(root string) acmeShTree {
+// acmeShPlaces finds the directories of the tree to which root belongs. root may be only the CERT_HOME of an acme.sh that keeps its
+// settings and accounts elsewhere: in accounts, in the directory above, or in the usual place if that says so.
+func acmeShPlaces(root, accounts string) acmeShTree {
 	home := root
-	if env, err := readShell(filepath.Join(root, "acme.sh.env")); err == nil && env["LE_CONFIG_HOME"] != "" && isDir(env["LE_CONFIG_HOME"]) {
+	if env, err := readShell(filepath.Join(root, "acme.sh.env")); err == nil && isDir(env["LE_CONFIG_HOME"]) {
 		home = env["LE_CONFIG_HOME"]
 	}
-	common, err := readShell(filepath.Join(home, "account.conf"))
-	tree := acmeShTree{certificates: []string{root}, accounts: filepath.Join(home, "ca")}
-	if usual := UsualPath(acmeSh); err != nil && !isDir(tree.accounts) && root != usual {
-		// root may be the CERT_HOME of the usual installation.
-		if common, err = readShell(filepath.Join(usual, "account.conf")); err == nil && samePath(common["CERT_HOME"], root) {
-			tree.accounts = filepath.Join(usual, "ca")
-		} else {
-			tree.elsewhere, common = usual, nil
-		}
+	tree, whole := acmeShTree{certificates: []string{root}}, false
+	switch above, usual := filepath.Dir(root), UsualPath(acmeSh); {
+	case accounts != "":
+		home = accounts
+	case isDir(filepath.Join(home, "ca")) || acmeShCommon(home) != nil:
+		whole = true
+	case isDir(filepath.Join(above, "ca")):
+		home = above
+	case samePath(acmeShCommon(usual)["CERT_HOME"], root):
+		home = usual
+	default:
+		tree.elsewhere = usual
 	}
+	common := acmeShCommon(home)
 	for _, dir := range []string{home, common["CERT_HOME"]} {
-		if dir != "" && isDir(dir) && !slices.ContainsFunc(tree.certificates, func(known string) bool { return samePath(known, dir) }) {
+		if whole && isDir(dir) && !slices.ContainsFunc(tree.certificates, func(known string) bool { return samePath(known, dir) }) {
 			tree.certificates = append(tree.certificates, dir)
 		}
 	}
-	if dir := common["CA_HOME"]; dir != "" && isDir(dir) {
+	tree.accounts = filepath.Join(home, "ca")
+	if dir := common["CA_HOME"]; isDir(dir) {
 		tree.accounts = dir
 	}
 	return tree
+}
+
+// acmeShCommon reads the settings for all certificates; nil if there are none.
+func acmeShCommon(home string) map[string]string {
+	common, err := readShell(filepath.Join(home, "account.conf"))
+	if err != nil {
+		return nil
+	}
+	return common
 }
 
 func acmeShCertificate(tree acmeShTree, conf string) Foreign {
@@ -176,7 +191,7 @@ func acmeShAccount(tree acmeShTree, directory string) (Account, error) {
 		}
 	}
 	if tree.elsewhere != "" {
-		first = fmt.Errorf("%w; if this is only the CERT_HOME of acme.sh, import its own directory, which has account.conf and ca, such as mxcert import acme.sh %s", first, tree.elsewhere)
+		first = fmt.Errorf("%w; if this is only the CERT_HOME of acme.sh, name its own directory, which has account.conf and ca, too, such as --accounts %s", first, tree.elsewhere)
 	}
 	return Account{}, first
 }

@@ -70,15 +70,16 @@ func UsualPath(client string) string {
 }
 
 // Read reads the files of a client, one of [Clients]. The list also has the certificates that cannot be taken over, with the reason. The
-// error says why the tree as a whole cannot be read, or that it has no certificate.
-func Read(client, path string) ([]Foreign, error) {
+// error says why the tree as a whole cannot be read, or that it has no certificate. accounts is another directory of acme.sh that has its
+// accounts; "" if it is the same or not known.
+func Read(client, path, accounts string) ([]Foreign, error) {
 	var found []Foreign
 	var err error
 	switch client {
 	case certbot:
 		found, err = fromCertbot(path)
 	case acmeSh:
-		found, err = fromAcmeSh(path)
+		found, err = fromAcmeSh(path, accounts)
 	default:
 		found, err = fromLego(path)
 	}

@@ -84,7 +84,7 @@ func take(t *testing.T, store *state.Book, f adopt.Foreign, o adopt.Options) (ad
 // one reads a tree that must hold one certificate.
 func one(t *testing.T, client, root string) adopt.Foreign {
 	t.Helper()
-	found, err := adopt.Read(client, root)
+	found, err := adopt.Read(client, root, "")
 	if err != nil || len(found) != 1 {
 		t.Fatalf("%d certificates, %v", len(found), err)
 	}
@@ -139,7 +139,7 @@ func TestCertbotWithDamage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	found, err := adopt.Read("certbot", root)
+	found, err := adopt.Read("certbot", root, "")
 	if err != nil || len(found) != 2 || found[0].Err != nil || found[1].Err == nil || !strings.Contains(found[1].Err.Error(), "live/other") {
 		t.Fatalf("%+v, %v", found, err)
 	}
@@ -147,9 +147,9 @@ func TestCertbotWithDamage(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(root, "accounts")); err != nil {
 		t.Fatal(err)
 	}
-	found, _ = adopt.Read("certbot", root)
+	found, _ = adopt.Read("certbot", root, "")
 	says(t, found[0].Notes, "no account is taken over (there is no account \"0123abc\" below "+filepath.Join(root, "accounts")+"); mxcert registers a new one")
-	if _, err := adopt.Read("certbot", filepath.Join(root, "nowhere")); err == nil {
+	if _, err := adopt.Read("certbot", filepath.Join(root, "nowhere"), ""); err == nil {
 		t.Error("a tree that does not exist was read")
 	}
 }
@@ -174,7 +174,7 @@ func TestLego(t *testing.T) {
 		t.Errorf("one of two accounts was chosen: %+v", f.Account)
 	}
 	files["certificates/broken.json"] = "{"
-	found, err := adopt.Read("lego", tree(t, files))
+	found, err := adopt.Read("lego", tree(t, files), "")
 	if err != nil || len(found) != 2 || found[0].Err == nil || !strings.Contains(found[0].Err.Error(), "broken of lego: ") || found[1].Err != nil {
 		t.Errorf("%+v, %v", found, err)
 	}

@@ -43,7 +43,7 @@ func TestCertbotReadsItsPaths(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 	root := tree(t, map[string]string{"renewal/mail.conf": strings.Replace(settings, "key.pem", "lost.pem", 1)})
-	if found, err := adopt.Read("certbot", root); err != nil || len(found) != 1 || found[0].Err == nil || !strings.Contains(found[0].Err.Error(), filepath.Join(root, "live/mail/privkey.pem")) {
+	if found, err := adopt.Read("certbot", root, ""); err != nil || len(found) != 1 || found[0].Err == nil || !strings.Contains(found[0].Err.Error(), filepath.Join(root, "live/mail/privkey.pem")) {
 		t.Errorf("%v, %v", found, err)
 	}
 }
@@ -95,7 +95,7 @@ func TestAcmeShKeyTypes(t *testing.T) {
 		"account.conf":                "LOG_FILE='x'\n",
 		"dnsapi/dns_x/something.else": "",
 	})
-	found, err := adopt.Read("acme.sh", root)
+	found, err := adopt.Read("acme.sh", root, "")
 	if err != nil || len(found) != 4 || string(found[1].Key.PEM) != "rsa" || string(found[2].Key.PEM) != "ecdsa" || found[1].Name != "mx" || found[2].Name != "mx" {
 		t.Fatalf("%+v, %v", found, err)
 	}
@@ -118,7 +118,7 @@ func TestNoTree(t *testing.T) {
 			t.Errorf("%s has no usual place", client)
 		}
 		for path, says := range map[string]string{empty: "there is no certificate of " + client + " below " + empty, filepath.Join(empty, "nowhere"): "there is no tree of " + client} {
-			found, err := adopt.Read(client, path)
+			found, err := adopt.Read(client, path, "")
 			fault, _ := errors.AsType[*adopt.Fault](err)
 			if len(found) != 0 || fault == nil || !strings.Contains(err.Error(), says) || !strings.Contains(fault.Hint(), "mxcert import "+client+" PATH") {
 				t.Errorf("%s: %v, %v", client, found, err)

@@ -24,12 +24,14 @@ type importReport struct {
 
 func (a *app) importCommand() *cobra.Command {
 	var dryRun, force bool
-	var directory string
+	var directory, accounts string
 	cmd := &cobra.Command{
 		Use: "import certbot|acme.sh|lego [PATH]", Short: "Take over certificates, keys and accounts of another ACME client", Args: cobra.RangeArgs(1, 2),
 		Long: `Reads the tree of another client (default: its usual place) and stores key, certificate and account of each certificate
-in mxcert's state. It changes nothing in that tree and orders nothing, and the keys stay the same. For certificates that the
-configuration does not name, for DNS settings and for hooks it prints proposals. Look with --dry-run first.
+in mxcert's state. It changes nothing in that tree and orders nothing, and the keys stay the same. Of several certificates for
+the same names and type of key it takes the one that is valid for longest; an expired one never replaces a valid one. For
+certificates that the configuration does not name, for DNS settings, paths and hooks it prints proposals. Look with --dry-run
+first.
 
 Afterwards switch the other client off, so that the two do not renew the same names.`,
 		ValidArgs: adopt.Clients(),
@@ -41,7 +43,10 @@ Afterwards switch the other client off, so that the two do not renew the same na
 			if len(args) == 2 {
 				path = args[1]
 			}
-			found, err := adopt.Read(args[0], path)
+			if accounts != "" && args[0] != "acme.sh" {
+				return report.Usage("--accounts is for acme.sh: %s keeps accounts and certificates in one tree", args[0])
+			}
+			found, err := adopt.Read(args[0], path, accounts)
 			if err != nil {
 				return err
 			}
@@ -49,8 +54,9 @@ Afterwards switch the other client off, so that the two do not renew the same na
 		},
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show what would be taken over, change nothing")
-	cmd.Flags().BoolVar(&force, "force", false, "replace a certificate that mxcert has for the same names")
+	cmd.Flags().BoolVar(&force, "force", false, "replace a valid certificate that mxcert has for the same names")
 	cmd.Flags().StringVar(&directory, "directory", "", "directory `URL` of the CA, for certificates whose CA is unknown")
+	cmd.Flags().StringVar(&accounts, "accounts", "", "`DIRECTORY` of acme.sh with account.conf and ca, if PATH is only its CERT_HOME")
 	return cmd
 }
 
