@@ -1,4 +1,4 @@
-// Package adopt takes over what other ACME clients left on a host: the trees of certbot, acme.sh and lego as bundles and accounts.
+// Package adopt takes over what other ACME clients left on a host: the trees of certbot, acme.sh, lego, dehydrated and uacme as bundles and accounts.
 // It never changes a file of the other client and orders nothing: key, certificate and account stay the same.
 //
 // [Read] reads a tree; [Take] stores its certificates. If a tree has several certificates for the same names and the same type of key, Take
@@ -56,17 +56,19 @@ func withoutAccount(err error) string {
 }
 
 // Clients returns the names of the clients whose trees can be read.
-func Clients() []string { return []string{certbot, acmeSh, lego} }
+func Clients() []string { return []string{certbot, acmeSh, lego, dehydrated, uacme} }
 
 const (
-	certbot = "certbot"
-	acmeSh  = "acme.sh"
-	lego    = "lego"
+	certbot    = "certbot"
+	acmeSh     = "acme.sh"
+	lego       = "lego"
+	dehydrated = "dehydrated"
+	uacme      = "uacme"
 )
 
 // UsualPath returns where a client usually keeps its tree.
 func UsualPath(client string) string {
-	return map[string]string{certbot: "/etc/letsencrypt", acmeSh: "/root/.acme.sh", lego: "/root/.lego"}[client]
+	return map[string]string{certbot: "/etc/letsencrypt", acmeSh: "/root/.acme.sh", lego: "/root/.lego", dehydrated: "/var/lib/dehydrated", uacme: "/etc/ssl/uacme"}[client]
 }
 
 // Read reads the files of a client, one of [Clients]. The list also has the certificates that cannot be taken over, with the reason. The
@@ -80,6 +82,10 @@ func Read(client, path, accounts string) ([]Foreign, error) {
 		found, err = fromCertbot(path)
 	case acmeSh:
 		found, err = fromAcmeSh(path, accounts)
+	case dehydrated:
+		found, err = fromDehydrated(path)
+	case uacme:
+		found, err = fromUacme(path)
 	default:
 		found, err = fromLego(path)
 	}

@@ -208,3 +208,54 @@ func TestLego5(t *testing.T) {
 		t.Errorf("without its description: %+v", f)
 	}
 }
+
+// dehydrated keeps the URL of each CA's directory in the name of a folder, and the one in use in its settings, perhaps by a name of its own.
+func TestDehydrated(t *testing.T) {
+	t.Parallel()
+	b := issuer.New(t).Issue(t, life, "mx.example.org")
+	const production, staging = "https://acme-v02.api.letsencrypt.org/directory", "https://acme-staging-v02.api.letsencrypt.org/directory"
+	account := func(files map[string]string, directory, url string) {
+		dir := "accounts/" + base64.RawURLEncoding.EncodeToString([]byte(directory+"\n")) + "/"
+		files[dir+"account_key.pem"], files[dir+"account_id.json"], files[dir+"registration_info.json"] = string(b.KeyPEM()), `{"url": "`+url+`"}`, `{"contact": ["mailto:a@example.org"]}`
+	}
+	for what, tt := range map[string]struct {
+		config    string
+		accounts  []string
+		directory string
+		account   bool
+	}{
+		"the only one":            {"", []string{production}, production, true},
+		"the one in the settings": {"CA=\"letsencrypt-test\"\nHOOK=/etc/hook.sh\n", []string{production, staging}, staging, true},
+		"by its URL":              {"CA='https://ca.example/dir'\n", []string{"https://ca.example/dir"}, "https://ca.example/dir", true},
+		"two":                     {"", []string{production, staging}, "", false},
+		"another in the settings": {"CA=https://ca.example/dir\n", []string{production}, "https://ca.example/dir", false},
+	} {
+		files := map[string]string{"certs/mail/fullchain.pem": string(b.FullchainPEM()), "certs/mail/privkey.pem": string(b.KeyPEM()), "certs/mail/chain.pem": string(b.ChainPEM()), "config": tt.config}
+		for _, directory := range tt.accounts {
+			account(files, directory, directory+"/acct/1")
+		}
+		f := one(t, "dehydrated", tree(t, files))
+		if f.Err != nil || f.Name != "mail" || f.Directory != tt.directory || (f.Account.Key != nil) != tt.account || tt.account && (f.Account.URL != tt.directory+"/acct/1" || f.Account.Email != "a@example.org") {
+			t.Errorf("%s: %+v", what, f)
+		}
+		if !tt.account {
+			says(t, f.Notes, "no account is taken over (")
+		}
+		if strings.Contains(tt.config, "HOOK") {
+			says(t, f.Hooks, "config = /etc/hook.sh: dehydrated calls it for TXT records")
+		}
+	}
+}
+
+func TestUacme(t *testing.T) {
+	t.Parallel()
+	b := issuer.New(t).Issue(t, life, "mx.example.org")
+	files := map[string]string{"mx.example.org/cert.pem": string(b.FullchainPEM()), "private/mx.example.org/key.pem": string(b.KeyPEM()), "private/key.pem": "k", "other/cert.pem": "c"}
+	found, err := adopt.Read("uacme", tree(t, files), "")
+	if err != nil || len(found) != 2 || found[0].Err != nil || found[0].Name != "mx.example.org" || string(found[0].Account.Key) != "k" || found[1].Err == nil || !strings.Contains(found[1].Err.Error(), "private/other/key.pem") {
+		t.Errorf("%+v, %v", found, err)
+	}
+	delete(files, "private/key.pem")
+	found, _ = adopt.Read("uacme", tree(t, files), "")
+	says(t, found[0].Notes, "no account is taken over (open ")
+}

@@ -69,20 +69,21 @@ func certbotLineage(root, conf string) Foreign {
 	return f
 }
 
-// certbotPlaces lists the hooks of certbot: the setting and its other name, the folder of scripts, and mxcert's folder.
-var certbotPlaces = []struct {
-	settings      [2]string
-	folder, place string
-}{
-	{[2]string{"pre_hook"}, "pre", "pre.d"},
-	{[2]string{"post_hook"}, "post", "post.d"},
-	{[2]string{"renew_hook", "deploy_hook"}, "deploy", "deploy.d"},
+// certbotPlace is one kind of certbot's hooks.
+type certbotPlace struct {
+	settings []string // its names
+	folder   string   // of scripts
+	place    string   // mxcert's folder
+}
+
+func certbotPlaces() []certbotPlace {
+	return []certbotPlace{{[]string{"pre_hook"}, "pre", "pre.d"}, {[]string{"post_hook"}, "post", "post.d"}, {[]string{"renew_hook", "deploy_hook"}, "deploy", "deploy.d"}}
 }
 
 // certbotHooks proposes what to do with the hooks of one certificate, and with those of all certificates.
 func certbotHooks(root string, settings map[string]string) []string {
 	var hooks []string
-	for _, hook := range certbotPlaces {
+	for _, hook := range certbotPlaces() {
 		for _, setting := range hook.settings {
 			if command := settings[setting]; command != "" {
 				hooks = append(hooks, hookOf(setting, command, hook.place))
@@ -103,10 +104,10 @@ func certbotHooks(root string, settings map[string]string) []string {
 // certbotDefaults proposes what to do with the hooks in cli.ini, which certbot runs for every certificate.
 func certbotDefaults(root string, common map[string]string) []string {
 	var hooks []string
-	for _, hook := range certbotPlaces {
+	for _, hook := range certbotPlaces() {
 		for _, setting := range hook.settings {
 			setting = strings.ReplaceAll(setting, "_", "-")
-			if command := common[setting]; setting != "" && command != "" {
+			if command := common[setting]; command != "" {
 				hooks = append(hooks, hookOf(setting+" of "+filepath.Join(root, "cli.ini"), command, hook.place))
 			}
 		}

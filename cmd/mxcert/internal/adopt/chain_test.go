@@ -22,6 +22,8 @@ func trees(b *bundle.Bundle, chain, issuers string) map[string]map[string]string
 		"certbot": {"renewal/mx.conf": "server = https://ca.example/dir\n", "live/mx/fullchain.pem": chain, "live/mx/privkey.pem": key, "live/mx/chain.pem": issuers},
 		"acme.sh": {"mx_ecc/mx.conf": "Le_API='https://ca.example/dir'\n", "mx_ecc/fullchain.cer": chain, "mx_ecc/mx.key": key, "mx_ecc/ca.cer": issuers},
 		"lego":    {"certificates/mx.json": "{}", "certificates/mx.crt": chain, "certificates/mx.key": key, "certificates/mx.issuer.crt": issuers},
+
+		"dehydrated": {"certs/mx/fullchain.pem": chain, "certs/mx/privkey.pem": key, "certs/mx/chain.pem": issuers},
 	}
 }
 
@@ -132,7 +134,7 @@ func TestUnreadableTree(t *testing.T) {
 			}
 		}
 		if os.Geteuid() != 0 {
-			closed := filepath.Join(root, map[string]string{"certbot": "renewal", "acme.sh": "mx_ecc", "lego": "certificates"}[client])
+			closed := filepath.Join(root, map[string]string{"certbot": "renewal", "acme.sh": "mx_ecc", "lego": "certificates", "dehydrated": "certs"}[client])
 			if err := os.Chmod(closed, 0); err != nil {
 				t.Fatal(err)
 			}

@@ -44,6 +44,9 @@ func nothing(client, path string) error {
 		certbot: "mxcert looks for renewal/NAME.conf",
 		acmeSh:  "mxcert looks for NAME/NAME.conf and NAME_ecc/NAME.conf, also below the CERT_HOME that account.conf names",
 		lego:    "mxcert looks for certificates/NAME.crt",
+
+		dehydrated: "mxcert looks for certs/NAME/privkey.pem",
+		uacme:      "mxcert looks for NAME/cert.pem",
 	}[client]
 	return &Fault{message: fmt.Sprintf("there is no certificate of %s below %s", client, path),
 		hint: fmt.Sprintf("%s; if %s keeps its files elsewhere, name that directory: mxcert import %[2]s PATH", where, client)}
@@ -63,6 +66,9 @@ func (f Foreign) fault(cause error, hint, format string, values ...any) *Fault {
 		certbot: "certbot delete --cert-name " + f.Name,
 		acmeSh:  "acme.sh --remove -d " + f.Name + ", and its directory",
 		lego:    "the files of that name",
+
+		dehydrated: "its directory, and its line in domains.txt",
+		uacme:      "its directory, and that below private",
 	}[f.Client]
 	if hint != "" {
 		hint += ", and import again; "

@@ -63,14 +63,11 @@ func legoCertificate(root, base string) Foreign {
 	return f
 }
 
-// legoAccounts are the places of an account's description: of lego 4 and 5, and of lego 5 before it left out the type of the key.
-var legoAccounts = []string{"accounts/*/*/account.json", "accounts/*/*/*/account.json"}
-
 // legoAccount reads the only account at the CA that issued a certificate; if the CA is unknown, the only account of the tree. lego does not
 // record which account ordered a certificate. lego 5 also says what the URL of the CA's directory is.
 func legoAccount(root, certURL string) (account Account, directory string, err error) {
 	var files []string
-	for _, pattern := range legoAccounts {
+	for _, pattern := range []string{"accounts/*/*/account.json", "accounts/*/*/*/account.json"} { // the latter has the type of the key
 		some, err := match(root, pattern)
 		if err != nil {
 			return Account{}, "", err

@@ -26,7 +26,7 @@ func (a *app) importCommand() *cobra.Command {
 	var dryRun, force bool
 	var directory, accounts string
 	cmd := &cobra.Command{
-		Use: "import certbot|acme.sh|lego [PATH]", Short: "Take over certificates, keys and accounts of another ACME client", Args: cobra.RangeArgs(1, 2),
+		Use: "import certbot|acme.sh|lego|dehydrated|uacme [PATH]", Short: "Take over certificates, keys and accounts of another ACME client", Args: cobra.RangeArgs(1, 2),
 		Long: `Reads the tree of another client (default: its usual place) and stores key, certificate and account of each certificate
 in mxcert's state. It changes nothing in that tree and orders nothing, and the keys stay the same. Of several certificates for
 the same names and type of key it takes the one that is valid for longest; an expired one never replaces a valid one. For
@@ -37,7 +37,7 @@ Afterwards switch the other client off, so that the two do not renew the same na
 		ValidArgs: adopt.Clients(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !slices.Contains(adopt.Clients(), args[0]) {
-				return report.Usage("import knows certbot, acme.sh and lego, not %q", args[0])
+				return report.Usage("import knows %s, not %q", strings.Join(adopt.Clients(), ", "), args[0])
 			}
 			path := adopt.UsualPath(args[0])
 			if len(args) == 2 {
