@@ -2,7 +2,7 @@
 // It never changes a file of the other client and orders nothing: key, certificate and account stay the same.
 //
 // [Read] reads a tree; [Take] stores its certificates. If a tree has several certificates for the same names and the same type of key, Take
-// stores the one that is valid for longest, and it never puts an expired certificate in the place of a valid one: the key in service must
+// stores the one in service, or else the one that is valid for longest, and it never puts an expired certificate in the place of a valid one: the key in service must
 // not change (a TLSA record 3 1 1 names it). Hooks, paths and DNS settings become notes and a proposal for the configuration, on which a
 // person decides. Texts of the other client are quoted in them.
 //

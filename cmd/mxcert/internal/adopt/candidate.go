@@ -13,10 +13,11 @@ import (
 // candidate is one certificate of the tree that was checked as an order checks what a CA delivers.
 type candidate struct {
 	Foreign
-	bundle  *bundle.Bundle
-	now     time.Time
-	keyOnly string // why it can never go into service, so that only its key is of use; "" if it can
-	trusted bool   // it leads to a root of acme.roots_file, or without it to one that this system knows
+	bundle    *bundle.Bundle
+	now       time.Time
+	keyOnly   string // why it can never go into service, so that only its key is of use; "" if it can
+	inService string // a file from which a mail server reads a certificate with its key now; "" if none is known
+	trusted   bool   // it leads to a root of acme.roots_file, or without it to one that this system knows
 }
 
 // examine checks a certificate. The error says what is wrong in words about the other client's files.
@@ -78,12 +79,13 @@ func (c *candidate) check(b *bundle.Bundle, roots *x509.CertPool) error {
 
 func (c *candidate) expired() bool { return c.now.After(c.bundle.NotAfter()) }
 
-// compare orders candidates for the same names and key type, the best one first: one that may be in service, one that senders trust (the
-// other may come from a staging service), one that is valid for longest.
+// compare orders candidates for the same names and key type, the best one first: one that may be in service, one whose key is in service
+// (it must not change), one that senders trust (the other may come from a staging service), one that is valid for longest.
 func (c *candidate) compare(other *candidate) int {
 	return cmp.Or(
 		rank(!c.expired(), !other.expired()),
 		rank(c.keyOnly == "", other.keyOnly == ""),
+		rank(c.inService != "", other.inService != ""),
 		rank(c.trusted, other.trusted),
 		other.bundle.NotAfter().Compare(c.bundle.NotAfter()),
 		other.bundle.Leaf().NotBefore.Compare(c.bundle.Leaf().NotBefore),

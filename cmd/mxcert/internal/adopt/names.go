@@ -20,11 +20,11 @@ type naming struct {
 }
 
 // of returns the name for a set of DNS names: that of the configuration, or that under which mxcert has stored them already, or a new one
-// made from the first of the wishes that has something to use. known reports whether the configuration names it.
-func (n *naming) of(names []string, wishes ...string) (name string, known bool) {
+// made from the first of the wishes that has something to use.
+func (n *naming) of(names []string, wishes ...string) (name string) {
 	for _, c := range slices.Concat(n.configured, n.given) {
 		if issued.SameNames(c.Names, names) {
-			return c.Name, slices.ContainsFunc(n.configured, func(own Configured) bool { return own.Name == c.Name })
+			return c.Name
 		}
 	}
 	base := lineageName(wishes...)
@@ -34,7 +34,7 @@ func (n *naming) of(names []string, wishes ...string) (name string, known bool) 
 		name = base[:min(len(base), longestName-len(number))] + number
 	}
 	n.given = append(n.given, Configured{Name: name, Names: names})
-	return name, false
+	return name
 }
 
 // taken reports whether a name stands for other DNS names: in the configuration, in this import, or in what mxcert has stored.

@@ -32,13 +32,9 @@ func (t *taking) put(ctx context.Context, c *candidate, lineage *state.Lineage, 
 }
 
 // mayReplace reports whether a certificate may become the current one, and notes why not. A valid one always may if mxcert's own has
-// expired. In the place of a valid one it may only with --force, and only if it is valid itself. A shorter one also must not take the place
+// expired, or if its key is in service and mxcert's own was never. In the place of a valid one it may only with --force, and only if it is valid itself. A shorter one also must not take the place
 // of one in service: no pass would deploy it.
 func (t *taking) mayReplace(c *candidate, lineage *state.Lineage, record *state.Record, one *Taken) bool {
-	if revoked(lineage, c.bundle.Serial()) {
-		one.note("mxcert has revoked this certificate")
-		return false
-	}
 	slot := record.Slot(c.bundle.KeyType())
 	if slot.Current == "" {
 		return true
@@ -61,6 +57,9 @@ func (t *taking) mayReplace(c *candidate, lineage *state.Lineage, record *state.
 		one.note("%s and keeps it: one that expired or lacks its issuer never replaces a valid one", ours)
 	case !currentGood && good:
 		one.note("%s, which it replaces", ours)
+		return true
+	case good && c.inService != "" && slot.Served != slot.Current && t.InService[current.SPKI()] == "":
+		one.note("%s, not in service yet, which it replaces: its key is in service (%s)", ours, c.inService)
 		return true
 	case !t.Force:
 		one.note("%s and keeps it; --force replaces it", ours)

@@ -1,6 +1,7 @@
 package adopt_test
 
 import (
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -202,5 +203,39 @@ func TestTakeNamesDiffer(t *testing.T) {
 	longer, _ := take(t, store, foreign(strings.Repeat("x", 70), ca.Issue(t, life, "b.example.org")), o)
 	if len(long.Name) != 64 || len(longer.Name) != 64 || !strings.HasSuffix(longer.Name, "x-2") {
 		t.Errorf("%s, %s", long.Name, longer.Name)
+	}
+}
+
+// The key that a mail server uses now is kept, even if another certificate is valid for longer, or mxcert has ordered one that never was in
+// service.
+func TestTakeKeyInService(t *testing.T) {
+	t.Parallel()
+	ca := issuer.New(t)
+	expired, used, longest := ca.Issue(t, -time.Minute, "mx.example.org"), ca.Issue(t, life-time.Hour, "mx.example.org"), ca.Issue(t, life, "mx.example.org")
+	root := tree(t, map[string]string{"pair.crt": string(used.FullchainPEM()), "combined.pem": string(expired.CombinedPEM()), "rubbish": "x"})
+	var files []string
+	for _, name := range []string{"pair.crt", "combined.pem", "rubbish", "none", "."} {
+		files = append(files, filepath.Join(root, name))
+	}
+	keys := adopt.KeysInService(files)
+	if len(keys) != 2 || keys[used.SPKI()] != files[0] || keys[expired.SPKI()] != files[1] {
+		t.Fatalf("%v", keys)
+	}
+	found := []adopt.Foreign{foreign("expired", expired), foreign("used", used), foreign("longest", longest)}
+	store, _ := book(t)
+	taken := adopt.Take(t.Context(), store, found, adopt.Options{InService: keys, Configured: []adopt.Configured{{Name: "mx", Names: []string{"mx.example.org"}, Keys: []bundle.KeyType{"ec256"}}}})
+	if taken[0].Stored || !taken[1].Stored || taken[2].Stored || current(t, store, "mx", "ec256") != used.Serial() {
+		t.Errorf("%+v", taken)
+	}
+	says(t, taken[2].Notes, "its key is in service: "+files[0])
+
+	store, _ = book(t)
+	for i, f := range []adopt.Foreign{foreign("mx", longest), foreign("mx", used)} {
+		if one, err := take(t, store, f, adopt.Options{InService: keys}); err != nil || !one.Stored {
+			t.Errorf("%d: %+v, %v", i, one, err)
+		}
+	}
+	if one, _ := take(t, store, foreign("mx", longest), adopt.Options{InService: keys}); one.Stored {
+		t.Errorf("%+v", one)
 	}
 }

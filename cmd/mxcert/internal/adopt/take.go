@@ -28,6 +28,8 @@ type Options struct {
 	DryRun     bool           // change nothing
 	Force      bool           // even if mxcert has a valid certificate for the same names
 
+	InService map[string]string // what [KeysInService] has found: SPKI hashes of keys that mail servers use now, and the file of each
+
 	Knows func(provider string) bool // whether this mxcert has a DNS provider; nil if it has all
 	Exim  Installed                  // the plain paths that the Exim of this host reads; "" if there are none
 }
@@ -61,8 +63,8 @@ type taking struct {
 }
 
 // Take stores certificates. Each one's name is the one that the configuration uses for its DNS names, otherwise a new one. Of several with
-// the same names and the same type of key it stores one: a valid one, before one that expired, and of those the one that is valid for
-// longest. It returns the result for each certificate, in their order, with its error.
+// the same names and the same type of key it stores one: a valid one, before one that expired, and of those the one whose key is in service,
+// or else the one that is valid for longest. It returns the result for each certificate, in their order, with its error.
 func Take(ctx context.Context, store *state.Book, found []Foreign, o Options) []Taken {
 	if o.Knows == nil {
 		o.Knows = func(string) bool { return true }
@@ -87,8 +89,9 @@ func (t *taking) look(i int, f Foreign) {
 	c, err := examine(f, t.Roots, t.now)
 	if err == nil {
 		b := c.bundle
+		c.inService = t.InService[b.SPKI()]
 		one.Names, one.Key, one.Serial, one.NotAfter = b.Leaf().DNSNames, string(b.KeyType()), b.Serial(), b.NotAfter().UTC()
-		one.Name, _ = t.naming.of(one.Names, append([]string{f.Name}, one.Names...)...)
+		one.Name = t.naming.of(one.Names, append([]string{f.Name}, one.Names...)...)
 		f = c.Foreign
 		if t.store.Lineage(one.Name).Compromised(b.SPKI()) {
 			err = f.fault(errCompromised, "", "%v", errCompromised)
@@ -97,6 +100,10 @@ func (t *taking) look(i int, f Foreign) {
 	one.Notes = append(append([]string{}, f.Notes...), f.Hooks...)
 	if err != nil {
 		one.fail(err)
+		return
+	}
+	if revoked(t.store.Lineage(one.Name), one.Serial) {
+		one.note("mxcert has revoked this certificate")
 		return
 	}
 	t.found[i] = c
@@ -163,6 +170,9 @@ func (c *candidate) state() string {
 	text := life(c.bundle, c.now)
 	if c.keyOnly != "" {
 		text += ", without its issuer"
+	}
+	if c.inService != "" {
+		text += ", its key is in service: " + c.inService
 	}
 	return text
 }

@@ -29,8 +29,8 @@ func (a *app) importCommand() *cobra.Command {
 		Use: "import certbot|acme.sh|lego|dehydrated|uacme [PATH]", Short: "Take over certificates, keys and accounts of another ACME client", Args: cobra.RangeArgs(1, 2),
 		Long: `Reads the tree of another client (default: its usual place) and stores key, certificate and account of each certificate
 in mxcert's state. It changes nothing in that tree and orders nothing, and the keys stay the same. Of several certificates for
-the same names and type of key it takes the one that is valid for longest; an expired one never replaces a valid one. For
-certificates that the configuration does not name, for DNS settings, paths and hooks it prints proposals. Look with --dry-run
+the same names and type of key it takes the one that is in service, or if it finds none of them there, the one that is valid for
+longest. An expired one never replaces a valid one. For certificates that the configuration does not name, for DNS settings, paths and hooks it prints proposals. Look with --dry-run
 first.
 
 Afterwards switch the other client off, so that the two do not renew the same names.`,
@@ -70,16 +70,16 @@ func (a *app) takeOver(ctx context.Context, found []adopt.Foreign, directory str
 	if dryRun {
 		open = view
 	}
-	exim := eximReads(ctx, found) // as root: the store may change the user
+	h, _ := wanted.From(config) // without acme.roots_file, senders' own roots decide
+	exim := eximReads(ctx, found)
+	inService := adopt.KeysInService(append(h.Chains(), exim.Fullchain)) // as root: the store may change the user
 	store, err := open(config.State)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := a.within(ctx, verifyTime)
 	defer cancel()
-	options := adopt.Options{DryRun: dryRun, Force: force, Exim: exim, Knows: func(provider string) bool { return dnsprovider.Known(provider) == nil }}
-	h, _ := wanted.From(config) // without acme.roots_file, senders' own roots decide
-	options.Roots = h.Roots
+	options := adopt.Options{DryRun: dryRun, Force: force, Roots: h.Roots, InService: inService, Exim: exim, Knows: func(provider string) bool { return dnsprovider.Known(provider) == nil }}
 	for _, want := range h.Certificates {
 		options.Configured = append(options.Configured, adopt.Configured{Name: want.Name, Names: want.Names, Keys: want.Keys})
 	}
@@ -105,9 +105,10 @@ func (a *app) takeOver(ctx context.Context, found []adopt.Foreign, directory str
 	return err
 }
 
-// eximReads asks the Exim of this host which files it reads, if the other client has installed some.
+// eximReads asks the Exim of this host which files it reads, if that matters: the other client has installed some, or there are several
+// certificates to choose from.
 func eximReads(ctx context.Context, found []adopt.Foreign) (reads adopt.Installed) {
-	if slices.ContainsFunc(found, func(f adopt.Foreign) bool { return f.Installed.Fullchain != "" }) {
+	if len(found) > 1 || slices.ContainsFunc(found, func(f adopt.Foreign) bool { return f.Installed.Fullchain != "" }) {
 		reads.Fullchain, reads.Key = setup.EximReads(ctx)
 	}
 	return reads

@@ -92,6 +92,16 @@ func TestImportCertbotSeveral(t *testing.T) {
 	if !samePublicKey(t, deployed, key) {
 		t.Error("the private key is not that of the newest certificate")
 	}
+
+	chain, err := os.ReadFile(filepath.Join(tree, "live/mail/fullchain.pem"))
+	h.check(err)
+	h.check(os.WriteFile(h.Path("tls", "mx.crt"), chain, 0o600))
+	h.check(os.RemoveAll(h.Path("state")))
+	for _, one := range h.imports("certbot", tree).Imported {
+		if one.Stored != strings.HasSuffix(one.From, "/mail.conf") {
+			t.Errorf("mail is in service: %+v", one)
+		}
+	}
 }
 
 // A person reads what is wrong with a tree, and the next step; the rest of it is taken over, and the exit code is 4. Programs read the same.
