@@ -82,6 +82,20 @@ func TestChainToAnotherRoot(t *testing.T) {
 	}
 }
 
+// A note says that the certificate is of another CA than those of the configuration.
+func TestAnotherCA(t *testing.T) {
+	t.Parallel()
+	f := foreign("mx", issuer.New(t).Issue(t, life, "mx.example.org"))
+	f.Directory = "https://ca.example/dir"
+	for directory, notes := range map[string]int{f.Directory: 0, "https://other.example/dir": 1} {
+		store, _ := book(t)
+		taken, err := take(t, store, f, adopt.Options{Directories: []string{"https://first.example/dir", directory}})
+		if err != nil || len(taken.Notes) != notes || notes == 1 && !strings.Contains(taken.Notes[0], "it comes from https://ca.example/dir, which acme.directory does not name") {
+			t.Errorf("%s: %+v, %v", directory, taken, err)
+		}
+	}
+}
+
 // What is wrong with a tree is said in words about the other client's files: which certificate, which file, and what to do.
 func TestFaultsOfATree(t *testing.T) {
 	t.Parallel()

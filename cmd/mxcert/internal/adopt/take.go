@@ -23,10 +23,11 @@ type Configured struct {
 
 // Options say how to take over.
 type Options struct {
-	Configured []Configured
-	Roots      *x509.CertPool // acme.roots_file; nil if it is not set
-	DryRun     bool           // change nothing
-	Force      bool           // even if mxcert has a valid certificate for the same names
+	Configured  []Configured
+	Directories []string       // URLs of the CAs that the configuration names; if empty, any CA will do
+	Roots       *x509.CertPool // acme.roots_file; nil if it is not set
+	DryRun      bool           // change nothing
+	Force       bool           // even if mxcert has a valid certificate for the same names
 
 	InService map[string]string // what [KeysInService] has found: SPKI hashes of keys that mail servers use now, and the file of each
 
@@ -195,7 +196,10 @@ func (t *taking) advise(i int) {
 	case t.Roots != nil && !c.trusted:
 		one.note("it does not lead to a root in acme.roots_file; the next pass orders a certificate with its key")
 	}
-	if c.Directory == "" {
+	switch {
+	case c.Directory != "" && len(t.Directories) > 0 && !slices.Contains(t.Directories, c.Directory):
+		one.note("it comes from %s, which acme.directory does not name: the next pass orders a certificate with its key", finding.Quote(c.Directory, finding.MostQuoted))
+	case c.Directory == "":
 		one.note("the CA is unknown: name its directory URL with --directory, or the next pass orders a new certificate")
 	}
 }

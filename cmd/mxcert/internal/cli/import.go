@@ -30,8 +30,8 @@ func (a *app) importCommand() *cobra.Command {
 		Long: `Reads the tree of another client (default: its usual place) and stores key, certificate and account of each certificate
 in mxcert's state. It changes nothing in that tree and orders nothing, and the keys stay the same. Of several certificates for
 the same names and type of key it takes the one that is in service, or if it finds none of them there, the one that is valid for
-longest. An expired one never replaces a valid one. For certificates that the configuration does not name, for DNS settings, paths and hooks it prints proposals. Look with --dry-run
-first.
+longest. An expired one never replaces a valid one. For certificates that the configuration does not name, and for DNS settings,
+paths and hooks it prints proposals. Look with --dry-run first.
 
 Afterwards switch the other client off, so that the two do not renew the same names.`,
 		ValidArgs: adopt.Clients(),
@@ -79,7 +79,7 @@ func (a *app) takeOver(ctx context.Context, found []adopt.Foreign, directory str
 	}
 	ctx, cancel := a.within(ctx, verifyTime)
 	defer cancel()
-	options := adopt.Options{DryRun: dryRun, Force: force, Roots: h.Roots, InService: inService, Exim: exim, Knows: func(provider string) bool { return dnsprovider.Known(provider) == nil }}
+	options := adopt.Options{DryRun: dryRun, Force: force, Directories: h.Directories, Roots: h.Roots, InService: inService, Exim: exim, Knows: func(provider string) bool { return dnsprovider.Known(provider) == nil }}
 	for _, want := range h.Certificates {
 		options.Configured = append(options.Configured, adopt.Configured{Name: want.Name, Names: want.Names, Keys: want.Keys})
 	}
