@@ -177,7 +177,7 @@ func (b *Bundle) checkRoot(want Want) ([]string, error) {
 		return nil, nil
 	}
 	if len(b.chain) == 1 {
-		return nil, fault("chain-incomplete", "the certificate came without the certificate of its issuer %.80q", b.Leaf().Issuer.CommonName)
+		return nil, b.alone()
 	}
 	if want.Roots != nil {
 		return nil, fault("untrusted-root", "the chain does not lead to a root in acme.roots_file: %.300v", err)
@@ -189,6 +189,24 @@ func (b *Bundle) checkRoot(want Want) ([]string, error) {
 		return nil, fault("chain-incomplete", "the chain does not verify: %.300v", err)
 	}
 	return []string{fmt.Sprintf("the chain leads to %.80q, which this system does not trust (a staging or private CA?)", top.Issuer.CommonName)}, nil
+}
+
+// Complete reports whether the certificate of the issuer came with the leaf, or one of roots (if roots is nil, one of the system's) signed
+// the leaf itself. The error is a *Fault "chain-incomplete". Complete does not check a longer chain; [Bundle.Check] does. An expired
+// certificate may be complete.
+func (b *Bundle) Complete(roots *x509.CertPool, at time.Time) error {
+	if at.After(b.NotAfter()) {
+		at = b.NotAfter()
+	}
+	if len(b.chain) > 1 || b.verify(roots, at) == nil {
+		return nil
+	}
+	return b.alone()
+}
+
+// alone is the fault of a leaf that came without its issuer.
+func (b *Bundle) alone() *Fault {
+	return fault("chain-incomplete", "the certificate came without the certificate of its issuer %.80q", b.Leaf().Issuer.CommonName)
 }
 
 // verify asks crypto/x509; if roots is nil, it uses the system's.

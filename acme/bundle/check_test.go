@@ -167,3 +167,33 @@ func TestGoodCertificates(t *testing.T) {
 		})
 	}
 }
+
+// TestComplete: a leaf alone is complete only if a root signed it; a longer chain is not judged here.
+func TestComplete(t *testing.T) {
+	key := newKey(t)
+	ca := newAuthority(t, "our", nil)
+	direct := &authority{intermediate: ca.root, key: ca.rootKey}
+	for _, tt := range []struct {
+		what     string
+		chain    []byte
+		roots    *x509.CertPool
+		at       time.Time
+		complete bool
+	}{
+		{"with its issuer", chainPEM(ca.leaf(t, key.Public(), nil), ca.intermediate), nil, now, true},
+		{"alone", chainPEM(ca.leaf(t, key.Public(), nil)), nil, now, false},
+		{"alone, the root is known", chainPEM(ca.leaf(t, key.Public(), nil)), ca.roots(), now, false},
+		{"alone, of a known root", chainPEM(direct.leaf(t, key.Public(), nil)), ca.roots(), now, true},
+		{"alone, of a known root, expired", chainPEM(direct.leaf(t, key.Public(), nil)), ca.roots(), now.AddDate(1, 0, 0), true},
+	} {
+		b, err := bundle.New(tt.chain, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = b.Complete(tt.roots, tt.at)
+		f, _ := errors.AsType[*bundle.Fault](err)
+		if (err == nil) != tt.complete || err != nil && (f == nil || f.ID != "chain-incomplete" || !strings.Contains(f.Message, `"our intermediate"`)) {
+			t.Errorf("%s: %v", tt.what, err)
+		}
+	}
+}

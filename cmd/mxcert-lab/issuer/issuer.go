@@ -38,7 +38,12 @@ func New(t testing.TB) *Issuer {
 // Issue makes a bundle with a new ec256 key for names; it has been valid for an hour, and ends after life (which may be negative).
 func (i *Issuer) Issue(t testing.TB, life time.Duration, names ...string) *bundle.Bundle {
 	t.Helper()
-	key := newKey(t)
+	return i.IssueFor(t, newKey(t), life, names...)
+}
+
+// IssueFor makes such a bundle with a key of any type.
+func (i *Issuer) IssueFor(t testing.TB, key crypto.Signer, life time.Duration, names ...string) *bundle.Bundle {
+	t.Helper()
 	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
 	check(t, err)
 	template := &x509.Certificate{SerialNumber: serial, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(life), DNSNames: names,

@@ -2,7 +2,9 @@ package adopt
 
 // What the tests look at from outside.
 var (
-	ParseSettings = parseSettings
-	PlainAcmeSh   = plainAcmeSh
-	LineageName   = lineageName
+	ParseINI    = parseINI
+	ParseShell  = parseShell
+	PlainAcmeSh = plainAcmeSh
+	LineageName = lineageName
+	Provider    = provider
 )

@@ -19,13 +19,14 @@ import (
 func TestLineageName(t *testing.T) {
 	t.Parallel()
 	for want, names := range map[string][]string{
-		"mail":           {"mail"},
-		"mx.example.org": {"MX.Example.ORG"},
-		"example.org":    {"_.example.org"}, // lego's *.example.org
-		"etc-passwd":     {"../etc/passwd"},
-		"b":              {"..", "*", "b"},
-		"host7.example":  {"\u00e4\u00f6\u00fc", "host7.example"},
-		"imported":       {"-"},
+		"mail":                 {"mail"},
+		"mx.example.org":       {"MX.Example.ORG"},
+		"wildcard.example.org": {"_.example.org"}, // lego's *.example.org
+		"wildcard.example.net": {"*.example.net"}, // acme.sh's
+		"etc-passwd":           {"../etc/passwd"},
+		"b":                    {"..", "*", "b"},
+		"host7.example":        {"\u00e4\u00f6\u00fc", "host7.example"},
+		"imported":             {"-"},
 	} {
 		if got := adopt.LineageName(names...); got != want {
 			t.Errorf("%q: %q, want %q", names, got, want)
@@ -50,14 +51,15 @@ func TestTakeNames(t *testing.T) {
 	t.Parallel()
 	b := issuer.New(t).Issue(t, life, "mx.example.org")
 	store, dir := book(t)
-	taken, err := adopt.Take(t.Context(), store, adopt.Foreign{Name: "---", Chain: b.FullchainPEM(), Key: b.KeyPEM()}, adopt.Options{})
+	taken, err := take(t, store, foreign("---", b), adopt.Options{})
 	if err != nil || taken.Name != "mx.example.org" {
 		t.Errorf("%+v, %v", taken, err)
 	}
 	if entries, err := os.ReadDir(filepath.Join(dir, "lineages")); err != nil || len(entries) != 1 || entries[0].Name() != "mx.example.org" {
 		t.Errorf("%v, %v", entries, err)
 	}
-	taken, err = adopt.Take(t.Context(), store, adopt.Foreign{Name: "2025", Chain: b.FullchainPEM(), Key: b.KeyPEM()}, adopt.Options{DryRun: true})
+	other, _ := book(t)
+	taken, err = take(t, other, foreign("2025", b), adopt.Options{DryRun: true})
 	if err != nil || !strings.Contains(taken.Proposal, `- name: "2025"`) {
 		t.Errorf("%v, proposal:\n%s", err, taken.Proposal)
 	}
@@ -68,8 +70,9 @@ func TestTakeOverDamagedAccount(t *testing.T) {
 	t.Parallel()
 	b := issuer.New(t).Issue(t, life, "mx.example.org")
 	store, dir := book(t)
-	f := adopt.Foreign{Name: "mx", Chain: b.FullchainPEM(), Key: b.KeyPEM(), Directory: "https://ca.example/dir", Account: adopt.Account{URL: "https://ca.example/acct/1", Key: b.KeyPEM()}}
-	if _, err := adopt.Take(t.Context(), store, f, adopt.Options{}); err != nil {
+	f := foreign("mx", b)
+	f.Directory, f.Account = "https://ca.example/dir", adopt.Account{URL: "https://ca.example/acct/1", Key: b.KeyPEM()}
+	if _, err := take(t, store, f, adopt.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	files, err := filepath.Glob(filepath.Join(dir, "accounts/*/account.json"))
@@ -80,7 +83,7 @@ func TestTakeOverDamagedAccount(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.Account.URL = "https://ca.example/acct/2"
-	if taken, err := adopt.Take(t.Context(), store, f, adopt.Options{}); err != nil || taken.Account != f.Account.URL {
+	if taken, err := take(t, store, f, adopt.Options{}); err != nil || taken.Account != f.Account.URL {
 		t.Errorf("%+v, %v", taken, err)
 	}
 	if account, ok, err := store.Account(f.Directory); err != nil || !ok || account.URL != f.Account.URL {
@@ -102,9 +105,9 @@ func TestTakeWaitsForTheLock(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	f := adopt.Foreign{Name: "mx", Chain: b.FullchainPEM(), Key: b.KeyPEM()}
-	if taken, err := adopt.Take(ctx, store, f, adopt.Options{}); !errors.Is(err, state.ErrLocked) || taken.Stored || taken.Serial != b.Serial() {
-		t.Errorf("%+v, %v", taken, err)
+	f := foreign("mx", b)
+	if taken := adopt.Take(ctx, store, []adopt.Foreign{f}, adopt.Options{})[0]; !errors.Is(taken.Err, state.ErrLocked) || taken.Stored || taken.Serial != b.Serial() {
+		t.Errorf("%+v", taken)
 	}
 	unlock()
 	if generations, err := store.Lineage("mx").Generations(); err != nil || len(generations) != 0 {
@@ -117,8 +120,8 @@ func TestTakeRefusesACompromisedKey(t *testing.T) {
 	t.Parallel()
 	b := issuer.New(t).Issue(t, life, "mx.example.org")
 	store, _ := book(t)
-	f := adopt.Foreign{Name: "mx", Chain: b.FullchainPEM(), Key: b.KeyPEM()}
-	if taken, err := adopt.Take(t.Context(), store, f, adopt.Options{}); err != nil || !taken.Stored {
+	f := foreign("mx", b)
+	if taken, err := take(t, store, f, adopt.Options{}); err != nil || !taken.Stored {
 		t.Fatalf("%+v, %v", taken, err)
 	}
 	lineage := store.Lineage("mx")
@@ -129,7 +132,7 @@ func TestTakeRefusesACompromisedKey(t *testing.T) {
 	if err := lineage.SaveRevocation(generations[0].ID, state.Revocation{KeyCompromised: true}); err != nil {
 		t.Fatal(err)
 	}
-	taken, err := adopt.Take(t.Context(), store, f, adopt.Options{Force: true})
+	taken, err := take(t, store, f, adopt.Options{Force: true})
 	if err == nil || !strings.Contains(err.Error(), "compromised") || taken.Stored {
 		t.Errorf("%+v, %v", taken, err)
 	}

@@ -1,12 +1,16 @@
 package adopt
 
 import (
+	"crypto"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"mxcert/acme/finding"
 )
@@ -14,64 +18,76 @@ import (
 // mostOfCommand caps the text of a hook, in bytes. A longer one is a script, which the operator reads in its own place.
 const mostOfCommand = 1000
 
-// match lists the files of a tree that fit a pattern, sorted. Only a tree that is not there is an error.
+// match lists the files of a tree that fit a pattern, sorted. A tree that is not there is an error, and so is a directory on the way that
+// cannot be read: it would look empty.
 func match(root, pattern string) ([]string, error) {
 	if _, err := os.Stat(root); err != nil {
 		return nil, err
 	}
-	files, err := fs.Glob(os.DirFS(root), pattern) // not filepath.Glob: the root's own path is no pattern
-	for i, file := range files {
-		files[i] = filepath.Join(root, file)
-	}
-	return files, err
-}
-
-// readAll reads one certificate for each file. The error joins what could not be read; the rest is returned beside it.
-func readAll(files []string, read func(file string) (Foreign, error)) ([]Foreign, error) {
-	var list []Foreign
-	var problems []error
-	for _, file := range files {
-		f, err := read(file)
-		if err != nil {
-			problems = append(problems, err)
-			continue
+	found := []string{root}
+	for element := range strings.SplitSeq(pattern, "/") {
+		var next []string
+		for _, dir := range found {
+			entries, err := os.ReadDir(dir)
+			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) && dir != root {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			for _, entry := range entries {
+				if fits, _ := path.Match(element, entry.Name()); fits { // the patterns are constants
+					next = append(next, filepath.Join(dir, entry.Name()))
+				}
+			}
 		}
-		list = append(list, f)
+		found = next
 	}
-	return list, errors.Join(problems...)
+	return found, nil
 }
 
-// readSettings reads a file of lines NAME = VALUE.
-func readSettings(file, quote string) (map[string]string, error) {
+// read reads a file.
+func read(file string) (Text, error) {
 	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	return parseSettings(string(text), quote), nil
-}
-
-// parseSettings reads lines NAME = VALUE, and removes quotes of the given kind around values. It skips all other lines.
-func parseSettings(text, quote string) map[string]string {
-	settings := map[string]string{}
-	for _, line := range strings.Split(text, "\n") {
-		name, value, ok := strings.Cut(line, "=")
-		if name = strings.TrimSpace(name); !ok || strings.HasPrefix(name, "#") {
-			continue
-		}
-		settings[name] = strings.Trim(strings.TrimSpace(value), quote)
-	}
-	return settings
+	return Text{File: file, PEM: text}, err
 }
 
 // readEither reads the first of two files that can be read. The error is that of the first.
-func readEither(first, second string) ([]byte, error) {
-	text, err := os.ReadFile(first)
+func readEither(first, second string) (Text, error) {
+	text, err := read(first)
 	if err != nil && second != "" {
-		if other, again := os.ReadFile(second); again == nil {
+		if other, again := read(second); again == nil {
 			return other, nil
 		}
 	}
 	return text, err
+}
+
+// readJSON reads a JSON document.
+func readJSON(file string, v any) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(text, v); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	return nil
+}
+
+// isDir reports whether there is such a directory.
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+// samePath reports whether two paths are the same, as written.
+func samePath(a, b string) bool { return a != "" && filepath.Clean(a) == filepath.Clean(b) }
+
+// belongs reports whether a public key is that of a private key.
+func belongs(public crypto.PublicKey, key crypto.Signer) bool {
+	own, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool })
+	return ok && own.Equal(public)
 }
 
 // hookOf proposes a script for a command that the other client runs.

@@ -1,6 +1,7 @@
 package adopt_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,7 +25,7 @@ func TestCertbotFollowsItsLinks(t *testing.T) {
 		}
 	}
 	before := listing(t, root)
-	if f := one(t, "certbot", root); string(f.Chain) != string(b.FullchainPEM()) || string(f.Key) != string(b.KeyPEM()) || f.Source != filepath.Join(root, "renewal/mail.conf") {
+	if f := one(t, "certbot", root); string(f.Chain.PEM) != string(b.FullchainPEM()) || string(f.Key.PEM) != string(b.KeyPEM()) || f.Source != filepath.Join(root, "renewal/mail.conf") {
 		t.Errorf("%+v", f)
 	}
 	if after := listing(t, root); after != before {
@@ -38,11 +39,11 @@ func TestCertbotReadsItsPaths(t *testing.T) {
 	b := issuer.New(t).Issue(t, life, "mx.example.org")
 	elsewhere := tree(t, map[string]string{"chain.pem": string(b.FullchainPEM()), "key.pem": string(b.KeyPEM())})
 	settings := "fullchain = " + elsewhere + "/chain.pem\nprivkey = " + elsewhere + "/key.pem\n"
-	if f := one(t, "certbot", tree(t, map[string]string{"renewal/mail.conf": settings})); string(f.Chain) != string(b.FullchainPEM()) || string(f.Key) != string(b.KeyPEM()) {
+	if f := one(t, "certbot", tree(t, map[string]string{"renewal/mail.conf": settings})); string(f.Chain.PEM) != string(b.FullchainPEM()) || string(f.Key.PEM) != string(b.KeyPEM()) {
 		t.Errorf("%+v", f)
 	}
 	root := tree(t, map[string]string{"renewal/mail.conf": strings.Replace(settings, "key.pem", "lost.pem", 1)})
-	if found, err := adopt.Read("certbot", root); len(found) != 0 || err == nil || !strings.Contains(err.Error(), filepath.Join(root, "live/mail/privkey.pem")) {
+	if found, err := adopt.Read("certbot", root, ""); err != nil || len(found) != 1 || found[0].Err == nil || !strings.Contains(found[0].Err.Error(), filepath.Join(root, "live/mail/privkey.pem")) {
 		t.Errorf("%v, %v", found, err)
 	}
 }
@@ -57,9 +58,9 @@ func TestLegoAccounts(t *testing.T) {
 		note    string // "" if the account is taken over
 	}{
 		"the only one, the CA unknown":       {"https://ca.example/cert/1", map[string]string{"ca.example/a/account.json": account, "ca.example/a/keys/a.key": "k"}, ""},
-		"two CAs, the CA unknown":            {"https://ca.example/cert/1", map[string]string{"ca.example/a/account.json": account, "x.example/a/account.json": account}, "2 accounts fit"},
-		"the only one is at another CA":      {"https://acme.zerossl.com/cert/1", map[string]string{"ca.example/a/account.json": account}, "the tree has none for this CA"},
-		"no account":                         {"", nil, "the tree has none for this CA"},
+		"two CAs, the CA unknown":            {"https://y.example/cert/1", map[string]string{"ca.example/a/account.json": account, "x.example/a/account.json": account}, "2 accounts below "},
+		"the only one is at another CA":      {"https://acme.zerossl.com/cert/1", map[string]string{"ca.example/a/account.json": account}, "there is no account below "},
+		"no account":                         {"", nil, "there is no account below "},
 		"no key":                             {"", map[string]string{"ca.example/a/account.json": account}, "0 keys"},
 		"two keys":                           {"", map[string]string{"ca.example/a/account.json": account, "ca.example/a/keys/a.key": "k", "ca.example/a/keys/b.key": "k"}, "2 keys"},
 		"a damaged account":                  {"", map[string]string{"ca.example/a/account.json": "{", "ca.example/a/keys/a.key": "k"}, "account.json: unexpected end"},
@@ -94,17 +95,17 @@ func TestAcmeShKeyTypes(t *testing.T) {
 		"account.conf":                "LOG_FILE='x'\n",
 		"dnsapi/dns_x/something.else": "",
 	})
-	found, err := adopt.Read("acme.sh", root)
-	if len(found) != 2 || string(found[0].Key) != "rsa" || string(found[1].Key) != "ecdsa" || found[0].Name != "mx" || found[1].Name != "mx" {
-		t.Errorf("%+v", found)
+	found, err := adopt.Read("acme.sh", root, "")
+	if err != nil || len(found) != 4 || string(found[1].Key.PEM) != "rsa" || string(found[2].Key.PEM) != "ecdsa" || found[1].Name != "mx" || found[2].Name != "mx" {
+		t.Fatalf("%+v, %v", found, err)
 	}
-	for _, missing := range []string{"half/half.key", "pending_ecc/fullchain.cer"} {
-		if err == nil || !strings.Contains(err.Error(), filepath.Join(root, missing)) {
+	for i, missing := range map[int]string{0: "half/half.key", 3: "pending_ecc/fullchain.cer"} {
+		if err := found[i].Err; err == nil || !strings.Contains(err.Error(), filepath.Join(root, missing)) {
 			t.Errorf("%s is not in %v", missing, err)
 		}
 	}
-	if says(t, found[0].Notes, "account.key: no such file"); found[0].Account.URL != "" {
-		t.Errorf("an account without its key: %+v", found[0].Account)
+	if says(t, found[1].Notes, "account.key: no such file"); found[1].Account.URL != "" {
+		t.Errorf("an account without its key: %+v", found[1].Account)
 	}
 }
 
@@ -116,11 +117,12 @@ func TestNoTree(t *testing.T) {
 		if !filepath.IsAbs(adopt.UsualPath(client)) {
 			t.Errorf("%s has no usual place", client)
 		}
-		if found, err := adopt.Read(client, empty); err != nil || len(found) != 0 {
-			t.Errorf("%s: %v, %v", client, found, err)
-		}
-		if _, err := adopt.Read(client, filepath.Join(empty, "nowhere")); !os.IsNotExist(err) {
-			t.Errorf("%s: %v", client, err)
+		for path, says := range map[string]string{empty: "there is no certificate of " + client + " below " + empty, filepath.Join(empty, "nowhere"): "there is no tree of " + client} {
+			found, err := adopt.Read(client, path, "")
+			fault, _ := errors.AsType[*adopt.Fault](err)
+			if len(found) != 0 || fault == nil || !strings.Contains(err.Error(), says) || !strings.Contains(fault.Hint(), "mxcert import "+client+" PATH") {
+				t.Errorf("%s: %v, %v", client, found, err)
+			}
 		}
 	}
 }
@@ -135,23 +137,33 @@ func TestForeignTextIsQuoted(t *testing.T) {
 	}
 }
 
-func FuzzParseSettings(f *testing.F) {
-	f.Add("a = 'b'\n# c = d\ne\n = f\r\n", "'")
-	f.Fuzz(func(t *testing.T, text, quote string) {
-		for name, value := range adopt.ParseSettings(text, quote) {
-			if strings.ContainsAny(name+value, "\n") || strings.HasPrefix(name, "#") || strings.TrimSpace(name) != name || !strings.Contains(text, name) || !strings.Contains(text, value) {
-				t.Errorf("%q = %q out of %q", name, value, text)
-			}
+func FuzzParseINI(f *testing.F) {
+	f.Add("a = 'b'\n# c = d\ne\n = f\r\n[x]\ny = z\n[renewalparams]\nb = \"\"\"c\nd\"\"\"")
+	f.Fuzz(func(t *testing.T, text string) { checkSettings(t, text, adopt.ParseINI(text)) })
+}
+
+func FuzzParseShell(f *testing.F) {
+	f.Add("A='b'\nexport C=\"d\\\"e\"'\nf'\nG='\n#H=i\nJ=k\\\nl;M=n")
+	f.Fuzz(func(t *testing.T, text string) { checkSettings(t, text, adopt.ParseShell(text)) })
+}
+
+// checkSettings checks what any parser must give: names that stand in the text, and values that are not longer than it.
+func checkSettings(t *testing.T, text string, settings map[string]string) {
+	t.Helper()
+	for name, value := range settings {
+		if name == "" || strings.Contains(name, "\n") || strings.HasPrefix(name, "#") || strings.TrimSpace(name) != name || !strings.Contains(text, name) || len(value) > len(text) {
+			t.Errorf("%q = %q out of %q", name, value, text)
 		}
-	})
+	}
 }
 
 func FuzzPlainAcmeSh(f *testing.F) {
 	f.Add("__ACME_BASE64__START_dHJ1ZQ==__ACME_BASE64__END_")
 	f.Add("true")
 	f.Fuzz(func(t *testing.T, value string) {
-		if plain := adopt.PlainAcmeSh(value); len(plain) > len(value) || plain != value && !strings.HasPrefix(value, "__ACME_BASE64__START_") {
-			t.Errorf("%q out of %q", plain, value)
+		plain, ok := adopt.PlainAcmeSh(value)
+		if len(plain) > len(value) || !ok && plain != "" || plain != value && !strings.HasPrefix(value, "__ACME_BASE64__START_") {
+			t.Errorf("%q, %v out of %q", plain, ok, value)
 		}
 	})
 }

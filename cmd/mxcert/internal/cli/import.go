@@ -2,15 +2,17 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"mxcert/acme/dnsprovider"
 	"mxcert/cmd/mxcert/internal/adopt"
 	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/setup"
 	"mxcert/cmd/mxcert/internal/wanted"
 )
 
@@ -22,36 +24,39 @@ type importReport struct {
 
 func (a *app) importCommand() *cobra.Command {
 	var dryRun, force bool
-	var directory string
+	var directory, accounts string
 	cmd := &cobra.Command{
-		Use: "import certbot|acme.sh|lego [PATH]", Short: "Take over certificates, keys and accounts of another ACME client", Args: cobra.RangeArgs(1, 2),
+		Use: "import certbot|acme.sh|lego|dehydrated|uacme [PATH]", Short: "Take over certificates, keys and accounts of another ACME client", Args: cobra.RangeArgs(1, 2),
 		Long: `Reads the tree of another client (default: its usual place) and stores key, certificate and account of each certificate
-in mxcert's state. It changes nothing in that tree and orders nothing, and the keys stay the same. For certificates that the
-configuration does not name, for DNS settings and for hooks it prints proposals. Look with --dry-run first.
+in mxcert's state. It changes nothing in that tree and orders nothing, and the keys stay the same. Of several certificates for
+the same names and type of key it takes the one that is in service, or if it finds none of them there, the one that is valid for
+longest. An expired one never replaces a valid one. For certificates that the configuration does not name, and for DNS settings,
+paths and hooks it prints proposals. Look with --dry-run first.
 
 Afterwards switch the other client off, so that the two do not renew the same names.`,
 		ValidArgs: adopt.Clients(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !slices.Contains(adopt.Clients(), args[0]) {
-				return report.Usage("import knows certbot, acme.sh and lego, not %q", args[0])
+				return report.Usage("import knows %s, not %q", strings.Join(adopt.Clients(), ", "), args[0])
 			}
 			path := adopt.UsualPath(args[0])
 			if len(args) == 2 {
 				path = args[1]
 			}
-			found, err := adopt.Read(args[0], path)
-			if err != nil && len(found) == 0 {
+			if accounts != "" && args[0] != "acme.sh" {
+				return report.Usage("--accounts is for acme.sh: %s keeps accounts and certificates in one tree", args[0])
+			}
+			found, err := adopt.Read(args[0], path, accounts)
+			if err != nil {
 				return err
 			}
-			if len(found) == 0 {
-				return fmt.Errorf("there is no certificate of %s below %s", args[0], path)
-			}
-			return errors.Join(a.takeOver(cmd.Context(), found, directory, dryRun, force), err)
+			return a.takeOver(cmd.Context(), found, directory, dryRun, force)
 		},
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show what would be taken over, change nothing")
-	cmd.Flags().BoolVar(&force, "force", false, "replace a certificate that mxcert has for the same names")
+	cmd.Flags().BoolVar(&force, "force", false, "replace a valid certificate that mxcert has for the same names")
 	cmd.Flags().StringVar(&directory, "directory", "", "directory `URL` of the CA, for certificates whose CA is unknown")
+	cmd.Flags().StringVar(&accounts, "accounts", "", "`DIRECTORY` of acme.sh with account.conf and ca, if PATH is only its CERT_HOME")
 	return cmd
 }
 
@@ -65,53 +70,72 @@ func (a *app) takeOver(ctx context.Context, found []adopt.Foreign, directory str
 	if dryRun {
 		open = view
 	}
+	h, _ := wanted.From(config) // without acme.roots_file, senders' own roots decide
+	exim := eximReads(ctx, found)
+	inService := adopt.KeysInService(append(h.Chains(), exim.Fullchain)) // as root: the store may change the user
 	store, err := open(config.State)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := a.within(ctx, verifyTime)
 	defer cancel()
-	options := adopt.Options{DryRun: dryRun, Force: force}
-	h, _ := wanted.From(config) // import checks no chain, so unreadable roots do not matter
+	options := adopt.Options{DryRun: dryRun, Force: force, Directories: h.Directories, Roots: h.Roots, InService: inService, Exim: exim, Knows: func(provider string) bool { return dnsprovider.Known(provider) == nil }}
 	for _, want := range h.Certificates {
 		options.Configured = append(options.Configured, adopt.Configured{Name: want.Name, Names: want.Names, Keys: want.Keys})
 	}
-	r := importReport{Imported: []adopt.Taken{}}
-	var problems []error
-	for _, f := range found {
-		if f.Directory == "" {
-			f.Directory = directory
+	for i := range found {
+		if found[i].Directory == "" {
+			found[i].Directory = directory
 		}
-		one, err := adopt.Take(ctx, store, f, options)
-		if err != nil {
-			one.Error = err.Error()
-			problems = append(problems, fmt.Errorf("%s: %w", f.Source, err))
+	}
+	r := importReport{Imported: adopt.Take(ctx, store, found, options)}
+	var codes []report.Code
+	for _, one := range r.Imported {
+		r.Changed = r.Changed || one.Stored
+		codes = append(codes, report.CodeOf(one.Err))
+	}
+	if a.json {
+		err = a.printJSON(r)
+	} else {
+		err = a.printAllImported(r.Imported, dryRun)
+	}
+	if code := report.SumCodes(codes); err == nil && code != report.CodeOK {
+		return &report.Exit{Code: code}
+	}
+	return err
+}
+
+// eximReads asks the Exim of this host which files it reads, if that matters: the other client has installed some, or there are several
+// certificates to choose from.
+func eximReads(ctx context.Context, found []adopt.Foreign) (reads adopt.Installed) {
+	if len(found) > 1 || slices.ContainsFunc(found, func(f adopt.Foreign) bool { return f.Installed.Fullchain != "" }) {
+		reads.Fullchain, reads.Key = setup.EximReads(ctx)
+	}
+	return reads
+}
+
+// printAllImported prints what was taken over to standard output, and what was not because of a fault to standard error.
+func (a *app) printAllImported(taken []adopt.Taken, dryRun bool) error {
+	for _, one := range taken {
+		if one.Err != nil {
+			a.complain(one.Err)
+		} else if err := a.printImported(one, dryRun); err != nil {
+			return err
 		}
-		r.Imported, r.Changed = append(r.Imported, one), r.Changed || one.Stored
 	}
-	if !a.json {
-		for _, one := range r.Imported {
-			if err := a.printImported(one, dryRun); err != nil {
-				return err
-			}
-		}
-		return errors.Join(problems...)
-	}
-	if err := a.printJSON(r); err != nil || len(problems) == 0 {
-		return err
-	}
-	return &report.Exit{Code: report.CodeFailed}
+	return nil
 }
 
 func (a *app) printImported(one adopt.Taken, dryRun bool) error {
-	verb := map[bool]string{true: "taken over", false: "not taken over"}[one.Stored]
+	verb := map[bool]string{true: "taken over", false: "not taken over"}[one.Chosen]
 	if dryRun {
-		verb = "would be taken over"
+		verb = map[bool]string{true: "would be taken over", false: "would not be taken over"}[one.Chosen]
 	}
-	if one.Error != "" {
-		return nil // the command ends with this error
+	life := "valid until"
+	if time.Now().After(one.NotAfter) {
+		life = "expired"
 	}
-	text := fmt.Sprintf("%s: %s as %s\n  names        %s\n  certificate  %s, serial %s, valid until %s\n", one.From, verb, one.Name, strings.Join(one.Names, ", "), one.Key, one.Serial, report.Minute(one.NotAfter))
+	text := fmt.Sprintf("%s: %s as %s\n  names        %s\n  certificate  %s, serial %s, %s %s\n", one.From, verb, one.Name, strings.Join(one.Names, ", "), one.Key, one.Serial, life, report.Minute(one.NotAfter))
 	if one.Account != "" {
 		text += "  account      " + one.Account + "\n"
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -179,7 +180,9 @@ func TestImportAcmeSh(t *testing.T) {
 	}
 	tree := h.Path("acme.sh")
 	dir := filepath.Join(tree, "mx.example.org_ecc")
-	caDir := filepath.Join(tree, "ca", strings.TrimPrefix(h.CA.DirectoryURL(), "https://"))
+	u, err := url.Parse(h.CA.DirectoryURL())
+	h.check(err)
+	caDir := filepath.Join(tree, "ca", u.Hostname(), u.Path) // without the port
 	h.check(os.MkdirAll(dir, 0o700))
 	h.check(os.MkdirAll(caDir, 0o700))
 	reload := "__ACME_BASE64__START_" + base64.StdEncoding.EncodeToString([]byte("systemctl reload exim4")) + "__ACME_BASE64__END_"
@@ -200,6 +203,39 @@ func TestImportAcmeSh(t *testing.T) {
 	h.takenOver(r, donor.KeyPEM())
 }
 
+// uacme keeps neither the CA nor the URL of the account. Its tree is made here as it lays it out, because it trusts only the CAs of the
+// system. The next order finds the account by its key.
+func TestImportUacme(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, labDefault, configDefault)
+	h.report(report.CodeOK, "renew")
+	donor := h.current()
+	account, ok, err := state.New(disk.At(h.Path("state"))).Account(h.CA.DirectoryURL())
+	if err != nil || !ok {
+		t.Fatal(err)
+	}
+	tree := h.Path("uacme")
+	h.check(os.MkdirAll(filepath.Join(tree, "mx.example.org"), 0o700))
+	h.check(os.MkdirAll(filepath.Join(tree, "private/mx.example.org"), 0o700))
+	for path, text := range map[string]string{"mx.example.org/cert.pem": string(donor.FullchainPEM()), "private/mx.example.org/key.pem": string(donor.KeyPEM()), "private/key.pem": account.Key} {
+		h.check(os.WriteFile(filepath.Join(tree, path), []byte(text), 0o600))
+	}
+	h.check(os.RemoveAll(h.Path("state")))
+	r := h.imports("uacme", tree, "--directory", h.CA.DirectoryURL())
+	if notes := strings.Join(r.Imported[0].Notes, "\n"); !r.Imported[0].Stored || !strings.Contains(notes, "the CA finds it by its key") {
+		t.Fatalf("%+v", r)
+	}
+	if c := h.report(report.CodeOK, "renew", "--now").Certificates[0]; c.Stage != "served" || c.Keys[0].SPKI != donor.SPKI() {
+		t.Errorf("%+v", c)
+	}
+	if c := h.report(report.CodeOK, "renew", "--now").Certificates[0]; c.Keys[0].Serial == donor.Serial() {
+		t.Errorf("%+v", c)
+	}
+	if again, ok, err := state.New(disk.At(h.Path("state"))).Account(h.CA.DirectoryURL()); err != nil || !ok || again.URL != account.URL {
+		t.Errorf("the account is %q, %v; it was %q", again.URL, err, account.URL)
+	}
+}
+
 // What the configuration does not name is proposed in a form that the configuration takes.
 func TestImportProposes(t *testing.T) {
 	t.Parallel()
@@ -215,18 +251,18 @@ func TestImportProposes(t *testing.T) {
 	h.check(os.RemoveAll(h.Path("state")))
 	r := h.imports("lego", tree, "--dry-run")
 	one := r.Imported[0]
-	if one.Name != "mx" || one.Proposal == "" || !strings.Contains(strings.Join(one.Notes, " "), "--directory") {
+	if one.Name != "mx-2" || one.Proposal == "" || !strings.Contains(strings.Join(one.Notes, " "), "the configuration has mx for mx.example.org") || !strings.Contains(strings.Join(one.Notes, " "), "--directory") {
 		t.Fatalf("%+v", one)
 	}
 	h.check(os.MkdirAll(h.Path("conf.d"), 0o755))
-	h.put("conf.d/imported.yaml", strings.Replace(one.Proposal, `name: "mx"`, `name: "2025"`, 1))
+	h.put("conf.d/imported.yaml", strings.Replace(one.Proposal, `name: "mx-2"`, `name: "2025"`, 1))
 	if got := h.run("check"); got.code != report.CodeOK {
 		t.Errorf("the proposal is no configuration: %s%s", got.stdout, got.stderr)
 	}
 	if got := h.run("import", "certbot", h.Path("nothing")); got.code == report.CodeOK || !strings.Contains(got.stderr, "no such file") {
 		t.Errorf("%+v", got)
 	}
-	if got := h.run("import", "dehydrated"); got.code != report.CodeUsage {
+	if got := h.run("import", "getssl"); got.code != report.CodeUsage {
 		t.Errorf("%+v", got)
 	}
 }

@@ -13,7 +13,11 @@ import (
 // planOnly ends a dry run: it reports the difference between what is and what would be.
 func (p *pass) planOnly(ctx context.Context) error {
 	p.dryRun = &report.DryRun{Orders: append([]string{}, p.intended...), Files: []deploy.Change{}, Reloads: []report.Reload{}, Handshakes: []report.Handshake{}}
-	if !p.have.Any() {
+	lacksIssuer := incomplete(p.want, p.have.Bundles)
+	if lacksIssuer != nil && len(p.intended) == 0 {
+		return report.At("deploy", lacksIssuer)
+	}
+	if !p.have.Any() || lacksIssuer != nil {
 		notes, err := p.Helper.Check(ctx, p.want, p.known(), nil, false)
 		p.warnAll(notes)
 		return report.At("deploy", err)

@@ -36,6 +36,8 @@ func (p *pass) due(i int, key bundle.KeyType) string {
 		return "the CA has changed"
 	case p.want.Roots != nil && !p.chains(key, current):
 		return "it does not lead to a root in acme.roots_file"
+	case current.Complete(p.want.Roots, now) != nil:
+		return "it came without the certificate of its issuer"
 	case now.After(current.NotAfter()):
 		return "it has expired"
 	case p.have.Revoked(key) != "":

@@ -51,6 +51,9 @@ func look(ctx context.Context, files *helper.Looker, want wanted.Certificate, li
 	}
 	lookAtFiles(ctx, &r, files, want, have)
 	lookAtEndpoints(ctx, &r, want, have)
+	if err := incomplete(want, have.Bundles); err != nil {
+		r.Stage, r.Code, r.Error = report.Issued, report.CodeNotInService, report.NewError(report.At("deploy", err))
+	}
 	addLastFailure(&r, have.Record.Failure)
 	if have.Record.HooksDue && r.Code == report.CodeOK {
 		r.Error = report.NewError(report.At("hook", errors.New("the hooks of the certificate in service have not succeeded yet; they run again at the next pass")))

@@ -26,6 +26,9 @@ func (p *pass) serve(ctx context.Context) error {
 	if !p.have.Any() {
 		return nil // nothing was ever issued; the order's own error says why
 	}
+	if err := incomplete(p.want, p.have.Bundles); err != nil {
+		return report.At("deploy", err)
+	}
 	p.settle() // before the comparison: the drift watch finds later changes
 	if err := p.compare(ctx, p.have.Bundles); err != nil {
 		return report.At("deploy", err)

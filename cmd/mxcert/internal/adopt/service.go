@@ -1,0 +1,53 @@
+package adopt
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"io"
+	"os"
+	"syscall"
+)
+
+// mostRead limits how much of a mail server's file is read.
+const mostRead = 256 << 10
+
+// KeysInService reads the certificates in files from which mail servers read theirs, and returns the SPKI hash of each one's key, as
+// [bundle.Bundle.SPKI] does, with its file. It leaves out what cannot be read.
+func KeysInService(files []string) map[string]string {
+	keys := map[string]string{}
+	for _, file := range files {
+		text, err := readRegular(file)
+		if err != nil {
+			continue
+		}
+		for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+			if block.Type != "CERTIFICATE" {
+				continue
+			}
+			if certificate, err := x509.ParseCertificate(block.Bytes); err == nil {
+				sum := sha256.Sum256(certificate.RawSubjectPublicKeyInfo)
+				keys[hex.EncodeToString(sum[:])] = file
+			}
+			break // after the leaf come its issuers
+		}
+	}
+	return keys
+}
+
+// readRegular reads the start of a regular file. It does not wait for a pipe.
+func readRegular(path string) ([]byte, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }()
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, os.ErrInvalid
+	}
+	var text bytes.Buffer
+	_, err = io.Copy(&text, io.LimitReader(file, mostRead))
+	return text.Bytes(), err
+}
