@@ -41,16 +41,17 @@ type Server struct {
 	User   string                   // the user who opens the files; "" for root
 	Notes  []string                 // surprising facts, for a person
 	reads  map[string][]deploy.Pair // by name that a client asks for
+	untold map[string]string        // why it cannot be told what the server reads, by name that a client asks for
 	maps   []string                 // SNI maps that the server uses
 	advise func([]deploy.Target) string
 }
 
-// Look asks the server of a kind which files it reads for clients that ask for each of the names. The error is ErrAbsent, or an *Error that
-// contains a program's answer.
-func Look(ctx context.Context, kind string, names []string) (*Server, error) {
+// Look asks the server of a kind which files it reads for clients that ask for each of the names, once the files of the targets exist. The
+// error is ErrAbsent, or an *Error that contains a program's answer.
+func Look(ctx context.Context, kind string, names []string, targets []deploy.Target) (*Server, error) {
 	switch kind {
 	case kindExim:
-		return lookAtExim(ctx, names)
+		return lookAtExim(ctx, names, targets)
 	case kindPostfix:
 		return lookAtPostfix(ctx, names)
 	case kindDovecot:
@@ -69,6 +70,10 @@ func (s *Server) Compare(targets []deploy.Target, names []string) (notes []strin
 		}
 	}
 	for i, name := range names {
+		if why := s.untold[name]; why != "" && len(s.wants(targets)) > 0 {
+			notes = append(notes, fmt.Sprintf("which files %s reads for the name %s cannot be told, the handshake will show it: %s", serverName(s.Kind), name, why))
+			continue
+		}
 		for _, ways := range s.wants(targets) {
 			linked, ok := s.readsPair(name, ways)
 			switch {

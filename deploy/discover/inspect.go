@@ -91,7 +91,7 @@ func (i *inspection) inOrder(ctx context.Context, kind, unit string) bool {
 
 // compare asks a server which files it reads, and whether its user may read them.
 func (i *inspection) compare(ctx context.Context, kind string, targets []deploy.Target) {
-	server, err := Look(ctx, kind, i.names)
+	server, err := Look(ctx, kind, i.names, targets)
 	switch {
 	case errors.Is(err, ErrAbsent), err != nil && !i.certain:
 		return
