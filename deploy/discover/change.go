@@ -72,6 +72,8 @@ func (c *EximChange) words() string {
 		var steps []string
 		for _, h := range f.hunks {
 			switch removed, added := lines(h.removed), lines(h.added); {
+			case h.top:
+				steps = append(steps, "insert at the top "+added)
 			case removed == "":
 				steps = append(steps, "add "+added)
 			case added == "":
@@ -118,7 +120,7 @@ func changeFile(path, certificate, key string) (*EximChange, error) {
 		if key != "" {
 			added = append(added, "tls_privatekey = "+key)
 		}
-		f.replace(definition{}, added...) // the main section comes first
+		f.insert(added...) // the main section comes first
 	}
 	return &EximChange{files: []*eximFile{f}}, nil
 }

@@ -103,7 +103,10 @@ type eximFile struct {
 }
 
 // hunk is lines that take the place of others.
-type hunk struct{ removed, added []string }
+type hunk struct {
+	removed, added []string
+	top            bool // the added lines come before all others
+}
 
 func newEximFile(path, text string, exists bool) *eximFile {
 	f := &eximFile{path: path, exists: exists, old: text}
@@ -124,6 +127,10 @@ func (f *eximFile) changed() bool { return len(f.hunks) > 0 }
 
 func (f *eximFile) add(lines ...string) {
 	f.lines, f.hunks = append(f.lines, lines...), append(f.hunks, hunk{added: lines})
+}
+
+func (f *eximFile) insert(lines ...string) {
+	f.lines, f.hunks = append(slices.Clone(lines), f.lines...), append(f.hunks, hunk{added: lines, top: true})
 }
 
 func (f *eximFile) replace(d definition, lines ...string) {

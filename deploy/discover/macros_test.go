@@ -41,7 +41,7 @@ func TestEditMacros(t *testing.T) {
 				t.Errorf("got\n%s\nwant\n%s", got, tt.want)
 			}
 			if f.changed() != (tt.text != tt.want) {
-				t.Errorf("changed: %v, %q", f.changed(), f.hunks)
+				t.Errorf("changed: %v, %+v", f.changed(), f.hunks)
 			}
 			for _, h := range f.hunks {
 				for _, line := range h.added {
@@ -59,7 +59,7 @@ func TestEditMacrosTwice(t *testing.T) {
 	for _, earlier := range []string{"", "MAIN_TLS_CERTIFICATE = /older\n"} {
 		first := edited("MAIN_TLS_ENABLE = yes\n", earlier, "/srv/mx.crt", "/srv/mx.key").text()
 		if f := edited(first, earlier, "/srv/mx.crt", "/srv/mx.key"); f.changed() || f.text() != first {
-			t.Errorf("%q: %q", first, f.hunks)
+			t.Errorf("%q: %+v", first, f.hunks)
 		}
 	}
 }

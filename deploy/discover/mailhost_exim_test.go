@@ -154,6 +154,9 @@ func edit(t *testing.T, file, steps string) {
 		case "add":
 			text = strings.TrimSuffix(text, "\n") + block(words)
 			continue
+		case "insert":
+			text = block(words) + strings.TrimPrefix(text, "\n")
+			continue
 		case "remove":
 			from, to = block(words), "\n"
 		}
@@ -213,15 +216,15 @@ func TestMailhostEximHints(t *testing.T) {
 		{"over several lines", map[string]string{localMacros: on + "MAIN_TLS_CERTIFICATE = ${if eq{a}{b}{/b.crt}\\\n   {/c.crt}}\n"}, usual, "replace"},
 		{"under a condition", map[string]string{localMacros: on + ".ifndef X\nMAIN_TLS_CERTIFICATE = " + old + "\n.endif\n"}, usual, "MAIN_TLS_CERTIFICATE == " + crt},
 		{"under a condition that is not true", map[string]string{localMacros: on + ".ifdef X\nMAIN_TLS_CERTIFICATE = " + old + "\n.endif\n"}, other, "MAIN_TLS_CERTIFICATE == /srv/mx.crt"},
-		{"no TLS", map[string]string{localMacros: "A = b\n"}, usual, "add `MAIN_TLS_ENABLE = yes`"},
+		{"no TLS", map[string]string{localMacros: "MY_MACRO = b\n"}, usual, "add `MAIN_TLS_ENABLE = yes`"},
 		{"no file of macros", map[string]string{localMacros: ""}, other, "add `MAIN_TLS_ENABLE = yes`"},
 		{"one file instead of two", map[string]string{localMacros: macros}, one, "add `MAIN_TLS_CERTKEY = /srv/mx.pem`"},
 		{"one file instead of another", map[string]string{localMacros: on + "MAIN_TLS_CERTKEY = /old.pem\n"}, one, "replace"},
 		{"two files instead of one", map[string]string{localMacros: on + "MAIN_TLS_CERTKEY = /old.pem\n"}, other, "remove `MAIN_TLS_CERTKEY = /old.pem`"},
 		{"a map", map[string]string{localMacros: macros}, mapped(one, "/etc/exim4/sni.map"), "add `MAIN_TLS_CERTKEY = ${lookup"},
 		{"in the template", map[string]string{localMacros: on, "/etc/exim4/exim4.conf.template": macros[len(on):] + string(template)}, usual, "in /etc/exim4/exim4.conf.template: replace"},
-		{"without macros, in the template", map[string]string{localMacros: "A = b\n", "/etc/exim4/exim4.conf.template": literal}, usual, "replace `tls_certificate = " + old + "`"},
-		{"without macros, for one file", map[string]string{localMacros: "A = b\n", "/etc/exim4/exim4.conf.template": literal}, one, "remove `tls_privatekey = " + oldKey + "`"},
+		{"without macros, in the template", map[string]string{localMacros: "MY_MACRO = b\n", "/etc/exim4/exim4.conf.template": literal}, usual, "replace `tls_certificate = " + old + "`"},
+		{"without macros, for one file", map[string]string{localMacros: "MY_MACRO = b\n", "/etc/exim4/exim4.conf.template": literal}, one, "remove `tls_privatekey = " + oldKey + "`"},
 		{"split", map[string]string{debianSettings: split, splitMain + "000_localmacros": macros}, usual, "in " + debianSplit},
 		{"split, and defined later", map[string]string{debianSettings: split, splitMain + "02_mine": macros}, usual, "in " + splitMain + "02_mine: replace"},
 		{"split, one file instead of two", map[string]string{debianSettings: split, splitMain + "000_localmacros": macros}, one, "MAIN_TLS_CERTKEY"},
@@ -230,7 +233,7 @@ func TestMailhostEximHints(t *testing.T) {
 		{"split, nothing", map[string]string{debianSettings: split, localMacros: macros}, usual, "add `MAIN_TLS_ENABLE = yes`"},
 		{"an old hand", map[string]string{debianSettings: string(settings) + "MAIN_TLS_CERTIFICATE=" + old + "\n", localMacros: on}, other, "add `MAIN_TLS_CERTIFICATE = /srv/mx.crt`"},
 		{"one configuration of the operator", map[string]string{"/etc/exim4/exim4.conf": "tls_advertise_hosts = *\ntls_certificate = " + old + "\nbegin acl\n"}, other, "in /etc/exim4/exim4.conf: replace"},
-		{"one without a certificate", map[string]string{"/etc/exim4/exim4.conf": "# mine\nprimary_hostname = mx.example.org\nbegin acl\n"}, one, "in /etc/exim4/exim4.conf: add `tls_certificate = /srv/mx.pem`"},
+		{"one without a certificate", map[string]string{"/etc/exim4/exim4.conf": "# mine\nprimary_hostname = mx.example.org\nbegin acl\n"}, one, "in /etc/exim4/exim4.conf: insert at the top `tls_certificate = /srv/mx.pem`"},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			for path, text := range tt.files {
