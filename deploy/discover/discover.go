@@ -44,18 +44,27 @@ type Server struct {
 	untold map[string]string        // why it cannot be told what the server reads, by name that a client asks for
 	maps   []string                 // SNI maps that the server uses
 	advise func([]deploy.Target) string
+	// further makes checks that only this kind of server needs; nil if there are none.
+	further func([]deploy.Target) (notes []string, err error)
+}
+
+// Wanted is what a server has to do for a certificate.
+type Wanted struct {
+	Targets   []deploy.Target // files that it has to read
+	Names     []string        // that clients ask for; the first is the one that senders use
+	Endpoints []string        // as host:port, where it has to show the certificate
 }
 
 // Look asks the server of a kind which files it reads for clients that ask for each of the names, once the files of the targets exist. The
 // error is ErrAbsent, or an *Error that contains a program's answer.
-func Look(ctx context.Context, kind string, names []string, targets []deploy.Target) (*Server, error) {
+func Look(ctx context.Context, kind string, w Wanted) (*Server, error) {
 	switch kind {
 	case kindExim:
-		return lookAtExim(ctx, names, targets)
+		return lookAtExim(ctx, w)
 	case kindPostfix:
-		return lookAtPostfix(ctx, names)
+		return lookAtPostfix(ctx, w)
 	case kindDovecot:
-		return lookAtDovecot(ctx, names)
+		return lookAtDovecot(ctx, w)
 	}
 	return nil, ErrAbsent
 }
@@ -66,7 +75,7 @@ func Look(ctx context.Context, kind string, names []string, targets []deploy.Tar
 func (s *Server) Compare(targets []deploy.Target, names []string) (notes []string, err error) {
 	for _, t := range targets {
 		if t.SNIMap != "" && !slices.Contains(s.maps, t.SNIMap) {
-			return nil, s.mismatch(t.SNIMap, "", targets)
+			return nil, s.mismatch(t.SNIMap, "", targets, mapPath(t.SNIMap))
 		}
 	}
 	for i, name := range names {
@@ -81,21 +90,26 @@ func (s *Server) Compare(targets []deploy.Target, names []string) (notes []strin
 				notes = append(notes, fmt.Sprintf("%s reads %s through a symbolic link: it does not notice when the file changes", serverName(s.Kind), quote(ways[0].Certificate)))
 			case ok:
 			case i == 0:
-				return notes, s.mismatch(pairText(ways[0]), name, targets)
+				return notes, s.mismatch(pairText(ways[0]), name, targets, ways[0].Certificate, ways[0].Key)
 			default:
 				notes = append(notes, fmt.Sprintf("for the name %s, %s reads %s, not %s", name, serverName(s.Kind), s.text(name), pairText(ways[0])))
 			}
 		}
 	}
+	if s.further != nil {
+		var more []string
+		more, err = s.further(targets)
+		notes = append(notes, more...)
+	}
 	slices.Sort(notes)
-	return slices.Compact(notes), nil
+	return slices.Compact(notes), err
 }
 
-// wants lists what the server has to read. For each target it lists several ways; the server needs one of them. An SNI map of Exim names
-// the files itself.
+// wants lists what the server has to read. For each target it lists several ways; the server needs one of them. An SNI map names or holds
+// the files itself. A Postfix without any certificate needs one for clients that ask for no name, too.
 func (s *Server) wants(targets []deploy.Target) (list [][]deploy.Pair) {
 	for _, t := range targets {
-		if t.SNIMap == "" || s.Kind != kindExim {
+		if t.SNIMap == "" || s.Kind == kindPostfix && len(s.reads[""]) == 0 {
 			list = append(list, t.Pairs(nil))
 		}
 	}
@@ -157,6 +171,14 @@ func pairText(p deploy.Pair) string {
 
 // combined returns the pair of a file with both.
 func combined(path string) deploy.Pair { return deploy.Pair{Certificate: path, Key: path} }
+
+// mapPath returns the path of an SNI map without the type of Postfix's table.
+func mapPath(sniMap string) string {
+	if kind, path, typed := strings.Cut(sniMap, ":"); typed && !strings.Contains(kind, "/") {
+		return path
+	}
+	return sniMap
+}
 
 func serverName(kind string) string { return strings.ToUpper(kind[:1]) + kind[1:] }
 

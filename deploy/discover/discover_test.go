@@ -50,7 +50,7 @@ esac
 
 func look(t *testing.T, kind string, names ...string) *Server {
 	t.Helper()
-	s, err := Look(t.Context(), kind, names, nil)
+	s, err := Look(t.Context(), kind, Wanted{Names: names})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,11 +170,14 @@ func TestPostfix(t *testing.T) {
 		{"no TLS", "smtpd_tls_security_level = none", "", of(both("/a.pem")), "smtpd_tls_security_level = may", "offers no TLS"},
 		{"directory", "smtpd_tls_chain_files = /d/mx/combined.pem\nsmtpd_tls_security_level = may", "", of(directory("/d/mx")), "", ""},
 		{"map", "smtpd_tls_chain_files = /a.pem\ntls_server_sni_maps = hash:/etc/postfix/sni\nsmtpd_tls_security_level = may", "", of(mapped(both("/a.pem"), "hash:/etc/postfix/sni")), "", ""},
-		{"map wanted", "smtpd_tls_chain_files = /a.pem\nsmtpd_tls_security_level = may", "", of(mapped(both("/a.pem"), "hash:/etc/postfix/sni")), "(umask 077 && touch /etc/postfix/sni && postmap -F hash:/etc/postfix/sni) && postconf -e 'smtpd_tls_chain_files = /a.pem' 'tls_server_sni_maps = hash:/etc/postfix/sni'", ""},
+		{"map wanted", "smtpd_tls_chain_files = /a.pem\nsmtpd_tls_security_level = may", "", of(mapped(both("/a.pem"), "hash:/etc/postfix/sni")), "(umask 077 && touch /etc/postfix/sni && postmap -F hash:/etc/postfix/sni) && postconf -e 'tls_server_sni_maps = hash:/etc/postfix/sni'", ""},
+		{"the second in a map", "smtpd_tls_chain_files = /a.pem\ntls_server_sni_maps = hash:/etc/postfix/sni\nsmtpd_tls_security_level = may", "", of(mapped(both("/b.pem"), "hash:/etc/postfix/sni")), "", ""},
+		{"another map", "smtpd_tls_chain_files = /a.pem\ntls_server_sni_maps = inline:{ {a = b} }, hash:/etc/postfix/other\nsmtpd_tls_security_level = may", "", of(mapped(both("/b.pem"), "hash:/etc/postfix/sni")), "'tls_server_sni_maps = inline:{ {a = b} }, hash:/etc/postfix/other, hash:/etc/postfix/sni'", ""},
+		{"a map, and no certificate", "tls_server_sni_maps = hash:/etc/postfix/sni\nsmtpd_tls_security_level = may", "", of(mapped(both("/b.pem"), "hash:/etc/postfix/sni")), "postconf -e 'smtpd_tls_chain_files = /b.pem' && systemctl", ""},
 		{"a service of its own", "smtpd_tls_chain_files = /a.pem\nsmtpd_tls_security_level = may", "submission/inet/smtpd_tls_chain_files = /s.pem", of(both("/a.pem")), "", "submission/inet"},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
-			program(t, "postconf", "[ \"$1\" = -P ] && { echo '"+tt.overrides+"'; exit; }\n[ \"$1\" = -x ] && cat <<'END'\n"+strings.ReplaceAll(tt.says, "=\n    ", "= ")+"\nEND\n")
+			program(t, "postconf", "[ \"$1\" = -M ] && { echo 'submission inet n - y - - smtpd'; exit; }\n[ \"$1\" = -P ] && { echo '"+tt.overrides+"'; exit; }\n[ \"$1\" = -x ] && cat <<'END'\n"+strings.ReplaceAll(tt.says, "=\n    ", "= ")+"\nEND\n")
 			s := look(t, "postfix", "mx.example.org")
 			_, err := s.Compare(tt.targets, []string{"mx.example.org"})
 			mismatch, ok := errors.AsType[*Error](err)
@@ -235,7 +238,7 @@ func TestAbsent(t *testing.T) {
 	if _, err := find("mxcert-has-no-such-program"); !errors.Is(err, ErrAbsent) {
 		t.Error(err)
 	}
-	if _, err := Look(t.Context(), "files", nil, nil); !errors.Is(err, ErrAbsent) {
+	if _, err := Look(t.Context(), "files", Wanted{}); !errors.Is(err, ErrAbsent) {
 		t.Error(err)
 	}
 	if err := Sound(t.Context(), "files"); !errors.Is(err, ErrAbsent) {
@@ -245,23 +248,23 @@ func TestAbsent(t *testing.T) {
 
 func TestProgramsThatMisbehave(t *testing.T) {
 	program(t, "postconf", "echo 'postconf: fatal: main.cf, line 48: missing' >&2; exit 1\n")
-	_, err := Look(t.Context(), "postfix", nil, nil)
+	_, err := Look(t.Context(), "postfix", Wanted{})
 	if e, ok := errors.AsType[*Error](err); !ok || !strings.Contains(e.Error(), "line 48") || e.Kind() != "discovery" || !strings.Contains(e.Hint(), "postconf -x") {
 		t.Errorf("%v", err)
 	}
 	program(t, "postconf", "yes | head -c 4000000\n")
-	if _, err := Look(t.Context(), "postfix", nil, nil); err != nil {
+	if _, err := Look(t.Context(), "postfix", Wanted{}); err != nil {
 		t.Errorf("a program that says a lot: %v", err)
 	}
 	program(t, "postconf", "trap '' TERM; sleep 600 & sleep 600\n")
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	began := time.Now()
-	if _, err := Look(ctx, "postfix", nil, nil); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > time.Minute {
+	if _, err := Look(ctx, "postfix", Wanted{}); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > time.Minute {
 		t.Errorf("after %v: %v", time.Since(began), err)
 	}
 	program(t, "exim4", "echo '\x1b[2J = surprise'\n")
-	if _, err := Look(t.Context(), "exim", nil, nil); err == nil || strings.Contains(err.Error(), "\x1b") {
+	if _, err := Look(t.Context(), "exim", Wanted{}); err == nil || strings.Contains(err.Error(), "\x1b") {
 		t.Errorf("%q", err)
 	}
 	t.Setenv("SECRET", "x")

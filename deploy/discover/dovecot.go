@@ -3,6 +3,7 @@ package discover
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 
@@ -14,7 +15,7 @@ func dovecotNames() [][]string {
 	return [][]string{{"ssl", "ssl_cert", "ssl_key", "ssl_alt_cert", "ssl_alt_key"}, {"ssl", "ssl_server_cert_file", "ssl_server_key_file"}}
 }
 
-func lookAtDovecot(ctx context.Context, names []string) (*Server, error) {
+func lookAtDovecot(ctx context.Context, w Wanted) (*Server, error) {
 	program, err := find("doveconf")
 	if err != nil {
 		return nil, err
@@ -23,7 +24,7 @@ func lookAtDovecot(ctx context.Context, names []string) (*Server, error) {
 	var settings []string
 	var global []string
 	for _, settings = range dovecotNames() {
-		if global, err = askDovecot(ctx, program, "", settings); err == nil {
+		if global, err = askDovecot(ctx, program, settings); err == nil {
 			break
 		}
 	}
@@ -34,8 +35,8 @@ func lookAtDovecot(ctx context.Context, names []string) (*Server, error) {
 	if global[0] == "no" {
 		s.Notes = append(s.Notes, "Dovecot offers no TLS: ssl = no")
 	}
-	for _, name := range names {
-		values, err := askDovecot(ctx, program, name, settings)
+	for _, name := range w.Names {
+		values, err := askDovecot(ctx, program, settings, "lname="+name)
 		if err != nil {
 			return nil, err
 		}
@@ -46,16 +47,52 @@ func lookAtDovecot(ctx context.Context, names []string) (*Server, error) {
 		}
 	}
 	s.advise = func(targets []deploy.Target) string { return adviseDovecot(s.wants(targets), settings) }
+	s.further = func(targets []deploy.Target) ([]string, error) {
+		return nil, s.atEndpoints(ctx, w, targets, func(filters ...string) ([]string, error) {
+			return askDovecot(ctx, program, settings, filters...)
+		})
+	}
 	return s, nil
 }
 
-// askDovecot returns the settings for a client that asks for a name, in the given order.
-func askDovecot(ctx context.Context, program, name string, settings []string) ([]string, error) {
-	args := append([]string{"-h"}, settings...)
-	if name != "" {
-		args = append([]string{"-f", "lname=" + name}, args...)
+// dovecotProtocol returns the protocol of a port, as Dovecot's protocol blocks name it; "" for other ports.
+func dovecotProtocol(port string) string {
+	return map[string]string{"143": "imap", "993": "imap", "110": "pop3", "995": "pop3", "24": "lmtp", "587": "submission", "465": "submission", "4190": "sieve"}[port]
+}
+
+// atEndpoints checks what Dovecot reads for the first name at each endpoint: a block may be for a protocol, or for an address (local).
+func (s *Server) atEndpoints(ctx context.Context, w Wanted, targets []deploy.Target, ask func(filters ...string) ([]string, error)) error {
+	for _, endpoint := range w.Endpoints {
+		host, port, err := net.SplitHostPort(endpoint)
+		protocol := dovecotProtocol(port)
+		if err != nil || protocol == "" || !isOwn(host) || len(w.Names) == 0 || ctx.Err() != nil {
+			continue
+		}
+		filters := []string{"protocol=" + protocol, "local=" + strings.Replace(host, "localhost", "127.0.0.1", 1), "lname=" + w.Names[0]}
+		values, err := ask(filters...)
+		if err != nil {
+			continue // without the filters it has answered
+		}
+		at := &Server{Kind: kindDovecot, reads: map[string][]deploy.Pair{"": dovecotPairs(values)}}
+		for _, ways := range s.wants(targets) {
+			if _, ok := at.readsPair("", ways); ok {
+				continue
+			}
+			return &Error{kind: kindNotRead, unwritten: missing(ways[0].Certificate),
+				text: fmt.Sprintf("for %s at %s, Dovecot does not read %s: it reads %s", w.Names[0], endpoint, pairText(ways[0]), at.text("")),
+				hint: fmt.Sprintf("a block for the protocol %s or for this address has a certificate of its own (doveconf -n): write the paths there, or leave %s out of verify.endpoints", protocol, endpoint)}
+		}
 	}
-	out, _, err := run(ctx, "", program, args...)
+	return nil
+}
+
+// askDovecot returns the settings for a connection that the filters describe, in the given order.
+func askDovecot(ctx context.Context, program string, settings []string, filters ...string) ([]string, error) {
+	var args []string
+	for _, filter := range filters {
+		args = append(args, "-f", filter)
+	}
+	out, _, err := run(ctx, "", program, append(append(args, "-h"), settings...)...)
 	if err != nil {
 		return nil, err
 	}

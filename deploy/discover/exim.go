@@ -3,6 +3,7 @@ package discover
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"regexp"
 	"slices"
@@ -47,7 +48,7 @@ func askExim(ctx context.Context) (*exim, string, error) {
 	return e, values["exim_user"], nil
 }
 
-func lookAtExim(ctx context.Context, names []string, targets []deploy.Target) (*Server, error) {
+func lookAtExim(ctx context.Context, w Wanted) (*Server, error) {
 	e, user, err := askExim(ctx)
 	if err != nil {
 		return nil, err
@@ -57,8 +58,8 @@ func lookAtExim(ctx context.Context, names []string, targets []deploy.Target) (*
 	if e.advertise == "" {
 		s.Notes = append(s.Notes, "Exim does not offer STARTTLS: tls_advertise_hosts is empty")
 	}
-	for _, name := range append([]string{""}, names...) {
-		x := expansion{program: e.program, name: name, planned: plannedPaths(targets)}
+	for _, name := range append([]string{""}, w.Names...) {
+		x := expansion{program: e.program, name: name, planned: plannedPaths(w.Targets)}
 		pairs, err := x.pairs(ctx, e.certificate, e.key)
 		if untold, ok := errors.AsType[errUntold](err); ok {
 			s.untold[name] = untold.why
@@ -68,7 +69,28 @@ func lookAtExim(ctx context.Context, names []string, targets []deploy.Target) (*
 		s.reads[name] = pairs
 	}
 	s.maps = mapsIn(e.certificate)
+	s.further = func([]deploy.Target) ([]string, error) { return nil, e.proxied(ctx, w.Endpoints) }
 	return s, nil
+}
+
+// proxied finds endpoints where Exim expects the PROXY protocol. A connection of this host to one of its addresses comes from that address.
+func (e *exim) proxied(ctx context.Context, endpoints []string) error {
+	out, _, err := run(ctx, "", e.program, "-bP", "hosts_proxy") // an Exim without the protocol knows no such option
+	hosts := settings(out)["hosts_proxy"]
+	if err != nil || hosts == "" {
+		return nil //nolint:nilerr // nothing can be told
+	}
+	for _, endpoint := range endpoints {
+		host, _, err := net.SplitHostPort(endpoint)
+		if err != nil || !isOwn(host) {
+			continue
+		}
+		x := expansion{program: e.program}
+		if said, err := x.expand(ctx, "${if match_ip{"+strings.Replace(host, "localhost", "127.0.0.1", 1)+"}{"+hosts+"}{yes}}"); err == nil && said == "yes" {
+			return proxied(endpoint, "hosts_proxy of Exim: "+quote(hosts))
+		}
+	}
+	return nil
 }
 
 // eximList splits a list. The separator is a colon, unless the list begins with < and another separator. A doubled separator is an ordinary

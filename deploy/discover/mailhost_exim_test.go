@@ -109,7 +109,7 @@ func TestMailhostExpressions(t *testing.T) {
 		t.Run(tt.what, func(t *testing.T) {
 			eximReads(t, "MAIN_TLS_ENABLE = yes\nMAIN_TLS_CERTKEY = "+tt.expression+"\n")
 			names := []string{"mx.example.org", "host7.example.org"}
-			s, err := Look(t.Context(), kindExim, names, of(tt.target))
+			s, err := Look(t.Context(), kindExim, Wanted{Names: names, Targets: of(tt.target)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -243,7 +243,7 @@ func TestMailhostEximHints(t *testing.T) {
 			shell(t, "update-exim4.conf && exim4 -bV >/dev/null")
 			names := []string{"mx.example.org"}
 			refused := func() error {
-				_, err := must(Look(t.Context(), kindExim, names, of(tt.target))).Compare(of(tt.target), names)
+				_, err := must(Look(t.Context(), kindExim, Wanted{Names: names, Targets: of(tt.target)})).Compare(of(tt.target), names)
 				return err
 			}
 			text := hint(refused())
@@ -271,7 +271,7 @@ func TestMailhostEximRefusesTheHint(t *testing.T) {
 	eximReads(t, "MAIN_TLS_ENABLE = yes\n.ifndef NO\nMAIN_TLS_CERTIFICATE = /a.crt\n.endif\nMAIN_TLS_PRIVATEKEY = /a.key\n")
 	put(t, "/etc/exim4/exim4.conf.template", "tls_advertise_hosts = *\n.ifdef MAIN_TLS_CERTIFICATE\nMAIN_TLS_CERTIFICATE == /c.crt\n.endif\ntls_certificate = MAIN_TLS_CERTIFICATE\ntls_privatekey = MAIN_TLS_PRIVATEKEY\nbegin acl\n")
 	shell(t, "update-exim4.conf && exim4 -bV >/dev/null")
-	_, err := must(Look(t.Context(), kindExim, []string{"mx.example.org"}, nil)).Compare(of(pair(crt, key)), []string{"mx.example.org"})
+	_, err := must(Look(t.Context(), kindExim, Wanted{Names: []string{"mx.example.org"}})).Compare(of(pair(crt, key)), []string{"mx.example.org"})
 	if text := hint(err); !strings.Contains(text, "mxcert tried") || !strings.Contains(text, "would still read /c.crt") {
 		t.Errorf("%v: %s", err, text)
 	}

@@ -179,7 +179,7 @@ func (i *installer) obey(ctx context.Context, order installOrder) installAnswer 
 		return installAnswer{Error: newError(err), Notes: notes}
 	case verbPlan:
 		return i.makePlan(want, order.Bundles)
-	case verbApply, verbRevert, verbTouch:
+	case verbApply, verbApplyNew, verbRevert, verbTouch:
 		if i.plan == nil {
 			break
 		}
@@ -255,6 +255,12 @@ func (i *installer) carryOut(order installOrder) (answer installAnswer) {
 			i.remember()
 		}
 		answer.Error, answer.Kept = newError(err), i.kept
+	case verbApplyNew:
+		paths, err := i.plan.ApplyNew()
+		if err == nil && len(paths) > 0 {
+			i.remember()
+		}
+		answer.Error, answer.Written = newError(err), paths
 	case verbRevert:
 		answer.Error = newError(i.plan.Revert())
 	case verbTouch:

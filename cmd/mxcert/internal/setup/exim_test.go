@@ -93,7 +93,7 @@ const oldMacros = "MAIN_TLS_ENABLE = yes\nMAIN_TLS_CERTIFICATE = /etc/letsencryp
 func TestApply(t *testing.T) {
 	d := newDebian(t, oldMacros)
 	c := d.plan()
-	for _, line := range []string{"--- " + d.macros, "-MAIN_TLS_CERTIFICATE = /etc/letsencrypt/live/mx/fullchain.pem", "+MAIN_TLS_CERTIFICATE = "+d.dir+"/mx.crt", "+MAIN_TLS_PRIVATEKEY = "+d.dir+"/mx.key"} {
+	for _, line := range []string{"--- " + d.macros, "-MAIN_TLS_CERTIFICATE = /etc/letsencrypt/live/mx/fullchain.pem", "+MAIN_TLS_CERTIFICATE = " + d.dir + "/mx.crt", "+MAIN_TLS_PRIVATEKEY = " + d.dir + "/mx.key"} {
 		if !strings.Contains(c.Diff(), line+"\n") {
 			t.Errorf("the diff lacks %q:\n%s", line, c.Diff())
 		}
