@@ -111,6 +111,17 @@ func TestUnreadFilesComeFirst(t *testing.T) {
 	}
 }
 
+// Without a D-Bus nothing can be reloaded: no order is placed.
+func TestNoBus(t *testing.T) {
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+filepath.Join(t.TempDir(), "none"))
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
+	h.edit("files: {", "files: {unit: exim4.service, reload: always, ")
+	c := h.pass(report.CodeTemporary, renew)
+	if c.Error == nil || c.Error.Stage != "reload" || c.Error.Kind != "bus-away" || c.Error.Hint == "" || h.placed() != 0 {
+		t.Errorf("%d orders, %+v", h.placed(), c.Error)
+	}
+}
+
 // readExim is a host whose Exim reads the lab's files.
 func readExim(t *testing.T) (h *host, dir string) {
 	t.Helper()
