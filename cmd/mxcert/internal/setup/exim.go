@@ -65,10 +65,9 @@ func (c *EximChange) Diff() string { return c.edit.Diff() }
 
 // ByHand says how the operator makes the change. The files come first: an Exim without them answers 454.
 func (c *EximChange) ByHand() string {
+	_, err := os.Stat(c.want.Certificate)
+	missing := err != nil
 	what, commands := "", "update-exim4.conf && systemctl reload exim4"
-	if c.member {
-		commands = strings.Join(c.join(), " ") + " && " + commands
-	}
 	switch {
 	case !c.Debian && c.Diff() != "":
 		what, commands = "Exim must read the certificate: change its configuration like this, then: ", c.exim.Program+" -bV && systemctl reload exim"
@@ -80,8 +79,13 @@ func (c *EximChange) ByHand() string {
 	case c.Diff() != "":
 		what = "change the file like this, then: "
 	}
-	if _, err := os.Stat(c.want.Certificate); err != nil {
-		return "by hand: first mxcert renew --now, which writes the files that nobody reads yet; then " + what + commands
+	switch join := strings.Join(c.join(), " ") + " && "; {
+	case missing && c.member:
+		return "by hand: first run `" + join + "mxcert renew --now`, which writes the files; then " + what + commands
+	case missing:
+		return "by hand: first run `mxcert renew --now`, which writes the files; then " + what + commands
+	case c.member:
+		return "by hand: " + what + join + commands
 	}
 	return "by hand: " + what + commands
 }
