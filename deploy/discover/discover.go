@@ -1,16 +1,16 @@
 // Package discover asks a mail server which certificate and key files it really reads, and compares them with the targets of a deployment.
 // So mxcert finds out before a deployment if the server would not use the files.
 //
-// It asks Exim by `exim4 -bP`, Postfix by `postconf -x`, and Dovecot by `doveconf -f lname=NAME`, because only the servers' own programs
-// know all includes, macros and defaults. If Exim expands a setting at each connection, discover expands it for a name by `exim4 -be`. The
-// programs run without a shell, with a clean environment and a time limit. The package treats their output as foreign text. If a server is
-// not on this host, the error is [ErrAbsent].
+// It asks Exim by `exim4 -bP`, Postfix by `postconf -x` and `postmap -q`, and Dovecot by `doveconf -f lname=NAME`, because only the servers'
+// own programs know all includes, macros and defaults. If Exim expands a setting at each connection, discover expands it for a name by
+// `exim4 -be`, as if the files of the deployment existed. If that is not possible, a note says so. The programs run with a clean environment
+// and a time limit. The package treats their output as foreign text. If a server is not on this host, the error is [ErrAbsent].
 //
 // [Inspect] asks everything that matters before a deployment. [TryExim] makes handshakes with new files before any file of the server has
-// changed. The package changes nothing and edits no configuration; its errors say which line to add where.
+// changed. The package edits no configuration. Its errors say which line to change where; a change of Exim's configuration is first tried on
+// a copy.
 //
-// Not supported: several instances of a server; settings that only one service in Postfix's master.cf overrides (Notes mention them); and
-// programs that are neither in PATH nor in the usual directories.
+// Not supported: several instances of a server; and programs that are neither in PATH nor in the usual directories.
 package discover
 
 import (

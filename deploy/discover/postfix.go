@@ -83,9 +83,9 @@ func chainFiles(text string) (pairs []deploy.Pair) {
 }
 
 // mapList reads a list of tables. A table in braces, such as inline:{ {a = b} }, is one element.
-func mapList(text string) (list []string) {
+func mapList(text string) []string {
 	depth := 0
-	for _, part := range strings.FieldsFunc(text, func(r rune) bool {
+	return strings.FieldsFunc(text, func(r rune) bool {
 		switch r {
 		case '{':
 			depth++
@@ -93,10 +93,7 @@ func mapList(text string) (list []string) {
 			depth--
 		}
 		return depth == 0 && commaOrSpace(r)
-	}) {
-		list = append(list, part)
-	}
-	return list
+	})
 }
 
 // advise returns the commands that make Postfix read the targets. bare says that Postfix has no certificate yet.
