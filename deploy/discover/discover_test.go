@@ -408,6 +408,17 @@ func FuzzEximList(f *testing.F) {
 			}
 		}
 		mapsIn(text)
+		mapList(text)
+		if end := closing(text, 0); end >= 0 && text[end] != '}' {
+			t.Errorf("%q is closed at %d", text, end)
+		}
+		f := newEximFile("/f", text, true)
+		macroEdit{own: f}.apply("/a.crt", "/a.key")
+		again := newEximFile("/f", f.text(), true)
+		macroEdit{own: again}.apply("/a.crt", "/a.key")
+		if again.changed() {
+			t.Errorf("%q: a second change: %+v", text, again.hunks)
+		}
 		chainFiles(text)
 		settings(text)
 	})

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 
 	"mxcert/deploy"
@@ -118,10 +121,7 @@ func dovecotPairs(values []string) (pairs []deploy.Pair) {
 func fileOf(value string) string { return strings.TrimSpace(strings.TrimPrefix(value, "<")) }
 
 func adviseDovecot(wants [][]deploy.Pair, settings []string) string {
-	file := "/etc/dovecot/conf.d/10-ssl.conf"
-	if _, err := os.Stat(file); err != nil {
-		file = "/etc/dovecot/dovecot.conf"
-	}
+	file := dovecotFile("/etc/dovecot", settings[1])
 	prefix := "<"
 	if len(settings) < 5 {
 		prefix = ""
@@ -132,5 +132,23 @@ func adviseDovecot(wants [][]deploy.Pair, settings []string) string {
 			lines = append(lines, fmt.Sprintf("`%s = %s%s`", settings[1+2*i], prefix, ways[0].Certificate), fmt.Sprintf("`%s = %s%s`", settings[2+2*i], prefix, ways[0].Key))
 		}
 	}
-	return fmt.Sprintf("write %s into %s (and into the local_name block of that name, if there is one), then: systemctl reload dovecot", strings.Join(lines, ", "), file)
+	return fmt.Sprintf("write %s at the end of %s (and into the local_name block of that name, if there is one), then: systemctl reload dovecot", strings.Join(lines, ", "), file)
+}
+
+// dovecotFile returns the file of Debian's configuration in which a setting counts: the last one that has it, because Dovecot takes the last
+// value that it reads.
+func dovecotFile(directory, setting string) string {
+	parts, err := filepath.Glob(filepath.Join(directory, "conf.d", "*.conf"))
+	file := filepath.Join(directory, "conf.d", "10-ssl.conf")
+	if err != nil || !slices.Contains(parts, file) {
+		file = filepath.Join(directory, "dovecot.conf")
+	}
+	slices.Sort(parts)
+	sets := regexp.MustCompile(`(?m)^` + setting + `\s*=`)
+	for _, part := range append(parts, filepath.Join(directory, "local.conf")) {
+		if text, err := os.ReadFile(part); err == nil && sets.Match(text) {
+			file = part
+		}
+	}
+	return file
 }

@@ -126,8 +126,14 @@ func (f *eximFile) text() string {
 func (f *eximFile) changed() bool { return len(f.hunks) > 0 }
 
 func (f *eximFile) add(lines ...string) {
+	if n := len(f.lines); n > 0 && continues(f.lines[n-1]) {
+		f.lines = append(f.lines, "") // the last line would go on with the first new one
+	}
 	f.lines, f.hunks = append(f.lines, lines...), append(f.hunks, hunk{added: lines})
 }
+
+// continues reports whether the next line belongs to a line, too.
+func continues(line string) bool { return strings.HasSuffix(strings.TrimRight(line, " \t"), `\`) }
 
 func (f *eximFile) insert(lines ...string) {
 	f.lines, f.hunks = append(slices.Clone(lines), f.lines...), append(f.hunks, hunk{added: lines, top: true})
@@ -182,7 +188,7 @@ func (f *eximFile) find(pattern *regexp.Regexp, name string) (list []definition)
 			return list
 		}
 		d := definition{from: i, conditional: depth > 0}
-		for ; i+1 < len(f.lines) && strings.HasSuffix(strings.TrimRight(f.lines[i], " \t"), `\`); i++ {
+		for ; i+1 < len(f.lines) && continues(f.lines[i]); i++ {
 			d.operator = "continued"
 		}
 		m := pattern.FindStringSubmatch(line)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -212,6 +213,55 @@ func TestMailhostDovecotBlocks(t *testing.T) {
 			}
 			if got := served(t, port, "mx.example.org") == "wanted"; got != (tt.says == "") {
 				t.Errorf("Dovecot shows the certificate: %v", got)
+			}
+		})
+	}
+}
+
+// The lines of the hint, as they are written, make Dovecot show the certificate, wherever its configuration sets another.
+func TestMailhostDovecotHints(t *testing.T) {
+	before, err := os.ReadFile("/etc/dovecot/local.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var without []string
+	for _, line := range strings.Split(string(before), "\n") {
+		if !strings.HasPrefix(line, "ssl_") {
+			without = append(without, line)
+		}
+	}
+	const lines = "ssl_cert = </etc/dovecot/tls/mx.crt\nssl_key = </etc/dovecot/tls/mx.key\n"
+	_, crt, key := issue(t, "wanted")
+	w := Wanted{Targets: of(pair(crt, key)), Names: []string{"mx.example.org"}, Endpoints: []string{"127.0.0.1:143", "127.0.0.1:993"}}
+	for what, files := range map[string]map[string]string{
+		"in local.conf":           {"/etc/dovecot/local.conf": string(before)},
+		"in a file of its own":    {"/etc/dovecot/local.conf": strings.Join(without, "\n"), "/etc/dovecot/conf.d/99-mine.conf": lines},
+		"as Debian ships Dovecot": {"/etc/dovecot/local.conf": strings.Join(without, "\n")},
+	} {
+		t.Run(what, func(t *testing.T) {
+			for path, text := range files {
+				put(t, path, text)
+			}
+			_, err := must(Look(t.Context(), kindDovecot, w)).Compare(w.Targets, w.Names)
+			steps, commands, _ := strings.Cut(hint(err), ", then: ")
+			file := regexp.MustCompile(`at the end of (\S+)`).FindStringSubmatch(steps)
+			if file == nil {
+				t.Fatalf("%v, hint %s", err, hint(err))
+			}
+			text, err := os.ReadFile(file[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, line := range regexp.MustCompile("`([^`]*)`").FindAllStringSubmatch(steps, -1) {
+				text = append(text, "\n"+line[1]+"\n"...)
+			}
+			put(t, file[1], string(text))
+			commands, _, _ = strings.Cut(commands, "; or ")
+			shell(t, "doveconf -n >/dev/null && "+commands)
+			for _, port := range []string{"143", "993"} {
+				if got := served(t, port, "mx.example.org"); got != "wanted" {
+					t.Errorf("port %s shows %q", port, got)
+				}
 			}
 		})
 	}
