@@ -2,6 +2,7 @@ package configs
 
 import (
 	"cmp"
+	"fmt"
 	"path"
 	"reflect"
 	"slices"
@@ -128,6 +129,10 @@ func (l *loader) checkUnit(p string, t *Target) {
 			hint = "did you mean " + quote(t.Unit+".service") + "?"
 		}
 		l.bad(join(p, "unit"), hint, "%s does not end in .service", quote(t.Unit))
+	case strings.HasSuffix(t.Unit, "@.service"):
+		name := strings.TrimSuffix(t.Unit, ".service")
+		l.bad(join(p, "unit"), fmt.Sprintf("name an instance, such as %s (systemctl list-units '%s*')", quote(name+"-.service"), name),
+			"%s is a template, which systemd cannot reload", quote(t.Unit))
 	case !isUnitName(t.Unit):
 		l.bad(join(p, "unit"), "", "%s is not the name of a systemd unit", quote(t.Unit))
 	}

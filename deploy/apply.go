@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -37,6 +38,49 @@ func (p *Plan) Apply(keep func(path string, content []byte) error) error {
 	p.applied = true
 	p.prune()
 	return nil
+}
+
+// ApplyNew makes only changes that replace nothing: the files of targets where no file has to be replaced. So a server that is about to be
+// told to read them finds them. It returns their paths, and is for a plan that is not applied otherwise.
+func (p *Plan) ApplyNew() (paths []string, err error) {
+	replaced := map[string]bool{}
+	for _, c := range p.changes {
+		replaced[c.path] = c.old != nil
+	}
+	for _, m := range p.maps {
+		replaced[m.path] = m.old != nil
+	}
+	added := Plan{lineage: p.lineage}
+	wanted := map[string]bool{}
+	for _, job := range p.jobs {
+		places := job.Target.Places(job.Bundle)
+		if slices.ContainsFunc(places, func(path string) bool { return replaced[path] }) {
+			continue
+		}
+		added.jobs = append(added.jobs, job)
+		for _, path := range places {
+			wanted[path] = true
+		}
+	}
+	for _, c := range p.changes {
+		if wanted[c.path] {
+			paths = append(paths, c.path)
+		}
+		if wanted[c.path] || c.target.Directory != "" && wanted[c.target.Directory] { // the second is a new generation
+			added.changes = append(added.changes, c)
+		}
+	}
+	for _, m := range p.maps {
+		if wanted[m.path] && !slices.ContainsFunc(m.jobs, func(job Job) bool {
+			return slices.ContainsFunc(job.Target.Places(job.Bundle), func(path string) bool { return !wanted[path] })
+		}) {
+			added.maps, paths = append(added.maps, m), append(paths, m.path)
+		}
+	}
+	if len(paths) == 0 {
+		return nil, nil
+	}
+	return paths, added.Apply(func(string, []byte) error { return nil })
 }
 
 // keep calls a function with each file whose content the change replaces: for a link, with the files that it leads to.

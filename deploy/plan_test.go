@@ -239,3 +239,27 @@ func TestRevertible(t *testing.T) {
 		t.Errorf("an untouched target: %v", err)
 	}
 }
+
+// ApplyNew writes the targets that replace nothing, and leaves the others alone.
+func TestApplyNew(t *testing.T) {
+	dir := t.TempDir()
+	b := fresh(t, 1)
+	apply(t, b, pair(dir))
+	generation := deploy.Target{Directory: filepath.Join(dir, "generation"), Mode: 0o640}
+	p := plan(t, fresh(t, 2), pair(dir), combined(dir), generation)
+	paths, err := p.ApplyNew()
+	if want := []string{combined(dir).Combined, generation.Directory}; err != nil || !slices.Equal(paths, want) {
+		t.Errorf("written %q, %v; want %q", paths, err, want)
+	}
+	if rest := plan(t, b, pair(dir)); !rest.Summary().Empty() {
+		t.Errorf("replaced: %v", rest.Summary().Changes)
+	}
+	for _, path := range []string{combined(dir).Combined, filepath.Join(generation.Directory, "fullchain.pem")} {
+		if _, err := os.Stat(path); err != nil {
+			t.Error(err)
+		}
+	}
+	if paths, err := plan(t, fresh(t, 3), pair(dir), combined(dir), generation).ApplyNew(); len(paths) != 0 || err != nil {
+		t.Errorf("written %q, %v", paths, err)
+	}
+}

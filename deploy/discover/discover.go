@@ -1,16 +1,16 @@
 // Package discover asks a mail server which certificate and key files it really reads, and compares them with the targets of a deployment.
 // So mxcert finds out before a deployment if the server would not use the files.
 //
-// It asks Exim by `exim4 -bP`, Postfix by `postconf -x`, and Dovecot by `doveconf -f lname=NAME`, because only the servers' own programs
-// know all includes, macros and defaults. If Exim expands a setting at each connection, discover expands it for a name by `exim4 -be`. The
-// programs run without a shell, with a clean environment and a time limit. The package treats their output as foreign text. If a server is
-// not on this host, the error is [ErrAbsent].
+// It asks Exim by `exim4 -bP`, Postfix by `postconf -x` and `postmap -q`, and Dovecot by `doveconf -f lname=NAME`, because only the servers'
+// own programs know all includes, macros and defaults. If Exim expands a setting at each connection, discover expands it for a name by
+// `exim4 -be`, as if the files of the deployment existed. If that is not possible, a note says so. The programs run with a clean environment
+// and a time limit. The package treats their output as foreign text. If a server is not on this host, the error is [ErrAbsent].
 //
 // [Inspect] asks everything that matters before a deployment. [TryExim] makes handshakes with new files before any file of the server has
-// changed. The package changes nothing and edits no configuration; its errors say which line to add where.
+// changed. The package edits no configuration. Its errors say which line to change where; a change of Exim's configuration is first tried on
+// a copy.
 //
-// Not supported: several instances of a server; settings that only one service in Postfix's master.cf overrides (Notes mention them); and
-// programs that are neither in PATH nor in the usual directories.
+// Not supported: several instances of a server; and programs that are neither in PATH nor in the usual directories.
 package discover
 
 import (
@@ -41,20 +41,30 @@ type Server struct {
 	User   string                   // the user who opens the files; "" for root
 	Notes  []string                 // surprising facts, for a person
 	reads  map[string][]deploy.Pair // by name that a client asks for
+	untold map[string]string        // why it cannot be told what the server reads, by name that a client asks for
 	maps   []string                 // SNI maps that the server uses
 	advise func([]deploy.Target) string
+	// further makes checks that only this kind of server needs; nil if there are none.
+	further func([]deploy.Target) (notes []string, err error)
 }
 
-// Look asks the server of a kind which files it reads for clients that ask for each of the names. The error is ErrAbsent, or an *Error that
-// contains a program's answer.
-func Look(ctx context.Context, kind string, names []string) (*Server, error) {
+// Wanted is what a server has to do for a certificate.
+type Wanted struct {
+	Targets   []deploy.Target // files that it has to read
+	Names     []string        // that clients ask for; the first is the one that senders use
+	Endpoints []string        // as host:port, where it has to show the certificate
+}
+
+// Look asks the server of a kind which files it reads for clients that ask for each of the names, once the files of the targets exist. The
+// error is ErrAbsent, or an *Error that contains a program's answer.
+func Look(ctx context.Context, kind string, w Wanted) (*Server, error) {
 	switch kind {
 	case kindExim:
-		return lookAtExim(ctx, names)
+		return lookAtExim(ctx, w)
 	case kindPostfix:
-		return lookAtPostfix(ctx, names)
+		return lookAtPostfix(ctx, w)
 	case kindDovecot:
-		return lookAtDovecot(ctx, names)
+		return lookAtDovecot(ctx, w)
 	}
 	return nil, ErrAbsent
 }
@@ -65,10 +75,14 @@ func Look(ctx context.Context, kind string, names []string) (*Server, error) {
 func (s *Server) Compare(targets []deploy.Target, names []string) (notes []string, err error) {
 	for _, t := range targets {
 		if t.SNIMap != "" && !slices.Contains(s.maps, t.SNIMap) {
-			return nil, s.mismatch(t.SNIMap, "", targets)
+			return nil, s.mismatch(t.SNIMap, "", targets, mapPath(t.SNIMap))
 		}
 	}
 	for i, name := range names {
+		if why := s.untold[name]; why != "" && len(s.wants(targets)) > 0 {
+			notes = append(notes, fmt.Sprintf("which files %s reads for the name %s cannot be told, the handshake will show it: %s", serverName(s.Kind), name, why))
+			continue
+		}
 		for _, ways := range s.wants(targets) {
 			linked, ok := s.readsPair(name, ways)
 			switch {
@@ -76,21 +90,26 @@ func (s *Server) Compare(targets []deploy.Target, names []string) (notes []strin
 				notes = append(notes, fmt.Sprintf("%s reads %s through a symbolic link: it does not notice when the file changes", serverName(s.Kind), quote(ways[0].Certificate)))
 			case ok:
 			case i == 0:
-				return notes, s.mismatch(pairText(ways[0]), name, targets)
+				return notes, s.mismatch(pairText(ways[0]), name, targets, ways[0].Certificate, ways[0].Key)
 			default:
 				notes = append(notes, fmt.Sprintf("for the name %s, %s reads %s, not %s", name, serverName(s.Kind), s.text(name), pairText(ways[0])))
 			}
 		}
 	}
+	if s.further != nil {
+		var more []string
+		more, err = s.further(targets)
+		notes = append(notes, more...)
+	}
 	slices.Sort(notes)
-	return slices.Compact(notes), nil
+	return slices.Compact(notes), err
 }
 
-// wants lists what the server has to read. For each target it lists several ways; the server needs one of them. An SNI map of Exim names
-// the files itself.
+// wants lists what the server has to read. For each target it lists several ways; the server needs one of them. An SNI map names or holds
+// the files itself. A Postfix without any certificate needs one for clients that ask for no name, too.
 func (s *Server) wants(targets []deploy.Target) (list [][]deploy.Pair) {
 	for _, t := range targets {
-		if t.SNIMap == "" || s.Kind != kindExim {
+		if t.SNIMap == "" || s.Kind == kindPostfix && len(s.reads[""]) == 0 {
 			list = append(list, t.Pairs(nil))
 		}
 	}
@@ -152,6 +171,14 @@ func pairText(p deploy.Pair) string {
 
 // combined returns the pair of a file with both.
 func combined(path string) deploy.Pair { return deploy.Pair{Certificate: path, Key: path} }
+
+// mapPath returns the path of an SNI map without the type of Postfix's table.
+func mapPath(sniMap string) string {
+	if kind, path, typed := strings.Cut(sniMap, ":"); typed && !strings.Contains(kind, "/") {
+		return path
+	}
+	return sniMap
+}
 
 func serverName(kind string) string { return strings.ToUpper(kind[:1]) + kind[1:] }
 

@@ -42,7 +42,7 @@ tls_certificate = `+certificate+`
 tls_privatekey = `+key+`
 END
 	fi;;
--be*) shift; case "$1" in *tls_in_sni*) echo "not replaced" >&2; exit 3;; *mx.example.org*) echo "`+expanded+`";; *) echo "Failed: \"if\" failed and \"fail\" requested";; esac;;
+*" -be "*) case "$4" in *tls_in_sni*) echo "not replaced" >&2; exit 3;; *mx.example.org*) echo "`+expanded+`";; *) echo "Failed: \"if\" failed and \"fail\" requested";; esac;;
 *-bh*) cat "$(dirname "$0")/session";;
 esac
 `)
@@ -50,7 +50,7 @@ esac
 
 func look(t *testing.T, kind string, names ...string) *Server {
 	t.Helper()
-	s, err := Look(t.Context(), kind, names)
+	s, err := Look(t.Context(), kind, Wanted{Names: names})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,12 +146,12 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// TestOtherNames: a note says what a client gets that asks for another name of the certificate; it is no objection.
+// TestOtherNames: a note says that it is not known what a client gets that asks for another name of the certificate; it is no objection.
 func TestOtherNames(t *testing.T) {
 	fakeExim(t, "${if exists{x}{$tls_in_sni}}", "", pem, debianGenerated)
 	names := []string{"mx.example.org", "host7.example.org"}
 	notes, err := look(t, "exim", names...).Compare(of(both(pem)), names)
-	if err != nil || len(notes) != 1 || !strings.Contains(notes[0], "for the name host7.example.org, Exim reads no certificate of yours") {
+	if err != nil || len(notes) != 1 || !strings.Contains(notes[0], "which files Exim reads for the name host7.example.org cannot be told") {
 		t.Errorf("%q, %v", notes, err)
 	}
 }
@@ -170,11 +170,14 @@ func TestPostfix(t *testing.T) {
 		{"no TLS", "smtpd_tls_security_level = none", "", of(both("/a.pem")), "smtpd_tls_security_level = may", "offers no TLS"},
 		{"directory", "smtpd_tls_chain_files = /d/mx/combined.pem\nsmtpd_tls_security_level = may", "", of(directory("/d/mx")), "", ""},
 		{"map", "smtpd_tls_chain_files = /a.pem\ntls_server_sni_maps = hash:/etc/postfix/sni\nsmtpd_tls_security_level = may", "", of(mapped(both("/a.pem"), "hash:/etc/postfix/sni")), "", ""},
-		{"map wanted", "smtpd_tls_chain_files = /a.pem\nsmtpd_tls_security_level = may", "", of(mapped(both("/a.pem"), "hash:/etc/postfix/sni")), "(umask 077 && touch /etc/postfix/sni && postmap -F hash:/etc/postfix/sni) && postconf -e 'smtpd_tls_chain_files = /a.pem' 'tls_server_sni_maps = hash:/etc/postfix/sni'", ""},
+		{"map wanted", "smtpd_tls_chain_files = /a.pem\nsmtpd_tls_security_level = may", "", of(mapped(both("/a.pem"), "hash:/etc/postfix/sni")), "(umask 077 && touch /etc/postfix/sni && postmap -F hash:/etc/postfix/sni) && postconf -e 'tls_server_sni_maps = hash:/etc/postfix/sni'", ""},
+		{"the second in a map", "smtpd_tls_chain_files = /a.pem\ntls_server_sni_maps = hash:/etc/postfix/sni\nsmtpd_tls_security_level = may", "", of(mapped(both("/b.pem"), "hash:/etc/postfix/sni")), "", ""},
+		{"another map", "smtpd_tls_chain_files = /a.pem\ntls_server_sni_maps = inline:{ {a = b} }, hash:/etc/postfix/other\nsmtpd_tls_security_level = may", "", of(mapped(both("/b.pem"), "hash:/etc/postfix/sni")), "'tls_server_sni_maps = inline:{ {a = b} }, hash:/etc/postfix/other, hash:/etc/postfix/sni'", ""},
+		{"a map, and no certificate", "tls_server_sni_maps = hash:/etc/postfix/sni\nsmtpd_tls_security_level = may", "", of(mapped(both("/b.pem"), "hash:/etc/postfix/sni")), "postconf -e 'smtpd_tls_chain_files = /b.pem' && systemctl", ""},
 		{"a service of its own", "smtpd_tls_chain_files = /a.pem\nsmtpd_tls_security_level = may", "submission/inet/smtpd_tls_chain_files = /s.pem", of(both("/a.pem")), "", "submission/inet"},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
-			program(t, "postconf", "[ \"$1\" = -P ] && { echo '"+tt.overrides+"'; exit; }\n[ \"$1\" = -x ] && cat <<'END'\n"+strings.ReplaceAll(tt.says, "=\n    ", "= ")+"\nEND\n")
+			program(t, "postconf", "[ \"$1\" = -M ] && { echo 'submission inet n - y - - smtpd'; exit; }\n[ \"$1\" = -P ] && { echo '"+tt.overrides+"'; exit; }\n[ \"$1\" = -x ] && cat <<'END'\n"+strings.ReplaceAll(tt.says, "=\n    ", "= ")+"\nEND\n")
 			s := look(t, "postfix", "mx.example.org")
 			_, err := s.Compare(tt.targets, []string{"mx.example.org"})
 			mismatch, ok := errors.AsType[*Error](err)
@@ -241,7 +244,7 @@ func TestAbsent(t *testing.T) {
 	if _, err := find("mxcert-has-no-such-program"); !errors.Is(err, ErrAbsent) {
 		t.Error(err)
 	}
-	if _, err := Look(t.Context(), "files", nil); !errors.Is(err, ErrAbsent) {
+	if _, err := Look(t.Context(), "files", Wanted{}); !errors.Is(err, ErrAbsent) {
 		t.Error(err)
 	}
 	if err := Sound(t.Context(), "files"); !errors.Is(err, ErrAbsent) {
@@ -251,23 +254,23 @@ func TestAbsent(t *testing.T) {
 
 func TestProgramsThatMisbehave(t *testing.T) {
 	program(t, "postconf", "echo 'postconf: fatal: main.cf, line 48: missing' >&2; exit 1\n")
-	_, err := Look(t.Context(), "postfix", nil)
+	_, err := Look(t.Context(), "postfix", Wanted{})
 	if e, ok := errors.AsType[*Error](err); !ok || !strings.Contains(e.Error(), "line 48") || e.Kind() != "discovery" || !strings.Contains(e.Hint(), "postconf -x") {
 		t.Errorf("%v", err)
 	}
 	program(t, "postconf", "yes | head -c 4000000\n")
-	if _, err := Look(t.Context(), "postfix", nil); err != nil {
+	if _, err := Look(t.Context(), "postfix", Wanted{}); err != nil {
 		t.Errorf("a program that says a lot: %v", err)
 	}
 	program(t, "postconf", "trap '' TERM; sleep 600 & sleep 600\n")
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	began := time.Now()
-	if _, err := Look(ctx, "postfix", nil); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > time.Minute {
+	if _, err := Look(ctx, "postfix", Wanted{}); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > time.Minute {
 		t.Errorf("after %v: %v", time.Since(began), err)
 	}
 	program(t, "exim4", "echo '\x1b[2J = surprise'\n")
-	if _, err := Look(t.Context(), "exim", nil); err == nil || strings.Contains(err.Error(), "\x1b") {
+	if _, err := Look(t.Context(), "exim", Wanted{}); err == nil || strings.Contains(err.Error(), "\x1b") {
 		t.Errorf("%q", err)
 	}
 	t.Setenv("SECRET", "x")
@@ -411,6 +414,17 @@ func FuzzEximList(f *testing.F) {
 			}
 		}
 		mapsIn(text)
+		mapList(text)
+		if end := closing(text, 0); end >= 0 && text[end] != '}' {
+			t.Errorf("%q is closed at %d", text, end)
+		}
+		f := newEximFile("/f", text, true)
+		macroEdit{own: f}.apply("/a.crt", "/a.key")
+		again := newEximFile("/f", f.text(), true)
+		macroEdit{own: again}.apply("/a.crt", "/a.key")
+		if again.changed() {
+			t.Errorf("%q: a second change: %+v", text, again.hunks)
+		}
 		chainFiles(text)
 		settings(text)
 	})

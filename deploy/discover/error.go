@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"slices"
 	"strings"
 
 	"mxcert/deploy"
@@ -16,6 +18,7 @@ const (
 	kindNotRead    = "not-read"
 	kindBroken     = "broken-configuration"
 	kindRefused    = "refused-by-server"
+	kindProxied    = "proxy-protocol"
 )
 
 // Error says why a mail server could not be asked (then Err is set), or what is wrong with its answer.
@@ -26,6 +29,7 @@ type Error struct {
 	Err     error  // why the program could not be asked; nil for an objection
 
 	kind, text, hint string // of an objection
+	unwritten        bool   // the server does not read a file that does not exist
 }
 
 // Error says what the server objects to. If a program failed, it says which one, why, and what it printed.
@@ -53,6 +57,7 @@ func (e *Error) Unwrap() error { return e.Err }
 //   - not-read: the server reads other files than those that are to be written
 //   - broken-configuration: the server could not be reloaded
 //   - refused-by-server: Exim would not serve the new files
+//   - proxy-protocol: an endpoint takes connections only from a proxy
 func (e *Error) Kind() string {
 	switch {
 	case e.Err == nil:
@@ -73,7 +78,12 @@ func (e *Error) Hint() string {
 
 // mismatch says that the server reads other files than those that mxcert would write. name is the name that a client asks for, or "" for a
 // map.
-func (s *Server) mismatch(wants, name string, targets []deploy.Target) error {
-	return &Error{kind: kindNotRead, text: fmt.Sprintf("%s does not read %s: it reads %s", serverName(s.Kind), wants, s.text(name)),
+func (s *Server) mismatch(wants, name string, targets []deploy.Target, paths ...string) error {
+	return &Error{kind: kindNotRead, unwritten: slices.ContainsFunc(paths, missing), text: fmt.Sprintf("%s does not read %s: it reads %s", serverName(s.Kind), wants, s.text(name)),
 		hint: s.advise(targets) + "; or write `unchecked: true` into the target"}
+}
+
+func missing(path string) bool {
+	_, err := os.Lstat(path)
+	return errors.Is(err, fs.ErrNotExist)
 }

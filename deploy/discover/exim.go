@@ -3,7 +3,7 @@ package discover
 import (
 	"context"
 	"errors"
-	"fmt"
+	"net"
 	"os"
 	"regexp"
 	"slices"
@@ -48,47 +48,49 @@ func askExim(ctx context.Context) (*exim, string, error) {
 	return e, values["exim_user"], nil
 }
 
-func lookAtExim(ctx context.Context, names []string) (*Server, error) {
+func lookAtExim(ctx context.Context, w Wanted) (*Server, error) {
 	e, user, err := askExim(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{Kind: kindExim, User: user, reads: map[string][]deploy.Pair{}}
-	s.advise = func(targets []deploy.Target) string { return e.advise(targets, s.wants(targets)) }
+	s := &Server{Kind: kindExim, User: user, reads: map[string][]deploy.Pair{}, untold: map[string]string{}}
+	s.advise = func(targets []deploy.Target) string { return e.advise(ctx, targets, s.wants(targets)) }
 	if e.advertise == "" {
 		s.Notes = append(s.Notes, "Exim does not offer STARTTLS: tls_advertise_hosts is empty")
 	}
-	for _, name := range append([]string{""}, names...) {
-		certificates, err := e.expand(ctx, e.certificate, name)
-		if err != nil {
+	for _, name := range append([]string{""}, w.Names...) {
+		x := expansion{program: e.program, name: name, planned: plannedPaths(w.Targets)}
+		pairs, err := x.pairs(ctx, e.certificate, e.key)
+		if untold, ok := errors.AsType[errUntold](err); ok {
+			s.untold[name] = untold.why
+		} else if err != nil {
 			return nil, err
 		}
-		keys, err := e.expand(ctx, e.key, name)
-		if err != nil {
-			return nil, err
-		}
-		s.reads[name] = pairUp(certificates, keys)
+		s.reads[name] = pairs
 	}
 	s.maps = mapsIn(e.certificate)
+	s.further = func([]deploy.Target) ([]string, error) { return nil, e.proxied(ctx, w.Endpoints) }
 	return s, nil
 }
 
-// sniVariable matches the variable in which Exim puts the name that a client asks for. The second name is an old one.
-var sniVariable = regexp.MustCompile(`\$\{?(tls_in_sni|tls_sni)\b\}?`) //nolint:gochecknoglobals // a constant
-
-// expand returns the list that a setting expands to for a client that asks for a name.
-func (e *exim) expand(ctx context.Context, setting, name string) ([]string, error) {
-	if strings.Contains(setting, "$") {
-		out, stderr, err := run(ctx, "", e.program, "-be", sniVariable.ReplaceAllLiteralString(setting, name))
-		if err != nil {
-			return nil, err
-		}
-		if out = strings.TrimSpace(out); strings.HasPrefix(out, "Failed:") || out == "" && stderr != "" {
-			return nil, nil // Exim has no certificate for this client
-		}
-		setting = out
+// proxied finds endpoints where Exim expects the PROXY protocol. A connection of this host to one of its addresses comes from that address.
+func (e *exim) proxied(ctx context.Context, endpoints []string) error {
+	out, _, err := run(ctx, "", e.program, "-bP", "hosts_proxy") // an Exim without the protocol knows no such option
+	hosts := settings(out)["hosts_proxy"]
+	if err != nil || hosts == "" {
+		return nil //nolint:nilerr // nothing can be told
 	}
-	return eximList(setting), nil
+	for _, endpoint := range endpoints {
+		host, _, err := net.SplitHostPort(endpoint)
+		if err != nil || !isOwn(host) {
+			continue
+		}
+		x := expansion{program: e.program}
+		if said, err := x.expand(ctx, "${if match_ip{"+strings.Replace(host, "localhost", "127.0.0.1", 1)+"}{"+hosts+"}{yes}}"); err == nil && said == "yes" {
+			return proxied(endpoint, "hosts_proxy of Exim: "+quote(hosts))
+		}
+	}
+	return nil
 }
 
 // eximList splits a list. The separator is a colon, unless the list begins with < and another separator. A doubled separator is an ordinary
@@ -131,31 +133,6 @@ func mapsIn(setting string) (files []string) {
 	return files
 }
 
-// advise returns the lines that make Exim read the targets.
-func (e *exim) advise(targets []deploy.Target, wants [][]deploy.Pair) string {
-	certificate, key := eximSettings(targets, wants)
-	if e.configFile != debianGenerated {
-		file := e.configFile
-		if file == "" {
-			file = "Exim's configuration"
-		}
-		lines := quoted("tls_certificate = "+certificate, key != "", "tls_privatekey = "+key)
-		return fmt.Sprintf("write %s into %s, and reload Exim", lines, file)
-	}
-	hint := ""
-	lines := quoted("MAIN_TLS_CERTKEY = "+certificate, false, "")
-	if key != "" {
-		lines = quoted("MAIN_TLS_CERTIFICATE = "+certificate, true, "MAIN_TLS_PRIVATEKEY = "+key)
-		if e.certificate != "" && e.key == "" {
-			hint = " (and remove MAIN_TLS_CERTKEY, which wins over these)"
-		}
-	}
-	if e.certificate == "" {
-		lines = "`MAIN_TLS_ENABLE = yes` and " + lines
-	}
-	return fmt.Sprintf("add %s to %s%s, then: update-exim4.conf && systemctl reload exim4", lines, macrosFile(debianSettings), hint)
-}
-
 // macrosFile returns the file for macros of Debian's Exim. It depends on whether the configuration is split into many files.
 func macrosFile(settings string) string {
 	if text, err := os.ReadFile(settings); err == nil && strings.Contains(string(text), "dc_use_split_config='true'") {
@@ -196,11 +173,4 @@ func eximLists(pairs []deploy.Pair) (certificate, key string) {
 		return strings.Join(certificates, " : "), ""
 	}
 	return strings.Join(certificates, " : "), strings.Join(keys, " : ")
-}
-
-func quoted(first string, second bool, text string) string {
-	if second {
-		return "`" + first + "` and `" + text + "`"
-	}
-	return "`" + first + "`"
 }

@@ -9,15 +9,17 @@ import (
 )
 
 // Inspect asks the mail servers of the targets, before mxcert orders or writes anything. It asks whether they read what mxcert would write,
-// for clients that ask for one of the names, and whether their users may read it. If sound is set, it also asks whether their configuration
+// for clients that ask for one of the names at one of the endpoints, and whether their users may read it. If sound is set, it also asks whether their configuration
 // is valid, so that they could be reloaded. remembered is the same as for [deploy.Make]. Inspect leaves out targets marked as unchecked,
 // and servers whose programs are not on this host.
 //
+// If sound is not set, files that do not exist are no objection: they have to exist before a server is told to read them.
+//
 // The error joins the objections, each an *Error of this package or of deploy. Without root's rights the answers are not certain.
 // Objections then become notes, and Inspect ignores a program that a sandbox keeps from answering.
-func Inspect(ctx context.Context, targets []deploy.Target, names []string, remembered map[string]deploy.Access, sound bool) (notes []string, err error) {
-	i := &inspection{names: names, remembered: remembered, sound: sound, certain: os.Geteuid() == 0}
-	i.inspect(ctx, targets)
+func Inspect(ctx context.Context, w Wanted, remembered map[string]deploy.Access, sound bool) (notes []string, err error) {
+	i := &inspection{want: w, remembered: remembered, sound: sound, certain: os.Geteuid() == 0}
+	i.inspect(ctx)
 	return i.notes, errors.Join(i.problems...)
 }
 
@@ -33,7 +35,7 @@ func checkedOf(kind string, targets []deploy.Target) (checked []deploy.Target) {
 
 // inspection is one call of Inspect.
 type inspection struct {
-	names      []string
+	want       Wanted
 	remembered map[string]deploy.Access
 	sound      bool
 	certain    bool // this process is root
@@ -43,9 +45,9 @@ type inspection struct {
 }
 
 // inspect asks each server that has files among the targets.
-func (i *inspection) inspect(ctx context.Context, targets []deploy.Target) {
+func (i *inspection) inspect(ctx context.Context) {
 	for _, kind := range []string{kindExim, kindPostfix, kindDovecot} {
-		if checked := checkedOf(kind, targets); len(checked) > 0 && i.inOrder(ctx, kind, checked[0].Unit) {
+		if checked := checkedOf(kind, i.want.Targets); len(checked) > 0 && i.inOrder(ctx, kind, checked[0].Unit) {
 			i.compare(ctx, kind, checked)
 		}
 	}
@@ -91,7 +93,7 @@ func (i *inspection) inOrder(ctx context.Context, kind, unit string) bool {
 
 // compare asks a server which files it reads, and whether its user may read them.
 func (i *inspection) compare(ctx context.Context, kind string, targets []deploy.Target) {
-	server, err := Look(ctx, kind, i.names)
+	server, err := Look(ctx, kind, Wanted{Targets: targets, Names: i.want.Names, Endpoints: i.want.Endpoints})
 	switch {
 	case errors.Is(err, ErrAbsent), err != nil && !i.certain:
 		return
@@ -99,9 +101,13 @@ func (i *inspection) compare(ctx context.Context, kind string, targets []deploy.
 		i.note(err)
 		return
 	}
-	notes, err := server.Compare(targets, i.names)
+	notes, err := server.Compare(targets, i.want.Names)
 	i.notes = append(append(i.notes, server.Notes...), notes...)
-	i.object(err)
+	if e, ok := errors.AsType[*Error](err); ok && e.unwritten && !i.sound {
+		i.notes = append(i.notes, e.text+" yet; mxcert writes the files first, and then says what to change")
+	} else {
+		i.object(err)
+	}
 	if server.User != "" {
 		i.object(deploy.Readable(server.User, targets, i.remembered))
 	}

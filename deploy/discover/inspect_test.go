@@ -41,8 +41,8 @@ func TestInspect(t *testing.T) {
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			program(t, "exim4", tt.script)
-			i := &inspection{names: []string{"mx.example.org"}, sound: tt.sound, certain: tt.certain}
-			i.inspect(t.Context(), of(tt.target))
+			i := &inspection{want: Wanted{Names: []string{"mx.example.org"}, Targets: of(tt.target)}, sound: tt.sound, certain: tt.certain}
+			i.inspect(t.Context())
 			err := errors.Join(i.problems...)
 			objection, ok := errors.AsType[*Error](err)
 			if ok != (tt.kind != "") || ok && (objection.Kind() != tt.kind || objection.Hint() == "") {
@@ -70,7 +70,7 @@ func TestInspectReadable(t *testing.T) {
 	}
 	path := filepath.Join(dir, "mx.pem")
 	program(t, "exim4", "[ \"$1\" = -bV ] || echo 'tls_certificate = "+path+"\ntls_advertise_hosts = *\nexim_user = daemon'\n")
-	notes, err := Inspect(t.Context(), of(deploy.Target{Kind: "exim", Combined: path}), []string{"mx.example.org"}, nil, true)
+	notes, err := Inspect(t.Context(), Wanted{Targets: of(deploy.Target{Kind: "exim", Combined: path}), Names: []string{"mx.example.org"}}, nil, true)
 	e, ok := errors.AsType[*deploy.Error](err)
 	if !ok || e.Kind() != "unreadable" || len(notes) != 0 {
 		t.Errorf("%q, %v", notes, err)

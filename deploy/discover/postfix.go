@@ -4,18 +4,27 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"mxcert/deploy"
 )
 
-// postfixSettings lists the settings that name certificates. smtpd_tls_chain_files overrides all others.
+// postfixSettings lists the settings that name certificates, and those that say who gets them. smtpd_tls_chain_files overrides all others that name files.
 func postfixSettings() []string {
 	return []string{"smtpd_tls_chain_files", "smtpd_tls_cert_file", "smtpd_tls_key_file", "smtpd_tls_eccert_file", "smtpd_tls_eckey_file",
-		"smtpd_tls_dcert_file", "smtpd_tls_dkey_file", "tls_server_sni_maps", "smtpd_tls_security_level", "smtpd_use_tls"}
+		"smtpd_tls_dcert_file", "smtpd_tls_dkey_file", "tls_server_sni_maps", "smtpd_tls_security_level", "smtpd_use_tls",
+		"smtpd_upstream_proxy_protocol", "postscreen_upstream_proxy_protocol", "inet_interfaces"}
 }
 
-func lookAtPostfix(ctx context.Context, names []string) (*Server, error) {
+// postfix is what one Postfix reports about itself.
+type postfix struct {
+	postconf string
+	values   map[string]string // of main.cf
+	services []postfixService  // in master.cf, that take connections from the network
+}
+
+func lookAtPostfix(ctx context.Context, w Wanted) (*Server, error) {
 	program, err := find("postconf")
 	if err != nil {
 		return nil, err
@@ -24,28 +33,38 @@ func lookAtPostfix(ctx context.Context, names []string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	values := settings(out)
+	p := &postfix{postconf: program, values: settings(out)}
+	p.services = p.askServices(ctx)
 	s := &Server{Kind: kindPostfix, reads: map[string][]deploy.Pair{}}
-	pairs := chainFiles(values["smtpd_tls_chain_files"])
-	if values["smtpd_tls_chain_files"] == "" {
-		for _, algorithm := range []string{"", "ec", "d"} {
-			certificate, key := values["smtpd_tls_"+algorithm+"cert_file"], values["smtpd_tls_"+algorithm+"key_file"]
-			if certificate != "" && certificate != "none" {
-				pairs = append(pairs, deploy.Pair{Certificate: certificate, Key: cmp.Or(key, certificate)})
-			}
-		}
-	}
-	for _, name := range append([]string{""}, names...) {
+	pairs := postfixPairs(p.values)
+	for _, name := range append([]string{""}, w.Names...) {
 		s.reads[name] = pairs
 	}
-	s.maps = strings.FieldsFunc(values["tls_server_sni_maps"], commaOrSpace)
-	off := values["smtpd_tls_security_level"] == "none" || values["smtpd_tls_security_level"] == "" && values["smtpd_use_tls"] != "yes"
+	s.maps = mapList(p.values["tls_server_sni_maps"])
+	off := p.values["smtpd_tls_security_level"] == "none" || p.values["smtpd_tls_security_level"] == "" && p.values["smtpd_use_tls"] != "yes"
 	if off {
 		s.Notes = append(s.Notes, "Postfix offers no TLS: smtpd_tls_security_level is not set")
 	}
-	s.overrides(ctx, program)
-	s.advise = func(targets []deploy.Target) string { return advisePostfix(targets, s.wants(targets), off) }
+	for _, service := range p.services {
+		s.Notes = append(s.Notes, service.notes()...)
+	}
+	s.advise = func(targets []deploy.Target) string { return p.advise(targets, s.wants(targets), len(pairs) == 0, off) }
+	s.further = func(targets []deploy.Target) ([]string, error) { return p.further(ctx, s, w, targets) }
 	return s, nil
+}
+
+// postfixPairs returns the files that the settings of a service name.
+func postfixPairs(values map[string]string) (pairs []deploy.Pair) {
+	if chain := values["smtpd_tls_chain_files"]; chain != "" {
+		return chainFiles(chain)
+	}
+	for _, algorithm := range []string{"", "ec", "d"} {
+		certificate, key := values["smtpd_tls_"+algorithm+"cert_file"], values["smtpd_tls_"+algorithm+"key_file"]
+		if certificate != "" && certificate != "none" {
+			pairs = append(pairs, deploy.Pair{Certificate: certificate, Key: cmp.Or(key, certificate)})
+		}
+	}
+	return pairs
 }
 
 func commaOrSpace(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' }
@@ -63,23 +82,28 @@ func chainFiles(text string) (pairs []deploy.Pair) {
 	return pairs
 }
 
-// overrides adds notes about services in master.cf that have certificates of their own (-o smtpd_tls_cert_file=…).
-func (s *Server) overrides(ctx context.Context, program string) {
-	out, _, err := run(ctx, "", program, "-P")
-	if err != nil {
-		return
-	}
-	for _, line := range strings.Split(out, "\n") {
-		name, value, found := strings.Cut(line, "=")
-		parts := strings.Split(strings.TrimSpace(name), "/")
-		setting := parts[len(parts)-1]
-		if found && len(parts) == 3 && strings.HasPrefix(setting, "smtpd_tls_") && (strings.HasSuffix(setting, "_file") || strings.HasSuffix(setting, "_files")) {
-			s.Notes = append(s.Notes, fmt.Sprintf("the service %s in master.cf has %s = %s of its own", quote(parts[0]+"/"+parts[1]), setting, quote(strings.TrimSpace(value))))
+// mapList reads a list of tables. A table in braces, such as inline:{ {a = b} }, is one element.
+func mapList(text string) []string {
+	depth := 0
+	return strings.FieldsFunc(text, func(r rune) bool {
+		switch r {
+		case '{':
+			depth++
+		case '}':
+			depth--
 		}
-	}
+		return depth == 0 && commaOrSpace(r)
+	})
 }
 
-func advisePostfix(targets []deploy.Target, wants [][]deploy.Pair, off bool) string {
+// advise returns the commands that make Postfix read the targets. bare says that Postfix has no certificate yet.
+func (p *postfix) advise(targets []deploy.Target, wants [][]deploy.Pair, bare, off bool) string {
+	sniMap := mapOf(targets)
+	if sniMap != "" && bare && len(wants) == 0 {
+		for _, t := range targets {
+			wants = append(wants, t.Pairs(nil))
+		}
+	}
 	var files []string
 	for _, ways := range wants {
 		pair := ways[len(ways)-1] // for a generation directory the combined file, because the list needs one path
@@ -88,17 +112,18 @@ func advisePostfix(targets []deploy.Target, wants [][]deploy.Pair, off bool) str
 		}
 		files = append(files, pair.Certificate)
 	}
-	set := fmt.Sprintf("postconf -e 'smtpd_tls_chain_files = %s'", strings.Join(files, ", "))
-	if sniMap := mapOf(targets); sniMap != "" {
+	var before string
+	var set []string
+	if len(files) > 0 {
+		set = append(set, fmt.Sprintf("'smtpd_tls_chain_files = %s'", strings.Join(files, ", ")))
+	}
+	if maps := mapList(p.values["tls_server_sni_maps"]); sniMap != "" && !slices.Contains(maps, sniMap) {
 		// If the map is missing, Postfix fails every handshake of a client that asks for a name.
-		_, source, typed := strings.Cut(sniMap, ":")
-		if !typed {
-			source = sniMap
-		}
-		set = fmt.Sprintf("(umask 077 && touch %s && postmap -F %s) && ", source, sniMap) + set + fmt.Sprintf(" 'tls_server_sni_maps = %s'", sniMap)
+		before = fmt.Sprintf("(umask 077 && touch %s && postmap -F %s) && ", mapPath(sniMap), sniMap)
+		set = append(set, fmt.Sprintf("'tls_server_sni_maps = %s'", strings.Join(append(maps, sniMap), ", ")))
 	}
 	if off {
-		set += " 'smtpd_tls_security_level = may'"
+		set = append(set, "'smtpd_tls_security_level = may'")
 	}
-	return "make it read them: " + set + " && systemctl reload postfix"
+	return "make it read them: " + before + "postconf -e " + strings.Join(set, " ") + " && systemctl reload postfix"
 }

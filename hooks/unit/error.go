@@ -133,6 +133,12 @@ func Misconfigured(err error) bool {
 	return ok && slices.Contains([]string{resultNoSuchUnit, resultNotReloadable, resultInvalidName}, e.Result)
 }
 
+// Away reports whether there was nobody to ask: no D-Bus, or no systemd on it. Nothing can be reloaded then.
+func Away(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && (e.Result == resultNoBus || e.Result == resultNoSystemd)
+}
+
 // Temporary reports whether the same request may succeed later even if nobody changes anything.
 func (e *Error) Temporary() bool {
 	return slices.Contains([]string{"canceled", "timeout", resultNoBus, resultNoSystemd, resultLost, resultDeadline, resultInterrupted}, e.Result)

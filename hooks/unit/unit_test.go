@@ -298,6 +298,14 @@ func TestQuestions(t *testing.T) {
 	}
 }
 
+func TestAway(t *testing.T) {
+	for result, want := range map[string]bool{"bus-away": true, "systemd-away": true, "inactive": false, "no-such-unit": false} {
+		if got := Away(fmt.Errorf("x: %w", &Error{Result: result})); got != want {
+			t.Errorf("%s: %v", result, got)
+		}
+	}
+}
+
 func TestPolkitRule(t *testing.T) {
 	units := Names([]string{"postfix.service", "exim4.service", "exim4.service"})
 	if want := []string{"exim4.service", "postfix.service", "postfix@-.service"}; !slices.Equal(units, want) {

@@ -2,9 +2,11 @@ package e2e
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"mxcert/packaging/e2e/mailhost"
 )
@@ -61,11 +63,15 @@ func TestInitFreshExim(t *testing.T) {
 		t.Error("macros were added without being asked for")
 	}
 	before := s.daemon()
+	load := s.StartLoad(t.Context(), 2, 20*time.Millisecond, "127.0.0.1:25")
 	if r := s.mxcert(s.initArguments("--force", "--exim-macros")...); r.Code != 0 || !strings.Contains(r.Stdout, "changed, and Exim reloaded") || strings.Contains(r.Stdout, "connection refused") {
 		t.Fatalf("init --exim-macros: exit code %d", r.Code)
 	}
 	for _, address := range []string{"127.0.0.1:25", "[::1]:25"} {
 		s.check(s.AwaitPort(t.Context(), address))
+	}
+	if counts := load.Stop(); counts.Unavailable+counts.Handshake > 0 {
+		t.Errorf("senders had no certificate: %v", counts)
 	}
 	s.onlyReloaded(before)
 	keys := strings.Split(must(t, s.Host, "getent", "group", "mxcert-keys"), ":")[2]
@@ -79,6 +85,34 @@ func TestInitFreshExim(t *testing.T) {
 	s.onlyReloaded(before)
 	if got := strings.TrimSpace(must(t, s.Host, "stat", "-c", "%G %a", "/var/lib/mxcert-keys/mx.key")); got != "mxcert-keys 640" {
 		t.Errorf("the key is %s", got)
+	}
+}
+
+// What init says if it may not change Exim, done by hand as it is written.
+func TestInitByHand(t *testing.T) {
+	s := begin(t, options{bare: true})
+	s.check(s.InstallMxcert(t.Context(), mailhost.Install{Service: true}))
+	must(t, s.Host, "sh", "-c", "sed -i '/MAIN_TLS/d' /etc/exim4/exim4.conf.localmacros; gpasswd -d Debian-exim mxcert-keys; update-exim4.conf; systemctl restart exim4")
+	r := s.mxcert(s.initArguments()...)
+	m := regexp.MustCompile("first run `([^`]*)`, which writes the files; then change the file like this, then: (.*)\n").FindStringSubmatch(r.Stdout)
+	if r.Code != 0 || m == nil {
+		t.Fatalf("init: exit code %d\n%s", r.Code, r.Stdout)
+	}
+	load := s.StartLoad(t.Context(), 2, 20*time.Millisecond, "127.0.0.1:25")
+	if first, err := s.Run(t.Context(), "sh", "-c", m[1]); err != nil || first.Code != 5 || !strings.Contains(first.Stdout+first.Stderr, "MAIN_TLS_CERTIFICATE = /var/lib/mxcert-keys/mx.crt") {
+		t.Errorf("%s: %+v, %v", m[1], first, err)
+	}
+	for _, line := range regexp.MustCompile(`(?m)^\+([^+].*)$`).FindAllStringSubmatch(r.Stdout, -1) {
+		must(t, s.Host, "sh", "-c", "echo '"+line[1]+"' >>/etc/exim4/exim4.conf.localmacros")
+	}
+	must(t, s.Host, "sh", "-c", m[2])
+	s.check(s.AwaitPort(t.Context(), "127.0.0.1:25"))
+	if r := s.mxcert("renew"); r.Code != 0 {
+		t.Errorf("renew: exit code %d", r.Code)
+	}
+	s.servedByAuthority()
+	if counts := load.Stop(); counts.Unavailable+counts.Handshake > 0 {
+		t.Errorf("senders had no certificate: %v", counts)
 	}
 }
 

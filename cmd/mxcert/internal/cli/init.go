@@ -34,7 +34,8 @@ commented configuration, the secrets beside it, and the rule that lets the servi
 it asks nothing: if something is missing, the error names the flag. It does not touch an existing configuration without
 --force, which keeps the old one beside the new one. At the end it says what comes next.
 
-For Exim on Debian it shows the macros that make Exim read the certificate. With --exim-macros it sets them and reloads Exim.`,
+For Exim on Debian it shows the macros that make Exim read the certificate. With --exim-macros it sets them and reloads Exim. If the files
+do not exist yet, it makes them first: a copy of what Exim reads now, or a self-signed certificate.`,
 		Example: `  mxcert init
   mxcert init --yes --agree-tos --email postmaster@example.org --dns-provider rfc2136 \
     --dns-env DNSUPDATE_NAMESERVER=192.0.2.53:53 --dns-env DNSUPDATE_TSIG_KEY=mxcert. \
@@ -133,11 +134,11 @@ func (i *initializer) changeExim(ctx context.Context, host setup.Host) error {
 	if err != nil || change == nil {
 		return err
 	}
-	if !change.Debian {
-		return i.say("%s\n", change.ByHand())
-	}
 	if err := i.say("%s", change.Diff()); err != nil {
 		return err
+	}
+	if !change.Debian {
+		return i.say("%s\n", change.ByHand())
 	}
 	if !i.eximMacros && (i.yes || !setup.Yes(i.ask("make this change, and reload Exim? (yes/no)", ""))) {
 		return i.say("not applied; %s\n", change.ByHand())
@@ -145,6 +146,11 @@ func (i *initializer) changeExim(ctx context.Context, host setup.Host) error {
 	reloaded, err := change.Apply(ctx)
 	if err != nil {
 		return err
+	}
+	if change.Made {
+		if err := i.say("made: %s and %s, a certificate for Exim to have until the first renewal\n", i.Certificate, i.Key); err != nil {
+			return err
+		}
 	}
 	if !reloaded {
 		return i.say("changed; Exim is not running, and reads %s and %s from its start on\n", i.Certificate, i.Key)

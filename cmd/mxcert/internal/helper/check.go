@@ -14,5 +14,5 @@ func checkHere(ctx context.Context, want wanted.Certificate, known Known, sound 
 	if err := deploy.Check(want.Targets(), known); err != nil {
 		return nil, err
 	}
-	return discover.Inspect(ctx, want.Targets(), want.ClientNames(), known, sound)
+	return discover.Inspect(ctx, discover.Wanted{Targets: want.Targets(), Names: want.ClientNames(), Endpoints: want.Endpoints()}, known, sound)
 }

@@ -182,7 +182,7 @@ func (i *installer) obey(ctx context.Context, order installOrder) installAnswer 
 		return i.check(ctx, want, order.Sound)
 	case verbPlan:
 		return i.makePlan(want, order.Bundles)
-	case verbApply, verbRevert, verbUndo, verbTouch:
+	case verbApply, verbApplyNew, verbRevert, verbUndo, verbTouch:
 		if i.plan == nil {
 			break
 		}
@@ -274,6 +274,12 @@ func (i *installer) carryOut(order installOrder) (answer installAnswer) {
 			i.remember()
 		}
 		answer.Error, answer.Kept = newError(err), i.kept
+	case verbApplyNew:
+		paths, err := i.plan.ApplyNew()
+		if err == nil && len(paths) > 0 {
+			i.remember()
+		}
+		answer.Error, answer.Written = newError(err), paths
 	case verbRevert:
 		answer.Error = newError(i.plan.Revert())
 	case verbUndo:

@@ -112,6 +112,16 @@ func (j *jointPlan) Apply(keep func(path string, content []byte) error) error {
 	return nil
 }
 
+// ApplyNew writes the files of both parts that replace nothing. If one part fails, what the other has written stays: no server reads it yet.
+func (j *jointPlan) ApplyNew() (paths []string, err error) {
+	there, err := j.there.ApplyNew()
+	if err != nil {
+		return there, err
+	}
+	here, err := j.here.ApplyNew()
+	return append(there, here...), err
+}
+
 // Revert reverts both parts. If one cannot go back, the other still does: each target holds one certificate and its key.
 func (j *jointPlan) Revert() error { return errors.Join(j.here.Revert(), j.there.Revert()) }
 

@@ -309,6 +309,7 @@ func (f *fakePlan) Apply(func(string, []byte) error) error { f.done("apply"); re
 func (f *fakePlan) Undo() error                            { f.done("undo"); return f.undo }
 func (f *fakePlan) Revert() error                          { f.done("revert"); return f.back }
 func (f *fakePlan) Touch() error                           { f.done("touch"); return f.back }
+func (f *fakePlan) ApplyNew() ([]string, error)            { return nil, nil }
 
 // The helper writes nothing below a directory that the service's user can write, however that user could, and in no layout.
 func TestHelperLeavesDirectoriesOfTheService(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 type Plan interface {
 	Summary() deploy.Summary
 	Apply(keep func(path string, content []byte) error) error
+	ApplyNew() (paths []string, err error)
 	Revert() error
 	Touch() error
 }
@@ -49,6 +50,12 @@ func (r *remotePlan) Apply(func(string, []byte) error) error {
 		r.say("deploy", "the previous file is kept as "+path)
 	}
 	return err
+}
+
+// ApplyNew makes the helper write the files that replace nothing.
+func (r *remotePlan) ApplyNew() ([]string, error) {
+	answer, err := r.do(installOrder{Verb: verbApplyNew})
+	return answer.Written, err
 }
 
 // Revert makes the helper restore what it replaced.

@@ -24,12 +24,13 @@ const (
 type installVerb string
 
 const (
-	verbCheck  installVerb = "check"  // can the files be written?
-	verbPlan   installVerb = "plan"   // what would change?
-	verbApply  installVerb = "apply"  // apply the plan
-	verbRevert installVerb = "revert" // revert the plan
-	verbUndo   installVerb = "undo"   // revert the plan, and remove what it made: the service's part of the deployment has failed
-	verbTouch  installVerb = "touch"  // make the server look at its files again
+	verbCheck    installVerb = "check"     // can the files be written?
+	verbPlan     installVerb = "plan"      // what would change?
+	verbApply    installVerb = "apply"     // apply the plan
+	verbApplyNew installVerb = "apply-new" // write what replaces nothing
+	verbRevert   installVerb = "revert"    // revert the plan
+	verbUndo     installVerb = "undo"      // revert the plan, and remove what it made: the service's part of the deployment has failed
+	verbTouch    installVerb = "touch"     // make the server look at its files again
 )
 
 // installOrder is an order for the install helper.
@@ -52,11 +53,12 @@ func pemOf(b *bundle.Bundle) installFiles {
 
 // installAnswer is the answer to an installOrder.
 type installAnswer struct {
-	Plan  deploy.Summary `json:"plan,omitzero"`
-	Left  []string       `json:"left,omitempty"` // check and plan: paths that the helper leaves to the service, whose user can write there
-	Kept  []string       `json:"kept,omitempty"` // where replaced files are kept
-	Notes []string       `json:"notes,omitempty"`
-	Error *Error         `json:"error,omitempty"`
+	Plan    deploy.Summary `json:"plan,omitzero"`
+	Left    []string       `json:"left,omitempty"`    // check and plan: paths that the helper leaves to the service, whose user can write there
+	Kept    []string       `json:"kept,omitempty"`    // where replaced files are kept
+	Written []string       `json:"written,omitempty"` // apply-new: the paths
+	Notes   []string       `json:"notes,omitempty"`
+	Error   *Error         `json:"error,omitempty"`
 }
 
 // hookOrder is an order for the hook helper. The configuration and the bundle say everything else.

@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"math/big"
@@ -59,6 +60,9 @@ func TestUnreadTarget(t *testing.T) {
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 	h.edit("files: {", "exim: {reload: never, ")
 	h.eximSays("/etc/exim4/exim.crt", "/etc/exim4/exim.key")
+	for _, name := range []string{"mx.crt", "mx.key"} {
+		h.check(os.WriteFile(h.Path("tls", name), nil, 0o600))
+	}
 	c := h.pass(report.CodeFailed, renew)
 	if c.Error == nil || c.Error.Stage != "deploy" || c.Error.Kind != "not-read" || !strings.Contains(c.Error.Message, "it reads /etc/exim4/exim.crt and /etc/exim4/exim.key") ||
 		!strings.Contains(c.Error.Hint, "MAIN_TLS_CERTIFICATE = "+h.Path("tls", "mx.crt")) || h.placed() != 0 {
@@ -66,6 +70,9 @@ func TestUnreadTarget(t *testing.T) {
 	}
 	if c := h.pass(report.CodeFailed, dryRun); !strings.Contains(c.Error.Message, "Exim does not read") {
 		t.Errorf("a dry run: %+v", c.Error)
+	}
+	for _, name := range []string{"mx.crt", "mx.key"} {
+		h.check(os.Remove(h.Path("tls", name)))
 	}
 	h.edit("exim: {", "exim: {unchecked: true, ")
 	h.edit("unchecked: true, reload: never", "unchecked: true, unit: \"\", reload: never")
@@ -76,6 +83,42 @@ func TestUnreadTarget(t *testing.T) {
 	c = h.pass(report.CodeNotInService, renew)
 	if c.Error == nil || c.Error.Kind != "not-read" {
 		t.Errorf("%+v", c.Error)
+	}
+}
+
+// Files that do not exist are written before the server is told to read them: nothing is reloaded and proven, and the hint comes then. When
+// the server reads them, all is well.
+func TestUnreadFilesComeFirst(t *testing.T) {
+	needRoot(t)
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
+	h.edit("files: {", "exim: {reload: never, ")
+	h.eximSays("/etc/exim4/exim.crt", "/etc/exim4/exim.key")
+	if c := h.pass(report.CodeOK, dryRun); !slices.ContainsFunc(c.Warnings, func(w string) bool { return strings.Contains(w, "mxcert writes the files first") }) {
+		t.Errorf("a dry run: %q", c.Warnings)
+	}
+	c := h.pass(report.CodeNotInService, renew)
+	if c.Error == nil || c.Error.Stage != "deploy" || c.Error.Kind != "not-read" || !strings.Contains(c.Error.Message, "mxcert has written") || !strings.Contains(c.Error.Hint, "MAIN_TLS_CERTIFICATE") ||
+		c.Stage != report.Deployed || !c.Changed {
+		t.Errorf("%+v, %+v", c, c.Error)
+	}
+	if _, err := tls.LoadX509KeyPair(h.Path("tls", "mx.crt"), h.Path("tls", "mx.key")); err != nil {
+		t.Errorf("the files: %v", err)
+	}
+	orders := h.placed()
+	h.eximSays(h.Path("tls", "mx.crt"), h.Path("tls", "mx.key"))
+	if c := h.pass(report.CodeOK, renew); c.Stage != report.Served || h.placed() != orders {
+		t.Errorf("%+v", c)
+	}
+}
+
+// Without a D-Bus nothing can be reloaded: no order is placed.
+func TestNoBus(t *testing.T) {
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+filepath.Join(t.TempDir(), "none"))
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
+	h.edit("files: {", "files: {unit: exim4.service, reload: always, ")
+	c := h.pass(report.CodeTemporary, renew)
+	if c.Error == nil || c.Error.Stage != "reload" || c.Error.Kind != "bus-away" || c.Error.Hint == "" || h.placed() != 0 {
+		t.Errorf("%d orders, %+v", h.placed(), c.Error)
 	}
 }
 

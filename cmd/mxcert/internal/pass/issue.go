@@ -60,7 +60,7 @@ func (p *pass) preflight(ctx context.Context) error {
 		return report.At("deploy", err)
 	}
 	for _, name := range p.want.Units(wanted.Always, wanted.Auto) {
-		if err := unit.Check(ctx, name); unit.Misconfigured(err) {
+		if err := unit.Check(ctx, name); unit.Misconfigured(err) || unit.Away(err) {
 			return report.At("reload", err) // other faults of a unit do not stop the order
 		}
 	}

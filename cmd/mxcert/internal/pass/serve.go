@@ -19,6 +19,9 @@ const (
 	confirmPatience = 2 * time.Second
 	// autoPatience is how long a server may take to notice changed files (Exim: 4 to 5 s after the change).
 	autoPatience = 8 * time.Second
+
+	// kindNotRead is the kind of an error that says that a server reads other files than those that are to be written.
+	kindNotRead = "not-read"
 )
 
 // serve makes the mail server use the current certificates, and proves it. It closes the gaps from issued to deployed to served.
@@ -42,9 +45,28 @@ func (p *pass) serve(ctx context.Context) error {
 		}
 	}
 	if err := p.ready(ctx); err != nil {
-		return report.At("reload", err)
+		return report.At("reload", p.writeFirst(err))
 	}
 	return p.deploy(ctx)
+}
+
+// writeFirst writes the files that nobody reads yet, if that is what stopped the deployment. So they exist before the operator tells the
+// server to read them: a server that is told to read a file that does not exist has no certificate at all.
+func (p *pass) writeFirst(err error) error {
+	if report.KindOf(err) != kindNotRead || p.plan == nil {
+		return err
+	}
+	return p.write(func() error {
+		paths, writeErr := p.plan.ApplyNew()
+		if writeErr != nil {
+			return errors.Join(err, report.At("deploy", writeErr))
+		}
+		if len(paths) == 0 {
+			return err
+		}
+		p.changed = true
+		return &takenBack{cause: err, what: fmt.Sprintf("mxcert has written %s, which no server reads yet", strings.Join(paths, ", "))}
+	})
 }
 
 // compare makes the plan: the difference between the bundles, in the order of the keys, and the files.

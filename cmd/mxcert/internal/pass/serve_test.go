@@ -120,6 +120,7 @@ type touched struct {
 
 func (touched) Summary() deploy.Summary                { return deploy.Summary{} }
 func (touched) Apply(func(string, []byte) error) error { return errBoom }
+func (touched) ApplyNew() ([]string, error)            { return nil, errBoom }
 func (touched) Revert() error                          { return errBoom }
 func (p touched) Touch() error                         { return p.touch() }
 

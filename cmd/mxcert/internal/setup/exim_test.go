@@ -2,6 +2,7 @@ package setup
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -79,7 +80,7 @@ func (d *debian) changes() (calls []string) {
 func (d *debian) plan() *EximChange {
 	d.t.Helper()
 	host := Host{MailServer: exim, Exim: discover.EximSetup{Program: filepath.Join(d.dir, "exim4"), User: "Debian-exim", Macros: d.macros}}
-	c, err := PlanExim(host, &Answers{MailServer: exim, Certificate: "/srv/mx.crt", Key: "/srv/mx.key"})
+	c, err := PlanExim(host, &Answers{MailServer: exim, Domains: []string{"mx.example.org"}, Certificate: filepath.Join(d.dir, "mx.crt"), Key: filepath.Join(d.dir, "mx.key")})
 	if err != nil || c == nil || !c.Debian {
 		d.t.Fatalf("%+v, %v", c, err)
 	}
@@ -92,7 +93,7 @@ const oldMacros = "MAIN_TLS_ENABLE = yes\nMAIN_TLS_CERTIFICATE = /etc/letsencryp
 func TestApply(t *testing.T) {
 	d := newDebian(t, oldMacros)
 	c := d.plan()
-	for _, line := range []string{"--- " + d.macros, "-MAIN_TLS_CERTIFICATE = /etc/letsencrypt/live/mx/fullchain.pem", "+MAIN_TLS_CERTIFICATE = /srv/mx.crt", "+MAIN_TLS_PRIVATEKEY = /srv/mx.key"} {
+	for _, line := range []string{"--- " + d.macros, "-MAIN_TLS_CERTIFICATE = /etc/letsencrypt/live/mx/fullchain.pem", "+MAIN_TLS_CERTIFICATE = " + d.dir + "/mx.crt", "+MAIN_TLS_PRIVATEKEY = " + d.dir + "/mx.key"} {
 		if !strings.Contains(c.Diff(), line+"\n") {
 			t.Errorf("the diff lacks %q:\n%s", line, c.Diff())
 		}
@@ -104,7 +105,7 @@ func TestApply(t *testing.T) {
 	if err != nil || !reloaded {
 		t.Fatalf("%v, %v", reloaded, err)
 	}
-	if got, want := read(t, d.macros), "MAIN_TLS_ENABLE = yes\nMAIN_TLS_CERTIFICATE = /srv/mx.crt\nMAIN_TLS_PRIVATEKEY = /srv/mx.key\n"; got != want {
+	if got, want := read(t, d.macros), "MAIN_TLS_ENABLE = yes\nMAIN_TLS_CERTIFICATE = "+d.dir+"/mx.crt\nMAIN_TLS_PRIVATEKEY = "+d.dir+"/mx.key\n"; got != want {
 		t.Errorf("got %q", got)
 	}
 	if got := d.changes(); !slices.Equal(got, []string{"update-exim4.conf", "systemctl reload exim4.service"}) {
@@ -112,6 +113,36 @@ func TestApply(t *testing.T) {
 	}
 	if got := mode(t, d.macros); got != 0o640 { // it may hold passwords
 		t.Errorf("mode %v", got)
+	}
+	// Exim has a certificate from the first moment.
+	pair, err := tls.LoadX509KeyPair(filepath.Join(d.dir, "mx.crt"), filepath.Join(d.dir, "mx.key"))
+	if err != nil || !c.Made || pair.Leaf.DNSNames[0] != "mx.example.org" {
+		t.Errorf("the first certificate: %v, %v", c.Made, err)
+	}
+	if got := mode(t, filepath.Join(d.dir, "mx.key")); got != 0o640 {
+		t.Errorf("the key has mode %v", got)
+	}
+}
+
+// The certificate that Exim reads now is copied to the new paths; files that are there are left alone.
+func TestApplyCopies(t *testing.T) {
+	d := newDebian(t, oldMacros)
+	certificate, key, err := selfSigned([]string{"old.example.org"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.put("old.crt", string(certificate), 0o600)
+	d.put("old.key", string(key), 0o600)
+	c := d.plan()
+	c.exim.Pair = deploy.Pair{Certificate: filepath.Join(d.dir, "old.crt"), Key: filepath.Join(d.dir, "old.key")}
+	if _, err := c.Apply(t.Context()); err != nil || !c.Made || read(t, filepath.Join(d.dir, "mx.crt")) != string(certificate) || read(t, filepath.Join(d.dir, "mx.key")) != string(key) {
+		t.Errorf("made: %v, %v", c.Made, err)
+	}
+	d.put("mx.crt", "something", 0o600)
+	d.put("macros", oldMacros, 0o640)
+	c = d.plan()
+	if _, err := c.Apply(t.Context()); err != nil || c.Made || read(t, filepath.Join(d.dir, "mx.crt")) != "something" {
+		t.Errorf("made: %v, %v", c.Made, err)
 	}
 }
 
@@ -181,7 +212,7 @@ func TestApplyWithoutDaemon(t *testing.T) {
 		c := d.plan()
 		d.put("state", state, 0o600)
 		reloaded, err := c.Apply(t.Context())
-		if reloaded || err != nil || !strings.Contains(read(t, d.macros), "MAIN_TLS_CERTIFICATE = /srv/mx.crt") {
+		if reloaded || err != nil || !strings.Contains(read(t, d.macros), "MAIN_TLS_CERTIFICATE = "+d.dir+"/mx.crt") {
 			t.Errorf("%v, %v", reloaded, err)
 		}
 	}
@@ -228,8 +259,8 @@ func TestPlanSplit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{".ifdef MAIN_TLS_CERTIFICATE", "MAIN_TLS_CERTIFICATE == /srv/mx.crt", ".else", "MAIN_TLS_CERTIFICATE = /srv/mx.crt", ".endif", "MAIN_TLS_PRIVATEKEY = /srv/mx.key"}; !slices.Equal(c.edit.added, want) {
-		t.Errorf("added %q", c.edit.added)
+	if want := []string{".ifdef MAIN_TLS_CERTIFICATE", "MAIN_TLS_CERTIFICATE == /srv/mx.crt", ".else", "MAIN_TLS_CERTIFICATE = /srv/mx.crt", ".endif", "MAIN_TLS_PRIVATEKEY = /srv/mx.key"}; !strings.HasSuffix(c.Diff(), "+"+strings.Join(want, "\n+")+"\n") || !strings.HasPrefix(c.Diff(), "--- "+host.Exim.Macros) {
+		t.Errorf("added\n%s", c.Diff())
 	}
 }
 

@@ -1,4 +1,4 @@
-package setup
+package discover
 
 import (
 	"strings"
@@ -36,16 +36,18 @@ func TestEditMacros(t *testing.T) {
 		{"two files instead of one, which would win", "MAIN_TLS_ENABLE = yes\nMAIN_TLS_CERTKEY = /a.pem\n", "", crt, key, all},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
-			f := editMacros(tt.text, tt.earlier, tt.certificate, tt.key)
+			f := edited(tt.text, tt.earlier, tt.certificate, tt.key)
 			if got := f.text(); got != tt.want {
 				t.Errorf("got\n%s\nwant\n%s", got, tt.want)
 			}
 			if f.changed() != (tt.text != tt.want) {
-				t.Errorf("changed: %v, -%q +%q", f.changed(), f.removed, f.added)
+				t.Errorf("changed: %v, %+v", f.changed(), f.hunks)
 			}
-			for _, line := range f.added {
-				if !strings.Contains(f.text(), line+"\n") {
-					t.Errorf("%q is shown as added and is not there", line)
+			for _, h := range f.hunks {
+				for _, line := range h.added {
+					if !strings.Contains(f.text(), line+"\n") {
+						t.Errorf("%q is shown as added and is not there", line)
+					}
 				}
 			}
 		})
@@ -54,8 +56,20 @@ func TestEditMacros(t *testing.T) {
 
 // The second run finds what the first one has made.
 func TestEditMacrosTwice(t *testing.T) {
-	first := editMacros("MAIN_TLS_CERTIFICATE = /old\n", "", "/srv/mx.crt", "/srv/mx.key").text()
-	if f := editMacros(first, "", "/srv/mx.crt", "/srv/mx.key"); f.changed() || f.text() != first {
-		t.Errorf("-%q +%q", f.removed, f.added)
+	for _, earlier := range []string{"", "MAIN_TLS_CERTIFICATE = /older\n"} {
+		first := edited("MAIN_TLS_ENABLE = yes\n", earlier, "/srv/mx.crt", "/srv/mx.key").text()
+		if f := edited(first, earlier, "/srv/mx.crt", "/srv/mx.key"); f.changed() || f.text() != first {
+			t.Errorf("%q: %+v", first, f.hunks)
+		}
 	}
+}
+
+// edited changes one file of macros that Exim reads after another.
+func edited(text, earlier, certificate, key string) *eximFile {
+	own := newEximFile("/own", text, true)
+	if key == certificate {
+		key = ""
+	}
+	macroEdit{own: own, earlier: []*eximFile{newEximFile("/earlier", earlier, true)}}.apply(certificate, key)
+	return own
 }
