@@ -251,6 +251,7 @@ func (p *pass) closePlan() {
 
 // warn adds a warning to the report and to the progress.
 func (p *pass) warn(text string) {
+	text = report.OneLine(text)
 	if slices.Contains(p.warnings, text) {
 		return
 	}
