@@ -92,7 +92,7 @@ func (p *pass) success(ctx context.Context) ending {
 	p.have.Record.Failure = nil
 	hookErr := p.successHooks(ctx)
 	if hookErr != nil && ctx.Err() == nil {
-		p.failHooks(ctx)
+		p.failHooks(ctx, hookErr)
 	}
 	if err := p.saveSuccess(); err != nil {
 		return ending{err: report.At("store", err)}
@@ -148,7 +148,7 @@ func (p *pass) failure(ctx context.Context, issueErr, serveErr error) ending {
 		}
 		p.recordFailure(failure)
 		end.nextTry = &p.have.Record.Failure.NotBefore
-		p.failHooks(ctx)
+		p.failHooks(ctx, failure)
 	}
 	end.orderFailed = issueErr != nil
 	if err := p.lineage.Save(p.have.Record); err != nil {
