@@ -74,6 +74,9 @@ func (d *Daemon) pass(ctx context.Context, o *order) report.Certificate {
 	defer d.ended(o)
 	result := o.workload.runner.Run(ctx, o.want, o.options, d.voice(ctx, o))
 	d.logResult(ctx, o, result)
+	if o.workload.waiting.Err() == nil && !errors.Is(ctx.Err(), context.Canceled) {
+		d.observe(o, result)
+	}
 	return result
 }
 
