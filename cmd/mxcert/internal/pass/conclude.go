@@ -288,6 +288,10 @@ func Describe(want wanted.Certificate, have *issued.Lineage) report.Certificate 
 		if renew := have.RenewalTime(i, want.Windows).UTC(); r.NextRenewal == nil || renew.Before(*r.NextRenewal) {
 			r.NextRenewal = &renew
 		}
+		if have.Record.Slot(key).RolledBack {
+			r.Warnings = append(r.Warnings, fmt.Sprintf("the earlier %s certificate stays in service, because somebody rolled back, until it must be renewed at %s; mxcert deploy %s goes forward to the newest",
+				key, report.Minute(have.RenewalTime(i, want.Windows)), want.Name))
+		}
 	}
 	r.Files = append(r.Files, files(want, have.Bundles)...)
 	return r

@@ -22,7 +22,6 @@ package pass
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -185,17 +184,23 @@ func Lock(ctx context.Context, lineage *state.Lineage, replaced <-chan struct{},
 	return lineage.Lock(ctx)
 }
 
-// load reads what is issued, and goes back to an earlier certificate if the operator asked for that.
+// load reads what is issued. If the operator asked for that, it goes back to an earlier certificate, or ends a rollback.
 func (p *pass) load(ctx context.Context) (err error) {
 	if p.options.DryRun {
 		p.have, err = issued.Look(p.lineage, p.want.Keys)
 	} else {
 		p.have, err = issued.Load(p.lineage, p.want.Keys)
 	}
-	if err == nil && p.options.Rollback {
-		if err = p.have.StepBack(); err == nil && !p.options.DryRun {
-			err = p.lineage.Save(p.have.Record)
-		}
+	stepped := false
+	switch {
+	case err != nil:
+	case p.options.Rollback:
+		err, stepped = p.have.StepBack(), true
+	case p.options.DeployOnly:
+		stepped = p.have.StepForward()
+	}
+	if err == nil && stepped && !p.options.DryRun {
+		err = p.lineage.Save(p.have.Record)
 	}
 	if err != nil {
 		return err
@@ -206,23 +211,11 @@ func (p *pass) load(ctx context.Context) (err error) {
 			p.sweepTXT(ctx)
 		}
 	}
-	if !p.options.DryRun || p.options.Rollback {
+	if !p.options.DryRun || stepped {
 		p.have.ReadBundles()
-	}
-	if p.options.Rollback {
-		p.sayRenewal()
 	}
 	p.warnAll(p.have.Notes)
 	return nil
-}
-
-// sayRenewal says how long the certificates that an operator has gone back to stay in service.
-func (p *pass) sayRenewal() {
-	for i, key := range p.want.Keys {
-		if p.have.Bundles[i] != nil && p.have.Record.Slot(key).RolledBack {
-			p.say("rollback", fmt.Sprintf("the earlier %s certificate stays in service until it must be renewed at %s", key, p.have.RenewalTime(i, p.want.Windows).UTC().Format(time.RFC3339)))
-		}
-	}
 }
 
 func (p *pass) inFlight(key bundle.KeyType) bool {
