@@ -30,6 +30,7 @@ type Record struct {
 	Applying    bool                     `json:"applying,omitempty"`  // a deployment was started and not concluded
 	HooksDue    bool                     `json:"hooks_due,omitempty"` // deploy hooks failed and must run again
 	Failure     *Failure                 `json:"failure,omitempty"`   // the last pass failed
+	Held        *Hold                    `json:"held,omitempty"`      // nil if no order waits
 	LastSuccess time.Time                `json:"last_success,omitzero"`
 	Heals       Heals                    `json:"heals,omitzero"`
 	Files       map[string]File          `json:"files,omitempty"`  // files that were written for a mail server, by path
@@ -75,6 +76,14 @@ type Failure struct {
 	NotBefore   time.Time `json:"not_before,omitzero"`   // the daemon does not try again before
 	ChargedToCA bool      `json:"charged_to_ca"`         // the CA counts it against its limits: one-shots wait, too
 	Fingerprint string    `json:"fingerprint,omitempty"` // of the configuration that failed; a changed one may try at once
+}
+
+// Hold says why an order that is due waits, although nothing has failed: it would not fit the limits of the CA.
+type Hold struct {
+	Until       time.Time `json:"until"`
+	Message     string    `json:"message"`
+	Hint        string    `json:"hint,omitempty"`
+	Fingerprint string    `json:"fingerprint"` // of the configuration: another one is judged anew
 }
 
 // Heals records when the daemon repaired what others had changed, in the hour that started with the first repair.

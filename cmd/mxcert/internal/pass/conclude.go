@@ -89,7 +89,7 @@ func (p *pass) success(ctx context.Context) ending {
 			p.have.Record.Log(state.Event{At: time.Now(), Event: "healed", Key: key, Serial: p.have.Bundles[i].Serial(), Message: what})
 		}
 	}
-	p.have.Record.Failure = nil
+	p.have.Record.Failure, p.have.Record.Held = nil, nil
 	hookErr := p.successHooks(ctx)
 	if hookErr != nil && ctx.Err() == nil {
 		p.failHooks(ctx, hookErr)
@@ -136,9 +136,13 @@ func (p *pass) failure(ctx context.Context, issueErr, serveErr error) ending {
 		return end // the pass was stopped, it did not fail: no backoff
 	}
 	until, waits := holdOf(issueErr)
+	p.have.Record.Held = nil
 	switch {
 	case waits && serveErr == nil:
 		end.nextTry = &until
+		if f := p.have.Record.Failure; f == nil || !f.NotBefore.Equal(until) { // of a failure the record knows already
+			p.have.Record.Held = &state.Hold{Until: until.UTC(), Message: issueErr.Error(), Hint: report.HintOf(issueErr), Fingerprint: p.want.Fingerprint()}
+		}
 	case issueErr == nil && p.heldAgain():
 		end.nextTry = &p.heldUntil
 	default:
@@ -294,7 +298,24 @@ func Describe(want wanted.Certificate, have *issued.Lineage) report.Certificate 
 		}
 	}
 	r.Files = append(r.Files, files(want, have.Bundles)...)
+	r.Missing = missing(want, have)
 	return r
+}
+
+// missing lists the wanted names that a current certificate does not have; none before there is a certificate.
+func missing(want wanted.Certificate, have *issued.Lineage) (names []string) {
+	for _, b := range have.Bundles {
+		if b == nil {
+			continue
+		}
+		for _, name := range want.Names {
+			covered := slices.Contains(b.Leaf().DNSNames, name) || b.Leaf().VerifyHostname(name) == nil
+			if !covered && !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
 }
 
 func keyReport(key bundle.KeyType, b *bundle.Bundle) report.Key {
