@@ -49,7 +49,7 @@ type Options struct {
 	Rollback   bool      // go back to the certificate that was served before this one
 	Shorter    bool      // --shorter: the new certificate may end before the one in service
 
-	Replaced <-chan struct{} // closed when a newer configuration is in force; a pass then must not start
+	Replaced <-chan struct{} // closed when a newer configuration is in force, or nobody wants the pass any more: it then must not start
 }
 
 // pass is one pass over one certificate. Only start makes one.
@@ -150,8 +150,8 @@ func (r *Runner) start(ctx context.Context, want wanted.Certificate, options Opt
 	}, nil
 }
 
-// errReplaced says that the configuration of a pass is no longer in force.
-var errReplaced = errors.New("a newer configuration is in force")
+// errReplaced says that a pass is not to start any more.
+var errReplaced = errors.New("a newer configuration is in force, or the command that asked has exited")
 
 func (p *pass) isReplaced() bool {
 	select {
