@@ -35,10 +35,10 @@ func (t *tally) enough() bool {
 	counted, serving := map[string]bool{}, map[string]bool{}
 	waits := false
 	for _, p := range t.polls {
-		switch {
-		case p.standing == current:
+		switch p.standing {
+		case current:
 			counted[p.server.Host], serving[p.server.Host] = true, true
-		case p.standing == outOfReach:
+		case outOfReach:
 		default:
 			waits = true
 			if p.standing != silent || p.server.Family() != cut {
