@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -51,6 +52,16 @@ func withMeta(change func(meta map[string]any)) func(http.Handler) http.Handler 
 // identified is a CA whose CAA identity is ca.example.
 func identified(meta map[string]any) { meta["caaIdentities"] = []string{"ca.example"} }
 
+// refusing makes a server that has only zones below a name, and asks nobody for others.
+func refusing(name string) func(_, reply *dns.Msg) *dns.Msg {
+	return func(request, reply *dns.Msg) *dns.Msg {
+		if request.Question[0].Name == name {
+			reply.Rcode, reply.Ns = dns.RcodeRefused, nil
+		}
+		return reply
+	}
+}
+
 // found are findings of one kind.
 type found struct {
 	id       string
@@ -95,6 +106,10 @@ func TestPreflight(t *testing.T) {
 		{what: "all is well", warningFree: true, want: []found{
 			{"caa", finding.OK, mx, "no CAA record"}, {"profile", finding.OK, "", "default profile"}, {"dnssec", finding.OK, "example.org", ""},
 			{"challenge", finding.OK, mx, "goes to _acme-challenge.mx.example.org, in zone example.org"}, {"delegation", finding.OK, "example.org", "SOA serial 1"},
+		}},
+		{what: "nobody answers for the names above the zone", resolver: nameserver.Faults{Edit: refusing("org.")}, warningFree: true, want: []found{
+			{"caa", finding.OK, mx, "no CAA record in zone example.org; the zones above cannot be asked"},
+			{"delegation", finding.OK, "example.org", "the parent zone cannot be asked"},
 		}},
 		{what: "CAA of the domain", records: []string{`example.org. CAA 0 issue "ca.example"`}, warningFree: true, want: []found{{"caa", finding.OK, mx, "records of example.org let"}}},
 		{what: "CAA of the domain for another", records: []string{`example.org. CAA 0 issue "evil.example"`}, errors: 1,
@@ -291,6 +306,27 @@ func TestPreflightOfSeveralCAs(t *testing.T) {
 		}
 		if asked > 2 {
 			t.Errorf("%d questions for CAA records", asked)
+		}
+	}
+}
+
+// TestPreflightWithoutIPv6: this host has an IPv6 address, and nothing comes back.
+func TestPreflightWithoutIPv6(t *testing.T) {
+	t.Parallel()
+	conn, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", "[::1]:0")
+	if err != nil {
+		t.Skipf("this machine has no IPv6: %v", err)
+	}
+	defer conn.Close()
+	w := newWorld(t, lab.Options{})
+	if err := w.World.Add("ns1.example.org. AAAA ::1"); err != nil {
+		t.Fatal(err)
+	}
+	w.setup.NameServers = append(w.setup.NameServers, conn.LocalAddr().String())
+	for require, hint := range map[resolve.Require]string{resolve.All: "quorum, which counts each name server once", resolve.Quorum: "ping -6"} {
+		list := w.preflight(t, preflight.Request{Names: []string{"mx.example.org"}, Require: require})
+		if !(found{"delegation", finding.Warning, "example.org", "no IPv6 address answers (ns1.example.org [[::1]:"}).in(list) || !(found{"delegation", finding.Warning, "example.org", hint}).in(list) || count(list, finding.Warning) != 1 {
+			t.Errorf("%s:%s", require, listed(list))
 		}
 	}
 }

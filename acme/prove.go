@@ -12,6 +12,7 @@ import (
 	legoacme "github.com/go-acme/lego/v4/acme"
 
 	"mxcert/acme/dnsprovider"
+	"mxcert/acme/finding"
 	"mxcert/acme/resolve"
 	"mxcert/acme/state"
 )
@@ -141,47 +142,65 @@ func (f *flow) cleanUp(ctx context.Context, b *batch) error {
 
 func (f *flow) warn(err error) {
 	if err != nil {
-		f.Progress("dns", fmt.Sprintf("warning: TXT records may remain; the next run removes them: %v", err))
+		f.Progress("dns", fmt.Sprintf("warning: TXT records may remain; the next run removes them: %s", finding.Line(err)))
 	}
 }
 
 // CleanUp removes the records that an earlier run has left, according to the journal. It cannot remove the records of another
-// provider, and names them in the error. It also names records that only the process that created them could have removed,
-// until the resolver finds that they are gone from DNS.
+// provider, and names them in the error. It also names those that the provider cannot remove, until the authoritative servers show
+// that they are gone, or never were there. It says nothing twice.
 func CleanUp(ctx context.Context, lineage *state.Lineage, provider string, solver dnsprovider.Solver, resolver *resolve.Resolver, say Progress) error {
 	entries, err := lineage.Journal()
 	problems := []error{err}
 	for _, entry := range entries {
 		if entry.Provider != provider {
-			problems = append(problems, fmt.Errorf("TXT record %s was created by the provider %s and still exists: remove it by hand", entry.Records[0].Name, entry.Provider))
-			continue
+			err = fmt.Errorf("TXT record %s was created by the provider %s and still exists: remove it by hand", entry.Records[0].Name, entry.Provider)
+		} else {
+			err = sweep(ctx, lineage, entry, solver, resolver, say)
 		}
-		records := make([]dnsprovider.TXT, len(entry.Records))
-		for i, r := range entry.Records {
-			records[i] = dnsprovider.TXT{Place: resolve.Place{Name: r.Name, Zone: r.Zone}, Domain: r.Domain, Value: r.Value, Token: r.Token, KeyAuth: r.KeyAuth}
+		said := func(earlier error) bool { return earlier != nil && err != nil && earlier.Error() == err.Error() }
+		if !slices.ContainsFunc(problems, said) {
+			problems = append(problems, err)
 		}
-		err := recovering(func(int) error { return solver.CleanUp(ctx, records) }, 0)
-		if err == nil {
-			say("dns", fmt.Sprintf("removed what an earlier run may have left: %d TXT %s", len(records), plural(len(records), "record")))
-			err = lineage.Forget(entry)
-		} else if gone(ctx, resolver, err) {
-			say("dns", "the TXT records that an earlier run left are gone")
-			err = lineage.Forget(entry)
-		}
-		problems = append(problems, err)
 	}
 	return errors.Join(problems...)
 }
 
-// gone reports whether an error of CleanUp is only about records that the provider can no longer remove, and none of them is in
-// DNS.
-func gone(ctx context.Context, resolver *resolve.Resolver, err error) bool {
-	records, rest := dnsprovider.Forgotten(err)
-	if rest != nil || len(records) == 0 {
-		return false
+// sweep removes the records of one entry, and the entry.
+func sweep(ctx context.Context, lineage *state.Lineage, entry state.Entry, solver dnsprovider.Solver, resolver *resolve.Resolver, say Progress) error {
+	records := make([]dnsprovider.TXT, len(entry.Records))
+	for i, r := range entry.Records {
+		records[i] = dnsprovider.TXT{Place: resolve.Place{Name: r.Name, Zone: r.Zone}, Domain: r.Domain, Value: r.Value, Token: r.Token, KeyAuth: r.KeyAuth}
 	}
-	for _, r := range records {
-		if shows, err := resolver.Shows(ctx, r.Name, r.Value); err != nil || shows {
+	err := recovering(func(int) error { return solver.CleanUp(ctx, records) }, 0)
+	switch {
+	case err == nil:
+		say("dns", fmt.Sprintf("removed what an earlier run may have left: %d TXT %s", len(records), plural(len(records), "record")))
+	case settled(err, entry.Created) && absent(ctx, resolver, records):
+		say("dns", "the TXT records of an earlier run are not in DNS")
+	default:
+		return err
+	}
+	return lineage.Forget(entry)
+}
+
+// publication is how long a provider may take to show a record in DNS that it has accepted.
+const publication = time.Hour
+
+// settled reports whether DNS can say whether the records of a failed removal exist: not if the next try may succeed and the provider
+// may not have published them yet.
+func settled(err error, created time.Time) bool {
+	if _, rest := dnsprovider.Forgotten(err); rest == nil {
+		return true
+	}
+	e, ok := errors.AsType[*dnsprovider.Error](err)
+	return ok && !e.Temporary() || time.Since(created) > publication
+}
+
+// absent reports whether no authoritative server has any of the records.
+func absent(ctx context.Context, resolver *resolve.Resolver, records []dnsprovider.TXT) bool {
+	for _, r := range expected(records) {
+		if gone, err := resolver.Absent(ctx, r); err != nil || !gone {
 			return false
 		}
 	}

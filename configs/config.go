@@ -121,7 +121,7 @@ type DNS struct {
 type Propagation struct {
 	// How long to wait until the record is visible.
 	Timeout time.Duration `yaml:"timeout" default:"5m"`
-	// On which authoritative name servers the record must be visible: all, a quorum (more than half), or none (do not check).
+	// On which authoritative name servers the record must be visible: all, a quorum (more than half of the servers, on one address each), or none (do not check).
 	Require string `yaml:"require" default:"all" enum:"all quorum none"`
 }
 

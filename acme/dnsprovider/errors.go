@@ -18,6 +18,7 @@ type Error struct {
 	ErrKind   string // "dns-update", "dns-condition", "tsig", "dns-unreachable" or "dns-config"
 	NextStep  string
 	temporary bool
+	refused   bool // the server says that nothing was changed
 	forgotten *TXT // see Forgotten
 }
 

@@ -152,7 +152,8 @@ func (s *lego) finishTurn() {
 func (s *lego) call(ctx context.Context, op string, r TXT, f func(domain, token, keyAuth string) error) error {
 	bounded, cancel := context.WithTimeout(ctx, s.patience)
 	defer cancel()
-	done, err := s.enter(bounded, r.Zone)
+	domain, named := domainFor(r)
+	done, err := s.enter(bounded, r.Zone, !named)
 	if err != nil {
 		return s.explain(ctx, op, r, errors.New("it is still at work on earlier requests, "+s.patience.String()+" later"))
 	}
@@ -164,7 +165,7 @@ func (s *lego) call(ctx context.Context, op string, r TXT, f func(domain, token,
 		defer done()
 		result <- func() (err error) {
 			defer recovered(&err)
-			return f(s.domainFor(r), r.Token, r.KeyAuth)
+			return f(domain, r.Token, r.KeyAuth)
 		}()
 	}()
 	select {
@@ -178,8 +179,9 @@ func (s *lego) call(ctx context.Context, op string, r TXT, f func(domain, token,
 	}
 }
 
-// enter waits until this provider is free, no other Solver changes the zone with it, and lego asks our name servers.
-func (s *lego) enter(ctx context.Context, zone string) (done func(), err error) {
+// enter waits until this provider is free, no other Solver changes the zone with it, and lego asks our name servers. follow says
+// whether lego has to follow CNAME records.
+func (s *lego) enter(ctx context.Context, zone string, follow bool) (done func(), err error) {
 	select {
 	case s.busy <- struct{}{}:
 	case <-ctx.Done():
@@ -190,7 +192,7 @@ func (s *lego) enter(ctx context.Context, zone string) (done func(), err error) 
 		<-s.busy
 		return nil, err
 	}
-	leave, err := legoResolvers.enter(ctx, s.servers)
+	leave, err := legoResolvers.enter(ctx, lookup{servers: s.servers, follow: follow})
 	if err != nil {
 		release()
 		<-s.busy
@@ -213,13 +215,13 @@ func (s *lego) explain(ctx context.Context, op string, r TXT, err error) error {
 }
 
 // domainFor returns the domain for which lego uses the place that mxcert has found: lego derives the owner name from the
-// domain, so an alias with the usual first label can be named directly. Only for an alias without that label, lego has to
-// follow the CNAME itself.
-func (s *lego) domainFor(r TXT) string {
+// domain, so an alias with the usual first label can be named directly, and lego must not follow a CNAME from there: it would
+// follow one that a wildcard makes. Only for an alias without that label, lego has to follow the CNAME itself; named is then false.
+func domainFor(r TXT) (domain string, named bool) {
 	if domain, ok := strings.CutPrefix(resolve.PlainName(r.Name), "_acme-challenge."); ok {
-		return domain
+		return domain, true
 	}
-	return r.Domain
+	return r.Domain, false
 }
 
 func recovered(err *error) {

@@ -2,39 +2,53 @@ package dnsprovider
 
 import (
 	"context"
+	"os"
 	"slices"
+	"strconv"
 	"sync"
 
 	"github.com/go-acme/lego/v4/challenge/dns01"
 )
 
-// resolvers decides which name servers lego's providers ask. lego keeps the name servers with which it finds zones, and the
-// zones that it found, in package variables. Calls with the same servers run together; others wait until these are done.
+// resolvers decides how lego's providers look for zones. lego keeps the name servers with which it finds zones, and the
+// zones that it found, in package variables, and reads from the environment whether it follows CNAME records. Calls that want the
+// same run together; others wait until these are done.
 type resolvers struct {
-	use     func(servers []string) // called while no call is inside
+	use     func(lookup) // called while no call is inside
 	mu      sync.Mutex
-	current []string // of the calls inside, or of the last that were
+	current lookup // of the calls inside, or of the last that were
 	inside  int
 	waiting []*waiter
 }
 
-type waiter struct {
+// lookup is how lego finds the zone of a challenge.
+type lookup struct {
 	servers []string
-	in      chan struct{} // closed when it is inside
+	follow  bool // CNAME records at the name of the challenge
+}
+
+func (l lookup) equal(other lookup) bool {
+	return l.follow == other.follow && slices.Equal(l.servers, other.servers)
+}
+
+type waiter struct {
+	lookup
+	in chan struct{} // closed when it is inside
 }
 
 // legoResolvers guards lego's package variables.
 var legoResolvers = &resolvers{use: useInLego} //nolint:gochecknoglobals // what it guards are globals of lego's
 
-func useInLego(servers []string) {
-	_ = dns01.AddRecursiveNameservers(servers)(nil) // it cannot fail
+func useInLego(l lookup) {
+	_ = dns01.AddRecursiveNameservers(l.servers)(nil) // it cannot fail
+	_ = os.Setenv("LEGO_DISABLE_CNAME_SUPPORT", strconv.FormatBool(!l.follow))
 	dns01.ClearFqdnCache()
 }
 
-// enter waits until lego's providers ask the given servers. leave may be called from anywhere, once. The error is the
+// enter waits until lego's providers find zones in the given way. leave may be called from anywhere, once. The error is the
 // context's.
-func (r *resolvers) enter(ctx context.Context, servers []string) (leave func(), err error) {
-	w := &waiter{servers: slices.Clone(servers), in: make(chan struct{})}
+func (r *resolvers) enter(ctx context.Context, l lookup) (leave func(), err error) {
+	w := &waiter{lookup: lookup{servers: slices.Clone(l.servers), follow: l.follow}, in: make(chan struct{})}
 	r.mu.Lock()
 	r.waiting = append(r.waiting, w)
 	r.admit()
@@ -62,22 +76,22 @@ func (r *resolvers) leave() {
 	r.admit()
 }
 
-// admit lets in all calls that can run: if no call is inside, the first and all that want the same servers. A new call does not
+// admit lets in all calls that can run: if no call is inside, the first and all that want the same. A new call does not
 // overtake those that wait.
 func (r *resolvers) admit() {
 	if len(r.waiting) == 0 {
 		return
 	}
-	first := r.waiting[0].servers
-	if r.inside > 0 && !slices.Equal(first, r.current) {
+	first := r.waiting[0].lookup
+	if r.inside > 0 && !first.equal(r.current) {
 		return
 	}
-	if !slices.Equal(first, r.current) {
+	if !first.equal(r.current) {
 		r.current = first
 		r.use(first)
 	}
 	r.waiting = slices.DeleteFunc(r.waiting, func(w *waiter) bool {
-		if !slices.Equal(w.servers, first) {
+		if !w.equal(first) {
 			return false
 		}
 		r.inside++

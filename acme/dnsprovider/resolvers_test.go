@@ -22,14 +22,14 @@ func TestResolversTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var used []string
 		inside := 0
-		r := &resolvers{use: func(servers []string) {
+		r := &resolvers{use: func(l lookup) {
 			if inside != 0 {
 				t.Error("the servers change under somebody's feet")
 			}
-			used = append(used, servers[0])
+			used = append(used, l.servers[0])
 		}}
 		enter := func(ctx context.Context, server string) (func(), error) {
-			leave, err := r.enter(ctx, []string{server})
+			leave, err := r.enter(ctx, lookup{servers: []string{server}})
 			if err != nil {
 				return nil, err
 			}
@@ -42,7 +42,7 @@ func TestResolversTakeTurns(t *testing.T) {
 		release := make(chan struct{})
 		for _, server := range []string{"b", "a", "b"} { // the second a must not get in before b
 			go func() {
-				leave, err := r.enter(t.Context(), []string{server})
+				leave, err := r.enter(t.Context(), lookup{servers: []string{server}})
 				if err != nil {
 					t.Error(err)
 					return
@@ -78,16 +78,16 @@ func TestResolversTakeTurns(t *testing.T) {
 // TestLeavingTheQueue lets in whom the one who left kept out.
 func TestLeavingTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &resolvers{use: func([]string) {}}
-		if _, err := r.enter(t.Context(), []string{"a"}); err != nil {
+		r := &resolvers{use: func(lookup) {}}
+		if _, err := r.enter(t.Context(), lookup{servers: []string{"a"}}); err != nil {
 			t.Fatal(err)
 		}
 		impatient, cancel := context.WithCancel(t.Context())
-		go func() { _, _ = r.enter(impatient, []string{"b"}) }()
+		go func() { _, _ = r.enter(impatient, lookup{servers: []string{"b"}}) }()
 		synctest.Wait()
 		in := false
 		go func() {
-			_, err := r.enter(t.Context(), []string{"a"})
+			_, err := r.enter(t.Context(), lookup{servers: []string{"a"}})
 			in = err == nil
 		}()
 		synctest.Wait()
@@ -104,12 +104,12 @@ func TestLeavingTheQueue(t *testing.T) {
 
 // TestLeavingAtTheDoor: who is let in and gives up at the same moment is not counted as inside for ever.
 func TestLeavingAtTheDoor(t *testing.T) {
-	r := &resolvers{use: func([]string) {}}
+	r := &resolvers{use: func(lookup) {}}
 	late, cancel := context.WithCancel(t.Context())
 	cancel()
 	given := 0
 	for range 200 {
-		if leave, err := r.enter(late, []string{"a"}); err == nil {
+		if leave, err := r.enter(late, lookup{servers: []string{"a"}}); err == nil {
 			leave()
 		} else {
 			given++
@@ -134,6 +134,40 @@ func (f *finder) Present(domain, _, keyAuth string) error {
 }
 
 func (f *finder) CleanUp(string, string, string) error { return nil }
+
+// TestLegoAndWildcards: where the place is known, a provider of lego's uses it, although a wildcard has a CNAME there. Where it is an alias
+// that lego cannot be told, lego follows it.
+func TestLegoAndWildcards(t *testing.T) {
+	w := nameserver.New()
+	for apex, records := range map[string][]string{
+		"example.org":    {"@ NS ns1", "ns1 A 127.0.0.1", "* CNAME www.hoster.example.", "_acme-challenge.odd CNAME odd.hoster.example."},
+		"hoster.example": {"@ NS ns1.example.org."},
+	} {
+		if err := w.AddZone(apex, records...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := w.Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	resolver := resolve.New([]string{s.Address()})
+	for domain, zone := range map[string]string{"imap.example.org": "example.org.", "example.org": "example.org.", "odd.example.org": "hoster.example."} {
+		place, err := resolver.Locate(t.Context(), "_acme-challenge."+domain)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := &finder{calls: new(atomic.Int32)}
+		s, err := newLego("finder", Description{}, func() (challenge.Provider, error) { return f, nil }, nil, resolver)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Present(t.Context(), []TXT{{Place: place, Domain: domain, Token: "t", KeyAuth: "k"}}); err != nil || *f.zone.Load() != zone || place.Zone != zone {
+			t.Errorf("%s: the place is %+v, lego writes into %s, %v", domain, place, *f.zone.Load(), err)
+		}
+	}
+}
 
 // TestTwoRoomsOfNameServers: a name is in another zone, depending on whom one asks. Each certificate's own resolvers
 // are asked, however many work at once.

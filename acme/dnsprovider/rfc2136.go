@@ -27,6 +27,7 @@ type rfc2136 struct {
 	client   dnsupdate.Client
 	resolver *resolve.Resolver
 	ttl      uint32
+	refused  map[string]bool // records that the server refused to create, by recordKey
 }
 
 func newRFC2136(env map[string]string, resolver *resolve.Resolver) (Solver, error) {
@@ -35,7 +36,7 @@ func newRFC2136(env map[string]string, resolver *resolve.Resolver) (Solver, erro
 			return nil, setupError(name, "this provider has no such variable", "`mxcert providers rfc2136` lists them")
 		}
 	}
-	s := &rfc2136{resolver: resolver, ttl: defaultTTL}
+	s := &rfc2136{resolver: resolver, ttl: defaultTTL, refused: map[string]bool{}}
 	if text := cmp.Or(env["DNSUPDATE_TTL"], env["RFC2136_TTL"]); text != "" {
 		ttl, err := strconv.Atoi(text)
 		if err != nil || ttl < 1 || ttl > 86400 {
@@ -72,17 +73,25 @@ func setupError(variable, reason, hint string) *Error {
 	return &Error{Provider: "rfc2136", Op: "set up", What: variable, Reason: reason, ErrKind: "dns-config", NextStep: hint}
 }
 
-// Present adds the records.
+// Present adds the records. If the server refuses, it has created none of the zone, and CleanUp has nothing to do.
 func (s *rfc2136) Present(ctx context.Context, records []TXT) error {
 	return s.eachZone(records, func(zone []TXT) error {
-		return s.send(ctx, "create", zone, func(c dnsupdate.Client) error {
+		err := s.send(ctx, "create", zone, func(c dnsupdate.Client) error {
 			return c.Send(ctx, dnsupdate.Update{Zone: zone[0].Zone, Add: s.rrs(zone)})
 		})
+		e, ok := errors.AsType[*Error](err)
+		for _, r := range zone {
+			s.refused[recordKey(r)] = ok && e.refused
+		}
+		return err
 	})
 }
 
+func recordKey(r TXT) string { return r.Name + " " + r.Value }
+
 // CleanUp removes the records by value.
 func (s *rfc2136) CleanUp(ctx context.Context, records []TXT) error {
+	records = slices.DeleteFunc(slices.Clone(records), func(r TXT) bool { return s.refused[recordKey(r)] })
 	return s.eachZone(records, func(zone []TXT) error {
 		return s.send(ctx, "remove", zone, func(c dnsupdate.Client) error {
 			return c.Send(ctx, dnsupdate.Update{Zone: zone[0].Zone, Remove: s.rrs(zone)})
@@ -158,7 +167,7 @@ func (s *rfc2136) send(ctx context.Context, op string, records []TXT, f func(dns
 	if e.Rcode == dns.RcodeNotImplemented || e.Rcode == dns.RcodeFormatError {
 		hint += ", or use another provider for this zone (`mxcert providers`)"
 	}
-	return &Error{Provider: "rfc2136", Op: op, What: what(records), Reason: e.Reason, ErrKind: e.Kind(), temporary: e.Temporary(), NextStep: hint}
+	return &Error{Provider: "rfc2136", Op: op, What: what(records), Reason: e.Reason, ErrKind: e.Kind(), temporary: e.Temporary(), refused: e.Refused, NextStep: hint}
 }
 
 // clientFor returns the client for the server that takes updates for a zone. The journal does not keep the primary of

@@ -216,8 +216,8 @@ func TestUpdateFailures(t *testing.T) {
 			if tt.record.Name == "" {
 				tt.record = record("mx.example.org", "value")
 			}
-			solver := newSolver(t, "rfc2136", tt.env)
-			for _, act := range []func(context.Context, []dnsprovider.TXT) error{solver.Present, solver.CleanUp, solver.(dnsprovider.Checker).Check} {
+			present, cleaning := newSolver(t, "rfc2136", tt.env), newSolver(t, "rfc2136", tt.env)
+			for _, act := range []func(context.Context, []dnsprovider.TXT) error{present.Present, cleaning.CleanUp, present.(dnsprovider.Checker).Check} {
 				err := act(t.Context(), []dnsprovider.TXT{tt.record})
 				e, ok := errors.AsType[*dnsprovider.Error](err)
 				if !ok {
@@ -234,5 +234,32 @@ func TestUpdateFailures(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestRefusedUpdate: what the server refused to create need not be removed, zone by zone; what is created in a second try is.
+func TestRefusedUpdate(t *testing.T) {
+	t.Parallel()
+	w, s := newWorld(t)
+	solver := newSolver(t, "rfc2136", environ(s.Address()))
+	refused, other := record("mx.example.org", "value"), record("mx.example.com", "value")
+	s.SetFaults(nameserver.Faults{Edit: func(request, reply *dns.Msg) *dns.Msg {
+		if request.Opcode == dns.OpcodeUpdate && request.Question[0].Name == "example.org." {
+			reply.Rcode = dns.RcodeRefused
+		}
+		return reply
+	}})
+	if err := solver.Present(t.Context(), []dnsprovider.TXT{refused, other}); err == nil || len(values(w, "mx.example.com")) != 1 {
+		t.Fatalf("%v, %v", err, values(w, "mx.example.com"))
+	}
+	if err := solver.CleanUp(t.Context(), []dnsprovider.TXT{refused, other}); err != nil || len(values(w, "mx.example.com")) != 0 {
+		t.Errorf("%v, %v", err, values(w, "mx.example.com"))
+	}
+	s.SetFaults(nameserver.Faults{})
+	if err := solver.Present(t.Context(), []dnsprovider.TXT{refused}); err != nil {
+		t.Fatal(err)
+	}
+	if err := solver.CleanUp(t.Context(), []dnsprovider.TXT{refused}); err != nil || len(values(w, "mx.example.org")) != 0 {
+		t.Errorf("%v, %v", err, values(w, "mx.example.org"))
 	}
 }

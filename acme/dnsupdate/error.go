@@ -13,9 +13,11 @@ import (
 
 // Error says why an update was not carried out, or why a client cannot be made.
 type Error struct {
-	Subject   string // "zone example.org", or the variable at fault
-	Reason    string
-	Rcode     int // the server's response code (RFC 2136 section 2.2); -1 without an answer
+	Subject string // "zone example.org", or the variable at fault
+	Reason  string
+	Rcode   int // the server's response code (RFC 2136 section 2.2); -1 without an answer
+	// Refused says that the server has answered, with a valid signature, that it did not change anything.
+	Refused   bool
 	kind      string
 	hint      string
 	temporary bool
@@ -53,6 +55,7 @@ func (c Client) explain(update, answer *dns.Msg, err error) *Error {
 		return e
 	}
 	e.Rcode = answer.Rcode
+	e.Refused = err == nil && answer.IsTsig() != nil && answer.Rcode != dns.RcodeSuccess && answer.Rcode != dns.RcodeServerFailure
 	if c.explainTSIG(e, answer, err, at) {
 		return e
 	}

@@ -216,11 +216,6 @@ func (l *Lineage) WasServed() bool {
 	return true
 }
 
-// RolledBack reports whether an operator has chosen an earlier certificate of some key type.
-func (l *Lineage) RolledBack() bool {
-	return slices.ContainsFunc(l.Keys, func(key bundle.KeyType) bool { return l.Record.Slot(key).RolledBack })
-}
-
 // Owns reports whether content is a stored key, chain or combination of this lineage.
 func (l *Lineage) Owns(content []byte) (bool, error) {
 	generations, err := l.Generations()
@@ -257,32 +252,6 @@ func (l *Lineage) Served() ([]*bundle.Bundle, error) {
 		served[i] = b
 	}
 	return served, nil
-}
-
-// StepBack makes the earlier served certificates current, for the key types that have one. It does not store the record. It
-// fails if there is no such certificate, or if one of them has expired or was revoked.
-func (l *Lineage) StepBack() error {
-	stepped := 0
-	for _, key := range l.Keys {
-		slot := l.Record.Slot(key)
-		g, err := l.Generation(slot.Previous)
-		if slot.Previous == "" || err != nil {
-			continue
-		}
-		if time.Now().After(g.NotAfter) {
-			return fmt.Errorf("the earlier %s certificate of %s expired at %s: going back would break mail", key, l.Name(), g.NotAfter.Format(time.RFC3339))
-		}
-		if _, revoked := l.Revocation(g.ID); revoked {
-			return fmt.Errorf("the earlier %s certificate of %s (serial %s) was revoked: it must not go back in service", key, l.Name(), g.Serial)
-		}
-		slot.Current, slot.Previous, slot.RenewAt, slot.Renewal, slot.RolledBack = slot.Previous, "", time.Time{}, state.RenewalInfo{}, true
-		l.Record.Log(state.Event{At: time.Now(), Event: "rolled-back", Key: key, Serial: g.Serial, Message: "by hand"})
-		stepped++
-	}
-	if stepped == 0 {
-		return fmt.Errorf("there is no earlier certificate of %s to go back to", l.Name())
-	}
-	return nil
 }
 
 // fraction returns a number from 0 to below 1 that is always the same for one certificate and differs between certificates.

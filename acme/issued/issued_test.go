@@ -303,6 +303,56 @@ func TestStepBack(t *testing.T) {
 	}
 }
 
+// Who rolls back twice is at the newest certificate again, and no rollback holds its renewal back.
+func TestStepBackTwice(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	old, now := w.good(bundle.EC256), w.good(bundle.EC256)
+	w.current(now, now, old)
+	l := w.look(bundle.EC256)
+	w.check(l.StepBack())
+	slot := l.Record.Slot(bundle.EC256)
+	if slot.Served, slot.Previous = slot.Current, now.ID; slot.Current != old.ID || !l.RolledBack() { // as a pass notes it
+		t.Errorf("%+v", *slot)
+	}
+	w.check(l.StepBack())
+	if slot.Current != now.ID || l.RolledBack() {
+		t.Errorf("%+v", *slot)
+	}
+}
+
+// A rollback ends at the newest certificate that is good; without one it stands.
+func TestStepForward(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	old := w.good(bundle.EC256)
+	if l := w.look(bundle.EC256); l.StepForward() {
+		t.Error("forward from nothing")
+	}
+	rolledBack := func() *issued.Lineage {
+		w.current(old, old, none)
+		w.remember(func(r *state.Record) { r.Slot(bundle.EC256).RolledBack = true })
+		return w.look(bundle.EC256)
+	}
+	if l := rolledBack(); l.StepForward() || !l.RolledBack() {
+		t.Error("forward from the newest")
+	}
+	now := w.good(bundle.EC256)
+	revoked := w.good(bundle.EC256)
+	w.check(w.lineage.SaveRevocation(revoked.ID, state.Revocation{}))
+	w.add(w.sign(bundle.EC256, nil, -91*day, -day), "") // has expired
+	w.good(bundle.RSA2048)
+	l := rolledBack()
+	slot := l.Record.Slot(bundle.EC256)
+	if !l.StepForward() || slot.Current != now.ID || slot.Served != old.ID || l.RolledBack() || l.Record.Events[0].Event != "rolled-forward" || l.Record.Events[0].Serial != now.Serial {
+		t.Errorf("%+v", *slot)
+	}
+	w.current(old, old, none)
+	if l := w.look(bundle.EC256); l.StepForward() {
+		t.Error("forward, although nobody has rolled back")
+	}
+}
+
 // A record that no pass has changed need not be stored.
 func TestUnchanged(t *testing.T) {
 	t.Parallel()

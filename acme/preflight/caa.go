@@ -1,10 +1,12 @@
 package preflight
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
+	"mxcert/acme/authority"
 	"mxcert/acme/finding"
 	"mxcert/acme/resolve"
 )
@@ -14,6 +16,8 @@ func (c CA) caa(name string, looked nameState) finding.Finding {
 	const id = "caa"
 	base, wildcard := strings.CutPrefix(name, "*.")
 	switch {
+	case looked.caaErr != nil && c.private() && looked.caaAbove():
+		return finding.New(id, finding.OK, "no CAA record in zone %s; the zones above cannot be asked", resolve.PlainName(looked.zone)).About(name)
 	case looked.caaErr != nil:
 		return finding.New(id, finding.Warning, "the CAA records of %s cannot be looked up, and a CA that cannot look them up does not issue: %s", base, finding.Line(looked.caaErr)).
 			About(name).Next(hintIn(looked.caaErr))
@@ -30,6 +34,19 @@ func (c CA) caa(name string, looked nameState) finding.Finding {
 		f.Hint = fmt.Sprintf("add to the zone: %s. CAA 0 %s %q", resolve.PlainName(looked.caa.Owner), verdict.tag, c.CAAIdentities[0])
 	}
 	return f
+}
+
+// private reports whether the CA is none of the public ones that mxcert knows: it may issue for zones that the public DNS does not have.
+func (c CA) private() bool {
+	_, public := authority.AtHost("https://" + c.Name)
+	return !public
+}
+
+// caaAbove reports whether only names above the zone could not be asked, as for a zone without a parent: the records of the zone
+// itself are known.
+func (n nameState) caaAbove() bool {
+	failed, ok := errors.AsType[*resolve.Error](n.caaErr)
+	return ok && n.zone != "" && failed.Above(n.zone)
 }
 
 // caaRules are the facts with which the records are compared.

@@ -185,19 +185,28 @@ func (z *zoneState) delegated(require resolve.Require) []finding.Finding {
 	for _, difference := range z.delegation.Differences {
 		out = append(out, warn(registry, "%s: %s", name, difference))
 	}
-	var well []string
+	var well, unheard []string
+	cutOff := resolve.CutOff(z.servers)
 	for _, server := range z.servers {
-		if server.Fault != "" {
+		if server.Silent && server.Server.Family() == cutOff {
+			unheard = append(unheard, server.Server.String())
+		} else if server.Fault != "" {
 			out = append(out, warn(waitHint(require), "%s", server))
 		} else {
 			well = append(well, server.String())
 		}
 	}
+	if len(unheard) > 0 {
+		out = append(out, warn(resolve.CutOffHint(cutOff, require), "%s", resolve.CutOffText(cutOff, unheard)))
+	}
 	if len(well) == 0 {
 		return append(out, warn("check that this host may send to port 53", "none of the servers of %s answers for it", name))
 	}
 	text := strings.Join(well, "; ")
-	if z.delegation.NotAsked != nil {
+	switch {
+	case z.delegation.Private:
+		text += "; a private zone: it has no parent here"
+	case z.delegation.NotAsked != nil:
 		text += "; the parent zone cannot be asked: " + finding.Line(z.delegation.NotAsked)
 	}
 	return append(out, finding.New("delegation", finding.OK, "%s", text).About(name))

@@ -74,7 +74,7 @@ func (r *Resolver) caaAt(ctx context.Context, owner string) (CAASet, error) {
 // caaIn reads the CAA records of a name, or of the end of its CNAME records.
 func caaIn(answer *dns.Msg, owner string) CAASet {
 	var set CAASet
-	end := followAliases(answer, owner, ".", map[string]bool{})
+	end := followAliases(answer, owner)
 	for _, rr := range answer.Answer {
 		caa, ok := rr.(*dns.CAA)
 		if !ok || dns.CanonicalName(caa.Hdr.Name) != end || len(set.Records) == mostCAA {

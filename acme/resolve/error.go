@@ -3,6 +3,8 @@ package resolve
 import (
 	"fmt"
 	"strings"
+
+	"github.com/miekg/dns"
 )
 
 // The kinds of an [Error]. The zero value is unusable.
@@ -20,7 +22,13 @@ type Error struct {
 	Server     string // the server that was asked last; "" if there were many
 	Reason     string
 	kind       string
-	stale      bool // behind: one of the servers is named only by the parent zone
+
+	// About propagation (behind):
+	require    Require // what was waited for
+	stale      bool    // one of the servers is named only by the parent zone
+	partial    bool    // the servers that are behind serve some of the values of a name
+	cutOff     string  // the family of addresses of which none answers
+	onlyCutOff bool    // all other servers serve the records
 }
 
 // Error says which question failed, at which server, and why.
@@ -58,6 +66,12 @@ func (e *Error) Stage() string {
 // Temporary reports whether trying again later may help: a server may answer, a secondary may catch up.
 func (e *Error) Temporary() bool { return e.kind == unreached || e.kind == behind }
 
+// Above reports whether the question was about a name above a zone.
+func (e *Error) Above(zone string) bool {
+	name, zone := dns.CanonicalName(e.Name), dns.CanonicalName(zone)
+	return name != zone && dns.IsSubDomain(name, zone)
+}
+
 // Hint says what to do.
 func (e *Error) Hint() string {
 	dig := fmt.Sprintf("dig @%s %s %s", hostOf(e.Server), e.Name, e.Type)
@@ -67,11 +81,28 @@ func (e *Error) Hint() string {
 	case bogus:
 		return fmt.Sprintf("fix the zone's signatures or its DS record at the parent; delv @%s %s %s shows what is wrong", hostOf(e.Server), PlainName(e.Name), e.Type)
 	case behind:
-		hint := "see why these servers are behind (NOTIFY, zone transfer, firewall on port 53), or raise dns.propagation.timeout, or set dns.propagation.require: quorum"
-		if e.stale {
-			hint = "have the delegation of " + PlainName(e.Zone) + " corrected where the domain is registered, because a CA may ask the servers that it names; otherwise " + hint
-		}
-		return hint
+		return e.hintBehind()
 	}
 	return "look at the answer: " + dig
+}
+
+// hintBehind says what to do about servers that are behind.
+func (e *Error) hintBehind() string {
+	switch {
+	case e.partial:
+		return "the DNS provider, or its script, replaces the records of the name: it has to add each value and leave the others, " +
+			"because a name and its wildcard need one value each"
+	case e.onlyCutOff && e.require == All:
+		return CutOffHint(e.cutOff, e.require)
+	}
+	hint := "see why these servers are behind (NOTIFY, zone transfer, firewall on port 53), or raise dns.propagation.timeout"
+	if e.require == Quorum {
+		hint += "; with dns.propagation.require: none mxcert does not look, and the CA may find the old records"
+	} else {
+		hint += ", or set dns.propagation.require: quorum"
+	}
+	if e.stale {
+		hint = "have the delegation of " + PlainName(e.Zone) + " corrected where the domain is registered, because a CA may ask the servers that it names; otherwise " + hint
+	}
+	return hint
 }

@@ -2,9 +2,11 @@ package resolve
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/miekg/dns"
@@ -23,62 +25,87 @@ const (
 	atOnce = 8
 )
 
+// standing is what is known about one server.
+type standing int
+
+const (
+	unasked    standing = iota
+	outOfReach          // this host has no route to the address, but a CA may have one
+	silent              // no answer came
+	late                // it answers, but does not serve the values yet
+	current             // it serves the values
+)
+
 // poll is the watch on one server.
 type poll struct {
 	server Server
 	zone   string
 	wanted []TXT // not seen yet
 
-	done     bool
-	notAsked bool // this host has no route to the address, but a CA may have one
-	last     string
+	// The tally guards these.
+	standing standing
+	last     string // what it answered, in words; the serial if it is current
+	partial  bool   // it serves some of the values of a name
 }
 
-// await asks one server until it serves all values or the context ends.
-func await(ctx context.Context, server Server, zone string, wanted []TXT, tell func(string, ...any)) *poll {
-	p := &poll{server: server, zone: dns.CanonicalName(zone), wanted: slices.Clone(wanted), last: noAnswer}
+// await asks one server until it serves all values or the context ends, and reports what it finds.
+func (p *poll) await(ctx context.Context, report func(standing, found), tell func(string, ...any)) {
 	start, told := time.Now(), ""
 	for pause := firstPause; ; pause = nextPause(pause, time.Since(start)) {
-		missing, err := p.look(ctx)
+		got, err := p.look(ctx)
 		switch {
-		case err == nil && missing == "":
-			p.done, p.last = true, p.serial(ctx)
-			return p
+		case err == nil && got.text == "":
+			report(current, found{text: p.serial(ctx)})
+			return
 		case unreachable(err):
-			p.notAsked = true
-			return p
+			report(outOfReach, found{})
+			return
 		case ctx.Err() != nil:
-			return p
+			return
 		case err != nil:
-			p.last = plain(err)
+			got.text = plain(err)
+			report(standingOf(err), got)
 		default:
-			p.last = missing
+			report(late, got)
 		}
-		if time.Since(start) > quietTime && told != p.last {
-			told = p.last
-			tell("waits for %s: %s", server, p.last)
+		if time.Since(start) > quietTime && told != got.text {
+			told = got.text
+			tell("waits for %s: %s", p.server, got.text)
 		}
 		select {
 		case <-ctx.Done():
-			return p
+			return
 		case <-time.After(pause):
 		}
 	}
+}
+
+// standingOf says what an exchange without an answer means: a refused connection is an answer of the host, all else is silence.
+func standingOf(err error) standing {
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return late
+	}
+	return silent
 }
 
 func nextPause(pause, waited time.Duration) time.Duration {
 	return min(pause*3/2, max(shortPause, waited/20), longPause)
 }
 
+// found is what one look at a server has found.
+type found struct {
+	text    string // why it does not serve all values, in words; "" if it does, but the serial in a report of that
+	partial bool   // it serves another value of the same name
+}
+
 // look asks for one of the missing values, and for the others once that one is there: a secondary receives all of them at once.
-// missing describes the first value that is not served; "" if all are served.
-func (p *poll) look(ctx context.Context) (missing string, err error) {
-	if missing, err := p.ask(ctx, p.wanted[0]); err != nil || missing != "" {
-		return missing, err
+func (p *poll) look(ctx context.Context) (found, error) {
+	if got, err := p.ask(ctx, p.wanted[0]); err != nil || got.text != "" {
+		return got, err
 	}
 	type result struct {
-		missing string
-		err     error
+		found
+		err error
 	}
 	rest := p.wanted[1:]
 	results := make([]result, len(rest))
@@ -86,49 +113,58 @@ func (p *poll) look(ctx context.Context) (missing string, err error) {
 	group.SetLimit(atOnce)
 	for i, w := range rest {
 		group.Go(func() error {
-			results[i].missing, results[i].err = p.ask(ctx, w)
+			results[i].found, results[i].err = p.ask(ctx, w)
 			return nil
 		})
 	}
 	_ = group.Wait() // each has its own result
 	p.wanted = p.wanted[:1]
+	var first result
 	for i, r := range results {
-		if r.err == nil && r.missing == "" {
+		if r.err == nil && r.text == "" {
 			continue
 		}
 		p.wanted = append(p.wanted, rest[i])
-		if missing == "" && err == nil {
-			missing, err = r.missing, r.err
+		if first.text == "" && first.err == nil {
+			first = r
 		}
 	}
 	if len(p.wanted) > 1 {
 		p.wanted = p.wanted[1:] // the first is served
 	}
-	return missing, err
+	return first.found, first.err
 }
 
 // ask asks for the values of one name.
-func (p *poll) ask(ctx context.Context, w TXT) (missing string, err error) {
+func (p *poll) ask(ctx context.Context, w TXT) (found, error) {
 	answer, err := exchange(ctx, direct(w.Name, dns.TypeTXT), p.server.Address)
 	if err != nil {
-		return "", err
+		return found{}, err
 	}
 	switch {
 	case answer.Rcode != dns.RcodeSuccess && answer.Rcode != dns.RcodeNameError:
-		return "it answers " + dns.RcodeToString[answer.Rcode] + explained(answer), nil
+		return found{text: "it answers " + dns.RcodeToString[answer.Rcode] + explained(answer)}, nil
 	case !answer.Authoritative:
-		return "it is not a server of this zone (lame delegation)", nil
+		return found{text: "it is not a server of this zone (lame delegation)"}, nil
 	}
-	if end := followAliases(answer, dns.CanonicalName(w.Name), ".", map[string]bool{}); end != dns.CanonicalName(w.Name) {
-		return fmt.Sprintf("it has a CNAME at %s, which other servers do not have", PlainName(w.Name)), nil
+	name := PlainName(w.Name)
+	if target := aliasOf(answer, dns.CanonicalName(w.Name)); target != "" {
+		return found{text: fmt.Sprintf("it has a CNAME at %s, from a wildcard or of its own, to %s, and not the record (%s)", name, PlainName(target), p.serial(ctx))}, nil
 	}
 	served := txtValues(answer, w.Name)
+	have := 0
 	for _, value := range w.Values {
-		if !slices.Contains(served, value) {
-			return fmt.Sprintf("it does not serve %s yet (%s)", PlainName(w.Name), p.serialWith(ctx, answer)), nil
+		if slices.Contains(served, value) {
+			have++
 		}
 	}
-	return "", nil
+	switch have {
+	case len(w.Values):
+		return found{}, nil
+	case 0:
+		return found{text: fmt.Sprintf("it does not serve %s yet (%s)", name, p.serialWith(ctx, answer))}, nil
+	}
+	return found{partial: true, text: fmt.Sprintf("it serves %d of %d values of %s (%s)", have, len(w.Values), name, p.serialWith(ctx, answer))}, nil
 }
 
 func txtValues(answer *dns.Msg, name string) []string {

@@ -5,9 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
+
+	"github.com/miekg/dns"
 )
 
 // Require says how many of the authoritative servers must serve a record before it counts as visible.
@@ -16,7 +17,7 @@ type Require string
 // The values of dns.propagation.require.
 const (
 	All    Require = "all"
-	Quorum Require = "quorum" // more than half
+	Quorum Require = "quorum" // more than half of the hosts, on one address each
 	None   Require = "none"   // do not look
 )
 
@@ -70,48 +71,39 @@ func (r *Resolver) awaitZone(ctx context.Context, zone string, wanted []TXT, req
 	tellOf(d, tell)
 	polling, stop := context.WithTimeout(ctx, timeout)
 	defer stop()
-	results := make(chan *poll, len(d.Servers))
+	t := &tally{require: require}
 	for _, server := range d.Servers {
-		go func() { results <- await(polling, server, zone, wanted, tell) }()
+		t.polls = append(t.polls, &poll{server: server, zone: dns.CanonicalName(zone), wanted: slices.Clone(wanted), last: noAnswer})
 	}
-	var done, skipped int
-	var late []string // "host [address]: what it answered"
-	var stale bool
-	for range d.Servers {
-		p := <-results
-		switch {
-		case p.notAsked:
-			skipped++
-		case p.done:
-			done++
-			tell("%s serves them (%s)", p.server, p.last)
-		default:
-			late = append(late, fmt.Sprintf("%s: %s", p.server, p.last))
-			stale = stale || p.server.Only == "parent" || p.server.Only == "glue"
-		}
-		if require == Quorum && done > (len(d.Servers)-skipped)/2 {
-			return nil
-		}
+	var wait sync.WaitGroup
+	for _, p := range t.polls {
+		wait.Go(func() {
+			p.await(polling, func(s standing, got found) {
+				if s == current {
+					tell("%s serves them (%s)", p.server, got.text)
+				}
+				if t.note(p, s, got) {
+					stop()
+				}
+			}, tell)
+		})
 	}
-	if ctx.Err() != nil {
+	wait.Wait()
+	switch {
+	case t.decided:
+		return nil
+	case ctx.Err() != nil:
 		return ctx.Err()
 	}
-	if len(late) == 0 && done > 0 {
-		return nil
-	}
-	if len(late) == 0 {
-		late = []string{"this host cannot reach any of its servers"}
-	}
-	slices.Sort(late)
-	return &Error{Name: zone, Type: "TXT", Zone: zone, kind: behind, stale: stale,
-		Reason: fmt.Sprintf("after %s: %s", time.Since(start).Round(time.Second), strings.Join(late, "; "))}
+	return t.explain(zone, time.Since(start))
 }
 
 // tellOf reports what is wrong with a delegation.
 func tellOf(d Delegation, tell func(string, ...any)) {
 	switch {
+	case d.Private: // as expected
 	case d.NotAsked != nil:
-		tell("the parent zone of %s cannot be asked, so only the servers that the zone itself names count: %v", PlainName(d.Zone), d.NotAsked)
+		tell("the parent zone of %s cannot be asked: %v", PlainName(d.Zone), d.NotAsked)
 	case d.Undelegated:
 		tell("warning: %s does not delegate %s: the public cannot find it", PlainName(d.Parent), PlainName(d.Zone))
 	}

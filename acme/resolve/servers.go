@@ -3,6 +3,7 @@ package resolve
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -20,26 +21,8 @@ const (
 	// how many of them are asked.
 	parentPatience = 4 * time.Second
 	parentTries    = 3
+	noParent       = "the parent zone does not exist, as this resolver sees it"
 )
-
-// Server is one address of one authoritative server.
-type Server struct {
-	Host    string // host name from the NS record, without the final dot
-	Address string // "address:port"
-	Only    string // "zone", "parent" or "glue" if only that side names it; "" if both do or one is unknown
-}
-
-// String returns what progress and errors show.
-func (s Server) String() string {
-	text := s.Host + " [" + s.Address + "]"
-	switch s.Only {
-	case "parent":
-		text += " (named only by the parent zone)"
-	case "glue":
-		text += " (an address that only the parent zone has)"
-	}
-	return text
-}
 
 // Delegation lists the servers that answer for a zone, by its own NS records and by those of its parent.
 //
@@ -54,6 +37,8 @@ type Delegation struct {
 	// NotAsked says why the parent could not be asked; Servers are then those that the zone itself names. It is nil if the
 	// parent was asked.
 	NotAsked error
+	// Private says that the parent zone does not exist, as the resolver sees it: the zone is not part of the public DNS.
+	Private bool
 	// Undelegated says that the parent was asked and has no NS records for the zone: the public cannot find it.
 	Undelegated bool
 	Differences []string // between parent and zone, in words
@@ -73,6 +58,7 @@ func (r *Resolver) Delegation(ctx context.Context, zone string) (Delegation, err
 		if err != nil {
 			return d, 0, err
 		}
+		d.Private = above.absent
 		d.Parent, d.NotAsked, d.Undelegated = above.parent, above.err, above.err == nil && len(above.hosts) == 0
 		r.unite(ctx, &d, child, above)
 		return d, longestMemory, nil
@@ -201,6 +187,7 @@ type delegated struct {
 	hosts  []string            // of its NS records
 	glue   map[string][]string // addresses that came along
 	err    error               // why the parent could not be asked
+	absent bool                // there is no parent zone
 }
 
 // above asks the servers of the parent zone for the delegation.
@@ -209,6 +196,9 @@ func (r *Resolver) above(ctx context.Context, zone string) delegated {
 	defer cancel()
 	parent, hosts, err := r.parentOf(ctx, zone)
 	out := delegated{parent: parent, err: err}
+	if e, ok := errors.AsType[*Error](err); ok {
+		out.absent = e.Reason == noParent
+	}
 	for _, host := range hosts[:min(len(hosts), parentTries)] {
 		address, err := r.oneAddress(ctx, host)
 		if err != nil {
@@ -246,7 +236,7 @@ func (r *Resolver) parentOf(ctx context.Context, zone string) (parent string, ho
 		place, found := placeIn(answer, name)
 		switch {
 		case found && place.Zone == "." && answer.Rcode == dns.RcodeNameError:
-			return "", nil, &Error{Name: name, Type: "NS", Server: r.current(), Reason: "the parent zone does not exist, as this resolver sees it"}
+			return "", nil, &Error{Name: name, Type: "NS", Server: r.current(), Reason: noParent}
 		case !found || place.Zone == name || name == ".":
 			return "", nil, &Error{Name: name, Type: "NS", Server: r.current(), Reason: "the parent zone has no name servers"}
 		}

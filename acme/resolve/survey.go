@@ -14,6 +14,19 @@ type ServerState struct {
 	Serial     uint32
 	Fault      string // why a resolver would ask another server; "" if this one answers for the zone
 	OutOfReach bool   // this host has no route to it (it may lack IPv6, for example), so its state is not known
+	Silent     bool   // no answer came
+}
+
+// CutOff returns the family of addresses, IPv6 or IPv4, of which none answers, although addresses of the other do: most probably this
+// host is cut off from it. It is "" if there is none.
+func CutOff(states []ServerState) string {
+	var addresses []familiar
+	for _, s := range states {
+		if !s.OutOfReach {
+			addresses = append(addresses, familiar{s.Server, s.Silent, !s.Silent})
+		}
+	}
+	return cutOff(addresses)
 }
 
 // Survey asks every server of a delegation for the SOA record, once.
@@ -34,7 +47,7 @@ func (r *Resolver) survey(ctx context.Context, server Server, zone string) Serve
 	case unreachable(err):
 		s.OutOfReach = true
 	case err != nil:
-		s.Fault = plain(err)
+		s.Fault, s.Silent = plain(err), standingOf(err) == silent
 	case answer.Rcode != dns.RcodeSuccess:
 		s.Fault = "it answers " + dns.RcodeToString[answer.Rcode] + explained(answer)
 	case !answer.Authoritative:

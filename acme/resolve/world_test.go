@@ -19,13 +19,14 @@ func world(t testing.TB, more map[string][]string) *nameserver.World {
 		"example.org": {
 			"@ NS ns1", "ns1 A 127.0.0.1", "mx A 127.0.0.1", "a.b.deep A 127.0.0.1", "sub NS ns1", "sub.deep NS ns1",
 			"_acme-challenge.alias CNAME target", "_acme-challenge.far CNAME x.acme.example.net.", "_acme-challenge.zone CNAME acme.example.net.",
-			"_acme-challenge.chain CNAME one.example.com.", "*.wild CNAME w.acme.example.net.", "_acme-challenge.down CNAME y.sub.example.org.",
+			"_acme-challenge.chain CNAME one.example.com.", "*.wild CNAME w.acme.example.net.", "_acme-challenge.down CNAME y.sub.example.org.", "_acme-challenge.second CNAME other.wild.example.net.",
 			"self CNAME self", "loop CNAME loop.example.com.", "long0 CNAME long1",
 		},
 		"sub.example.org":      {"@ NS ns1.example.org."},
 		"sub.deep.example.org": {"@ NS ns1.example.org."},
 		"example.com":          {"@ NS ns1.example.org.", "one CNAME two.example.net.", "loop CNAME loop.example.org."},
-		"example.net":          {"@ NS ns1.example.org.", "two CNAME three.acme.example.net.", "acme NS ns1.example.org."},
+		"example.net":          {"@ NS ns1.example.org.", "two CNAME three.acme.example.net.", "acme NS ns1.example.org.", "wild NS ns1.example.org."},
+		"wild.example.net":     {"@ NS ns1.example.org.", "* CNAME same.acme.example.net.", "_acme-challenge.real CNAME same.acme.example.net.", "host A 127.0.0.1"},
 		"acme.example.net":     {"@ NS ns1.example.org.", "three TXT x"},
 	}
 	for i := 1; i < 14; i++ {

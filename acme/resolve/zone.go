@@ -29,7 +29,8 @@ type Place struct {
 }
 
 // Locate follows the CNAMEs of a name, across zone cuts, and finds the zone in which they end: the owner of the SOA that comes
-// with the answer (RFC 2308 section 3). The name itself need not exist.
+// with the answer (RFC 2308 section 3). The name itself need not exist. Locate does not follow a CNAME that the server made from
+// a wildcard (RFC 4592): a record at the name itself takes its place.
 //
 // It asks the zone's own servers, and a recursive resolver only if none of them answers. A recursive resolver may have cached
 // that the name does not exist (RFC 2308 section 5), although a CNAME was created since; and a CA that shares the resolver
@@ -42,7 +43,18 @@ func (r *Resolver) Locate(ctx context.Context, name string) (Place, error) {
 		if err != nil {
 			return Place{}, err
 		}
-		end := followAliases(answer, owner, bailiwick, seen)
+		aliases, end := aliasesIn(answer, owner, bailiwick, seen)
+		for _, a := range aliases {
+			fromWildcard, err := r.fromWildcard(ctx, a)
+			if err != nil {
+				return Place{}, err
+			}
+			if fromWildcard {
+				// The name does not exist, so no zone starts there. A resolver must not be asked for it: it would remember the CNAME.
+				place, err := r.zoneAbove(ctx, parentName(a.owner))
+				return Place{Name: a.owner, Zone: place.Zone, Primary: place.Primary}, err
+			}
+		}
 		if end == owner {
 			return r.zoneOf(ctx, owner, answer)
 		}
@@ -56,25 +68,23 @@ func (r *Resolver) Locate(ctx context.Context, name string) (Place, error) {
 
 // Zone finds the zone that holds a name, without following its CNAMEs.
 func (r *Resolver) Zone(ctx context.Context, name string) (string, error) {
-	owner := dns.CanonicalName(name)
+	place, err := r.zoneAbove(ctx, dns.CanonicalName(name))
+	return place.Zone, err
+}
+
+// zoneAbove finds the zone that holds a name, and its primary.
+func (r *Resolver) zoneAbove(ctx context.Context, owner string) (Place, error) {
 	answer, err := r.recallAsk(ctx, owner, dns.TypeSOA)
-	for err == nil && isAlias(answer, owner) && owner != "." {
+	for err == nil && aliasOf(answer, owner) != "" && owner != "." {
 		// The answer is about the zone of the target. The zone of the name is that of the name above, or starts between the
 		// two, where a CNAME cannot be (RFC 1034 section 3.6.2).
 		owner = parentName(owner)
 		answer, err = r.recallAsk(ctx, owner, dns.TypeSOA)
 	}
 	if err != nil {
-		return "", err
+		return Place{}, err
 	}
-	place, err := r.zoneOf(ctx, owner, answer)
-	return place.Zone, err
-}
-
-func isAlias(answer *dns.Msg, owner string) bool {
-	return slices.ContainsFunc(answer.Answer, func(rr dns.RR) bool {
-		return rr.Header().Rrtype == dns.TypeCNAME && dns.CanonicalName(rr.Header().Name) == owner
-	})
+	return r.zoneOf(ctx, owner, answer)
 }
 
 // askAbout returns an answer about a name, and the zone below which its CNAME records can be trusted: the zone of the server
@@ -230,26 +240,6 @@ func (r *Resolver) speakersFirst(ctx context.Context, zone string) []string {
 		}
 	}
 	return list
-}
-
-// followAliases walks the CNAME records of one answer whose owners are below the bailiwick; "" means a loop.
-func followAliases(answer *dns.Msg, owner, bailiwick string, seen map[string]bool) string {
-	for {
-		next := ""
-		for _, rr := range answer.Answer {
-			if alias, ok := rr.(*dns.CNAME); ok && dns.CanonicalName(alias.Hdr.Name) == owner && dns.IsSubDomain(bailiwick, owner) {
-				next = dns.CanonicalName(alias.Target)
-			}
-		}
-		if next == "" {
-			return owner
-		}
-		if seen[next] {
-			return ""
-		}
-		seen[owner], seen[next] = true, true
-		owner = next
-	}
 }
 
 // zoneOf reads the zone from the SOA in the answer or the authority section. Some servers leave it out of an empty

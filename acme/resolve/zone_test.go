@@ -32,7 +32,11 @@ func TestLocate(t *testing.T) {
 		{"an alias to an apex", "_acme-challenge.zone.example.org", "acme.example.net.", "acme.example.net."},
 		{"an alias into a child zone", "_acme-challenge.down.example.org", "y.sub.example.org.", "sub.example.org."},
 		{"aliases over three zones", "_acme-challenge.chain.example.org", "three.acme.example.net.", "acme.example.net."},
-		{"a wildcard alias", "_acme-challenge.any.wild.example.org", "w.acme.example.net.", "acme.example.net."},
+		{"a wildcard", "_acme-challenge.any.wild.example.org", "_acme-challenge.any.wild.example.org.", "example.org."},
+		{"a wildcard at the apex of its zone", "_acme-challenge.wild.example.net", "_acme-challenge.wild.example.net.", "wild.example.net."},
+		{"a wildcard, and an alias in its place", "_acme-challenge.real.wild.example.net", "same.acme.example.net.", "acme.example.net."},
+		{"an alias under a name that a wildcard leaves alone", "_acme-challenge.host.wild.example.net", "_acme-challenge.host.wild.example.net.", "wild.example.net."},
+		{"an alias to a name that only a wildcard has", "_acme-challenge.second.example.org", "other.wild.example.net.", "wild.example.net."},
 		{"seven aliases", "long7.example.org", "long14.example.org.", "example.org."},
 	} {
 		for kind, server := range map[string]*nameserver.Server{"": follows, ", one alias an answer": single} {

@@ -30,6 +30,7 @@ type Record struct {
 	Applying    bool                     `json:"applying,omitempty"`  // a deployment was started and not concluded
 	HooksDue    bool                     `json:"hooks_due,omitempty"` // deploy hooks failed and must run again
 	Failure     *Failure                 `json:"failure,omitempty"`   // the last pass failed
+	Held        *Hold                    `json:"held,omitempty"`      // nil if no order waits
 	LastSuccess time.Time                `json:"last_success,omitzero"`
 	Heals       Heals                    `json:"heals,omitzero"`
 	Files       map[string]File          `json:"files,omitempty"`  // files that were written for a mail server, by path
@@ -77,6 +78,14 @@ type Failure struct {
 	Fingerprint string    `json:"fingerprint,omitempty"` // of the configuration that failed; a changed one may try at once
 }
 
+// Hold says why an order that is due waits, although nothing has failed: it would not fit the limits of the CA.
+type Hold struct {
+	Until       time.Time `json:"until"`
+	Message     string    `json:"message"`
+	Hint        string    `json:"hint,omitempty"`
+	Fingerprint string    `json:"fingerprint"` // of the configuration: another one is judged anew
+}
+
 // Heals records when the daemon repaired what others had changed, in the hour that started with the first repair.
 type Heals struct {
 	At          []time.Time `json:"at"`
@@ -96,7 +105,7 @@ type File struct {
 // Event is one line of history.
 type Event struct {
 	At      time.Time      `json:"at"`
-	Event   string         `json:"event"` // issued, served, deployed, reverted, rolled-back, healed, failed, repaired, account, revoked
+	Event   string         `json:"event"` // issued, served, deployed, reverted, rolled-back, rolled-forward, healed, failed, repaired, account, revoked
 	Key     bundle.KeyType `json:"key,omitempty"`
 	Serial  string         `json:"serial,omitempty"`
 	Message string         `json:"message,omitempty"`

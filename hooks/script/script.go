@@ -33,6 +33,11 @@ type Event struct {
 	Serial     string    `json:"serial"`             // lower-case hex
 	NotAfter   time.Time `json:"not_after,omitzero"` // RFC 3339, UTC
 	Changed    bool      `json:"changed"`            // whether this pass changed what is in service; true or false
+
+	// Only of fail, and foreign text: the caller makes it one line.
+	Error string `json:"error,omitempty"` // what failed
+	Stage string `json:"stage,omitempty"` // the step of the pass that failed
+	Hint  string `json:"hint,omitempty"`  // what to do next
 }
 
 // Outcome is the result of one file of the directory.
@@ -169,6 +174,9 @@ func (e Event) environment() []string {
 		"MXCERT_SERIAL=" + e.Serial,
 		"MXCERT_NOT_AFTER=" + notAfter,
 		"MXCERT_CHANGED=" + strconv.FormatBool(e.Changed),
+	}
+	if e.Event == "fail" {
+		env = append(env, "MXCERT_ERROR="+e.Error, "MXCERT_STAGE="+e.Stage, "MXCERT_HINT="+e.Hint)
 	}
 	if len(e.Domains) > 0 {
 		env = append(env, "RENEWED_DOMAINS="+domains, "LEGO_CERT_DOMAIN="+e.Domains[0])

@@ -125,6 +125,11 @@ func TestEnvironmentWithoutACertificate(t *testing.T) {
 			t.Errorf("%s is set", variable)
 		}
 	}
+	for _, variable := range []string{"MXCERT_ERROR=", "MXCERT_STAGE=", "MXCERT_HINT="} {
+		if !slices.Contains(got, variable) || slices.Contains(Event{Event: "post", Error: "x"}.environment(), variable) {
+			t.Errorf("%s is of fail, also if it is empty: %q", variable, got)
+		}
+	}
 	if !slices.Contains(got, "MXCERT_NOT_AFTER=") || !slices.Contains(got, "MXCERT_CHANGED=false") {
 		t.Errorf("got %q", got)
 	}

@@ -143,14 +143,17 @@ Issued, but not in service: the deployment failed or was reverted.
 With \-\-detailed\-exitcode: converged and changed.
 .TP
 .B 75
-Temporary, try again later: the CA or a name server cannot be reached, a limit is reached, or the command was interrupted.
-From status: no certificate has been issued yet.
+Temporary, try again later: the CA or a name server cannot be reached, a limit is reached, or the command was interrupted
+while it did the work itself. From status: no certificate has been issued yet.
 .TP
 .B 77
 No permission.
 .TP
 .B 78
 Bad configuration. (check, whose job is to look for that, exits with 3.)
+.TP
+.B 130
+Interrupted while a daemon did the work. The daemon finishes what it has started.
 .SH FILES
 .TP
 .I /etc/mxcert/mxcert.yaml

@@ -226,12 +226,14 @@ func (a *app) sayFailure(err error) {
 // complain shows an error to a person: the message and, on a separate line, what to do.
 func (a *app) complain(err error) {
 	if problems, ok := errors.AsType[*configs.Problems](err); ok {
-		fmt.Fprintln(a.stderr, strings.TrimRight(problems.Error(), "\n"))
+		priority := a.priority(asError)
+		fmt.Fprintln(a.stderr, priority+strings.ReplaceAll(strings.TrimRight(problems.Error(), "\n"), "\n", "\n"+priority))
 		return
 	}
-	fmt.Fprintln(a.stderr, "mxcert: "+err.Error())
+	priority := a.priority(asError)
+	fmt.Fprintln(a.stderr, priority+"mxcert: "+strings.ReplaceAll(err.Error(), "\n", "\n"+priority))
 	if hint := report.HintOf(err); hint != "" {
-		fmt.Fprint(a.stderr, "  ")
+		fmt.Fprint(a.stderr, priority, "  ")
 		a.paint(a.stderr, "→", cyan)
 		fmt.Fprintln(a.stderr, " "+hint)
 	}

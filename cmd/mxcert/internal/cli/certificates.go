@@ -26,6 +26,9 @@ func printCertificate(out sheet, c report.Certificate) {
 	if c.Changed {
 		state += ", changed"
 	}
+	if len(c.Missing) > 0 {
+		state += ", without " + strings.Join(c.Missing, ", ")
+	}
 	fmt.Fprintf(out, "%s: %s\n", c.Name, state)
 	out.line("names", "%s", strings.Join(c.Names, ", "))
 	for _, k := range c.Keys {

@@ -10,6 +10,7 @@ func (a *app) deployCommand() *cobra.Command {
 	options := pass.Options{DeployOnly: true}
 	cmd := &cobra.Command{
 		Use: "deploy NAME", Short: "Put the newest issued certificate in service, without an order", Args: cobra.ExactArgs(1),
+		Long: "Puts the newest issued certificate in service, without an order. After a rollback this goes forward again.",
 		RunE: func(cmd *cobra.Command, names []string) error { return a.loadAndPass(cmd, names, options) },
 	}
 	cmd.Flags().BoolVar(&options.DryRun, "dry-run", false, "say what would be done, change nothing")

@@ -103,6 +103,6 @@ func (a *app) printHistory(h lineageHistory) {
 		fmt.Fprintf(a.stdout, "  %s  %-8s serial %s, valid until %s%s\n", report.Second(g.Created), g.Key.Key, g.Serial, report.Minute(g.NotAfter), mark)
 	}
 	for _, e := range h.Events {
-		fmt.Fprintln(a.stdout, report.OneLine(fmt.Sprintf("  %s  %-11s %s %s %s", report.Second(e.At), e.Event, e.Key, e.Serial, e.Message)))
+		fmt.Fprintln(a.stdout, report.OneLine(fmt.Sprintf("  %s  %-14s %s %s %s", report.Second(e.At), e.Event, e.Key, e.Serial, e.Message)))
 	}
 }

@@ -60,16 +60,17 @@ func (n *narrator) line(certificate, stage, message string) {
 	defer n.mu.Unlock()
 	now := time.Now()
 	n.clear()
-	mark, colour := "·", faint
+	mark, colour, priority := "·", faint, asInfo
 	switch stage {
 	case "warning":
-		mark, colour = "!", yellow
+		mark, colour, priority = "!", yellow, asWarning
 	case "failed":
-		mark, colour = "✗", red
+		mark, colour, priority = "✗", red, asError
 	case "done", "issued", "verify":
 		mark, colour = "✓", green
 	}
 	out := n.app.stderr
+	fmt.Fprint(out, n.app.priority(priority))
 	n.app.paint(out, mark, colour)
 	fmt.Fprintf(out, " %s  %-12s ", certificate, report.OneLine(stage))
 	n.app.paint(out, fmt.Sprintf("%7s", seconds(now.Sub(n.last))), faint)

@@ -83,7 +83,7 @@ func (a *app) pass(ctx context.Context, config *configs.Config, names []string, 
 	narrator := a.narrate()
 	if !options.DryRun {
 		if err := runner.SweepOrphans(ctx, narrator.speak("-")); err != nil {
-			narrator.speak("-")("warning", err.Error())
+			narrator.speak("-")("warning", report.OneLine(err.Error()))
 		}
 	}
 	reports := daemon.Each(wants, func(want wanted.Certificate) report.Certificate {

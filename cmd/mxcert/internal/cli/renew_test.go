@@ -46,11 +46,14 @@ func TestRollbackAndDeploy(t *testing.T) {
 		t.Errorf("the pass after a rollback serves %s, want %s", got, first)
 	}
 	h.check(os.Remove(h.Path("tls", "mx.crt")))
-	if got := serial("deploy", "mx"); got != first {
-		t.Errorf("deploy serves %s, want %s", got, first)
+	if got := serial("renew"); got != first {
+		t.Errorf("healing serves %s, want %s", got, first)
+	}
+	if got := serial("deploy", "mx"); got != second {
+		t.Errorf("deploy serves %s, want %s", got, second)
 	}
 	out := h.run("history").stdout
-	for _, want := range []string{"ec256    serial " + first, "ec256    serial " + second, "rolled-back", "healed", "issued"} {
+	for _, want := range []string{"ec256    serial " + first, "ec256    serial " + second, "rolled-back", "rolled-forward", "healed", "issued"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the history lacks %s:\n%s", want, out)
 		}

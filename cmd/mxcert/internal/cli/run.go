@@ -42,16 +42,18 @@ func (a *app) newDaemon() *daemon.Daemon {
 	return daemon.New(daemon.Options{ConfigFile: a.configFile, Release: a.version, Log: a.logger(level), Level: level, LogLevel: a.logLevel, Load: a.load})
 }
 
-// logger writes to stderr. Under systemd it writes no time, because the journal adds it.
+// logger writes to stderr. Under systemd it writes no time, because the journal adds it, but a priority: `journalctl -p err` then shows
+// the errors.
 func (a *app) logger(level slog.Leveler) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
-	if os.Getenv("JOURNAL_STREAM") != "" {
-		options.ReplaceAttr = func(groups []string, attr slog.Attr) slog.Attr {
-			if len(groups) == 0 && attr.Key == slog.TimeKey {
-				return slog.Attr{}
-			}
-			return attr
-		}
+	if !a.inJournal() {
+		return slog.New(slog.NewTextHandler(a.stderr, options))
 	}
-	return slog.New(slog.NewTextHandler(a.stderr, options))
+	options.ReplaceAttr = func(groups []string, attr slog.Attr) slog.Attr {
+		if len(groups) == 0 && attr.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return attr
+	}
+	return slog.New(newJournal(a.stderr, options))
 }

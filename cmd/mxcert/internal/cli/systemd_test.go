@@ -49,6 +49,9 @@ func TestService(t *testing.T) {
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("the way out took %s", took)
 	}
+	if !strings.Contains(journal.String(), "<6>level=INFO msg=\"certificate in service\"") || !strings.Contains(journal.String(), "<4>level=WARN") {
+		t.Errorf("the journal is not told the priorities")
+	}
 	if strings.Contains(journal.String(), "time=") {
 		t.Error("the journal has a time of its own, and this is another")
 	}

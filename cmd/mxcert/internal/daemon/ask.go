@@ -36,7 +36,7 @@ func Ask(ctx context.Context, store *state.Book, order Order, say func(certifica
 	for {
 		var l line
 		if err := conn.Read(ctx, &l); err != nil {
-			return nil, interrupted(ctx, err)
+			return nil, interrupted(ctx, order, err)
 		}
 		switch {
 		case l.Refuse != "":
@@ -62,12 +62,29 @@ func ownerOf(path string) int {
 }
 
 // interrupted returns why there is no report from the daemon.
-func interrupted(ctx context.Context, err error) error {
+func interrupted(ctx context.Context, order Order, err error) error {
 	switch {
-	case ctx.Err() != nil:
+	case ctx.Err() != nil && order.Look:
 		return ctx.Err()
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return &report.Exit{Code: report.CodeTemporary, Err: &unwatched{why: "the time of the command is over", kind: "timeout"}}
+	case ctx.Err() != nil:
+		return &report.Exit{Code: report.CodeInterrupted, Err: &unwatched{why: "interrupted", kind: "interrupted"}}
 	case errors.Is(err, wire.ErrMalformed):
 		return fmt.Errorf("the daemon's answer cannot be understood: %w", err)
 	}
 	return &report.Exit{Code: report.CodeTemporary, Err: errors.New("the daemon ended before the work was done; the next pass resumes it (see why: journalctl -u mxcert)")}
+}
+
+// unwatched says that a command has left a daemon alone with its work.
+type unwatched struct{ why, kind string }
+
+func (e *unwatched) Error() string { return e.why + "; the daemon finishes what it has started" }
+
+// Kind is interrupted or timeout.
+func (e *unwatched) Kind() string { return e.kind }
+
+// Hint says where the result will be.
+func (e *unwatched) Hint() string {
+	return "mxcert status and journalctl -u mxcert show how it ends"
 }

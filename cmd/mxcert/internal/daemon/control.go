@@ -16,7 +16,8 @@ import (
 )
 
 // Order is what a command asks a daemon to do. A connection carries one order. The daemon answers with lines of progress; the last line
-// holds the report. If the command closes the connection, the daemon stops the work, as SIGINT would stop a command.
+// holds the report. If the command closes the connection, the daemon finishes the passes that it has started, so that no deployment is
+// taken back because nobody watches it; it starts no other.
 type Order struct {
 	Names       []string  `json:"names"`          // of certificates; empty: all
 	Look        bool      `json:"look,omitempty"` // only report; change nothing
@@ -84,7 +85,7 @@ func (d *Daemon) serve(ctx context.Context, conn *wire.Conn) {
 	send := func(l line) { // sends even after ctx has ended: the report says what was interrupted
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), controlPatience)
 		defer cancel()
-		_ = conn.Write(ctx, l) // if the command has exited, the work ends; see below
+		_ = conn.Write(ctx, l) // the command may have exited
 	}
 	if err := conn.Admit(0, os.Geteuid()); err != nil {
 		d.log.Warn("control socket: refused", "error", err)
@@ -99,16 +100,20 @@ func (d *Daemon) serve(ctx context.Context, conn *wire.Conn) {
 		send(line{Refuse: "the order cannot be understood: " + err.Error()})
 		return
 	}
+	gone := make(chan struct{})
 	go func() { // the command sends nothing more; this read returns when it hangs up
 		var nothing any
 		_ = conn.Read(ctx, &nothing)
-		cancel()
+		close(gone)
+		if order.Look {
+			cancel() // nobody will read what is found
+		}
 	}()
-	send(d.obey(ctx, order, send))
+	send(d.obey(ctx, order, gone, send))
 }
 
-// obey makes the passes, with the rights and the configuration of the daemon.
-func (d *Daemon) obey(ctx context.Context, asked Order, send func(line)) line {
+// obey makes the passes, with the rights and the configuration of the daemon. When the command is gone, it starts no more.
+func (d *Daemon) obey(ctx context.Context, asked Order, gone <-chan struct{}, send func(line)) line {
 	w := d.current()
 	if w.runner.Host.Fingerprint != asked.Fingerprint {
 		select {
@@ -128,11 +133,25 @@ func (d *Daemon) obey(ctx context.Context, asked Order, send func(line)) line {
 		return line{Report: w.look(ctx, wants)}
 	}
 	options := pass.Options{Force: asked.Force, NewKey: asked.NewKey, DeployOnly: asked.DeployOnly, Rollback: asked.Rollback, Shorter: asked.Shorter,
-		Asked: asked.Asked, Replaced: w.waiting.Done()}
+		Asked: asked.Asked, Replaced: either(ctx, gone, w.waiting.Done())}
 	return line{Report: report.Sum(Each(wants, func(want wanted.Certificate) report.Certificate {
-		return d.pass(ctx, &order{workload: w, want: want, options: options, log: d.log.With("certificate", want.Name, "asked", "by a command"),
+		return d.pass(ctx, &order{workload: w, want: want, options: options, gone: gone, log: d.log.With("certificate", want.Name, "asked", "by a command"),
 			say: func(stage, message string) { send(line{Certificate: want.Name, Stage: stage, Message: message}) }})
 	}))}
+}
+
+// either returns a channel that is closed when one of two is, or when ctx ends.
+func either(ctx context.Context, one, other <-chan struct{}) <-chan struct{} {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		select {
+		case <-one:
+		case <-other:
+		case <-ctx.Done():
+		}
+	}()
+	return closed
 }
 
 // maxLive is how many endpoints a look asks at most. If there are more, it reports what they showed when they were last asked.

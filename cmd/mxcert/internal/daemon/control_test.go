@@ -86,7 +86,7 @@ func TestOrderAfterAnEdit(t *testing.T) {
 	d.stop()
 }
 
-// A command that is stopped stops its work in the daemon; the work of others continues, and nothing is ordered twice.
+// The daemon finishes a pass although the command that asked for it was stopped, and starts none that has waited for its turn.
 func TestStoppedCommand(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
@@ -112,13 +112,43 @@ func TestStoppedCommand(t *testing.T) {
 		stopped <- err
 	}()
 	<-held
-	cancel()
-	if err := <-stopped; report.CodeOf(err) != report.CodeTemporary || !errors.Is(err, context.Canceled) {
-		t.Errorf("interrupted: %v", err)
+	waits, leave := context.WithCancel(t.Context())
+	waiting, second := make(chan struct{}), make(chan error)
+	go func() {
+		_, err := h.asks(waits, Order{Force: true, Asked: time.Now().Add(time.Hour)}, func(_, stage, _ string) {
+			if stage == "lock" {
+				close(waiting)
+			}
+		})
+		second <- err
+	}()
+	<-waiting
+	for stop, ended := range map[*context.CancelFunc]chan error{&cancel: stopped, &leave: second} {
+		(*stop)()
+		err := <-ended
+		if report.CodeOf(err) != report.CodeInterrupted || report.KindOf(err) != "interrupted" || !strings.Contains(err.Error(), "the daemon finishes") || !strings.Contains(report.HintOf(err), "mxcert status") {
+			t.Errorf("interrupted: %v", err)
+		}
 	}
 	close(hold)
-	if c := h.asked(report.CodeOK, Order{}); !c.Changed || h.placed() != 2 {
-		t.Errorf("%d orders, %+v", h.placed(), c)
+	eventually(t, "the certificate that was asked for", func() bool { return d.log.count("certificate in service") == 2 })
+	if c := h.asked(report.CodeOK, Order{}); c.Changed || c.Stage != report.Served || h.placed() != 2 || d.log.has("pass failed") {
+		t.Errorf("%d orders, %+v\n%s", h.placed(), c, d.log)
+	}
+	d.stop()
+}
+
+// A command whose time is over leaves the daemon at work, too; one that only looks has nothing to leave.
+func TestTimeOfACommandIsOver(t *testing.T) {
+	t.Parallel()
+	late, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	defer cancel()
+	err := interrupted(late, Order{}, late.Err())
+	if report.CodeOf(err) != report.CodeTemporary || report.KindOf(err) != "timeout" || !strings.Contains(err.Error(), "the daemon finishes") {
+		t.Errorf("%v", err)
+	}
+	if err := interrupted(late, Order{Look: true}, late.Err()); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a look: %v", err)
 	}
 }
 
@@ -334,7 +364,7 @@ func TestAsk(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if err := ask(ctx); !errors.Is(err, context.DeadlineExceeded) { // nobody accepts
+	if err := ask(ctx); report.KindOf(err) != "timeout" || report.CodeOf(err) != report.CodeTemporary { // nobody accepts
 		t.Errorf("a daemon that says nothing: %v", err)
 	}
 }

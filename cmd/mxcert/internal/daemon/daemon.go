@@ -72,11 +72,15 @@ type Daemon struct {
 	keeping  sync.Mutex           // held while the configuration in force is being stored
 	rereads  chan struct{}        // a command wants the configuration to be read again
 	reread   time.Time            // when a command last had the configuration read again
+
+	conditions map[string]condition // of the certificates after their last pass
+	shown      string               // what systemd was last told about them
 }
 
 // New returns a daemon that has not started yet.
 func New(options Options) *Daemon {
-	d := &Daemon{Options: options, log: options.Log, helper: helper.NewClient(), progress: map[*order]time.Time{}, rereads: make(chan struct{})}
+	d := &Daemon{Options: options, log: options.Log, helper: helper.NewClient(), progress: map[*order]time.Time{}, rereads: make(chan struct{}),
+		conditions: map[string]condition{}}
 	d.idle = time.AfterFunc(untilIdle, d.rest)
 	return d
 }
@@ -181,7 +185,7 @@ func (d *Daemon) reload(ctx context.Context, why string) {
 	if err != nil {
 		d.setStatus(func(s *report.Daemon) { s.ConfigError, s.ConfigErrorAt = err.Error(), new(time.Now().UTC()) })
 		d.log.Error("the configuration is bad; the one that was loaded before stays in force", "reason", why, "error", err)
-		d.notify(sdnotify.Status("bad configuration, the old one stays in force: " + report.OneLine(err.Error())))
+		d.showCondition(true)
 		return
 	}
 	for _, w := range warnings {
@@ -214,8 +218,7 @@ func (d *Daemon) take(config *configs.Config) error {
 		s.ConfigError, s.ConfigErrorAt, s.ConfigLoaded = "", nil, time.Now().UTC()
 	})
 	d.tending.Go(func() { d.keep(config, runner.Store) })
-	n := len(config.Certificates)
-	d.notify(sdnotify.Status(fmt.Sprintf("%d %s", n, report.Plural(n, "certificate"))))
+	d.showCondition(true)
 	return nil
 }
 

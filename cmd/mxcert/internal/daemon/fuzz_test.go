@@ -74,7 +74,7 @@ func FuzzControlOrder(f *testing.F) {
 		var answer line
 		if json.Unmarshal(text, &order) == nil {
 			order.Look = true
-			answer = d.obey(ctx, order, func(line) {})
+			answer = d.obey(ctx, order, nil, func(line) {})
 		} else {
 			answer = askDaemon(t, d, text)
 		}

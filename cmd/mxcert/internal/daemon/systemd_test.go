@@ -107,14 +107,15 @@ func TestService(t *testing.T) {
 			}
 		}
 	}
-	start := []string{"STATUS=1 certificate", "READY=1"}
+	const well = `STATUS=1 certificate, all is well; next renewal: mx, \d+-\d\d-\d\d \d\d:\d\d UTC`
+	start := []string{"STATUS=1 certificate", "READY=1", well}
 	told(start...)
 	eventually(t, "the first certificate", func() bool { return journal.has("certificate in service") })
 	eventually(t, "food for the watchdog", func() bool { return systemd.watchdog() >= 3 })
 
 	// A reload without a change.
 	h.check(cmd.Process.Signal(syscall.SIGHUP))
-	reload := append(start, `RELOADING=1\nMONOTONIC_USEC=\d+`, "STATUS=1 certificate", "READY=1")
+	reload := append(start, `RELOADING=1\nMONOTONIC_USEC=\d+`, well, "READY=1")
 	told(reload...)
 
 	// One with a bad configuration: the service stays up, and says what is wrong.
@@ -128,7 +129,7 @@ func TestService(t *testing.T) {
 	eventually(t, "more food for the watchdog", func() bool { return systemd.watchdog() >= fed+2 })
 
 	h.write(text)
-	fixed := append(bad, `RELOADING=1\nMONOTONIC_USEC=\d+`, "STATUS=1 certificate", "READY=1")
+	fixed := append(bad, `RELOADING=1\nMONOTONIC_USEC=\d+`, well, "READY=1")
 	told(fixed...)
 
 	// SIGTERM: nothing but the end.

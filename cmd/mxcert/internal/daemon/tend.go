@@ -20,7 +20,18 @@ type order struct {
 	want     wanted.Certificate
 	options  pass.Options
 	log      *slog.Logger
-	say      acme.Progress // receives the progress, in addition to the log; nil: only the log
+	say      acme.Progress   // receives the progress, in addition to the log; nil: only the log
+	gone     <-chan struct{} // closed when the command that asked has exited; nil: no command asked
+}
+
+// dropped reports whether a pass was not started, because the command that asked for it had exited.
+func (o *order) dropped(result report.Certificate) bool {
+	select {
+	case <-o.gone: // nil, and so never ready, without a command
+		return result.Error != nil && result.Error.Stage == "lock"
+	default:
+		return false
+	}
 }
 
 // tend makes one pass after another over one certificate: when it is due, and when something else changes its files. Between passes there
@@ -74,6 +85,9 @@ func (d *Daemon) pass(ctx context.Context, o *order) report.Certificate {
 	defer d.ended(o)
 	result := o.workload.runner.Run(ctx, o.want, o.options, d.voice(ctx, o))
 	d.logResult(ctx, o, result)
+	if o.workload.waiting.Err() == nil && !errors.Is(ctx.Err(), context.Canceled) && !o.dropped(result) {
+		d.observe(o, result)
+	}
 	return result
 }
 
@@ -102,7 +116,7 @@ func (d *Daemon) logResult(ctx context.Context, o *order, result report.Certific
 	replaced := o.workload.waiting.Err() != nil
 	stopped := errors.Is(ctx.Err(), context.Canceled)
 	switch {
-	case replaced, result.Error != nil && stopped:
+	case replaced, result.Error != nil && stopped, o.dropped(result):
 	case repeats:
 		o.log.Info("the files are left alone", "detail", report.OneLine(result.Error.Message))
 	case result.Error != nil && result.Error.Kind == "backoff":

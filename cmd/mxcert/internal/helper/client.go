@@ -199,7 +199,7 @@ func (c *Client) RunHooks(ctx context.Context, want wanted.Certificate, event Ev
 		return nil, err
 	}
 	defer conn.Close()
-	order := hookOrder{Event: event.Name, Name: want.Name, Changed: event.Changed}
+	order := hookOrder{Event: event.Name, Name: want.Name, Changed: event.Changed, Failure: event.Failure}
 	if b := event.Bundle; b != nil && covers(want, b) { // all its names may be gone from the configuration
 		order.Bundle = pemOf(b)
 	}

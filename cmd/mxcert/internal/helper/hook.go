@@ -25,14 +25,19 @@ type Event struct {
 	Changed   bool           // whether this pass changed what is in service
 	Bundle    *bundle.Bundle // nil before the first certificate
 	Directory string         // of the bundle's files
+	Failure   *Failure       // of fail: what failed
 }
 
-// describe returns what hooks see of the event. The names come from the configuration.
+// describe returns what hooks see of the event. The names come from the configuration, the texts of a failure from the service.
 func (e Event) describe(want wanted.Certificate) script.Event {
 	seen := script.Event{Event: e.Name, Name: want.Name, Domains: want.Names, Changed: e.Changed}
 	if e.Bundle != nil {
 		seen.Fullchain, seen.PrivateKey = filepath.Join(e.Directory, "fullchain.pem"), filepath.Join(e.Directory, "privkey.pem")
 		seen.Serial, seen.NotAfter = e.Bundle.Serial(), e.Bundle.NotAfter().UTC()
+	}
+	if e.Failure != nil {
+		f := e.Failure.bounded()
+		seen.Stage, seen.Error, seen.Hint = f.Stage, f.Message, f.Hint
 	}
 	return seen
 }
@@ -60,7 +65,8 @@ func obeyHook(ctx context.Context, host *wanted.Host, order []byte) (result hook
 }
 
 // readEvent accepts an order for a configured certificate. It takes from the order which event it is and whether the pass changed
-// something, and a bundle that it has proven. An order that says more is refused: hooks believe what they are told, as root.
+// something, a bundle that it has proven, and for fail three bounded texts, which hooks know to be text from the service. An order that
+// says more is refused: hooks believe what they are told, as root.
 func readEvent(host *wanted.Host, text []byte) (want wanted.Certificate, event Event, err error) {
 	var order hookOrder
 	decoder := json.NewDecoder(bytes.NewReader(text))
@@ -75,8 +81,10 @@ func readEvent(host *wanted.Host, text []byte) (want wanted.Certificate, event E
 		return want, event, fmt.Errorf("there is no event %.40q", order.Event)
 	case !configured:
 		return want, event, fmt.Errorf("the configuration has no certificate %.80q", order.Name)
+	case order.Failure != nil && order.Event != "fail":
+		return want, event, fmt.Errorf("hooks of %s take no failure", order.Event)
 	}
-	event = Event{Name: order.Event, Changed: order.Changed}
+	event = Event{Name: order.Event, Changed: order.Changed, Failure: order.Failure}
 	before := order.Event == "pre" || order.Event == "fail" // of these, a certificate that is missing or has expired is the reason
 	if order.Bundle == (installFiles{}) {
 		if !before {

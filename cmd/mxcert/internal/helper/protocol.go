@@ -61,12 +61,13 @@ type installAnswer struct {
 	Error   *Error         `json:"error,omitempty"`
 }
 
-// hookOrder is an order for the hook helper. The configuration and the bundle say everything else.
+// hookOrder is an order for the hook helper. The configuration and the bundle say everything else that is a fact.
 type hookOrder struct {
-	Event   string       `json:"event"`   // pre, deploy, post or fail
-	Name    string       `json:"name"`    // of the certificate
-	Changed bool         `json:"changed"` // whether this pass changed what is in service
-	Bundle  installFiles `json:"bundle"`  // empty before the first certificate
+	Event   string       `json:"event"`             // pre, deploy, post or fail
+	Name    string       `json:"name"`              // of the certificate
+	Changed bool         `json:"changed"`           // whether this pass changed what is in service
+	Bundle  installFiles `json:"bundle"`            // empty before the first certificate
+	Failure *Failure     `json:"failure,omitempty"` // of fail only
 }
 
 // hookAnswer is the answer to a hookOrder.

@@ -7,12 +7,9 @@ import (
 	"slices"
 	"time"
 
-	"mxcert/acme/bundle"
-	"mxcert/acme/issued"
 	"mxcert/acme/state"
 	"mxcert/cmd/mxcert/internal/helper"
 	"mxcert/cmd/mxcert/internal/report"
-	"mxcert/cmd/mxcert/internal/wanted"
 	"mxcert/deploy"
 	"mxcert/deploy/served"
 )
@@ -88,10 +85,10 @@ func (p *pass) success(ctx context.Context) ending {
 			p.have.Record.Log(state.Event{At: time.Now(), Event: "healed", Key: key, Serial: p.have.Bundles[i].Serial(), Message: what})
 		}
 	}
-	p.have.Record.Failure = nil
+	p.have.Record.Failure, p.have.Record.Held = nil, nil
 	hookErr := p.successHooks(ctx)
 	if hookErr != nil && ctx.Err() == nil {
-		p.failHooks(ctx)
+		p.failHooks(ctx, hookErr)
 	}
 	if err := p.saveSuccess(); err != nil {
 		return ending{err: report.At("store", err)}
@@ -135,9 +132,13 @@ func (p *pass) failure(ctx context.Context, issueErr, serveErr error) ending {
 		return end // the pass was stopped, it did not fail: no backoff
 	}
 	until, waits := holdOf(issueErr)
+	p.have.Record.Held = nil
 	switch {
 	case waits && serveErr == nil:
 		end.nextTry = &until
+		if f := p.have.Record.Failure; f == nil || !f.NotBefore.Equal(until) { // of a failure the record knows already
+			p.have.Record.Held = &state.Hold{Until: until.UTC(), Message: issueErr.Error(), Hint: report.HintOf(issueErr), Fingerprint: p.want.Fingerprint()}
+		}
 	case issueErr == nil && p.heldAgain():
 		end.nextTry = &p.heldUntil
 	default:
@@ -147,7 +148,7 @@ func (p *pass) failure(ctx context.Context, issueErr, serveErr error) ending {
 		}
 		p.recordFailure(failure)
 		end.nextTry = &p.have.Record.Failure.NotBefore
-		p.failHooks(ctx)
+		p.failHooks(ctx, failure)
 	}
 	end.orderFailed = issueErr != nil
 	if err := p.lineage.Save(p.have.Record); err != nil {
@@ -231,56 +232,4 @@ func summary(r report.Certificate) string {
 		return "changed, and " + string(r.Stage)
 	}
 	return "nothing to do, " + string(r.Stage)
-}
-
-// Describe reports what is wanted and what is issued: names, certificates, files and the next renewal.
-func Describe(want wanted.Certificate, have *issued.Lineage) report.Certificate {
-	r := report.New(want.Name, want.Names)
-	for i, key := range want.Keys {
-		b := have.Bundles[i]
-		if b == nil {
-			continue
-		}
-		if why := have.Revoked(key); why != "" {
-			r.Warnings = append(r.Warnings, fmt.Sprintf("the %s certificate with serial %s has to be replaced: %s", key, b.Serial(), why))
-		}
-		r.Keys = append(r.Keys, keyReport(key, b))
-		if renew := have.RenewalTime(i, want.Windows).UTC(); r.NextRenewal == nil || renew.Before(*r.NextRenewal) {
-			r.NextRenewal = &renew
-		}
-	}
-	r.Files = append(r.Files, files(want, have.Bundles)...)
-	return r
-}
-
-func keyReport(key bundle.KeyType, b *bundle.Bundle) report.Key {
-	leaf := b.Leaf()
-	return report.Key{Key: string(key), Serial: b.Serial(), NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(), Issuer: leaf.Issuer.CommonName, SPKI: b.SPKI()}
-}
-
-// files lists the paths of all places with the serial numbers of the current certificates. It lists each path once, because certificates
-// can share an SNI map.
-func files(want wanted.Certificate, bundles []*bundle.Bundle) []string {
-	var once []string
-	for i := range want.Keys {
-		for _, place := range want.Places {
-			for _, path := range place.Targets[i].Places(bundles[i]) {
-				if !slices.Contains(once, path) {
-					once = append(once, path)
-				}
-			}
-		}
-	}
-	return once
-}
-
-func endpointReports(results []served.Result) []report.Endpoint {
-	list := make([]report.Endpoint, len(results))
-	for i, r := range results {
-		list[i] = report.Endpoint{Address: r.Address, ServerName: r.ServerName, Key: r.Key, Serial: r.Serial, Matches: r.Matches, SeenAt: r.At}
-		if r.Err != nil {
-			list[i].Error, list[i].Kind, list[i].Hint = r.Err.Error(), report.KindOf(r.Err), report.HintOf(r.Err)
-		}
-	}
-	return list
 }

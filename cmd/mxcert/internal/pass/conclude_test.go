@@ -118,12 +118,16 @@ func TestSuccessIsNoted(t *testing.T) {
 	if slot = o.slot(bundle.EC256); slot.Served != first.ID || slot.Current != first.ID || slot.Previous != second.ID || !slot.RolledBack || o.served() != first.Serial {
 		t.Errorf("rolled back: %+v", slot)
 	}
+	o.pass(report.CodeOK, deployOnly)
+	if slot = o.slot(bundle.EC256); slot.Served != second.ID || slot.Previous != first.ID || slot.RolledBack || o.served() != second.Serial {
+		t.Errorf("forward again: %+v", slot)
+	}
 	o.check(os.Remove(o.Path("tls", "mx.key")))
 	o.pass(report.CodeOK, deployOnly)
-	if got := o.events(); !slices.Equal(got, []string{"deployed", "deployed", "rolled-back", "deployed", "healed"}) {
+	if got := o.events(); !slices.Equal(got, []string{"deployed", "deployed", "rolled-back", "deployed", "rolled-forward", "deployed", "healed"}) {
 		t.Errorf("history: %q", got)
 	}
-	if last := o.record().Events[4]; last.Message != o.Path("tls", "mx.key")+" (missing)" {
+	if last := o.record().Events[6]; last.Message != o.Path("tls", "mx.key")+" (missing)" {
 		t.Errorf("what was put right: %+v", last)
 	}
 }

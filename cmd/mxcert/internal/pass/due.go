@@ -16,40 +16,57 @@ import (
 	"mxcert/acme/schedule"
 	"mxcert/acme/state"
 	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/wanted"
 )
 
 // due returns why the certificate of the i-th key type must be ordered, or "" if it need not be.
 func (p *pass) due(i int, key bundle.KeyType) string {
-	current := p.have.Bundles[i]
+	reason := whyDue(p.have, p.want, i)
+	if reason != "" {
+		return reason
+	}
+	g, err := p.have.Current(key)
+	switch {
+	case err != nil:
+		return "its description cannot be read"
+	case p.want.Roots != nil && !p.chains(key, p.have.Bundles[i]):
+		return "it does not lead to a root in acme.roots_file"
+	case p.lost == key:
+		return becauseLost
+	}
+	return p.asked(key, g)
+}
+
+// whyDue returns why the certificate of the i-th key type must be ordered, as far as the state and the configuration say so; "" if they
+// do not.
+func whyDue(have *issued.Lineage, want wanted.Certificate, i int) string {
+	key, current := want.Keys[i], have.Bundles[i]
 	if current == nil {
 		return "there is none yet"
 	}
-	g, err := p.have.Current(key)
+	g, err := have.Current(key)
 	if err != nil {
 		return "its description cannot be read"
 	}
 	now := time.Now()
+	inFlight, _ := have.InFlight(key, want.Names, want.Directories)
 	switch {
-	case !issued.SameNames(g.Names, p.want.Names): // compares what mxcert asked for: a CA may add names
+	case !issued.SameNames(g.Names, want.Names): // compares what mxcert asked for: a CA may add names
 		return "the names have changed"
-	case g.Directory != state.UnknownCA && !slices.Contains(p.want.Directories, g.Directory):
+	case g.Directory != state.UnknownCA && !slices.Contains(want.Directories, g.Directory):
 		return "the CA has changed"
-	case p.want.Roots != nil && !p.chains(key, current):
-		return "it does not lead to a root in acme.roots_file"
-	case current.Complete(p.want.Roots, now) != nil:
+	case current.Complete(want.Roots, now) != nil:
 		return "it came without the certificate of its issuer"
 	case now.After(current.NotAfter()):
 		return "it has expired"
-	case p.have.Revoked(key) != "":
-		return p.have.Revoked(key)
-	case p.inFlight(key):
+	case have.Revoked(key) != "":
+		return have.Revoked(key)
+	case inFlight:
 		return "an earlier order is not finished"
-	case p.lost == key:
-		return becauseLost
-	case !now.Before(p.have.RenewalTime(i, p.want.Windows)):
+	case !now.Before(have.RenewalTime(i, want.Windows)):
 		return "its renewal time has come"
 	}
-	return p.asked(key, g)
+	return ""
 }
 
 // asked returns why a person's request makes a certificate due that is not due otherwise.

@@ -33,17 +33,21 @@ func (p *pass) successHooks(ctx context.Context) error {
 }
 
 // failHooks runs the hooks for a failure, even if the pass ran out of time. It runs none if the daemon is being stopped.
-func (p *pass) failHooks(ctx context.Context) {
+func (p *pass) failHooks(ctx context.Context, failure error) {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		ctx = context.WithoutCancel(ctx)
 	}
-	if err := p.runHooks(ctx, "fail"); err != nil {
+	if err := p.runHooksOf(ctx, helper.Event{Name: "fail", Failure: helper.NewFailure(failure)}); err != nil {
 		p.warn(err.Error())
 	}
 }
 
 // runHooks runs the operator's programs for an event, once for each current certificate.
 func (p *pass) runHooks(ctx context.Context, event string) error {
+	return p.runHooksOf(ctx, helper.Event{Name: event})
+}
+
+func (p *pass) runHooksOf(ctx context.Context, event helper.Event) error {
 	var problems []error
 	for _, ev := range p.hookEvents(event) {
 		outcomes, err := p.Helper.RunHooks(ctx, p.want, ev)
@@ -61,8 +65,8 @@ func (p *pass) runHooks(ctx context.Context, event string) error {
 }
 
 // hookEvents describes the certificates to the hooks; before the first issue there is one event without a certificate.
-func (p *pass) hookEvents(event string) []helper.Event {
-	base := helper.Event{Name: event, Changed: p.changed}
+func (p *pass) hookEvents(base helper.Event) []helper.Event {
+	base.Changed = p.changed
 	var events []helper.Event
 	for i, key := range p.want.Keys {
 		if b := p.have.Bundles[i]; b != nil {

@@ -3,6 +3,7 @@ package pass
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -109,8 +110,18 @@ func TestHooksAreTold(t *testing.T) {
 	if got := h.ran(); !slices.Equal(got, []string{"pre", "fail"}) {
 		t.Errorf("after a failure these hooks ran: %v", got)
 	}
-	if env, _ := h.noted("fail"); env["MXCERT_SERIAL"] != c.Keys[0].Serial || env["MXCERT_CHANGED"] != "false" {
+	env, document := h.noted("fail")
+	if env["MXCERT_SERIAL"] != c.Keys[0].Serial || env["MXCERT_CHANGED"] != "false" {
 		t.Errorf("the environment of fail is %v", env)
+	}
+	if !strings.Contains(env["MXCERT_ERROR"], "connection refused") || env["MXCERT_STAGE"] == "" || env["MXCERT_HINT"] == "" {
+		t.Errorf("what failed, in the environment: %v", env)
+	}
+	if document["error"] != env["MXCERT_ERROR"] || document["stage"] != env["MXCERT_STAGE"] || document["hint"] != env["MXCERT_HINT"] {
+		t.Errorf("what failed, in the document: %v", document)
+	}
+	if env, document := h.noted("pre"); len(env["MXCERT_ERROR"]) > 0 || document["error"] != nil {
+		t.Errorf("pre is told of a failure: %v", env)
 	}
 }
 
@@ -279,7 +290,7 @@ func TestHookReloads(t *testing.T) {
 func TestHookEvents(t *testing.T) {
 	t.Parallel()
 	o := newOffline(t)
-	if events := o.begin(renew).hookEvents("pre"); len(events) != 1 || events[0] != (helper.Event{Name: "pre"}) {
+	if events := o.begin(renew).hookEvents(helper.Event{Name: "pre"}); len(events) != 1 || events[0] != (helper.Event{Name: "pre"}) {
 		t.Errorf("%+v", events)
 	}
 	o = newOffline(t)
@@ -289,12 +300,12 @@ func TestHookEvents(t *testing.T) {
 	g := o.keep(o.sign(bundle.RSA2048, nil, nil), time.Now())
 	p := o.begin(renew)
 	p.changed = true
-	events := p.hookEvents("deploy")
+	events := p.hookEvents(helper.Event{Name: "deploy"})
 	if len(events) != 1 || events[0].Bundle.Serial() != g.Serial || events[0].Directory != o.lineage().Directory(g.ID) || !events[0].Changed {
 		t.Errorf("%+v", events)
 	}
 	o.issued()
-	if events := (&pass{want: o.want(), lineage: o.lineage(), have: o.have()}).hookEvents("post"); len(events) != 2 || events[1].Bundle.Serial() != g.Serial || events[0].Bundle == nil {
+	if events := (&pass{want: o.want(), lineage: o.lineage(), have: o.have()}).hookEvents(helper.Event{Name: "post"}); len(events) != 2 || events[1].Bundle.Serial() != g.Serial || events[0].Bundle == nil {
 		t.Errorf("%+v", events)
 	}
 }
@@ -320,12 +331,12 @@ func TestHooksAreDue(t *testing.T) {
 	late, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
 	defer cancel()
 	p := &pass{Runner: o.runner(), want: o.want(), say: o.say, lineage: o.lineage(), have: o.have()}
-	if p.failHooks(late); !slices.Equal(o.ran(), []string{"fail"}) || len(p.warnings) > 0 {
+	if p.failHooks(late, errors.New("late")); !slices.Equal(o.ran(), []string{"fail"}) || len(p.warnings) > 0 {
 		t.Errorf("out of time: %q", p.warnings)
 	}
 	stopped, stop := context.WithCancel(t.Context())
 	stop()
-	if p.failHooks(stopped); len(o.ran()) > 0 {
+	if p.failHooks(stopped, errors.New("stopped")); len(o.ran()) > 0 {
 		t.Error("a hook ran against a stop")
 	}
 }

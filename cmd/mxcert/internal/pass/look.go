@@ -55,6 +55,9 @@ func look(ctx context.Context, files *helper.Looker, want wanted.Certificate, li
 		r.Stage, r.Code, r.Error = report.Issued, report.CodeNotInService, report.NewError(report.At("deploy", err))
 	}
 	addLastFailure(&r, have.Record.Failure)
+	if addDue(&r, want, have) {
+		sources = nil // until the order has ended, the next look may find something else
+	}
 	if have.Record.HooksDue && r.Code == report.CodeOK {
 		r.Error = report.NewError(report.At("hook", errors.New("the hooks of the certificate in service have not succeeded yet; they run again at the next pass")))
 		r.Code = report.CodeFailed
@@ -127,4 +130,37 @@ func addLastFailure(r *report.Certificate, f *state.Failure) {
 	default:
 		r.Code = report.CodeFailed
 	}
+}
+
+// addDue says that a certificate is due, and when mxcert tries next: as a renew would. It reports whether one is.
+func addDue(r *report.Certificate, want wanted.Certificate, have *issued.Lineage) bool {
+	reason := ""
+	for i := range want.Keys {
+		if reason = whyDue(have, want, i); reason != "" {
+			break
+		}
+	}
+	if reason == "" {
+		return false
+	}
+	next := time.Now().UTC().Truncate(time.Second)
+	failure, held := have.Record.Failure, have.Record.Held
+	switch {
+	case failure != nil && failure.Fingerprint == want.Fingerprint() && next.Before(failure.NotBefore):
+		next = failure.NotBefore
+		r.NextTry = &next
+	case held != nil && held.Fingerprint == want.Fingerprint() && next.Before(held.Until):
+		next = held.Until
+		r.NextTry = &next
+		if r.Error == nil && r.Code == report.CodeOK {
+			r.Error, r.Code = &report.Error{Stage: "order", Kind: "backoff", Message: held.Message, Hint: held.Hint}, report.CodeTemporary
+		}
+	default:
+		r.Warnings = append(r.Warnings, "an order is due: "+reason+"; mxcert renew places it, or the daemon at its next pass")
+	}
+	r.NextRenewal = &next
+	if len(r.Missing) > 0 && r.Code == report.CodeOK {
+		r.Code = report.CodeTemporary // as for a certificate that is not issued yet
+	}
+	return true
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mxcert/acme/bundle"
+	"mxcert/acme/schedule"
 	"mxcert/acme/state"
 	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/cmd/mxcert-lab/smtpd"
@@ -165,5 +166,67 @@ func TestMemory(t *testing.T) {
 	m.looks["mx"] = remembered{at: time.Now().Add(-2 * memoryLife)}
 	if _, asked := look(false); asked != 1 {
 		t.Error("a look is remembered for too long")
+	}
+}
+
+// A name that was added is not in the certificate: status says so, and agrees with renew about the next try.
+func TestLookAtMissingNames(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
+	if c := h.pass(report.CodeOK, renew); c.Missing != nil {
+		t.Errorf("missing after an order: %q", c.Missing)
+	}
+	h.edit(`, "host7.example.org"`, `, "host7.example.org", "ns.example.org"`)
+	c := h.look(report.CodeTemporary)
+	if c.Stage != report.Served || !slices.Equal(c.Missing, []string{"ns.example.org"}) || c.NextRenewal == nil || time.Until(*c.NextRenewal) > time.Second ||
+		!slices.ContainsFunc(c.Warnings, func(w string) bool { return strings.Contains(w, "an order is due: the names have changed") }) {
+		t.Errorf("before the first try: %+v", c)
+	}
+	h.check(h.CA.Close())
+	tried := h.pass(report.CodeTemporary, Options{Daemon: true})
+	c = h.look(report.CodeFailed)
+	if c.Stage != report.Served || !slices.Equal(c.Missing, []string{"ns.example.org"}) || !c.NextRenewal.Equal(*tried.NextRenewal) || c.NextTry == nil || !c.NextTry.Equal(*tried.NextTry) {
+		t.Errorf("after a failure: next renewal %v, renew says %v; %+v", c.NextRenewal, tried.NextRenewal, c)
+	}
+	h.edit(`, "ns.example.org"`, "")
+	if c = h.look(report.CodeFailed); c.Missing != nil || time.Until(*c.NextRenewal) < 24*time.Hour {
+		t.Errorf("the name was taken out again: %+v", c)
+	}
+}
+
+// An order that waits for the limits of the CA is due: status says until when, as renew does, until another pass ends that.
+func TestLookAtHeldOrder(t *testing.T) {
+	t.Parallel()
+	o := newOffline(t)
+	o.issued()
+	o.pass(report.CodeOK, deployOnly)
+	o.edit(`, "host7.example.org"`, `, "host7.example.org", "ns.example.org"`)
+	until := time.Now().Add(7 * 24 * time.Hour).UTC().Truncate(time.Second)
+	p := o.begin(renew)
+	held := p.failure(t.Context(), report.At("order", &schedule.Held{Until: until, Why: "four orders in 7 days"}), nil)
+	if held.nextTry == nil || !held.nextTry.Equal(until) {
+		t.Fatalf("%+v", held)
+	}
+	c := o.look(report.CodeTemporary)
+	if !c.NextRenewal.Equal(until) || c.NextTry == nil || !c.NextTry.Equal(until) || c.Error == nil || c.Error.Kind != "backoff" || !strings.Contains(c.Error.Message, "four orders in 7 days") {
+		t.Errorf("%+v, %+v", c, c.Error)
+	}
+	o.edit(`, "ns.example.org"`, `, "other.example.org"`)
+	if c := o.look(report.CodeTemporary); c.Error != nil || time.Until(*c.NextRenewal) > time.Second {
+		t.Errorf("another configuration: %+v, %+v", c, c.Error)
+	}
+}
+
+// An order in flight, as an interrupted renew leaves it, is due at once.
+func TestLookAtOrderInFlight(t *testing.T) {
+	t.Parallel()
+	o := newOffline(t)
+	o.issued()
+	o.pass(report.CodeOK, deployOnly)
+	want := o.want()
+	o.check(o.lineage().SaveOrder(state.Order{URL: "https://ca.example/order/1", Directory: want.Directories[0], Names: want.Names, KeyType: bundle.EC256, Key: "x"}))
+	c := o.look(report.CodeOK)
+	if time.Until(*c.NextRenewal) > time.Second || !slices.ContainsFunc(c.Warnings, func(w string) bool { return strings.Contains(w, "an earlier order is not finished") }) {
+		t.Errorf("%+v", c)
 	}
 }

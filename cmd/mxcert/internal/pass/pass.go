@@ -22,7 +22,6 @@ package pass
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -50,7 +49,7 @@ type Options struct {
 	Rollback   bool      // go back to the certificate that was served before this one
 	Shorter    bool      // --shorter: the new certificate may end before the one in service
 
-	Replaced <-chan struct{} // closed when a newer configuration is in force; a pass then must not start
+	Replaced <-chan struct{} // closed when a newer configuration is in force, or nobody wants the pass any more: it then must not start
 }
 
 // pass is one pass over one certificate. Only start makes one.
@@ -151,8 +150,8 @@ func (r *Runner) start(ctx context.Context, want wanted.Certificate, options Opt
 	}, nil
 }
 
-// errReplaced says that the configuration of a pass is no longer in force.
-var errReplaced = errors.New("a newer configuration is in force")
+// errReplaced says that a pass is not to start any more.
+var errReplaced = errors.New("a newer configuration is in force, or the command that asked has exited")
 
 func (p *pass) isReplaced() bool {
 	select {
@@ -185,17 +184,23 @@ func Lock(ctx context.Context, lineage *state.Lineage, replaced <-chan struct{},
 	return lineage.Lock(ctx)
 }
 
-// load reads what is issued, and goes back to an earlier certificate if the operator asked for that.
+// load reads what is issued. If the operator asked for that, it goes back to an earlier certificate, or ends a rollback.
 func (p *pass) load(ctx context.Context) (err error) {
 	if p.options.DryRun {
 		p.have, err = issued.Look(p.lineage, p.want.Keys)
 	} else {
 		p.have, err = issued.Load(p.lineage, p.want.Keys)
 	}
-	if err == nil && p.options.Rollback {
-		if err = p.have.StepBack(); err == nil && !p.options.DryRun {
-			err = p.lineage.Save(p.have.Record)
-		}
+	stepped := false
+	switch {
+	case err != nil:
+	case p.options.Rollback:
+		err, stepped = p.have.StepBack(), true
+	case p.options.DeployOnly:
+		stepped = p.have.StepForward()
+	}
+	if err == nil && stepped && !p.options.DryRun {
+		err = p.lineage.Save(p.have.Record)
 	}
 	if err != nil {
 		return err
@@ -206,23 +211,11 @@ func (p *pass) load(ctx context.Context) (err error) {
 			p.sweepTXT(ctx)
 		}
 	}
-	if !p.options.DryRun || p.options.Rollback {
+	if !p.options.DryRun || stepped {
 		p.have.ReadBundles()
-	}
-	if p.options.Rollback {
-		p.sayRenewal()
 	}
 	p.warnAll(p.have.Notes)
 	return nil
-}
-
-// sayRenewal says how long the certificates that an operator has gone back to stay in service.
-func (p *pass) sayRenewal() {
-	for i, key := range p.want.Keys {
-		if p.have.Bundles[i] != nil && p.have.Record.Slot(key).RolledBack {
-			p.say("rollback", fmt.Sprintf("the earlier %s certificate stays in service until it must be renewed at %s", key, p.have.RenewalTime(i, p.want.Windows).UTC().Format(time.RFC3339)))
-		}
-	}
 }
 
 func (p *pass) inFlight(key bundle.KeyType) bool {
@@ -251,6 +244,7 @@ func (p *pass) closePlan() {
 
 // warn adds a warning to the report and to the progress.
 func (p *pass) warn(text string) {
+	text = report.OneLine(text)
 	if slices.Contains(p.warnings, text) {
 		return
 	}

@@ -33,10 +33,13 @@ func TestOneReload(t *testing.T) {
 		r := &reloads{job: j.reload}
 		var passes sync.WaitGroup
 		start := time.Now()
-		for i := range 3 {
-			leave := r.expect(i, []string{exim})
+		leaves := make([]func(), 3)
+		for i := range leaves { // all before the first pass, which is ready at once
+			leaves[i] = r.expect(i, []string{exim})
+		}
+		for i := range leaves {
 			passes.Go(func() {
-				defer leave()
+				defer leaves[i]()
 				time.Sleep(time.Duration(i) * time.Second)
 				if err := r.reload(t.Context(), i, exim, false); !errors.Is(err, j.err) {
 					t.Error(err)

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/big"
 	"net/http"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -139,8 +141,39 @@ func TestRollbackStands(t *testing.T) {
 			t.Errorf("%+v: serial %s, want %s", options, got, first)
 		}
 	}
-	if got := h.pass(report.CodeOK, atOnce).Keys[0].Serial; got == first {
-		t.Error("renew --now does not end a rollback")
+	for _, options := range []Options{rollback, atOnce} {
+		if got := h.pass(report.CodeOK, options).Keys[0].Serial; got == first {
+			t.Errorf("%+v does not end a rollback", options)
+		}
+	}
+}
+
+// A rollback says that the next renewal is later than usual, and what ends it; deploy does, and the usual time is back.
+func TestRollbackAndForward(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
+	first := h.pass(report.CodeOK, renew).Keys[0].Serial
+	second := h.pass(report.CodeOK, atOnce)
+	latest := func(c report.Certificate) bool { return c.NextRenewal.After(*second.NextRenewal) }
+	warned := func(c report.Certificate) bool {
+		return slices.ContainsFunc(c.Warnings, func(w string) bool {
+			return strings.Contains(w, "until it must be renewed at "+report.Minute(*c.NextRenewal)+"; mxcert deploy mx goes forward")
+		})
+	}
+	if c := h.pass(report.CodeOK, rollback); c.Keys[0].Serial != first || !latest(c) || !warned(c) {
+		t.Errorf("the rollback: next renewal %v, %q", c.NextRenewal, c.Warnings)
+	}
+	if c := h.look(report.CodeOK); !latest(c) || !warned(c) {
+		t.Errorf("status: next renewal %v, %q", c.NextRenewal, c.Warnings)
+	}
+	if c := h.pass(report.CodeOK, Options{DeployOnly: true, DryRun: true}); c.Keys[0].Serial != second.Keys[0].Serial || len(c.Plan) == 0 {
+		t.Errorf("deploy --dry-run: %+v", c)
+	}
+	if c := h.pass(report.CodeOK, deployOnly); c.Keys[0].Serial != second.Keys[0].Serial || !c.Changed || c.Stage != report.Served || warned(c) {
+		t.Errorf("deploy: %+v", c)
+	}
+	if c := h.pass(report.CodeOK, renew); c.Keys[0].Serial != second.Keys[0].Serial || warned(c) || c.NextRenewal.After(second.NextRenewal.Add(72*time.Hour)) {
+		t.Errorf("afterwards: next renewal %v, %q", c.NextRenewal, c.Warnings)
 	}
 }
 

@@ -17,6 +17,7 @@ const (
 	CodeTemporary    Code = 75
 	CodePermission   Code = 77
 	CodeConfig       Code = 78
+	CodeInterrupted  Code = 130 // Ctrl-C while a daemon did the work: it goes on, as shells say it of SIGINT
 )
 
 // SumCodes sums up the codes of several certificates: 0 when all converged, the common code when all failed alike, 4 when

@@ -24,6 +24,7 @@ type Report struct {
 type Certificate struct {
 	Name        string     `json:"name"`
 	Names       []string   `json:"names"`
+	Missing     []string   `json:"missing,omitempty"` // the wanted names that the current certificate does not have yet
 	Keys        []Key      `json:"keys"`
 	Stage       Stage      `json:"stage"`
 	Changed     bool       `json:"changed"`
