@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"math/big"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,6 +20,8 @@ import (
 	"mxcert/acme/state"
 	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/cmd/mxcert-lab/smtpd"
+
+	"golang.org/x/sys/unix"
 
 	"mxcert/cmd/mxcert/internal/report"
 )
@@ -346,6 +349,7 @@ func TestClosedPort(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 	h.check(h.SMTP.Close())
+	h.keepClosed(h.SMTP.Address())
 	c := h.pass(report.CodeNotInService, renew)
 	if c.Stage != report.Deployed || c.Error.Stage != "verify" || c.Error.Kind != "connection-refused" || !strings.Contains(c.Error.Hint, "verify.endpoints") {
 		t.Errorf("stage %s, error %+v", c.Stage, c.Error)
@@ -353,6 +357,17 @@ func TestClosedPort(t *testing.T) {
 	if _, err := os.Stat(h.Path("tls", "mx.key")); err != nil {
 		t.Errorf("the first deployment was taken back to nothing: %v", err)
 	}
+}
+
+// keepClosed takes a port without listening there, so that no other test gets it.
+func (h *host) keepClosed(address string) {
+	h.t.Helper()
+	at := netip.MustParseAddrPort(address)
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	h.check(err)
+	h.t.Cleanup(func() { _ = unix.Close(socket) })
+	h.check(unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)) // the server's connections linger
+	h.check(unix.Bind(socket, &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}))
 }
 
 // A server that goes on with the old certificate: the deployment is taken back, and the next pass puts it in service

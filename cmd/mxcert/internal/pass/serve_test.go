@@ -289,7 +289,10 @@ func TestConfirm(t *testing.T) {
 				r.Heals = state.Heals{At: []time.Time{now, now, now}, Fingerprint: h.want().Fingerprint()}
 			})
 		}, code: report.CodeNotInService, kind: "drift"},
-		{what: "a closed port", options: renew, before: func(h *host) { h.check(h.SMTP.Close()) }, code: report.CodeNotInService, kind: "connection-refused"},
+		{what: "a closed port", options: renew, before: func(h *host) {
+			h.check(h.SMTP.Close())
+			h.keepClosed(h.SMTP.Address())
+		}, code: report.CodeNotInService, kind: "connection-refused"},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			t.Parallel()
