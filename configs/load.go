@@ -21,22 +21,32 @@ const maxFile = 1 << 20
 // Load reads file and the certificates of conf.d/*.yaml beside it, fills in defaults and checks everything.
 // All problems are reported at once: the error is a *Problems, which wraps the error of the operating system if a file could
 // not be read (fs.ErrNotExist, fs.ErrPermission).
-func Load(file string) (*Config, error) {
-	l := newLoader()
-	return l.load(l.read(file))
+func Load(file string) (*Config, error) { return Read(file).Load() }
+
+// Files holds the texts of a configuration, as they were at one moment: for a process that may not read the files later.
+type Files struct {
+	loader  *loader
+	sources []*source
+}
+
+// Read reads the files that [Load] reads, without parsing them. Load reports the errors.
+func Read(file string) *Files {
+	f := &Files{loader: newLoader()}
+	f.sources = f.loader.read(file)
+	return f
+}
+
+// Load is the function [Load] for these texts. Call it once.
+func (f *Files) Load() (*Config, error) { return f.loader.load(f.sources) }
+
+// Fingerprint returns what [Config.Fingerprint] would return. ok is false if one of the files could not be read.
+func (f *Files) Fingerprint() (fingerprint string, ok bool) {
+	return fingerprintOf(f.sources), len(f.loader.problems) == 0
 }
 
 // Parse is Load for the text of one file without a conf.d; messages call it file.
 func Parse(file string, text []byte) (*Config, error) {
 	return newLoader().load([]*source{newSource(file, text)})
-}
-
-// Fingerprint returns what [Config.Fingerprint] of the files would return, without parsing them. ok is false if one of them
-// cannot be read.
-func Fingerprint(file string) (fingerprint string, ok bool) {
-	l := newLoader()
-	sources := l.read(file)
-	return fingerprintOf(sources), len(l.problems) == 0
 }
 
 // read reads the main file and those of conf.d.

@@ -303,7 +303,7 @@ func TestFingerprint(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		quick, ok := Fingerprint(file)
+		quick, ok := Read(file).Fingerprint()
 		if !ok || len(quick) != 16 || seen[quick] != "" {
 			t.Errorf("%s: %q, %v, the same as %q", what, quick, ok, seen[quick])
 		}
@@ -312,7 +312,7 @@ func TestFingerprint(t *testing.T) {
 			t.Errorf("%s: Load disagrees: %v", what, err)
 		}
 	}
-	if _, ok := Fingerprint(filepath.Join(dir, "missing.yaml")); ok {
+	if _, ok := Read(filepath.Join(dir, "missing.yaml")).Fingerprint(); ok {
 		t.Error("a missing file has a fingerprint")
 	}
 }

@@ -180,8 +180,11 @@ func cobraCommands(root *cobra.Command) {
 }
 
 // load reads the configuration and shows its warnings.
-func (a *app) load() (*configs.Config, error) {
-	config, err := configs.Load(a.configFile)
+func (a *app) load() (*configs.Config, error) { return a.parse(configs.Read(a.configFile)) }
+
+// parse parses a configuration that was read before, and shows its warnings.
+func (a *app) parse(files *configs.Files) (*configs.Config, error) {
+	config, err := files.Load()
 	if err != nil {
 		return nil, err
 	}

@@ -29,10 +29,11 @@ that finds the same: 0 if all certificates are served, 5 if an issued one is not
 func (a *app) status(ctx context.Context, names []string) error {
 	ctx, cancel := a.within(ctx, verifyTime)
 	defer cancel()
-	if r := a.statusOfDaemon(ctx, names); r != nil {
+	files := configs.Read(a.configFile) // before this process may become a user who cannot read them
+	if r := a.statusOfDaemon(ctx, names, files); r != nil {
 		return a.finishCertificates(r)
 	}
-	config, configErr := a.load()
+	config, configErr := a.parse(files)
 	if configErr != nil {
 		if config = a.runningConfig(); config == nil {
 			return configErr
@@ -47,10 +48,10 @@ func (a *app) status(ctx context.Context, names []string) error {
 	if err != nil {
 		return err
 	}
-	files := helper.NewClient().Looker()
-	defer files.Close()
+	looker := helper.NewClient().Looker()
+	defer looker.Close()
 	r := report.Sum(daemon.Each(wants, func(want wanted.Certificate) report.Certificate {
-		return pass.Look(ctx, files, want, store.Lineage(want.Name))
+		return pass.Look(ctx, looker, want, store.Lineage(want.Name))
 	}))
 	r.Daemon = daemon.Running(store)
 	if configErr == nil {
@@ -68,8 +69,8 @@ func (a *app) status(ctx context.Context, names []string) error {
 
 // statusOfDaemon asks a running daemon, which remembers what it has proven. It returns nil if no daemon runs with the configuration in the
 // files, or if the daemon cannot answer. It does not need to parse the files.
-func (a *app) statusOfDaemon(ctx context.Context, names []string) *report.Report {
-	fingerprint, ok := configs.Fingerprint(a.configFile)
+func (a *app) statusOfDaemon(ctx context.Context, names []string, files *configs.Files) *report.Report {
+	fingerprint, ok := files.Fingerprint()
 	directory, sure := a.stateDirectory()
 	if !ok || !sure {
 		return nil

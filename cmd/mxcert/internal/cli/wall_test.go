@@ -42,10 +42,11 @@ func newWalled(t *testing.T) walled {
 		w.check(os.MkdirAll(w.Path(dir), 0o700))
 		w.give(w.Path(dir))
 	}
-	for _, file := range []string{"ca.pem", "roots.pem", "mxcert.yaml"} {
+	for _, file := range []string{"ca.pem", "roots.pem"} {
 		w.check(os.Chmod(w.Path(file), 0o644))
 	}
 	w.check(os.Chmod(w.Path("credentials", "tsig"), 0o600)) // which the service cannot read
+	w.check(os.Chmod(w.config, 0o600))                      // nor this
 	if got := w.command("renew"); got.code != report.CodeOK {
 		t.Fatalf("%+v", got)
 	}
