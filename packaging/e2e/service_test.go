@@ -287,7 +287,7 @@ func TestMixedPlaces(t *testing.T) {
 		t.Errorf("rollback: exit code %d", r.Code)
 	}
 	both(first)
-	if r := s.mxcert("deploy", "mx", "--dry-run"); r.Code != 0 || strings.Contains(r.Stdout, "write ") {
+	if r := s.mxcert("renew", "--dry-run"); r.Code != 0 || strings.Contains(r.Stdout, "write ") {
 		t.Errorf("a dry run finds something to do: exit code %d\n%s", r.Code, r.Stdout)
 	}
 
