@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,11 +18,25 @@ import (
 // directory chooses at every moment what each name in it leads to, and needs no help to write there. So the process refuses everything
 // below such a directory. No other way can change under its hands: whoever cannot write a directory cannot exchange what is in it.
 
+// distrustedAccounts holds the users that were looked up, by name. A process works for one of them, not for long, and asks for each file.
+var distrustedAccounts sync.Map //nolint:gochecknoglobals // see above
+
+func distrustedAccount(name string) (account, error) {
+	if known, ok := distrustedAccounts.Load(name); ok {
+		return known.(account), nil //nolint:forcetypeassert // nothing else is stored
+	}
+	a, err := findAccount(name)
+	if err == nil {
+		distrustedAccounts.Store(name, a)
+	}
+	return a, err
+}
+
 // WritableBy lists the places of the target below a directory that a user can write, whether as owner or by its mode or access list. The
 // user may reach the directory through a symbolic link. A place that cannot be looked at is left out, and so is everything if this host has
 // no such user.
 func (t Target) WritableBy(name string) (places []string, err error) {
-	a, err := findAccount(name)
+	a, err := distrustedAccount(name)
 	if errors.Is(err, errNoAccount) {
 		return nil, nil
 	}
@@ -42,7 +57,7 @@ func (t Target) refuseDistrusted(dir string) (fs.FileInfo, error) {
 	if t.Distrusted == "" {
 		return nil, nil
 	}
-	a, err := findAccount(t.Distrusted)
+	a, err := distrustedAccount(t.Distrusted)
 	if errors.Is(err, errNoAccount) {
 		return nil, nil
 	}
@@ -63,7 +78,7 @@ func (t Target) refuseGiving(generation Access) error {
 	if t.Distrusted == "" {
 		return nil
 	}
-	a, err := findAccount(t.Distrusted)
+	a, err := distrustedAccount(t.Distrusted)
 	if errors.Is(err, errNoAccount) {
 		return nil
 	}
@@ -79,8 +94,8 @@ func (t Target) distrusts(uid int) bool {
 	if t.Distrusted == "" {
 		return false
 	}
-	id, err := userID(t.Distrusted)
-	return err == nil && id == uid
+	a, err := distrustedAccount(t.Distrusted)
+	return err == nil && a.uid == uid
 }
 
 // firstWritable goes along the way to a directory, through symbolic links, and returns the first directory that the user can write; "" if
