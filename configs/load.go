@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -47,6 +48,30 @@ func (f *Files) Fingerprint() (fingerprint string, ok bool) {
 // Parse is Load for the text of one file without a conf.d; messages call it file.
 func Parse(file string, text []byte) (*Config, error) {
 	return newLoader().load([]*source{newSource(file, text)})
+}
+
+// defaultState is the default of the setting `state`.
+const defaultState = "/var/lib/mxcert"
+
+// stateKey finds the state directory without parsing the file, and stateWord finds whatever else may set it.
+var (
+	stateKey  = regexp.MustCompile(`(?m)^state:\s*"?(/[^"\s#]+)`)
+	stateWord = regexp.MustCompile(`(?m)^[^#\n]*\bstate\b["']?\s*:`)
+)
+
+// State returns the state directory that the texts name, even if they are no configuration. If it is not sure, only Load can tell: then it is
+// the default.
+func (f *Files) State() (path string, sure bool) {
+	for _, s := range f.sources {
+		if s.fragment {
+			continue // it has certificates only
+		}
+		if m := stateKey.FindSubmatch(s.text); m != nil {
+			return string(m[1]), true
+		}
+		return defaultState, !stateWord.Match(s.text)
+	}
+	return defaultState, false
 }
 
 // read reads the main file and those of conf.d.

@@ -3,8 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"os"
-	"regexp"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -35,7 +33,7 @@ func (a *app) status(ctx context.Context, names []string) error {
 	}
 	config, configErr := a.parse(files)
 	if configErr != nil {
-		if config = a.runningConfig(); config == nil {
+		if config = runningConfig(files); config == nil {
 			return configErr
 		}
 	}
@@ -71,7 +69,7 @@ func (a *app) status(ctx context.Context, names []string) error {
 // files, or if the daemon cannot answer. It does not need to parse the files.
 func (a *app) statusOfDaemon(ctx context.Context, names []string, files *configs.Files) *report.Report {
 	fingerprint, ok := files.Fingerprint()
-	directory, sure := a.stateDirectory()
+	directory, sure := files.State()
 	if !ok || !sure {
 		return nil
 	}
@@ -91,27 +89,9 @@ func (a *app) statusOfDaemon(ctx context.Context, names []string, files *configs
 	return r
 }
 
-// stateKey finds the state directory in a configuration that cannot be read as a whole, and stateWord finds whatever may set it.
-var (
-	stateKey  = regexp.MustCompile(`(?m)^state:\s*"?(/[^"\s#]+)`)
-	stateWord = regexp.MustCompile(`(?m)^[^#\n]*\bstate\b["']?\s*:`)
-)
-
-// stateDirectory returns the state directory that the file names. It works even if the rest of the file cannot be read. If it is not sure,
-// the file names the directory in a way that only the whole file explains.
-func (a *app) stateDirectory() (path string, sure bool) {
-	text, err := os.ReadFile(a.configFile)
-	if err == nil {
-		if m := stateKey.FindSubmatch(text); m != nil {
-			return string(m[1]), true
-		}
-	}
-	return "/var/lib/mxcert", err == nil && !stateWord.Match(text)
-}
-
-// runningConfig returns the configuration that the daemon still uses while the file is broken, or nil if there is none.
-func (a *app) runningConfig() *configs.Config {
-	directory, _ := a.stateDirectory()
+// runningConfig returns the configuration that the daemon still uses while the files are broken, or nil if there is none.
+func runningConfig(files *configs.Files) *configs.Config {
+	directory, _ := files.State()
 	store, err := book(directory)
 	if err != nil {
 		return nil
