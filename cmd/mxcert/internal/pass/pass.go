@@ -96,7 +96,7 @@ func (r *Runner) Run(ctx context.Context, want wanted.Certificate, options Optio
 	issueErr := p.issue(ctx) // wanted → issued
 	if options.DryRun {
 		planErr := p.planOnly(ctx)
-		if p.hasLost(planErr) {
+		if p.noticesLost(planErr) {
 			return p.conclude(ctx, p.issue(ctx), nil)
 		}
 		return p.conclude(ctx, issueErr, planErr)
@@ -111,7 +111,7 @@ func (r *Runner) Run(ctx context.Context, want wanted.Certificate, options Optio
 		p.sweepTXT(ctx)
 	}
 	serveErr := p.serve(ctx) // issued → deployed → served, or back
-	if p.hasLost(serveErr) && issueErr == nil {
+	if p.noticesLost(serveErr) && issueErr == nil {
 		issueErr, serveErr = p.replaceLost(ctx, serveErr)
 	}
 	return p.conclude(ctx, issueErr, serveErr)
