@@ -15,11 +15,10 @@ const becauseLost = "the one in service is newer than every stored one, so a par
 // lostOnce is how often this may be the reason for an order: if it does not help, something else puts newer certificates in service.
 const lostOnce = 7 * 24 * time.Hour
 
-// noticesLost reports whether a deployment failed only because the state is older than the files, and remembers which certificate due then
-// has to have ordered: a backup was restored, or the newest
-// certificate was damaged, and an earlier one has taken its place. The certificate in service then is one that the same CA issued for the
-// same names, and it must stay (I3), but mxcert cannot renew it without its description. Waiting until the earlier one is due would take
-// weeks. A new one ends later than both.
+// noticesLost reports whether a deployment failed only because the state is older than the files, and notes the type of key, which is due
+// then. A backup was restored, or the newest certificate was damaged and an earlier one has taken its place. The certificate in service is
+// one that the same CA issued for the same names, and it must stay (I3), but mxcert cannot renew it without its description. Waiting until
+// the earlier one is due would take weeks. A new one ends later than both.
 func (p *pass) noticesLost(err error) bool {
 	if err == nil || p.issued || p.plan == nil || p.options.DeployOnly || p.options.Rollback || p.lost != "" {
 		return false
