@@ -6,7 +6,7 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.13.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 PREFIX ?= /usr
 
-.PHONY: build full demo test e2e load bench bench-idle bench-many house lint deb rpm release fuzz govulncheck install help
+.PHONY: build full demo test e2e judges rollovers load bench bench-idle bench-many house lint deb rpm release fuzz govulncheck install help
 
 build: ## build mxcert and mxcert-lab into ./bin
 	@mkdir -p bin
@@ -23,11 +23,23 @@ test: ## everything: vet, unit tests with -race, the end-to-end test on a real m
 	@sh packaging/test.sh
 
 e2e: ## the end-to-end test on the real mail host alone, of Debian 12 and of Debian 13 (root)
-	@MXCERT_E2E=require go test -count=1 -timeout 40m -v ./packaging/e2e/...
-	@MXCERT_E2E=require MXCERT_E2E_RELEASE=trixie go test -count=1 -timeout 40m -v ./packaging/e2e
+	@MXCERT_E2E=require go test -count=1 -timeout 90m -parallel 3 -v ./packaging/e2e/...
+	@MXCERT_E2E=require MXCERT_E2E_RELEASE=trixie go test -count=1 -timeout 90m -parallel 3 -v ./packaging/e2e ./packaging/e2e/judges ./packaging/e2e/world
+
+judges: ## what Postfix, Exim, OpenSSL, GnuTLS and mxcert say of 280 mail hosts, on Debian 12 and 13 (root; 10 minutes)
+	@MXCERT_E2E=require go test -count=1 -timeout 20m -v ./packaging/e2e/judges
+	@MXCERT_E2E=require MXCERT_E2E_RELEASE=trixie go test -count=1 -timeout 20m -v ./packaging/e2e/judges
+
+ROLLOVERS ?= 5
+rollovers: ## ROLLOVERS (5) changes of DANE keys of each kind between real name servers, with 3,000 mails and 40 kills of the daemon (root; 20 minutes)
+	@MXCERT_E2E=require MXCERT_ROLLOVERS=$(ROLLOVERS) MXCERT_DELIVERIES=3000 MXCERT_KILLS=40 go test -count=1 -timeout 60m -v ./packaging/e2e/dane
 
 crash: ## every kill, error and power cut at every system call of a deployment and of the store (root; about 100 minutes)
 	@MXCERT_CRASH=all MXCERT_TEST_REQUIRE=1 go test -count=1 -p 1 -timeout 180m -v ./packaging/crash/...
+
+.PHONY: dane
+dane: ## changes of keys with TLSA records, in compressed time: every case of the grid, 5,000 histories of the gate, and 1,000 certificates over three years (an hour)
+	@MXCERT_GRID=all MXCERT_YEARS=1000 MXCERT_HISTORIES=5000 go test -count=1 -timeout 180m -v -run '^Test(Grid|Years|NoSenderFails)' ./deploy/dane
 
 LOAD ?= 200
 load: ## what LOAD (200) deployments under load cost senders, for each server, layout, way to reload and kind of key (root; hours)
@@ -43,8 +55,19 @@ HOUSE ?= cmd/mxcert acme configs deploy hooks
 house: ## how large the packages below HOUSE are and how their files use each other; BEFORE=DIR compares with another tree
 	@go run ./packaging/house $(if $(BEFORE),-before $(BEFORE)) $(HOUSE)
 
+.PHONY: bench-verify
+bench-verify: ## verify of 1, 20 and 200 endpoints, beside the slowest of them and posttls-finger (root, Debian); 5 minutes
+	@MXCERT_E2E=require go test -timeout 30m -run '^$$' -bench '^BenchmarkVerify$$' -benchtime 2x -v ./packaging/e2e/senders
+
 bench-many: build ## renew and status over 1, 200 and 1,000 certificates with nothing to do, beside a yardstick; 2 minutes
 	go run ./packaging/bench/many -mxcert bin/mxcert
+
+.PHONY: bench-dane
+bench-dane: build ## TLSA records: looks beside the slowest server, 200 certificates beside one, renewals and the resting daemon with and without them; 10 minutes
+	go test -timeout 10m -run '^$$' -bench 'Look|Looks' -benchtime 10x ./deploy/dane
+	go test -timeout 10m -run '^$$' -bench 'WithPublish' -benchtime 20x ./cmd/mxcert/internal/pass
+	go test -timeout 10m -run '^$$' -bench 'DNSOfPasses' -benchtime 2x ./cmd/mxcert/internal/pass
+	go run ./packaging/bench/idle -mxcert bin/mxcert -dane
 
 lint: ## gofmt, go vet, golangci-lint
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run: gofmt -w .'; exit 1; }
@@ -76,4 +99,6 @@ install: ## install the program, its units and its pages below DESTDIR
 	install -m 0640 configs/mxcert.yaml $(DESTDIR)/etc/mxcert/mxcert.yaml.example
 
 help: ## this list
-	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/\1 \2/p' Makefile | while read -r target text; do \
+		printf '%s\n' "$$text" | fold -s -w 60 | sed "1s/^/$$(printf 'make %-13s' "$$target")/; 2,\$$s/^/                  /; s/ *\$$//"; \
+	done

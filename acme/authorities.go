@@ -204,6 +204,7 @@ func merge(failed []error) error {
 		return fmt.Errorf("no CA issues a certificate: %w; %s", all[0], lines(all[1:]))
 	}
 	e := *first
+	e.Unproven, e.Unheard = nil, nil // NameErrors reads those of each cause
 	e.Message, e.Cause = "no CA issues a certificate: "+lines(all), errors.Join(all...)
 	e.Passing, e.RetryAfter = slices.ContainsFunc(all, temporary), shortestWait(all)
 	return &e

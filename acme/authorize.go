@@ -23,7 +23,8 @@ import (
 // pending is one authorization that has to be proven.
 type pending struct {
 	url       string // of the authorization
-	domain    string
+	name      string // in the order
+	domain    string // without "*."
 	challenge legoacme.Challenge
 	record    dnsprovider.TXT
 }
@@ -43,15 +44,17 @@ func (f *flow) authorize(ctx context.Context) (cleaned func(), err error) {
 	if len(todo) == 0 {
 		return nothing, f.awaitOrder(ctx, legoacme.StatusPending)
 	}
-	for i := range todo {
-		if todo[i].record.Place, err = f.places[todo[i].domain](); err != nil {
-			return nothing, err
-		}
+	if err := f.placed(todo); err != nil {
+		return nothing, err
 	}
-	if pause, yes := dnsprovider.Sequential(f.Solver); yes {
-		return nothing, f.proveInTurn(ctx, todo, pause)
+	together, inTurn, err := f.divide(todo)
+	switch {
+	case err != nil:
+		return nothing, err
+	case len(inTurn) == 0:
+		return f.proveTogether(ctx, together, func() error { return f.awaitOrder(ctx, legoacme.StatusPending, urls(together)...) })
 	}
-	return f.proveTogether(ctx, todo)
+	return f.proveMixed(ctx, together, inTurn)
 }
 
 // unproven fetches the authorizations in parallel and picks the pending ones with their dns-01 challenge.
@@ -128,7 +131,7 @@ func (f *flow) pick(a legoacme.Authorization) (*pending, error) {
 			return nil, fmt.Errorf("key authorization for %s: %w", domain, err)
 		}
 		sum := sha256.Sum256([]byte(keyAuth))
-		return &pending{domain: domain, challenge: challenge, record: dnsprovider.TXT{
+		return &pending{name: name, domain: domain, challenge: challenge, record: dnsprovider.TXT{
 			Domain: domain, Token: challenge.Token, KeyAuth: keyAuth, Value: base64.RawURLEncoding.EncodeToString(sum[:]),
 		}}, nil
 	}

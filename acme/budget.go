@@ -22,6 +22,7 @@ type Claim struct {
 	Expires     time.Time     // its end: waits that the CA does not ask for end before a part of what is left; zero if there is none
 	Urgent      bool          // a person wants it at once: only limits of the CA itself hold it
 	Person      bool          // a person waits for it: a breaker does not hold it
+	Placed      bool          // an order for these names is in flight, so it is counted already: limits do not hold what finishes it
 }
 
 func (c Claim) purchase() schedule.Purchase {
@@ -72,6 +73,9 @@ func (c *Client) Held(claim Claim) error {
 	}
 	if now := time.Now(); !claim.Person && usage.Breaker.OpenFor(now, claim.Expires) {
 		return c.resting(usage.Breaker, claim)
+	}
+	if claim.Placed {
+		return nil // if it has to be placed anew, reserve asks the budget
 	}
 	return c.overBudget(&usage.Ledger, claim)
 }
@@ -125,7 +129,7 @@ func (c *Client) conclude(err error) error {
 	}
 	return c.change(func(u *state.Usage) {
 		if ours && e.Identifier != "" {
-			u.Ledger.Fail(time.Now(), e.Identifier)
+			noteFailures(&u.Ledger, e)
 		}
 		if fault {
 			u.Breaker.Fail(time.Now(), e.RetryAfter, e.Message)

@@ -49,7 +49,7 @@ func TestRecordsThatNobodyCanRemove(t *testing.T) {
 		t.Fatal(err)
 	}
 	sweep := func() error {
-		return acme.CleanUp(context.Background(), lineage, "certbot-hook", hook, resolver, func(string, string) {})
+		return acme.CleanUp(context.Background(), lineage, acme.Only("certbot-hook", hook), resolver, func(string, string) {})
 	}
 	if err := sweep(); err == nil || !strings.Contains(err.Error(), "_acme-challenge.mx.example.org") {
 		t.Errorf("while the record is there: %v", err)

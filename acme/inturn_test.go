@@ -31,6 +31,12 @@ type single struct {
 	history []string
 }
 
+// take puts it before the provider of a request.
+func (s *single) take(r *acme.Request) {
+	s.Solver, _ = r.Accounts[0].Solver()
+	r.Accounts = acme.Only("rfc2136", s)
+}
+
 func (s *single) Sequential() (time.Duration, bool) { return s.pause, true }
 
 func (s *single) Present(ctx context.Context, records []dnsprovider.TXT) error {
@@ -75,7 +81,8 @@ func TestOneRecordAtATime(t *testing.T) {
 	solver := &single{pause: 60 * time.Millisecond, lineage: w.lineage(t)}
 	progress := &tape{}
 	issued := w.order(t, func(r *acme.Request) {
-		solver.Solver, r.Solver, r.Progress = r.Solver, solver, progress.say
+		solver.take(r)
+		r.Progress = progress.say
 	})
 	if len(solver.faults) != 0 || len(solver.history) != 3 || len(issued.Bundle.Leaf().DNSNames) != 3 {
 		t.Errorf("%q, in turn %q, certificate for %q", solver.faults, solver.history, issued.Bundle.Leaf().DNSNames)
@@ -105,7 +112,7 @@ func TestOneRecordAtATimeFails(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	w.Names = []string{"a.example.org", "b.example.org", "mx.example.org"}
 	solver := &single{lineage: w.lineage(t), refuse: "b.example.org"}
-	use := func(r *acme.Request) { solver.Solver, r.Solver = r.Solver, solver }
+	use := solver.take
 	if _, err := w.issue(t.Context(), use); err == nil || !strings.Contains(err.Error(), "not this one") || !w.stored(t) {
 		t.Errorf("got %v", err)
 	}
@@ -127,7 +134,7 @@ func TestOneRecordAtATimeStops(t *testing.T) {
 	defer cancel()
 	solver := &single{pause: time.Hour, lineage: w.lineage(t)}
 	_, err := w.issue(ctx, func(r *acme.Request) {
-		solver.Solver, r.Solver = r.Solver, solver
+		solver.take(r)
 		r.Progress = func(stage, _ string) {
 			if stage == "validation" {
 				time.AfterFunc(200*time.Millisecond, cancel)

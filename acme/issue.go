@@ -32,13 +32,13 @@ const (
 // Request is what to order, and the means to prove the names.
 type Request struct {
 	Claim
+	Optional []string          // names that the caller can do without: if one fails, the error says which, see [NameErrors]
 	Key      crypto.Signer     // the key to certify; a new one if nil
 	Profile  string            // "" leaves the choice to the CA
 	Replaces *x509.Certificate // of the same account, which the new one replaces (RFC 9773 section 5); may be nil
 	Roots    *x509.CertPool    // to which the chain must lead; any root if nil
 	Lineage  *state.Lineage    // stores the order in flight and the journal; the caller has locked it
-	Provider string            // name of the DNS provider, for the journal
-	Solver   dnsprovider.Solver
+	Accounts dnsprovider.Accounts
 	Resolver *resolve.Resolver
 	Require  resolve.Require
 	Patience time.Duration // how long to wait for propagation

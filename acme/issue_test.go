@@ -141,8 +141,8 @@ func TestTwoLineagesAtOnce(t *testing.T) {
 				return
 			}
 			names := []string{fmt.Sprintf("h%d.example.org", i)}
-			if _, err := client.Issue(t.Context(), acme.Request{Claim: acme.Claim{Names: names, KeyType: bundle.EC256}, Lineage: store.Lineage(names[0]), Provider: "rfc2136",
-				Solver: solver, Resolver: resolver, Require: resolve.All, Patience: 10 * time.Second}); err != nil {
+			if _, err := client.Issue(t.Context(), acme.Request{Claim: acme.Claim{Names: names, KeyType: bundle.EC256}, Lineage: store.Lineage(names[0]),
+				Accounts: acme.Only("rfc2136", solver), Resolver: resolver, Require: resolve.All, Patience: 10 * time.Second}); err != nil {
 				t.Error(err)
 			}
 		})

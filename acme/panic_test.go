@@ -37,8 +37,8 @@ func TestPanics(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = c.Issue(t.Context(), Request{Claim: Claim{Names: []string{"mx.example.org"}, KeyType: "ec256"}, Lineage: lineage, Provider: "rfc2136",
-			Solver: &panicking{Solver: solver, in: in}, Resolver: resolver, Require: resolve.All, Patience: 10 * time.Second, Progress: func(stage, _ string) {
+		_, err = c.Issue(t.Context(), Request{Claim: Claim{Names: []string{"mx.example.org"}, KeyType: "ec256"}, Lineage: lineage,
+			Accounts: Only("rfc2136", &panicking{Solver: solver, in: in}), Resolver: resolver, Require: resolve.All, Patience: 10 * time.Second, Progress: func(stage, _ string) {
 				if in == "progress" && stage == "validation" {
 					panic(in)
 				}
@@ -52,7 +52,7 @@ func TestPanics(t *testing.T) {
 		if err != nil || (len(left) == 1) != (in == "clean up") {
 			t.Errorf("%s: journal %v, %v", in, left, err)
 		}
-		if err := CleanUp(t.Context(), lineage, "rfc2136", solver, resolver, func(string, string) {}); err != nil {
+		if err := CleanUp(t.Context(), lineage, Only("rfc2136", solver), resolver, func(string, string) {}); err != nil {
 			t.Errorf("%s: %v", in, err)
 		}
 		if left := l.World.Challenges(); len(left) != 0 {

@@ -3,6 +3,7 @@ package acme
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	legoacme "github.com/go-acme/lego/v4/acme"
 
@@ -13,9 +14,11 @@ import (
 // errOver is the cause of an *Error about an authorization that ended before anything was proven. Another order may get a fresh one.
 var errOver = errors.New("the authorization is over")
 
-// whyInvalid looks for the authorization that failed, or else that ended in another way.
+// whyInvalid looks for the authorizations that failed, or else for one that ended in another way. The error is about the first, and names
+// all.
 func (f *flow) whyInvalid() error {
 	var over error
+	var failed *Error
 	for _, url := range f.order.Authorizations {
 		authorization, err := session.Call(f.Session, func() (legoacme.Authorization, error) { return f.Core.Authorizations.Get(url) })
 		if err != nil {
@@ -25,11 +28,22 @@ func (f *flow) whyInvalid() error {
 		case legoacme.StatusPending, legoacme.StatusValid:
 			continue
 		}
-		ended := f.ended(finding.Quote(authorization.Identifier.Value, mostWord), authorization)
-		if ended.ErrKind == "challenge" {
-			return ended
+		domain := strings.ToLower(authorization.Identifier.Value)
+		if nameOf(domain, f.Names) == "" {
+			domain = finding.Quote(domain, mostWord)
 		}
-		over = ended
+		ended := f.ended(domain, authorization)
+		switch {
+		case ended.ErrKind != "challenge":
+			over = ended
+		case failed == nil:
+			failed = ended
+		default:
+			failed.Unproven, failed.Unheard = append(failed.Unproven, ended.Unproven...), append(failed.Unheard, ended.Unheard...)
+		}
+	}
+	if failed != nil {
+		return failed
 	}
 	if over != nil {
 		return over
@@ -45,6 +59,14 @@ func (f *flow) challengeError(domain string, a legoacme.Authorization) *Error {
 	e := &Error{At: "challenge", ErrKind: "challenge", Charged: true, Identifier: domain,
 		Message:  fmt.Sprintf("%s does not accept the proof for %s (authorization %s)", f.ca(), domain, finding.Quote(a.Status, mostWord)),
 		NextStep: fmt.Sprintf("check that all name servers of the zone serve _acme-challenge.%s, and that DNSSEC validates (delv _acme-challenge.%s TXT)", domain, domain)}
+	if a.Wildcard && !strings.HasPrefix(domain, "*.") {
+		e.Unproven = []string{"*." + domain}
+	} else {
+		e.Unproven = []string{domain}
+	}
+	if !verdict(a) {
+		e.Unheard = e.Unproven
+	}
 	if why := reason(a); why != "" {
 		e.Message = fmt.Sprintf("%s could not verify %s: %s", f.ca(), domain, why)
 	}
@@ -59,6 +81,16 @@ func reason(a legoacme.Authorization) string {
 		}
 	}
 	return ""
+}
+
+// verdict reports whether the CA has judged the proof, and did not just fail to look at it.
+func verdict(a legoacme.Authorization) bool {
+	for _, c := range a.Challenges {
+		if c.Error != nil {
+			return denies(c.Error.Type)
+		}
+	}
+	return true
 }
 
 // ended explains an authorization that is neither pending nor valid. A proof has failed only if the CA has looked. Another client of

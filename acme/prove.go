@@ -45,32 +45,103 @@ func (f *flow) locate(ctx context.Context) {
 	}()
 }
 
+// turn is one name whose account can handle only one record at a time.
+type turn struct {
+	pending
+	zone  string        // of the account
+	pause time.Duration // between two names of the account
+}
+
+// divide separates the names that are proven together from those that are proven one after another. The latter are in the order of their
+// accounts. It fails if an account cannot be set up, before any record is made.
+func (f *flow) divide(todo []pending) (together []pending, inTurn []turn, err error) {
+	shares, err := f.Accounts.Divide(recordsOf(todo))
+	problems := []error{err}
+	for _, share := range shares {
+		if _, err := share.Solver(); err != nil {
+			problems = append(problems, err)
+		}
+	}
+	if err := errors.Join(problems...); err != nil {
+		return nil, nil, err
+	}
+	for _, share := range shares {
+		pause, sequential := share.Sequential()
+		for _, p := range todo {
+			if account, _ := f.Accounts.Of(p.record.Place); account.Zone != share.Zone {
+				continue
+			}
+			if sequential {
+				inTurn = append(inTurn, turn{pending: p, zone: share.Zone, pause: pause})
+			} else {
+				together = append(together, p)
+			}
+		}
+	}
+	return together, inTurn, nil
+}
+
 // batch is a set of records that are created, proven and removed together.
 type batch struct {
 	todo    []pending
 	records []dnsprovider.TXT
-	forget  func() error // removes it from the journal
+	parts   []part
 }
 
-// note writes the records that are about to be created into the journal.
+// part is what one account does for a batch.
+type part struct {
+	dnsprovider.Share
+	forget func() error // removes it from the journal
+}
+
+// note writes the records that are about to be created into the journal, with an entry for each account.
 func (f *flow) note(todo []pending) (*batch, error) {
-	b := &batch{todo: todo, records: make([]dnsprovider.TXT, len(todo))}
-	for i, p := range todo {
-		b.records[i] = p.record
+	b := &batch{todo: todo, records: recordsOf(todo)}
+	shares, err := f.Accounts.Divide(b.records)
+	if err != nil {
+		return nil, err
 	}
-	var err error
-	b.forget, err = f.Lineage.Note(state.Entry{Provider: f.Provider, Records: journaled(b.records), Created: time.Now().UTC()})
-	return b, err
+	for _, share := range shares {
+		forget, err := f.Lineage.Note(state.Entry{Provider: share.Provider, Account: share.Zone, Records: journaled(share.Records), Created: time.Now().UTC()})
+		if err != nil {
+			return nil, errors.Join(err, b.forget())
+		}
+		b.parts = append(b.parts, part{Share: share, forget: forget})
+	}
+	return b, nil
+}
+
+// forget removes the batch from the journal before any of its records is created.
+func (b *batch) forget() error {
+	var problems []error
+	for _, p := range b.parts {
+		problems = append(problems, p.forget())
+	}
+	return errors.Join(problems...)
+}
+
+// each calls do for the parts in parallel, and waits for all of them: a failure of one account does not keep the others from finishing.
+func (b *batch) each(do func(part) error) error {
+	problems := make([]error, len(b.parts))
+	var wait sync.WaitGroup
+	for i, p := range b.parts {
+		wait.Go(func() { problems[i] = recovering(func(int) error { return do(p) }, 0) })
+	}
+	wait.Wait()
+	if len(problems) == 1 {
+		return problems[0]
+	}
+	return errors.Join(problems...)
 }
 
 // proveTogether proves all names at once, with one change of each zone if the provider can. The records are removed while
 // the CA makes the certificate.
-func (f *flow) proveTogether(ctx context.Context, todo []pending) (cleaned func(), err error) {
+func (f *flow) proveTogether(ctx context.Context, todo []pending, verdict func() error) (cleaned func(), err error) {
 	b, err := f.note(todo)
 	if err != nil {
 		return func() {}, err
 	}
-	if err := f.prove(ctx, b, func() error { return f.awaitOrder(ctx, legoacme.StatusPending, urls(todo)...) }); err != nil {
+	if err := f.prove(ctx, b, verdict); err != nil {
 		f.warn(f.cleanUp(ctx, b))
 		return func() {}, err
 	}
@@ -79,22 +150,36 @@ func (f *flow) proveTogether(ctx context.Context, todo []pending) (cleaned func(
 	return func() { f.warn(<-done) }, nil
 }
 
-// proveInTurn proves one name after another, with a pause in between, for a provider that can handle only one record at a
+// proveMixed proves the names of some accounts at once, if there are any, and then those of the others one after another.
+func (f *flow) proveMixed(ctx context.Context, together []pending, inTurn []turn) (cleaned func(), err error) {
+	cleaned = func() {}
+	if len(together) > 0 {
+		cleaned, err = f.proveTogether(ctx, together, func() error {
+			return atMost(ctx, f.AtOnce(), len(together), func(i int) error { return f.awaitAuthorization(ctx, together[i]) })
+		})
+		if err != nil {
+			return cleaned, err
+		}
+	}
+	return cleaned, f.proveInTurn(ctx, inTurn)
+}
+
+// proveInTurn proves one name after another, with a pause between two of one account, for a provider that can handle only one record at a
 // time.
-func (f *flow) proveInTurn(ctx context.Context, todo []pending, pause time.Duration) error {
-	for i := range todo {
-		if i > 0 {
+func (f *flow) proveInTurn(ctx context.Context, todo []turn) error {
+	for i, t := range todo {
+		if i > 0 && todo[i-1].zone == t.zone {
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
-			case <-time.After(pause):
+			case <-time.After(t.pause):
 			}
 		}
-		b, err := f.note(todo[i : i+1])
+		b, err := f.note([]pending{t.pending})
 		if err != nil {
 			return err
 		}
-		err = f.prove(ctx, b, func() error { return f.awaitAuthorization(ctx, todo[i]) })
+		err = f.prove(ctx, b, func() error { return f.awaitAuthorization(ctx, t.pending) })
 		if f.warn(f.cleanUp(ctx, b)); err != nil {
 			return err
 		}
@@ -105,13 +190,13 @@ func (f *flow) proveInTurn(ctx context.Context, todo []pending, pause time.Durat
 // prove creates the records, waits until they are visible, and asks the CA to look.
 func (f *flow) prove(ctx context.Context, b *batch, verdict func() error) (err error) {
 	defer rescued(&err)
-	if err := f.Solver.Present(ctx, b.records); err != nil {
+	if err := b.each(func(p part) error { return f.present(ctx, b, p) }); err != nil {
 		return err
 	}
 	f.Progress("dns", fmt.Sprintf("%d TXT %s made in %s", len(b.records), plural(len(b.records), "record"), strings.Join(zones(b.records), ", ")))
 	report := func(text string) { f.Progress("propagation", text) }
 	if err := f.Resolver.AwaitTXT(ctx, expected(b.records), f.Require, f.Patience, report); err != nil {
-		return err
+		return f.unseen(ctx, b, err)
 	}
 	f.proving = true
 	if err := f.accept(ctx, b.todo); err != nil {
@@ -133,11 +218,12 @@ func (f *flow) prove(ctx context.Context, b *batch, verdict func() error) (err e
 func (f *flow) cleanUp(ctx context.Context, b *batch) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
 	defer cancel()
-	err := recovering(func(int) error { return f.Solver.CleanUp(ctx, b.records) }, 0)
-	if err == nil {
-		err = b.forget()
-	}
-	return err
+	return b.each(func(p part) error {
+		if err := p.CleanUp(ctx); err != nil {
+			return err
+		}
+		return p.forget()
+	})
 }
 
 func (f *flow) warn(err error) {
@@ -146,65 +232,12 @@ func (f *flow) warn(err error) {
 	}
 }
 
-// CleanUp removes the records that an earlier run has left, according to the journal. It cannot remove the records of another
-// provider, and names them in the error. It also names those that the provider cannot remove, until the authoritative servers show
-// that they are gone, or never were there. It says nothing twice.
-func CleanUp(ctx context.Context, lineage *state.Lineage, provider string, solver dnsprovider.Solver, resolver *resolve.Resolver, say Progress) error {
-	entries, err := lineage.Journal()
-	problems := []error{err}
-	for _, entry := range entries {
-		if entry.Provider != provider {
-			err = fmt.Errorf("TXT record %s was created by the provider %s and still exists: remove it by hand", entry.Records[0].Name, entry.Provider)
-		} else {
-			err = sweep(ctx, lineage, entry, solver, resolver, say)
-		}
-		said := func(earlier error) bool { return earlier != nil && err != nil && earlier.Error() == err.Error() }
-		if !slices.ContainsFunc(problems, said) {
-			problems = append(problems, err)
-		}
+func recordsOf(todo []pending) []dnsprovider.TXT {
+	records := make([]dnsprovider.TXT, len(todo))
+	for i, p := range todo {
+		records[i] = p.record
 	}
-	return errors.Join(problems...)
-}
-
-// sweep removes the records of one entry, and the entry.
-func sweep(ctx context.Context, lineage *state.Lineage, entry state.Entry, solver dnsprovider.Solver, resolver *resolve.Resolver, say Progress) error {
-	records := make([]dnsprovider.TXT, len(entry.Records))
-	for i, r := range entry.Records {
-		records[i] = dnsprovider.TXT{Place: resolve.Place{Name: r.Name, Zone: r.Zone}, Domain: r.Domain, Value: r.Value, Token: r.Token, KeyAuth: r.KeyAuth}
-	}
-	err := recovering(func(int) error { return solver.CleanUp(ctx, records) }, 0)
-	switch {
-	case err == nil:
-		say("dns", fmt.Sprintf("removed what an earlier run may have left: %d TXT %s", len(records), plural(len(records), "record")))
-	case settled(err, entry.Created) && absent(ctx, resolver, records):
-		say("dns", "the TXT records of an earlier run are not in DNS")
-	default:
-		return err
-	}
-	return lineage.Forget(entry)
-}
-
-// publication is how long a provider may take to show a record in DNS that it has accepted.
-const publication = time.Hour
-
-// settled reports whether DNS can say whether the records of a failed removal exist: not if the next try may succeed and the provider
-// may not have published them yet.
-func settled(err error, created time.Time) bool {
-	if _, rest := dnsprovider.Forgotten(err); rest == nil {
-		return true
-	}
-	e, ok := errors.AsType[*dnsprovider.Error](err)
-	return ok && !e.Temporary() || time.Since(created) > publication
-}
-
-// absent reports whether no authoritative server has any of the records.
-func absent(ctx context.Context, resolver *resolve.Resolver, records []dnsprovider.TXT) bool {
-	for _, r := range expected(records) {
-		if gone, err := resolver.Absent(ctx, r); err != nil || !gone {
-			return false
-		}
-	}
-	return true
+	return records
 }
 
 func journaled(records []dnsprovider.TXT) []state.TXT {

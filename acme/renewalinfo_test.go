@@ -133,8 +133,8 @@ func issueFor(t *testing.T, l *lab.Lab, c *Client, store *state.Book) *x509.Cert
 		t.Fatal(err)
 	}
 	defer unlock()
-	issued, err := c.Issue(t.Context(), Request{Claim: Claim{Names: []string{"mx.example.org"}, KeyType: bundle.EC256}, Lineage: lineage, Provider: "rfc2136",
-		Solver: solver, Resolver: resolver, Require: resolve.All, Patience: 10 * time.Second, Progress: func(string, string) {}})
+	issued, err := c.Issue(t.Context(), Request{Claim: Claim{Names: []string{"mx.example.org"}, KeyType: bundle.EC256}, Lineage: lineage,
+		Accounts: Only("rfc2136", solver), Resolver: resolver, Require: resolve.All, Patience: 10 * time.Second, Progress: func(string, string) {}})
 	if err != nil {
 		t.Fatal(err)
 	}

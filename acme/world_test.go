@@ -82,6 +82,7 @@ type setup struct {
 	NameServers, Names                                        []string
 	Settings                                                  acme.Settings
 	RequestTime                                               time.Duration // for one request; 0 for what is usual
+	Accounts                                                  []dnsAccount  // by zone; none: the lab's key proves all names
 }
 
 // world is a lab and the state of one host.
@@ -131,10 +132,37 @@ func pool(path string) (*x509.CertPool, error) {
 
 func (s setup) solver() (dnsprovider.Solver, *resolve.Resolver, error) {
 	resolver := resolve.New(s.NameServers)
-	solver, err := dnsprovider.New("rfc2136", map[string]string{
-		"DNSUPDATE_NAMESERVER": s.NameServers[0], "DNSUPDATE_TSIG_KEY": lab.KeyName, "DNSUPDATE_TSIG_SECRET": s.TSIG, "DNSUPDATE_DNS_TIMEOUT": "2",
-	}, resolver)
+	solver, err := dnsAccount{Key: lab.KeyName, Secret: s.TSIG}.solver(s.NameServers[0], resolver)
 	return solver, resolver, err
+}
+
+// dnsAccount is a DNS account: a TSIG key, or a program.
+type dnsAccount struct{ Zone, Key, Secret, Program string }
+
+func (a dnsAccount) solver(server string, resolver *resolve.Resolver) (dnsprovider.Solver, error) {
+	if a.Program != "" {
+		return dnsprovider.New("exec", map[string]string{"EXEC_PATH": a.Program}, resolver)
+	}
+	return dnsprovider.New("rfc2136", map[string]string{
+		"DNSUPDATE_NAMESERVER": server, "DNSUPDATE_TSIG_KEY": a.Key, "DNSUPDATE_TSIG_SECRET": a.Secret, "DNSUPDATE_DNS_TIMEOUT": "2",
+	}, resolver)
+}
+
+// accounts are those of the setup, and the resolver that they use.
+func (s setup) accounts() (accounts dnsprovider.Accounts, resolver *resolve.Resolver) {
+	list := s.Accounts
+	if len(list) == 0 {
+		list = []dnsAccount{{Key: lab.KeyName, Secret: s.TSIG}}
+	}
+	resolver = resolve.New(s.NameServers)
+	for _, a := range list {
+		provider := "rfc2136"
+		if a.Program != "" {
+			provider = "exec"
+		}
+		accounts = append(accounts, dnsprovider.NewAccount(a.Zone, provider, func() (dnsprovider.Solver, error) { return a.solver(s.NameServers[0], resolver) }))
+	}
+	return accounts, resolver
 }
 
 // issue orders a certificate under the lineage's lock; edit may change the request.
@@ -149,10 +177,7 @@ func (s setup) issue(ctx context.Context, edit func(*acme.Request)) (*acme.Issue
 
 // issueBy is issue with a client that goes on.
 func (s setup) issueBy(ctx context.Context, client *acme.Client, store *state.Book, edit func(*acme.Request)) (*acme.Issued, error) {
-	solver, resolver, err := s.solver()
-	if err != nil {
-		return nil, err
-	}
+	accounts, resolver := s.accounts()
 	roots, err := pool(s.RootsFile)
 	if err != nil {
 		return nil, err
@@ -164,7 +189,7 @@ func (s setup) issueBy(ctx context.Context, client *acme.Client, store *state.Bo
 	}
 	defer unlock()
 	request := acme.Request{
-		Claim: acme.Claim{Names: s.Names, KeyType: bundle.EC256}, Roots: roots, Lineage: lineage, Provider: "rfc2136", Solver: solver, Resolver: resolver,
+		Claim: acme.Claim{Names: s.Names, KeyType: bundle.EC256}, Roots: roots, Lineage: lineage, Accounts: accounts, Resolver: resolver,
 		Require: resolve.All, Patience: 10 * time.Second,
 	}
 	if edit != nil {
@@ -191,11 +216,8 @@ func (s setup) lineage(t testing.TB) *state.Lineage {
 // sweep removes what an earlier run left behind, as the beginning of a pass does.
 func (s setup) sweep(t *testing.T) error {
 	t.Helper()
-	solver, resolver, err := s.solver()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return acme.CleanUp(t.Context(), s.lineage(t), "rfc2136", solver, resolver, func(string, string) {})
+	accounts, resolver := s.accounts()
+	return acme.CleanUp(t.Context(), s.lineage(t), accounts, resolver, func(string, string) {})
 }
 
 // clean fails the test when TXT records or journal entries are left.

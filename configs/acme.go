@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"mxcert/acme/authority"
+	"mxcert/acme/resolve"
 )
 
 // check applies all rules that need more than one value, or more than the form of a value. It completes c.
@@ -19,6 +20,7 @@ func (l *loader) check(c *Config) {
 	l.checkPath("state", c.State)
 	l.checkPath("hooks.directory", c.Hooks.Directory)
 	l.checkCertificates(c)
+	l.checkPublicAddresses(c.PublicAddresses)
 }
 
 func (l *loader) checkACME(a *ACME) {
@@ -61,7 +63,11 @@ func (l *loader) checkEmail(a *ACME) {
 		return
 	}
 	a.Email = address
-	if _, domain, _ := cutLast(address, "@"); isReserved(domain) && slices.ContainsFunc(a.Directories, isPublic) {
+	switch _, domain, _ := cutLast(address, "@"); {
+	case !slices.ContainsFunc(a.Directories, isPublic):
+	case isPrivate(domain):
+		l.warn("acme.email", "write an address that the CA can reach, or remove the line", "%s is of a private domain, which the public DNS does not have: CAs refuse such an address (invalidContact)", quote(address))
+	case isReserved(domain):
 		l.warn("acme.email", "write an address of yours, or remove the line", "%s is only an example: CAs refuse such an address (invalidContact)", quote(address))
 	}
 }
@@ -172,19 +178,36 @@ func first(s string, _ bool) string { return s }
 // checkDNS checks the section at p, which is about a provider that it or the section above names, and completes the
 // resolvers.
 func (l *loader) checkDNS(p string, d *DNS, provider string) {
-	if !onlyHas(d.Provider, lower+digit+"-") {
-		l.bad(join(p, "provider"), "`mxcert providers` lists the names", "%s is not the name of a DNS provider", quote(d.Provider))
-	}
-	for i, r := range d.Resolvers {
-		address, err := resolverAddress(r)
+	l.checkProvider(p, d.Provider)
+	l.checkResolvers(join(p, "resolvers"), d.Resolvers)
+	l.checkResolvers(join(p, "resolvers_trusted"), d.ResolversTrusted)
+	l.checkEnv(p, d.Env, provider)
+	l.checkZones(join(p, "zones"), d.Zones)
+}
+
+// checkResolvers checks the resolvers at p and completes them with their ports.
+func (l *loader) checkResolvers(p string, list []string) {
+	for i, r := range list {
+		server, err := resolve.ParseServer(r)
 		if err != nil {
-			l.bad(at(join(p, "resolvers"), i), `write for example "192.0.2.53" or "[2001:db8::53]:53"`, "%s: %v", quote(r), err)
+			l.bad(at(p, i), `write for example "192.0.2.53", "[2001:db8::53]:53" or "tls://dns.example.net@192.0.2.53"`, "%s: %v", quote(r), err)
 			continue
 		}
-		d.Resolvers[i] = address
+		list[i] = server
 	}
-	l.unique(join(p, "resolvers"), d.Resolvers)
-	for name, value := range d.Env {
+	l.unique(p, list)
+}
+
+// checkProvider checks the form of a provider's name.
+func (l *loader) checkProvider(p, provider string) {
+	if !onlyHas(provider, lower+digit+"-") {
+		l.bad(join(p, "provider"), "`mxcert providers` lists the names", "%s is not the name of a DNS provider", quote(provider))
+	}
+}
+
+// checkEnv checks the variables of an account, in the section at p.
+func (l *loader) checkEnv(p string, env map[string]Secret, provider string) {
+	for name, value := range env {
 		where := join(join(p, "env"), name)
 		if !onlyHas(name, upper+digit+"_") || name == "" || onlyHas(name[:1], digit) {
 			l.bad(where, "write it as in the documentation of the provider, for example DNSUPDATE_NAMESERVER", "%s is not the name of a variable", quote(name))

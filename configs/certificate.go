@@ -25,7 +25,8 @@ func (l *loader) checkCertificates(c *Config) {
 
 func (l *loader) checkCertificate(c *Config, i int) {
 	cert, p := &c.Certificates[i], at("certificates", i)
-	l.checkDomains(join(p, "domains"), cert)
+	l.checkDomains(p, cert)
+	l.checkMailDomains(join(p, "mail_domains"), cert.MailDomains)
 	if len(cert.Keys) == 0 {
 		l.bad(join(p, "keys"), "write [ec256], or remove the line", "the list is empty")
 	}
@@ -37,11 +38,6 @@ func (l *loader) checkCertificate(c *Config, i int) {
 	if cert.Renewal.Window == nil {
 		cert.Renewal = c.Renewal
 	}
-	for j, port := range cert.DANE.Ports {
-		if port < 1 || port > 65535 {
-			l.bad(at(join(p, "dane.ports"), j), "", "%d is not a port", port)
-		}
-	}
 	for j := range cert.Deploy {
 		l.checkTarget(at(join(p, "deploy"), j), cert, &cert.Deploy[j])
 	}
@@ -49,6 +45,7 @@ func (l *loader) checkCertificate(c *Config, i int) {
 		l.warn(p, "add a target to deploy", "has no deploy section: mxcert would order the certificate and not deploy it")
 	}
 	l.checkEndpoints(join(p, "verify.endpoints"), &cert.Verify)
+	l.checkDANE(p, cert)
 }
 
 // checkNames checks the names of all certificates.
@@ -77,27 +74,46 @@ func isName(s string) bool {
 	return len(s) <= 64 && onlyHas(s, first+"._-") && onlyHas(s[:1], first)
 }
 
-// checkDomains checks and normalises the names of a certificate.
+// checkDomains checks and normalises the names of a certificate: the required ones, and the optional ones.
 func (l *loader) checkDomains(p string, cert *Certificate) {
+	domains, optional := join(p, "domains"), join(p, "optional")
 	if len(cert.Domains) == 0 {
-		l.missing(p, "list the host names that senders use")
+		l.missing(domains, "list the host names that senders use")
 	}
-	if len(cert.Domains) > maxNames {
-		l.bad(p, "split it into two certificates", "%d names; a certificate has at most %d", len(cert.Domains), maxNames)
+	if n := len(cert.Domains) + len(cert.Optional); n > maxNames {
+		l.bad(domains, "split it into two certificates", "%d names; a certificate has at most %d", n, maxNames)
 		return
 	}
-	for i, d := range cert.Domains {
+	l.normalise(domains, cert.Domains)
+	l.normalise(optional, cert.Optional)
+	for i, name := range cert.Optional {
+		if slices.Contains(cert.Domains, name) {
+			l.bad(at(optional, i), "remove one of the two: a name in domains is never left out", "%s is already in domains", quote(name))
+		}
+	}
+	all := slices.Concat(cert.Domains, cert.Optional)
+	l.coveredTwice(domains, cert.Domains, all)
+	l.coveredTwice(optional, cert.Optional, all)
+}
+
+// normalise checks the form of the names in a list, and that none is there twice.
+func (l *loader) normalise(p string, names []string) {
+	for i, d := range names {
 		name, err := domainName(d)
 		if err != nil {
 			l.bad(at(p, i), "", "%s: %v", quote(d), err)
 			continue
 		}
-		cert.Domains[i] = name
+		names[i] = name
 	}
-	l.unique(p, cert.Domains)
-	for i, d := range cert.Domains {
+	l.unique(p, names)
+}
+
+// coveredTwice finds names in a list that a wildcard among all names covers, too.
+func (l *loader) coveredTwice(p string, names, all []string) {
+	for i, d := range names {
 		_, parent, _ := strings.Cut(d, ".")
-		if slices.Contains(cert.Domains, "*."+parent) && d != "*."+parent {
+		if slices.Contains(all, "*."+parent) && d != "*."+parent {
 			l.bad(at(p, i), "remove one of the two", "%s already covers %s, and Let's Encrypt refuses to certify both", quote("*."+parent), quote(d))
 		}
 	}
@@ -112,16 +128,30 @@ func merge(o, above DNS) DNS {
 	if o.Resolvers == nil {
 		o.Resolvers = slices.Clone(above.Resolvers)
 	}
+	if o.ResolversTrusted == nil {
+		o.ResolversTrusted = slices.Clone(above.ResolversTrusted)
+	}
+	if o.Zones == nil {
+		o.Zones = above.Zones
+	}
 	o.Provider = cmp.Or(o.Provider, above.Provider)
 	o.Propagation.Timeout = cmp.Or(o.Propagation.Timeout, above.Propagation.Timeout)
 	o.Propagation.Require = cmp.Or(o.Propagation.Require, above.Propagation.Require)
 	return o
 }
 
-// checkProviders checks that every certificate has a DNS provider.
+// checkProviders checks that every certificate has a DNS provider, or zones that have one.
 func (l *loader) checkProviders(c *Config) {
+	if c.DNS.Provider == "" && len(c.DNS.Env) > 0 && len(c.DNS.Zones) > 0 {
+		l.missing("dns.provider", "dns.env belongs to it; the account of a zone has an env of its own")
+	}
 	for i := range c.Certificates {
-		if c.Certificates[i].DNS.Provider == "" && !l.touched[join(at("certificates", i), "dns")] {
+		p, cert := at("certificates", i), &c.Certificates[i]
+		switch {
+		case cert.DNS.Provider != "" || l.touched[join(p, "dns")] || l.touched["dns.zones"]:
+		case len(cert.DNS.Zones) > 0:
+			l.checkCovered(p, cert)
+		default:
 			l.missing("dns.provider", "`mxcert providers` lists the names; "+quote(c.Certificates[i].Name)+" has no provider of its own")
 			return
 		}
@@ -132,7 +162,7 @@ func (l *loader) checkProviders(c *Config) {
 func (l *loader) checkSameNames(list []Certificate) {
 	seen := map[string]string{}
 	for i, c := range list {
-		names := strings.Join(slices.Sorted(slices.Values(c.Domains)), " ")
+		names := strings.Join(slices.Sorted(slices.Values(slices.Concat(c.Domains, c.Optional))), " ")
 		other, twice := seen[names]
 		if twice {
 			l.warn(join(at("certificates", i), "domains"), "one certificate can have several targets and keys", "the same names as %s", other)

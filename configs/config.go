@@ -21,6 +21,11 @@ type Config struct {
 	State string `yaml:"state" default:"/var/lib/mxcert"`
 	// Programs that mxcert runs before and after a change.
 	Hooks Hooks `yaml:"hooks"`
+	// IP addresses by which senders reach this host, if it is behind NAT: MX host names with one of them are this host, as are those with
+	// an address of its interfaces.
+	//
+	// After Load they have their shortest form.
+	PublicAddresses []string `yaml:"public_addresses"`
 	// Where mxcert publishes numbers for monitoring. Not supported by this version.
 	Metrics Metrics `yaml:"metrics"`
 	// Who gets a message about failures. Not supported by this version.
@@ -111,10 +116,31 @@ type DNS struct {
 	Provider string `yaml:"provider"`
 	// Settings of the provider, under the names of its environment variables. No other provider sees them.
 	Env map[string]Secret `yaml:"env"`
-	// Resolvers to ask: IP addresses with an optional port. Empty: those of the system.
+	// Resolvers to ask: IP addresses with an optional port, or tls://NAME@ADDRESS for one that is asked over TLS and proves with a
+	// certificate of a CA that the system trusts that it is NAME. Empty: those of the system. Only a resolver that validates DNSSEC can say whether TLSA records count; its
+	// word counts if it is on loopback, if it is asked over TLS, or if it is in resolvers_trusted.
 	Resolvers []string `yaml:"resolvers"`
+	// Resolvers that validate DNSSEC and whose word counts although they are not on loopback, because you trust the network between. They
+	// are written like those of resolvers, and asked before them.
+	ResolversTrusted []string `yaml:"resolvers_trusted"`
+	// Zones that other accounts prove, by name. If the place of a challenge, after CNAMEs, is in one of them, its account makes the record;
+	// the longest match counts. Other names go to dns.provider, which you can leave out if there are none. The zones of a certificate replace
+	// those of the dns section.
+	Zones []Zone `yaml:"zones" default:"-"`
 	// When a record counts as visible.
 	Propagation Propagation `yaml:"propagation"`
+}
+
+// Zone is a zone with the account that writes the challenge records in it. Resolvers and propagation are those of the dns section.
+type Zone struct {
+	// Name is its key: after Load lower-case A-labels without a trailing dot.
+	Name string `yaml:"-"`
+	// Name of the DNS provider of this zone.
+	Provider string `yaml:"provider"`
+	// Settings of this account, as in dns.env. No other account sees them, even if its provider is the same.
+	Env map[string]Secret `yaml:"env"`
+	// Path is where the zone stands in the configuration, for [Config.At].
+	Path string `yaml:"-"`
 }
 
 // Propagation says when a challenge record counts as visible.
@@ -134,8 +160,17 @@ type Certificate struct {
 	//
 	// After Load these are lower-case A-labels without a trailing dot.
 	Domains []string `yaml:"domains"`
-	// Mail domains whose MX host names mxcert adds. Not supported by this version.
+	// Further host names, which mxcert leaves out while they cannot be proven, and takes in again when they can.
+	//
+	// After Load these have the form of domains.
+	Optional []string `yaml:"optional"`
+	// Mail domains. mxcert asks for their MX records, and adds those MX host names that have an address of this machine, and then the
+	// host's own name. It treats these names as optional. A name in domains or optional stays what it is there.
+	//
+	// After Load these have the form of domains.
 	MailDomains []string `yaml:"mail_domains"`
+	// How far apart the two looks at the MX records must be that have to agree before mxcert adds or drops a name.
+	MailDomainsConfirm time.Duration `yaml:"mail_domains_confirm" default:"1h"`
 	// Key types. mxcert orders a certificate for each.
 	Keys []string `yaml:"keys" default:"ec256" enum:"ec256 ec384 rsa2048 rsa3072 rsa4096"`
 	// Keep the private key when the certificate is renewed.
@@ -156,12 +191,60 @@ type Certificate struct {
 	Verify Verify `yaml:"verify"`
 }
 
-// DANE says what mxcert does about TLSA records (RFC 7672). This version supports only mode off.
+// DANE says what mxcert does about TLSA records (RFC 7672).
 type DANE struct {
-	// What to do about TLSA records.
-	Mode string `yaml:"mode" default:"off" enum:"off check gate publish"`
+	// What to do about TLSA records. off: nothing. check: judge them, and refuse a deployment that would break mail. gate: you publish the
+	// records that `mxcert tlsa show` prints; mxcert waits until every server has them, and changes keys by itself. publish: mxcert writes the
+	// records. Not set: check, wherever a name of the certificate has TLSA records.
+	Mode string `yaml:"mode" enum:"off check gate publish"`
 	// Ports whose TLSA records matter.
 	Ports []int `yaml:"ports" default:"25"`
+	// For at least this time all name servers must have a new record before mxcert serves its key. mxcert waits longer if the TTL asks for it.
+	// The default is for resolvers with minimum TTLs and expired answers (RFC 8767).
+	Hold time.Duration `yaml:"hold,zero" default:"24h"`
+	// How old a key gets before mxcert changes it, with gate and publish. 0: mxcert never changes it unless asked.
+	KeyLifetime time.Duration `yaml:"key_lifetime,zero" default:"365d"`
+	// Name servers, by name or IP address, that mxcert does not wait for, although the zone or its parent names them: one that this host cannot
+	// reach, or that is being retired. mxcert goes on to ask them, and shows what they answer. TLSA records that such a server gives count all the
+	// same, because senders get them: mxcert serves no key that they lack. If it does not answer, mxcert does not know what senders get there.
+	//
+	// After Load names are lower-case A-labels without a trailing dot, and addresses have their shortest form.
+	IgnoreServers []string `yaml:"ignore_servers"`
+	// The service that takes the records, with publish: rfc2136 (the settings of dns and dns.zones), hook (programs in tlsa.d of
+	// hooks.directory), or a section with one of powerdns, desec and cloudflare. Default: rfc2136, if the dns section uses it.
+	//
+	// After Load the default is filled in if mode is publish.
+	Publisher Publisher `yaml:"publisher"`
+	// TTL of the records that mxcert adds. Each change of keys waits for more than twice this time.
+	TTL time.Duration `yaml:"ttl" default:"1h"`
+}
+
+// Publisher is a service that holds a zone with TLSA records. At most one of the sections is set.
+type Publisher struct {
+	// Kind is rfc2136, hook, powerdns, desec or cloudflare; "" if there is none.
+	Kind string `yaml:"-"`
+	// The HTTP API of a PowerDNS Authoritative Server.
+	PowerDNS PowerDNS `yaml:"powerdns"`
+	// deSEC (desec.io).
+	DeSEC Hosted `yaml:"desec"`
+	// Cloudflare.
+	Cloudflare Hosted `yaml:"cloudflare"`
+}
+
+// PowerDNS is the HTTP API of a PowerDNS Authoritative Server.
+type PowerDNS struct {
+	// The beginning of its address, such as https://ns1.example.org:8081. Plain http is accepted for a server on this host only.
+	URL string `yaml:"url"`
+	// The setting api-key of the server. Use a reference such as cred:pdns.
+	Key Secret `yaml:"key"`
+}
+
+// Hosted is an account at a DNS service.
+type Hosted struct {
+	// The API token, with the right to change the zone's records. Use a reference such as cred:NAME.
+	Token Secret `yaml:"token"`
+	// The beginning of the API's address, if it is not the usual one.
+	URL string `yaml:"url"`
 }
 
 // Target is one place where mxcert writes a certificate, and the unit that it then reloads.
@@ -183,7 +266,8 @@ type Target struct {
 	// hash:/etc/postfix/sni.
 	SNIMap string `yaml:"sni_map"`
 	// The systemd unit to reload. Default for exim: exim4.service; for postfix: postfix.service (or its instance
-	// postfix@-.service, if there is one); for dovecot: dovecot.service. For files there is no default, and nothing is reloaded.
+	// postfix@-.service, if there is one); for dovecot: dovecot.service. For files there is no default. With "" mxcert reloads
+	// nothing: in a container without systemd, a hook in deploy.d reloads the server.
 	Unit string `yaml:"unit"`
 	// Owner of the files: a name, or a number in quotes. Without it, a replaced file keeps its owner.
 	Owner string `yaml:"owner"`
@@ -277,6 +361,12 @@ func (t Target) Paths(name, key string, i int) (cert, privkey, combined string) 
 // LinkPath returns the path of the directory setting in the same way.
 func (t Target) LinkPath(name, key string) string {
 	return placeholders(name, key).Replace(t.Directory)
+}
+
+// SameFiles reports whether two targets name the same files.
+func (t Target) SameFiles(other Target) bool {
+	return slices.Equal(t.Certificate, other.Certificate) && slices.Equal(t.PrivateKey, other.PrivateKey) &&
+		t.Combined == other.Combined && t.Directory == other.Directory && t.SNIMap == "" && other.SNIMap == ""
 }
 
 func placeholders(name, key string) *strings.Replacer {

@@ -27,12 +27,16 @@ func (l *loader) decode(n *yaml.Node, path string, v reflect.Value, f field) {
 		l.target(n, path, to)
 	case *Limits:
 		l.limits(n, path, to)
+	case *[]Zone:
+		l.zones(n, path, to)
 	case *Rate:
 		l.rate(n, path, to)
 	case *Secret:
 		l.secret(n, path, to)
 	case *time.Duration:
-		l.duration(n, path, to)
+		l.duration(n, path, to, f)
+	case *Publisher:
+		l.publisher(n, path, to)
 	case *fs.FileMode:
 		l.mode(n, path, to)
 	case *string:

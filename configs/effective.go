@@ -61,14 +61,18 @@ func (e encoder) encode(v reflect.Value, f field) *yaml.Node {
 			return plain(noLimit)
 		}
 		return e.encodeStruct(v)
+	case Publisher:
+		return e.encodePublisher(value)
 	case Rate:
 		if value == (Rate{}) {
 			return nil
 		}
 		return plain(value.String())
 	case DNS:
-		value.Env = e.shown(value)
+		value.Env = e.shown(value.Provider, value.Env)
 		return e.encodeStruct(reflect.ValueOf(value))
+	case []Zone:
+		return e.encodeZones(value)
 	case time.Duration:
 		return plain(shortDuration(value))
 	case fs.FileMode:
@@ -116,10 +120,10 @@ func (e encoder) encodeStruct(v reflect.Value) *yaml.Node {
 }
 
 // shown returns the environment of a provider with its secrets hidden.
-func (e encoder) shown(d DNS) map[string]Secret {
-	env := maps.Clone(d.Env)
+func (e encoder) shown(provider string, env map[string]Secret) map[string]Secret {
+	env = maps.Clone(env)
 	for name, value := range env {
-		if e.secrets.holds(variable{d.Provider, name}) {
+		if e.secrets.holds(variable{provider, name}) {
 			env[name] = Secret(value.String())
 		}
 	}

@@ -11,12 +11,14 @@ import (
 //
 //	yaml:"name"         the key; "-": not a setting
 //	yaml:"name,single"  a list that may be written as one value
+//	yaml:"name,zero"    a duration that may be 0
 //	default:"value"     a list is separated by spaces; "-": no defaults inside it either
 //	enum:"a b c"        the values allowed
 type field struct {
 	name     string
 	position int
 	single   bool
+	zero     bool
 	element  bool // not a field, but an element of its list
 	def      string
 	enum     []string
@@ -35,6 +37,7 @@ func fieldsOf(t reflect.Type) []field {
 			name:     name,
 			position: i,
 			single:   option == "single",
+			zero:     option == "zero",
 			def:      tag.Get("default"),
 			enum:     strings.Fields(tag.Get("enum")),
 		})

@@ -19,6 +19,13 @@ import (
 // maxFile bounds the size of a configuration file in bytes.
 const maxFile = 1 << 20
 
+// Stdin is a name of a file for [Load]: the standard input, read as if it were the file of this host's service. The certificates of its conf.d
+// count, too.
+const Stdin = "-"
+
+// directory is where the file of the service is.
+const directory = "/etc/mxcert"
+
 // Load reads file and the certificates of conf.d/*.yaml beside it, fills in defaults and checks everything.
 // All problems are reported at once: the error is a *Problems, which wraps the error of the operating system if a file could
 // not be read (fs.ErrNotExist, fs.ErrPermission).
@@ -77,12 +84,16 @@ func (f *Files) State() (path string, sure bool) {
 // read reads the main file and those of conf.d.
 func (l *loader) read(file string) []*source {
 	var sources []*source
-	if data, err := readFile(file); err != nil {
+	beside, read := filepath.Dir(file), readFile
+	if file == Stdin {
+		file, beside, read = "standard input", directory, func(string) ([]byte, error) { return readAll(os.Stdin) }
+	}
+	if data, err := read(file); err != nil {
 		l.add(fileProblem(file, err))
 	} else {
 		sources = append(sources, newSource(file, data))
 	}
-	return append(sources, l.fragments(filepath.Join(filepath.Dir(file), "conf.d"))...)
+	return append(sources, l.fragments(filepath.Join(beside, "conf.d"))...)
 }
 
 // load decodes the main file and the fragments, and checks the whole if it could read all of it.
@@ -179,6 +190,10 @@ func readFile(name string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
+	return readAll(f)
+}
+
+func readAll(f *os.File) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
 		return nil, err
@@ -200,7 +215,7 @@ func fileProblem(name string, err error) Problem {
 		p.Hint = "start from an example: mxcert config example > FILE"
 	case errors.Is(err, fs.ErrPermission):
 		p.Message = "no permission to read it"
-		p.Hint = "run mxcert as root or as its service user, or let that user read the file: `chgrp mxcert` and `chmod 0640`"
+		p.Hint = "run mxcert as root (sudo), or as the service's user if the file belongs to its group"
 	case errors.Is(err, errTooLarge):
 		p.Hint = "split the certificates over several files in conf.d"
 	}

@@ -220,7 +220,7 @@ func TestUnreadable(t *testing.T) {
 		t.Errorf("directory: %v", err)
 	}
 	p := fileProblem(file, &fs.PathError{Op: "open", Path: file, Err: fs.ErrPermission})
-	if err := (&Problems{List: []Problem{p}}); !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "as root or as its service user") {
+	if err := (&Problems{List: []Problem{p}}); !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "as root (sudo)") {
 		t.Errorf("no permission: %v", err)
 	}
 }

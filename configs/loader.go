@@ -132,4 +132,9 @@ func join(path, key string) string {
 func at(path string, i int) string { return fmt.Sprintf("%s[%d]", path, i) }
 
 // parentOf removes the last key or index from a path; "" is the top.
-func parentOf(path string) string { return path[:max(0, strings.LastIndexAny(path, ".["))] }
+func parentOf(path string) string {
+	if strings.HasSuffix(path, "]") { // what is in brackets may have dots: see zonePath
+		return path[:max(0, strings.LastIndexByte(path, '['))]
+	}
+	return path[:max(0, strings.LastIndexAny(path, ".["))]
+}

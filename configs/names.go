@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/mail"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -117,6 +118,13 @@ func cutLast(s, separator string) (before, after string, found bool) {
 	return s[:i], s[i+len(separator):], true
 }
 
+// isPrivate reports whether a domain is only of a network of its own: CAs refuse mail addresses there, because no public DNS has the
+// domain (RFC 6762, RFC 8375, RFC 7686, RFC 9476; internal is reserved by ICANN, and lan is what home routers use).
+func isPrivate(domain string) bool {
+	labels := strings.Split(domain, ".")
+	return slices.Contains([]string{"local", "internal", "lan", "home", "corp", "alt", "onion"}, labels[len(labels)-1]) || strings.HasSuffix("."+domain, ".home.arpa")
+}
+
 // isReserved reports whether nobody can have a mailbox in a domain, because it is for documentation or tests (RFC 2606, RFC 6761).
 func isReserved(domain string) bool {
 	labels := strings.Split(domain, ".")
@@ -130,25 +138,9 @@ func isReserved(domain string) bool {
 	return false
 }
 
-// resolverAddress completes an IP address with the port of DNS.
-func resolverAddress(s string) (string, error) {
-	if a, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")); err == nil {
-		return netip.AddrPortFrom(a, 53).String(), nil
-	}
-	host, port, err := splitHostPort(s)
-	a, noAddress := netip.ParseAddr(host)
-	switch {
-	case err != nil && strings.Contains(s, ":"):
-		return "", err
-	case err != nil || noAddress != nil:
-		return "", errors.New("a resolver must be an IP address")
-	}
-	return netip.AddrPortFrom(a, port).String(), nil
-}
-
 // endpointAddress checks host:port, where the host is an IP address or a name.
 func endpointAddress(s string) error {
-	host, _, err := splitHostPort(s)
+	host, err := hostOf(s)
 	if err != nil || isAddress(host) {
 		return err
 	}
@@ -156,30 +148,30 @@ func endpointAddress(s string) error {
 	return err
 }
 
-// splitHostPort splits host:port. An IPv6 address must be in brackets.
-func splitHostPort(s string) (string, uint16, error) {
+// hostOf returns the host of host:port. An IPv6 address must be in brackets.
+func hostOf(s string) (string, error) {
 	i := strings.LastIndex(s, ":")
 	if i < 0 {
-		return "", 0, errors.New("the port is missing")
+		return "", errors.New("the port is missing")
 	}
 	host, port := s[:i], s[i+1:]
 	if inner, ok := strings.CutPrefix(host, "["); ok {
 		inner, ok = strings.CutSuffix(inner, "]")
 		if a, err := netip.ParseAddr(inner); !ok || err != nil || !a.Is6() {
-			return "", 0, errors.New("there is no IPv6 address in the brackets")
+			return "", errors.New("there is no IPv6 address in the brackets")
 		}
 		host = inner
 	} else if strings.Contains(host, ":") {
-		return "", 0, errors.New("an IPv6 address with a port must be in brackets, as in [::1]:25")
+		return "", errors.New("an IPv6 address with a port must be in brackets, as in [::1]:25")
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	switch {
 	case err != nil || n == 0:
-		return "", 0, errors.New("the port is not a number from 1 to 65535")
+		return "", errors.New("the port is not a number from 1 to 65535")
 	case host == "":
-		return "", 0, errors.New("the host is missing")
+		return "", errors.New("the host is missing")
 	}
-	return host, uint16(n), nil
+	return host, nil
 }
 
 // count returns "1 key", "2 keys".

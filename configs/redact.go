@@ -49,11 +49,11 @@ func secretLength(value string) int {
 	return len(value)
 }
 
-// sensitive matches a key that names a secret and what separates it from its value: keys like hmac_key, and the
-// upper-case variables of DNS providers.
+// sensitive matches a key that names a secret and what separates it from its value: keys like hmac_key, the upper-case variables of DNS
+// providers, and the key of a publisher.
 func sensitive() *regexp.Regexp {
 	const key = `(?:(?i:[\w-]*(?:hmac|secret|token|passw|api[_-]?key)[\w-]*)|\b[A-Z][A-Z0-9]*_[A-Z0-9_]*)`
-	return regexp.MustCompile(key + `["']?[ \t]*[:= \t][ \t]*`)
+	return regexp.MustCompile(key + `["']?[ \t]*[:= \t][ \t]*|\bkey["']?[ \t]*:[ \t]*`)
 }
 
 // continuesSecret reports whether a line continues a secret that starts above it, with less indentation.

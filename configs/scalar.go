@@ -58,12 +58,16 @@ func (l *loader) integer(n *yaml.Node, path string, to *int) {
 	*to = i
 }
 
-func (l *loader) duration(n *yaml.Node, path string, to *time.Duration) {
+func (l *loader) duration(n *yaml.Node, path string, to *time.Duration, f field) {
 	if n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
 		l.wrongType(n, path, "must be a duration such as 90s")
 		return
 	}
-	d, err := parseDuration(n.Value)
+	parse := parseDuration
+	if f.zero {
+		parse = parseDurationOrZero
+	}
+	d, err := parse(n.Value)
 	if err != nil {
 		l.bad(path, "write for example 90s, 5m, 1h30m or 2d", "%s is not a duration: %v", quote(n.Value), err)
 		return
@@ -73,6 +77,14 @@ func (l *loader) duration(n *yaml.Node, path string, to *time.Duration) {
 
 // parseDuration reads a positive duration as time.ParseDuration does, with days ("d") in front.
 func parseDuration(s string) (time.Duration, error) {
+	d, err := parseDurationOrZero(s)
+	if err == nil && d == 0 {
+		return 0, errors.New("it must be more than zero")
+	}
+	return d, err
+}
+
+func parseDurationOrZero(s string) (time.Duration, error) {
 	var days time.Duration
 	rest := s
 	if number, after, found := strings.Cut(s, "d"); found {
@@ -90,8 +102,8 @@ func parseDuration(s string) (time.Duration, error) {
 		}
 	}
 	switch {
-	case d < 0 || d+days == 0:
-		return 0, errors.New("it must be more than zero")
+	case d < 0:
+		return 0, errors.New("it must not be negative")
 	case d > math.MaxInt64-days:
 		return 0, errors.New("it is too long")
 	}
@@ -147,6 +159,8 @@ func (l *loader) wrongType(n *yaml.Node, path, want string) {
 	hint := ""
 	switch {
 	case n.Kind != yaml.ScalarNode:
+	case want == "must be text" && n.Tag == "!!bool" && strings.HasSuffix(path, "dane.mode"):
+		hint = `write mode: "off", in quotes: programs that know only YAML 1.1 write false instead`
 	case want == "must be text":
 		hint = "put it in quotes"
 	case want == "must be a list":

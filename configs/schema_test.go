@@ -89,10 +89,18 @@ func (m schemaMaker) value(t reflect.Type, f field) object {
 		target := m.object(t)
 		return object{"type": "object", "additionalProperties": false, "minProperties": 1, "maxProperties": 1,
 			"properties": object{"exim": target, "postfix": target, "dovecot": target, "files": target}}
+	case t == reflect.TypeFor[[]Zone]():
+		return object{"type": "object", "additionalProperties": m.object(t.Elem())}
 	case t == reflect.TypeFor[Limits]():
 		return object{"anyOf": []object{m.object(t), {"type": "string", "enum": []string{"", "none"}}}}
+	case t == reflect.TypeFor[Publisher]():
+		one := m.object(t)
+		one["maxProperties"] = 1
+		return object{"anyOf": []object{one, {"type": "string", "enum": append([]string{""}, publishers()[:2]...)}}}
 	case t == reflect.TypeFor[Rate]():
 		return object{"type": "string", "pattern": `^$|^none$|^[0-9]+ */ *([0-9]+d)?([0-9.]+(h|m|s))*$`}
+	case t == reflect.TypeFor[time.Duration]() && f.zero:
+		return withDefault(object{"type": []string{"string", "integer"}, "pattern": `^0$|^[0-9]+d$|^([0-9]+d)?([0-9.]+(h|m|s|ms))+$`}, f.def)
 	case t == reflect.TypeFor[time.Duration]():
 		return withDefault(object{"type": "string", "pattern": `^[0-9]+d$|^([0-9]+d)?([0-9.]+(h|m|s|ms))+$`}, f.def)
 	case t == reflect.TypeFor[fs.FileMode]():
@@ -275,8 +283,10 @@ func TestSchemaDescribes(t *testing.T) {
 			}
 			walk(value.(object), p)
 		}
-		if items, ok := s["items"].(object); ok {
-			walk(items, path)
+		for _, inner := range []string{"items", "additionalProperties"} {
+			if inner, ok := s[inner].(object); ok {
+				walk(inner, path)
+			}
 		}
 	}
 	walk(s, "")
@@ -289,7 +299,7 @@ func TestExampleIsComplete(t *testing.T) {
 	walk = func(typ reflect.Type) {
 		for _, f := range fieldsOf(typ) {
 			name := typ.Name() + "." + f.name
-			if slices.Contains([]string{"Config.metrics", "Config.notify", "Certificate.mail_domains"}, name) {
+			if slices.Contains([]string{"Config.metrics", "Config.notify"}, name) {
 				continue // not supported by this version
 			}
 			if !regexp.MustCompile(`(?m)^[ #-]*` + f.name + `:`).MatchString(text) {

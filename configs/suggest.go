@@ -16,7 +16,9 @@ import (
 func (l *loader) unknownKey(path string, key *yaml.Node, fields []field) {
 	var names []string
 	for _, f := range fields {
-		names = append(names, f.name)
+		if !unsupported(join(withoutIndexes(path), f.name)) {
+			names = append(names, f.name)
+		}
 	}
 	l.unknown[path] = true
 	hint := suggest(key.Value, names)

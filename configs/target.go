@@ -113,9 +113,9 @@ func (l *loader) checkSNIMap(p string, t *Target) {
 	}
 }
 
-// checkUnit fills in unit and reload and checks that they make sense together.
+// checkUnit fills in unit and reload and checks that they make sense together. An empty unit stays empty: nothing is reloaded.
 func (l *loader) checkUnit(p string, t *Target) {
-	if t.Unit == "" {
+	if _, written := l.index.places[join(p, "unit")]; !written {
 		t.Unit = map[string]string{kindExim: "exim4.service", kindPostfix: "postfix.service", kindDovecot: "dovecot.service"}[t.Kind]
 	}
 	switch {
@@ -203,7 +203,8 @@ func placeholderHint(p string) string {
 	return "placeholders are {name} and {key}"
 }
 
-// checkCollisions checks that no path is written twice, and none inside the state directory.
+// checkCollisions checks that no path is written twice, and none inside the state directory. Two servers may read the same files: then the
+// first of the targets writes them, and both servers are reloaded.
 func (l *loader) checkCollisions(c *Config) {
 	taken, maps := map[string]string{}, map[string]string{}
 	for i := range c.Certificates {
@@ -211,6 +212,9 @@ func (l *loader) checkCollisions(c *Config) {
 		for j, t := range cert.Deploy {
 			p := join(at(join(at("certificates", i), "deploy"), j), t.Kind)
 			l.claimMap(taken, maps, join(p, "sni_map"), t, c.State)
+			if l.shares(p, cert.Deploy[:j], t) {
+				continue
+			}
 			for k, key := range cert.Keys {
 				crt, prv, combined := t.Paths(cert.Name, key, k)
 				l.claim(taken, join(p, "certificate"), crt, c.State)
@@ -223,6 +227,20 @@ func (l *loader) checkCollisions(c *Config) {
 			}
 		}
 	}
+}
+
+// shares reports whether a target of another kind before this one names the same files. They belong to the owner that the first one names.
+func (l *loader) shares(p string, earlier []Target, t Target) bool {
+	for _, e := range earlier {
+		if !e.SameFiles(t) || e.Kind == t.Kind {
+			continue
+		}
+		if t.Owner != "" && t.Owner != e.Owner || t.Group != "" && t.Group != e.Group || t.Mode != 0 && t.Mode != e.Mode {
+			l.bad(p, "write owner, group and mode into the target "+e.Kind+", which comes first", "the target %s writes the same files, with another owner, group or mode", e.Kind)
+		}
+		return true
+	}
+	return false
 }
 
 // claimMap claims a map for all targets of the same kind that name it.

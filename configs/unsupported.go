@@ -18,10 +18,6 @@ type refusal struct {
 func refusals() []refusal {
 	const leave = "remove it"
 	return []refusal{
-		{"certificates.dane.mode", is("check"), "dane: check", "set mode: off"},
-		{"certificates.dane.mode", is("gate"), "dane: gate", "set mode: off"},
-		{"certificates.dane.mode", is("publish"), "dane: publish", "set mode: off"},
-		{"certificates.mail_domains", notEmpty, "mail_domains", "list the MX host names in domains"},
 		{"metrics.listen", notEmpty, "metrics.listen", leave},
 		{"metrics.textfile", notEmpty, "metrics.textfile", leave},
 		{"notify", notEmpty, "notify", "remove it; a hook in fail.d can tell you about failures"},
@@ -38,6 +34,17 @@ func (l *loader) refuse(path string, value *yaml.Node) bool {
 	for _, r := range refusals() {
 		if r.path == pattern && r.when(value) {
 			l.fault(path, r.hint, r.what+" is not supported by this version")
+			return true
+		}
+	}
+	return false
+}
+
+// unsupported reports whether this version refuses every value of a setting, or all that a section is for.
+func unsupported(path string) bool {
+	anything := &yaml.Node{Kind: yaml.ScalarNode, Value: "anything"}
+	for _, r := range refusals() {
+		if r.when(anything) && (r.path == path || path == "metrics" && strings.HasPrefix(r.path, path+".")) {
 			return true
 		}
 	}
@@ -61,8 +68,4 @@ func isSection(n *yaml.Node) bool { return n.Kind == yaml.MappingNode }
 // notEmpty accepts "", [] and {}, which mean the same as no setting.
 func notEmpty(n *yaml.Node) bool {
 	return len(n.Content) > 0 || n.Kind == yaml.ScalarNode && n.Value != "" && n.Tag != "!!null"
-}
-
-func is(word string) func(*yaml.Node) bool {
-	return func(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Value == word }
 }

@@ -1,8 +1,10 @@
 package configs
 
 import (
+	"fmt"
 	"io/fs"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 )
@@ -110,6 +112,25 @@ func TestIsReserved(t *testing.T) {
 	}
 }
 
+func TestIsPrivate(t *testing.T) {
+	for domain, want := range map[string]bool{
+		"host.local": true, "mx.corp.lan": true, "a.internal": true, "x.home.arpa": true, "home.arpa": true, "mx.onion": true,
+		"local.de": false, "xhome.arpa": false, "example.org": false, "lan.example.de": false,
+	} {
+		if isPrivate(domain) != want {
+			t.Errorf("%s", domain)
+		}
+	}
+	for email, warns := range map[string]bool{"root@host.local": true, "post@mx.de": false} {
+		for directory, public := range map[string]bool{"letsencrypt": true, "https://ca.host.local/acme": false} {
+			config, err := Parse("/c.yaml", fmt.Appendf(nil, "acme: {email: %s, agree_tos: true, directory: %q}\ndns: {provider: exec, env: {EXEC_PATH: /bin/true}}\ncertificates: [{name: mx, domains: [mx.de], deploy: [{files: {certificate: /a, private_key: /b}}]}]\n", email, directory))
+			if err != nil || strings.Contains(fmt.Sprint(config.Warnings(func(string, string) bool { return false })), "private domain") != (warns && public) {
+				t.Errorf("%s at %s: %v, %v", email, directory, config, err)
+			}
+		}
+	}
+}
+
 func TestNearest(t *testing.T) {
 	keys := []string{"email", "agree_tos", "directory", "ca_file"}
 	for in, want := range map[string]string{
@@ -123,7 +144,7 @@ func TestNearest(t *testing.T) {
 }
 
 func TestMerge(t *testing.T) {
-	above := DNS{Provider: "rfc2136", Env: map[string]Secret{"A": "1"}, Resolvers: []string{"192.0.2.1:53"},
+	above := DNS{Provider: "rfc2136", Env: map[string]Secret{"A": "1"}, Resolvers: []string{"192.0.2.1:53"}, ResolversTrusted: []string{"192.0.2.2:53"},
 		Propagation: Propagation{Timeout: time.Minute, Require: "all"}}
 	tests := []struct {
 		name           string
@@ -131,11 +152,12 @@ func TestMerge(t *testing.T) {
 	}{
 		{"nothing", DNS{}, above},
 		{"one field", DNS{Propagation: Propagation{Require: "none"}},
-			DNS{"rfc2136", above.Env, above.Resolvers, Propagation{time.Minute, "none"}}},
+			DNS{"rfc2136", above.Env, above.Resolvers, above.ResolversTrusted, nil, Propagation{time.Minute, "none"}}},
 		{"environment as a whole", DNS{Env: map[string]Secret{"B": "2"}},
-			DNS{"rfc2136", map[string]Secret{"B": "2"}, above.Resolvers, above.Propagation}},
-		{"another provider", DNS{Provider: "hetzner"}, DNS{"hetzner", nil, above.Resolvers, above.Propagation}},
-		{"the system's resolvers", DNS{Resolvers: []string{}}, DNS{"rfc2136", above.Env, []string{}, above.Propagation}},
+			DNS{"rfc2136", map[string]Secret{"B": "2"}, above.Resolvers, above.ResolversTrusted, nil, above.Propagation}},
+		{"another provider", DNS{Provider: "hetzner"}, DNS{"hetzner", nil, above.Resolvers, above.ResolversTrusted, nil, above.Propagation}},
+		{"the system's resolvers", DNS{Resolvers: []string{}}, DNS{"rfc2136", above.Env, []string{}, above.ResolversTrusted, nil, above.Propagation}},
+		{"trusts nobody", DNS{ResolversTrusted: []string{}}, DNS{"rfc2136", above.Env, above.Resolvers, []string{}, nil, above.Propagation}},
 	}
 	for _, tt := range tests {
 		if got := merge(tt.override, above); !reflect.DeepEqual(got, tt.want) {

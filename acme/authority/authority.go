@@ -62,6 +62,16 @@ func Staging(directory string) (staging string, ok bool) {
 	return "", false
 }
 
+// IsStaging reports whether a directory URL is that of a staging service, whose certificates no sender trusts.
+func IsStaging(directory string) bool {
+	for _, e := range table() {
+		if e.staging != "" && e.staging == directory {
+			return true
+		}
+	}
+	return false
+}
+
 // Name returns what messages call a CA: the host of its directory URL, with the port if the URL has one. It returns text that
 // is not such a URL as it is.
 func Name(directory string) string {
@@ -69,4 +79,20 @@ func Name(directory string) string {
 		return u.Host
 	}
 	return directory
+}
+
+// mostNames is how many names the known CAs certify together, unless a profile allows fewer.
+const mostNames = 100
+
+// MostNames returns how many names a CA certifies together in a profile; "" is its default profile. The profiles tlsserver and shortlived of
+// Let's Encrypt allow fewer than its default one (letsencrypt.org/docs/profiles). A CA that is not in the table is assumed to allow
+// as many as the others.
+func MostNames(directory, profile string) int {
+	if Name(directory) == "acme-v02.api.letsencrypt.org" || Name(directory) == "acme-staging-v02.api.letsencrypt.org" {
+		switch profile {
+		case "tlsserver", "shortlived":
+			return 25
+		}
+	}
+	return mostNames
 }

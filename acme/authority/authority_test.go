@@ -23,7 +23,7 @@ func TestTable(t *testing.T) {
 			t.Errorf("a certificate of %s is from %q", name, found)
 		}
 		if staging, ok := Staging(directory); ok {
-			if again, known := AtHost(staging); !known || again != staging || staging == directory {
+			if again, known := AtHost(staging); !known || again != staging || staging == directory || !IsStaging(staging) || IsStaging(directory) {
 				t.Errorf("the staging service of %s is %q", name, staging)
 			}
 		}
@@ -39,7 +39,7 @@ func TestUnknown(t *testing.T) {
 		_, named := Directory(text)
 		_, hosted := AtHost(text)
 		_, staged := Staging(text)
-		if named || hosted || staged {
+		if named || hosted || staged || IsStaging(text) {
 			t.Errorf("%q is known: %v %v %v", text, named, hosted, staged)
 		}
 	}
@@ -53,6 +53,19 @@ func TestName(t *testing.T) {
 	} {
 		if got := Name(text); got != want {
 			t.Errorf("%q is called %q, want %q", text, got, want)
+		}
+	}
+}
+
+func TestMostNames(t *testing.T) {
+	t.Parallel()
+	staging, _ := Directory("letsencrypt-staging")
+	for _, tt := range []struct {
+		directory, profile string
+		want               int
+	}{{"", "", 100}, {"https://ca.example/dir", "tlsserver", 100}, {staging, "", 100}, {staging, "tlsserver", 25}, {staging, "shortlived", 25}} {
+		if got := MostNames(tt.directory, tt.profile); got != tt.want {
+			t.Errorf("%+v: %d", tt, got)
 		}
 	}
 }

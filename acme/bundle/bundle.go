@@ -131,10 +131,13 @@ func (b *Bundle) NotAfter() time.Time { return b.chain[0].NotAfter }
 // Serial is the leaf's serial number in lower-case hexadecimal, whole bytes, as OpenSSL prints it but for the case.
 func (b *Bundle) Serial() string { return SerialOf(b.chain[0]) }
 
-// SPKI is the SHA-256 of the leaf's SubjectPublicKeyInfo in lower-case hexadecimal: the data of a TLSA 3 1 1 record
+// SPKI names the leaf's key: see [SPKIOf].
+func (b *Bundle) SPKI() string { return SPKIOf(b.chain[0].RawSubjectPublicKeyInfo) }
+
+// SPKIOf returns the SHA-256 of a SubjectPublicKeyInfo (DER) in lower-case hexadecimal: the data of a TLSA 3 1 1 record
 // (RFC 6698 section 2.1).
-func (b *Bundle) SPKI() string {
-	sum := sha256.Sum256(b.chain[0].RawSubjectPublicKeyInfo)
+func SPKIOf(der []byte) string {
+	sum := sha256.Sum256(der)
 	return hex.EncodeToString(sum[:])
 }
 

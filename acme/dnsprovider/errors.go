@@ -11,7 +11,8 @@ import (
 
 // Error is a failure of a provider, or the name of one that does not exist.
 type Error struct {
-	Provider  string
+	Provider  string // "" if no account makes the records
+	Zone      string // whose account it is; "" for the account of dns.provider
 	Op        string // "create", "remove", "change" or "set up"; "" if there is no such provider
 	What      string // the records or the variable concerned
 	Reason    string
@@ -24,10 +25,13 @@ type Error struct {
 
 // Error says what failed.
 func (e *Error) Error() string {
-	if e.Op == "" {
+	switch {
+	case e.Provider == "" && e.What != "":
+		return fmt.Sprintf("no DNS account for %s: %s", e.What, e.Reason)
+	case e.Op == "":
 		return fmt.Sprintf("there is no DNS provider %q", e.Provider)
 	}
-	return fmt.Sprintf("DNS provider %s: cannot %s %s: %s", e.Provider, e.Op, e.What, e.Reason)
+	return fmt.Sprintf("DNS provider %s: cannot %s %s: %s", Account{Zone: e.Zone, Provider: e.Provider}, e.Op, e.What, e.Reason)
 }
 
 // Kind is a stable word: see ErrKind.
@@ -42,10 +46,17 @@ func (e *Error) Hint() string { return e.NextStep }
 // Temporary reports whether trying again later may help.
 func (e *Error) Temporary() bool { return e.temporary }
 
+// Refused reports whether a name server has answered that it does not make the change, with a signature that proves the answer. A failure
+// of another kind, such as a wrong key, says nothing about the names.
+func Refused(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.refused
+}
+
 // unknown returns the error for a name that no provider has.
 func unknown(name string) *Error {
 	e := &Error{Provider: name, ErrKind: "dns-config"}
-	e.NextStep = "`mxcert providers` lists all, `make full` builds mxcert with every provider of lego"
+	e.NextStep = "`mxcert providers` lists those of this program; the package mxcert-full has all of lego"
 	if known := similar(name); known != "" {
 		e.NextStep = fmt.Sprintf("did you mean %q? `mxcert providers` lists all", known)
 	}

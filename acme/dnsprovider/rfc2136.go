@@ -196,12 +196,9 @@ func (s *rfc2136) clientFor(ctx context.Context, place resolve.Place) (dnsupdate
 // what names the records of a zone by their domains, so that a person sees a name that is in the wrong zone.
 func what(records []TXT) string {
 	const most = 3
-	var domains []string
-	for _, r := range records[:min(len(records), most)] {
-		domains = append(domains, r.Domain)
-	}
-	names := strings.Join(domains, ", ")
-	if more := len(records) - most; more > 0 {
+	domains := Share{Records: records}.Domains() // a wildcard and its apex are one
+	names := strings.Join(domains[:min(len(domains), most)], ", ")
+	if more := len(domains) - most; more > 0 {
 		names += fmt.Sprintf(" and %d more", more)
 	}
 	return fmt.Sprintf("TXT records for %s in zone %s", names, resolve.PlainName(records[0].Zone))

@@ -32,8 +32,12 @@ func Secret(provider, variable string) bool {
 }
 
 // WarnSecret reports whether a warning is due if the value stands in a configuration file: as [Secret], but of an unknown provider,
-// whose name is misspelt, only if the variable is called like a secret.
+// whose name is misspelt, only if the variable is called like a secret. The URL of PowerDNS' API may stand there; it is not shown, because
+// somebody may have put a password into it.
 func WarnSecret(provider, variable string) bool {
+	if variable == "PDNS_API_URL" {
+		return false
+	}
 	if _, err := Describe(provider); err != nil {
 		return !strings.HasSuffix(variable, "_FILE") && !notSecret(variable) && soundsSecret(variable)
 	}

@@ -87,3 +87,10 @@ func TestSettingsThatAreShown(t *testing.T) {
 		t.Errorf("credentials that are shown: %s", got)
 	}
 }
+
+// The URL of PowerDNS' API belongs into the configuration. It is not shown all the same: it may have a password.
+func TestURLOfPowerDNS(t *testing.T) {
+	if WarnSecret("pdns", "PDNS_API_URL") || !WarnSecret("pdns", "PDNS_API_KEY") || !Secret("pdns", "PDNS_API_URL") {
+		t.Error("there is a warning of the URL, or none of the key, or the URL is shown")
+	}
+}

@@ -1,5 +1,5 @@
 // Package dnsupdate changes records of one zone with one message (RFC 2136), which is signed (TSIG, RFC 8945), and explains why
-// a server refused it.
+// a server refused it. For TLSA records it also asks the server what it holds.
 //
 // An [Update] happens as a whole or not at all. It removes and adds records by their values, so that other records of the
 // same names stay as they are, and sending it twice is the same as sending it once. So a [Client] may repeat a message over
@@ -38,8 +38,9 @@ type Update struct {
 
 	// Conditions (RFC 2136 section 2.4). If one of them does not hold, nothing is changed, and the error is of kind
 	// "dns-condition".
-	InUse []string // names that must have records of any type
-	Exact []dns.RR // for each name and type in it: these records must be there, and no others
+	InUse   []string // names that must have records of any type
+	Exact   []dns.RR // for each name and type in it: these records must be there, and no others
+	Without []dns.RR // for each name and type in it: there must be no records, whatever the values
 
 	Remove []dns.RR // exactly these values; it is not an error if one does not exist
 	Add    []dns.RR // it is not an error if one exists already; it gets the TTL of this one
@@ -52,6 +53,7 @@ func (u Update) message() *dns.Msg {
 		m.NameUsed([]dns.RR{&dns.ANY{Hdr: dns.RR_Header{Name: name}}})
 	}
 	m.Used(copied(u.Exact))
+	m.RRsetNotUsed(copied(u.Without))
 	m.Remove(copied(u.Remove))
 	m.Insert(copied(u.Add))
 	return m
@@ -78,7 +80,7 @@ type Client struct {
 // Send sends the update and returns after the server has carried it out. The error is an [*Error], or the context's.
 func (c Client) Send(ctx context.Context, u Update) error {
 	networks := []string{"udp", "tcp"}
-	if len(u.InUse) > 0 || len(u.Exact) > 0 {
+	if len(u.InUse) > 0 || len(u.Exact) > 0 || len(u.Without) > 0 {
 		networks = []string{"tcp"}
 	}
 	return c.send(ctx, u.message(), networks, dns.RcodeSuccess)
@@ -102,7 +104,7 @@ func (c Client) Probe(ctx context.Context, zone string, records []dns.RR) error 
 
 // send signs and sends a message. Answers with one of the good response codes are a success.
 func (c Client) send(ctx context.Context, message *dns.Msg, networks []string, good ...int) error {
-	message.SetTsig(c.keyName, c.algorithm, fudge, time.Now().Unix())
+	message.SetTsig(c.keyName, c.algorithm, fudge, now())
 	answer, err := c.exchange(ctx, message, networks)
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -115,6 +117,8 @@ func (c Client) send(ctx context.Context, message *dns.Msg, networks []string, g
 	}
 	return c.explain(message, answer, err)
 }
+
+func now() int64 { return time.Now().Unix() }
 
 // exchange sends over the networks in order until a whole answer comes. A message that is too large for UDP goes over TCP only.
 func (c Client) exchange(ctx context.Context, message *dns.Msg, networks []string) (answer *dns.Msg, err error) {

@@ -69,6 +69,11 @@ func (c Client) explain(update, answer *dns.Msg, err error) *Error {
 		e.hint = fmt.Sprintf("the server's policy does not let key %s change these records: for BIND, in the zone's statement, update-policy { grant %s name %s; };",
 			c.keyName, c.keyName, firstOf(update))
 	case dns.RcodeNotAuth, dns.RcodeNotZone:
+		if answer.IsTsig() == nil { // PowerDNS refuses a signature so, and not as RFC 8945 section 5.2 has it
+			e.kind, e.Reason = "tsig", fmt.Sprintf("%s, not signed: the server does not accept TSIG key %s with this secret and algorithm, or it is not the primary of zone %s", e.Reason, c.keyName, zone)
+			e.hint = "compare DNSUPDATE_TSIG_KEY, DNSUPDATE_TSIG_SECRET and DNSUPDATE_TSIG_ALGORITHM with what the server has; for PowerDNS: pdnsutil list-tsig-keys"
+			break
+		}
 		e.Reason += ": the server is not the primary of zone " + zone
 		e.hint = "set DNSUPDATE_NAMESERVER to the primary server of the zone"
 	case dns.RcodeServerFailure:

@@ -9,6 +9,7 @@ package finding
 import (
 	"fmt"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -87,3 +88,29 @@ func Quoted(text string, most int) string { return `"` + Quote(text, most) + `"`
 // Line returns the message of an error of this program on one line: it separates joined errors by semicolons. Unlike Quote it
 // cuts nothing, because such messages quote foreign text already.
 func Line(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+
+// Duration writes a length of time for people: in days if it is two or more whole days, and without zeros at its end.
+func Duration(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d >= 2*day && d%day == 0 {
+		return fmt.Sprintf("%d days", d/day)
+	}
+	text := d.Round(time.Second).String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(text, zero) {
+			text = text[:len(text)-2]
+		}
+	}
+	return text
+}
+
+// Word returns foreign text as one word of a command line that a person may copy into a shell. Names from DNS may contain what a shell obeys.
+func Word(text string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./:=@,+", r)
+	}
+	if text != "" && !strings.ContainsFunc(text, func(r rune) bool { return !plain(r) }) {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}

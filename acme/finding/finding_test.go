@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -77,4 +78,28 @@ func FuzzQuote(f *testing.F) {
 			t.Fatalf("Quote(%q) = %q: not printable", text, got)
 		}
 	})
+}
+
+func TestDuration(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"8760h": "365 days", "48h": "2 days", "24h": "24h", "49h": "49h", "90m": "1h30m", "1h": "1h", "20m": "20m", "1m30s": "1m30s", "2.6s": "3s", "0s": "0s",
+	} {
+		d, err := time.ParseDuration(text)
+		if got := finding.Duration(d); err != nil || got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
+}
+
+func TestWord(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"mx.example.org": "mx.example.org", "_25._tcp.mx.example.org": "_25._tcp.mx.example.org", "": "''", "two words": "'two words'",
+		"`reboot`.example.org": "'`reboot`.example.org'", "$(x).example.org": "'$(x).example.org'", "it's": `'it'\''s'`, `a\032b`: `'a\032b'`,
+	} {
+		if got := finding.Word(text); got != want {
+			t.Errorf("%q: %s, want %s", text, got, want)
+		}
+	}
 }

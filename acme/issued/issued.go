@@ -81,6 +81,7 @@ func newLineage(lineage *state.Lineage, keys []bundle.KeyType) *Lineage {
 func (l *Lineage) set(record state.Record) {
 	l.Record, l.stored = record, record
 	l.stored.Keys, l.stored.Files, l.stored.Heals.At = map[bundle.KeyType]*state.Slot{}, maps.Clone(record.Files), slices.Clone(record.Heals.At)
+	l.stored.LeftOut = slices.Clone(record.LeftOut)
 	for key, slot := range record.Keys {
 		copied := *slot
 		l.stored.Keys[key] = &copied

@@ -3,6 +3,7 @@ package resolve
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -17,13 +18,16 @@ func (r *Resolver) Bogus(ctx context.Context, zone string) *Error {
 }
 
 // confirmBogus asks the resolvers that answered SERVFAIL once more, without validation (CD, RFC 4035 section 3.2.2) and with
-// it. Data are bogus only if the question fails, works without validation, and fails again. In all other cases the server has a
-// fault.
+// it. Data are bogus only if the question fails, works without validation, and fails again, or if the server validates nevertheless and says
+// what it has found wrong (RFC 8914). In all other cases the server has a fault.
 func (r *Resolver) confirmBogus(ctx context.Context, name string, qtype uint16, failed []string) *Error {
 	for _, server := range failed {
 		unchecked := recursive(name, qtype)
 		unchecked.CheckingDisabled = true
 		answer, err := r.exchange(ctx, unchecked, server)
+		if err == nil && answer.Rcode == dns.RcodeServerFailure && foundWrong(answer) {
+			return &Error{Name: name, Type: dns.TypeToString[qtype], Server: server, kind: bogus, Reason: "it answers SERVFAIL" + explained(answer)}
+		}
 		if err != nil || (answer.Rcode != dns.RcodeSuccess && answer.Rcode != dns.RcodeNameError) {
 			continue
 		}
@@ -41,8 +45,21 @@ func (r *Resolver) confirmBogus(ctx context.Context, name string, qtype uint16, 
 	return nil
 }
 
+// foundWrong reports whether a resolver says that it has seen signatures that are no good. That it found none may also be a fault of the
+// servers that it asked.
+func foundWrong(answer *dns.Msg) bool {
+	opt := answer.IsEdns0()
+	return opt != nil && slices.ContainsFunc(opt.Option, func(option dns.EDNS0) bool {
+		ede, ok := option.(*dns.EDNS0_EDE)
+		return ok && slices.Contains([]uint16{dns.ExtendedErrorCodeDNSBogus, dns.ExtendedErrorCodeSignatureExpired, dns.ExtendedErrorCodeSignatureNotYetValid}, ede.InfoCode)
+	})
+}
+
 // mostExplained limits the text of a peer that is repeated.
 const mostExplained = 100
+
+// cut shortens the text of a peer.
+func cut(text string) string { return text[:min(len(text), mostExplained)] }
 
 // explained returns the extended errors of an answer (RFC 8914) in words: " (DNSSEC Bogus: \"no DS\")".
 func explained(answer *dns.Msg) string {
@@ -61,7 +78,7 @@ func explained(answer *dns.Msg) string {
 			word = fmt.Sprintf("extended error %d", ede.InfoCode)
 		}
 		if text := ede.ExtraText; text != "" {
-			word += fmt.Sprintf(": %q", text[:min(len(text), mostExplained)])
+			word += fmt.Sprintf(": %q", cut(text))
 		}
 		words = append(words, word)
 	}

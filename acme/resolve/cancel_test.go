@@ -26,7 +26,7 @@ func TestCancel(t *testing.T) {
 	lagging, deaf := newFleet(t, 2), newFleet(t, 2)
 	deaf.servers[1].SetFaults(nameserver.Faults{Dead: true})
 	for what, call := range map[string]func(context.Context) error{
-		"Ask":        func(ctx context.Context) error { _, err := dead.Ask(ctx, "mx.example.org", dns.TypeA); return err },
+		"Reach":      dead.Reach,
 		"Locate":     func(ctx context.Context) error { _, err := dead.Locate(ctx, "mx.example.org"); return err },
 		"Addresses":  func(ctx context.Context) error { _, err := dead.Addresses(ctx, "mx.example.org"); return err },
 		"Delegation": func(ctx context.Context) error { _, err := dead.Delegation(ctx, "example.org"); return err },

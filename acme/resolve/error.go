@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/miekg/dns"
+
+	"mxcert/acme/finding"
 )
 
 // The kinds of an [Error]. The zero value is unusable.
@@ -74,12 +76,12 @@ func (e *Error) Above(zone string) bool {
 
 // Hint says what to do.
 func (e *Error) Hint() string {
-	dig := fmt.Sprintf("dig @%s %s %s", hostOf(e.Server), e.Name, e.Type)
+	dig := fmt.Sprintf("dig %s %s %s", digAt(e.Server), finding.Word(e.Name), e.Type)
 	switch e.kind {
 	case unreached:
 		return fmt.Sprintf("check that the name server %s is running and can be reached from this host (%s)", e.Server, dig)
 	case bogus:
-		return fmt.Sprintf("fix the zone's signatures or its DS record at the parent; delv @%s %s %s shows what is wrong", hostOf(e.Server), PlainName(e.Name), e.Type)
+		return fmt.Sprintf("fix the zone's signatures or its DS record at the parent; delv %s%s %s shows what is wrong", delvAt(e.Server), finding.Word(PlainName(e.Name)), e.Type)
 	case behind:
 		return e.hintBehind()
 	}

@@ -85,8 +85,8 @@ func TestFaultsOfNameServers(t *testing.T) {
 				f.servers[i].SetFaults(faults)
 			}
 			if tt.early {
-				if _, err := f.Ask(t.Context(), owner, dns.TypeTXT); err != nil {
-					t.Fatal(err)
+				if found := f.LookTXT(t.Context(), owner); found.Err != nil {
+					t.Fatal(found.Err)
 				}
 			}
 			if err := f.world.Add(tt.late...); err != nil {

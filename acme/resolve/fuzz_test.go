@@ -129,6 +129,12 @@ func FuzzNameServer(f *testing.F) {
 		if set, err := r.CAA(ctx, "mx.example.org"); err == nil && (len(set.Records) > 0) != (set.Owner != "") {
 			t.Errorf("%+v", set)
 		}
+		if set := r.LookTLSA(ctx, "_25._tcp.mx.example.org"); set.Err != nil && (len(set.Records) > 0 || set.Denied()) {
+			t.Errorf("%+v", set)
+		}
+		if served, err := r.ServedTLSA(ctx, "_25._tcp.mx.example.org"); err == nil && len(served.Answers) != len(served.Servers) {
+			t.Errorf("%+v", served)
+		}
 		_ = r.AwaitTXT(ctx, []TXT{{Name: owner, Zone: "example.org.", Values: []string{"wanted"}}}, All, 20*time.Millisecond, func(text string) {
 			if strings.ContainsAny(text, "\n\r\x1b") {
 				t.Errorf("what is told has control characters: %q", text)

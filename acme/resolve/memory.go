@@ -15,6 +15,8 @@ const (
 	longestMemory = time.Minute
 	// mostMemories limits how many answers are kept.
 	mostMemories = 4096
+	// mostBytes limits how large they are together, about: a hostile zone may answer each question with thousands of records.
+	mostBytes = 8 << 20
 )
 
 // memory keeps answers about zones, servers and addresses, so that the many names of one order ask for them once. It never
@@ -24,6 +26,8 @@ type memory struct {
 
 	mu      sync.Mutex
 	entries map[string]memento
+	bytes   int       // of all entries
+	swept   time.Time // when those that are over were forgotten last
 	locks   map[string]chan struct{}
 }
 
@@ -42,10 +46,59 @@ func (m *memory) get(key string) (any, bool) {
 func (m *memory) put(key string, value any, life time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.entries == nil || len(m.entries) >= mostMemories {
-		m.entries = map[string]memento{}
+	m.sweep(time.Now())
+	weight := weigh(value)
+	if m.entries == nil || len(m.entries) >= mostMemories || m.bytes+weight > mostBytes {
+		m.entries, m.bytes = map[string]memento{}, 0
 	}
+	m.bytes += weight - weigh(m.entries[key].value)
 	m.entries[key] = memento{value: value, until: time.Now().Add(min(life, longestMemory))}
+}
+
+// sweep forgets what is over, once in a while: resolvers of a daemon share a memory for as long as it runs.
+func (m *memory) sweep(now time.Time) {
+	if now.Sub(m.swept) < longestMemory {
+		return
+	}
+	m.swept = now
+	for key, e := range m.entries {
+		if !now.Before(e.until) {
+			m.bytes -= weigh(e.value)
+			delete(m.entries, key)
+		}
+	}
+}
+
+// drop forgets an entry.
+func (m *memory) drop(key string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e, known := m.entries[key]; known {
+		m.bytes -= weigh(e.value)
+		delete(m.entries, key)
+	}
+}
+
+// weigh estimates the memory of a value.
+func weigh(value any) (bytes int) {
+	var sections [][]dns.RR
+	switch value := value.(type) {
+	case nil:
+		return 0
+	case Delegation:
+		return 512 + 256*(len(value.Servers)+len(value.Differences)+len(value.Unknown))
+	case looked:
+		sections = [][]dns.RR{value.records}
+	case *dns.Msg:
+		sections = [][]dns.RR{value.Answer, value.Ns, value.Extra}
+	}
+	bytes = 512
+	for _, section := range sections {
+		for _, rr := range section {
+			bytes += 128 + dns.Len(rr)
+		}
+	}
+	return bytes
 }
 
 // lock waits until the lock of that name is free, or ctx ends.
@@ -95,11 +148,11 @@ func recall[T any](ctx context.Context, m *memory, key string, find func() (T, t
 	}
 }
 
-// recallAsk is [Resolver.Ask] with a memory.
+// recallAsk is ask with a memory.
 func (r *Resolver) recallAsk(ctx context.Context, name string, qtype uint16) (*dns.Msg, error) {
 	key := "ask/" + dns.CanonicalName(name) + "/" + dns.TypeToString[qtype]
 	return recall(ctx, &r.memory, key, func() (*dns.Msg, time.Duration, error) {
-		answer, err := r.Ask(ctx, name, qtype)
+		answer, _, err := r.ask(ctx, name, qtype)
 		if err != nil {
 			return nil, 0, err
 		}

@@ -3,7 +3,6 @@ package resolve
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -14,15 +13,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-const (
-	// mostHosts limits how many name servers of one zone are looked at. The root has 13.
-	mostHosts = 32
-	// parentPatience limits the time for the question to the parent's servers, which may be out of reach; parentTries limits
-	// how many of them are asked.
-	parentPatience = 4 * time.Second
-	parentTries    = 3
-	noParent       = "the parent zone does not exist, as this resolver sees it"
-)
+// mostHosts limits how many name servers of one zone are looked at. The root has 13.
+const mostHosts = 32
 
 // Delegation lists the servers that answer for a zone, by its own NS records and by those of its parent.
 //
@@ -42,6 +34,8 @@ type Delegation struct {
 	// Undelegated says that the parent was asked and has no NS records for the zone: the public cannot find it.
 	Undelegated bool
 	Differences []string // between parent and zone, in words
+	// Unknown says why the addresses of a host, or some of them, could not be looked up: Servers may lack them.
+	Unknown map[string]error
 }
 
 // Delegation finds the servers of a zone. The error is an *Error if no server that the zone names has an address, or the
@@ -61,6 +55,9 @@ func (r *Resolver) Delegation(ctx context.Context, zone string) (Delegation, err
 		d.Private = above.absent
 		d.Parent, d.NotAsked, d.Undelegated = above.parent, above.err, above.err == nil && len(above.hosts) == 0
 		r.unite(ctx, &d, child, above)
+		if len(d.Unknown) > 0 {
+			return d, shortMemory, nil
+		}
 		return d, longestMemory, nil
 	})
 }
@@ -69,6 +66,7 @@ func (r *Resolver) Delegation(ctx context.Context, zone string) (Delegation, err
 type hosts struct {
 	names     []string
 	addresses map[string][]string
+	unknown   map[string]error // why addresses of a host could not be looked up
 }
 
 // zoneServers looks up the NS records that the zone has itself and the addresses of their hosts.
@@ -83,8 +81,11 @@ func (r *Resolver) zoneServers(ctx context.Context, zone string) (hosts, error) 
 			return h, 0, &Error{Name: zone, Type: "NS", Server: r.current(), Reason: "the zone has no name server"}
 		}
 		var problem error
-		if h.addresses, problem = r.addressesOf(ctx, h.names); len(h.addresses) == 0 {
+		if h.addresses, h.unknown, problem = r.addressesOf(ctx, h.names); len(h.addresses) == 0 {
 			return h, 0, problem
+		}
+		if len(h.unknown) > 0 {
+			return h, min(shortMemory, lifeOf(answer)), nil
 		}
 		return h, lifeOf(answer), nil
 	})
@@ -105,25 +106,29 @@ func hostsIn(section []dns.RR, zone string) []string {
 	return names
 }
 
-// addressesOf looks up all hosts at once. It leaves out hosts without an address; the error says why for the last one.
-func (r *Resolver) addressesOf(ctx context.Context, names []string) (found map[string][]string, problem error) {
-	found = map[string][]string{}
+// addressesOf looks up all hosts at once. It leaves out hosts without an address; problem says why for the last one. unknown has the hosts of
+// which an address may be missing, because a question about it was not answered.
+func (r *Resolver) addressesOf(ctx context.Context, names []string) (found map[string][]string, unknown map[string]error, problem error) {
+	found, unknown = map[string][]string{}, map[string]error{}
 	var wait sync.WaitGroup
 	var mu sync.Mutex
 	for _, name := range names {
 		wait.Go(func() {
-			addresses, err := r.Addresses(ctx, name)
+			addresses, missed := r.addresses(ctx, name)
 			mu.Lock()
 			defer mu.Unlock()
-			if err != nil {
-				problem = err
+			if missed != nil {
+				unknown[name] = missed
+			}
+			if len(addresses) == 0 {
+				problem = cmp.Or(missed, r.noAddress(name))
 				return
 			}
 			found[name] = addresses
 		})
 	}
 	wait.Wait()
-	return found, problem
+	return found, unknown, problem
 }
 
 // unite makes one list of the servers that zone and parent name, and reports where they differ.
@@ -137,6 +142,13 @@ func (r *Resolver) unite(ctx context.Context, d *Delegation, child hosts, above 
 		}
 	}
 	differ := func(format string, args ...any) { d.Differences = append(d.Differences, fmt.Sprintf(format, args...)) }
+	d.Unknown = map[string]error{}
+	lost := func(unknown map[string]error) {
+		for host, err := range unknown {
+			d.Unknown[PlainName(host)] = err
+		}
+	}
+	lost(child.unknown)
 	asked := above.err == nil && len(above.hosts) > 0
 	for _, host := range child.names {
 		only := ""
@@ -160,7 +172,8 @@ func (r *Resolver) unite(ctx context.Context, d *Delegation, child hosts, above 
 			more = append(more, host)
 		}
 	}
-	addresses, _ := r.addressesOf(ctx, more)
+	addresses, unknown, _ := r.addressesOf(ctx, more)
+	lost(unknown)
 	for _, host := range more {
 		if len(addresses[host]) == 0 && len(above.glue[host]) == 0 {
 			differ("%s is named by the parent and not by the zone, and has no address: it cannot be asked", PlainName(host))
@@ -179,104 +192,6 @@ func (r *Resolver) unite(ctx context.Context, d *Delegation, child hosts, above 
 			}
 		}
 	}
-}
-
-// delegated is what the parent zone says about a zone.
-type delegated struct {
-	parent string
-	hosts  []string            // of its NS records
-	glue   map[string][]string // addresses that came along
-	err    error               // why the parent could not be asked
-	absent bool                // there is no parent zone
-}
-
-// above asks the servers of the parent zone for the delegation.
-func (r *Resolver) above(ctx context.Context, zone string) delegated {
-	ctx, cancel := context.WithTimeout(ctx, parentPatience)
-	defer cancel()
-	parent, hosts, err := r.parentOf(ctx, zone)
-	out := delegated{parent: parent, err: err}
-	if e, ok := errors.AsType[*Error](err); ok {
-		out.absent = e.Reason == noParent
-	}
-	for _, host := range hosts[:min(len(hosts), parentTries)] {
-		address, err := r.oneAddress(ctx, host)
-		if err != nil {
-			out.err = err
-			continue
-		}
-		question := direct(zone, dns.TypeNS)
-		answer, err := r.exchange(ctx, question, address)
-		if err == nil && (answer.Rcode == dns.RcodeSuccess || answer.Rcode == dns.RcodeNameError) {
-			out.hosts, out.glue, out.err = hostsIn(append(slices.Clone(answer.Answer), answer.Ns...), zone), glueIn(answer), nil
-			if len(out.hosts) > 0 || answer.Authoritative {
-				return out
-			}
-			out.err = &Error{Name: zone, Type: "NS", Server: address, Reason: "it does not answer for the parent zone"}
-			continue
-		}
-		out.err = questionError(question, address, answer, err)
-	}
-	return out
-}
-
-// parentOf finds the parent zone and its name servers.
-func (r *Resolver) parentOf(ctx context.Context, zone string) (parent string, hosts []string, err error) {
-	if zone == "." {
-		return "", nil, &Error{Name: zone, Type: "NS", Server: r.current(), Reason: "the root has no parent"}
-	}
-	for name := parentName(zone); ; {
-		answer, err := r.recallAsk(ctx, name, dns.TypeNS)
-		if err != nil {
-			return "", nil, err
-		}
-		if hosts := hostsIn(answer.Answer, name); len(hosts) > 0 {
-			return name, hosts, nil
-		}
-		place, found := placeIn(answer, name)
-		switch {
-		case found && place.Zone == "." && answer.Rcode == dns.RcodeNameError:
-			return "", nil, &Error{Name: name, Type: "NS", Server: r.current(), Reason: noParent}
-		case !found || place.Zone == name || name == ".":
-			return "", nil, &Error{Name: name, Type: "NS", Server: r.current(), Reason: "the parent zone has no name servers"}
-		}
-		name = place.Zone
-	}
-}
-
-// parentName returns the name without its first label.
-func parentName(name string) string {
-	_, rest, _ := strings.Cut(name, ".")
-	return cmp.Or(rest, ".")
-}
-
-// oneAddress returns an address of a host, an IPv4 address if it has one.
-func (r *Resolver) oneAddress(ctx context.Context, host string) (string, error) {
-	for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
-		answer, err := r.recallAsk(ctx, host, qtype)
-		if err != nil {
-			return "", err
-		}
-		if found := addressesIn(answer.Answer); len(found) > 0 {
-			return r.withPort(found[0]), nil
-		}
-	}
-	return "", &Error{Name: host, Type: "A/AAAA", Server: r.current(), Reason: "the host has no address"}
-}
-
-// glueIn returns the addresses of name servers that a referral contains.
-func glueIn(answer *dns.Msg) map[string][]string {
-	glue := map[string][]string{}
-	if answer.Authoritative {
-		return glue // it is not a referral
-	}
-	for _, rr := range answer.Extra {
-		if addresses := addressesIn([]dns.RR{rr}); len(addresses) > 0 && len(glue) < mostHosts {
-			host := dns.CanonicalName(rr.Header().Name)
-			glue[host] = append(glue[host], addresses...)
-		}
-	}
-	return glue
 }
 
 func addressesIn(section []dns.RR) []string {

@@ -109,7 +109,7 @@ func (r *Resolver) askAbout(ctx context.Context, owner string) (answer *dns.Msg,
 		r.memory.put("zone/"+cut, true, longestMemory)
 		zone = cut
 	}
-	answer, err = r.Ask(ctx, owner, dns.TypeSOA)
+	answer, _, err = r.ask(ctx, owner, dns.TypeSOA)
 	return answer, ".", err
 }
 

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"mxcert/acme/finding"
+
 	"golang.org/x/net/publicsuffix"
 )
 
@@ -56,7 +58,7 @@ func (l Limits) String() string {
 		what string
 	}{{l.Orders, "orders"}, {l.Domain, "new certificates below one domain"}, {l.Set, "certificates for the same names"}, {l.Failures, "failed proofs of one name"}} {
 		if limit.N > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s in %s", limit.N, limit.what, Words(limit.Per)))
+			parts = append(parts, fmt.Sprintf("%d %s in %s", limit.N, limit.what, finding.Duration(limit.Per)))
 		}
 	}
 	if len(parts) == 0 {
@@ -191,7 +193,7 @@ func wait(recent []time.Time, rate Rate, what string) *Held {
 	if rate.N <= 0 || len(recent) < rate.N {
 		return nil
 	}
-	return &Held{Until: recent[len(recent)-rate.N].Add(rate.Per), Why: fmt.Sprintf("%d %s within %s", len(recent), what, Words(rate.Per))}
+	return &Held{Until: recent[len(recent)-rate.N].Add(rate.Per), Why: fmt.Sprintf("%d %s within %s", len(recent), what, finding.Duration(rate.Per))}
 }
 
 // crowd is the time over which the orders that wait for a shared limit are spread. Otherwise all of them would come at
@@ -295,19 +297,4 @@ func registered(names []string) []string {
 		}
 	}
 	return list
-}
-
-// Words writes a duration for people: in days if it is two or more whole days, and without zeros at its end.
-func Words(d time.Duration) string {
-	const day = 24 * time.Hour
-	if d >= 2*day && d%day == 0 {
-		return fmt.Sprintf("%d days", d/day)
-	}
-	text := d.Round(time.Second).String()
-	for _, zero := range []string{"m0s", "h0m"} {
-		if strings.HasSuffix(text, zero) {
-			text = text[:len(text)-2]
-		}
-	}
-	return text
 }

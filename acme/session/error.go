@@ -27,6 +27,8 @@ type Error struct {
 	RetryAfter time.Duration // answer to Wait
 	Charged    bool          // answer to ChargedToCA
 	Identifier string        // the name whose proof failed; "" for other failures
+	Unproven   []string      // all names of the order whose proof failed, wildcards as in the order
+	Unheard    []string      // those of Unproven about which the CA could not find out, such as when a name server did not answer it
 	Kept       bool          // the order was finalized and stays in flight: the next run resumes it
 	Cause      error         // may be nil
 }

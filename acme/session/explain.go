@@ -80,6 +80,8 @@ func rateLimited(stage, ca string, problem *legoacme.ProblemDetails, wait time.D
 		Message: fmt.Sprintf("%s refuses for now (rate limit): %s", ca, quote(detail(problem)))}
 	page := pageOf(problem)
 	switch {
+	case wait > 0 && page != "":
+		e.NextStep = fmt.Sprintf("the CA asks to try again in %s, and names a page: if waiting does not help, open %s. mxcert does not touch the certificate in service", wait, page)
 	case wait > 0:
 		e.NextStep = fmt.Sprintf("the CA asks to try again in %s; mxcert does not touch the certificate in service", wait)
 	case page != "":
@@ -112,8 +114,12 @@ func explainProblem(stage, ca string, problem *legoacme.ProblemDetails, wait tim
 		e.NextStep = "this is not the answer of an ACME server: check acme.directory, and look for a proxy in between"
 	default:
 		e.NextStep = nextStep(kind)
-		if page := pageOf(problem); page != "" && kind == "userActionRequired" {
+		switch page := pageOf(problem); {
+		case page == "":
+		case kind == "userActionRequired":
 			e.NextStep = "open " + page + " and accept the CA's terms there"
+		default:
+			e.NextStep += "; the CA names a page: " + page
 		}
 	}
 	return e

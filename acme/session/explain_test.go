@@ -122,7 +122,9 @@ func TestPages(t *testing.T) {
 		message, hint          string
 	}{
 		{"rateLimited", paused, "", 0, page, "open " + page + " and"},
-		{"rateLimited", paused, "", time.Hour, page, "try again in 1h0m0s"},
+		{"rateLimited", paused, "", time.Hour, page, "try again in 1h0m0s, and names a page: if waiting does not help, open " + page},
+		{"rateLimited", "too many", "", time.Hour, "too many", "try again in 1h0m0s; mxcert"},
+		{"rejectedIdentifier", paused, "", 0, page, "`domains` with what you own; the CA names a page: " + page},
 		{"rateLimited", strings.Repeat("names ", 60) + page, "", 0, page, "open " + page},
 		{"rateLimited", "too many", "", 0, "too many", "wait; "},
 		{"userActionRequired", "the terms have changed", "https://ca.example/terms?a=b", 0, "changed", "open https://ca.example/terms?a=b and accept"},

@@ -29,6 +29,8 @@ type Generation struct {
 	Directory string         `json:"directory"`       // URL of the CA's directory
 	Order     string         `json:"order,omitempty"` // URL of the order it came from
 	Created   time.Time      `json:"created"`
+
+	Found map[string]string `json:"found,omitempty"` // those of Names that looks at DNS have found, with their reasons
 }
 
 const metaFile = "meta.json"
@@ -48,8 +50,13 @@ const stagedPrefix = ".new-"
 // Add stores a checked bundle as a new generation, durably, and returns its description. The generation appears under its
 // name only when it is complete.
 func (l *Lineage) Add(b *bundle.Bundle, names []string, directory, order string, at time.Time) (Generation, error) {
+	return l.AddFound(b, names, nil, directory, order, at)
+}
+
+// AddFound is [Lineage.Add] for an order with names that looks at DNS have found: found has their reasons.
+func (l *Lineage) AddFound(b *bundle.Bundle, names []string, found map[string]string, directory, order string, at time.Time) (Generation, error) {
 	g := describe(b, uniqueID(at), at)
-	g.Names, g.Directory, g.Order = names, directory, order
+	g.Names, g.Found, g.Directory, g.Order = names, found, directory, order
 	final, staged := l.generationKey(g.ID), l.key(stagedPrefix+g.ID)
 	err := l.stage(staged, b, g)
 	if err == nil {
@@ -171,7 +178,7 @@ func (l *Lineage) Generations() ([]Generation, error) {
 	if err != nil {
 		return nil, err
 	}
-	names = slices.DeleteFunc(names, func(name string) bool { return strings.HasPrefix(name, ".") || name == displaced })
+	names = slices.DeleteFunc(names, func(name string) bool { return strings.HasPrefix(name, ".") || name == displaced || name == nextKeys })
 	var generations []Generation
 	for _, name := range names[max(0, len(names)-maxGenerations):] {
 		if g, err := l.Generation(name); err == nil && g.ID == name {

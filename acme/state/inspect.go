@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"mxcert/acme/bundle"
 	"mxcert/acme/finding"
 )
 
@@ -53,6 +54,8 @@ func (b *Book) inspect(folder string) (found []finding.Finding) {
 				Next("check whether you need anything from it, and remove it"))
 		case isRecord(key):
 			found = append(found, b.inspectRecord(key)...)
+		case path.Base(folder) == nextKeys && path.Ext(name) == ".pem":
+			found = append(found, b.inspectNext(key)...)
 		case strings.HasSuffix(name, "/"):
 			found = append(found, b.inspect(key)...)
 		}
@@ -75,13 +78,29 @@ func (b *Book) inspectRecord(key string) []finding.Finding {
 		f.Severity = finding.Warning
 		f.Hint = "the next pass makes it again from what else is known, or asks for it"
 	}
+	if path.Base(key) == tlsaFile && f.Severity == finding.Warning {
+		f.Hint = "the next pass looks at DNS again, and keeps the file; TLSA records that mxcert has added stay until you run mxcert tlsa publish NAME --adopt"
+	}
 	return []finding.Finding{f}
+}
+
+// inspectNext reads a stored next key as a pass would.
+func (b *Book) inspectNext(key string) []finding.Finding {
+	text, err := b.store.Read(key)
+	if err == nil {
+		_, err = bundle.ParseKey(text)
+	}
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return []finding.Finding{finding.New("state-next-key", finding.Warning, "the next private key cannot be read: %v", bare(err)).About(b.name(key)).
+		Next("if TLSA records name this key, restore the file from a backup; otherwise remove it, and the next pass makes another key")}
 }
 
 // isRecord reports whether a key is that of a record. It leaves out daemon.json, which is written again and again.
 func isRecord(key string) bool {
 	switch path.Base(key) {
-	case accountFile, "usage.json", recordFile, metaFile:
+	case accountFile, "usage.json", recordFile, metaFile, namesFile, sendersFile, tlsaFile:
 		return true
 	}
 	in := path.Base(path.Dir(key))

@@ -14,12 +14,14 @@ import (
 // Entry is one batch of TXT records that are about to be created, or may exist. It is stored before the first record is created
 // and removed after the last is gone.
 type Entry struct {
-	Version  int       `json:"version"`
-	Lineage  string    `json:"lineage"`
-	Provider string    `json:"provider"` // name of the DNS provider, to clean up by
-	Records  []TXT     `json:"records"`
-	Created  time.Time `json:"created"`
-	key      string
+	Version  int    `json:"version"`
+	Lineage  string `json:"lineage"`
+	Provider string `json:"provider"` // name of the DNS provider, to clean up by
+	// Account is the zone whose account at the provider makes the records; "" for the account of all other names.
+	Account string    `json:"account,omitempty"`
+	Records []TXT     `json:"records"`
+	Created time.Time `json:"created"`
+	key     string
 }
 
 // TXT is one record of an Entry: the values that a provider needs to remove it.
@@ -125,6 +127,9 @@ var errForged = errors.New("mxcert does not write such an entry: remove the file
 func (e Entry) check() error {
 	if !isBase64URL(e.Provider) {
 		return fmt.Errorf("%s is not the name of a DNS provider", finding.Quoted(e.Provider, mostQuoted))
+	}
+	if e.Account != "" && !isHostName(e.Account) {
+		return fmt.Errorf("%s, for an account of %s, is not a host name", finding.Quoted(e.Account, mostQuoted), e.Provider)
 	}
 	for _, r := range e.Records {
 		for _, name := range []string{r.Domain, r.Name, r.Zone} {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"maps"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -31,10 +32,18 @@ type Record struct {
 	HooksDue    bool                     `json:"hooks_due,omitempty"` // deploy hooks failed and must run again
 	Failure     *Failure                 `json:"failure,omitempty"`   // the last pass failed
 	Held        *Hold                    `json:"held,omitempty"`      // nil if no order waits
+	LeftOut     []LeftOut                `json:"left_out,omitempty"`  // optional names that could not be proven
 	LastSuccess time.Time                `json:"last_success,omitzero"`
 	Heals       Heals                    `json:"heals,omitzero"`
+	Told        Told                     `json:"told,omitzero"`
 	Files       map[string]File          `json:"files,omitempty"`  // files that were written for a mail server, by path
 	Events      []Event                  `json:"events,omitempty"` // oldest first, at most maxEvents
+}
+
+// Told is a warning that the daemon repeats once a day, and not in every pass.
+type Told struct {
+	Text string    `json:"text"`
+	At   time.Time `json:"at"`
 }
 
 // Slot is the part of a record about one key type. The values are generation IDs, "" for none.
@@ -86,6 +95,16 @@ type Hold struct {
 	Fingerprint string    `json:"fingerprint"` // of the configuration: another one is judged anew
 }
 
+// LeftOut is an optional name that is not ordered for now, because it could not be proven.
+type LeftOut struct {
+	Name        string    `json:"name"`
+	Since       time.Time `json:"since"`                 // when it was left out first
+	Reason      string    `json:"reason"`                // why the last try failed
+	Tries       int       `json:"tries"`                 // that failed, in a row
+	NextTry     time.Time `json:"next_try"`              // the daemon does not try again before
+	Fingerprint string    `json:"fingerprint,omitempty"` // of the settings of the proof: with others it is tried at once
+}
+
 // Heals records when the daemon repaired what others had changed, in the hour that started with the first repair.
 type Heals struct {
 	At          []time.Time `json:"at"`
@@ -105,7 +124,7 @@ type File struct {
 // Event is one line of history.
 type Event struct {
 	At      time.Time      `json:"at"`
-	Event   string         `json:"event"` // issued, served, deployed, reverted, rolled-back, rolled-forward, healed, failed, repaired, account, revoked
+	Event   string         `json:"event"` // issued, served, deployed, left-out, taken-in, name-found, name-gone, reverted, rolled-back, rolled-forward, healed, failed, repaired, account, revoked
 	Key     bundle.KeyType `json:"key,omitempty"`
 	Serial  string         `json:"serial,omitempty"`
 	Message string         `json:"message,omitempty"`
@@ -271,6 +290,10 @@ func (l *Lineage) Save(record Record) error {
 		failure := *record.Failure
 		failure.Message = short(failure.Message)
 		record.Failure = &failure
+	}
+	record.LeftOut = slices.Clone(record.LeftOut)
+	for i := range record.LeftOut {
+		record.LeftOut[i].Reason = short(record.LeftOut[i].Reason)
 	}
 	return l.book.write(l.recordKey(), record)
 }

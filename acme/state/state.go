@@ -6,8 +6,10 @@
 // generations, and the caller learns of it. A lost note must never be a reason to serve no certificate.
 //
 //	accounts/CA/            account.json, usage.json, lock (shared by all processes that use the account, see ShareAccount)
-//	lineages/NAME/          record.json, lock, one folder a generation
+//	lineages/NAME/          record.json, lock, one folder a generation; names.json (see Names), names.lock, senders.json;
+//	                        tlsa.json is what is remembered about TLSA records
 //	lineages/NAME/GEN/      privkey.pem fullchain.pem cert.pem chain.pem meta.json; revoked.json if it was revoked
+//	lineages/NAME/next/     KEY.pem: the private key that follows the current one, if TLSA records name it beforehand
 //	lineages/NAME/displaced files that a deployment replaced
 //	orders/NAME.KEY.json    an order in flight and its key
 //	journal/NAME.*.json     TXT records that may exist
@@ -23,6 +25,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -66,6 +69,16 @@ func (b *Book) renamed(op, key string, err error) error {
 		err = e.Err
 	}
 	return b.failed(op, key, err)
+}
+
+// Lineages names the stored lineages, configured or not, in alphabetical order. Without a store there are none.
+func (b *Book) Lineages() ([]string, error) {
+	names, err := b.below("lineages")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	slices.Sort(names)
+	return names, err
 }
 
 // below lists the folders directly below a folder, without the slash.

@@ -30,6 +30,7 @@ type up struct {
 	dnsLag      time.Duration
 	keys        []string
 	preload     time.Duration
+	signed      bool
 }
 
 func upCommand() *cobra.Command {
@@ -53,6 +54,7 @@ func upCommand() *cobra.Command {
 	flags.DurationVar(&u.dnsLag, "dns-lag", 0, "DNS updates become visible this much later")
 	flags.StringSliceVar(&u.keys, "keys", []string{"ec256"}, "key types that the certificate has and the SMTP server reads")
 	flags.DurationVar(&u.preload, "preload", 0, "the SMTP server loads its files once, and again this long after a change (default at each connection)")
+	flags.BoolVar(&u.signed, "signed", false, "the zones are signed, and the name servers validate DNSSEC")
 	u.authority.addFlags(command)
 	return command
 }
@@ -82,7 +84,7 @@ func (u *up) options(stderr io.Writer) (lab.Options, error) {
 	}
 	return lab.Options{
 		Directory: u.directory, CA: authority, DNSListen: loopback(u.dnsPort), Secondaries: u.secondaries, DNSLag: u.dnsLag,
-		SMTPListen: loopback(u.smtpPort), Keys: u.keys, Preload: u.preload > 0, Watch: u.preload,
+		SMTPListen: loopback(u.smtpPort), Keys: u.keys, Preload: u.preload > 0, Watch: u.preload, Signed: u.signed,
 	}, nil
 }
 

@@ -29,6 +29,7 @@ func TestChildrenHaveTheirOwnEnvironment(t *testing.T) {
 			line := positions.Position(declaration.Pos()).Line
 			switch {
 			case !starts:
+			case pkg == "mxcert/cmd/mxcert" && filepath.Base(path) == "first.go": // mxcert itself, before a secret has been read
 			case pkg != "mxcert/hooks/run":
 				t.Errorf("%s %s:%d starts a program: use hooks/run", pkg, filepath.Base(path), line)
 			case !says:

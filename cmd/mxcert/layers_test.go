@@ -1,7 +1,9 @@
 package main
 
 import (
+	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -12,16 +14,16 @@ import (
 var permitted = map[string][]string{
 	"mxcert/cmd/mxcert": {"cli"},
 	"adopt":             {"mxcert/acme/issued", "mxcert/acme/schedule", "mxcert/acme/state"},
-	"cli":               {"adopt", "daemon", "doctor", "helper", "pass", "privilege", "report", "revoke", "setup", "wanted", "wire", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/hooks/unit"},
-	"daemon":            {"helper", "pass", "report", "wanted", "wire", "mxcert/acme", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/hooks/sdnotify", "mxcert/hooks/watch"},
-	"doctor":            {"helper", "pass", "report", "wanted", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/preflight", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/resolve", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/hooks/script", "mxcert/hooks/unit"},
+	"cli":               {"adopt", "daemon", "doctor", "helper", "pass", "privilege", "report", "revoke", "setup", "wanted", "wire", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/resolve", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy/dane", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/deploy/survey", "mxcert/deploy/verdict", "mxcert/hooks/unit"},
+	"daemon":            {"helper", "pass", "report", "wanted", "wire", "mxcert/acme", "mxcert/acme/issued", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy/dane", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/survey", "mxcert/deploy/verdict", "mxcert/hooks/sdnotify", "mxcert/hooks/watch"}, // the look as a sender: what deployments came to
+	"doctor":            {"helper", "pass", "report", "wanted", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/preflight", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/resolve", "mxcert/acme/state", "mxcert/deploy/discover", "mxcert/deploy/dane", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/deploy/survey", "mxcert/deploy/verdict", "mxcert/hooks/script", "mxcert/hooks/unit"},
 	"helper":            {"report", "wanted", "wire", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/discover", "mxcert/hooks/script", "mxcert/hooks/unit"},
-	"pass":              {"helper", "report", "wanted", "mxcert/acme", "mxcert/acme/ari", "mxcert/acme/preflight", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/resolve", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/deploy", "mxcert/deploy/served", "mxcert/hooks/unit", "mxcert/hooks/watch"},
+	"pass":              {"helper", "report", "wanted", "mxcert/acme", "mxcert/acme/ari", "mxcert/acme/preflight", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/resolve", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/deploy", "mxcert/deploy/dane", "mxcert/deploy/mx", "mxcert/deploy/served", "mxcert/hooks/unit", "mxcert/hooks/watch"},
 	"privilege":         {},
-	"report":            {"mxcert/deploy"},
+	"report":            {"mxcert/acme/resolve", "mxcert/deploy", "mxcert/deploy/dane"},
 	"revoke":            {"pass", "report", "wanted", "mxcert/acme", "mxcert/acme/issued", "mxcert/acme/state", "mxcert/deploy/served"},
-	"setup":             {"report", "wanted", "mxcert/acme/dnsprovider", "mxcert/acme/resolve", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/discover", "mxcert/hooks/unit"},
-	"wanted":            {"mxcert/acme", "mxcert/acme/account", "mxcert/acme/dnsprovider", "mxcert/acme/resolve", "mxcert/acme/schedule", "mxcert/configs", "mxcert/deploy"},
+	"setup":             {"report", "wanted", "mxcert/acme/dnsprovider", "mxcert/acme/resolve", "mxcert/acme/session", "mxcert/acme/transport", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/discover", "mxcert/deploy/mx", "mxcert/deploy/starttls", "mxcert/hooks/unit"},
+	"wanted":            {"mxcert/acme", "mxcert/acme/account", "mxcert/acme/dnsprovider", "mxcert/acme/resolve", "mxcert/acme/schedule", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/dane", "mxcert/deploy/dane/publish"},
 	"wire":              {},
 
 	// A door for packaging/man, which cannot import what is internal to cmd/mxcert.
@@ -29,34 +31,42 @@ var permitted = map[string][]string{
 
 	"mxcert/acme": {"mxcert/acme/account", "mxcert/acme/ari", "mxcert/acme/dnsprovider", "mxcert/acme/preflight", "mxcert/acme/resolve",
 		"mxcert/acme/schedule", "mxcert/acme/session", "mxcert/acme/state", "mxcert/acme/transport"},
-	"mxcert/acme/account":     {"mxcert/acme/session", "mxcert/acme/state", "mxcert/acme/transport"},
-	"mxcert/acme/ari":         {"mxcert/acme/schedule", "mxcert/acme/session", "mxcert/acme/state", "mxcert/acme/transport"},
-	"mxcert/acme/preflight":   {"mxcert/acme/resolve"},
-	"mxcert/acme/session":     {"mxcert/acme/state", "mxcert/acme/transport"},
-	"mxcert/acme/transport":   {},
-	"mxcert/acme/authority":   {},
-	"mxcert/acme/bundle":      {},
-	"mxcert/acme/dnsprovider": {"mxcert/acme/dnsupdate", "mxcert/acme/resolve"},
-	"mxcert/acme/dnsupdate":   {},
-	"mxcert/acme/finding":     {},
-	"mxcert/acme/issued":      {"mxcert/acme/schedule", "mxcert/acme/state"},
-	"mxcert/acme/resolve":     {},
-	"mxcert/acme/schedule":    {},
-	"mxcert/acme/state":       {"mxcert/acme/schedule"},
-	"mxcert/acme/state/disk":  {"mxcert/acme/state"},
-	"mxcert/configs":          {},
-	"mxcert/deploy":           {},
-	"mxcert/deploy/discover":  {"mxcert/deploy"},
-	"mxcert/deploy/served":    {"mxcert/deploy/starttls"},
-	"mxcert/deploy/starttls":  {},
-	"mxcert/hooks/run":        {},
-	"mxcert/hooks/sdnotify":   {},
-	"mxcert/hooks/script":     {},
-	"mxcert/hooks/unit":       {},
-	"mxcert/hooks/watch":      {},
+	"mxcert/acme/account":        {"mxcert/acme/session", "mxcert/acme/state", "mxcert/acme/transport"},
+	"mxcert/acme/ari":            {"mxcert/acme/schedule", "mxcert/acme/session", "mxcert/acme/state", "mxcert/acme/transport"},
+	"mxcert/acme/preflight":      {"mxcert/acme/resolve"},
+	"mxcert/acme/session":        {"mxcert/acme/state", "mxcert/acme/transport"},
+	"mxcert/acme/transport":      {},
+	"mxcert/acme/authority":      {},
+	"mxcert/acme/bundle":         {},
+	"mxcert/acme/dnsprovider":    {"mxcert/acme/dnsupdate", "mxcert/acme/resolve"},
+	"mxcert/acme/dnsupdate":      {},
+	"mxcert/acme/finding":        {},
+	"mxcert/acme/issued":         {"mxcert/acme/schedule", "mxcert/acme/state"},
+	"mxcert/acme/resolve":        {},
+	"mxcert/acme/schedule":       {},
+	"mxcert/acme/state":          {"mxcert/acme/schedule"},
+	"mxcert/acme/state/disk":     {"mxcert/acme/state"},
+	"mxcert/configs":             {"mxcert/acme/resolve"}, // reads resolvers with the parser that flags have
+	"mxcert/deploy":              {},
+	"mxcert/deploy/discover":     {"mxcert/deploy"},
+	"mxcert/deploy/served":       {"mxcert/deploy/starttls"},
+	"mxcert/deploy/starttls":     {},
+	"mxcert/deploy/dane":         {"mxcert/acme/resolve", "mxcert/acme/state", "mxcert/deploy/verdict"},                         // the memory of looks has instants of the state
+	"mxcert/deploy/dane/publish": {"mxcert/acme/dnsupdate", "mxcert/acme/resolve", "mxcert/deploy/dane", "mxcert/hooks/script"}, // which says which files are hooks, as for all hooks
+	"mxcert/deploy/mx":           {"mxcert/acme/resolve"},
+	"mxcert/deploy/mtasts":       {"mxcert/acme/resolve"},
+	"mxcert/deploy/verdict":      {"mxcert/acme/resolve", "mxcert/deploy/mtasts", "mxcert/deploy/starttls"}, // pure: it judges what they found
+	"mxcert/deploy/survey":       {"mxcert/acme/resolve", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/starttls", "mxcert/deploy/verdict"},
+	"mxcert/hooks/run":           {},
+	"mxcert/hooks/sdnotify":      {},
+	"mxcert/hooks/script":        {},
+	"mxcert/hooks/unit":          {},
+	"mxcert/hooks/watch":         {},
 
 	// For the tests of stores; nothing that is shipped links it.
 	"mxcert/acme/state/storetest": {"mxcert/acme/state"},
+	// For the tests of publishers, likewise.
+	"mxcert/deploy/dane/publish/publishtest": {"mxcert/acme/resolve", "mxcert/deploy/dane"},
 }
 
 // internal is where the rooms of the program are; the list names them without it.
@@ -138,6 +148,51 @@ func TestLabIsNotLinkedIntoMxcert(t *testing.T) {
 	}
 	if deps := goList(t, "-deps", "mxcert/cmd/mxcert-lab/lab"); !strings.Contains(deps, "letsencrypt/pebble") {
 		t.Error("the lab links no Pebble: this test sees nothing")
+	}
+}
+
+// What others get from acme/resolve has no type of the library that speaks DNS, so that the library can be changed there alone.
+func TestResolveHidesItsLibrary(t *testing.T) {
+	out, err := exec.Command("go", "doc", "-all", "mxcert/acme/resolve").Output()
+	if err != nil {
+		t.Fatalf("go doc: %v", err)
+	}
+	declared := 0
+	for _, line := range strings.Split(string(out), "\n") {
+		if strings.HasPrefix(line, "    ") { // a comment
+			continue
+		}
+		if declared += strings.Count(line, "Resolver)"); regexp.MustCompile(`\bdns\.[A-Z]`).MatchString(line) {
+			t.Errorf("acme/resolve shows a type of its library: %s", line)
+		}
+	}
+	if declared == 0 {
+		t.Error("no method was seen: this test sees nothing")
+	}
+}
+
+// Every question of the program to DNS goes through acme/resolve, also those that the standard library asks.
+func TestOnlyResolveAsksDNS(t *testing.T) {
+	asks := regexp.MustCompile(`\bnet\.(DefaultResolver\.|\w*Resolver\.)?Lookup(Host|IP|NetIP|IPAddr|Addr|CNAME|MX|NS|SRV|TXT)\b|\bnet\.Resolve\w+Addr\b|\bnet\.Resolver\{`)
+	found := 0
+	for _, line := range strings.Split(strings.TrimSpace(goList(t, "-deps", "-f", "{{$d := .Dir}}{{$p := .ImportPath}}{{range .GoFiles}}{{$p}} {{$d}}/{{.}}\n{{end}}", "mxcert/cmd/mxcert")), "\n") {
+		pkg, path, _ := strings.Cut(line, " ")
+		if !strings.HasPrefix(pkg, "mxcert/") {
+			continue
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch asked := asks.FindAll(text, -1); {
+		case pkg == "mxcert/acme/resolve":
+			found += len(asked)
+		case len(asked) > 0:
+			t.Errorf("%s asks DNS itself: %s", path, asked[0])
+		}
+	}
+	if found == 0 {
+		t.Error("not even acme/resolve asks: this test sees nothing")
 	}
 }
 

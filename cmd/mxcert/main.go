@@ -17,6 +17,9 @@ import (
 var release = "0.0.0-dev" //nolint:gochecknoglobals // the linker can set nothing else
 
 func main() {
+	if os.Getpid() == 1 {
+		os.Exit(beFirst())
+	}
 	syscall.Umask(0o077)
 	// This keeps core dumps and debuggers away from the keys (prctl(2)). If the kernel refuses, mxcert continues without it.
 	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)

@@ -14,7 +14,9 @@ type EximSetup struct {
 	User    string // the user who opens the files
 	Setting string // tls_certificate as written: foreign text; "" if Exim has no certificate of the operator's
 	// Pair holds the paths in the settings. It is empty unless each setting names one plain path. A file with both has the same path twice.
-	Pair       deploy.Pair
+	Pair deploy.Pair
+	// Pairs holds all the paths in the settings, one pair for each certificate. It is empty if a setting is not a list of plain paths.
+	Pairs      []deploy.Pair
 	ConfigFile string // path of the configuration that Exim reads; "" if it does not say
 	// Macros is the file for macros of Debian's configuration, or "" if update-exim4.conf does not generate the configuration.
 	Macros string
@@ -27,8 +29,11 @@ func Exim(ctx context.Context) (EximSetup, error) {
 		return EximSetup{}, err
 	}
 	s := EximSetup{Program: e.program, User: user, Setting: e.certificate, ConfigFile: e.configFile}
-	if pairs := pairUp(plainPaths(e.certificate), plainPaths(e.key)); len(pairs) == 1 && (e.key == "" || len(plainPaths(e.key)) == 1) {
-		s.Pair = pairs[0]
+	certificates, keys := plainPaths(e.certificate), plainPaths(e.key)
+	if pairs := pairUp(certificates, keys); e.key == "" || len(keys) == len(certificates) {
+		if s.Pairs = pairs; len(pairs) == 1 {
+			s.Pair = pairs[0]
+		}
 	}
 	if e.configFile == debianGenerated {
 		s.Macros = macrosFile(debianSettings)

@@ -2,6 +2,7 @@ package discover
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -19,6 +20,7 @@ type dovecot struct {
 	altCertificate, altKey string
 	prefix                 string // of a path in the configuration
 	filter                 string // of doveconf, for the name that a client asks for
+	file                   string // the configuration to read; "" for Dovecot's own
 }
 
 // dovecot23 is Dovecot up to 2.3, and dovecot24 is 2.4.
@@ -64,9 +66,11 @@ func lookAtDovecot(ctx context.Context, w Wanted) (*Server, error) {
 	}
 	s.advise = func(targets []deploy.Target) string { return generation.advise(s.wants(targets)) }
 	s.further = func(targets []deploy.Target) ([]string, error) {
-		return nil, s.atEndpoints(ctx, w, targets, generation.filter, func(filters ...string) (dovecotSettings, error) {
-			return generation.ask(ctx, program, filters...)
-		})
+		listeners := dovecotListeners(ctx, program)
+		return nil, errors.Join(proxiedListener(listeners, w.Endpoints),
+			s.atEndpoints(ctx, w, targets, listeners, generation.filter, func(filters ...string) (dovecotSettings, error) {
+				return generation.ask(ctx, program, filters...)
+			}))
 	}
 	return s, nil
 }
@@ -85,10 +89,13 @@ func dovecotProtocol(port string) string {
 }
 
 // atEndpoints checks what Dovecot reads for the first name at each endpoint: a block may be for a protocol, or for an address (local).
-func (s *Server) atEndpoints(ctx context.Context, w Wanted, targets []deploy.Target, name string, ask func(filters ...string) (dovecotSettings, error)) error {
+func (s *Server) atEndpoints(ctx context.Context, w Wanted, targets []deploy.Target, listeners []dovecotListener, name string, ask func(filters ...string) (dovecotSettings, error)) error {
 	for _, endpoint := range w.Endpoints {
 		host, port, err := net.SplitHostPort(endpoint)
 		protocol := dovecotProtocol(port)
+		if l, ok := listenerAt(listeners, endpoint); ok && l.protocol != "" {
+			protocol = l.protocol
+		}
 		if err != nil || protocol == "" || !isOwn(host) || len(w.Names) == 0 || ctx.Err() != nil {
 			continue
 		}
@@ -112,6 +119,9 @@ func (s *Server) atEndpoints(ctx context.Context, w Wanted, targets []deploy.Tar
 // ask returns the settings for a connection that the filters describe, or those that hold without one.
 func (d dovecot) ask(ctx context.Context, program string, filters ...string) (dovecotSettings, error) {
 	var args []string
+	if d.file != "" {
+		args = append(args, "-c", d.file)
+	}
 	for _, filter := range filters {
 		args = append(args, "-f", filter)
 	}

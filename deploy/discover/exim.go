@@ -3,6 +3,7 @@ package discover
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"regexp"
@@ -69,8 +70,37 @@ func lookAtExim(ctx context.Context, w Wanted) (*Server, error) {
 		s.reads[name] = pairs
 	}
 	s.maps = mapsIn(e.certificate)
-	s.further = func([]deploy.Target) ([]string, error) { return nil, e.proxied(ctx, w.Endpoints) }
+	s.further = func(targets []deploy.Target) ([]string, error) {
+		return nil, errors.Join(e.proxied(ctx, w.Endpoints), e.atEndpoints(ctx, s, w, targets))
+	}
 	return s, nil
+}
+
+// atEndpoints checks what Exim reads for the first name at each endpoint, if its settings depend on the address or port.
+func (e *exim) atEndpoints(ctx context.Context, s *Server, w Wanted, targets []deploy.Target) error {
+	if !ofEndpoint.MatchString(e.certificate+e.key) || len(w.Names) == 0 {
+		return nil
+	}
+	for _, endpoint := range w.Endpoints {
+		host, port, err := net.SplitHostPort(endpoint)
+		if err != nil || !isOwn(host) {
+			continue
+		}
+		x := expansion{program: e.program, name: w.Names[0], planned: plannedPaths(w.Targets), at: strings.Replace(host, "localhost", "127.0.0.1", 1) + "." + port}
+		pairs, err := x.pairs(ctx, e.certificate, e.key)
+		if err != nil {
+			continue // for the usual port, Compare has said why
+		}
+		at := &Server{Kind: kindExim, reads: map[string][]deploy.Pair{"": pairs}}
+		for _, ways := range s.wants(targets) {
+			if _, ok := at.readsPair("", ways); !ok {
+				return &Error{kind: kindNotRead, unwritten: missing(ways[0].Certificate),
+					text: fmt.Sprintf("for %s at %s, Exim does not read %s: it reads %s", w.Names[0], endpoint, pairText(ways[0]), at.text("")),
+					hint: fmt.Sprintf("tls_certificate and tls_privatekey depend on the address or port (exim4 -bP tls_certificate): write the paths there for this one, too, or leave %s out of verify.endpoints", endpoint)}
+			}
+		}
+	}
+	return nil
 }
 
 // proxied finds endpoints where Exim expects the PROXY protocol. A connection of this host to one of its addresses comes from that address.

@@ -1,6 +1,7 @@
 package discover
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -17,6 +18,7 @@ type expansion struct {
 	program string
 	name    string
 	planned []string // paths that a deployment will write
+	at      string   // address and port of this host that the client connects to, as Exim writes them; "" for 127.0.0.1.25
 }
 
 // errUntold says that Exim cannot tell, outside a connection, what a setting expands to.
@@ -63,7 +65,7 @@ func (x expansion) list(ctx context.Context, setting string) ([]string, error) {
 
 // expand expands a text by exim -be. The address and port are those of the connections that a host makes to itself.
 func (x expansion) expand(ctx context.Context, text string) (string, error) {
-	out, stderr, err := run(ctx, "", x.program, "-oMi", "127.0.0.1.25", "-be", text)
+	out, stderr, err := run(ctx, "", x.program, "-oMi", cmp.Or(x.at, "127.0.0.1.25"), "-be", text)
 	if err != nil {
 		return "", err
 	}
@@ -85,6 +87,8 @@ var (
 	sniDefined = regexp.MustCompile(`\bdef:(?:tls_in_sni|tls_sni)\b`)
 	// onlyInConnection matches variables that have no value outside a connection, or another one.
 	onlyInConnection = regexp.MustCompile(`\$\{?(?:sender_(?:host|helo|rcvhost)_?\w*|tls_in_(?:cipher|bits|ver|peerdn|certificate_verified)\w*|acl_[cm]\w*)`)
+	// ofEndpoint matches variables that differ between the addresses and ports that a client may connect to.
+	ofEndpoint = regexp.MustCompile(`\$\{?(?:received|interface)_(?:port|ip_address|address)\b`)
 	// existsCondition matches the beginning of a condition about a file.
 	existsCondition = regexp.MustCompile(`\bexists\s*\{`)
 	// dsearchIn matches a look into a directory.
@@ -150,10 +154,12 @@ type directoryView struct{ real, shown []string }
 // directories makes a view of each directory of a dsearch that a deployment writes to.
 func (x expansion) directories(setting string) (v directoryView, err error) {
 	for _, m := range dsearchIn.FindAllStringSubmatch(setting, -1) {
-		var missing []string
+		missing := map[string]bool{}
 		for _, path := range x.planned {
-			if _, err := os.Lstat(path); err != nil && filepath.Dir(path) == filepath.Clean(m[1]) {
-				missing = append(missing, filepath.Base(path))
+			below, err := filepath.Rel(m[1], path)
+			name, _, isDirectory := strings.Cut(below, "/")
+			if _, statErr := os.Lstat(filepath.Join(m[1], name)); err == nil && statErr != nil && name != ".." {
+				missing[name] = isDirectory
 			}
 		}
 		if len(missing) > 0 && !slices.Contains(v.real, m[1]) {
@@ -166,21 +172,29 @@ func (x expansion) directories(setting string) (v directoryView, err error) {
 	return v, nil
 }
 
-func (v *directoryView) add(directory string, missing []string) error {
+// add makes a view of a directory with further entries: files, and directories where the value is true.
+func (v *directoryView) add(directory string, entries map[string]bool) error {
 	shown, err := os.MkdirTemp("", "mxcert-view-")
 	if err != nil {
 		return err
 	}
 	v.real, v.shown = append(v.real, directory), append(v.shown, shown)
-	entries, err := os.ReadDir(directory)
+	there, err := os.ReadDir(directory)
 	if err != nil {
 		return nil //nolint:nilerr // Exim says what is wrong with it
 	}
-	for _, e := range entries {
-		missing = append(missing, e.Name())
+	for _, e := range there {
+		info, err := os.Stat(filepath.Join(directory, e.Name())) // dsearch follows links
+		entries[e.Name()] = err == nil && info.IsDir()
 	}
-	for _, name := range missing {
-		if err := os.WriteFile(filepath.Join(shown, name), nil, 0o600); err != nil {
+	for name, isDirectory := range entries {
+		path := filepath.Join(shown, name)
+		if isDirectory {
+			err = os.Mkdir(path, 0o700)
+		} else {
+			err = os.WriteFile(path, nil, 0o600)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -76,3 +76,25 @@ func TestInspectReadable(t *testing.T) {
 		t.Errorf("%q, %v", notes, err)
 	}
 }
+
+// Dovecot's listeners are read as both generations print them.
+func TestDovecotListeners(t *testing.T) {
+	const old = "service imap-login {\n  chroot = login\n  inet_listener imap {\n    address = \n    haproxy = no\n    port = 143\n  }\n  inet_listener imaps {\n    address = 127.0.0.1 [::1]\n    haproxy = yes\n    port = 993\n    ssl = yes\n  }\n  protocol = imap\n}\n" +
+		"service lmtp {\n  inet_listener {\n    port = 0\n  }\n  protocol = lmtp\n}\nservice managesieve-login {\n  inet_listener sieve {\n    address = *\n    port = 4190\n  }\n  protocol = sieve\n}\n"
+	const new24 = "service imap-login {\n  imap_capability {\n    IDLE = yes\n  }\n  protocol = imap\n  inet_listener imaps {\n    haproxy = yes\n    port = 993\n    listen = 127.0.0.1 ::1\n  }\n  unix_listener \"srv.imap-login/%{pid}\" {\n    mode = 0600\n  }\n}\n"
+	for _, tt := range []struct {
+		out, endpoint, protocol string
+		proxied                 bool
+	}{
+		{old, "127.0.0.1:143", "imap", false}, {old, "[::1]:143", "imap", false}, {old, "127.0.0.1:993", "imap", true}, {old, "[::1]:993", "imap", true}, {old, "localhost:993", "imap", true},
+		{old, "127.0.0.2:993", "", false}, {old, "127.0.0.1:4190", "sieve", false}, {old, "[::1]:4190", "", false}, {old, "127.0.0.1:0", "", false}, {old, "192.0.2.1:143", "", false},
+		{new24, "127.0.0.1:993", "imap", true}, {new24, "[::1]:993", "imap", true}, {new24, "127.0.0.1:143", "", false}, {"", "127.0.0.1:143", "", false}, {"}\n}\n", "127.0.0.1:143", "", false},
+	} {
+		listeners := parseListeners(tt.out)
+		l, _ := listenerAt(listeners, tt.endpoint)
+		err := proxiedListener(listeners, []string{tt.endpoint})
+		if l.protocol != tt.protocol || l.proxied != tt.proxied || (err != nil) != tt.proxied || err != nil && !strings.Contains(err.Error(), tt.endpoint+" expects the PROXY protocol, so that mxcert cannot shake hands there (haproxy = yes in") {
+			t.Errorf("%s: %+v, %v", tt.endpoint, l, err)
+		}
+	}
+}

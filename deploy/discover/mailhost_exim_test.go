@@ -68,6 +68,9 @@ func TestMailhostExpressions(t *testing.T) {
 	put(t, ssl+"a.key", "x")
 	put(t, ssl+"host7.example.org.pem", "x")
 	put(t, ssl+"map", "mx.example.org: /etc/exim4/ssl/a.pem\n*.example.org: /etc/exim4/ssl/wild.pem\n*: /etc/exim4/ssl/all.pem\n")
+	put(t, ssl+"parts", "*.example.org: /etc/exim4/ssl/a.crt\n")
+	put(t, ssl+"patterns", "^mx[.].*$: /etc/exim4/ssl/a.crt\n")
+	put(t, "/etc/exim4/live/host7.example.org/all.pem", "x")
 	const d = "/etc/exim4/exim.crt"
 	a, wild, planned := combined(ssl+"a.crt"), combined(ssl+"wild.pem"), both(ssl+"mx.example.org.pem")
 	for _, tt := range []struct {
@@ -91,6 +94,17 @@ func TestMailhostExpressions(t *testing.T) {
 		{"a file that must not exist", "${if !exists{" + ssl + "$tls_in_sni.pem}{" + d + "}{" + ssl + "$tls_in_sni.pem}}", planned, combined(planned.Combined), combined(ssl + "host7.example.org.pem")},
 		{"a directory", "${lookup{$tls_in_sni.pem}dsearch{/etc/exim4/ssl}{" + ssl + "$value}{" + d + "}}", planned, combined(planned.Combined), combined(ssl + "host7.example.org.pem")},
 		{"a directory, with the path", "${lookup{${lc:$tls_in_sni}.pem}dsearch,ret=full{/etc/exim4/ssl}{$value}{" + d + "}}", planned, combined(planned.Combined), combined(ssl + "host7.example.org.pem")},
+		{"a directory of directories", "${lookup{$tls_in_sni}dsearch,filter=dir{/etc/exim4/live}{/etc/exim4/live/$value/all.pem}{" + d + "}}", both("/etc/exim4/live/mx.example.org/all.pem"),
+			combined("/etc/exim4/live/mx.example.org/all.pem"), combined("/etc/exim4/live/host7.example.org/all.pem")},
+		{"a directory of files only", "${lookup{$tls_in_sni}dsearch,filter=file{/etc/exim4/live}{/no}{" + d + "}}", both("/etc/exim4/live/mx.example.org/all.pem"), combined(d), combined(d)},
+		{"a path with directories", "${if exists{/etc/exim4/live/$tls_in_sni/all.pem}{/etc/exim4/live/$tls_in_sni/all.pem}{" + d + "}}", both("/etc/exim4/live/mx.example.org/all.pem"),
+			combined("/etc/exim4/live/mx.example.org/all.pem"), combined("/etc/exim4/live/host7.example.org/all.pem")},
+		{"a list of domains", "${if match_domain{$tls_in_sni}{mx.example.org : *.example.net}{" + ssl + "a.crt}{" + d + "}}", planned, a, combined(d)},
+		{"any of a list", "${if forany{<, mx.example.org, x.example.org}{eqi{$item}{$tls_in_sni}}{" + ssl + "a.crt}{" + d + "}}", planned, a, combined(d)},
+		{"a part of a map", "${lookup{$tls_in_sni}partial-lsearch{" + ssl + "parts}{$value}{" + d + "}}", planned, a, a},
+		{"a map of patterns", "${lookup{$tls_in_sni}nwildlsearch{" + ssl + "patterns}{$value}{" + d + "}}", planned, a, combined(d)},
+		{"a fallback of a fallback", "${if exists{" + ssl + "x.$tls_in_sni}{/no}{${if exists{" + ssl + "$tls_in_sni.pem}{" + ssl + "$tls_in_sni.pem}{" + d + "}}}}", planned, combined(planned.Combined), combined(ssl + "host7.example.org.pem")},
+		{"a name of its own length", "${if >{${strlen:$tls_in_sni}}{14}{" + d + "}{" + ssl + "a.crt}}", planned, a, combined(d)},
 		{"a map", "${lookup{$tls_in_sni}lsearch{" + ssl + "map}{$value}{" + d + "}}", planned, combined(ssl + "a.pem"), combined(d)},
 		{"a map with a default", "${lookup{${lc:$tls_in_sni}}lsearch*{" + ssl + "map}{$value}}", planned, combined(ssl + "a.pem"), combined(ssl + "all.pem")},
 		{"a map with wildcards", "${lookup{$tls_in_sni}wildlsearch{" + ssl + "map}{$value}{" + d + "}}", planned, combined(ssl + "a.pem"), wild},
@@ -127,6 +141,26 @@ func TestMailhostExpressions(t *testing.T) {
 				t.Errorf("the target: %v, notes %q", err, notes)
 			}
 		})
+	}
+}
+
+// A certificate that depends on the port or address is compared at each endpoint.
+func TestMailhostEximEndpoints(t *testing.T) {
+	target := both("/etc/exim4/wanted.pem")
+	for _, tt := range []struct{ expression, endpoint, says string }{
+		{"${if eq{$received_port}{465}{/etc/exim4/smtps.pem}{/etc/exim4/wanted.pem}}", "127.0.0.1:465", "at 127.0.0.1:465, Exim does not read /etc/exim4/wanted.pem: it reads /etc/exim4/smtps.pem"},
+		{"${if eq{$received_port}{465}{/etc/exim4/smtps.pem}{/etc/exim4/wanted.pem}}", "127.0.0.1:25", ""},
+		{"${if eq{$received_port}{465}{/etc/exim4/smtps.pem}{/etc/exim4/wanted.pem}}", "192.0.2.1:465", ""},
+		{"${if eq{${interface_port}}{465}{/etc/exim4/wanted.pem}{/etc/exim4/wanted.pem}}", "localhost:465", ""},
+		{"${if match_ip{$received_ip_address}{<; ::1}{/etc/exim4/six.pem}{/etc/exim4/wanted.pem}}", "[::1]:25", "at [::1]:25, Exim does not read"},
+		{"${if match_ip{$received_ip_address}{<; ::1}{/etc/exim4/six.pem}{/etc/exim4/wanted.pem}}", "127.0.0.1:25", ""},
+	} {
+		eximReads(t, "MAIN_TLS_ENABLE = yes\nMAIN_TLS_CERTKEY = "+tt.expression+"\n")
+		w := Wanted{Names: []string{"mx.example.org"}, Targets: of(target), Endpoints: []string{tt.endpoint}}
+		_, err := must(Look(t.Context(), kindExim, w)).Compare(w.Targets, w.Names)
+		if (err != nil) != (tt.says != "") || err != nil && (!strings.Contains(err.Error(), tt.says) || hint(err) == "") {
+			t.Errorf("%s, %s: %v", tt.expression, tt.endpoint, err)
+		}
 	}
 }
 

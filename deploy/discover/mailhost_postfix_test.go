@@ -33,7 +33,7 @@ func served(t *testing.T, port, name string) string {
 	switch port {
 	case "465", "993":
 		starttls = ""
-	case "143":
+	case "143", "1143":
 		starttls = "-starttls imap"
 	}
 	out, err := exec.Command("sh", "-c", "sleep 0.1; openssl s_client -connect 127.0.0.1:"+port+" -servername "+name+" "+starttls+" </dev/null 2>&1 | openssl x509 -noout -subject").CombinedOutput()
@@ -145,6 +145,10 @@ func TestMailhostPostfixFurther(t *testing.T) {
 		{"our map", maps("mx.example.org", "hash"), mapped(both(one), "hash:/etc/postfix/sni_map"), "127.0.0.1:25", "", "", "", ""},
 		{"our map, and the domain in another", maps(".example.org", "hash") + "; postconf -e 'tls_server_sni_maps = hash:/etc/postfix/sni_map, hash:/etc/postfix/ours'", mapped(both(one), "hash:/etc/postfix/ours"), "127.0.0.1:25", "", "", "", ""},
 		{"our map, and the name in an earlier one", maps("mx.example.org", "hash") + "; postconf -e 'tls_server_sni_maps = hash:/etc/postfix/sni_map, hash:/etc/postfix/ours'", mapped(both(one), "hash:/etc/postfix/ours"), "127.0.0.1:25", "not-read", "hash:/etc/postfix/sni_map", "", ""},
+		{"a map of one service", maps("mx.example.org", "hash") + "; postconf -X tls_server_sni_maps; postconf -M submission/inet='submission inet n - y - - smtpd -o tls_server_sni_maps=hash:/etc/postfix/sni_map'", pair(crt, key), "127.0.0.1:25 127.0.0.1:587", "not-read", "hash:/etc/postfix/sni_map", "", ""},
+		{"a map of one service, at another port", maps("mx.example.org", "hash") + "; postconf -X tls_server_sni_maps; postconf -M submission/inet='submission inet n - y - - smtpd -o tls_server_sni_maps=hash:/etc/postfix/sni_map'", pair(crt, key), "127.0.0.1:25", "", "", "", ""},
+		{"a map that the service does not have", maps("mx.example.org", "hash") + "; postconf -M submission/inet='submission inet n - y - - smtpd -o tls_server_sni_maps='", pair(crt, key), "127.0.0.1:587", "", "", "", ""},
+		{"our map, of one service", maps("mx.example.org", "hash") + "; postconf -X tls_server_sni_maps; postconf -M submission/inet='submission inet n - y - - smtpd -o tls_server_sni_maps=hash:/etc/postfix/sni_map'", mapped(both(one), "hash:/etc/postfix/sni_map"), "127.0.0.1:587", "", "", "", ""},
 		{"a service of its own", chain + own, pair(crt, key), "127.0.0.1:25 127.0.0.1:587", "not-read", "submission/inet", "make it read what the other services read: ", "587"},
 		{"a service of its own, by a macro", chain + "postconf -e 'mine = /etc/postfix/tls/old.pem'; postconf -M submission/inet='submission inet n - y - - smtpd -o smtpd_tls_chain_files=$mine'", pair(crt, key), "[::1]:587", "not-read", "old.pem", "make it read what the other services read: ", "587"},
 		{"a service of its own, by the older settings", "postconf -X smtpd_tls_chain_files; postconf -e smtpd_tls_cert_file=" + crt + " smtpd_tls_key_file=" + key + "; postconf -M submission/inet='submission inet n - y - - smtpd -o { smtpd_tls_cert_file = " + oldCrt + " } -o smtpd_tls_key_file=" + oldKey + "'", pair(crt, key), "127.0.0.1:587", "not-read", "old.crt", "make it read what the other services read: ", "587"},
@@ -196,8 +200,12 @@ func TestMailhostDovecotBlocks(t *testing.T) {
 	}
 	_, crt, key := issue(t, "wanted")
 	lines := dovecotLines(t, crt, key)
+	address := map[bool]string{true: "address", false: "listen"}[strings.Contains(lines, "<")] // 2.3, 2.4
 	block := func(head string) string {
 		return head + " {\n" + dovecotLines(t, "/etc/dovecot/tls/mx.crt", "/etc/dovecot/tls/mx.key") + "}\n"
+	}
+	listener := func(name, settings string) string {
+		return "service imap-login {\n inet_listener " + name + " {\n " + settings + "\n }\n}\n"
 	}
 	for _, tt := range []struct{ what, more, endpoints, says string }{
 		{"no block", "", "127.0.0.1:143 [::1]:993", ""},
@@ -209,6 +217,11 @@ func TestMailhostDovecotBlocks(t *testing.T) {
 		{"a name in an address", block("local 127.0.0.1 {\n local_name mx.example.org") + "}\n", "127.0.0.1:993", "at 127.0.0.1:993"},
 		{"another name in an address", block("local 127.0.0.1 {\n local_name imap.example.org") + "}\n", "127.0.0.1:993", ""},
 		{"an endpoint elsewhere", block("local 127.0.0.1"), "192.0.2.1:993", ""},
+		{"a protocol at a port of its own", block("protocol imap") + listener("imap_own", "port = 1143"), "127.0.0.1:1143", "at 127.0.0.1:1143"},
+		{"a proxy", listener("imaps", "haproxy = yes"), "127.0.0.1:993", "127.0.0.1:993 expects the PROXY protocol"},
+		{"a trusted proxy", listener("imap", "haproxy = yes") + "haproxy_trusted_networks = 127.0.0.0/8\n", "127.0.0.1:143", "expects the PROXY protocol"},
+		{"a proxy at another port", listener("proxied", "port = 1993\n haproxy = yes"), "127.0.0.1:993", ""},
+		{"a proxy at another address", listener("proxied", "port = 1993\n haproxy = yes\n "+address+" = ::1"), "127.0.0.1:1993 127.0.0.1:993", ""},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			put(t, local, string(before)+lines+tt.more)
@@ -220,6 +233,12 @@ func TestMailhostDovecotBlocks(t *testing.T) {
 			}
 			host, port, _ := strings.Cut(tt.endpoints, ":")
 			if host != "127.0.0.1" || strings.Contains(port, " ") {
+				return
+			}
+			if strings.Contains(tt.says, "PROXY") {
+				if out, err := exec.Command("sh", "-c", "sleep 0.1; openssl s_client -connect 127.0.0.1:"+port+" </dev/null 2>&1 | openssl x509 -noout").CombinedOutput(); err == nil {
+					t.Errorf("Dovecot shows a certificate without the PROXY protocol: %s", out)
+				}
 				return
 			}
 			if got := served(t, port, "mx.example.org") == "wanted"; got != (tt.says == "") {

@@ -41,7 +41,10 @@ func lookAtPostfix(ctx context.Context, w Wanted) (*Server, error) {
 		s.reads[name] = pairs
 	}
 	s.maps = mapList(p.values["tls_server_sni_maps"])
-	off := p.values["smtpd_tls_security_level"] == "none" || p.values["smtpd_tls_security_level"] == "" && p.values["smtpd_use_tls"] != "yes"
+	for _, service := range p.services {
+		s.maps = append(s.maps, mapList(service.own["tls_server_sni_maps"])...)
+	}
+	off := p.off()
 	if off {
 		s.Notes = append(s.Notes, "Postfix offers no TLS: smtpd_tls_security_level is not set")
 	}

@@ -139,10 +139,33 @@ func (p *postfix) further(ctx context.Context, server *Server, w Wanted, targets
 			problems = append(problems, err)
 		}
 	}
-	for i, name := range w.Names {
-		table, err := p.tableOf(ctx, name, targets)
-		if err != nil {
-			notes = append(notes, fmt.Sprintf("which certificate Postfix gives to clients that ask for %s cannot be told: %v", name, err))
+	for _, tables := range p.mapsAt(w.Endpoints) {
+		more, err := p.inMaps(ctx, tables, w.Names, targets)
+		notes, problems = append(notes, more...), append(problems, err)
+	}
+	return notes, errors.Join(problems...)
+}
+
+// mapsAt lists the SNI maps of the services that serve the endpoints, each value once; those of main.cf if no service is known.
+func (p *postfix) mapsAt(endpoints []string) (values []string) {
+	const setting = "tls_server_sni_maps"
+	for _, service := range p.services {
+		if value := service.values[setting]; slices.ContainsFunc(endpoints, service.serves) && !slices.Contains(values, value) {
+			values = append(values, value)
+		}
+	}
+	if len(values) == 0 {
+		values = []string{p.values[setting]}
+	}
+	return values
+}
+
+// inMaps checks whether SNI maps have another certificate for the names. The error is about the first name.
+func (p *postfix) inMaps(ctx context.Context, maps string, names []string, targets []deploy.Target) (notes []string, err error) {
+	for i, name := range names {
+		table, tableErr := p.tableOf(ctx, mapList(maps), name, targets)
+		if tableErr != nil {
+			notes = append(notes, fmt.Sprintf("which certificate Postfix gives to clients that ask for %s cannot be told: %v", name, tableErr))
 			break
 		}
 		if table == "" {
@@ -153,9 +176,9 @@ func (p *postfix) further(ctx context.Context, server *Server, w Wanted, targets
 			notes = append(notes, text)
 			continue
 		}
-		problems = append(problems, &Error{kind: kindNotRead, text: text, hint: fmt.Sprintf("set `sni_map: %s` in the target, or remove the entry of %s there (tls_server_sni_maps); or write `unchecked: true` into the target", quote(table), name)})
+		err = &Error{kind: kindNotRead, text: text, hint: fmt.Sprintf("set `sni_map: %s` in the target, or remove the entry of %s there (tls_server_sni_maps); or write `unchecked: true` into the target", quote(table), name)}
 	}
-	return notes, errors.Join(problems...)
+	return notes, err
 }
 
 // compare checks that a service with files of its own reads the targets.
@@ -181,8 +204,7 @@ func (s postfixService) compare(endpoint string, wants [][]deploy.Pair) error {
 
 // tableOf returns the SNI map from which Postfix takes the certificate for a name, if it is not a map of the targets; "" if it is, or if no
 // map has the name. Postfix asks for the name, then for each domain above it with a dot before it.
-func (p *postfix) tableOf(ctx context.Context, name string, targets []deploy.Target) (string, error) {
-	tables := mapList(p.values["tls_server_sni_maps"])
+func (p *postfix) tableOf(ctx context.Context, tables []string, name string, targets []deploy.Target) (string, error) {
 	if len(tables) == 0 {
 		return "", nil
 	}

@@ -1,7 +1,11 @@
 package served
 
 import (
+	"cmp"
+	"context"
 	"errors"
+	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,13 +21,16 @@ func TestOneHandshakeThatHangs(t *testing.T) {
 		ok          bool
 		atMost      time.Duration
 		least, most int // attempts
+		err         error
 	}{
-		{"at once", 0, 0, 1, true, time.Second, 1, 1},
-		{"one hangs", 1, 15 * time.Second, 1, true, 16 * time.Second, 2, 2},
-		{"one hangs, many processes", 1, 15 * time.Second, 3, true, 16 * time.Second, 4, 4},
-		{"closed for a moment", 3, time.Millisecond, 1, true, time.Second, 4, 4},
-		{"closed", 1000, time.Millisecond, 1, false, 12 * time.Second, 5, 30},
-		{"all hang", 1000, 15 * time.Second, 1, false, 31 * time.Second, 2, 2},
+		{"at once", 0, 0, 1, true, time.Second, 1, 1, nil},
+		{"one hangs", 1, 15 * time.Second, 1, true, 16 * time.Second, 2, 2, nil},
+		{"one hangs, many processes", 1, 15 * time.Second, 3, true, 16 * time.Second, 4, 4, nil},
+		{"closed for a moment", 3, time.Millisecond, 1, true, time.Second, 4, 4, syscall.ECONNREFUSED},
+		{"closed until Exim tries again", 34, time.Millisecond, 1, true, 31 * time.Second, 35, 35, syscall.ECONNREFUSED},
+		{"closed", 1000, time.Millisecond, 1, false, 42 * time.Second, 30, 60, syscall.ECONNREFUSED},
+		{"454", 1000, time.Millisecond, 1, false, 12 * time.Second, 5, 30, nil},
+		{"all hang", 1000, 15 * time.Second, 1, false, 31 * time.Second, 2, 2, nil},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -31,7 +38,7 @@ func TestOneHandshakeThatHangs(t *testing.T) {
 				got := repeat(t.Context(), time.Minute, tt.times, func() Result {
 					if attempts++; attempts <= tt.bad {
 						time.Sleep(tt.takes)
-						return Result{Err: errors.New("the server closed the connection")}
+						return Result{Err: cmp.Or(tt.err, errors.New("the server closed the connection"))}
 					}
 					return Result{Matches: true}
 				}, Matching)
@@ -41,4 +48,51 @@ func TestOneHandshakeThatHangs(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestAttemptThatIsCutOff: if the time ends in the middle of an attempt, the one before it says what the server shows.
+func TestAttemptThatIsCutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		attempts := 0
+		got := repeat(ctx, time.Minute, 1, func() Result {
+			if attempts++; attempts < 3 {
+				return Result{Serial: "ab"}
+			}
+			<-ctx.Done()
+			return Result{Err: ctx.Err()}
+		}, Matching)
+		if got.Err != nil || got.Serial != "ab" || attempts != 3 {
+			t.Errorf("%+v after %d attempts", got, attempts)
+		}
+	})
+}
+
+// TestEachAtOnce: so many handshakes are under way, and no more.
+func TestEachAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		now, highest := 0, 0
+		start := time.Now()
+		results := each(make([]Probe, 200), mostAtOnce, func(Probe) Result {
+			count := func(n int) {
+				mu.Lock()
+				defer mu.Unlock()
+				now += n
+				highest = max(highest, now)
+			}
+			count(1)
+			time.Sleep(time.Second)
+			count(-1)
+			return Result{Serial: "01"}
+		})
+		if took := time.Since(start); highest != mostAtOnce || took != 7*time.Second || len(results) != 200 || results[199].Serial != "01" {
+			t.Errorf("%d at once, %v, %d results", highest, took, len(results))
+		}
+		if len(each(nil, 0, nil)) != 0 {
+			t.Error("no probes, and results")
+		}
+	})
 }

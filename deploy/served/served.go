@@ -9,8 +9,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"mxcert/acme/bundle"
@@ -18,14 +21,19 @@ import (
 )
 
 const (
-	// closedPatience is how long after a change a closed port or a 454 is accepted. A reload of Exim closes its port for some 30 ms, and
-	// GnuTLS answers 454 for 5 s after it has read a certificate and a key that do not match. If it lasts longer, it is a fault, and every
-	// second of it delays mail.
-	closedPatience = 10 * time.Second
+	// failingPatience is how long after a change a 454 or another failure is accepted: GnuTLS answers 454 for 5 s after it has read a
+	// certificate and a key that do not match. If it lasts longer, it is a fault, and every second of it delays mail.
+	failingPatience = 10 * time.Second
+	// closedPatience is how long a closed port is accepted. A reload of Exim closes its port for some 30 ms; but if a session holds the old
+	// socket at that moment, Exim waits for 30 s before it tries again ("Address already in use"). Old files would not open it sooner.
+	closedPatience = 40 * time.Second
 	firstPause     = 20 * time.Millisecond
 	lastPause      = time.Second
 	// timesOfMany is how often to ask a server that answers with many processes, because for a while some of them are old and some new.
 	timesOfMany = 3
+	// mostAtOnce limits the handshakes of one Look that are under way at once. A certificate may have a hundred names, each with addresses, and
+	// mail servers limit the connections of one client: Postfix to 50 (smtpd_client_connection_count_limit).
+	mostAtOnce = 32
 )
 
 // Probe is one handshake to make.
@@ -79,9 +87,9 @@ func Ask(keys []bundle.KeyType, i int) starttls.KeyType {
 	return starttls.RSA
 }
 
-// Look makes all handshakes once, in parallel. The results are in the order of the probes.
+// Look makes all handshakes once, a few dozen in parallel. The results are in the order of the probes.
 func Look(ctx context.Context, probes []Probe) []Result {
-	return each(probes, func(p Probe) Result { return p.shake(ctx) })
+	return each(probes, mostAtOnce, func(p Probe) Result { return p.shake(ctx) })
 }
 
 // Matching accepts a result that shows the wanted certificate.
@@ -96,16 +104,22 @@ func Another(r Result) bool { return r.Err == nil && !r.Matches }
 func Await(ctx context.Context, probes []Probe, patience, limit time.Duration, satisfied func(Result) bool) []Result {
 	ctx, cancel := context.WithTimeout(ctx, max(patience, limit))
 	defer cancel()
-	return each(probes, func(p Probe) Result {
+	return each(probes, len(probes), func(p Probe) Result {
 		return repeat(ctx, patience, p.Times, func() Result { return p.shake(ctx) }, satisfied)
 	})
 }
 
-func each(probes []Probe, look func(Probe) Result) []Result {
+// each looks at the probes, at most so many at once.
+func each(probes []Probe, most int, look func(Probe) Result) []Result {
 	results := make([]Result, len(probes))
+	turns := make(chan struct{}, most)
 	var wait sync.WaitGroup
 	for i, p := range probes {
-		wait.Go(func() { results[i] = look(p) })
+		turns <- struct{}{}
+		wait.Go(func() {
+			defer func() { <-turns }()
+			results[i] = look(p)
+		})
 	}
 	wait.Wait()
 	return results
@@ -113,19 +127,25 @@ func each(probes []Probe, look func(Probe) Result) []Result {
 
 // repeat makes handshakes until satisfied accepts as many results in a row, until a closed port or 454 has lasted too long, or until ctx
 // ends. One slow attempt does not prove that the server is down: a connection that was made at the moment of a reload may belong to no
-// process, and hang for a quarter of a minute while the server answers all others.
+// process, and hang for a quarter of a minute while the server answers all others. What the end of ctx cuts off says less about the server than
+// the attempt before it.
 func repeat(ctx context.Context, patience time.Duration, times int, once func() Result, satisfied func(Result) bool) Result {
 	start, seen := time.Now(), 0
+	var before *Result
 	for pause := firstPause; ; pause = min(pause*2, lastPause) {
 		asked := time.Now()
 		r := once()
+		if ctx.Err() != nil && r.Err != nil && before != nil {
+			return *before
+		}
+		before = &r
 		if seen++; !satisfied(r) {
 			seen = 0
 		} else if seen < times {
 			pause = firstPause / 2 // the next attempt follows at once
 			continue
 		}
-		hopeless := r.Err != nil && asked.Sub(start) > closedPatience
+		hopeless := r.Err != nil && asked.Sub(start) > patienceWith(r.Err)
 		if satisfied(r) || hopeless || ctx.Err() != nil || time.Since(start)+pause > patience {
 			return r
 		}
@@ -135,6 +155,14 @@ func repeat(ctx context.Context, patience time.Duration, times int, once func() 
 		case <-time.After(pause):
 		}
 	}
+}
+
+// patienceWith returns how long a failure may last after a change.
+func patienceWith(err error) time.Duration {
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return closedPatience
+	}
+	return failingPatience
 }
 
 func (p Probe) shake(ctx context.Context) Result {
@@ -159,11 +187,22 @@ func Unavailable(results []Result) bool {
 	return slices.ContainsFunc(results, func(r Result) bool { return r.kind() == starttls.KindTLSUnavailable })
 }
 
+// Unclear accepts a result that does not say whether the server has a certificate of the asked key type. A server that has none may close the
+// connection, so that counts as an answer.
+func Unclear(r Result) bool {
+	e, ok := errors.AsType[interface {
+		error
+		Kind() string
+		Temporary() bool
+	}](r.Err)
+	return r.Shown == nil && ok && (e.Kind() == starttls.KindNotJudged || e.Temporary() && e.Kind() != starttls.KindConnectionLost)
+}
+
 // Reloadable reports whether a reload can repair what a result shows: a working server with another certificate, or TLS that does not work.
 // A reload cannot repair a closed port.
 func Reloadable(results []Result) bool {
 	return slices.ContainsFunc(results, func(r Result) bool {
-		return !r.Matches && (r.Err == nil || slices.Contains([]string{starttls.KindTLSUnavailable, starttls.KindValidationFailure, starttls.KindSTARTTLSNotSupported}, r.kind()))
+		return !r.Matches && (r.Err == nil || slices.Contains([]string{starttls.KindTLSUnavailable, starttls.KindValidationFailure, starttls.KindNotJudged, starttls.KindSTARTTLSNotSupported}, r.kind()))
 	})
 }
 
@@ -174,19 +213,23 @@ func (r Result) kind() string {
 	return ""
 }
 
-// Problems returns an error for each result that does not satisfy, or nil if all do.
-func Problems(results []Result, satisfied func(Result) bool) error {
+// Problems returns an error for each result that does not satisfy, or nil if all do. servers are the kinds of servers that the endpoints
+// may be (exim, postfix, dovecot): a hint names only their commands.
+func Problems(results []Result, satisfied func(Result) bool, servers ...string) error {
 	var problems []error
 	for _, r := range results {
 		if !satisfied(r) {
-			problems = append(problems, &Error{Result: r})
+			problems = append(problems, &Error{Result: r, servers: servers})
 		}
 	}
 	return errors.Join(problems...)
 }
 
 // Error says that an endpoint does not show what it should.
-type Error struct{ Result Result }
+type Error struct {
+	Result  Result
+	servers []string
+}
 
 // Error returns the failure of the handshake, or says which certificate the endpoint shows.
 func (e *Error) Error() string {
@@ -212,5 +255,41 @@ func (e *Error) Hint() string {
 	if shake, ok := errors.AsType[*starttls.Error](e.Result.Err); ok && shake.Hint() != "" {
 		return shake.Hint()
 	}
-	return "does the mail server read the configured paths? (exim4 -bP tls_certificate tls_privatekey; postconf -x smtpd_tls_chain_files; doveconf -n)"
+	hint := "does the mail server read the configured paths?"
+	if commands := e.commands(); len(commands) > 0 {
+		hint += " (" + strings.Join(commands, "; ") + ")"
+	}
+	return hint
+}
+
+// UsualServers lists the kinds of mail servers that usually listen at the port of an endpoint; nil for an unusual port.
+func UsualServers(endpoint string) []string {
+	_, port, _ := net.SplitHostPort(endpoint)
+	switch port {
+	case "25", "465", "587":
+		return []string{"exim", "postfix"}
+	case "110", "143", "993", "995", "4190":
+		return []string{"dovecot"}
+	}
+	return nil
+}
+
+// commands lists what shows the paths that the server at the endpoint reads.
+func (e *Error) commands() (list []string) {
+	usual := UsualServers(e.Result.Address)
+	for _, server := range e.servers {
+		onlyDovecot := server == "dovecot" && len(e.servers) == 1 // which can take mail for submission, too
+		if usual != nil && !slices.Contains(usual, server) && !onlyDovecot {
+			continue
+		}
+		switch server {
+		case "dovecot":
+			list = append(list, "`doveconf -n`")
+		case "exim":
+			list = append(list, "`exim4 -bP tls_certificate tls_privatekey`")
+		case "postfix":
+			list = append(list, "`postconf -x smtpd_tls_chain_files`")
+		}
+	}
+	return list
 }

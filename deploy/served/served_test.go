@@ -185,6 +185,20 @@ func TestProblems(t *testing.T) {
 	if Problems([]Result{good}, Matching) != nil || Problems(nil, Matching) != nil || !All(nil) || All(all) || !Reloadable(all) || Reloadable([]Result{good, away}) || Unavailable(all) {
 		t.Error("the sum of several results is wrong")
 	}
+	for _, tt := range []struct{ address, servers, want string }{
+		{"127.0.0.1:25", "", ""}, {"127.0.0.1:25", "files", ""}, {"127.0.0.1:25", "exim", "exim4"}, {"[::1]:465", "postfix dovecot", "postconf"},
+		{"[::1]:993", "postfix dovecot", "doveconf"}, {"127.0.0.1:143", "exim dovecot", "doveconf"}, {"127.0.0.1:2525", "postfix dovecot", "postconf doveconf"}, {"127.0.0.1:587", "dovecot", "doveconf"},
+	} {
+		var named []string
+		for _, program := range []string{"exim4", "postconf", "doveconf"} {
+			if strings.Contains((&Error{Result: Result{Probe: Probe{Address: tt.address}}, servers: strings.Fields(tt.servers)}).Hint(), program) {
+				named = append(named, program)
+			}
+		}
+		if got := strings.Join(named, " "); got != tt.want {
+			t.Errorf("the hint about %s of %q names %q, want %q", tt.address, tt.servers, got, tt.want)
+		}
+	}
 	if e := (&Error{Result: old}); e.Kind() != "not-served" || !strings.Contains(e.Hint(), "does the mail server read the configured paths?") {
 		t.Errorf("%s, %s", e.Kind(), e.Hint())
 	}

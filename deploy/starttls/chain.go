@@ -78,6 +78,9 @@ func (c *check) validity() {
 	leaf := c.sent[0]
 	for i, certificate := range c.sent {
 		switch {
+		case i > 0 && c.outdated(i) && c.spare(i):
+			c.add("certificate-expired", finding.Warning, "leave it out: senders find a way without it, but some old ones stop at it",
+				"certificate %s, which no path needs, is valid only from %s until %s", c.describe(i), stamp(certificate.NotBefore), stamp(certificate.NotAfter))
 		case c.at.After(certificate.NotAfter):
 			c.add("certificate-expired", finding.Error, "renew it and make the mail server load the new one: mxcert renew --now",
 				"certificate %s expired at %s", c.describe(i), stamp(certificate.NotAfter))
@@ -90,6 +93,9 @@ func (c *check) validity() {
 		}
 	}
 }
+
+// spare reports whether senders find a path without a certificate that is out of its dates.
+func (c *check) spare(i int) bool { return !slices.Contains(c.path, i) || c.verify(c.roots) == nil }
 
 // names checks all reference identities, and reports all missing ones together.
 func (c *check) names(names []string) {

@@ -44,6 +44,7 @@ func TestCheckChain(t *testing.T) {
 	good, deep := leaf(ECDSA, inter), leaf(RSA, sub)
 	other := ca("Other", nil)
 	cross := sign(&x509.Certificate{Subject: pkix.Name{CommonName: "Root"}, IsCA: true, BasicConstraintsValid: true}, other, root.key)
+	oldCross := sign(&x509.Certificate{Subject: pkix.Name{CommonName: "Root"}, IsCA: true, BasicConstraintsValid: true}, other, root.key, validUntil(-time.Minute))
 	expired := leaf(ECDSA, inter, validUntil(-time.Minute))
 	oldInter := ca("Old", root, validUntil(-time.Minute))
 	shortInter := ca("Short", root, validUntil(30*day))
@@ -75,6 +76,9 @@ func TestCheckChain(t *testing.T) {
 		{"impostor", []*authority{good, impostor}, []string{"error:chain-incomplete", "warning:chain-unrelated"}},
 		{"expired", []*authority{expired, inter}, []string{"error:certificate-expired"}},
 		{"expired intermediate", []*authority{leaf(ECDSA, oldInter), oldInter}, []string{"error:certificate-expired"}},
+		{"expired intermediate of another chain", []*authority{good, inter, oldInter}, []string{"warning:certificate-expired", "warning:chain-unrelated"}},
+		{"expired cross-signed root", []*authority{good, inter, oldCross}, []string{"warning:certificate-expired"}},
+		{"expired, and an expired one beside", []*authority{expired, inter, oldCross}, []string{"error:certificate-expired", "warning:certificate-expired"}},
 		{"intermediate expires early", []*authority{leaf(ECDSA, shortInter), shortInter}, []string{"warning:chain-expires-early"}},
 		{"not yet valid", []*authority{leaf(ECDSA, inter, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(day) }), inter}, []string{"error:certificate-not-yet-valid"}},
 		{"issuer is no CA", []*authority{leaf(ECDSA, noCA), noCA, inter}, []string{"error:chain-invalid"}},

@@ -2,15 +2,11 @@ package starttls
 
 import (
 	"context"
-	"crypto/tls"
-	"errors"
 	"fmt"
-	"io"
-	"net"
-	"os"
 	"slices"
 	"strings"
-	"syscall"
+
+	"mxcert/acme/finding"
 )
 
 // These are the steps of a conversation, in order, as in [Error].
@@ -28,22 +24,23 @@ const (
 	KindTLSUnavailable       = "tls-unavailable"        // 454: the server offers STARTTLS but cannot do it
 	KindSTARTTLSNotSupported = "starttls-not-supported" // RFC 8460: not offered, or answered with 5xx
 	KindValidationFailure    = "validation-failure"     // RFC 8460: any failure of the TLS handshake that has no kind of its own
+	KindTLSVersion           = "tls-version"            // no common TLS version
+	KindKeyTypeNotOffered    = "key-type-not-offered"   // the server has no certificate of the asked key type
+	KindInjection            = "injection"              // clear text after the reply to STARTTLS
+	KindRejected             = "rejected"               // the server answered the greeting, EHLO or STARTTLS negatively; Code says how
+	KindConnectionRefused    = "connection-refused"     // nothing listens
+	KindConnectionLost       = "connection-lost"        // the server closed the connection
+	KindTimeout              = "timeout"                // a timeout of the request or of the context
+	KindNotJudged            = "not-judged"             // crypto/tls or crypto/x509 cannot speak or read what the server offers, but other senders may
 )
 
 // These are the other kinds.
 const (
-	kindInvalidRequest    = "invalid-request"
-	kindConnectionRefused = "connection-refused"
-	kindUnreachable       = "unreachable"
-	kindNameNotFound      = "name-not-found"
-	kindConnectionLost    = "connection-lost"
-	kindTimeout           = "timeout"
-	kindCanceled          = "canceled"
-	kindRejected          = "rejected"
-	kindProtocol          = "protocol"
-	kindInjection         = "injection"
-	kindKeyTypeNotOffered = "key-type-not-offered"
-	kindTLSVersion        = "tls-version"
+	kindInvalidRequest = "invalid-request"
+	kindUnreachable    = "unreachable"
+	kindNameNotFound   = "name-not-found"
+	kindCanceled       = "canceled"
+	kindProtocol       = "protocol"
 )
 
 // Error says why a handshake did not succeed. It wraps the error of the network or of the context, if there is one.
@@ -53,6 +50,8 @@ type Error struct {
 	KeyType    KeyType
 	Step       string // the step that failed
 	Code       int    // the server's SMTP reply code; 0 if the failure was not a reply
+	Alert      uint8  // the alert with which the server refused TLS (RFC 8446 section 6.2), if it is one of 40, 70 and 71; otherwise 0
+	Stripped   bool   // a device on the way has overwritten what the server offers; the kind is starttls-not-supported
 	protocol   Protocol
 	kind       string
 	reason     string
@@ -70,13 +69,13 @@ func (e *Error) Error() string {
 
 // asked names what is special about the request.
 func (e *Error) asked() string {
-	switch name, key := e.ServerName != "", e.KeyType == ECDSA || e.KeyType == RSA; {
-	case name && key:
-		return fmt.Sprintf(" (SNI %s, %s key)", e.ServerName, e.KeyType.upper())
+	switch name, key := e.ServerName != "", e.KeyType.words(); {
+	case name && key != "":
+		return fmt.Sprintf(" (SNI %s, %s)", e.ServerName, key)
 	case name:
 		return fmt.Sprintf(" (SNI %s)", e.ServerName)
-	case key:
-		return fmt.Sprintf(" (%s key)", e.KeyType.upper())
+	case key != "":
+		return fmt.Sprintf(" (%s)", key)
 	}
 	return ""
 }
@@ -95,51 +94,65 @@ func (e *Error) Unwrap() error { return e.cause }
 //   - injection: clear text after the reply to STARTTLS
 //   - key-type-not-offered: the server has no certificate of the asked key type
 //   - tls-version: no common TLS version
-//   - validation-failure: see the constant
+//   - validation-failure, not-judged: see the constants
 func (e *Error) Kind() string { return e.kind }
 
 // Temporary reports whether the same request may succeed a little later without anybody's help. During a reload Exim refuses connections
 // for some 10 ms. After GnuTLS has read a certificate and a key that do not match, it answers 454 for 5 s.
 func (e *Error) Temporary() bool {
-	if e.kind == kindRejected {
+	if e.kind == KindRejected {
 		return e.Code >= 400 && e.Code < 500
 	}
-	return slices.Contains([]string{kindConnectionRefused, kindConnectionLost, kindUnreachable, kindTimeout, kindCanceled, KindTLSUnavailable}, e.kind)
+	return slices.Contains([]string{KindConnectionRefused, KindConnectionLost, kindUnreachable, KindTimeout, kindCanceled, KindTLSUnavailable}, e.kind)
 }
 
 // Hint says what to do next, or returns "" if the error already says it.
 func (e *Error) Hint() string {
 	switch e.kind {
-	case kindConnectionRefused:
+	case KindConnectionRefused:
 		return fmt.Sprintf("nothing listens on %s: is the mail server running? (systemctl status exim4); if it listens elsewhere set verify.endpoints", e.Address)
 	case kindUnreachable, kindNameNotFound:
 		return "check the address and this host's network; IPv6 needs a route and an address of its own"
-	case kindTimeout:
+	case KindTimeout:
 		return e.timeoutHint()
-	case kindConnectionLost:
+	case KindConnectionLost:
 		return "the server hung up; its log says why (exim: /var/log/exim4/mainlog)"
-	case kindRejected:
+	case KindRejected:
 		return "the server refuses this client; its log says why (access lists, HELO checks, load, connection limits)"
 	case kindProtocol:
 		return fmt.Sprintf("is %s really a port that speaks %s first?", e.Address, strings.ToUpper(string(e.protocol)))
 	case KindSTARTTLSNotSupported:
+		if e.Stripped {
+			return "switch off the inspection of SMTP in the firewall between here and the server (Cisco: no inspect esmtp, no fixup protocol smtp)"
+		}
 		return "switch TLS on in the mail server (exim: MAIN_TLS_ENABLE = yes and tls_advertise_hosts; postfix: smtpd_tls_security_level = may)"
 	case KindTLSUnavailable:
 		return "the mail server cannot load its key or certificate: check the paths, that it may read them, and that they match; its log names the file"
-	case kindInjection:
+	case KindInjection:
 		return "something between here and the server writes into the connection, or the server is broken; do not trust this path"
-	case kindKeyTypeNotOffered:
-		return fmt.Sprintf("configure a certificate with an %s key in the mail server, or do not list that key type in keys", e.KeyType.upper())
-	case kindTLSVersion:
+	case KindKeyTypeNotOffered:
+		return fmt.Sprintf("configure a certificate with an %s in the mail server, or do not list that key type in keys", e.KeyType.words())
+	case KindTLSVersion:
 		return "allow TLS 1.2 and TLS 1.3 in the mail server; a key type can be asked for with TLS 1.2 only"
+	case KindNotJudged:
+		return "other senders may succeed; see what they see: " + e.command()
 	case KindValidationFailure:
-		start := ""
-		if e.protocol != TLS && e.protocol != SMTPS {
-			start = " -starttls " + string(e.protocol)
-		}
-		return fmt.Sprintf("compare with: openssl s_client%s -connect %s; the server's log has its side of it", start, e.Address)
+		return fmt.Sprintf("compare with: %s; the server's log has its side of it", e.command())
 	}
 	return ""
+}
+
+// command returns how OpenSSL makes the same handshake.
+func (e *Error) command() string {
+	command := "openssl s_client"
+	if e.protocol != TLS && e.protocol != SMTPS {
+		command += " -starttls " + string(e.protocol)
+	}
+	command += " -connect " + e.Address
+	if e.ServerName != "" {
+		return command + " -servername " + finding.Word(e.ServerName)
+	}
+	return command + " -noservername"
 }
 
 func (e *Error) timeoutHint() string {
@@ -172,64 +185,15 @@ func (s *session) ioError(step string, err error) *Error {
 	case s.ctx.Err() == context.Canceled:
 		kind, reason, err = kindCanceled, "cancelled", context.Canceled
 	case s.ctx.Err() != nil:
-		kind, reason, err = kindTimeout, "the time for it was up", s.ctx.Err()
+		kind, reason, err = KindTimeout, "the time for it was up", s.ctx.Err()
 	case kind == "" && step == StepConnect:
 		kind, reason = kindUnreachable, err.Error()
 	case kind == "" && len(s.result.Chain) == 0 && step != StepTLS:
-		kind, reason = kindConnectionLost, err.Error()
+		kind, reason = KindConnectionLost, err.Error()
 	case kind == "":
 		kind, reason = s.classifyTLS(err)
 	}
 	e := s.fail(step, kind, "%s", reason)
-	e.cause = err
+	e.cause, e.Alert = err, remoteAlert(err)
 	return e
-}
-
-// classify recognizes the errors that mean the same at every step. kind is "" for others.
-func classify(err error) (kind, reason string) {
-	var syntax *syntaxError
-	var address *net.AddrError
-	var name *net.DNSError
-	var timeout interface{ Timeout() bool }
-	switch {
-	case errors.As(err, &syntax):
-		return kindProtocol, syntax.Error()
-	case errors.As(err, &address):
-		return kindInvalidRequest, err.Error()
-	case errors.As(err, &name) && name.IsNotFound:
-		return kindNameNotFound, err.Error()
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return kindConnectionRefused, "connection refused"
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return kindTimeout, "no answer in time"
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNRESET):
-		return kindConnectionLost, "the server closed the connection"
-	}
-	return "", ""
-}
-
-// classifyTLS recognizes the alerts (RFC 8446 section 6.2) that have a special meaning here.
-func (s *session) classifyTLS(err error) (kind, reason string) {
-	switch alert := remoteAlert(err); {
-	case alert == 70:
-		return kindTLSVersion, "the server accepts none of the offered TLS versions"
-	case alert != 0 && s.request.KeyType != Any:
-		return kindKeyTypeNotOffered, fmt.Sprintf("the server has no certificate with an %s key", s.request.KeyType.upper())
-	}
-	return KindValidationFailure, err.Error()
-}
-
-// remoteAlert returns the number of the alert that the server sent, if it is handshake_failure 40, protocol_version 70 or
-// insufficient_security 71, otherwise 0. crypto/tls hides the number, so remoteAlert reads the text.
-func remoteAlert(err error) uint8 {
-	var remote *net.OpError
-	if !errors.As(err, &remote) || remote.Op != "remote error" {
-		return 0
-	}
-	for _, alert := range []uint8{40, 70, 71} {
-		if remote.Err.Error() == tls.AlertError(alert).Error() {
-			return alert
-		}
-	}
-	return 0
 }

@@ -6,6 +6,8 @@ import (
 	"net"
 	"strings"
 	"time"
+
+	"mxcert/acme/finding"
 )
 
 // Protocol is what a port speaks before STARTTLS, or without it.
@@ -58,15 +60,14 @@ func (s *session) talk(ctx context.Context) error {
 	return s.talkSMTP(ctx)
 }
 
-func (s *session) talkSMTPS(ctx context.Context) (err error) {
+func (s *session) talkSMTPS(ctx context.Context) error {
 	if err := s.handshake(ctx); err != nil {
 		return err
 	}
 	if err := s.greeting(); err != nil {
 		return err
 	}
-	s.result.Extensions, err = s.ehlo(StepEHLOAfterTLS)
-	return err
+	return s.ehloUnderTLS()
 }
 
 // maxUntagged limits how many lines a server may send before it answers.
@@ -82,10 +83,11 @@ func (s *session) talkLines(ctx context.Context, hello, command, yes, no, bye st
 	if !hasPrefix(greeting, hello) {
 		kind := kindProtocol
 		if hasPrefix(greeting, "* BYE") || hasPrefix(greeting, "-ERR") {
-			kind = kindRejected
+			kind = KindRejected
 		}
 		return s.fail(StepGreeting, kind, "the server greets with %s", quoted(greeting))
 	}
+	s.result.Greeting = finding.Quote(strings.TrimSpace(greeting[len(hello):]), maxQuote)
 	answer, err := s.line(StepSTARTTLS, command, s.request.StepTimeout)
 	for n := 0; err == nil && !hasPrefix(answer, yes) && !hasPrefix(answer, no); n++ {
 		if n == maxUntagged {

@@ -11,7 +11,10 @@
 // The package does not use net/smtp, because its StartTLS drops bytes that arrive in clear text after the 220. A client that uses such
 // bytes is open to response injection (CVE-2021-38371 and relatives), so this package reports them as an error.
 //
-// Not supported: LMTP, ManageSieve, TLS 1.1 and older, client certificates, revocation (OCSP, CRL), and names that are not ASCII (use the
+// crypto/tls and crypto/x509 cannot speak or read all that senders with OpenSSL or GnuTLS do. If a handshake fails for such a reason, the
+// error has the kind [KindNotJudged], and its hint is the command that shows what OpenSSL sees.
+//
+// Not supported: LMTP, ManageSieve, SSL 3, client certificates, revocation (OCSP, CRL), and names that are not ASCII (use the
 // A-label).
 package starttls
 
@@ -22,7 +25,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net"
-	"os"
 	"strings"
 	"time"
 
@@ -40,9 +42,33 @@ const (
 	ECDSA KeyType = "ecdsa"
 	// RSA offers only ECDHE_RSA cipher suites, with TLS 1.2.
 	RSA KeyType = "rsa"
+	// TLS13 offers only TLS 1.3, and accepts what the server prefers.
+	TLS13 KeyType = "tls13"
+	// OldTLS offers only TLS 1.0 and 1.1, which many senders refuse (RFC 8996). It finds servers that have nothing newer.
+	OldTLS KeyType = "old-tls"
+	// Everything offers all that modern senders with OpenSSL and GnuTLS can do, and ends with the server's first answer, always with an error:
+	// [KindNotJudged] if the server would go on with such senders. It is for servers that refuse [Any].
+	Everything KeyType = "everything"
+	// Everything12 is the same for senders without TLS 1.3 and without named finite field groups (RFC 7919). Some servers want such senders.
+	Everything12 KeyType = "everything-tls12"
 )
 
-func (k KeyType) upper() string { return strings.ToUpper(string(k)) }
+// words returns what is special about the key type, "" for [Any].
+func (k KeyType) words() string {
+	switch k {
+	case ECDSA, RSA:
+		return strings.ToUpper(string(k)) + " key"
+	case TLS13:
+		return "TLS 1.3"
+	case OldTLS:
+		return "TLS 1.0 and 1.1"
+	case Everything:
+		return "all that senders offer"
+	case Everything12:
+		return "all that senders offer with TLS 1.2"
+	}
+	return ""
+}
 
 // Request is one handshake to make. Only Address is needed.
 type Request struct {
@@ -64,7 +90,12 @@ type Result struct {
 	Chain      []*x509.Certificate // as sent; never empty; a correct server sends the leaf first
 	Version    uint16              // tls.VersionTLS12 …
 	Cipher     uint16              // tls.CipherSuiteName names it
+	Greeting   string              // the first line of the greeting that has a text, without the code
+	PlainEHLO  string              // the name that the server gave itself in its reply to EHLO before TLS
+	Plain      []string            // what EHLO offered before TLS, like Extensions
 	Extensions []string            // what EHLO offered under TLS, upper case, with parameters
+	EHLO       string              // the name that the server gave itself in its reply to EHLO under TLS
+	Stapled    bool                // an OCSP response came with the certificate (RFC 6066 section 8)
 	Findings   []finding.Finding   // oddities of the conversation that are not failures
 	Elapsed    time.Duration       // for everything but QUIT
 }
@@ -82,8 +113,8 @@ func Handshake(ctx context.Context, r Request) (*Result, error) {
 	switch {
 	case strings.ContainsAny(r.HELO, "\r\n\x00 "):
 		return nil, s.fail(StepConnect, kindInvalidRequest, "the EHLO name %s contains a space or a line break", quoted(r.HELO))
-	case r.KeyType != Any && r.KeyType != ECDSA && r.KeyType != RSA:
-		return nil, s.fail(StepConnect, kindInvalidRequest, "the key type %s is not one of any, ecdsa, rsa", quoted(string(r.KeyType)))
+	case r.KeyType != Any && r.KeyType.words() == "":
+		return nil, s.fail(StepConnect, kindInvalidRequest, "the key type %s is not one of any, ecdsa, rsa, tls13, old-tls, everything, everything-tls12", quoted(string(r.KeyType)))
 	}
 	start := time.Now()
 	if err := s.connect(ctx); err != nil {
@@ -150,87 +181,10 @@ func (s *session) use(conn net.Conn) {
 	s.in = bufio.NewReaderSize(conn, maxLine)
 }
 
-func (s *session) talkSMTP(ctx context.Context) error {
-	if err := s.greeting(); err != nil {
-		return err
-	}
-	extensions, err := s.ehlo(StepEHLO)
-	if err != nil {
-		return err
-	}
-	if !offers(extensions, "STARTTLS") {
-		return s.fail(StepEHLO, KindSTARTTLSNotSupported, "the server does not offer STARTTLS")
-	}
-	if err := s.startTLS(); err != nil {
-		return err
-	}
-	if err := s.handshake(ctx); err != nil {
-		return err
-	}
-	s.result.Extensions, err = s.ehlo(StepEHLOAfterTLS)
-	if err != nil {
-		return err
-	}
-	if s.result.Offers("STARTTLS") {
-		s.result.Findings = append(s.result.Findings, finding.New("starttls-after-tls", finding.Warning,
-			"%s offers STARTTLS again although TLS is active (RFC 3207 section 4.2 forbids it)", s.request.Address).
-			Next("a proxy or filter in front of the mail server probably ends TLS; look for it"))
-	}
-	return nil
-}
-
-func (s *session) greeting() error {
-	r, err := s.exchange(StepGreeting, "", s.request.BannerTimeout)
-	if err != nil {
-		return err
-	}
-	if r.code != 220 {
-		return s.rejected(StepGreeting, kindRejected, r)
-	}
-	return nil
-}
-
-// ehlo returns the extensions that the server offers, without the greeting line.
-func (s *session) ehlo(step string) ([]string, error) {
-	r, err := s.exchange(step, "EHLO "+s.helo(), s.request.StepTimeout)
-	switch {
-	case err != nil:
-		return nil, err
-	case r.code == 250:
-		return r.extensions(), nil
-	case (r.code == 500 || r.code == 502) && step == StepEHLO: // a server without EHLO has no STARTTLS
-		return nil, s.rejected(step, KindSTARTTLSNotSupported, r)
-	}
-	return nil, s.rejected(step, kindRejected, r)
-}
-
-// startTLS asks for TLS, and makes sure that no byte in clear text follows the 220.
-func (s *session) startTLS() error {
-	r, err := s.exchange(StepSTARTTLS, "STARTTLS", s.request.StepTimeout)
-	switch {
-	case err != nil:
-		return err
-	case r.code == 454:
-		return s.rejected(StepSTARTTLS, KindTLSUnavailable, r)
-	case r.code >= 500:
-		return s.rejected(StepSTARTTLS, KindSTARTTLSNotSupported, r)
-	case r.code != 220:
-		return s.rejected(StepSTARTTLS, kindRejected, r)
-	}
-	s.polite = false
-	return s.nothingBuffered()
-}
-
-// nothingBuffered refuses bytes in clear text after the reply to STARTTLS.
-func (s *session) nothingBuffered() error {
-	if n := s.in.Buffered(); n > 0 {
-		text, _ := s.in.Peek(n)
-		return s.fail(StepSTARTTLS, kindInjection, "%d bytes in clear text follow the reply to STARTTLS: %s", n, literal(text))
-	}
-	return nil
-}
-
 func (s *session) handshake(ctx context.Context) error {
+	if s.request.KeyType == Everything || s.request.KeyType == Everything12 {
+		return s.everything()
+	}
 	if err := s.conn.SetDeadline(time.Now().Add(s.request.StepTimeout)); err != nil {
 		return s.ioError(StepTLS, err)
 	}
@@ -240,32 +194,10 @@ func (s *session) handshake(ctx context.Context) error {
 	}
 	state := client.ConnectionState()
 	s.result.Chain, s.result.Version, s.result.Cipher = state.PeerCertificates, state.Version, state.CipherSuite
+	s.result.Stapled = len(state.OCSPResponse) > 0
 	s.use(client)
 	s.polite = true
 	return nil
-}
-
-// tlsConfig verifies nothing on purpose: an opportunistic sender does not verify either, and CheckChain judges the chain.
-func (s *session) tlsConfig() *tls.Config {
-	config := &tls.Config{
-		ServerName:         s.request.ServerName,
-		InsecureSkipVerify: true,
-		MinVersion:         tls.VersionTLS12,
-		// Mail servers offer these curves. A post-quantum key share would make the ClientHello larger than one segment, and some
-		// middleboxes in front of port 25 cannot handle that.
-		CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521},
-	}
-	if s.request.KeyType == Any {
-		return config
-	}
-	config.MaxVersion = tls.VersionTLS12
-	prefix := "TLS_ECDHE_" + s.request.KeyType.upper() + "_"
-	for _, suite := range tls.CipherSuites() {
-		if strings.HasPrefix(suite.Name, prefix) {
-			config.CipherSuites = append(config.CipherSuites, suite.ID)
-		}
-	}
-	return config
 }
 
 // exchange sends one command, if it is not empty, and reads the whole reply. Both must end within timeout.
@@ -285,39 +217,4 @@ func (s *session) exchange(step, command string, timeout time.Duration) (reply, 
 	}
 	s.polite = r.code != 421 // RFC 5321 section 3.8: the server closes after 421
 	return r, nil
-}
-
-// leave sends QUIT and waits a little for the answer (RFC 5321 section 4.1.1.10). Nothing depends on the answer.
-func (s *session) leave() {
-	if s.polite && (s.request.Protocol == SMTP || s.request.Protocol == SMTPS) {
-		_, _ = s.exchange("quit", "QUIT", min(s.request.StepTimeout, 5*time.Second))
-	}
-}
-
-func (s *session) helo() string {
-	if s.request.HELO != "" {
-		return s.request.HELO
-	}
-	host, _ := os.Hostname()
-	return defaultHELO(host, s.conn.LocalAddr())
-}
-
-// defaultHELO returns the host's name if it is a full one, otherwise an address literal, as RFC 5321 section 4.1.4 requires.
-func defaultHELO(host string, local net.Addr) string {
-	if strings.Contains(host, ".") && !strings.ContainsFunc(host, notLDH) {
-		return host
-	}
-	address, ok := local.(*net.TCPAddr)
-	switch {
-	case !ok:
-		return "[127.0.0.1]"
-	case address.IP.To4() != nil:
-		return "[" + address.IP.String() + "]"
-	}
-	return "[IPv6:" + address.IP.String() + "]"
-}
-
-// notLDH reports whether a character is not allowed in a host name. Letters, digits, hyphen and dot are.
-func notLDH(r rune) bool {
-	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '.')
 }

@@ -28,6 +28,7 @@ type Event struct {
 	Event      string    `json:"event"`              // pre, deploy, post or fail
 	Name       string    `json:"name"`               // the certificate's name in the configuration
 	Domains    []string  `json:"domains"`            // the first one is the main name; separated by spaces in variables
+	LeftOut    []string  `json:"left_out"`           // optional names that the certificate does not have; separated by spaces in the variable
 	Fullchain  string    `json:"fullchain"`          // path of the chain, leaf first
 	PrivateKey string    `json:"privkey"`            // path of the private key
 	Serial     string    `json:"serial"`             // lower-case hex
@@ -155,6 +156,9 @@ func (e Event) normalized() Event {
 	if e.Domains == nil {
 		e.Domains = []string{}
 	}
+	if e.LeftOut == nil {
+		e.LeftOut = []string{}
+	}
 	return e
 }
 
@@ -169,6 +173,7 @@ func (e Event) environment() []string {
 		"MXCERT_EVENT=" + e.Event,
 		"MXCERT_NAME=" + e.Name,
 		"MXCERT_DOMAINS=" + domains,
+		"MXCERT_LEFT_OUT=" + strings.Join(e.LeftOut, " "),
 		"MXCERT_FULLCHAIN=" + e.Fullchain,
 		"MXCERT_PRIVKEY=" + e.PrivateKey,
 		"MXCERT_SERIAL=" + e.Serial,

@@ -105,6 +105,7 @@ func TestEnvironmentIsNewAndComplete(t *testing.T) {
 		"MXCERT_DOMAINS=mx.example.org host7.example.org",
 		"MXCERT_EVENT=deploy",
 		"MXCERT_FULLCHAIN=/var/lib/mxcert/lineages/mx/g1/fullchain.pem",
+		"MXCERT_LEFT_OUT=",
 		"MXCERT_NAME=mx",
 		"MXCERT_NOT_AFTER=2027-01-02T03:04:05Z",
 		"MXCERT_PRIVKEY=/var/lib/mxcert/lineages/mx/g1/privkey.pem",

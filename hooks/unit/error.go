@@ -32,6 +32,7 @@ const (
 	resultDenied        = "access-denied"
 	resultNoBus         = "bus-away"
 	resultNoSystemd     = "systemd-away"
+	resultNotBooted     = "no-systemd"
 	resultLost          = "bus-lost"
 	resultDeadline      = "deadline"
 	resultInterrupted   = "interrupted"
@@ -91,6 +92,8 @@ func (e *Error) reason() string {
 		return "the D-Bus system bus cannot be reached"
 	case resultNoSystemd:
 		return "systemd does not answer on the system bus"
+	case resultNotBooted:
+		return "this host or container is not run by systemd, so mxcert cannot reload a unit"
 	case resultLost:
 		return "the D-Bus connection was lost while waiting, so the result is unknown"
 	case resultDeadline:
@@ -108,7 +111,7 @@ func (e *Error) Unwrap() error { return e.cause }
 
 // Kind returns the result. For the job: failed, canceled, timeout, dependency, skipped or invalid (not running). For the request:
 // invalid-name, no-such-unit, masked, not-loaded, inactive, not-reloadable, access-denied or refused. For the connection: bus-away,
-// systemd-away, bus-lost, deadline or interrupted.
+// systemd-away, no-systemd, bus-lost, deadline or interrupted.
 func (e *Error) Kind() string { return e.Result }
 
 // NotRunning reports whether systemd has said that a unit is not active. Only the administrator can change that. If several errors are
@@ -126,17 +129,17 @@ func NotRunning(err error) bool {
 	return false
 }
 
-// Misconfigured reports whether a unit can never be reloaded, so that it is useless to try again later. There is no such unit, it has no
-// ExecReload, or the name is not the name of a service.
+// Misconfigured reports whether a unit cannot be reloaded until somebody changes it or the configuration. There is no such unit, it is
+// masked, its file has a mistake, it has no ExecReload, or the name is not the name of a service.
 func Misconfigured(err error) bool {
 	e, ok := errors.AsType[*Error](err)
-	return ok && slices.Contains([]string{resultNoSuchUnit, resultNotReloadable, resultInvalidName}, e.Result)
+	return ok && slices.Contains([]string{resultNoSuchUnit, resultMasked, resultNotLoaded, resultNotReloadable, resultInvalidName}, e.Result)
 }
 
 // Away reports whether there was nobody to ask: no D-Bus, or no systemd on it. Nothing can be reloaded then.
 func Away(err error) bool {
 	e, ok := errors.AsType[*Error](err)
-	return ok && (e.Result == resultNoBus || e.Result == resultNoSystemd)
+	return ok && slices.Contains([]string{resultNoBus, resultNoSystemd, resultNotBooted}, e.Result)
 }
 
 // Temporary reports whether the same request may succeed later even if nobody changes anything.
@@ -162,7 +165,9 @@ func (e *Error) Hint() string {
 	case resultDenied:
 		return "allow it by a file in /etc/polkit-1/rules.d (polkitd must be installed): " + e.rule()
 	case resultNoBus, resultNoSystemd:
-		return "is this host run by systemd with dbus installed? In a container or with another init use reload: never and a hook"
+		return "is dbus installed, and does it run? systemctl status dbus"
+	case resultNotBooted:
+		return `write unit: "" in that target, and reload the mail server by a hook in deploy.d: see "A mail server in a container" in mxcert(7)`
 	case "failed", "timeout", resultDeadline:
 		return fmt.Sprintf("see why: journalctl -u %s%s", e.Unit, e.selfTest())
 	}
@@ -213,12 +218,20 @@ func failure(ctx context.Context, unit string, err error) *Error {
 	switch {
 	case errors.As(err, &remote):
 		e.Result = resultOf(remote.Name, e.Text)
+	case errors.As(err, &connecting) && !booted():
+		e.Result, e.Text = resultNotBooted, ""
 	case errors.As(err, &connecting):
 		e.Result = resultNoBus
 	case errors.Is(err, errLost), errors.Is(err, dbus.ErrClosed), errors.Is(err, net.ErrClosed), errors.Is(err, io.EOF), errors.As(err, &network):
 		e.Result, e.Text = resultLost, ""
 	}
 	return e
+}
+
+// booted reports whether systemd runs this host (sd_booted(3)), or whether somebody says where there is a bus.
+func booted() bool {
+	_, err := os.Lstat("/run/systemd/system")
+	return err == nil || os.Getenv("DBUS_SYSTEM_BUS_ADDRESS") != ""
 }
 
 // resultOf translates the names of errors that systemd (org.freedesktop.systemd1(5)) and the bus use.

@@ -1,5 +1,5 @@
 // Package unit makes a running service use its new certificate. It asks systemd over D-Bus to reload the unit, waits for the job, and
-// reports the result. It also writes the polkit rule that allows mxcert's own service to do so.
+// reports the result. It also writes the polkit rule that allows mxcert's own service to do so, and knows which credentials that service has.
 //
 // The package can only reload. It has no way to start, stop, restart or signal a unit, whatever fails, because a mail server with an old
 // certificate is better than one that is down. The interface is org.freedesktop.systemd1(5); the results of a job are those of its
@@ -22,10 +22,11 @@ import (
 // leave it open whether a certificate is in service.
 const patience = 90 * time.Second
 
-// verbs is the part of systemd that this package can use: to read the state of a unit and to reload it.
+// verbs is the part of systemd that this package can use: to read the state and settings of a unit and to reload it.
 type verbs interface {
 	ReloadUnitContext(ctx context.Context, name, mode string, result chan<- string) (int, error)
 	GetUnitPropertiesContext(ctx context.Context, unit string) (map[string]any, error)
+	GetUnitTypePropertiesContext(ctx context.Context, unit, unitType string) (map[string]any, error)
 }
 
 // state is what systemd knows about a unit, in systemd's own words; see systemctl(1).

@@ -162,6 +162,16 @@ func TestConnectFails(t *testing.T) {
 		t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+filepath.Join(t.TempDir(), "none"))
 		assertError(t, Check(t.Context(), "exim4.service"), "bus-away", "no such file", "dbus installed", "unit exim4.service")
 	})
+	t.Run("no systemd on this host", func(t *testing.T) {
+		if booted() {
+			return // the end-to-end test asks in a container without systemd
+		}
+		err := Check(t.Context(), "exim4.service")
+		assertError(t, err, "no-systemd", "unit exim4.service", `unit: ""`, "deploy.d", "mxcert(7)")
+		if failed, _ := errors.AsType[*Error](err); failed.Temporary() {
+			t.Error("waiting does not help, and the error says that it does")
+		}
+	})
 	t.Run("no systemd", func(t *testing.T) {
 		startBus(t)
 		assertError(t, Check(t.Context(), "exim4.service"), "systemd-away")
@@ -289,6 +299,8 @@ func TestQuestions(t *testing.T) {
 		{failed, false, false},
 		{&Error{Result: "no-such-unit"}, false, true},
 		{&Error{Result: "not-reloadable"}, false, true},
+		{&Error{Result: "masked"}, false, true},
+		{&Error{Result: "not-loaded"}, false, true},
 		{fmt.Errorf("x: %w", &Error{Result: "invalid-name"}), false, true},
 		{&Error{Result: "access-denied"}, false, false},
 	} {
@@ -299,7 +311,7 @@ func TestQuestions(t *testing.T) {
 }
 
 func TestAway(t *testing.T) {
-	for result, want := range map[string]bool{"bus-away": true, "systemd-away": true, "inactive": false, "no-such-unit": false} {
+	for result, want := range map[string]bool{"bus-away": true, "systemd-away": true, "no-systemd": true, "inactive": false, "no-such-unit": false} {
 		if got := Away(fmt.Errorf("x: %w", &Error{Result: result})); got != want {
 			t.Errorf("%s: %v", result, got)
 		}
@@ -332,7 +344,7 @@ func TestHintNamesTheSelfTest(t *testing.T) {
 // through the interface verbs, go-systemd is used for nothing but making the connection, and the only methods named by a
 // string are the bus's own.
 func TestReloadIsTheOnlyVerb(t *testing.T) {
-	want := []string{"GetUnitPropertiesContext", "ReloadUnitContext"}
+	want := []string{"GetUnitPropertiesContext", "GetUnitTypePropertiesContext", "ReloadUnitContext"}
 	var have []string
 	for method := range reflect.TypeFor[verbs]().Methods() {
 		have = append(have, method.Name)

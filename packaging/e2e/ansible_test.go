@@ -1,161 +1,209 @@
 package e2e
 
 import (
-	"fmt"
-	"os"
 	"os/exec"
-	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
 )
 
-// play is the README's play for this world, on a host that is reached by nsenter.
-const play = `- hosts: mx
-  roles:
-    - role: mxcert
-      mxcert_package: %q
-      mxcert_config:
-        acme: {email: postmaster@example.org, agree_tos: true, directory: "https://127.0.0.1:14000/dir", ca_file: /etc/pebble/ca.pem, roots_file: /etc/pebble/roots.pem}
-        dns:
-          provider: rfc2136
-          env: {DNSUPDATE_NAMESERVER: "127.0.0.1:53", DNSUPDATE_TSIG_KEY: mxcert., DNSUPDATE_TSIG_ALGORITHM: hmac-sha256., DNSUPDATE_TSIG_SECRET: cred:tsig}
-          resolvers: ["127.0.0.1:53"]
-          propagation: {timeout: 5s}
-        certificates:
-          - name: mx
-            domains: [mx.example.org, host7.example.org]
-            deploy: [{exim: {certificate: /var/lib/mxcert-keys/mx.crt, private_key: /var/lib/mxcert-keys/mx.key, unit: exim4.service}}]
-            verify: {endpoints: ["127.0.0.1:25"], timeout: 30s}
-      mxcert_secrets: {tsig: %q}
-      mxcert_key_readers: [Debian-exim]
-      mxcert_exim_macros: {MAIN_TLS_ENABLE: "yes", MAIN_TLS_CERTIFICATE: /var/lib/mxcert-keys/mx.crt, MAIN_TLS_PRIVATEKEY: /var/lib/mxcert-keys/mx.key}
-%s`
-
-// recap finds the sums that Ansible prints at the end.
-var recap = regexp.MustCompile(`ok=(\d+) +changed=(\d+) +unreachable=(\d+) +failed=(\d+)`)
-
-// ansible is a controller.
-type ansible struct {
-	*story
-	deb string
-	dir string
-}
-
-// play runs the play with a secret and further lines, and gives the sums: changed and failed.
-func (a *ansible) play(secret, more string, args ...string) (changed, failed int, output string) {
-	a.t.Helper()
-	file := filepath.Join(a.dir, "play.yml")
-	a.check(os.WriteFile(file, []byte(fmt.Sprintf(play, a.deb, secret, more)), 0o600))
-	inventory := fmt.Sprintf("mx ansible_connection=community.docker.nsenter ansible_nsenter_pid=%d ansible_python_interpreter=/usr/bin/python3\n", a.PID())
-	a.check(os.WriteFile(filepath.Join(a.dir, "hosts"), []byte(inventory), 0o600))
-	cmd := exec.CommandContext(a.t.Context(), "ansible-playbook", append([]string{"-i", filepath.Join(a.dir, "hosts"), file}, args...)...)
-	roles, err := filepath.Abs("../ansible/roles")
-	a.check(err)
-	cmd.Env = append(os.Environ(), "ANSIBLE_ROLES_PATH="+roles, "ANSIBLE_NOCOLOR=1", "ANSIBLE_LOCALHOST_WARNING=0", "ANSIBLE_HOME="+a.dir, "ANSIBLE_LOCAL_TEMP="+a.dir, "LC_ALL=C.UTF-8")
-	out, runErr := cmd.CombinedOutput()
-	sums := recap.FindStringSubmatch(string(out))
-	if sums == nil {
-		return 0, 1, string(out) // refused before the first task
-	}
-	_, err = fmt.Sscan(sums[2]+" "+sums[4], &changed, &failed)
-	a.check(err)
-	if (runErr == nil) != (failed == 0) {
-		a.t.Errorf("ansible-playbook: %v, but failed=%d", runErr, failed)
-	}
-	return changed, failed, string(out)
-}
-
+// From a host without mxcert to one with a certificate, and back. Check mode predicts each play; a play that has nothing to do changes nothing.
 func TestAnsible(t *testing.T) {
+	t.Parallel()
 	s := begin(t, options{bare: true})
-	a := &ansible{story: s, deb: deb(t, "1.0"), dir: t.TempDir()}
-	secret := s.TSIGSecret
-
-	// On a host without mxcert the check mode says that something would change, and changes nothing.
-	if changed, failed, out := a.play(secret, "", "--check", "--diff"); changed == 0 || failed != 0 {
-		t.Errorf("check mode on a bare host: changed=%d failed=%d\n%s", changed, failed, out)
-	}
-	if r, err := s.Run(t.Context(), "sh", "-c", "test -e /usr/bin/mxcert || test -e /etc/mxcert || test -e /var/cache/mxcert.deb"); err != nil || r.Code == 0 {
-		t.Error("check mode changed the host")
-	}
+	a := newController(t, deb(t, "1.0"), s.Host)
+	// Macros that are defined already are replaced: Exim refuses a second definition, and then does not start.
+	const macros = "/etc/exim4/exim4.conf.localmacros"
+	must(t, s.Host, "sh", "-c", "printf 'MAIN_TLS_CERTIFICATE = /etc/exim4/exim.crt\\nMAIN_TLS_PRIVATEKEY = /etc/exim4/exim.key\\n' >> "+macros+" && update-exim4.conf && systemctl reload exim4")
+	s.check(s.AwaitPort(t.Context(), "127.0.0.1:25"))
+	a.play = strings.Replace(a.play, `{MAIN_TLS_ENABLE: "yes"}`, `{MAIN_TLS_ENABLE: "yes", MAIN_HARDCODE_PRIMARY_HOSTNAME: mx.example.org}`, 1)
+	load := s.StartLoad(t.Context(), 2, 50*time.Millisecond, "127.0.0.1:25")
 	began := time.Now()
-	changed, failed, out := a.play(secret, "")
-	if changed == 0 || failed != 0 {
-		t.Fatalf("first play: changed=%d failed=%d\n%s", changed, failed, out)
+	first := a.predicted("first play")
+	figure(t, "check mode and first play %.1f s", time.Since(began).Seconds())
+	if counts := load.Stop(); counts.Unavailable+counts.Handshake > 0 {
+		t.Errorf("senders had no certificate: %v", counts)
 	}
-	figure(t, "first play %.1f s, changed=%d", time.Since(began).Seconds(), changed)
-	first := s.servedByAuthority()
-	if strings.Contains(out, secret) {
-		t.Error("the output shows the secret")
+	s.servedByAuthority()
+	if text := must(t, s.Host, "cat", macros); strings.Count(text, "MAIN_TLS_CERTIFICATE") != 1 || !strings.Contains(text, "/var/lib/mxcert-keys/mx.crt") || !strings.Contains(text, "MAIN_HARDCODE") {
+		t.Errorf("the macros are\n%s", text)
+	}
+	if !strings.Contains(first.output, "Renew") {
+		t.Errorf("no renewal:\n%s", first.output)
 	}
 	for _, where := range []string{"/etc/systemd/system/mxcert.service.d", "/etc/mxcert", "/etc/credstore.encrypted", "/var/log"} {
-		if r, err := s.Run(t.Context(), "grep", "-rlF", secret, where); err != nil || strings.TrimSpace(r.Stdout) != "" {
+		if r, err := s.Run(t.Context(), "grep", "-rlF", s.TSIGSecret, where); err != nil || strings.TrimSpace(r.Stdout) != "" {
 			t.Errorf("the secret is in the clear at %s", r.Stdout)
 		}
 	}
-	began = time.Now()
-	if changed, failed, out := a.play(secret, ""); changed != 0 || failed != 0 {
-		t.Errorf("second play: changed=%d failed=%d\n%s", changed, failed, out)
+	if second := a.predicted("second play"); second.changed != 0 {
+		t.Errorf("second play: changed=%d\n%s", second.changed, second.output)
 	}
-	figure(t, "second play %.1f s, changed=0", time.Since(began).Seconds())
-	if changed, failed, out := a.play(secret, "", "--check", "--diff"); changed != 0 || failed != 0 {
-		t.Errorf("check mode when all is well: changed=%d failed=%d\n%s", changed, failed, out)
-	}
+	s.encryptedSecrets()
+	serial := s.servedByAuthority()
 
 	// What somebody changed is predicted and put right. A running service would be faster.
 	must(t, s.Host, "systemctl", "stop", "mxcert")
 	must(t, s.Host, "rm", "/var/lib/mxcert-keys/mx.crt")
-	if changed, failed, out := a.play(secret, "", "--check"); changed != 2 || failed != 0 {
-		t.Errorf("check mode with a missing file and a stopped service: changed=%d\n%s", changed, out)
-	}
-	if changed, failed, _ := a.play(secret, ""); changed == 0 || failed != 0 || s.servedByAuthority() != first {
-		t.Errorf("the missing file: changed=%d failed=%d", changed, failed)
-	}
-
-	// Mistakes are refused before anything changes.
-	for _, mistake := range []string{"      mxcert_sercets: {}\n", "      mxcert_state: presnt\n"} {
-		if changed, failed, out := a.play(secret, mistake); failed == 0 || changed != 0 {
-			t.Errorf("%s is accepted:\n%s", strings.TrimSpace(mistake), out)
-		}
-	}
-	before := must(t, s.Host, "cat", "/etc/mxcert/mxcert.yaml")
-	if _, failed, out := a.play(secret, "      mxcert_renew: true\n", "-e", `{"mxcert_config": {"acme": {"agree_tos": true, "emial": "x"}}}`); failed == 0 || !strings.Contains(out, "emial") {
-		t.Errorf("a misspelt setting is accepted:\n%s", out)
-	}
-	if now := must(t, s.Host, "cat", "/etc/mxcert/mxcert.yaml"); now != before {
-		t.Error("a bad configuration replaced the good one")
-	}
-
-	// A wrong secret rolls out, the failure is said with the next step; the right one repairs the host.
-	wrong := strings.Repeat("A", 43) + "="
-	must(t, s.Host, "sh", "-c", "systemctl stop mxcert && rm -rf /var/lib/mxcert/lineages/mx")
-	if changed, failed, out := a.play(wrong, ""); failed == 0 || changed == 0 || !strings.Contains(out, "next step") {
-		t.Errorf("with a wrong secret: changed=%d failed=%d\n%s", changed, failed, out)
-	}
-	if changed, failed, out := a.play(secret, ""); failed != 0 || changed == 0 {
-		t.Errorf("the right secret again: changed=%d failed=%d\n%s", changed, failed, out)
-	}
-	if s.servedByAuthority() == first {
-		t.Error("the host is not repaired")
-	}
-	if changed, failed, out := a.play(secret, ""); changed != 0 || failed != 0 {
-		t.Errorf("after the repair: changed=%d failed=%d\n%s", changed, failed, out)
+	if r := a.predicted("a missing file and a stopped service"); r.changed != 2 || s.servedByAuthority() != serial {
+		t.Errorf("changed=%d\n%s", r.changed, r.output)
 	}
 
 	// Uninstall: the certificates stay unless they are purged.
-	if _, failed, out := a.play(secret, "      mxcert_state: absent\n"); failed != 0 {
-		t.Errorf("uninstall:\n%s", out)
-	}
+	absent := []string{"mxcert_secrets:", "mxcert_state: absent\n      mxcert_secrets:"}
+	a.predicted("uninstall", absent...)
 	must(t, s.Host, "test", "-d", "/var/lib/mxcert/lineages/mx")
-	if _, failed, out := a.play(secret, "      mxcert_state: absent\n      mxcert_purge: true\n"); failed != 0 {
-		t.Errorf("purge:\n%s", out)
+	purge := []string{"mxcert_secrets:", "mxcert_state: absent\n      mxcert_purge: true\n      mxcert_secrets:"}
+	a.predicted("purge", purge...)
+	left := must(t, s.Host, "sh", "-c", `find / -xdev \( -path /proc -o -path /sys -o -path /root -o -path /var/lib/dpkg -o -path /var/lib/mxcert-keys \) -prune -o -name '*mxcert*' -print`)
+	for _, path := range strings.Fields(left) {
+		// BIND's key is this world's; the mail server goes on with its certificate; the lists of what was enabled are Debian's.
+		if path != "/etc/bind/mxcert.key" && !strings.HasPrefix(path, "/var/lib/systemd/") {
+			t.Errorf("purge leaves %s", path)
+		}
 	}
-	if r, err := s.Run(t.Context(), "test", "-e", "/var/lib/mxcert"); err != nil || r.Code == 0 {
-		t.Error("state is left after the purge")
+	if r := a.predicted("purged again", purge...); r.changed != 0 {
+		t.Errorf("changed=%d\n%s", r.changed, r.output)
 	}
-	if changed, failed, out := a.play(secret, "      mxcert_state: absent\n      mxcert_purge: true\n"); changed != 0 || failed != 0 {
-		t.Errorf("purged again: changed=%d failed=%d\n%s", changed, failed, out)
+	s.servedByAuthority()
+}
+
+// encryptedSecrets: only the service can read the secrets. Root's commands are right about them all the same.
+func (s *story) encryptedSecrets() {
+	s.t.Helper()
+	for _, command := range [][]string{{"doctor"}, {"check"}, {"renew", "--dry-run"}, {"renew"}, {"providers", "rfc2136"}, {"account", "show"}, {"account", "register"}, {"deploy", "mx"}} {
+		r := s.mxcert(command...)
+		if r.Code != 0 || strings.Contains(unfolded(r.Stdout+r.Stderr), "put the value there") || strings.Contains(r.Stdout, "warning secrets") {
+			s.t.Errorf("mxcert %s: exit code %d", strings.Join(command, " "), r.Code)
+		}
+	}
+	if r := s.mxcert("doctor"); !strings.Contains(unfolded(r.Stdout), "can be read by the service") || !strings.Contains(r.Stdout, "rfc2136") {
+		s.t.Error("doctor has not asked the daemon")
+	}
+	if r := s.mxcert("check"); !strings.Contains(r.Stderr, "note: dns.env.DNSUPDATE_TSIG_SECRET: systemd hands cred:tsig only to mxcert.service") {
+		s.t.Error("check does not say who has the secret")
+	}
+	must(s.t, s.Host, "systemctl", "stop", "mxcert")
+	const run = "systemd-run --pipe --wait --quiet -p LoadCredentialEncrypted=tsig:/etc/credstore.encrypted/mxcert.tsig mxcert doctor"
+	if r := s.mxcert("doctor"); r.Code != 0 || !strings.Contains(unfolded(r.Stdout), run) || !strings.Contains(unfolded(r.Stdout), "was not tested") {
+		s.t.Errorf("without a daemon: exit code %d", r.Code)
+	}
+	r, err := s.Run(s.t.Context(), strings.Fields(run)...)
+	s.check(err)
+	if r.Code != 0 || !strings.Contains(unfolded(r.Stdout), "every secret of the configuration can be read") || strings.Contains(unfolded(r.Stdout), "was not tested") {
+		s.t.Errorf("%s: exit code %d\n%s%s", run, r.Code, r.Stdout, r.Stderr)
+	}
+	s.withoutSecrets()
+	must(s.t, s.Host, "systemctl", "start", "mxcert")
+}
+
+// withoutSecrets: an order needs the secrets, and the command that has none says how to get them. What it says works.
+func (s *story) withoutSecrets() {
+	s.t.Helper()
+	const run = "systemd-run --pipe --wait --quiet -p LoadCredentialEncrypted=tsig:/etc/credstore.encrypted/mxcert.tsig mxcert renew"
+	r := s.mxcert("renew", "--now")
+	if r.Code == 0 || strings.Contains(unfolded(r.Stdout+r.Stderr), "put the value there") || !strings.Contains(unfolded(r.Stdout), run) {
+		s.t.Errorf("an order without the secrets: exit code %d", r.Code)
+	}
+	r, err := s.Run(s.t.Context(), append(strings.Fields(run), "--now")...)
+	s.check(err)
+	if r.Code != 0 || !strings.Contains(r.Stdout, "mx: served, changed") {
+		s.t.Errorf("%s --now: exit code %d\n%s%s", run, r.Code, r.Stdout, r.Stderr)
+	}
+}
+
+// What an operator changes in the play is predicted, and counted once, whoever does it: the daemon sees a new file before the command does.
+func TestAnsibleChanges(t *testing.T) {
+	t.Parallel()
+	s := begin(t, options{bare: true})
+	a := newController(t, deb(t, "1.0"), s.Host)
+	if r := a.run(nil); r.failed != 0 {
+		t.Fatal(r.output)
+	}
+	serial := s.servedByAuthority()
+	names := []string{"host7.example.org]", "host7.example.org, ns.example.org]"}
+	r := a.predicted("changed names", names...)
+	if r.changed != 2 || s.servedByAuthority() == serial || !strings.Contains(r.output, "changed=2") {
+		t.Errorf("changed names: changed=%d\n%s", r.changed, r.output)
+	}
+	if r := a.predicted("changed names again", names...); r.changed != 0 {
+		t.Errorf("changed=%d\n%s", r.changed, r.output)
+	}
+	unit := append(names, "unit: exim4.service}}]", "unit: exim4.service}}, {files: {certificate: /var/lib/mxcert-keys/copy.crt, private_key: /var/lib/mxcert-keys/copy.key, unit: bind9.service}}]")
+	if r := a.predicted("changed unit", unit...); r.changed != 3 { // the file, the rule, the new target
+		t.Errorf("changed unit: changed=%d\n%s", r.changed, r.output)
+	}
+	if rule := must(t, s.Host, "cat", "/etc/polkit-1/rules.d/50-mxcert.rules"); !strings.Contains(rule, "bind9.service") && !strings.Contains(rule, "named.service") {
+		t.Errorf("the rule is not changed: %s", rule)
+	}
+	secret := append(unit, `mxcert_secrets: {tsig: "{{ tsig }}"}`, `mxcert_secrets: {tsig: "{{ tsig }}", more: aHiddenValue}`)
+	if r := a.predicted("another secret", secret...); r.changed != 3 || strings.Contains(r.output, "aHiddenValue") { // the secret, the drop-in, the restart
+		t.Errorf("another secret: changed=%d\n%s", r.changed, r.output)
+	}
+	changed := append(unit, `mxcert_secrets: {tsig: "{{ tsig }}"}`, `mxcert_secrets: {tsig: "{{ tsig }}", more: anotherHiddenValue}`)
+	if r := a.predicted("changed secret", changed...); r.changed != 2 { // the secret, the restart
+		t.Errorf("changed secret: changed=%d\n%s", r.changed, r.output)
+	}
+	must(t, s.Host, "sh", "-c", "echo '# edited' >> /etc/systemd/system/mxcert.service.d/ansible-credentials.conf")
+	if r := a.predicted("changed drop-in", changed...); r.changed != 2 { // the drop-in, the restart
+		t.Errorf("changed drop-in: changed=%d\n%s", r.changed, r.output)
+	}
+	two := append(changed, "    verify: {endpoints: [\"127.0.0.1:25\"], timeout: 30s}\n",
+		"    verify: {endpoints: [\"127.0.0.1:25\"], timeout: 30s}\n          - {name: second, domains: [ns.example.org], deploy: [], verify: {endpoints: []}}\n")
+	if r := a.predicted("another certificate", two...); r.changed != 2 {
+		t.Errorf("another certificate: changed=%d\n%s", r.changed, r.output)
+	}
+	if r := a.predicted("removed certificate", changed...); r.changed != 1 {
+		t.Errorf("removed certificate: changed=%d\n%s", r.changed, r.output)
+	}
+}
+
+// Mistakes are refused before anything changes, and failures are said in words, with the next step.
+func TestAnsibleFailures(t *testing.T) {
+	t.Parallel()
+	s := begin(t, options{bare: true})
+	a := newController(t, deb(t, "1.0"), s.Host)
+	misspelt := []string{"acme: {email:", "acme: {emial: x, email:"}
+	if r := a.run(misspelt); r.failed == 0 || !strings.Contains(r.output, "emial") || len(r.output) > 6000 {
+		t.Errorf("a misspelt setting in the first play:\n%s", r.output)
+	}
+	if r, err := s.Run(t.Context(), "sh", "-c", "ls /etc/mxcert/mxcert.yaml /etc/credstore.encrypted/mxcert.tsig /etc/systemd/system/mxcert.service.d; systemctl is-active mxcert"); err != nil || r.Stdout != "inactive\n" {
+		t.Errorf("more than the package came before the check: %s", r.Stdout)
+	}
+	if r := a.run(nil); r.failed != 0 {
+		t.Fatal(r.output)
+	}
+	first := s.servedByAuthority()
+	before := a.snapshot()
+	for _, mistake := range [][]string{{"mxcert_secrets:", "mxcert_sercets: {}\n      mxcert_secrets:"}, {"mxcert_secrets:", "mxcert_state: presnt\n      mxcert_secrets:"},
+		append(misspelt, "{{ tsig }}", "another")} {
+		if r := a.run(mistake); r.failed == 0 || r.changed != 0 || a.snapshot() != before {
+			t.Errorf("%q is accepted:\n%s", mistake[1], r.output)
+		}
+	}
+
+	// A wrong secret fails the play although nothing is due; the right one repairs it.
+	wrong := []string{"{{ tsig }}", strings.Repeat("A", 43) + "="}
+	if r := a.run(wrong); r.failed == 0 || !strings.Contains(r.output, "dns-provider: ") || !strings.Contains(r.output, "next step: ") || strings.Contains(r.output, `"checks"`) {
+		t.Errorf("with a wrong secret:\n%s", r.output)
+	}
+	if r := a.run(nil); r.failed != 0 || r.changed != 2 {
+		t.Errorf("the right secret again: changed=%d\n%s", r.changed, r.output)
+	}
+	if s.servedByAuthority() != first {
+		t.Error("a secret has changed the certificate")
+	}
+
+	// Without the CA the play fails, and the old certificate stays in service.
+	must(t, s.Host, "systemctl", "stop", "pebble")
+	names := []string{"host7.example.org]", "host7.example.org, ns.example.org]"}
+	r := a.run(names)
+	if r.failed == 0 || !strings.Contains(r.output, "next step: ") || strings.Contains(r.output, `"certificates"`) {
+		t.Errorf("without the CA:\n%s", r.output)
+	}
+	t.Logf("without the CA:\n%s", r.output)
+	if s.fileSerial("/var/lib/mxcert-keys/mx.crt") != first {
+		t.Error("the old certificate is not kept")
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 // Story 1: the first certificate of a host whose Exim has none, and a second run that finds nothing to do.
 func TestFirstIssueAndNothingToDo(t *testing.T) {
+	t.Parallel()
 	s := begin(t, options{})
 	must(t, s.Host, "rm", certificateFile, keyFile)
 	// The name server gives no more rights than the README says.
@@ -101,6 +102,7 @@ func TestRenewNowUnderLoad(t *testing.T) {
 // Story 3: the administrator has broken Exim's configuration. Nothing of the renewal may reach Exim, and nothing of it
 // may be lost.
 func TestBrokenEximConfiguration(t *testing.T) {
+	t.Parallel()
 	s := begin(t, options{})
 	old := s.report(0, "renew").Certificates[0].Keys[0].Serial
 	good, err := s.Get("/etc/exim4/exim4.conf.localmacros")
@@ -136,6 +138,7 @@ func TestBrokenEximConfiguration(t *testing.T) {
 
 // Story 4: somebody overwrites or deletes what was deployed.
 func TestForeignChangesAreHealed(t *testing.T) {
+	t.Parallel()
 	s := begin(t, options{})
 	serial := s.report(0, "renew").Certificates[0].Keys[0].Serial
 	orders := s.orders()

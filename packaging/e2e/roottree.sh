@@ -1,6 +1,7 @@
 #!/bin/sh
-# roottree.sh [--path] [exim|postfix] [bookworm|trixie]: a Debian 12 or 13 root tree with the mail host of the end-to-end tests. Its
-# servers are Exim, or Postfix and Dovecot: as Debian packages, Exim and Postfix exclude each other.
+# roottree.sh [--path] [exim|postfix|judges] [bookworm|trixie]: a Debian 12 or 13 root tree with the mail host of the end-to-end tests. Its
+# servers are Exim, or Postfix and Dovecot: as Debian packages, Exim and Postfix exclude each other. "judges" is the tree with Postfix and
+# what serves, validates and judges beside it: other name servers, resolvers, clients of TLS.
 #
 # Prints the tree's path, alone, on standard output; what it does and how long each part took on
 # standard error. A tree is made once and kept below ${TMPDIR:-/tmp}, under a name that is the hash
@@ -21,6 +22,7 @@ packages="
 	openssl ca-certificates iproute2 procps python3 python3-apt
 "
 postfix_packages="postfix dovecot-core dovecot-imapd"
+judges_packages="unbound unbound-host knot knot-dnssecutils pdns-server pdns-backend-sqlite3 dnsmasq-base gnutls-bin swaks"
 
 say() { echo "roottree: $*" >&2; }
 die() { say "$*"; exit 1; }
@@ -88,8 +90,18 @@ with_exim() { # with_exim DIRECTORY
 }
 
 with_postfix() { # with_postfix DIRECTORY
-	bootstrap "$1" --variant=custom --setup-hook="cp -a --reflink=auto '$(tree_of exim)/.' \"\$1\"" \
-		--customize-hook="chroot \"\$1\" apt-get -y -qq --purge --no-install-recommends install $postfix_packages >/dev/null"
+	from_tree exim "$1" $postfix_packages
+}
+
+with_judges() { # with_judges DIRECTORY
+	from_tree postfix "$1" $judges_packages
+}
+
+from_tree() { # from_tree SERVER DIRECTORY PACKAGE…: a copy of the tree with the server, in which apt installs packages
+	from=$(tree_of "$1") to=$2
+	shift 2
+	bootstrap "$to" --variant=custom --setup-hook="cp -a --reflink=auto '$from/.' \"\$1\"" \
+		--customize-hook="chroot \"\$1\" apt-get -y -qq --purge --no-install-recommends install $* >/dev/null"
 }
 
 tree_of() { # tree_of SERVER
@@ -115,7 +127,7 @@ if [ "${1:-}" = --path ]; then
 	shift
 fi
 server=${1:-exim}
-case $server in exim | postfix) ;; *) die "no such server: $server; there are exim and postfix" ;; esac
+case $server in exim | postfix | judges) ;; *) die "no such server: $server; there are exim, postfix and judges" ;; esac
 suite=${2:-bookworm}
 case $suite in bookworm | trixie) ;; *) die "no such release: $suite; there are bookworm (Debian 12) and trixie (13)" ;; esac
 if [ -n "$path_only" ]; then tree_of "$server"; exit; fi
@@ -127,5 +139,6 @@ exec 9>"$cache/builder.lock"
 flock -w 900 9 || die "another builder has held $cache/builder.lock for 15 minutes"
 timed "host packages" install_host_needs 9>&-
 make_tree exim
-if [ "$server" != exim ]; then make_tree "$server"; fi
+if [ "$server" != exim ]; then make_tree postfix; fi
+if [ "$server" = judges ]; then make_tree judges; fi
 echo "$tree"

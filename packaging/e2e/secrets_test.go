@@ -38,8 +38,8 @@ func (s *story) secretsKept() {
 		}
 		return r.Stdout
 	}
-	tsig := []string{"/etc/mxcert/credentials/", "/etc/bind/", "/var/cache/bind", "/var/lib/bind", "/root/tsig"}
-	keys := []string{"/etc/exim4/", "/etc/postfix/", "/etc/dovecot/", "/var/lib/mxcert/", "/var/lib/mxcert-install/", "/var/lib/mxcert-keys/",
+	tsig := []string{"/etc/mxcert/credentials/", "/etc/bind/", "/var/cache/bind", "/var/lib/bind", "/etc/knot/", "/root/tsig", "/run/credentials/mxcert.service/"}
+	keys := []string{"/etc/exim4/", "/etc/postfix/", "/etc/dovecot/", "/var/lib/mxcert/", "/var/lib/mxcert-install/", "/var/lib/mxcert-keys/", "/etc/ssl/mail/",
 		"/run/dovecot/dovecot.conf.binary"} // Dovecot 2.4 keeps there what it has read
 	for _, group := range []struct{ secrets, places []string }{
 		{[]string{s.TSIGSecret}, tsig},

@@ -116,7 +116,10 @@ func (s *story) mxcert(args ...string) mailhost.Result {
 type report struct {
 	Changed      bool `json:"changed"`
 	Certificates []struct {
-		Name string `json:"name"`
+		Name    string `json:"name"`
+		LeftOut []struct {
+			Name, Reason string
+		} `json:"left_out"`
 		Keys []struct {
 			Serial string `json:"serial"`
 			SPKI   string `json:"spki_sha256"`

@@ -67,7 +67,52 @@ func TestEximFileByName(t *testing.T) {
 	s.check(s.AwaitPort(t.Context(), "127.0.0.1:25"))
 	c := s.report(0, "renew").Certificates[0]
 	s.everywhere(c.Keys[0].Serial, "exim")
-	if r := s.mxcert("renew", "--dry-run"); r.Code != 0 || strings.Contains(r.Stdout+r.Stderr, "does not read") || strings.Contains(r.Stdout+r.Stderr, "cannot be told") {
+	if r := s.mxcert("renew", "--dry-run"); r.Code != 0 || strings.Contains(unfolded(r.Stdout+r.Stderr), "does not read") || strings.Contains(unfolded(r.Stdout+r.Stderr), "cannot be told") {
 		t.Errorf("a dry run: exit code %d", r.Code)
+	}
+}
+
+// Dovecot reads other files, and Postfix reads what mxcert writes: senders get the certificate, and the report says who does not, as long as
+// that is so. It orders no other certificate meanwhile, and does not reload Postfix again.
+func TestOneServerReadsOtherFiles(t *testing.T) {
+	for _, tt := range []struct {
+		what, before string
+		service      bool
+	}{
+		{"files that are there", "cd /etc/dovecot/tls; cp mx.crt other.crt; cp mx.key other.key; chmod 600 other.key", false},
+		{"files that are not there", "true", true},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			t.Parallel()
+			s := begin(t, options{server: mailhost.Postfix, service: tt.service, config: serversConfig(findLayout(t, "postfix", "pair").line("always")+
+				"      - dovecot: {certificate: /etc/dovecot/tls/other.crt, private_key: /etc/dovecot/tls/other.key}\n", "postfix", "dovecot")})
+			must(t, s.Host, "sh", "-ec", tt.before)
+			c := s.report(5, "renew").Certificates[0]
+			if c.Error == nil || c.Error.Kind != "not-read" || !strings.Contains(c.Error.Message, "Dovecot does not read /etc/dovecot/tls/other.crt") ||
+				!strings.Contains(c.Error.Message, "the certificate is in service at the other targets (postfix)") || !strings.Contains(c.Error.Hint, "/etc/dovecot/tls/other.crt") {
+				t.Fatalf("%+v", c.Error)
+			}
+			s.everywhere(c.Keys[0].Serial, "postfix")
+			if matching := fmt.Sprint(c.Endpoints); strings.Count(matching, "true") != len(endpoints("postfix")) || strings.Count(matching, "false") != len(endpoints("dovecot")) {
+				t.Errorf("endpoints: %s", matching)
+			}
+			reloads := must(t, s.Host, "sh", "-c", "journalctl -t postfix/master -g reload | wc -l")
+			again := s.report(5, "renew").Certificates[0]
+			if again.Error.Kind != "not-read" || again.Changed || again.Keys[0].Serial != c.Keys[0].Serial {
+				t.Errorf("again: %+v, %+v", again, again.Error)
+			}
+			if now := must(t, s.Host, "sh", "-c", "journalctl -t postfix/master -g reload | wc -l"); now != reloads {
+				t.Errorf("%s reloads of Postfix, then %s", reloads, now)
+			}
+			if r := s.mxcert("renew", "--dry-run"); r.Code != 5 || !strings.Contains(r.Stdout, "mx: deployed") || !strings.Contains(r.Stderr, "Dovecot does not read") {
+				t.Errorf("a dry run: exit code %d", r.Code)
+			}
+			must(t, s.Host, "sh", "-ec", "sed -i 's|/tls/mx[.]|/tls/other.|' /etc/dovecot/local.conf; doveconf -n >/dev/null; systemctl reload dovecot")
+			last := s.report(0, "renew").Certificates[0]
+			if last.Keys[0].Serial != c.Keys[0].Serial {
+				t.Errorf("another order: %+v, then %+v", c.Keys, last.Keys)
+			}
+			s.everywhere(c.Keys[0].Serial, "postfix", "dovecot")
+		})
 	}
 }

@@ -53,6 +53,9 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// unfolded returns a result for a person on one line, because results are broken into lines of 80 columns.
+func unfolded(text string) string { return strings.Join(strings.Fields(text), " ") }
+
 // must runs a program in the host that has to succeed.
 func must(t *testing.T, h *mailhost.Host, argv ...string) string {
 	t.Helper()

@@ -131,7 +131,7 @@ Failed.
 Wrong usage.
 .TP
 .B 3
-verify, doctor or check found a fault.
+verify, doctor or check found a fault; tlsa check or status, one of the TLSA records.
 .TP
 .B 4
 Some certificates failed, others did not.
@@ -144,7 +144,7 @@ With \-\-detailed\-exitcode: converged and changed.
 .TP
 .B 75
 Temporary, try again later: the CA or a name server cannot be reached, a limit is reached, or the command was interrupted
-while it did the work itself. From status: no certificate has been issued yet.
+while it did the work itself. From status: no certificate has been issued yet. From verify: nothing could be judged from here.
 .TP
 .B 77
 No permission.

@@ -26,18 +26,25 @@ func TestPages(t *testing.T) {
 		{"mxcert-renew.1", ".TP\n\\fB\\-\\-dry\\-run\\fP\n"},
 		{"mxcert-revoke.1", ".SH EXAMPLES\n.EX\n"},
 		{"mxcert-revoke.1", ".SH GLOBAL OPTIONS\n\\fB\\-\\-config\\fP, "},
+		{"mxcert-tlsa.1", `\fBmxcert\-tlsa\-roll(1)\fP`},
+		{"mxcert-tlsa-show.1", ".TP\n\\fB\\-\\-format\\fP=FORMAT\n"},
 		{"mxcert-account-show.1", `\fBmxcert\-account(1)\fP, \fBmxcert.yaml(5)\fP, \fBmxcert(7)\fP, \fBmxcert.service(8)\fP`},
 		{"mxcert.yaml.5", "\n.B acme.directory\n"},
-		{"mxcert.yaml.5", "\n.B certificates[].deploy[].exim.reload\n"},
+		{"mxcert.yaml.5", "\n.B certificates[].deploy[].dovecot, exim, files, postfix\n"},
+		{"mxcert.yaml.5", "\n.B certificates[].deploy[].KIND.reload\n"},
+		{"mxcert.yaml.5", "\n.B dns.zones.NAME.provider\n"},
+		{"mxcert.yaml.5", ".SH EXAMPLES\nOne host with Debian's Exim, and BIND for the TXT records.\n.PP\n.EX\nacme:\n"},
 		{"mxcert.7", `.TH "MXCERT" "7" "2026-11-29" "mxcert 1.2"`},
 		{"mxcert-hooks.7", "MXCERT_EVENT"},
 		{"mxcert-json.7", "spki_sha256"},
+		{"mxcert-senders.7", `senders\-differ`},
+		{"mxcert-dane.7", "mxcert tlsa roll mx \\-\\-emergency"},
 	} {
 		if !strings.Contains(all[c.page], c.want) {
 			t.Errorf("%s does not contain %q:\n%.3000s", c.page, c.want, all[c.page])
 		}
 	}
-	for _, hidden := range []string{"mxcert-helper.1", "mxcert-tlsa.1", "mxcert-help.1"} {
+	for _, hidden := range []string{"mxcert-helper.1", "mxcert-report.1", "mxcert-help.1"} {
 		if _, ok := all[hidden]; ok {
 			t.Errorf("%s describes a command that is hidden", hidden)
 		}
@@ -45,6 +52,34 @@ func TestPages(t *testing.T) {
 	for name, page := range all {
 		if strings.Contains(page, "[flags]") || strings.Contains(page, "Auto generated") || strings.Contains(page, "=false") {
 			t.Errorf("%s has words of cobra:\n%s", name, page)
+		}
+	}
+}
+
+// The settings of targets are there once, and the examples are good configurations.
+func TestSettingsPage(t *testing.T) {
+	page := made(t)["mxcert.yaml.5"]
+	if n := strings.Count(page, "Mode of the files: "); n != 1 {
+		t.Errorf("the mode of targets is described %d times", n)
+	}
+	files, err := filepath.Glob("examples/*.yaml")
+	if err != nil || len(files) < 4 {
+		t.Fatalf("%d examples, %v", len(files), err)
+	}
+	for _, file := range files {
+		check := commands.Root("1.2")
+		check.SetArgs([]string{"check", "-c", file})
+		if err := check.Execute(); err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			if len(line) > 81 && !strings.HasPrefix(line, "#") {
+				t.Errorf("%s: too long for a page: %s", file, line)
+			}
 		}
 	}
 }

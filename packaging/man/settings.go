@@ -2,11 +2,17 @@ package main
 
 import (
 	"bytes"
+	"embed"
 	"encoding/json"
 	"fmt"
+	"io/fs"
+	"reflect"
 	"strings"
 	"time"
 )
+
+//go:embed examples
+var examples embed.FS //nolint:gochecknoglobals // embedded files are nothing else
 
 // setting is a node of the configuration's JSON schema.
 type setting struct {
@@ -85,11 +91,34 @@ Durations are written as 90s, 5m, 1h30m or 2d.
 .SH SETTINGS
 `)
 	root.write(&page, "")
+	if err := writeExamples(&page); err != nil {
+		return "", err
+	}
 	page.WriteString(".SH SEE ALSO\n.BR mxcert (1),\n.BR mxcert (7),\n.BR mxcert.service (8)\n")
 	return page.String(), nil
 }
 
+// alike returns the names of the settings if there are several and they are sections with the same settings. The page has these once.
+func (o orderedSettings) alike() (names []string) {
+	for _, p := range o {
+		if p.Properties == nil || p.Description != "" || !reflect.DeepEqual(p.Properties, o[0].Properties) {
+			return nil
+		}
+		names = append(names, p.name)
+	}
+	if len(names) < 2 {
+		return nil
+	}
+	return names
+}
+
 func (s *setting) write(page *strings.Builder, prefix string) {
+	if names := s.Properties.alike(); names != nil {
+		list := strings.Join(names, ", ")
+		fmt.Fprintf(page, ".TP\n.B %s\nSections with the same settings, one in each element of the list. KIND below stands for one of these words.\n", roff(prefix+list))
+		s.Properties[0].write(page, prefix+"KIND.")
+		return
+	}
 	for _, p := range s.Properties {
 		path := prefix + p.name
 		inner := p.setting
@@ -102,12 +131,49 @@ func (s *setting) write(page *strings.Builder, prefix string) {
 			case len(inner.AnyOf) > 0:
 				inner = *inner.AnyOf[0]
 				continue
+			case inner.each() != nil:
+				inner, suffix = *inner.each(), ".NAME."
+				continue
 			}
 			break
 		}
 		fmt.Fprintf(page, ".TP\n.B %s\n%s\n", roff(path), roff(p.describe()))
 		inner.write(page, path+suffix)
 	}
+}
+
+// each returns what belongs to every key of a section with free keys; nil if that is one value.
+func (s *setting) each() *setting {
+	var each setting
+	if json.Unmarshal(s.Additional, &each) != nil || each.Properties == nil {
+		return nil
+	}
+	return &each
+}
+
+// writeExamples writes the files of the folder examples. The comment in their first line becomes the text above.
+func writeExamples(page *strings.Builder) error {
+	files, err := fs.Glob(examples, "examples/*.yaml")
+	if err != nil {
+		return err
+	}
+	page.WriteString(".SH EXAMPLES\n")
+	for i, name := range files {
+		text, err := examples.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		title, body, _ := strings.Cut(string(text), "\n")
+		if i > 0 {
+			page.WriteString(".PP\n")
+		}
+		fmt.Fprintf(page, "%s\n.PP\n.EX\n", roff(strings.TrimPrefix(title, "# ")))
+		for line := range strings.Lines(body) {
+			page.WriteString(roff(line))
+		}
+		page.WriteString(".EE\n")
+	}
+	return nil
 }
 
 // describe returns the text, the allowed values and the default.

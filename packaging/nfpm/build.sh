@@ -46,6 +46,7 @@ install -D -m 0644 packaging/sysusers.d/mxcert.conf "$ROOT/usr/lib/sysusers.d/mx
 install -D -m 0644 packaging/tmpfiles.d/mxcert.conf "$ROOT/usr/lib/tmpfiles.d/mxcert.conf"
 install -m 0640 configs/mxcert.yaml "$ROOT/etc/mxcert/mxcert.yaml.example"
 install -m 0644 README.md CHANGELOG.md packaging/nfpm/copyright "$doc/"
+install -D -m 0644 packaging/hooks/mail-failure "$ROOT/usr/share/doc/mxcert/examples/mail-failure"
 printf '%s (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- mxcert developers <mxcert@example.org>  %s\n' \
 	"$NAME" "$VERSION" "$(date -u -R -d "@$SOURCE_DATE_EPOCH")" >"$doc/changelog"
 if [ -d packaging/grafana ]; then
@@ -60,11 +61,14 @@ for format; do
 	[ "$format" = tree ] && continue
 	config=$DIST/nfpm-$NAME-$ARCH-$format.yaml
 	sed "s|\${ROOT}|$ROOT|g; s|\${MTIME}|$MTIME|g" packaging/nfpm/nfpm.yaml >"$config"
+	other=mxcert-full
 	if [ "$VARIANT" = full ]; then
-		printf 'provides: [mxcert]\nconflicts: [mxcert]\nreplaces: [mxcert]\n' >>"$config"
-	else
-		printf 'conflicts: [mxcert-full]\nreplaces: [mxcert-full]\n' >>"$config"
+		other=mxcert
+		echo 'provides: [mxcert]' >>"$config"
 	fi
+	echo "conflicts: [$other]" >>"$config"
+	# In an RPM this is Obsoletes, and each update would exchange the two. There it is `dnf swap mxcert mxcert-full`.
+	[ "$format" = rpm ] || echo "replaces: [$other]" >>"$config"
 	if [ "$format" = deb ]; then
 		install -d "$ROOT/usr/share/lintian/overrides"
 		sed "s/^mxcert:/$NAME:/" packaging/nfpm/deb/lintian-overrides >"$ROOT/usr/share/lintian/overrides/$NAME"

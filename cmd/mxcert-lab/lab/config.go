@@ -8,6 +8,7 @@ import (
 // ConfigOptions are the parts of a configuration that tests change.
 type ConfigOptions struct {
 	Domains     []string // default mx.example.org, host7.example.org
+	Optional    []string // certificates[].optional; default none
 	MailDomains []string // certificates[].mail_domains; default none
 	Endpoints   []string // default the SMTP server
 	Profile     string   // acme.profile
@@ -45,6 +46,9 @@ func (l *Lab) Config(opts ConfigOptions) string {
 	line("certificates:")
 	line("  - name: mx")
 	line("    domains: %s", list(opts.Domains))
+	if len(opts.Optional) > 0 {
+		line("    optional: %s", list(opts.Optional))
+	}
 	if len(opts.MailDomains) > 0 {
 		line("    mail_domains: %s", list(opts.MailDomains))
 	}

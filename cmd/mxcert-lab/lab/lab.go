@@ -39,6 +39,7 @@ type Options struct {
 	Keys        []string      // key types of the certificate, in mxcert's words; default ec256
 	Preload     bool          // the SMTP server loads its files once, and after Watch again
 	Watch       time.Duration // see smtpd.Options
+	Signed      bool          // the zones are signed, and the name servers validate as resolvers
 }
 
 // Lab is a running mail world.

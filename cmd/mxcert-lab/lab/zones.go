@@ -23,8 +23,27 @@ func (l *Lab) fillZones() error {
 	if err := l.World.AddZone(OtherZone, append(servers, "mail A 127.0.0.1", "@ MX 10 mx.example.org.")...); err != nil {
 		return err
 	}
+	if l.opts.Signed {
+		if err := l.sign(); err != nil {
+			return err
+		}
+	}
 	l.secret = newSecret()
 	return l.World.AddKey(KeyName, keyAlgorithm, l.secret)
+}
+
+// sign signs the zones, and a root that says of all other names that they do not exist: a resolver is known to validate by its answer about
+// the root.
+func (l *Lab) sign() error {
+	if err := l.World.AddZone(".", "@ NS ns1.example.org."); err != nil {
+		return err
+	}
+	for _, zone := range []string{".", Zone, OtherZone} {
+		if err := l.World.Sign(zone, nameserver.Signing{}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // setDNSFaults gives each name server the faults that the options ask for.

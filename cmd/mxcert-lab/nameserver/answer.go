@@ -18,9 +18,12 @@ type question struct {
 	recursive bool
 	qtype     uint16
 	checkOff  bool // CD
+	faults    Faults
 
-	reply  *dns.Msg
-	secure bool
+	wantsProof bool  // DO
+	zone       *zone // in which the question has arrived
+	reply      *dns.Msg
+	secure     bool
 }
 
 // answer fills the reply to a question (RFC 1034 section 4.3.2). The caller holds World.mu.
@@ -32,9 +35,10 @@ func (q *question) answer(name string) {
 			q.outside()
 			break
 		}
-		if q.recursive && z.trust == Bogus && !q.checkOff {
+		q.zone = z
+		if why := z.distrust(time.Now()); q.recursive && why != 0 && !q.checkOff {
 			q.fail(dns.RcodeServerFailure)
-			q.explain(dns.ExtendedErrorCodeDNSBogus)
+			q.explain(why)
 			break
 		}
 		q.secure = q.secure && z.trust == Secure
@@ -64,7 +68,8 @@ func (q *question) deny(name string) {
 	q.fail(dns.RcodeNameError)
 	q.reply.AuthenticatedData = false
 	if z := q.zoneFor(name); z != nil {
-		q.negative(z.newest(), dns.RcodeNameError)
+		q.zone = z
+		q.negative(z.newest(), name, dns.RcodeNameError)
 	}
 }
 
@@ -104,48 +109,57 @@ func (q *question) inZone(s *state, name string) (alias string) {
 		return ""
 	}
 	q.reply.Authoritative = true
-	found, owner := s.names[name], ""
+	found, owner := q.withKey(s, name, s.names[name]), ""
+	if ds := q.delegationSigner(name); ds != nil && q.qtype == dns.TypeDS {
+		q.append(&q.reply.Answer, ds, "")
+		return ""
+	}
 	if !s.exists(name) {
 		found, owner = s.wildcard(name), name
 		if found == nil {
-			q.negative(s, dns.RcodeNameError)
+			q.negative(s, name, dns.RcodeNameError)
 			return ""
 		}
 	}
 	if cname := found[dns.TypeCNAME]; cname != nil && q.qtype != dns.TypeCNAME && q.qtype != dns.TypeANY {
-		q.append(cname, owner)
+		q.append(&q.reply.Answer, cname, owner)
 		return dns.CanonicalName(cname[0].(*dns.CNAME).Target)
 	}
 	if q.qtype == dns.TypeANY {
 		for _, set := range found {
-			q.append(set, owner)
+			q.append(&q.reply.Answer, set, owner)
 		}
 	} else {
-		q.append(found[q.qtype], owner)
+		q.append(&q.reply.Answer, found[q.qtype], owner)
 	}
 	if len(found[q.qtype]) == 0 && (q.qtype != dns.TypeANY || len(found) == 0) {
-		q.negative(s, dns.RcodeSuccess)
+		q.negative(s, name, dns.RcodeSuccess)
 	}
 	return ""
 }
 
-// append adds an RRset to the answer, under another owner name when a wildcard matched.
-func (q *question) append(set []dns.RR, owner string) {
-	for _, rr := range set {
+// append adds an RRset to a section, with its signature, under another owner name when a wildcard matched.
+func (q *question) append(section *[]dns.RR, set []dns.RR, owner string) {
+	all := slices.Clone(set)
+	if sig := q.signature(set); sig != nil {
+		all = append(all, sig)
+	}
+	for _, rr := range all {
 		rr = dns.Copy(rr)
 		if owner != "" {
 			rr.Header().Name = owner
 		}
-		q.reply.Answer = append(q.reply.Answer, rr)
+		*section = append(*section, rr)
 	}
 }
 
 // negative says NXDOMAIN or "no such type", with the SOA whose TTL says for how long (RFC 2308 section 3).
-func (q *question) negative(s *state, rcode int) {
+func (q *question) negative(s *state, name string, rcode int) {
 	soa := *s.soa()
 	soa.Hdr.Ttl = min(soa.Hdr.Ttl, soa.Minttl)
 	q.reply.Rcode = rcode
-	q.reply.Ns = append(q.reply.Ns, &soa)
+	q.append(&q.reply.Ns, []dns.RR{&soa}, "")
+	q.prove(s, name, rcode)
 }
 
 // refer points to the servers of a child zone that is not served here; a resolver would fail to reach them.

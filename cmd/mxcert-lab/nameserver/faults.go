@@ -19,6 +19,11 @@ type Faults struct {
 	Lag       time.Duration // updates become visible here this much later
 	Lame      bool          // it refuses questions without RD, as a server that lost the zone
 	NoAA      bool          // answers without RD lack authority, as those of a cache
+	// As an authoritative server, without RD:
+	AsOf          time.Time // it has the zones as they were then, as a secondary that gets no transfers; zero: as they are
+	Unsigned      bool      // it has signed zones without their signatures and keys
+	BadSignatures bool      // its signatures do not fit what they are on
+	SignedUntil   time.Time // its signatures expire then, whatever the others have
 	// NegativeCache makes it, as a resolver, repeat for this long that a name does not exist (RFC 2308 section 5), whatever
 	// was made there since.
 	NegativeCache time.Duration

@@ -5,8 +5,10 @@
 // 4592, delegations and negative answers of RFC 2308), act as a resolver for a question with RD, and take dynamic updates (RFC
 // 2136) that are signed with TSIG (RFC 8945). Questions and updates are logged.
 //
-// Not supported: zone transfers, NOTIFY, classes other than IN. A server can act as a validating resolver (see Trust), but
-// nothing is signed.
+// A server acts as a validating resolver (see Trust), and zones can be signed (see World.Sign): by one key, when a question comes, with
+// denials by NSEC.
+//
+// Not supported: zone transfers, NOTIFY, classes other than IN, NSEC3, proofs beside answers from wildcards and beside referrals.
 package nameserver
 
 import (

@@ -116,6 +116,7 @@ func (s *Server) serve(w dns.ResponseWriter, request *dns.Msg) {
 	if s.silent(faults, udp) {
 		return
 	}
+	restore := lowerCase(request)
 	if faults.Before != nil {
 		faults.Before(request)
 	}
@@ -133,10 +134,27 @@ func (s *Server) serve(w dns.ResponseWriter, request *dns.Msg) {
 			return
 		}
 	}
+	restore(reply)
 	if tsig != nil {
 		sign(reply, tsig, status)
 	}
 	_ = w.WriteMsg(reply) // it does not matter if the client is gone
+}
+
+// lowerCase writes the name of a question in lower case, so that faults can compare it. Clients mix upper and lower case against forgery:
+// restore gives a reply their spelling, unless a fault has changed the name.
+func lowerCase(request *dns.Msg) (restore func(reply *dns.Msg)) {
+	if request.Opcode != dns.OpcodeQuery {
+		return func(*dns.Msg) {}
+	}
+	spelling := request.Question[0].Name
+	lower := dns.CanonicalName(spelling)
+	request.Question[0].Name = lower
+	return func(reply *dns.Msg) {
+		if len(reply.Question) == 1 && reply.Question[0].Name == lower {
+			reply.Question[0].Name = spelling
+		}
+	}
 }
 
 func (s *Server) update(faults Faults, request, reply *dns.Msg, status error) {
@@ -160,10 +178,10 @@ func (s *Server) update(faults Faults, request, reply *dns.Msg, status error) {
 func (s *Server) query(faults Faults, request, reply *dns.Msg, udp bool) {
 	asked := request.Question[0]
 	size := dns.MinMsgSize
-	wantsTrust := request.AuthenticatedData
+	wantsTrust, wantsProof := request.AuthenticatedData, false
 	if opt := request.IsEdns0(); opt != nil {
 		size = max(size, int(opt.UDPSize()))
-		wantsTrust = wantsTrust || opt.Do()
+		wantsTrust, wantsProof = wantsTrust || opt.Do(), opt.Do()
 		reply.SetEdns0(1232, opt.Do())
 	}
 	switch {
@@ -181,7 +199,10 @@ func (s *Server) query(faults Faults, request, reply *dns.Msg, udp bool) {
 	cached := faults.NegativeCache > 0 && request.RecursionDesired && s.denied.holds(name)
 	q := &question{
 		world: s.world, served: s.served, seenAt: time.Now().Add(-faults.Lag), recursive: request.RecursionDesired,
-		qtype: asked.Qtype, checkOff: request.CheckingDisabled, reply: reply,
+		qtype: asked.Qtype, checkOff: request.CheckingDisabled, faults: faults, wantsProof: wantsProof, reply: reply,
+	}
+	if !q.recursive && !faults.AsOf.IsZero() && faults.AsOf.Before(q.seenAt) {
+		q.seenAt = faults.AsOf
 	}
 	s.world.mu.RLock()
 	if q.answer(name); cached {

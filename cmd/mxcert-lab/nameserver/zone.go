@@ -15,6 +15,7 @@ const keptStates = 1024
 type zone struct {
 	apex   string
 	trust  Trust
+	key    *zoneKey // nil: it is not signed
 	states []*state // oldest first
 }
 

@@ -10,8 +10,11 @@ package smtpd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,6 +46,8 @@ type Server struct {
 	loaded   atomic.Pointer[credentials] // in Preload mode
 	reloads  atomic.Int64
 	closed   chan struct{}
+	anyPort  bool     // the system has chosen the port
+	refuses  *os.File // keeps that port when the server is closed
 	stop     context.CancelFunc
 	tasks    sync.WaitGroup
 
@@ -71,7 +76,12 @@ func Start(opts Options) (*Server, error) {
 			return nil, fmt.Errorf("start the SMTP server: %w", err)
 		}
 	}
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", opts.Listen)
+	var config net.ListenConfig
+	s.anyPort = strings.HasSuffix(opts.Listen, ":0")
+	if s.anyPort {
+		config.Control = shareable // a second server at a given port is a mistake, and fails
+	}
+	listener, err := config.Listen(ctx, "tcp", opts.Listen)
 	if err != nil {
 		stop()
 		return nil, fmt.Errorf("start the SMTP server: %w", err)
@@ -153,7 +163,11 @@ func (s *Server) Close() error {
 	s.mu.Unlock()
 	close(s.closed)
 	s.stop()
-	err := s.listener.Close()
+	var err error
+	if s.anyPort {
+		s.refuses, err = keepClosed(s.listener.Addr())
+	}
+	err = errors.Join(err, s.listener.Close())
 	s.tasks.Wait()
 	return err
 }

@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -339,4 +340,39 @@ func TestSeveralKeyTypes(t *testing.T) {
 	if got := served(t, s); got != nil {
 		t.Errorf("serial %s is served while the other pair is missing", got)
 	}
+}
+
+// The port of a closed server stays closed: no other server of this machine gets it, however many ports are taken. The same server may
+// come back.
+func TestClosedServerKeepsItsPort(t *testing.T) {
+	t.Parallel()
+	s, err := smtpd.Start(smtpd.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := s.Address()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 500 {
+		other, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		if other.Addr().String() == address {
+			t.Fatal("another server got the port")
+		}
+	}
+	if _, err := new(net.Dialer).DialContext(t.Context(), "tcp", address); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("the closed server answers: %v", err)
+	}
+	again, err := smtpd.Start(smtpd.Options{Listen: address})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Close(); err != nil {
+		t.Error(err)
+	}
+	_ = s.Close() // and keeps the port up to here
 }

@@ -22,20 +22,28 @@ import (
 func main() {
 	program := flag.String("mxcert", "bin/mxcert", "the `PROGRAM` to measure")
 	rest := flag.Duration("rest", time.Minute, "measure the rest for `DURATION`")
+	dane := flag.Bool("dane", false, "measure the modes off and publish of dane instead, in signed zones")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := table(ctx, *program, *rest); err != nil {
+	if err := table(ctx, *program, *rest, *dane); err != nil {
 		fmt.Fprintln(os.Stderr, "idle:", err)
 		os.Exit(1)
 	}
 }
 
 // table prints a line for each service that is measured.
-func table(ctx context.Context, program string, rest time.Duration) error {
+func table(ctx context.Context, program string, rest time.Duration, dane bool) error {
 	fmt.Printf("%-24s %9s %9s %9s %12s %12s %10s %9s\n", "", "binary", "RSS", "anonymous", "CPU/minute", "wake-ups/min", "to READY", "status")
+	if dane {
+		return modes(ctx, program, rest)
+	}
 	for _, n := range []int{1, 100, 1000} {
-		if err := measureMxcert(ctx, program, n, rest); err != nil {
+		w, err := newWorld(ctx, n)
+		if err != nil {
+			return err
+		}
+		if err := w.measure(ctx, fmt.Sprintf("mxcert, %d certificates", n), program, rest); err != nil {
 			return err
 		}
 	}
@@ -52,11 +60,24 @@ func table(ctx context.Context, program string, rest time.Duration) error {
 	return measure(ctx, "caddy, 1 name", rest, nil, caddy, args...)
 }
 
-func measureMxcert(ctx context.Context, program string, certificates int, rest time.Duration) error {
-	w, err := newWorld(ctx, certificates)
-	if err != nil {
-		return err
+// modes measures daemons that do not care for TLSA records, and daemons that publish them.
+func modes(ctx context.Context, program string, rest time.Duration) error {
+	for _, n := range []int{1, 100} {
+		for _, mode := range []string{"off", "publish", "off", "publish"} {
+			w, err := newDANEWorld(ctx, n, mode)
+			if err != nil {
+				return err
+			}
+			if err := w.measure(ctx, fmt.Sprintf("%d certificates, %s", n, mode), program, rest); err != nil {
+				return err
+			}
+		}
 	}
+	return nil
+}
+
+// measure issues the certificates and measures the daemon. It closes the world.
+func (w *world) measure(ctx context.Context, name, program string, rest time.Duration) error {
 	defer w.Close() //nolint:errcheck // the measurement is over
 	if err := w.issue(ctx, program); err != nil {
 		return err
@@ -68,7 +89,7 @@ func measureMxcert(ctx context.Context, program string, certificates int, rest t
 		}
 		return nil
 	}
-	return measure(ctx, fmt.Sprintf("mxcert, %d certificates", certificates), rest, status, program, "-c", w.config, "run")
+	return measure(ctx, name, rest, status, program, "-c", w.config, "run")
 }
 
 // measure starts a service several times to find out how long that takes. It lets the last one rest.

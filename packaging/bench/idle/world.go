@@ -11,13 +11,24 @@ import (
 
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
+	"mxcert/cmd/mxcert-lab/smtpd"
 )
 
 // world is a lab with a configuration of many certificates. The lab's own SMTP server serves the first, and mxcert proves it there. The
 // others are pairs of files.
 type world struct {
 	*lab.Lab
-	config string
+	config  string
+	servers []*smtpd.Server // beside that of the lab
+}
+
+// Close stops everything.
+func (w *world) Close() error {
+	var all []error
+	for _, s := range w.servers {
+		all = append(all, s.Close())
+	}
+	return errors.Join(append(all, w.Lab.Close())...)
 }
 
 func newWorld(ctx context.Context, certificates int) (*world, error) {
@@ -27,16 +38,21 @@ func newWorld(ctx context.Context, certificates int) (*world, error) {
 		return nil, err
 	}
 	w := &world{Lab: l, config: l.Path("mxcert.yaml")}
-	text := l.Config(lab.ConfigOptions{})
-	begin, end, _ := strings.Cut(text, "state: ")
+	var more strings.Builder
 	for i := 1; i < certificates; i++ {
-		begin += fmt.Sprintf("  - name: mx%d\n    domains: [mx%d.example.org]\n    deploy:\n      - files: {certificate: %q, private_key: %q}\n    verify: {endpoints: []}\n",
+		fmt.Fprintf(&more, "  - name: mx%d\n    domains: [mx%d.example.org]\n    deploy:\n      - files: {certificate: %q, private_key: %q}\n    verify: {endpoints: []}\n",
 			i, i, l.Path("tls", fmt.Sprintf("mx%d.crt", i)), l.Path("tls", fmt.Sprintf("mx%d.key", i)))
 	}
-	if err := os.WriteFile(w.config, []byte(begin+"state: "+end), 0o600); err != nil {
-		return nil, errors.Join(err, l.Close())
+	return w, w.write(l.Config(lab.ConfigOptions{}), more.String())
+}
+
+// write writes the configuration with further certificates.
+func (w *world) write(text, certificates string) error {
+	begin, end, _ := strings.Cut(text, "state: ")
+	if err := os.WriteFile(w.config, []byte(begin+certificates+"state: "+end), 0o600); err != nil {
+		return errors.Join(err, w.Close())
 	}
-	return w, nil
+	return nil
 }
 
 // issue orders and deploys all certificates, as a person would.

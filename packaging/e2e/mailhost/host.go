@@ -45,6 +45,8 @@ type Options struct {
 	Server Server
 	// Release is the release of Debian; the zero value is that of the variable MXCERT_E2E_RELEASE, or Debian 12.
 	Release Release
+	// Judges adds other name servers and resolvers (Knot, PowerDNS, Unbound, dnsmasq) to a host with Postfix, as Debian installs them.
+	Judges bool
 	// Files are put into the host's root before it boots, over those of the world.
 	Files []File
 	// Logf, if set, is told what Boot did and how long each part took.
@@ -118,7 +120,11 @@ func Boot(ctx context.Context, o Options) (*Host, error) {
 		o.Server = Exim
 	}
 	o.Release = cmp.Or(o.Release, DefaultRelease())
-	tree, err := rootTree(ctx, o.Server, o.Release)
+	name := string(o.Server)
+	if o.Judges {
+		name = "judges"
+	}
+	tree, err := RootTree(ctx, name, o.Release)
 	if err != nil {
 		return nil, err
 	}

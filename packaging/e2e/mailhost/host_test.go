@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -92,7 +93,11 @@ func TestHostsDoNotDisturbEachOther(t *testing.T) {
 		t.Error("a program ran in a host that is down")
 	}
 	second.Kill()
-	if left := traces(t, second.Name); len(left) > 0 {
+	left := traces(t, second.Name)
+	for deadline := time.Now().Add(10 * time.Second); len(left) > 0 && time.Now().Before(deadline); left = traces(t, second.Name) {
+		time.Sleep(20 * time.Millisecond) // a process that was killed ends in its own time
+	}
+	if len(left) > 0 {
 		t.Errorf("left of a host that was killed: %q", left)
 	}
 }
@@ -233,8 +238,31 @@ func TestLoadCountsWhatFails(t *testing.T) {
 	if _, err := h.Must(t.Context(), "systemctl", "stop", "exim4.service"); err != nil {
 		t.Fatal(err)
 	}
+	untilClosed(t, h, addresses...)
 	if c = load(100 * time.Millisecond); c.Refused == 0 || c.Refused != c.Attempts {
 		t.Errorf("with Exim stopped: %v", c)
+	}
+}
+
+// untilClosed waits until every address refuses connections: a process of Exim that has just been started for a connection still holds the
+// listening socket when systemd reports that the daemon has stopped.
+func untilClosed(t *testing.T, h *Host, addresses ...string) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for _, address := range addresses {
+		for {
+			c, err := h.Dial(t.Context(), "tcp", address)
+			if errors.Is(err, syscall.ECONNREFUSED) {
+				break
+			}
+			if err == nil {
+				_ = c.Close()
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s is still open: %v", address, err)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
 	}
 }
 

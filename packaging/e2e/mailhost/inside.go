@@ -146,6 +146,16 @@ func (h *Host) root() (*os.Root, error) {
 
 func inRoot(p string) string { return strings.TrimPrefix(path.Clean("/"+p), "/") }
 
+// PutBelow makes or replaces a file below a root tree, by a rename. Missing directories are made with mode 0755.
+func PutBelow(tree string, f File) error {
+	root, err := os.OpenRoot(tree)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return put(root, f)
+}
+
 func put(root *os.Root, f File) error {
 	uid, gid, err := ownerIDs(root, f.Owner)
 	if err != nil {

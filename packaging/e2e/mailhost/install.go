@@ -19,7 +19,7 @@ type Install struct {
 
 // InstallMxcert builds cmd/mxcert and puts it at /usr/bin/mxcert of the host.
 func (h *Host) InstallMxcert(ctx context.Context, i Install) error {
-	program, err := build(ctx, "mxcert/cmd/mxcert")
+	program, err := Build(ctx, "mxcert/cmd/mxcert")
 	if err != nil {
 		return fmt.Errorf("install mxcert: %w", err)
 	}

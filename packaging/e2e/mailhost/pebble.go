@@ -59,7 +59,7 @@ func (h *Host) StartPebble(ctx context.Context, validity time.Duration) error {
 }
 
 func (h *Host) installPebble(ctx context.Context) error {
-	program, err := build(ctx, "github.com/letsencrypt/pebble/v2/cmd/pebble")
+	program, err := Build(ctx, "github.com/letsencrypt/pebble/v2/cmd/pebble")
 	if err != nil {
 		return err
 	}

@@ -51,13 +51,14 @@ func missing() error {
 	return nil
 }
 
-// rootTree makes the root tree of a release with a server, unless it is there, and returns its path.
-func rootTree(ctx context.Context, server Server, release Release) (string, error) {
+// RootTree makes the root tree of a release with a server, or "judges" (see roottree.sh), unless it is there, and returns its path. Nobody
+// may write into it.
+func RootTree(ctx context.Context, server string, release Release) (string, error) {
 	module, err := moduleRoot(ctx)
 	if err != nil {
 		return "", err
 	}
-	return output(exec.CommandContext(ctx, filepath.Join(module, "packaging/e2e/roottree.sh"), string(server), string(release)))
+	return output(exec.CommandContext(ctx, filepath.Join(module, "packaging/e2e/roottree.sh"), server, string(release)))
 }
 
 // moduleRoot is the directory of go.mod: the go tool runs a test in a directory below it.
@@ -69,9 +70,9 @@ func moduleRoot(ctx context.Context) (string, error) {
 	return filepath.Dir(mod), err
 }
 
-// build builds a command for the host, static, and returns the file's content. The file is kept, so that an unchanged
+// Build builds a command for the host, static, and returns the file's content. The file is kept, so that an unchanged
 // program is not linked again; each checkout has its own.
-func build(ctx context.Context, pkg string) ([]byte, error) {
+func Build(ctx context.Context, pkg string) ([]byte, error) {
 	module, err := moduleRoot(ctx)
 	if err == nil {
 		err = noteSources(module)

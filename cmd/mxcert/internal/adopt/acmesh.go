@@ -111,6 +111,12 @@ func acmeShCertificate(tree acmeShTree, conf string) Foreign {
 			f.Plugins = append(f.Plugins, plugin)
 		}
 	}
+	if len(f.Plugins) > 1 && settings["Le_Domain"] != "" {
+		f.Proofs = acmeShProofs(settings)
+	}
+	if way := settings["Le_Webroot"]; way != "" && len(f.Plugins) == 0 && way != "dns" {
+		f.Notes = append(f.Notes, overHTTP("Le_Webroot = "+finding.Quote(way, finding.MostQuoted)))
+	}
 	f.acmeShHooks(settings, conf)
 	f.acmeShCopies(settings)
 	f.Account, err = acmeShAccount(tree, f.Directory)

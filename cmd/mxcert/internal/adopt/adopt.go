@@ -22,8 +22,10 @@ type Foreign struct {
 	Chain, Key Text      // PEM
 	Issuer     Text      // the certificates of the issuers alone, if the client keeps them; empty if not
 	Directory  string    // URL of the CA's directory; "" if not known
+	Host       string    // of the CA, with its port, if no more than that is known of it
 	Account    Account   // at that CA
 	Plugins    []string  // what the other client proves names with, by its own names: DNS plugins
+	Proofs     []Proof   // by which plugin it proved each name, if it used several and that is known
 	Installed  Installed // where the other client copies the certificate
 	Hooks      []string  // proposals for hooks, in words
 	Notes      []string  // for the operator

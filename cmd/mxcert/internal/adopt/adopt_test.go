@@ -256,6 +256,20 @@ func TestTake(t *testing.T) {
 	}
 }
 
+// A certificate that lacks nothing but optional names is the configured one.
+func TestTakeWithoutOptionalNames(t *testing.T) {
+	t.Parallel()
+	store, _ := book(t)
+	o := adopt.Options{Configured: []adopt.Configured{{Name: "mx", Names: []string{"mx.example.org", "a.example", "b.example"}, Optional: []string{"a.example", "b.example"}, Keys: []bundle.KeyType{"ec256"}}}}
+	for names, want := range map[string]string{"mx.example.org": "mx", "mx.example.org b.example": "mx", "mx.example.org c.example": "other", "a.example b.example": "other"} {
+		o.DryRun = true
+		taken, err := take(t, store, foreign("other", issuer.New(t).Issue(t, life, strings.Fields(names)...)), o)
+		if err != nil || taken.Name != want {
+			t.Errorf("%s: %q, want %q: %v", names, taken.Name, want, err)
+		}
+	}
+}
+
 // What the configuration does not name gets a name that it accepts, and a proposal. What is wrong is said.
 func TestTakeUnknown(t *testing.T) {
 	t.Parallel()

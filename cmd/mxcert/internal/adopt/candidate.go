@@ -5,8 +5,11 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
+	"mxcert/acme/authority"
 	"mxcert/acme/bundle"
 )
 
@@ -55,12 +58,27 @@ func (c *candidate) checkChain(roots *x509.CertPool) error {
 		c.Notes = append(c.Notes, fmt.Sprintf("%s: %v; mxcert takes the issuer from %s", c.Chain.File, err, c.Issuer.File))
 		return nil
 	}
-	alone, parseErr := bundle.Parse(c.bundle.LeafPEM(), c.Key.PEM)
-	if parseErr != nil {
-		return c.parseFault(parseErr)
+	return c.keepKey(fmt.Sprintf("%s: %v", c.Chain.File, err))
+}
+
+// keepKey keeps the leaf alone, for its key.
+func (c *candidate) keepKey(why string) error {
+	alone, err := bundle.Parse(c.bundle.LeafPEM(), c.Key.PEM)
+	if err != nil {
+		return c.parseFault(err)
 	}
-	c.bundle, c.trusted, c.keyOnly = alone, false, fmt.Sprintf("%s: %v", c.Chain.File, err)
+	c.bundle, c.trusted, c.keyOnly = alone, false, why
 	return nil
+}
+
+// isRehearsal reports whether a certificate is from a staging service that the configuration does not name: by its directory, or by the name
+// of its issuer.
+func (c *candidate) isRehearsal(configured []string) bool {
+	if slices.ContainsFunc(configured, authority.IsStaging) || slices.Contains(configured, c.Directory) {
+		return false
+	}
+	issuer := c.bundle.Leaf().Issuer.CommonName
+	return authority.IsStaging(c.Directory) || strings.HasPrefix(issuer, "(STAGING)") || strings.HasPrefix(issuer, "Fake LE ")
 }
 
 // check compares a bundle with what may be in service. An expired certificate is checked at the end of its life.
@@ -75,6 +93,15 @@ func (c *candidate) check(b *bundle.Bundle, roots *x509.CertPool) error {
 	}
 	_, err = b.Check(bundle.Want{At: at})
 	return err
+}
+
+// names lists the DNS names as the configuration writes them, in lower case.
+func (c *candidate) names() []string {
+	names := slices.Clone(c.bundle.Leaf().DNSNames)
+	for i, name := range names {
+		names[i] = strings.ToLower(name)
+	}
+	return names
 }
 
 func (c *candidate) expired() bool { return c.now.After(c.bundle.NotAfter()) }

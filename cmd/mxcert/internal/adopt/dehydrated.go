@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,6 +44,9 @@ func fromDehydrated(root string) ([]Foreign, error) {
 		if hook := settings["HOOK"]; hook != "" {
 			f.Hooks = append(f.Hooks, fmt.Sprintf("HOOK of %s = %s: dehydrated calls it for TXT records (deploy_challenge) and for new certificates (deploy_cert); mxcert does the first by `dns`, the second by `deploy` and scripts in /etc/mxcert/hooks/deploy.d", file, finding.Quote(hook, mostOfCommand)))
 		}
+		if way := settings["CHALLENGETYPE"]; way != "" && way != "dns-01" {
+			f.Notes = append(f.Notes, overHTTP(fmt.Sprintf("CHALLENGETYPE of %s = %s", file, finding.Quote(way, finding.MostQuoted))))
+		}
 		if accountErr != nil {
 			f.Notes = append(f.Notes, withoutAccount(accountErr))
 		}
@@ -59,7 +63,23 @@ func dehydratedSettings(root string) (settings map[string]string, file string) {
 		file = dehydratedConfig
 		settings, _ = readShell(file)
 	}
+	settings = inTree(settings, root)
+	more, _ := match(settings["CONFIG_D"], "*.sh") // most trees have none
+	for _, part := range more {
+		if own, err := readShell(part); err == nil {
+			maps.Copy(settings, inTree(own, root))
+		}
+	}
 	return settings, file
+}
+
+// inTree puts the tree's path into settings. The path that they name may be that of another host.
+func inTree(settings map[string]string, root string) map[string]string {
+	tree := map[string]string{}
+	for name, value := range settings {
+		tree[name] = strings.NewReplacer("${BASEDIR}", root, "$BASEDIR", root).Replace(value)
+	}
+	return tree
 }
 
 // dehydratedAccount finds the account at the CA that the settings name; without them, the only account of the tree. Their CA may be one of

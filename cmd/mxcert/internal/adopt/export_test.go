@@ -7,4 +7,5 @@ var (
 	PlainAcmeSh = plainAcmeSh
 	LineageName = lineageName
 	Provider    = provider
+	AtPosition  = atPosition
 )

@@ -90,6 +90,9 @@ func (f Foreign) parseFault(err error) error {
 		return f.fault(chainErr, "", "%s: %v", f.Chain.File, chainErr)
 	}
 	key, keyErr := bundle.ParseKey(f.Key.PEM)
+	if keyErr != nil && bytes.Contains(f.Key.PEM, []byte("ENCRYPTED")) {
+		return f.fault(keyErr, fmt.Sprintf("decrypt it there, which asks for its password: openssl pkey -in %[1]s -out %[1]s.plain && mv %[1]s.plain %[1]s", f.Key.File), "%s: the private key is encrypted, so that no program can use it unattended", f.Key.File)
+	}
 	if keyErr != nil {
 		return f.fault(keyErr, "", "%s: %v", f.Key.File, keyErr)
 	}

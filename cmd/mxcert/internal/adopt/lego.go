@@ -60,6 +60,9 @@ func legoCertificate(root, base string) Foreign {
 	if f.Directory == "" {
 		f.Directory = server
 	}
+	if u, err := url.Parse(resource.CertURL); err == nil && f.Directory == "" {
+		f.Host = u.Host
+	}
 	return f
 }
 

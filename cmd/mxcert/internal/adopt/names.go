@@ -23,7 +23,7 @@ type naming struct {
 // made from the first of the wishes that has something to use.
 func (n *naming) of(names []string, wishes ...string) (name string) {
 	for _, c := range slices.Concat(n.configured, n.given) {
-		if issued.SameNames(c.Names, names) {
+		if c.fits(names) {
 			return c.Name
 		}
 	}
@@ -35,6 +35,11 @@ func (n *naming) of(names []string, wishes ...string) (name string) {
 	}
 	n.given = append(n.given, Configured{Name: name, Names: names})
 	return name
+}
+
+// fits reports whether a certificate for these DNS names is one that the configuration wants: nothing but optional names is missing.
+func (c Configured) fits(names []string) bool {
+	return issued.SameNames(c.Names, slices.Concat(names, c.Optional))
 }
 
 // taken reports whether a name stands for other DNS names: in the configuration, in this import, or in what mxcert has stored.

@@ -31,9 +31,14 @@ func provider(plugin string) string {
 
 // dnsLines is the part of a proposal about the DNS plugins of the other client. known reports whether this mxcert has a provider.
 func dnsLines(f Foreign, known func(provider string) bool) string {
+	if len(f.Proofs) > 0 {
+		if lines := zoneLines(f, known); lines != "" {
+			return lines
+		}
+	}
 	var y strings.Builder
 	if len(f.Plugins) > 1 {
-		fmt.Fprintf(&y, "    # %s used %d DNS plugins; here one provider proves all names of a certificate, and a CNAME at _acme-challenge.NAME can lead there\n", f.Client, len(f.Plugins))
+		fmt.Fprintf(&y, "    # %s used %d DNS plugins: give each zone its provider in dns.zones\n", f.Client, len(f.Plugins))
 	}
 	for _, plugin := range f.Plugins {
 		used := fmt.Sprintf("%s used its DNS plugin %s", f.Client, finding.Quote(plugin, finding.MostQuoted))

@@ -22,7 +22,7 @@ func (t *taking) put(ctx context.Context, c *candidate, lineage *state.Lineage, 
 		return false, err
 	}
 	b := c.bundle
-	g, err := lineage.Add(b, b.Leaf().DNSNames, c.Directory, "", time.Now())
+	g, err := lineage.Add(b, c.names(), c.Directory, "", time.Now())
 	if err != nil {
 		return false, err
 	}

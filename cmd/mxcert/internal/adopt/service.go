@@ -2,13 +2,13 @@ package adopt
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/hex"
 	"encoding/pem"
 	"io"
 	"os"
 	"syscall"
+
+	"mxcert/acme/bundle"
 )
 
 // mostRead limits how much of a mail server's file is read.
@@ -28,8 +28,7 @@ func KeysInService(files []string) map[string]string {
 				continue
 			}
 			if certificate, err := x509.ParseCertificate(block.Bytes); err == nil {
-				sum := sha256.Sum256(certificate.RawSubjectPublicKeyInfo)
-				keys[hex.EncodeToString(sum[:])] = file
+				keys[bundle.SPKIOf(certificate.RawSubjectPublicKeyInfo)] = file
 			}
 			break // after the leaf come its issuers
 		}

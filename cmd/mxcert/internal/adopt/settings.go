@@ -1,9 +1,6 @@
 package adopt
 
-import (
-	"os"
-	"strings"
-)
+import "strings"
 
 // parseINI reads lines NAME = VALUE as certbot writes and reads them (ConfigObj): quotes of either kind around a value are not a part of
 // it, three quotes span lines, and what follows # is a comment. Only the lines before the first section and those of [renewalparams] count.
@@ -54,7 +51,7 @@ func unquoteINI(value string) string {
 
 // readINI reads a file of certbot's.
 func readINI(file string) (map[string]string, error) {
-	text, err := os.ReadFile(file)
+	text, err := readText(file)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +138,7 @@ func quotedPart(text string, quote byte) (inner, rest string, closed bool) {
 
 // readShell reads a file of acme.sh's.
 func readShell(file string) (map[string]string, error) {
-	text, err := os.ReadFile(file)
+	text, err := readText(file)
 	if err != nil {
 		return nil, err
 	}

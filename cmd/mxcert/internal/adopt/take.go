@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"mxcert/acme/authority"
 	"mxcert/acme/bundle"
 	"mxcert/acme/finding"
 	"mxcert/acme/issued"
@@ -16,9 +17,10 @@ import (
 
 // Configured is a certificate that the configuration names.
 type Configured struct {
-	Name  string
-	Names []string // DNS names
-	Keys  []bundle.KeyType
+	Name     string
+	Names    []string // DNS names
+	Optional []string // those of Names that a certificate may lack
+	Keys     []bundle.KeyType
 }
 
 // Options say how to take over.
@@ -87,11 +89,15 @@ func Take(ctx context.Context, store *state.Book, found []Foreign, o Options) []
 func (t *taking) look(i int, f Foreign) {
 	one := &t.taken[i]
 	*one = Taken{From: f.Source, Names: []string{}}
+	f.Directory = t.directoryOf(f)
 	c, err := examine(f, t.Roots, t.now)
+	if err == nil && c.isRehearsal(t.Directories) {
+		err = c.keepKey("it is from a staging service, which no sender trusts")
+	}
 	if err == nil {
 		b := c.bundle
 		c.inService = t.InService[b.SPKI()]
-		one.Names, one.Key, one.Serial, one.NotAfter = b.Leaf().DNSNames, string(b.KeyType()), b.Serial(), b.NotAfter().UTC()
+		one.Names, one.Key, one.Serial, one.NotAfter = c.names(), string(b.KeyType()), b.Serial(), b.NotAfter().UTC()
 		one.Name = t.naming.of(one.Names, append([]string{f.Name}, one.Names...)...)
 		f = c.Foreign
 		if t.store.Lineage(one.Name).Compromised(b.SPKI()) {
@@ -108,6 +114,18 @@ func (t *taking) look(i int, f Foreign) {
 		return
 	}
 	t.found[i] = c
+}
+
+// directoryOf returns the directory of the CA of a certificate. If only its host is known, it is the one of the configuration at that host.
+func (t *taking) directoryOf(f Foreign) string {
+	if f.Directory != "" || f.Host == "" {
+		return f.Directory
+	}
+	there := slices.DeleteFunc(slices.Clone(t.Directories), func(directory string) bool { return authority.Name(directory) != f.Host })
+	if len(there) != 1 {
+		return ""
+	}
+	return there[0]
 }
 
 func (one *Taken) fail(err error) {

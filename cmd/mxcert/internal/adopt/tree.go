@@ -1,6 +1,7 @@
 package adopt
 
 import (
+	"bytes"
 	"crypto"
 	"encoding/json"
 	"errors"
@@ -48,8 +49,14 @@ func match(root, pattern string) ([]string, error) {
 
 // read reads a file.
 func read(file string) (Text, error) {
-	text, err := os.ReadFile(file)
+	text, err := readText(file)
 	return Text{File: file, PEM: text}, err
+}
+
+// readText reads a file without the mark that some editors put before UTF-8.
+func readText(file string) ([]byte, error) {
+	text, err := os.ReadFile(file)
+	return bytes.TrimPrefix(text, []byte("\ufeff")), err
 }
 
 // readEither reads the first of two files that can be read. The error is that of the first.
@@ -65,7 +72,7 @@ func readEither(first, second string) (Text, error) {
 
 // readJSON reads a JSON document.
 func readJSON(file string, v any) error {
-	text, err := os.ReadFile(file)
+	text, err := readText(file)
 	if err != nil {
 		return err
 	}
@@ -88,6 +95,11 @@ func samePath(a, b string) bool { return a != "" && filepath.Clean(a) == filepat
 func belongs(public crypto.PublicKey, key crypto.Signer) bool {
 	own, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool })
 	return ok && own.Equal(public)
+}
+
+// overHTTP is the note about a client that proved the names by HTTP.
+func overHTTP(setting string) string {
+	return setting + ": the names were proven by HTTP; mxcert proves them by TXT records, so the section dns needs a provider"
 }
 
 // hookOf proposes a script for a command that the other client runs.

@@ -92,7 +92,7 @@ func (a *app) accountRegisterCommand() *cobra.Command {
 	var ca string
 	var replace bool
 	cmd := &cobra.Command{
-		Use: "register", Short: "Register the account, find it again by its key, or tell the CA a changed address", Args: cobra.NoArgs,
+		Use: "register", Short: "Register the account, or find it again by its key", Args: cobra.NoArgs,
 		Long: `Makes sure that each configured CA has an account and that the account may be used. Every order does the same; this command
 does it earlier, for instance because CAA records need the account's URL. A deactivated account stays, unless you give
 --replace: then the old account is set aside, and a new one with a new key is registered.`,
@@ -143,7 +143,7 @@ func chooseCAs(host *wanted.Host, ca string) ([]string, error) {
 }
 
 func (a *app) accountShow(ctx context.Context, ca string) error {
-	runner, directories, err := a.cas(ca, true)
+	runner, directories, err := a.cas(ctx, ca, true)
 	if err != nil {
 		return err
 	}
@@ -166,12 +166,12 @@ func (a *app) accountShow(ctx context.Context, ca string) error {
 }
 
 // cas loads the configuration and finds the chosen CAs.
-func (a *app) cas(ca string, readOnly bool) (runner *pass.Runner, directories []string, err error) {
+func (a *app) cas(ctx context.Context, ca string, readOnly bool) (runner *pass.Runner, directories []string, err error) {
 	config, err := a.load()
 	if err != nil {
 		return nil, nil, err
 	}
-	h, err := translate(config)
+	h, err := a.translate(ctx, config, "account register")
 	if err != nil {
 		return nil, nil, err
 	}
@@ -198,7 +198,7 @@ func otherAccounts(runner *pass.Runner) (list []accountReport) {
 
 // changeAccounts changes the accounts at all chosen CAs, one after the other.
 func (a *app) changeAccounts(ctx context.Context, ca string, change func(context.Context, *accounts.Registrar) (bool, error)) error {
-	runner, directories, err := a.cas(ca, false)
+	runner, directories, err := a.cas(ctx, ca, false)
 	if err != nil {
 		return err
 	}

@@ -97,7 +97,7 @@ func TestAccountCommands(t *testing.T) {
 	if r := h.accounts(report.CodeOK, "show"); r.Accounts[0].Asked || r.Accounts[0].Status != "" || r.Accounts[0].URL != account.URL || r.Accounts[0].Error == nil || r.Accounts[0].Error.Kind != "ca-unreachable" {
 		t.Errorf("nobody to ask: %+v", r.Accounts[0])
 	}
-	if text := h.run("account", "show"); !strings.Contains(text.stdout, "the rest is from the stored account") || text.code != report.CodeOK {
+	if text := h.run("account", "show"); !strings.Contains(text.said(), "the rest is from the stored account") || text.code != report.CodeOK {
 		t.Errorf("nobody to ask, exit code %d:\n%s", text.code, text.stdout)
 	}
 	if r := h.accounts(report.CodeTemporary, "rollover"); r.Changed || r.Accounts[0].Error.Hint == "" {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"time"
@@ -35,6 +34,7 @@ type app struct {
 }
 
 func (a *app) rootCommand() *cobra.Command {
+	var version bool
 	root := &cobra.Command{
 		Use:   "mxcert",
 		Short: "Certificates for mail hosts, proven on the wire",
@@ -42,27 +42,38 @@ func (a *app) rootCommand() *cobra.Command {
 reloads it through systemd, and proves by a STARTTLS handshake that senders get the new certificate.`,
 		SilenceErrors: true, SilenceUsage: true, SuggestionsMinimumDistance: 2,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if version {
+				return a.printVersion()
+			}
+			return cmd.Help()
+		},
 	}
+	root.Flags().BoolVarP(&version, "version", "v", false, "print the version, as mxcert version does")
 	flags := root.PersistentFlags()
-	flags.StringVarP(&a.configFile, "config", "c", defaultConfig, "configuration `FILE`")
+	flags.StringVarP(&a.configFile, "config", "c", defaultConfig, "configuration `FILE`; - reads standard input instead of "+defaultConfig)
 	flags.BoolVar(&a.json, "json", false, "print one JSON document on standard output")
 	flags.StringVar(&a.progress, "progress", "auto", "the `KIND` of progress on standard error: auto, plain or none")
 	flags.StringVar(&a.logLevel, "log-level", "", "log messages of this `LEVEL` and above, instead of the configured level: debug, info, warn or error")
 	flags.BoolVar(&a.noColor, "no-color", os.Getenv("NO_COLOR") != "", "no colours; the variable NO_COLOR does the same")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "no progress, and no result when all is well")
 	flags.DurationVar(&a.timeout, "timeout", 0, "give up after this `DURATION` (default: depends on the command)")
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &report.Exit{Code: report.CodeUsage, Err: fmt.Errorf("%w\nsee: %s --help", err, cmd.CommandPath())}
-	})
-	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.checkFlags() }
-	root.SetUsageFunc(listGlobalFlagsOnce(root.UsageFunc()))
+	root.SetFlagErrorFunc(flagError)
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		if a.configFile == configs.Stdin && (cmd.Name() == "run" || cmd.Name() == "init") {
+			return report.Usage("mxcert %s needs a file: -c - is for commands that read the configuration once", cmd.Name())
+		}
+		return a.checkFlags()
+	}
+	root.SetHelpFunc(a.help)
+	root.SetUsageFunc(a.usage(root.UsageFunc()))
 	for _, group := range []struct {
 		id, title string
 		commands  []*cobra.Command
 	}{
 		{"daily", "Every day:", []*cobra.Command{a.renewCommand(), a.statusCommand(), a.verifyCommand(), a.historyCommand(), a.deployCommand(), a.rollbackCommand()}},
-		{"setup", "Setting up:", []*cobra.Command{a.initCommand(), a.importCommand(), a.checkCommand(), a.doctorCommand(), a.configCommand(), a.providersCommand(), a.polkitCommand()}},
+		{"setup", "Setting up:", []*cobra.Command{a.initCommand(), a.importCommand(), a.checkCommand(), a.doctorCommand(), a.configCommand(), a.providersCommand(), a.polkitCommand(), a.eximCommand()}},
+		{"dane", "DANE:", []*cobra.Command{a.tlsaCommand()}},
 		{"ca", "The CA:", []*cobra.Command{a.accountCommand(), a.revokeCommand()}},
 		{"service", "The service:", []*cobra.Command{a.runCommand()}},
 	} {
@@ -73,37 +84,15 @@ reloads it through systemd, and proves by a STARTTLS handshake that senders get 
 		}
 	}
 	root.AddCommand(a.helperCommand(), a.versionCommand())
-	cobraCommands(root)
-	for _, name := range []string{"tlsa", "report"} {
+	a.cobraCommands(root)
+	for _, name := range []string{"report"} {
 		root.AddCommand(&cobra.Command{Use: name, Hidden: true, DisableFlagParsing: true, RunE: func(cmd *cobra.Command, _ []string) error {
 			return report.Usage("mxcert %s is not in this version", cmd.Name())
 		}})
 	}
+	a.completions(root)
 	usageErrors(root)
 	return root
-}
-
-// listGlobalFlagsOnce prints the usage of a command as cobra does, but names the place of the global flags instead of the flags. It does
-// without cobra's templates: if a program uses templates, the linker keeps every exported method, and mxcert becomes half as large again.
-func listGlobalFlagsOnce(usage func(*cobra.Command) error) func(*cobra.Command) error {
-	return func(cmd *cobra.Command) error {
-		out := cmd.OutOrStderr()
-		var text strings.Builder
-		cmd.SetOut(&text)
-		err := usage(cmd)
-		cmd.SetOut(out)
-		const title = "Global Flags:\n"
-		before, list, global := strings.Cut(text.String(), title)
-		if global {
-			_, after, more := strings.Cut(list, "\n\n")
-			before += title + "  see: mxcert --help\n"
-			if more {
-				before += "\n" + after
-			}
-		}
-		_, writeErr := io.WriteString(out, before)
-		return errors.Join(err, writeErr)
-	}
 }
 
 func (a *app) checkFlags() error {
@@ -121,62 +110,6 @@ func (a *app) checkFlags() error {
 		return report.Usage("--timeout must not be negative")
 	}
 	return nil
-}
-
-// usageErrors makes wrong arguments and unknown commands exit with code 2.
-func usageErrors(cmd *cobra.Command) {
-	check := cmd.Args
-	if check == nil {
-		check = cobra.ArbitraryArgs
-	}
-	cmd.Args = func(cmd *cobra.Command, args []string) error {
-		err := check(cmd, args)
-		if err == nil {
-			return nil
-		}
-		if cmd.HasAvailableSubCommands() && len(args) > 0 {
-			err = unknownCommand(cmd, args[0])
-		}
-		if text := err.Error(); strings.HasPrefix(text, "accepts ") {
-			err = fmt.Errorf("wrong number of arguments; usage: %s", cmd.UseLine())
-		}
-		return report.Usage("%v\nsee: %s --help", err, cmd.CommandPath())
-	}
-	for _, sub := range cmd.Commands() {
-		usageErrors(sub)
-	}
-}
-
-// unknownCommand returns an error with the unknown word and the nearest command, both as a person types them after mxcert.
-func unknownCommand(parent *cobra.Command, word string) error {
-	_, path, _ := strings.Cut(parent.CommandPath()+" ", " ")
-	text := fmt.Sprintf("unknown command %q", path+word)
-	parent.SuggestionsMinimumDistance = 2 // cobra sets its default only when it makes the suggestions
-	if near := parent.SuggestionsFor(word); len(near) > 0 {
-		text += fmt.Sprintf("; did you mean %q?", path+near[0])
-	}
-	return errors.New(text)
-}
-
-// cobraCommands changes the two commands that cobra adds: there, too, wrong words become a usage error.
-func cobraCommands(root *cobra.Command) {
-	root.InitDefaultCompletionCmd()
-	root.InitDefaultHelpCmd()
-	for _, cmd := range root.Commands() {
-		switch cmd.Name() {
-		case "completion":
-			cmd.RunE = func(*cobra.Command, []string) error {
-				return report.Usage("completion bash, completion zsh, completion fish or completion powershell?")
-			}
-		case "help":
-			cmd.Args = func(_ *cobra.Command, words []string) error {
-				if _, rest, err := root.Find(words); err != nil || len(rest) > 0 {
-					return fmt.Errorf("unknown command %q", strings.Join(words, " "))
-				}
-				return nil
-			}
-		}
-	}
 }
 
 // load reads the configuration and shows its warnings.

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -34,11 +35,11 @@ func (a *app) checkCommand() *cobra.Command {
 		Use: "check", Short: "Check the configuration file, without the network",
 		Long: "Reads the configuration and reports all faults at once. Exit code 3 if there is a fault.",
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return a.check() },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.check(cmd.Context()) },
 	}
 }
 
-func (a *app) check() error {
+func (a *app) check(ctx context.Context) error {
 	config, err := configs.Load(a.configFile)
 	if err == nil {
 		err = wanted.Check(config)
@@ -51,8 +52,10 @@ func (a *app) check() error {
 	if isProblem {
 		r.Problems = problemReports(problems.List)
 	}
+	var notes []string
 	if config != nil {
-		r.Warnings = problemReports(slices.Concat(wanted.Warnings(config), wanted.UnreadableSecrets(config), wanted.MisspeltVariables(config)))
+		secrets, held := a.unreadable(ctx, config)
+		r.Warnings, notes = problemReports(slices.Concat(wanted.Warnings(config), secrets, wanted.MisspeltVariables(config))), held
 	}
 	switch {
 	case a.json:
@@ -65,12 +68,36 @@ func (a *app) check() error {
 		for _, w := range r.Warnings {
 			fmt.Fprintf(a.stderr, "warning: %s:%d:%d: %s\n", w.File, w.Line, w.Column, w.Message)
 		}
-		fmt.Fprintf(a.stdout, "%s: no fault found; %d %s\n", a.configFile, len(config.Certificates), report.Plural(len(config.Certificates), "certificate"))
+		for _, note := range notes {
+			fmt.Fprintf(a.stderr, "note: %s\n", note)
+		}
+		fmt.Fprintf(a.stdout, "%s: no fault found; %d %s\n", a.fileName(), len(config.Certificates), report.Plural(len(config.Certificates), "certificate"))
 	}
 	if isProblem {
 		return &report.Exit{Code: report.CodeFault}
 	}
 	return nil
+}
+
+// fileName is how messages call the configuration file.
+func (a *app) fileName() string {
+	if a.configFile == configs.Stdin {
+		return "standard input"
+	}
+	return a.configFile
+}
+
+// unreadable returns the secrets that nobody can read, and notes about those that systemd hands to the service.
+func (a *app) unreadable(ctx context.Context, config *configs.Config) (problems []configs.Problem, notes []string) {
+	held := a.heldSecrets(ctx, config)
+	for _, secret := range wanted.UnreadableSecrets(config) {
+		if text := held.text(secret); text != "" {
+			notes = append(notes, text)
+		} else {
+			problems = append(problems, secret.Problem)
+		}
+	}
+	return problems, notes
 }
 
 func problemReports(list []configs.Problem) []problemReport {

@@ -19,7 +19,8 @@ import (
 // Run executes one command line and returns the exit code. The result goes to stdout, progress and logs go to stderr. release is the
 // version that the program reports. If ctx ends, it interrupts the command.
 func Run(ctx context.Context, release string, args []string, stdout, stderr io.Writer) int {
-	a := &app{version: release, stdout: &console{out: stdout}, stderr: &console{out: stderr}}
+	ascii := wantsASCII()
+	a := &app{version: release, stdout: &console{out: stdout, ascii: ascii}, stderr: &console{out: stderr, ascii: ascii}}
 	root := a.rootCommand()
 	root.SetArgs(args)
 	root.SetOut(a.stdout)
@@ -34,6 +35,7 @@ func Run(ctx context.Context, release string, args []string, stdout, stderr io.W
 	}
 	if err.Error() != "" { // if there is no text, the report has said everything
 		a.sayFailure(err)
+		a.proposeSudo(err, args)
 	}
 	return int(report.CodeOf(err))
 }

@@ -22,18 +22,23 @@ func (a *app) configCommand() *cobra.Command {
 				return err
 			}
 			text, err := config.Effective(dnsprovider.Secret)
+			if err == nil && a.json {
+				text, err = configs.JSON(text)
+				text = escaped(text)
+			}
 			if err == nil {
-				_, err = a.stdout.Write(text)
+				err = a.stdout.data(text)
 			}
 			return err
 		}},
-		&cobra.Command{Use: "example", Short: "An annotated example to start from", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
-			_, err := a.stdout.Write(configs.Example())
-			return err
+		&cobra.Command{Use: "example", Short: "An annotated example to start from", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := a.refuseJSON(cmd, "YAML with comments"); err != nil {
+				return err
+			}
+			return a.stdout.data(configs.Example())
 		}},
 		&cobra.Command{Use: "schema", Short: "The JSON schema of the configuration", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
-			_, err := a.stdout.Write(configs.Schema())
-			return err
+			return a.stdout.data(configs.Schema())
 		}},
 	)
 	return cmd

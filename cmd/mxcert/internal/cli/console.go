@@ -2,9 +2,11 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"unicode"
 	"unicode/utf16"
@@ -13,7 +15,8 @@ import (
 	"golang.org/x/term"
 )
 
-// The few colours that mxcert uses. They are off with --no-color, with NO_COLOR, or if the output is not a terminal.
+// The few colours that mxcert uses. They are off with --no-color, with NO_COLOR, on a dumb terminal, or if the
+// output is not a terminal.
 const (
 	red    = "31"
 	green  = "32"
@@ -22,28 +25,54 @@ const (
 	faint  = "2"
 )
 
+// inASCII replaces the signs beyond ASCII that mxcert itself writes.
+func inASCII(text string) string {
+	return strings.NewReplacer("✓", "+", "✗", "x", "·", "-", "→", "->", "…", "...", "\uFFFD", "?").Replace(text)
+}
+
+// dumb reports whether the terminal, by its name, obeys no sequences.
+func dumb() bool { return os.Getenv("TERM") == "dumb" }
+
+// wantsASCII reports whether the environment asks for plain ASCII: a dumb terminal, or the locale C (locale(7)). Without any locale mxcert
+// writes UTF-8, as journals and pipes of today take it.
+func wantsASCII() bool {
+	locale := cmp.Or(os.Getenv("LC_ALL"), os.Getenv("LC_CTYPE"), os.Getenv("LANG"))
+	return dumb() || locale == "C" || locale == "POSIX"
+}
+
 // console is the only way to standard output and standard error. A text may come from a CA, a name server, a provider, the daemon or the
 // state directory, and a person's terminal obeys what is in it. So a console replaces every character that cannot be printed, whatever
 // its source. Only what [app.paint] and [console.control] add themselves gets through.
 type console struct {
-	out io.Writer
-	mu  sync.Mutex
-	err error // of the first write that failed, so that mxcert does not report success for a result that nobody received
+	out   io.Writer
+	ascii bool // write signs in ASCII
+	mu    sync.Mutex
+	err   error // of the first write that failed, so that mxcert does not report success for a result that nobody received
 }
 
 // Write writes a text with U+FFFD for each character that cannot be printed. A text with a part of a character at its end is damaged, so
 // a caller writes whole ones.
 func (c *console) Write(text []byte) (int, error) {
-	clean := bytes.Map(func(r rune) rune {
+	clean := printable(text)
+	if c.ascii {
+		clean = []byte(inASCII(string(clean)))
+	}
+	if err := c.raw(clean); err != nil {
+		return 0, err
+	}
+	return len(text), nil
+}
+
+// data writes a document, such as JSON or YAML, like Write, but keeps the signs that are in it.
+func (c *console) data(text []byte) error { return c.raw(printable(text)) }
+
+func printable(text []byte) []byte {
+	return bytes.Map(func(r rune) rune {
 		if plain(r) {
 			return r
 		}
 		return utf8.RuneError
 	}, text)
-	if err := c.raw(clean); err != nil {
-		return 0, err
-	}
-	return len(text), nil
 }
 
 // control writes a sequence that the terminal obeys. It must be a constant of mxcert.
@@ -65,9 +94,19 @@ func (c *console) isTerminal() bool {
 	return ok && term.IsTerminal(int(file.Fd()))
 }
 
+// width returns how many columns a line may have: those of the terminal, or 80.
+func (c *console) width() int {
+	if file, ok := c.out.(*os.File); ok {
+		if columns, _, err := term.GetSize(int(file.Fd())); err == nil && columns > 0 {
+			return max(columns, 40)
+		}
+	}
+	return 80
+}
+
 // paint writes a text in a colour.
 func (a *app) paint(out *console, text, colour string) {
-	if a.noColor || !out.isTerminal() {
+	if a.noColor || dumb() || !out.isTerminal() {
 		fmt.Fprint(out, text)
 		return
 	}

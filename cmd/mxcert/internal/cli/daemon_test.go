@@ -119,7 +119,7 @@ func TestStatusOfABadConfiguration(t *testing.T) {
 		t.Errorf("status after a bad edit, exit code %d: %+v", got.code, r)
 	}
 	plain := h.run("status")
-	if plain.code != report.CodeConfig || !strings.Contains(plain.stderr, "domians") || !strings.Contains(plain.stdout, "the old one stays in force") || !strings.Contains(plain.stdout, "mx: ") {
+	if plain.code != report.CodeConfig || !strings.Contains(plain.stderr, "domians") || !strings.Contains(plain.said(), "the old one stays in force") || !strings.Contains(plain.stdout, "mx: ") {
 		t.Errorf("status after a bad edit, exit code %d:\n%s%s", plain.code, plain.stdout, plain.stderr)
 	}
 	h.edit("domians:", "domains:")

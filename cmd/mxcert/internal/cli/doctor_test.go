@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"mxcert/cmd/mxcert-lab/ca"
 	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/cmd/mxcert-lab/smtpd"
+	"mxcert/configs"
 
 	"mxcert/cmd/mxcert/internal/report"
 )
@@ -90,6 +92,74 @@ func TestDoctor(t *testing.T) {
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 	if got := h.run("doctor", "nothere"); got.code != report.CodeUsage || !strings.Contains(got.stderr, "it has: mx") {
 		t.Errorf("a name that is not configured: %+v", got)
+	}
+}
+
+// TestDoctorAsksTheDaemon: what a running daemon finds with its secrets counts, because the renewals are its work. A daemon with another
+// configuration is not asked, and what it would say is not known.
+func TestDoctorAsksTheDaemon(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
+	d := h.daemon()
+	d.awaitLog("certificate in service")
+	if r := h.examined(report.CodeOK); !r.has("secrets", finding.OK, "can be read by the service") || !r.has("dns-provider", finding.OK, "rfc2136") {
+		t.Errorf("%s", r)
+	}
+	h.check(os.WriteFile(h.Path("credentials", "tsig"), []byte(strings.Repeat("A", 43)+"="), 0o600))
+	if r := h.examined(report.CodeFault); !r.has("dns-provider", finding.Error, "") || !r.has("secrets", finding.OK, "") {
+		t.Errorf("a wrong secret: %s", r)
+	}
+	h.check(os.WriteFile(h.Path("credentials", "tsig"), []byte(h.Secret()), 0o600))
+	d.stop()
+	if r := h.examined(report.CodeOK); !r.has("secrets", finding.OK, "every secret of the configuration can be read") || r.has("secrets", finding.OK, "by the service") {
+		t.Errorf("without the daemon: %s", r)
+	}
+}
+
+// TestHeldSecrets: a secret that systemd hands to the service is no fault, and the next step names what gives it to a command.
+func TestHeldSecrets(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
+	h.edit("file:"+h.Path("credentials", "tsig"), "cred:no-such-secret")
+	config, err := configs.Load(h.config)
+	h.check(err)
+	const setting = "LoadCredentialEncrypted=no-such-secret:/etc/credstore.encrypted/mxcert.tsig"
+	for _, tt := range []struct {
+		held     held
+		severity finding.Severity
+		message  string
+		hint     string
+	}{
+		{held{}, finding.Error, "not in /etc/mxcert/credentials", ""},
+		{held{"another": setting}, finding.Error, "not in /etc/mxcert/credentials", ""},
+		{held{"no-such-secret": setting}, finding.Warning, "dns.env.DNSUPDATE_TSIG_SECRET: systemd hands cred:no-such-secret only to mxcert.service (" + setting + ")",
+			"systemctl start mxcert; or give them to the command: systemd-run --pipe --wait --quiet -p " + setting + " mxcert doctor"},
+		{held{"no-such-secret": "SetCredentialEncrypted=no-such-secret"}, finding.Warning, "only to mxcert.service", "start the daemon, which has the secrets: systemctl start mxcert"},
+	} {
+		found := tt.held.findings(config)
+		if len(found) != 1 || found[0].Severity != tt.severity || !strings.Contains(found[0].Message, tt.message) || !strings.HasSuffix(found[0].Hint, tt.hint) {
+			t.Errorf("%v: %+v", tt.held, found)
+		}
+	}
+}
+
+// TestExplain: the error about a secret that only the service has says so, and no longer to put it into a file.
+func TestExplain(t *testing.T) {
+	t.Parallel()
+	h := held{"tsig": "LoadCredentialEncrypted=tsig:/etc/credstore.encrypted/mxcert.tsig"}
+	missing := errors.New("secret cred:tsig: not in /etc/mxcert/credentials: put the value there, mode 0600")
+	err := h.explain("cred:tsig", missing, "renew")
+	if want := "systemd hands cred:tsig only to mxcert.service (" + h["tsig"] + "), and no daemon answers"; err.Error() != want ||
+		!strings.HasSuffix(report.HintOf(err), "systemd-run --pipe --wait --quiet -p "+h["tsig"]+" mxcert renew") || report.CodeOf(err) != report.CodePermission {
+		t.Errorf("%v, %q, %d", err, report.HintOf(err), report.CodeOf(err))
+	}
+	for _, other := range []configs.Secret{"cred:tsig2", "file:/tsig", "tsig"} {
+		if err := h.explain(other, missing, "renew"); err != missing { //nolint:errorlint // it must be the very error
+			t.Errorf("%s: %v", other, err)
+		}
+	}
+	if (held{}).explain("cred:tsig", missing, "renew") != missing || (held{}).hint("renew") != "" { //nolint:errorlint // see above
+		t.Error("the service has no secrets")
 	}
 }
 

@@ -28,7 +28,7 @@ func TestDryRunInWords(t *testing.T) {
 	}
 	h.check(os.Chmod(h.Path("tls", "mx.key"), 0o600))
 	got := h.run("deploy", "mx", "--dry-run")
-	if !strings.Contains(got.stdout, "would        write "+h.Path("tls", "mx.key")+" (mode or owner), ") || !strings.Contains(got.stdout, "mode 0600 → ") {
+	if !strings.Contains(got.said(), "would write "+h.Path("tls", "mx.key")+" (mode or owner), ") || !strings.Contains(got.said(), "mode 0600 → ") {
 		t.Errorf("%+v", got)
 	}
 	var text map[string]any

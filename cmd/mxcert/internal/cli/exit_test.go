@@ -95,7 +95,8 @@ func TestNoPermission(t *testing.T) {
 	if err := os.WriteFile(config, []byte("acme: {}\n"), 0); err != nil {
 		t.Fatal(err)
 	}
-	for command, want := range map[string]report.Code{"check": report.CodeFault, "renew": report.CodePermission, "run": report.CodePermission, "status": report.CodePermission, "config show": report.CodePermission} {
+	for command, want := range map[string]report.Code{"check": report.CodeFault, "renew": report.CodePermission, "run": report.CodePermission, "status": report.CodePermission, "config show": report.CodePermission,
+		"tlsa show": report.CodePermission, "tlsa check": report.CodePermission, "tlsa roll mx": report.CodePermission} {
 		cmd := exec.CommandContext(t.Context(), "/proc/self/exe", append([]string{"-c", config}, strings.Fields(command)...)...)
 		cmd.Args[0] = "mxcert"
 		cmd.Env = []string{"GORACE=" + noSleep}
@@ -109,6 +110,9 @@ func TestNoPermission(t *testing.T) {
 		}
 		if got := report.Code(cmd.ProcessState.ExitCode()); got != want || !strings.Contains(stderr.String(), config+": no permission to read it") || stdout.Len() > 0 {
 			t.Errorf("%s: exit code %d, want %d\n%s%s", command, got, want, &stdout, &stderr)
+		}
+		if line := "→ sudo mxcert -c " + config + " " + command + "\n"; strings.Contains(stderr.String(), line) != (want == report.CodePermission) {
+			t.Errorf("%s: no proposal %q in\n%s", command, line, &stderr)
 		}
 	}
 }

@@ -19,6 +19,8 @@ type historyReport struct {
 
 type lineageHistory struct {
 	Name        string             `json:"name"`
+	Configured  bool               `json:"configured"`
+	Directory   string             `json:"directory"`
 	Generations []generationReport `json:"generations"`
 	Events      []state.Event      `json:"events"`
 }
@@ -33,13 +35,26 @@ type generationReport struct {
 }
 
 func (a *app) historyCommand() *cobra.Command {
-	return &cobra.Command{
+	var all bool
+	cmd := &cobra.Command{
 		Use: "history [NAME]", Short: "What was issued, deployed, reverted and repaired", Args: cobra.MaximumNArgs(1),
-		RunE: func(_ *cobra.Command, names []string) error { return a.history(names) },
+		Long: `Lists the stored versions of each certificate, and what happened to it.
+
+With --all it also lists certificates that the configuration no longer names. mxcert keeps their keys and does not renew them; a
+certificate that gets its old name back gets its key back. To forget one for good, revoke it if its key is in danger, then delete
+the directory that this command shows.`,
+		RunE: func(_ *cobra.Command, names []string) error {
+			if all && len(names) > 0 {
+				return report.Usage("--all lists all certificates: call it without a NAME")
+			}
+			return a.history(names, all)
+		},
 	}
+	cmd.Flags().BoolVar(&all, "all", false, "also certificates that the configuration no longer names")
+	return cmd
 }
 
-func (a *app) history(names []string) error {
+func (a *app) history(names []string, all bool) error {
 	config, err := a.load()
 	if err != nil {
 		return err
@@ -59,19 +74,45 @@ func (a *app) history(names []string) error {
 		if err != nil {
 			return err
 		}
+		h.Configured = true
 		r.Certificates = append(r.Certificates, h)
+	}
+	if all {
+		if r.Certificates, err = withOthers(r.Certificates, store, host); err != nil {
+			return err
+		}
 	}
 	if a.json {
 		return a.printJSON(r)
 	}
+	out := a.sheet()
 	for _, h := range r.Certificates {
-		a.printHistory(h)
+		printHistory(out, h)
 	}
 	return nil
 }
 
+// withOthers adds the lineages that the configuration does not name.
+func withOthers(list []lineageHistory, store *state.Book, host *wanted.Host) ([]lineageHistory, error) {
+	names, err := store.Lineages()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if _, configured := host.Certificate(name); configured {
+			continue
+		}
+		h, err := readHistory(store.Lineage(name))
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, h)
+	}
+	return list, nil
+}
+
 func readHistory(lineage *state.Lineage) (lineageHistory, error) {
-	h := lineageHistory{Name: lineage.Name(), Generations: []generationReport{}, Events: []state.Event{}}
+	h := lineageHistory{Name: lineage.Name(), Directory: lineage.Folder(), Generations: []generationReport{}, Events: []state.Event{}}
 	record, _, err := lineage.Look()
 	if err != nil {
 		return h, err
@@ -90,8 +131,11 @@ func readHistory(lineage *state.Lineage) (lineageHistory, error) {
 	return h, nil
 }
 
-func (a *app) printHistory(h lineageHistory) {
-	fmt.Fprintf(a.stdout, "%s\n", h.Name)
+func printHistory(out sheet, h lineageHistory) {
+	fmt.Fprintln(out, h.Name)
+	if !h.Configured {
+		out.line("not in use", "the configuration does not name it; directory %s", h.Directory)
+	}
 	for _, g := range h.Generations {
 		mark := ""
 		if g.Current {
@@ -100,9 +144,9 @@ func (a *app) printHistory(h lineageHistory) {
 		if g.Served {
 			mark += " served"
 		}
-		fmt.Fprintf(a.stdout, "  %s  %-8s serial %s, valid until %s%s\n", report.Second(g.Created), g.Key.Key, g.Serial, report.Minute(g.NotAfter), mark)
+		out.text(6, "  %s  %-8s serial %s, valid until %s%s", report.Second(g.Created), g.Key.Key, g.Serial, report.Minute(g.NotAfter), mark)
 	}
 	for _, e := range h.Events {
-		fmt.Fprintln(a.stdout, report.OneLine(fmt.Sprintf("  %s  %-14s %s %s %s", report.Second(e.At), e.Event, e.Key, e.Serial, e.Message)))
+		out.text(6, "%s", report.OneLine(fmt.Sprintf("  %s  %-14s %s %s %s", report.Second(e.At), e.Event, e.Key, e.Serial, e.Message)))
 	}
 }

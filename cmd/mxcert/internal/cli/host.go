@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
 
+	"mxcert/acme"
 	"mxcert/acme/state"
 	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert/internal/helper"
@@ -16,11 +18,12 @@ import (
 )
 
 // translate turns a configuration into what this host wants, after it has checked everything that needs no network.
-func translate(config *configs.Config) (*wanted.Host, error) {
+func (a *app) translate(ctx context.Context, config *configs.Config, command string) (*wanted.Host, error) {
 	if err := wanted.Check(config); err != nil {
 		return nil, err
 	}
 	h, err := wanted.From(config)
+	h.ExplainSecrets(a.explain(ctx, config, command))
 	if err == nil && os.Geteuid() == 0 {
 		h.KeepSecrets() // before this process becomes the state's owner
 	}
@@ -38,6 +41,10 @@ func (a *app) runner(h *wanted.Host, readOnly bool) (*pass.Runner, error) {
 		return nil, err
 	}
 	r, err := pass.New(h, store, a.version)
+	if err != nil && readOnly { // looking at the CAs needs no secret, so an unreadable one does not matter
+		settings, _ := h.Authorities(a.version)
+		r, err = &pass.Runner{Host: h, Release: a.version, Store: store, CAs: acme.NewAuthorities(store, settings...)}, nil
+	}
 	if err == nil {
 		r.Helper = helper.NewClient()
 	}

@@ -26,16 +26,20 @@ func (a *app) importCommand() *cobra.Command {
 	var dryRun, force bool
 	var directory, accounts string
 	cmd := &cobra.Command{
-		Use: "import certbot|acme.sh|lego|dehydrated|uacme [PATH]", Short: "Take over certificates, keys and accounts of another ACME client", Args: cobra.RangeArgs(1, 2),
+		Use: "import [certbot|acme.sh|lego|dehydrated|uacme [PATH]]", Short: "Take over certificates, keys and accounts of another ACME client", Args: cobra.MaximumNArgs(2),
 		Long: `Reads the tree of another client (default: its usual place) and stores key, certificate and account of each certificate
 in mxcert's state. It changes nothing in that tree and orders nothing, and the keys stay the same. Of several certificates for
 the same names and type of key it takes the one that is in service, or if it finds none of them there, the one that is valid for
 longest. An expired one never replaces a valid one. For certificates that the configuration does not name, and for DNS settings,
 paths and hooks it prints proposals. Look with --dry-run first.
 
+Without a client it lists the trees that it finds in the usual places of all clients.
+
 Afterwards switch the other client off, so that the two do not renew the same names.`,
-		ValidArgs: adopt.Clients(),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return a.listTrees()
+			}
 			if !slices.Contains(adopt.Clients(), args[0]) {
 				return report.Usage("import knows %s, not %q", strings.Join(adopt.Clients(), ", "), args[0])
 			}
@@ -81,10 +85,10 @@ func (a *app) takeOver(ctx context.Context, found []adopt.Foreign, directory str
 	defer cancel()
 	options := adopt.Options{DryRun: dryRun, Force: force, Directories: h.Directories, Roots: h.Roots, InService: inService, Exim: exim, Knows: func(provider string) bool { return dnsprovider.Known(provider) == nil }}
 	for _, want := range h.Certificates {
-		options.Configured = append(options.Configured, adopt.Configured{Name: want.Name, Names: want.Names, Keys: want.Keys})
+		options.Configured = append(options.Configured, adopt.Configured{Name: want.Name, Names: want.Names, Optional: want.Optional, Keys: want.Keys})
 	}
 	for i := range found {
-		if found[i].Directory == "" {
+		if found[i].Directory == "" && directory != "" {
 			found[i].Directory = directory
 		}
 	}

@@ -203,39 +203,6 @@ func TestImportAcmeSh(t *testing.T) {
 	h.takenOver(r, donor.KeyPEM())
 }
 
-// uacme keeps neither the CA nor the URL of the account. Its tree is made here as it lays it out, because it trusts only the CAs of the
-// system. The next order finds the account by its key.
-func TestImportUacme(t *testing.T) {
-	t.Parallel()
-	h := newHost(t, labDefault, configDefault)
-	h.report(report.CodeOK, "renew")
-	donor := h.current()
-	account, ok, err := state.New(disk.At(h.Path("state"))).Account(h.CA.DirectoryURL())
-	if err != nil || !ok {
-		t.Fatal(err)
-	}
-	tree := h.Path("uacme")
-	h.check(os.MkdirAll(filepath.Join(tree, "mx.example.org"), 0o700))
-	h.check(os.MkdirAll(filepath.Join(tree, "private/mx.example.org"), 0o700))
-	for path, text := range map[string]string{"mx.example.org/cert.pem": string(donor.FullchainPEM()), "private/mx.example.org/key.pem": string(donor.KeyPEM()), "private/key.pem": account.Key} {
-		h.check(os.WriteFile(filepath.Join(tree, path), []byte(text), 0o600))
-	}
-	h.check(os.RemoveAll(h.Path("state")))
-	r := h.imports("uacme", tree, "--directory", h.CA.DirectoryURL())
-	if notes := strings.Join(r.Imported[0].Notes, "\n"); !r.Imported[0].Stored || !strings.Contains(notes, "the CA finds it by its key") {
-		t.Fatalf("%+v", r)
-	}
-	if c := h.report(report.CodeOK, "renew", "--now").Certificates[0]; c.Stage != "served" || c.Keys[0].SPKI != donor.SPKI() {
-		t.Errorf("%+v", c)
-	}
-	if c := h.report(report.CodeOK, "renew", "--now").Certificates[0]; c.Keys[0].Serial == donor.Serial() {
-		t.Errorf("%+v", c)
-	}
-	if again, ok, err := state.New(disk.At(h.Path("state"))).Account(h.CA.DirectoryURL()); err != nil || !ok || again.URL != account.URL {
-		t.Errorf("the account is %q, %v; it was %q", again.URL, err, account.URL)
-	}
-}
-
 // What the configuration does not name is proposed in a form that the configuration takes.
 func TestImportProposes(t *testing.T) {
 	t.Parallel()

@@ -26,13 +26,15 @@ func TestJSONManual(t *testing.T) {
 	for title, document := range map[string]any{
 		"RENEW, STATUS, DEPLOY, ROLLBACK": []any{failureReport{}, rehearsalReport{}},
 		"ERRORS":                          report.Error{},
+		"TLSA":                            []any{report.TLSA{}, shownTLSA{}, tlsaCheck{}, rollReport{}},
 		"VERIFY":                          verifyReport{},
 		"DOCTOR":                          doctorReport{},
 		"CHECK":                           checkReport{},
 		"HISTORY":                         historyReport{},
 		"REVOKE":                          revoke.Report{},
 		"ACCOUNT":                         accountsReport{},
-		"IMPORT":                          importReport{},
+		"IMPORT":                          treesReport{},
+		"POLKIT, CONFIG SHOW":             polkitReport{},
 		"VERSION":                         versionReport{},
 	} {
 		body, ok := sections[title]
@@ -45,7 +47,7 @@ func TestJSONManual(t *testing.T) {
 		}
 		for _, one := range list {
 			for _, field := range fieldsOf(reflect.TypeOf(one), map[reflect.Type]bool{}) {
-				if !names(body, field) && !names(sections["RENEW, STATUS, DEPLOY, ROLLBACK"]+sections["ERRORS"]+sections["CHECK"], field) {
+				if !names(body, field) && !names(sections["RENEW, STATUS, DEPLOY, ROLLBACK"]+sections["ERRORS"]+sections["TLSA"]+sections["REVOKE"]+sections["CHECK"], field) {
 					t.Errorf("section %s does not name the field %q", title, field)
 				}
 			}

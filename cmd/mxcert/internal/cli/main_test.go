@@ -99,6 +99,9 @@ type result struct {
 	stdout, stderr string
 }
 
+// said returns the result for a person on one line, because results are broken into lines of 80 columns.
+func (r result) said() string { return strings.Join(strings.Fields(r.stdout), " ") }
+
 // run runs one command line in this process.
 func (h *host) run(args ...string) result {
 	h.t.Helper()

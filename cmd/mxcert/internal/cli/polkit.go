@@ -2,7 +2,6 @@ package cli
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,6 +12,13 @@ import (
 
 	"github.com/spf13/cobra"
 )
+
+// polkitReport is `polkit --json`.
+type polkitReport struct {
+	Changed bool   `json:"changed"`
+	File    string `json:"file"`
+	Rule    string `json:"rule"`
+}
 
 func (a *app) polkitCommand() *cobra.Command {
 	var install bool
@@ -28,11 +34,13 @@ func (a *app) polkitCommand() *cobra.Command {
 			}
 			host, _ := wanted.From(config) // no chain is checked here
 			rule := unit.PolkitRule(unit.Names(host.Units()))
-			if !install {
-				_, err := fmt.Fprint(a.stdout, rule)
-				return err
+			switch {
+			case a.json:
+				return a.polkitJSON(install, polkitReport{File: file, Rule: rule})
+			case install:
+				return a.installRule(file, rule)
 			}
-			return a.installRule(file, rule)
+			return a.stdout.data([]byte(rule))
 		},
 	}
 	cmd.Flags().BoolVar(&install, "install", false, "write the rule instead of printing it (root)")
@@ -40,20 +48,39 @@ func (a *app) polkitCommand() *cobra.Command {
 	return cmd
 }
 
+func (a *app) polkitJSON(install bool, r polkitReport) (err error) {
+	if install {
+		r.Changed, err = writeRule(r.File, r.Rule)
+	}
+	if err != nil {
+		return err
+	}
+	return a.printJSON(r)
+}
+
+// installRule writes the rule, unless it is there already, and says so.
 func (a *app) installRule(file, rule string) error {
+	changed, err := writeRule(file, rule)
+	switch {
+	case err != nil:
+		return err
+	case changed:
+		return a.say("written: %s\n", file)
+	}
+	return a.say("%s is up to date\n", file)
+}
+
+func writeRule(file, rule string) (changed bool, err error) {
 	old, err := os.ReadFile(file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return false, err
 	}
 	if info, err := os.Stat(file); err == nil && string(old) == rule && info.Mode().Perm() == 0o644 {
-		return a.say("%s is up to date\n", file)
+		return false, nil
 	}
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		return err
+		return false, err
 	}
 	// polkitd does not run as root. It reads files that end in .rules.
-	if err := setup.WriteFile(file, rule, 0o644, -1, -1); err != nil {
-		return err
-	}
-	return a.say("written: %s\n", file)
+	return true, setup.WriteFile(file, rule, 0o644, -1, -1)
 }

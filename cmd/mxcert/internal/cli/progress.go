@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"os"
 	"sync"
 	"time"
 
@@ -30,7 +29,7 @@ func (a *app) narrate() *narrator {
 		return nil
 	}
 	n := &narrator{app: a, start: time.Now(), last: time.Now(), stop: make(chan struct{})}
-	n.animated = a.progress == "auto" && a.stderr.isTerminal() && os.Getenv("TERM") != "dumb"
+	n.animated = a.progress == "auto" && a.stderr.isTerminal() && !dumb()
 	if n.animated {
 		go n.animate()
 	}
@@ -53,6 +52,23 @@ func (n *narrator) speak(certificate string) acme.Progress {
 		return func(string, string) {}
 	}
 	return func(stage, message string) { n.line(certificate, stage, message) }
+}
+
+// speakOf returns the function that shows the progress of looks at the domains and hosts of anybody. There may be hundreds of addresses, so
+// on a terminal only the last line shows it, and the answer comes first.
+func (n *narrator) speakOf() func(name, stage, message string) {
+	if n == nil {
+		return nil
+	}
+	return func(name, stage, message string) {
+		if !n.animated {
+			n.line(foreign(name), stage, message)
+			return
+		}
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.last, n.now = time.Now(), report.OneLine(foreign(name)+"  "+message)
+	}
 }
 
 func (n *narrator) line(certificate, stage, message string) {
@@ -85,7 +101,7 @@ func waitingFor(stage string) string {
 		return "waits for the name servers"
 	case "propagation", "account", "order", "validation":
 		return "waits for the CA"
-	case "reload", "deploy", "revert":
+	case "reload", "deploy", "revert", "wait":
 		return "waits for the mail server"
 	}
 	return "at work"
@@ -93,6 +109,9 @@ func waitingFor(stage string) string {
 
 func (n *narrator) animate() {
 	frames := []rune("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
+	if n.app.stderr.ascii {
+		frames = []rune(`-\|/`)
+	}
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
 	for i := 0; ; i++ {

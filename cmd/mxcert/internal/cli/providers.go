@@ -69,7 +69,8 @@ func (a *app) describeProvider(name string) error {
 	}
 	a.printVariables("Credentials, for dns.env", d.Variables, func(v dnsprovider.Variable) bool { return v.Credential })
 	a.printVariables("Settings, for dns.env", d.Variables, func(v dnsprovider.Variable) bool { return !v.Credential })
-	fmt.Fprintln(a.stdout, "\nNAME_FILE names a file with the value; cred:, file: and env: references work too. Other certificates and providers do not see the values.")
+	fmt.Fprintln(a.stdout, "\nNAME_FILE names a file with the value; cred:, file: and env: references work too.")
+	fmt.Fprintln(a.stdout, "An account in dns.zones has an env of its own with the same variables. Other certificates, providers and accounts do not see the values.")
 	return nil
 }
 

@@ -28,7 +28,8 @@ func (a *app) renewCommand() *cobra.Command {
 		Use:   "renew [NAME…]",
 		Short: "Bring certificates up to date once",
 		Long: `For each certificate, compares what is wanted with what is issued, deployed and served, and closes the gaps.
-Without --now it orders a certificate only if it is due. Exit codes: 0 converged, 1 failed, 2 wrong usage, 4 some failed, 5 issued but
+Without --now it orders a certificate only if it is due. With TLSA records, --new-key starts a change of the key as mxcert tlsa roll
+does: it says until when it waits, and why. Exit codes: 0 converged, 1 failed, 2 wrong usage, 4 some failed, 5 issued but
 not in service, 75 try again later, 77 no permission, 78 bad configuration.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, names []string) error {
@@ -48,7 +49,8 @@ not in service, 75 try again later, 77 no permission, 78 bad configuration.`,
 	}
 	cmd.Flags().BoolVar(&options.Force, "now", false, "do not wait for the renewal time")
 	cmd.Flags().BoolVar(&options.DryRun, "dry-run", false, "say what would be done, change nothing, ask no CA")
-	cmd.Flags().BoolVar(&options.NewKey, "new-key", false, "order with a new private key")
+	cmd.Flags().BoolVar(&options.NewKey, "new-key", false, "order with a new private key; with TLSA records, as soon as senders have its record")
+	ignoreDANE(cmd, &options.IgnoreDANE)
 	cmd.Flags().BoolVar(&staging, "staging", false, "rehearse the order at the CA's staging service; nothing is stored or deployed")
 	cmd.Flags().BoolVar(&a.detailedExit, "detailed-exitcode", false, "exit with 10 if the certificates converged and something was changed")
 	return cmd
@@ -58,26 +60,31 @@ not in service, 75 try again later, 77 no permission, 78 bad configuration.`,
 func (a *app) pass(ctx context.Context, config *configs.Config, names []string, options pass.Options) error {
 	ctx, cancel := a.within(ctx, renewTime)
 	defer cancel()
-	h, err := translate(config)
+	h, err := a.translate(ctx, config, "renew")
 	if err != nil {
 		return err
 	}
+	r, err := a.passes(ctx, h, names, options)
+	if err != nil {
+		return err
+	}
+	return a.finishCertificates(r)
+}
+
+// passes makes one pass over the chosen certificates of a host. If a daemon runs, the daemon makes the passes.
+func (a *app) passes(ctx context.Context, h *wanted.Host, names []string, options pass.Options) (*report.Report, error) {
 	wants, err := choose(h, names)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if !options.DryRun {
-		r, err := a.passByDaemon(ctx, h, names, options)
-		if err == nil {
-			return a.finishCertificates(r)
-		}
-		if !errors.Is(err, daemon.ErrNone) {
-			return err
+		if r, err := a.passByDaemon(ctx, h, names, options); !errors.Is(err, daemon.ErrNone) {
+			return r, err
 		}
 	}
 	runner, err := a.runner(h, options.DryRun)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer runner.Close()
 	narrator := a.narrate()
@@ -90,7 +97,7 @@ func (a *app) pass(ctx context.Context, config *configs.Config, names []string, 
 		return runner.Run(ctx, want, options, narrator.speak(want.Name))
 	})
 	narrator.end()
-	return a.finishCertificates(report.Sum(reports))
+	return report.Sum(reports), nil
 }
 
 // passByDaemon makes a running daemon do the passes, and shows its progress. The error is daemon.ErrNone if no daemon runs.
@@ -102,7 +109,8 @@ func (a *app) passByDaemon(ctx context.Context, h *wanted.Host, names []string, 
 	narrator := a.narrate()
 	defer narrator.end()
 	order := daemon.Order{Names: names, Force: options.Force, NewKey: options.NewKey, DeployOnly: options.DeployOnly,
-		Rollback: options.Rollback, Shorter: options.Shorter, Asked: options.Asked, Fingerprint: h.Fingerprint}
+		Rollback: options.Rollback, Shorter: options.Shorter, Asked: options.Asked, Fingerprint: h.Fingerprint,
+		IgnoreDANE: options.IgnoreDANE, Roll: options.Roll, Publish: options.Publish, Adopt: options.Adopt}
 	return daemon.Ask(ctx, store, order, func(certificate, stage, message string) { narrator.speak(certificate)(stage, message) })
 }
 
@@ -125,7 +133,7 @@ func (a *app) rehearseAt(ctx context.Context, config *configs.Config, names []st
 	defer os.RemoveAll(temporary)
 	rehearsal := *config
 	rehearsal.State, rehearsal.ACME.Directories, rehearsal.ACME.RootsFile = temporary, []string{directory}, ""
-	h, err := translate(&rehearsal)
+	h, err := a.translate(ctx, &rehearsal, "renew --staging")
 	if err != nil {
 		return err
 	}

@@ -1,17 +1,13 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"mxcert/acme"
 
@@ -25,19 +21,20 @@ const revokeTime = 10 * time.Minute
 // revokeOptions are the flags of revoke.
 type revokeOptions struct {
 	reason, key, serial string
-	yes                 bool
+	yes, ignore         bool
 	in                  io.Reader
 }
 
 func (a *app) revokeCommand() *cobra.Command {
 	var o revokeOptions
 	cmd := &cobra.Command{
-		Use: "revoke NAME", Short: "Revoke the certificate, or an older version of it", Args: cobra.ExactArgs(1),
+		Use: "revoke [NAME]", Short: "Revoke the certificate, or an older version of it", Args: cobra.MaximumNArgs(1),
 		Long: `Has the CA revoke the current certificate of each key type; --key or --serial chooses others (mxcert history lists them).
 If an earlier revocation was interrupted, this command finishes it first.
 
-It asks for confirmation, unless --yes is given. The next pass replaces a revoked certificate. For keyCompromise it does so
-with a new private key: the old key is never used again, and all stored certificates with that key are revoked.
+NAME can be left out if there is only one certificate. The command asks for confirmation, unless --yes is given. The next pass
+replaces a revoked certificate. For keyCompromise it does so with a new private key: the old key is never used again, and all
+stored certificates with that key are revoked.
 
 For keyCompromise the request is signed with the certificate's own key, as proof. Otherwise the account signs; if that
 account is gone, the certificate's key signs instead, and Let's Encrypt then treats the key as compromised.
@@ -46,19 +43,20 @@ Revoking a certificate twice is not an error.`,
   mxcert revoke mx --serial 2f5a… --reason superseded --yes --json`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.in = cmd.InOrStdin()
-			return a.revoke(cmd.Context(), args[0], o)
+			return a.revoke(cmd.Context(), args, o)
 		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&o.reason, "reason", "unspecified", "the `REASON`: unspecified, keyCompromise, superseded or cessationOfOperation, or 0, 1, 4, 5")
 	flags.StringVar(&o.key, "key", "", "only the certificate of this key `TYPE`, such as ec256")
 	flags.StringVar(&o.serial, "serial", "", "the certificate with this `SERIAL` instead of the current ones")
+	cmd.Flags().BoolVar(&o.ignore, "ignore-dane", false, "with keyCompromise: revoke even if no key can replace this one yet: senders that use DANE then defer mail")
 	flags.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
 	flags.BoolVar(&a.detailedExit, "detailed-exitcode", false, "exit with 10 when something was revoked")
 	return cmd
 }
 
-func (a *app) revoke(ctx context.Context, name string, o revokeOptions) error {
+func (a *app) revoke(ctx context.Context, names []string, o revokeOptions) error {
 	reason, err := revoke.ParseReason(o.reason)
 	if err != nil {
 		return err
@@ -67,7 +65,11 @@ func (a *app) revoke(ctx context.Context, name string, o revokeOptions) error {
 	if err != nil {
 		return err
 	}
-	h, err := translate(config)
+	h, err := a.translate(ctx, config, "revoke")
+	if err != nil {
+		return err
+	}
+	name, err := oneName(h, names)
 	if err != nil {
 		return err
 	}
@@ -76,12 +78,12 @@ func (a *app) revoke(ctx context.Context, name string, o revokeOptions) error {
 		return err
 	}
 	defer runner.Close()
-	r, err := revoke.Choose(ctx, runner, name, revoke.Choice{Reason: reason, Key: o.key, Serial: o.serial})
+	r, err := revoke.Choose(ctx, runner, name, revoke.Choice{Reason: reason, Key: o.key, Serial: o.serial, IgnoreDANE: o.ignore})
 	if err != nil {
 		return err
 	}
 	if !o.yes {
-		if err := a.confirmRevocation(r, reason, o.in); err != nil {
+		if err := a.confirmRevocation(name, r, reason, o.in); err != nil {
 			return err
 		}
 	}
@@ -100,12 +102,11 @@ func (a *app) revoke(ctx context.Context, name string, o revokeOptions) error {
 }
 
 // confirmRevocation asks a person to confirm. Without a terminal and without --yes, nothing is revoked.
-func (a *app) confirmRevocation(r *revoke.Revocation, reason acme.Reason, in io.Reader) error {
-	file, ok := in.(*os.File)
-	if !ok || !term.IsTerminal(int(file.Fd())) {
-		return report.Usage("a revocation cannot be undone: confirm it with --yes")
+func (a *app) confirmRevocation(name string, r *revoke.Revocation, reason acme.Reason, in io.Reader) error {
+	if !isTerminal(in) {
+		return report.Usage("a revocation of %s cannot be undone: confirm it with --yes", name)
 	}
-	fmt.Fprintf(a.stderr, "to be revoked, reason %s:\n", reason)
+	fmt.Fprintf(a.stderr, "certificates of %s to be revoked, reason %s:\n", name, reason)
 	for _, g := range r.Targets {
 		text := fmt.Sprintf("  %s serial %s, valid until %s", g.Key, g.Serial, report.Minute(g.NotAfter))
 		if r.Served[g.Serial] {
@@ -113,9 +114,7 @@ func (a *app) confirmRevocation(r *revoke.Revocation, reason acme.Reason, in io.
 		}
 		fmt.Fprintln(a.stderr, text)
 	}
-	fmt.Fprint(a.stderr, "This cannot be taken back. Revoke? [y/N] ")
-	answer, _ := bufio.NewReader(in).ReadString('\n') // the end of the input means no
-	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
+	if !a.agrees(in, "This cannot be taken back. Revoke?") {
 		return errors.New("nothing was revoked")
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"mxcert/cmd/mxcert/internal/daemon"
+	"mxcert/cmd/mxcert/internal/doctor"
 	"mxcert/cmd/mxcert/internal/privilege"
 	"mxcert/configs"
 
@@ -39,7 +40,7 @@ func (a *app) becomeService() error {
 
 func (a *app) newDaemon() *daemon.Daemon {
 	level := &slog.LevelVar{}
-	return daemon.New(daemon.Options{ConfigFile: a.configFile, Release: a.version, Log: a.logger(level), Level: level, LogLevel: a.logLevel, Load: a.load})
+	return daemon.New(daemon.Options{ConfigFile: a.configFile, Release: a.version, Log: a.logger(level), Level: level, LogLevel: a.logLevel, Load: a.load, Provider: doctor.Provider})
 }
 
 // logger writes to stderr. Under systemd it writes no time, because the journal adds it, but a priority: `journalctl -p err` then shows

@@ -6,27 +6,141 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode/utf8"
 
 	"mxcert/cmd/mxcert/internal/report"
 )
 
-// sheet prints facts about one thing, one on each line: a word in its own column, then the fact.
-type sheet struct{ io.Writer }
+// sheet prints facts about one thing, one on each line: a word in its own column, then the fact. What is longer than the width goes on in
+// the next line, below the fact.
+type sheet struct {
+	io.Writer
+	width    int
+	terminal bool                      // a terminal shows it
+	paint    func(text, colour string) // writes a text in a colour
+}
+
+// sheet returns a sheet on standard output.
+func (a *app) sheet() sheet {
+	return sheet{Writer: a.stdout, width: a.stdout.width(), terminal: a.stdout.isTerminal(), paint: func(text, colour string) { a.paint(a.stdout, text, colour) }}
+}
 
 // line prints one fact. If it has several lines, the others are indented, so that no text looks like another fact.
 func (s sheet) line(what, format string, values ...any) {
-	fmt.Fprintf(s, "  %-12s %s\n", what, strings.ReplaceAll(fmt.Sprintf(format, values...), "\n", "\n               "))
+	head, colour := fmt.Sprintf("  %-12s ", what), ""
+	switch what {
+	case "error":
+		colour = red
+	case "warning":
+		colour = yellow
+	}
+	if colour == "" {
+		fmt.Fprint(s, head)
+	} else {
+		s.paint(head, colour)
+	}
+	s.rest(utf8.RuneCountInString(head), fmt.Sprintf(format, values...))
 }
 
-// trouble prints an error and what to do next. It prints nothing for nil.
+// text prints a text from the first column on. Its next lines start at indent.
+func (s sheet) text(indent int, format string, values ...any) {
+	_, _ = io.WriteString(s, fold(fmt.Sprintf(format, values...), 0, indent, s.width)+"\n")
+}
+
+// rest prints a text whose line has something in its first columns already. Its next lines start below it.
+func (s sheet) rest(column int, text string) {
+	_, _ = io.WriteString(s, fold(text, column, column, s.width)+"\n")
+}
+
+// trouble prints an error and what to do next. Records that have to be published first have lines of their own, from the first column on, so
+// that they can be copied into a zone file. It prints nothing for nil.
 func (s sheet) trouble(e *report.Error) {
 	if e == nil {
 		return
 	}
-	s.line("error", "%s: %s", e.Stage, e.Message)
-	if e.Hint != "" {
-		s.line("next step", "%s", e.Hint)
+	message := e.Message
+	if len(e.Publish) > 0 {
+		message = shortRecords(message)
 	}
+	s.line("error", "%s: %s", e.Stage, message)
+	if len(e.Publish) > 0 {
+		s.line("publish", "%s:", map[bool]string{true: "this TLSA record", false: "these TLSA records"}[len(e.Publish) == 1])
+		fmt.Fprintln(s, strings.Join(e.Publish, "\n"))
+	}
+	if e.Hint != "" {
+		s.line("next step", "%s", withoutRecords(e.Hint, e.Publish))
+	}
+}
+
+// withoutRecords replaces records that stand above a hint already.
+func withoutRecords(hint string, records []string) string {
+	for _, between := range []string{" and ", "; "} {
+		if list := strings.Join(records, between); list != "" {
+			hint = strings.Replace(hint, list, map[bool]string{true: "this record", false: "these records"}[len(records) == 1], 1)
+		}
+	}
+	return hint
+}
+
+// fold breaks a text at spaces, so that no line is longer than width. The first line starts in the column first, all others get indent
+// spaces. A word that is longer, such as a URL or a path, has a line of its own, and so has a command in `backquotes`, which somebody may
+// copy. What fits stays as it is.
+func fold(text string, first, indent, width int) string {
+	var out strings.Builder
+	margin := strings.Repeat(" ", indent)
+	for i, line := range strings.Split(text, "\n") {
+		column := first
+		if i > 0 {
+			out.WriteString("\n" + margin)
+			column = indent
+		}
+		if column+utf8.RuneCountInString(line) <= width {
+			out.WriteString(line)
+			continue
+		}
+		foldLine(&out, line, column, margin, width)
+	}
+	return out.String()
+}
+
+// foldLine breaks one line that is too long. Its own indentation stays.
+func foldLine(out *strings.Builder, line string, column int, margin string, width int) {
+	words := strings.TrimLeft(line, " ")
+	own := line[:len(line)-len(words)]
+	out.WriteString(own)
+	column += len(own)
+	fresh := true // nothing is in this line yet
+	for _, word := range unbreakable(words) {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case fresh:
+		case column+1+n > width:
+			out.WriteString("\n" + margin + own)
+			column = len(margin) + len(own)
+		default:
+			out.WriteByte(' ')
+			column++
+		}
+		out.WriteString(word)
+		column, fresh = column+n, false
+	}
+}
+
+// unbreakable splits a text at its spaces, but for those in `backquotes`.
+func unbreakable(text string) (words []string) {
+	parts := strings.Split(text, "`")
+	for i, part := range parts {
+		list := strings.Split(part, " ")
+		if i%2 == 1 && i < len(parts)-1 {
+			list = []string{part}
+		}
+		if i > 0 {
+			words[len(words)-1] += "`" + list[0]
+			list = list[1:]
+		}
+		words = append(words, list...)
+	}
+	return words
 }
 
 // answer is the result of a command: what it found, whether it changed something, its exit code, and its text for a person.
@@ -46,7 +160,7 @@ func (a *app) finish(r answer) error {
 			return err
 		}
 	case !a.quiet || r.code != report.CodeOK:
-		r.print(sheet{a.stdout})
+		r.print(a.sheet())
 	}
 	if r.code == report.CodeOK && r.changed && a.detailedExit {
 		r.code = report.CodeChanged
@@ -65,8 +179,7 @@ func (a *app) printJSON(v any) error {
 	if err := encoder.Encode(v); err != nil {
 		return err
 	}
-	_, err := a.stdout.Write(escaped(document.Bytes()))
-	return err
+	return a.stdout.data(escaped(document.Bytes()))
 }
 
 // say prints a line of a result for a person.

@@ -18,8 +18,15 @@ import (
 func (a *app) statusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "status [NAME…]", Short: "What is wanted, issued, deployed and served, and the next renewal", Args: cobra.ArbitraryArgs,
-		Long: `Looks at the stored certificates, the files and the endpoints, and changes nothing. The exit code is that of a renew
-that finds the same: 0 if all certificates are served, 5 if an issued one is not in service, 75 if one is not issued yet.`,
+		Long: `Looks at the stored certificates, the files and the endpoints, and changes nothing.
+
+With several certificates it prints a table: first those with a fault, the worst first, then the others in the order of the
+configuration. What is wrong follows below the table. With a NAME, or if there is only one certificate, it prints the details.
+
+The exit code is that of a renew that finds the same: 0 if all certificates are served (or deployed, if they have no endpoint),
+5 if an issued one is not in service, 75 if one is not issued yet or lacks a name, 4 if some certificates are well and others are not.
+Only here it is 3 if all is served and senders with DANE would not accept it, or if a person has to fix something about TLSA records: a
+renew has converged then, because it broke nothing, and warns.`,
 		RunE: func(cmd *cobra.Command, names []string) error { return a.status(cmd.Context(), names) },
 	}
 }
@@ -29,7 +36,7 @@ func (a *app) status(ctx context.Context, names []string) error {
 	defer cancel()
 	files := configs.Read(a.configFile) // before this process may become a user who cannot read them
 	if r := a.statusOfDaemon(ctx, names, files); r != nil {
-		return a.finishCertificates(r)
+		return a.finishStatus(r, names)
 	}
 	config, configErr := a.parse(files)
 	if configErr != nil {
@@ -53,16 +60,29 @@ func (a *app) status(ctx context.Context, names []string) error {
 	}))
 	r.Daemon = daemon.Running(store)
 	if configErr == nil {
-		return a.finishCertificates(r)
+		return a.finishStatus(r, names)
 	}
 	// The report starts with the broken file, then describes the configuration in force.
 	r.ConfigError = configErr.Error()
 	a.complain(configErr)
-	err = a.finishCertificates(r)
+	err = a.finishStatus(r, names)
 	if _, said := errors.AsType[*report.Exit](err); err != nil && !said {
 		return err
 	}
 	return &report.Exit{Code: report.CodeConfig}
+}
+
+// finishStatus prints a table of all certificates, or the details of those that were named, and of the only one.
+func (a *app) finishStatus(r *report.Report, names []string) error {
+	for i := range r.Certificates {
+		if c := &r.Certificates[i]; c.Code == report.CodeOK && c.TLSA.Fault() {
+			c.Code = report.CodeFault
+		}
+	}
+	if len(names) > 0 || len(r.Certificates) == 1 {
+		return a.finishCertificates(r)
+	}
+	return a.finishTable(r)
 }
 
 // statusOfDaemon asks a running daemon, which remembers what it has proven. It returns nil if no daemon runs with the configuration in the

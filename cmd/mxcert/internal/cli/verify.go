@@ -2,276 +2,194 @@ package cli
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
-	"net"
+	"io/fs"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
-	"mxcert/acme/bundle"
-	"mxcert/acme/finding"
-	"mxcert/acme/issued"
-	"mxcert/acme/state"
-	"mxcert/deploy/served"
-	"mxcert/deploy/starttls"
+	"mxcert/acme/resolve"
+	"mxcert/configs"
+	"mxcert/deploy/survey"
+	"mxcert/deploy/verdict"
 
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/wanted"
 )
 
-// verifyTime limits a look at endpoints; a mail server may take a minute to greet.
-const verifyTime = 2 * time.Minute
+// verifyTime limits a look: a mail server may take a minute to greet, and there is one handshake after the other at each address.
+const verifyTime = 5 * time.Minute
 
-// verifyReport is the document of `verify --json`. Scripts depend on its fields.
-type verifyReport struct {
-	OK    bool         `json:"ok"`
-	Hosts []hostReport `json:"hosts"`
-}
+const verifyHelp = `Makes the handshakes that senders make, and says what each kind of sender decides: opportunistic (TLS without a look
+at the certificate), pkix (a trusted certificate for the MX name), dane (RFC 7672), mta_sts (RFC 8461) and requiretls (RFC 8689).
 
-type hostReport struct {
-	MX         string                   `json:"mx"`
-	Address    string                   `json:"address"`
-	Port       int                      `json:"port"`
-	Handshakes []handshakeReport        `json:"handshakes"`
-	Verdicts   map[string]verdictReport `json:"verdicts"`
-	Findings   []finding.Finding        `json:"findings"`
-}
+Without --host and --domain it looks at the endpoints of your certificates, and at all that senders of mail to their mail_domains
+meet. --domain does that for anybody's domain, --host for one MX host. Both need neither a configuration nor root.
 
-type handshakeReport struct {
-	ServerName string  `json:"server_name"`
-	Key        string  `json:"key"`
-	Serial     string  `json:"serial"`
-	NotAfter   string  `json:"not_after,omitempty"`
-	TLS        string  `json:"tls,omitempty"`
-	Cipher     string  `json:"cipher,omitempty"`
-	Chain      int     `json:"chain_length"`
-	Seconds    float64 `json:"seconds"`
-	Matches    bool    `json:"matches"`
-	Error      string  `json:"error,omitempty"`
-}
+DANE is judged only with a resolver that validates DNSSEC and whose word counts: on loopback, in dns.resolvers_trusted, or over TLS
+with a checked name (--resolver tls://NAME@ADDRESS). The result names it. mxcert never sends mail: it ends with QUIT after the handshake.
 
-type verdictReport struct {
-	Result string `json:"result"` // pass, fail or n/a
-	Reason string `json:"reason"`
-}
+Exit code 3 if a sender of some kind fails or a finding is an error; --for says which kinds count. 75 if nothing could be judged
+from here, because port 25 is closed on the way out or no resolver answers. If acme.roots_file is not set, an unknown root of an own
+certificate fails for pkix, but is not counted: staging and private CAs are like that, and most senders deliver all the same.
+
+mxcert-senders(7) says how to read the verdicts, and what to do about each finding.`
+
+const verifyExamples = `  mxcert verify --domain example.org
+  mxcert verify --domain example.org --for dane,mta_sts --at +14d
+  mxcert verify --host mx.example.org --openssl`
 
 func (a *app) verifyCommand() *cobra.Command {
-	var host, domain string
-	var port int
-	var remote bool
+	var f verifyFlags
 	cmd := &cobra.Command{
 		Use: "verify [NAME…]", Short: "Shake hands as a sender does, and judge what is served", Args: cobra.ArbitraryArgs,
-		Long: `Makes STARTTLS handshakes with the endpoints of each certificate and judges the chain as sent. Exit code 3 if it finds a
-fault.`,
+		Long: verifyHelp, Example: verifyExamples,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			switch {
-			case domain != "" || remote:
-				return report.Usage("verify --domain and --remote are not supported by this version; verify --host looks at one host")
-			case port < 1 || port > 65535:
-				return report.Usage("--port is a number from 1 to 65535, not %d", port)
-			case host == "" && cmd.Flags().Changed("port"):
-				return report.Usage("--port needs --host; the endpoints of a certificate are those of verify.endpoints in the configuration")
-			case host != "" && len(names) > 0:
-				return report.Usage("verify --host looks at a host and not at the configuration: call it without names of certificates")
-			case host != "":
-				return a.verifyHost(cmd.Context(), host, port)
+			task, err := f.task(names, cmd.Flags().Changed, time.Now())
+			if err != nil {
+				return err
 			}
-			return a.verify(cmd.Context(), names)
+			if task.own() {
+				return a.verifyOwn(cmd.Context(), task)
+			}
+			return a.verifyOthers(cmd.Context(), task)
 		},
 	}
-	cmd.Flags().StringVar(&host, "host", "", "look at all addresses of this `MX` host instead")
-	cmd.Flags().StringVar(&domain, "domain", "", "look at all MX hosts of a mail `DOMAIN` (not in this version)")
-	_ = cmd.Flags().MarkHidden("domain") // cannot fail: the flag exists
-	cmd.Flags().IntVar(&port, "port", 25, "`PORT` for --host")
-	cmd.Flags().BoolVar(&remote, "remote", false, "look from outside (not in this version)")
-	_ = cmd.Flags().MarkHidden("remote") // cannot fail: the flag exists
+	f.define(cmd.Flags())
 	return cmd
 }
 
-func (a *app) verify(ctx context.Context, names []string) error {
-	config, err := a.load()
-	if err != nil {
+// verifyTask is what to look at, and how.
+type verifyTask struct {
+	names   []string // of own certificates
+	hosts   []string
+	domains []string
+	options survey.Options
+	servers []string // resolvers of the command line
+	// serverRoots are those of resolvers that are asked over TLS: those of --roots, and those of the system, because a public resolver may
+	// serve a private world; nil: those of the system.
+	serverRoots *x509.CertPool
+	rootsFile   string         // as it was typed
+	kinds       []verdict.Kind // that count; nil: all, and findings
+	commands    bool           // print the commands of other tools
+}
+
+// own says that the task is about the certificates of the configuration.
+func (t verifyTask) own() bool { return len(t.hosts) == 0 && len(t.domains) == 0 }
+
+// verifyOthers looks at hosts or domains that need not be ours.
+func (a *app) verifyOthers(parent context.Context, task verifyTask) error {
+	if err := a.prepareSender(&task); err != nil {
 		return err
 	}
-	host, err := wanted.From(config)
-	if err != nil {
-		return err
-	}
-	wants, err := choose(host, names)
-	if err != nil {
-		return err
-	}
-	store, err := view(host.State)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := a.within(ctx, verifyTime)
+	ctx, cancel := a.within(parent, verifyTime)
 	defer cancel()
-	r := verifyReport{OK: true, Hosts: []hostReport{}}
+	narrator := a.narrate()
+	task.options.Progress = narrator.speakOf()
+	seen := look(ctx, task)
+	narrator.end()
+	if err := parent.Err(); err != nil {
+		return fmt.Errorf("verify: %w", err)
+	}
+	if err := noResolver(ctx, seen, task.options.Resolver); err != nil {
+		return err
+	}
+	r := newVerifyReport(seen, task)
+	if task.commands {
+		r.Commands = equivalents(ctx, seen, task)
+	}
+	return a.finishVerify(r, verifyCode(r, task))
+}
+
+// mostAtOnce is how many domains or hosts of the command line are looked at at the same time.
+const mostAtOnce = 16
+
+// look looks at the hosts and domains of a task.
+func look(ctx context.Context, task verifyTask) sight {
+	parts := make([]sight, len(task.domains)+len(task.hosts))
 	var group errgroup.Group
-	hosts := make([][]hostReport, len(wants))
-	for i, want := range wants {
-		probes := currentProbes(store, want)
-		if len(probes) == 0 && !a.json && !a.quiet {
-			fmt.Fprintf(a.stdout, "%s: no endpoint configured, so there was nothing to look at\n", want.Name)
-		}
+	group.SetLimit(mostAtOnce)
+	for i := range parts {
 		group.Go(func() error {
-			hosts[i] = judge(served.Look(ctx, probes), want.HostNames(), want.Roots, true)
+			if i < len(task.domains) {
+				domain, hosts := survey.LookAtDomain(ctx, task.domains[i], task.options)
+				parts[i] = sight{domains: []survey.Domain{domain}, hosts: hosts}
+			} else {
+				parts[i].hosts = survey.LookAtHost(ctx, task.hosts[i-len(task.domains)], task.options)
+			}
 			return nil
 		})
 	}
-	_ = group.Wait() // the reports contain the errors
-	r.Hosts = append(r.Hosts, slices.Concat(hosts...)...)
-	return a.finishVerify(r)
+	_ = group.Wait() // what failed is in what was seen
+	return joined(parts)
 }
 
-// currentProbes lists the handshakes with the endpoints of a certificate. It includes key types that have no certificate.
-func currentProbes(store *state.Book, want wanted.Certificate) (probes []served.Probe) {
-	have, err := issued.Look(store.Lineage(want.Name), want.Keys)
-	for _, address := range want.Endpoints() {
-		for i, key := range want.Keys {
-			p := served.Probe{Address: address, ServerName: want.ServerName(), Key: string(key), Ask: served.Ask(want.Keys, i)}
-			if err == nil {
-				p.Want = have.Bundles[i]
-			}
-			probes = append(probes, p)
-		}
+// sight is what was seen of domains and hosts. The hosts of a domain name it in their route.
+type sight struct {
+	domains []survey.Domain
+	hosts   []survey.Host
+}
+
+// joined puts what was seen together, in order.
+func joined(parts []sight) (all sight) {
+	for _, part := range parts {
+		all.domains, all.hosts = append(all.domains, part.domains...), append(all.hosts, part.hosts...)
 	}
-	return probes
+	return all
 }
 
-func (a *app) verifyHost(ctx context.Context, host string, port int) error {
-	ctx, cancel := a.within(ctx, verifyTime)
-	defer cancel()
-	addresses, err := net.DefaultResolver.LookupHost(ctx, host)
+// prepareSender chooses the resolver for hosts and domains that need no configuration: the servers of the command line, else those of the
+// configuration if there is one that can be read, else those of the system. The configuration also says which addresses are ours.
+func (a *app) prepareSender(task *verifyTask) error {
+	config, err := configs.Load(a.configFile)
+	named := len(task.servers) > 0
+	if err != nil && !named && a.configFile != defaultConfig && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	task.options.Resolver, task.options.Ours = task.resolver(nil), ours(nil)
 	if err != nil {
-		return fmt.Errorf("verify: %w", err)
+		return nil //nolint:nilerr // none is needed
 	}
-	var probes []served.Probe
-	for _, address := range addresses {
-		probes = append(probes, served.Probe{Address: net.JoinHostPort(address, strconv.Itoa(port)), ServerName: host, Key: "any", Ask: starttls.Any})
+	task.options.Ours = ours(wanted.PublicAddresses(config))
+	if named {
+		task.options.Resolver = task.resolver(config.DNS.ResolversTrusted)
+	} else {
+		task.options.Resolver = resolve.New(config.DNS.Resolvers).Trust(config.DNS.ResolversTrusted...).Roots(task.serverRoots)
 	}
-	return a.finishVerify(verifyReport{OK: true, Hosts: judge(served.Look(ctx, probes), []string{host}, nil, false)})
+	return nil
 }
 
-// finishVerify prints the report. If one of the findings is an error, the exit code says that there is a fault.
-func (a *app) finishVerify(r verifyReport) error {
-	code := report.CodeOK
-	for _, h := range r.Hosts {
-		if finding.Worst(h.Findings) == finding.Error {
-			r.OK, code = false, report.CodeFault
+// resolver asks the servers of the command line, or those of the system. Of the servers of the command line, the word of those counts that
+// dns.resolvers_trusted has.
+func (t verifyTask) resolver(trusted []string) *resolve.Resolver {
+	r := resolve.New(t.servers).Roots(t.serverRoots)
+	for _, text := range trusted {
+		if server, err := resolve.ParseServer(text); err == nil && slices.Contains(t.servers, server) {
+			r.Trust(server)
 		}
 	}
+	return r
+}
+
+// rootsOr returns the roots of the command line if there are any.
+func (t verifyTask) rootsOr(configured *x509.CertPool) *x509.CertPool {
+	if t.options.Roots != nil {
+		return t.options.Roots
+	}
+	return configured
+}
+
+// counts reports whether a verdict of this kind counts for the exit code.
+func (t verifyTask) counts(kind verdict.Kind) bool {
+	return len(t.kinds) == 0 || slices.Contains(t.kinds, kind)
+}
+
+// finishVerify prints the report.
+func (a *app) finishVerify(r verifyReport, code report.Code) error {
+	r.OK = code == report.CodeOK
 	return a.finish(answer{document: r, code: code, print: func(out sheet) { printVerify(out, r) }})
-}
-
-// judge makes a report on each address from the handshakes with it, which are next to each other in results. names are the names that the
-// certificate must cover. ours says that it must be mxcert's current certificate.
-func judge(results []served.Result, names []string, roots *x509.CertPool, ours bool) []hostReport {
-	var hosts []hostReport
-	for len(results) > 0 {
-		n := slices.IndexFunc(results, func(r served.Result) bool { return r.Address != results[0].Address })
-		if n < 0 {
-			n = len(results)
-		}
-		hosts = append(hosts, judgeAddress(results[:n], names, roots, ours))
-		results = results[n:]
-	}
-	return hosts
-}
-
-func judgeAddress(results []served.Result, names []string, roots *x509.CertPool, ours bool) hostReport {
-	host, port, _ := net.SplitHostPort(results[0].Address)
-	number, _ := strconv.Atoi(port) // cannot fail: configs has checked it
-	h := hostReport{MX: results[0].ServerName, Address: host, Port: number, Handshakes: []handshakeReport{}, Findings: []finding.Finding{}}
-	reached, trusted := false, true
-	var reason, distrust string
-	for _, r := range results {
-		h.Handshakes = append(h.Handshakes, newHandshakeReport(r))
-		if r.Err != nil {
-			reason = r.Err.Error()
-			h.Findings = append(h.Findings, finding.New(report.KindOf(r.Err), finding.Error, "%s", r.Err.Error()).Next(report.HintOf(r.Err)))
-			continue
-		}
-		reached = true // senders use one key type or the other
-		h.Findings = append(h.Findings, r.Shown.Findings...)
-		for _, f := range starttls.CheckChain(r.Shown.Chain, names, roots, time.Now()) {
-			h.Findings = append(h.Findings, f)
-			if f.Severity == finding.Error || f.ID == "certificate-not-trusted" {
-				trusted, distrust = false, f.Message
-			}
-		}
-		if ours && !r.Matches {
-			h.Findings = append(h.Findings, notCurrent(r.Want, r.Serial))
-		}
-	}
-	h.Verdicts = verdicts(reached, reason, trusted, distrust)
-	return h
-}
-
-func newHandshakeReport(r served.Result) handshakeReport {
-	shake := handshakeReport{ServerName: r.ServerName, Key: r.Key, Matches: r.Matches, Serial: r.Serial}
-	if r.Err != nil {
-		shake.Error = r.Err.Error()
-		return shake
-	}
-	shake.Chain, shake.Seconds = len(r.Shown.Chain), r.Shown.Elapsed.Seconds()
-	shake.NotAfter = r.Shown.Chain[0].NotAfter.UTC().Format(time.RFC3339)
-	shake.TLS, shake.Cipher = tls.VersionName(r.Shown.Version), tls.CipherSuiteName(r.Shown.Cipher)
-	return shake
-}
-
-func notCurrent(want *bundle.Bundle, serial string) finding.Finding {
-	f := finding.Finding{ID: "not-current", Severity: finding.Error, Hint: "run: mxcert renew",
-		Message: fmt.Sprintf("the served certificate (serial %s) was not issued through mxcert", serial)}
-	if want != nil {
-		f.Message = fmt.Sprintf("serial %s is served, but serial %s is current", serial, want.Serial())
-	}
-	return f
-}
-
-// verdicts returns what each kind of sender would decide. Without a look at DNS, it cannot know about DANE and MTA-STS, and it does not
-// guess.
-func verdicts(reached bool, reason string, trusted bool, distrust string) map[string]verdictReport {
-	unknown := verdictReport{Result: "n/a", Reason: "not looked up by this version"}
-	v := map[string]verdictReport{"dane": unknown, "mta_sts": unknown, "requiretls": unknown,
-		"opportunistic": {Result: "pass", Reason: "the handshake succeeds"}, "pkix": {Result: "pass", Reason: "the chain as sent is trusted and covers the name"}}
-	if !reached {
-		v["opportunistic"] = verdictReport{Result: "fail", Reason: reason}
-		v["pkix"] = v["opportunistic"]
-	} else if !trusted {
-		v["pkix"] = verdictReport{Result: "fail", Reason: distrust}
-	}
-	return v
-}
-
-func printVerify(out sheet, r verifyReport) {
-	if len(r.Hosts) == 0 {
-		fmt.Fprintln(out, "no endpoint configured, so mxcert cannot tell whether the certificate is served")
-	}
-	for _, h := range r.Hosts {
-		fmt.Fprintf(out, "%s at %s\n", h.MX, net.JoinHostPort(h.Address, strconv.Itoa(h.Port)))
-		for _, s := range h.Handshakes {
-			if s.Error != "" {
-				out.line("handshake", "%s: failed", s.Key)
-				continue
-			}
-			out.line("handshake", "%s: %s %s, %d certificates sent, serial %s, valid until %s (%.0f ms)",
-				s.Key, s.TLS, s.Cipher, s.Chain, s.Serial, s.NotAfter, s.Seconds*1000)
-		}
-		for _, name := range []string{"opportunistic", "pkix", "dane", "mta_sts", "requiretls"} {
-			out.line(name, "%s: %s", h.Verdicts[name].Result, h.Verdicts[name].Reason)
-		}
-		for _, f := range h.Findings {
-			out.line(string(f.Severity), "%s: %s", f.ID, f.Message)
-			if f.Hint != "" {
-				out.line("next step", "%s", f.Hint)
-			}
-		}
-	}
 }

@@ -19,15 +19,17 @@ type versionReport struct {
 func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Versions of mxcert, Go and lego", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			v := versionReport{Version: a.version, GoVersion: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH, Lego: legoVersion()}
-			if a.json {
-				return a.printJSON(v)
-			}
-			_, err := fmt.Fprintf(a.stdout, "mxcert %s (%s, %s/%s, lego %s)\n", v.Version, v.GoVersion, v.OS, v.Arch, v.Lego)
-			return err
-		},
+		RunE: func(*cobra.Command, []string) error { return a.printVersion() },
 	}
+}
+
+func (a *app) printVersion() error {
+	v := versionReport{Version: a.version, GoVersion: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH, Lego: legoVersion()}
+	if a.json {
+		return a.printJSON(v)
+	}
+	_, err := fmt.Fprintf(a.stdout, "mxcert %s (%s, %s/%s, lego %s)\n", v.Version, v.GoVersion, v.OS, v.Arch, v.Lego)
+	return err
 }
 
 func legoVersion() string {

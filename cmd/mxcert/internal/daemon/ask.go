@@ -18,31 +18,40 @@ var ErrNone = errors.New("no daemon runs")
 // Ask has a running daemon make passes, and returns its report. It calls say with the progress of each certificate. The error is ErrNone if
 // no daemon works on the store.
 func Ask(ctx context.Context, store *state.Book, order Order, say func(certificate, stage, message string)) (*report.Report, error) {
+	last, err := ask(ctx, store, order, say)
+	if err == nil && last.Report == nil {
+		err = errors.New("the daemon's answer has no report")
+	}
+	return last.Report, err
+}
+
+// ask sends an order to a running daemon, and returns the last line of the answer.
+func ask(ctx context.Context, store *state.Book, order Order, say func(certificate, stage, message string)) (last line, err error) {
 	running := Running(store)
 	if running == nil || running.Socket == "" {
-		return nil, ErrNone
+		return last, ErrNone
 	}
 	conn, err := wire.Dial(ctx, running.Socket)
 	if err != nil {
-		return nil, ErrNone
+		return last, ErrNone
 	}
 	defer conn.Close()
 	if err := conn.Admit(0, os.Geteuid(), ownerOf(store.Path())); err != nil {
-		return nil, fmt.Errorf("the socket %s does not belong to the daemon: %w", running.Socket, err)
+		return last, fmt.Errorf("the socket %s does not belong to the daemon: %w", running.Socket, err)
 	}
 	if err := conn.Write(ctx, order); err != nil {
-		return nil, ErrNone
+		return last, ErrNone
 	}
 	for {
 		var l line
 		if err := conn.Read(ctx, &l); err != nil {
-			return nil, interrupted(ctx, order, err)
+			return last, interrupted(ctx, order, err)
 		}
 		switch {
 		case l.Refuse != "":
-			return nil, errors.New(l.Refuse)
-		case l.Report != nil:
-			return l.Report, nil
+			return last, errors.New(l.Refuse)
+		case l.Report != nil, l.Seen != nil:
+			return l, nil
 		}
 		say(l.Certificate, l.Stage, l.Message)
 	}

@@ -2,10 +2,12 @@ package daemon
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"mxcert/acme/finding"
 	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/wanted"
 	"mxcert/hooks/sdnotify"
 )
 
@@ -18,6 +20,8 @@ type condition struct {
 	since   time.Time // when that began, as far as this daemon knows
 	expires time.Time // the first of its certificates; zero if there is none
 	renews  time.Time // zero if that is not known
+	tlsa    bool      // senders with DANE would not accept it, or a person has to fix something about its TLSA records
+	without []string  // optional names that the certificate does not have, because they could not be proven
 }
 
 // observe keeps how a certificate is after a pass, and shows the worst.
@@ -26,11 +30,14 @@ func (d *Daemon) observe(o *order, result report.Certificate) {
 	if asked && result.Error != nil {
 		return // the command shows it; that it was refused says nothing about the certificate
 	}
-	c := condition{}
+	c := condition{tlsa: result.TLSA.Fault()}
 	for _, key := range result.Keys {
 		if c.expires.IsZero() || key.NotAfter.Before(c.expires) {
 			c.expires = key.NotAfter
 		}
+	}
+	for _, l := range result.LeftOut {
+		c.without = append(c.without, l.Name)
 	}
 	if result.NextRenewal != nil {
 		c.renews = *result.NextRenewal
@@ -47,8 +54,26 @@ func (d *Daemon) observe(o *order, result report.Certificate) {
 		}
 	}
 	d.conditions[o.want.Name] = c
+	first := o.workload != nil && !o.workload.looked && d.knowsAll()
+	if first {
+		o.workload.looked = true
+	}
+	text := d.conditionText()
 	d.mu.Unlock()
 	d.showCondition(false)
+	if first {
+		d.log.Info("all certificates have been looked at", "state", text)
+	}
+}
+
+// knowsAll reports whether each certificate of the configuration in force had a pass. The caller holds d.mu.
+func (d *Daemon) knowsAll() bool {
+	for _, want := range d.workload.runner.Host.Certificates {
+		if _, ok := d.conditions[want.Name]; !ok {
+			return false
+		}
+	}
+	return true
 }
 
 // showCondition tells systemd how the worst certificate is, if that has changed, or in any case.
@@ -68,13 +93,19 @@ func (d *Daemon) conditionText() string {
 	if d.status.ConfigError != "" {
 		return "bad configuration, the old one stays in force: " + report.OneLine(d.status.ConfigError)
 	}
-	var worst, first string
+	var worst, first, lacking string
 	known, failing := 0, 0
 	certificates := d.workload.runner.Host.Certificates
 	for _, want := range certificates {
 		c, ok := d.conditions[want.Name]
 		if !ok {
 			continue
+		}
+		if c.tlsa && lacking == "" {
+			lacking = fmt.Sprintf("; %s has a TLSA fault: mxcert tlsa check %s", want.Name, finding.Word(want.Name))
+		}
+		if len(c.without) > 0 && lacking == "" {
+			lacking = fmt.Sprintf("; %s is without %s", want.Name, strings.Join(c.without, ", "))
 		}
 		if known++; c.fails != "" {
 			failing++
@@ -92,7 +123,11 @@ func (d *Daemon) conditionText() string {
 	case failing > 0:
 		return failureText(worst, d.conditions[worst], failing, text)
 	case known == n && first != "":
-		text += fmt.Sprintf(", all is well; next renewal: %s, %s", first, report.Minute(d.conditions[first].renews))
+		how := ", all is well"
+		if lacking != "" {
+			how = ", all are in service"
+		}
+		text += fmt.Sprintf("%s; next renewal: %s, %s%s", how, first, report.Minute(d.conditions[first].renews), finding.Quote(lacking, mostStatus))
 	}
 	return text
 }
@@ -112,4 +147,20 @@ func failureText(name string, c condition, failing int, all string) string {
 		text += fmt.Sprintf("; %d of %s fail", failing, all)
 	}
 	return text
+}
+
+// mostNames limits the names in a line of the log.
+const mostNames = 10
+
+// certificateNames lists the certificates for the log.
+func certificateNames(host *wanted.Host) string {
+	var names []string
+	for i, c := range host.Certificates {
+		if i == mostNames {
+			names = append(names, fmt.Sprintf("and %d more", len(host.Certificates)-i))
+			break
+		}
+		names = append(names, c.Name)
+	}
+	return strings.Join(names, ", ")
 }

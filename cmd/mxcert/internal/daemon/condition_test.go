@@ -46,6 +46,10 @@ func TestConditionText(t *testing.T) {
 	says("3 certificates, all is well; next renewal: mx, " + report.Minute(later))
 	observe("www", pass.Options{Rollback: true}, later, report.NewError(errors.New("there is no earlier one")))
 	says("all is well")
+	d.observe(&order{want: wanted.Certificate{Name: "imap"}, options: byDaemon}, report.Certificate{NextRenewal: &later, LeftOut: []report.LeftOut{{Name: "mx.customer.example"}}})
+	says("3 certificates, all are in service; next renewal: mx, " + report.Minute(later) + "; imap is without mx.customer.example")
+	d.observe(&order{want: wanted.Certificate{Name: "imap"}, options: byDaemon}, report.Certificate{NextRenewal: &later, TLSA: &report.TLSA{State: "blocked"}})
+	says("3 certificates, all are in service; next renewal: mx, " + report.Minute(later) + "; imap has a TLSA fault: mxcert tlsa check imap")
 	observe("mx", byDaemon, later, report.NewError(errors.New("the CA is away\nsince long")))
 	began := d.conditions["mx"].since
 	says("mx fails since " + report.Minute(began) + ": the CA is away since long; its certificate expires at " + report.Minute(later))

@@ -13,14 +13,17 @@ import (
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/wanted"
 	"mxcert/cmd/mxcert/internal/wire"
+	"mxcert/deploy/dane"
 )
 
 // Order is what a command asks a daemon to do. A connection carries one order. The daemon answers with lines of progress; the last line
 // holds the report. If the command closes the connection, the daemon finishes the passes that it has started, so that no deployment is
 // taken back because nobody watches it; it starts no other.
 type Order struct {
-	Names       []string  `json:"names"`          // of certificates; empty: all
-	Look        bool      `json:"look,omitempty"` // only report; change nothing
+	Names       []string  `json:"names"`             // of certificates; empty: all
+	Look        bool      `json:"look,omitempty"`    // only report; change nothing
+	Examine     bool      `json:"examine,omitempty"` // with Look: report what the daemon finds with its secrets, see [Examine]
+	Online      bool      `json:"online,omitempty"`  // with Examine: have the DNS providers create and remove records
 	Force       bool      `json:"force,omitempty"`
 	NewKey      bool      `json:"new_key,omitempty"`
 	DeployOnly  bool      `json:"deploy_only,omitempty"`
@@ -28,6 +31,11 @@ type Order struct {
 	Shorter     bool      `json:"shorter,omitempty"`
 	Asked       time.Time `json:"asked"`
 	Fingerprint string    `json:"fingerprint"` // of the configuration that the command has read
+
+	IgnoreDANE bool        `json:"ignore_dane,omitempty"`
+	Roll       *dane.Asked `json:"roll,omitempty"`    // tlsa roll
+	Publish    bool        `json:"publish,omitempty"` // tlsa publish
+	Adopt      bool        `json:"adopt,omitempty"`
 }
 
 // line is one line of the answer: progress or, as the last line, the result.
@@ -37,6 +45,7 @@ type line struct {
 	Message     string `json:"message,omitempty"`
 
 	Report *report.Report `json:"report,omitempty"`
+	Seen   *Seen          `json:"seen,omitempty"`
 	Refuse string         `json:"refuse,omitempty"` // why the daemon refuses the order
 }
 
@@ -129,14 +138,21 @@ func (d *Daemon) obey(ctx context.Context, asked Order, gone <-chan struct{}, se
 	if err != nil {
 		return line{Refuse: err.Error()}
 	}
+	if asked.Examine {
+		return line{Seen: d.examine(ctx, wants, asked.Online)}
+	}
 	if asked.Look {
 		return line{Report: w.look(ctx, wants)}
 	}
 	options := pass.Options{Force: asked.Force, NewKey: asked.NewKey, DeployOnly: asked.DeployOnly, Rollback: asked.Rollback, Shorter: asked.Shorter,
-		Asked: asked.Asked, Replaced: either(ctx, gone, w.waiting.Done())}
+		Asked: asked.Asked, IgnoreDANE: asked.IgnoreDANE, Roll: asked.Roll, Publish: asked.Publish, Adopt: asked.Adopt, Replaced: either(ctx, gone, w.waiting.Done())}
 	return line{Report: report.Sum(Each(wants, func(want wanted.Certificate) report.Certificate {
-		return d.pass(ctx, &order{workload: w, want: want, options: options, gone: gone, log: d.log.With("certificate", want.Name, "asked", "by a command"),
+		result := d.pass(ctx, &order{workload: w, want: want, options: options, gone: gone, log: d.log.With("certificate", want.Name, "asked", "by a command"),
 			say: func(stage, message string) { send(line{Certificate: want.Name, Stage: stage, Message: message}) }})
+		if !result.NextTLSA.IsZero() {
+			w.sooner(want.Name, nextPass(result, time.Now()))
+		}
+		return result
 	}))}
 }
 
@@ -172,17 +188,22 @@ func (w *workload) look(ctx context.Context, wants []wanted.Certificate) *report
 
 // Each makes a report on each certificate, several in parallel, and returns the reports in the order of the certificates.
 func Each(wants []wanted.Certificate, one func(wanted.Certificate) report.Certificate) []report.Certificate {
-	reports := make([]report.Certificate, len(wants))
+	return together(wants, one)
+}
+
+// together does one thing for each certificate, several in parallel, and returns the results in the order of the certificates.
+func together[T any](wants []wanted.Certificate, one func(wanted.Certificate) T) []T {
+	results := make([]T, len(wants))
 	var group errgroup.Group
 	group.SetLimit(MaxPasses)
 	for i, want := range wants {
 		group.Go(func() error {
-			reports[i] = one(want)
+			results[i] = one(want)
 			return nil
 		})
 	}
-	_ = group.Wait() // the reports have the errors
-	return reports
+	_ = group.Wait() // the results have the errors
+	return results
 }
 
 // awaitConfiguration waits until the daemon has read its files again.

@@ -23,6 +23,7 @@ import (
 	"syscall"
 	"time"
 
+	"mxcert/acme/finding"
 	"mxcert/acme/schedule"
 	"mxcert/acme/state"
 	"mxcert/acme/state/disk"
@@ -31,6 +32,7 @@ import (
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/wanted"
 	"mxcert/configs"
+	"mxcert/deploy/survey"
 	"mxcert/hooks/sdnotify"
 	"mxcert/hooks/watch"
 )
@@ -55,6 +57,10 @@ type Options struct {
 	LogLevel   string         // debug, info, warn or error instead of the configured level; "" keeps it
 
 	Load func() (*configs.Config, error) // reads the first configuration and shows its warnings
+
+	// Provider tests the DNS provider of a certificate with the secrets that this process can read. If online is set, the provider creates
+	// and removes records for that; otherwise nothing is changed.
+	Provider func(ctx context.Context, want wanted.Certificate, online bool) []finding.Finding
 }
 
 // Daemon keeps all certificates of a configuration in service.
@@ -73,6 +79,10 @@ type Daemon struct {
 	rereads  chan struct{}        // a command wants the configuration to be read again
 	reread   time.Time            // when a command last had the configuration read again
 
+	look     surveyor             // at mail domains, as senders do
+	surveys  chan struct{}        // holds one value while such a look runs
+	surveyed map[string]time.Time // when the last such look for each certificate was started
+
 	conditions map[string]condition // of the certificates after their last pass
 	shown      string               // what systemd was last told about them
 }
@@ -80,7 +90,7 @@ type Daemon struct {
 // New returns a daemon that has not started yet.
 func New(options Options) *Daemon {
 	d := &Daemon{Options: options, log: options.Log, helper: helper.NewClient(), progress: map[*order]time.Time{}, rereads: make(chan struct{}),
-		conditions: map[string]condition{}}
+		look: survey.LookAtDomain, surveys: make(chan struct{}, 1), surveyed: map[string]time.Time{}, conditions: map[string]condition{}}
 	d.idle = time.AfterFunc(untilIdle, d.rest)
 	return d
 }
@@ -120,6 +130,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	var feeder sdnotify.Feeder
 	go feeder.Run(work)
 	d.notify(sdnotify.Ready())
+	d.log.Info("started", "version", d.Release, "config", d.ConfigFile, "certificates", certificateNames(d.current().runner.Host))
 	d.start(work, d.current())
 	d.loop(ctx, work, watcher, hup, &feeder)
 	return d.end(cancel)
@@ -310,7 +321,7 @@ func (d *Daemon) notify(err error) {
 func (d *Daemon) start(ctx context.Context, w *workload) {
 	d.tending.Go(func() {
 		say := func(stage, message string) {
-			d.log.Info("progress", "stage", stage, "detail", report.OneLine(message))
+			d.log.Debug("progress", "stage", stage, "detail", report.OneLine(message))
 		}
 		if err := w.runner.SweepOrphans(ctx, say); err != nil && ctx.Err() == nil {
 			d.log.Warn("TXT records remain", "error", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"time"
 
 	"mxcert/acme"
@@ -47,7 +48,7 @@ func (d *Daemon) tend(ctx context.Context, w *workload, want wanted.Certificate,
 		leave()
 		wake := nextPass(result, time.Now())
 		log.Debug("sleeps", "until", wake.UTC().Format(time.RFC3339))
-		rouse := w.later(time.Until(wake), func(woken bool) {
+		rouse := w.later(want.Name, wake, func(woken bool) {
 			w.drift.awake(want.Name)
 			d.tend(ctx, w, want, woken, gate)
 		})
@@ -87,6 +88,7 @@ func (d *Daemon) pass(ctx context.Context, o *order) report.Certificate {
 	d.logResult(ctx, o, result)
 	if o.workload.waiting.Err() == nil && !errors.Is(ctx.Err(), context.Canceled) && !o.dropped(result) {
 		d.observe(o, result)
+		d.lookAsSender(o, result)
 	}
 	return result
 }
@@ -97,14 +99,14 @@ func (d *Daemon) voice(ctx context.Context, o *order) acme.Progress {
 		if o.say != nil {
 			o.say(stage, message)
 		}
-		level := slog.LevelInfo
+		level := slog.LevelDebug // a success is one line, of logResult
 		switch stage {
 		case "failed":
 			return // logResult logs it once, with its hint
 		case "warning":
 			level = slog.LevelWarn
-		case "verify", "done":
-			level = slog.LevelDebug
+		case "account", "names":
+			level = slog.LevelInfo
 		}
 		o.log.Log(ctx, level, "progress", "stage", stage, "detail", report.OneLine(message))
 	}
@@ -119,6 +121,8 @@ func (d *Daemon) logResult(ctx context.Context, o *order, result report.Certific
 	case replaced, result.Error != nil && stopped, o.dropped(result):
 	case repeats:
 		o.log.Info("the files are left alone", "detail", report.OneLine(result.Error.Message))
+	case result.Error != nil && result.Error.Kind == pass.KindRefused:
+		o.log.Info("a command was refused", "detail", report.OneLine(result.Error.Message))
 	case result.Error != nil && result.Error.Kind == "backoff":
 		o.log.Info("the order waits", "detail", report.OneLine(result.Error.Message), "hint", result.Error.Hint)
 	case result.Error != nil:
@@ -135,7 +139,8 @@ func serials(r report.Certificate) (list []string) {
 	return list
 }
 
-// nextPass returns when a certificate is looked at again: at its renewal time or at the end of a backoff. It is once an hour in any case,
+// nextPass returns when a certificate is looked at again: at its renewal time, at the end of a backoff, when a name that is left out is
+// tried again, or when a look at mail_domains may change the names. It is once an hour in any case,
 // because files and servers can change without notice. A failed deployment is tried again only after its backoff, because each attempt may
 // delay mail.
 func nextPass(r report.Certificate, now time.Time) time.Time {
@@ -145,6 +150,17 @@ func nextPass(r report.Certificate, now time.Time) time.Time {
 		wake = *r.NextTry
 	case r.NextTry == nil && r.NextRenewal != nil && r.NextRenewal.Before(wake):
 		wake = *r.NextRenewal
+	}
+	for _, l := range r.LeftOut { // in vain if something else keeps the pass from trying it: then it waits for the hourly pass
+		if r.NextTry == nil && l.NextTry.After(now) && l.NextTry.Before(wake) {
+			wake = l.NextTry
+		}
+	}
+	if r.NextTry == nil && !r.NextLook.IsZero() && r.NextLook.Before(wake) {
+		wake = r.NextLook
+	}
+	if dane := !r.NextTLSA.IsZero() && (!r.OutOfService || r.Error != nil && strings.HasPrefix(r.Error.Kind, "dane")); dane && r.NextTLSA.Before(wake) {
+		wake = r.NextTLSA
 	}
 	if wake.Before(soonest) {
 		return soonest
@@ -165,6 +181,15 @@ func (d *Daemon) ended(o *order) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if delete(d.progress, o); len(d.progress) == 0 {
+		d.idle.Reset(untilIdle)
+	}
+}
+
+// restLater gives memory back soon, if no pass runs.
+func (d *Daemon) restLater() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.progress) == 0 {
 		d.idle.Reset(untilIdle)
 	}
 }

@@ -30,6 +30,9 @@ func TestNextPass(t *testing.T) {
 		{"failure of a renewal that is due", report.Certificate{NextTry: in(time.Minute), NextRenewal: in(-time.Hour)}, time.Minute},
 		{"long backoff of an order: files are looked at all the same", report.Certificate{NextTry: in(24 * time.Hour), NextRenewal: in(-time.Hour)}, time.Hour},
 		{"long backoff of a deployment: mail is left alone", report.Certificate{NextTry: in(24 * time.Hour), NextRenewal: in(time.Hour), OutOfService: true}, 24 * time.Hour},
+		{"a name that is left out is tried again", report.Certificate{LeftOut: []report.LeftOut{{NextTry: now.Add(9 * time.Minute)}}}, 9 * time.Minute},
+		{"a name whose time has passed", report.Certificate{LeftOut: []report.LeftOut{{NextTry: now.Add(-time.Minute)}}}, time.Hour},
+		{"a name, in a backoff", report.Certificate{NextTry: in(24 * time.Hour), LeftOut: []report.LeftOut{{NextTry: now.Add(time.Minute)}}}, time.Hour},
 		{"backoff that is over", report.Certificate{NextTry: in(-time.Minute)}, time.Second},
 	} {
 		if got := nextPass(tt.report, now).Sub(now); got != tt.want {
@@ -105,7 +108,7 @@ func TestHangs(t *testing.T) {
 // Progress goes to the log at a level that fits, and all of it to the command that has asked for the pass.
 func TestVoice(t *testing.T) {
 	t.Parallel()
-	for stage, level := range map[string]slog.Level{"order": slog.LevelInfo, "deploy": slog.LevelInfo, "warning": slog.LevelWarn, "verify": slog.LevelDebug, "done": slog.LevelDebug} {
+	for stage, level := range map[string]slog.Level{"order": slog.LevelDebug, "deploy": slog.LevelDebug, "account": slog.LevelInfo, "warning": slog.LevelWarn, "verify": slog.LevelDebug, "done": slog.LevelDebug} {
 		log := &transcript{}
 		d := newDaemon("", log)
 		d.voice(t.Context(), &order{log: d.log})(stage, "one\ntwo")
@@ -149,6 +152,7 @@ func TestLogResult(t *testing.T) {
 		{"stopped", stopped, byDaemon, false, []report.Certificate{failed}, ""},
 		{"done before the stop", stopped, byDaemon, false, []report.Certificate{changed}, `level=INFO msg="certificate in service" stage=served serial="[0a 0b]" next_renewal=` + in.Format(time.RFC3339)},
 		{"replaced", t.Context(), byDaemon, true, []report.Certificate{failed}, ""},
+		{"refused", t.Context(), pass.Options{Rollback: true}, false, []report.Certificate{{Error: &report.Error{Kind: pass.KindRefused, Message: "there is no earlier one"}}}, `level=INFO msg="a command was refused" detail="there is no earlier one"`},
 		{"waits", t.Context(), byDaemon, false, []report.Certificate{backoff}, `level=INFO msg="the order waits" detail="not yet" hint=--now`},
 		{"a fight is given up", t.Context(), byDaemon, false, []report.Certificate{held}, `level=ERROR msg="pass failed" stage=deploy kind=drift error="a fight" hint="stop it"`},
 		{"it is still given up", t.Context(), byDaemon, false, []report.Certificate{held, held}, `level=INFO msg="the files are left alone" detail="a fight"`},

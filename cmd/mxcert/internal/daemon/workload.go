@@ -16,13 +16,16 @@ type workload struct {
 	waiting context.Context //nolint:containedctx // ends with the workload: finish what runs, start nothing
 	cancel  context.CancelFunc
 	done    sync.WaitGroup
+	looked  bool // each certificate had a pass, and the log says so; the daemon's lock guards it
 
-	mu     sync.Mutex
-	timers map[*time.Timer]bool // of passes to come
+	mu       sync.Mutex
+	timers   map[*time.Timer]bool       // of passes to come
+	sleepers map[string]func(time.Time) // by certificate: its next pass begins at this time, if that is sooner
+	early    map[string]time.Time       // the same for certificates whose pass is running
 }
 
 func newWorkload(runner *pass.Runner, drift *driftWatch) *workload {
-	w := &workload{runner: runner, drift: drift, timers: map[*time.Timer]bool{}}
+	w := &workload{runner: runner, drift: drift, timers: map[*time.Timer]bool{}, sleepers: map[string]func(time.Time){}, early: map[string]time.Time{}}
 	w.waiting, w.cancel = context.WithCancel(context.Background())
 	if drift != nil {
 		runner.Drift = drift
@@ -49,21 +52,36 @@ func (w *workload) begin(all *sync.WaitGroup, work func()) {
 	}
 }
 
-// later runs work after a wait, or sooner if rouse is called. It does nothing if the workload has ended by then.
-func (w *workload) later(wait time.Duration, work func(roused bool)) (rouse func()) {
+// later starts the next pass of a certificate at a time, or sooner if rouse is called. It does nothing if the workload has ended by then.
+func (w *workload) later(name string, at time.Time, work func(roused bool)) (rouse func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.waiting.Err() != nil {
 		return func() {}
 	}
+	if early, is := w.early[name]; is && early.Before(at) {
+		at = early
+	}
+	delete(w.early, name)
 	var timer *time.Timer
-	timer = time.AfterFunc(wait, func() {
+	timer = time.AfterFunc(time.Until(at), func() {
 		w.mu.Lock()
 		delete(w.timers, timer)
 		w.mu.Unlock()
 		work(false)
 	})
 	w.timers[timer] = true
+	w.sleepers[name] = func(sooner time.Time) {
+		switch {
+		case !w.timers[timer]: // its pass is running
+			if early, is := w.early[name]; !is || sooner.Before(early) {
+				w.early[name] = sooner
+			}
+		case sooner.Before(at) && timer.Stop():
+			at = sooner
+			timer.Reset(time.Until(at))
+		}
+	}
 	return func() {
 		w.mu.Lock()
 		sleeps := w.timers[timer] && timer.Stop()
@@ -74,6 +92,16 @@ func (w *workload) later(wait time.Duration, work func(roused bool)) (rouse func
 		if sleeps {
 			work(true)
 		}
+	}
+}
+
+// sooner has the next pass of a certificate begin at a time, unless it begins before. A pass that a command asked for may have begun what goes
+// on in seconds, such as a change of keys with TLSA records, while the certificate's own pass sleeps for an hour.
+func (w *workload) sooner(name string, at time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if sleeper := w.sleepers[name]; sleeper != nil {
+		sleeper(at)
 	}
 }
 

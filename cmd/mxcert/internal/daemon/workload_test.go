@@ -17,30 +17,59 @@ func TestWorkload(t *testing.T) {
 		var all sync.WaitGroup
 		var done []string
 		w := newWorkload(&pass.Runner{}, nil)
-		w.later(2*time.Hour, func(bool) { w.begin(&all, func() { done = append(done, "late") }) })
-		w.later(time.Hour, func(bool) { w.begin(&all, func() { done = append(done, "soon") }) })
+		w.later("mx", time.Now().Add(2*time.Hour), func(bool) { w.begin(&all, func() { done = append(done, "late") }) })
+		w.later("mx", time.Now().Add(time.Hour), func(bool) { w.begin(&all, func() { done = append(done, "soon") }) })
 		time.Sleep(90 * time.Minute)
 		all.Wait()
 		if len(done) != 1 || done[0] != "soon" || len(w.timers) != 1 {
 			t.Errorf("after an hour and a half: %v, %d to come", done, len(w.timers))
 		}
-		rouse := w.later(time.Hour, func(roused bool) { done = append(done, fmt.Sprint("roused ", roused)) })
+		rouse := w.later("mx", time.Now().Add(time.Hour), func(roused bool) { done = append(done, fmt.Sprint("roused ", roused)) })
 		rouse()
 		rouse()
 		if len(done) != 2 || done[1] != "roused true" || len(w.timers) != 1 {
 			t.Errorf("roused twice: %v, %d to come", done, len(w.timers))
 		}
-		late := w.later(time.Hour, func(bool) { done = append(done, "roused after the end") })
+		late := w.later("mx", time.Now().Add(time.Hour), func(bool) { done = append(done, "roused after the end") })
 		w.end()
 		late()
 		w.begin(&all, func() { done = append(done, "started after the end") })
-		w.later(time.Minute, func(bool) { done = append(done, "due after the end") })
+		w.later("mx", time.Now().Add(time.Minute), func(bool) { done = append(done, "due after the end") })
 		time.Sleep(3 * time.Hour)
 		all.Wait()
 		w.done.Wait()
 		if len(done) != 2 {
 			t.Errorf("after the end: %v", done)
 		}
+	})
+}
+
+// A command's pass may have the next pass begin sooner, never later; also if that next pass has not gone to sleep yet.
+func TestSooner(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorkload(&pass.Runner{}, nil)
+		start := time.Now()
+		var began []time.Duration
+		note := func(bool) { began = append(began, time.Since(start)) }
+		w.later("mx", start.Add(time.Hour), note)
+		w.later("other", start.Add(time.Hour), note)
+		w.sooner("mx", start.Add(5*time.Second))
+		w.sooner("mx", start.Add(time.Minute))
+		w.sooner("nobody", start)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if len(began) != 1 || began[0] != 5*time.Second {
+			t.Errorf("passes began after %v", began)
+		}
+		w.sooner("mx", start.Add(2*time.Minute)) // while its pass is running
+		w.later("mx", start.Add(time.Hour), note)
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if len(began) != 2 || began[1] != 2*time.Minute {
+			t.Errorf("passes began after %v", began)
+		}
+		w.end()
 	})
 }
 

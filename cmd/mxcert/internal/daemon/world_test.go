@@ -25,6 +25,7 @@ import (
 	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/configs"
 
+	"mxcert/cmd/mxcert/internal/doctor"
 	"mxcert/cmd/mxcert/internal/helper"
 	"mxcert/cmd/mxcert/internal/pass"
 	"mxcert/cmd/mxcert/internal/report"
@@ -90,7 +91,7 @@ func newDaemon(configFile string, log io.Writer) *Daemon {
 	level := &slog.LevelVar{}
 	level.Set(slog.LevelDebug)
 	return New(Options{ConfigFile: configFile, Release: testRelease, Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level})), Level: level,
-		LogLevel: "debug", Load: func() (*configs.Config, error) { return configs.Load(configFile) }})
+		LogLevel: "debug", Load: func() (*configs.Config, error) { return configs.Load(configFile) }, Provider: doctor.Provider})
 }
 
 // host is a mail world and a configuration to run daemons with.
@@ -294,9 +295,16 @@ type running struct {
 // daemon starts a daemon, and stops it at the test's end.
 func (h *host) daemon() *running {
 	h.t.Helper()
+	return h.daemonWith(new(fakeSurvey).look)
+}
+
+// daemonWith is daemon with another way to look at mail domains as senders do.
+func (h *host) daemonWith(look surveyor) *running {
+	h.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{t: h.t, log: &transcript{}, cancel: cancel, ended: make(chan error, 1)}
 	r.Daemon = newDaemon(h.config, r.log)
+	r.look = look
 	go func() { r.ended <- r.Run(ctx) }()
 	h.t.Cleanup(func() {
 		cancel()
@@ -338,8 +346,13 @@ func (r *running) awaitLog(text string) {
 // runs its program.
 func (h *host) again() *running {
 	h.t.Helper()
+	return h.againWith(new(fakeSurvey).look)
+}
+
+func (h *host) againWith(look surveyor) *running {
+	h.t.Helper()
 	for range 50 {
-		d := h.daemon()
+		d := h.daemonWith(look)
 		eventually(h.t, "the start of a daemon", func() bool { return len(d.ended) > 0 || d.log.String() != "" })
 		if len(d.ended) == 0 {
 			return d

@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"mxcert/acme/bundle"
@@ -22,10 +23,11 @@ import (
 
 // certificateTests returns the tests of one certificate.
 func (d *Doctor) certificateTests(want wanted.Certificate) []test {
+	want, _, _ = pass.WithFound(want, d.Runner.Store.Lineage(want.Name))
 	resolver := want.Resolver()
 	tests := []test{
 		{id: "certificate", run: func(context.Context) []finding.Finding { return d.stored(want) }},
-		{id: "dns-provider", run: func(ctx context.Context) []finding.Finding { return provider(ctx, want, resolver) }},
+		{id: "dns-provider", run: func(ctx context.Context) []finding.Finding { return d.provider(ctx, want) }, grace: d.providerGrace()},
 		{id: "preflight", run: func(ctx context.Context) []finding.Finding { return d.preflight(ctx, want, resolver) }},
 		{id: "deploy", run: func(ctx context.Context) []finding.Finding { return d.places(ctx, want) }},
 	}
@@ -33,6 +35,8 @@ func (d *Doctor) certificateTests(want wanted.Certificate) []test {
 		tests = append(tests, test{id: "unit", run: func(ctx context.Context) []finding.Finding { return d.unit(ctx, unit) }})
 	}
 	tests = append(tests, test{id: "endpoint", run: func(ctx context.Context) []finding.Finding { return d.endpoints(ctx, want) }})
+	tests = append(tests, d.mailTests(want)...)
+	tests = append(tests, d.tlsaTests(want, resolver)...)
 	for i := range tests {
 		tests[i].certificate = want.Name
 	}
@@ -51,6 +55,10 @@ func (d *Doctor) stored(want wanted.Certificate) []finding.Finding {
 	}
 	for i, key := range want.Keys {
 		found = append(found, lifetime(want, have, i, key))
+	}
+	for _, l := range pass.Describe(want, have).LeftOut {
+		found = append(found, doubtful("%s is left out since %s: %s", l.Name, report.Minute(l.Since), l.Reason).About(l.Name).
+			Next(fmt.Sprintf("mxcert tries it again at %s; mxcert renew %s --now tries at once", report.Minute(l.NextTry), want.Name)))
 	}
 	if f := have.Record.Failure; f != nil {
 		found = append(found, doubtful("the last pass failed at %s, stage %s: %s", report.Minute(f.At), f.Stage, report.OneLine(f.Message)).Next(f.Hint))
@@ -76,34 +84,51 @@ func lifetime(want wanted.Certificate, have *issued.Lineage, i int, key bundle.K
 	return well("the %s certificate (serial %s) is valid until %s, its renewal is due %s", key, b.Serial(), report.Minute(b.NotAfter()), report.Until(have.RenewalTime(i, want.Windows)))
 }
 
-// provider sets up the DNS provider, and tests its rights if the provider allows such a test.
-func provider(ctx context.Context, want wanted.Certificate, resolver *resolve.Resolver) []finding.Finding {
-	name := want.Provider
-	solver, err := want.Solver(resolver)
-	if err != nil {
-		return faults(err, "see the checks `secrets` and `configuration` above")
+// provider returns the result of [Provider]: the daemon's if one answers, because only the service may have the secrets.
+func (d *Doctor) provider(ctx context.Context, want wanted.Certificate) []finding.Finding {
+	if seen := d.service(ctx); seen != nil {
+		return seen.Providers[want.Name]
 	}
-	checker, ok := solver.(dnsprovider.Checker)
-	if !ok {
-		return []finding.Finding{well("%s is set up; the first order will show whether it can create records", name).About(name)}
+	for _, account := range want.Accounts(want.Resolver()) {
+		if _, err := account.Solver(); err != nil && d.Held != "" {
+			return []finding.Finding{doubtful("%s was not tested: systemd hands its secrets only to the service", account).About(account.String()).Next(d.Held)}
+		}
 	}
-	records := dnsprovider.Challenges(ctx, resolver, want.Names) // the preflight says why a place cannot be found
-	if len(records) == 0 {
-		return []finding.Finding{doubtful("%s is set up; its rights were not tested, because no zone for the records was found", name).About(name).Next("see the checks `challenge` and `dnssec`")}
+	if _, err := want.Publisher(); err != nil && d.Held != "" {
+		return []finding.Finding{called("tlsa-write", doubtful("the service for TLSA records was not tested: systemd hands its secret only to mxcert's service").Next(d.Held))}
 	}
-	if err := checker.Check(ctx, records); err != nil {
-		return faults(err, "see the name server's log")
-	}
-	return []finding.Finding{well("%s %s", name, checker.Checked()).About(name)}
+	return Provider(ctx, want, d.Online)
 }
 
-// preflight runs the checks that a pass also runs before an order. A CA that does not answer is reported with the CA.
+// providerGrace leaves the test of a provider the time to remove the records that it has made.
+func (d *Doctor) providerGrace() time.Duration {
+	if d.Online {
+		return dnsprovider.CleanUpTime + 2*grace
+	}
+	return grace
+}
+
+// preflight runs the checks that a pass also runs before an order. A CA that does not answer is reported with the CA. What is wrong only with
+// optional names is a warning: an order would leave them out.
 func (d *Doctor) preflight(ctx context.Context, want wanted.Certificate, resolver *resolve.Resolver) []finding.Finding {
-	var found []finding.Finding
-	for _, f := range d.Runner.CAs.Preflight(ctx, preflight.Request{Names: want.Names, Profile: want.Profile, Resolver: resolver, Require: want.Require}) {
-		if f.ID != "ca" {
-			found = append(found, f)
+	look := func(names []string) []finding.Finding {
+		found := d.Runner.CAs.Preflight(ctx, preflight.Request{Names: names, Profile: want.Profile, Resolver: resolver, Require: want.Require})
+		return slices.DeleteFunc(found, func(f finding.Finding) bool { return f.ID == "ca" })
+	}
+	all := look(want.Names)
+	if len(want.Optional) == 0 || finding.Worst(all) != finding.Error {
+		return all
+	}
+	found := look(want.Required())
+	for _, f := range all {
+		if slices.Contains(found, f) {
+			continue
 		}
+		if f.Severity == finding.Error && f.ID != "profile" {
+			f.Severity = finding.Warning
+			f.Message += "; this concerns optional names only, and an order leaves them out"
+		}
+		found = append(found, f)
 	}
 	return found
 }

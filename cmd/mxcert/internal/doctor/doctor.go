@@ -1,9 +1,11 @@
-// Package doctor tests everything that a renewal needs, and changes nothing. It looks at the configuration and its secrets, the state
-// directory, the daemon and its rights, the hooks, the CAs and the accounts there. For each certificate it looks at what is stored, the DNS
-// provider, the names, the files, the units and the endpoints.
+// Package doctor tests everything that a renewal needs, and changes nothing unless Doctor.Online is set. It looks at the configuration
+// and its secrets, the state directory, the daemon and its rights, the hooks, the CAs and the accounts there. For each certificate it
+// looks at what is stored, the DNS provider, the names, the files, the units and the endpoints. If senders of mail get the certificate, it
+// looks at what they meet, too.
 //
 // It returns findings and prints nothing. If a test fails, hangs or panics, the other tests still run. A finding is an error if it would
-// make a renewal fail; otherwise it is at most a warning. The package repairs nothing; each finding says what a person can do.
+// make a renewal fail, or if it makes senders keep mail; otherwise it is at most a warning. What cannot be judged from this host is well, and
+// says so. The package repairs nothing; each finding says what a person can do.
 package doctor
 
 import (
@@ -41,15 +43,40 @@ type Doctor struct {
 	ConfigFile    string
 	IsService     bool              // the file is the one that this host's service reads
 	Configuration []finding.Finding // about the files
-	Secrets       []finding.Finding // that cannot be read
+	Secrets       []finding.Finding // about those that this process cannot read
 	Polkit        Rule              // of this host, see ReadRule
 	Daemon        *report.Daemon    // the running one; nil if no daemon runs
+	Servers       []Server          // of this host, see ReadServers
+	Elsewhere     []string          // mail domains of others, to find out whether this host reaches port 25 of their MX hosts
+
+	// Service asks the running daemon what it finds with its secrets. It returns nil if no daemon answers; then this process tests with
+	// the secrets that it can read itself. Nil, if there is nobody to ask.
+	Service func(ctx context.Context) *Seen
+	// Online has each DNS provider create and remove a record for each name. Without it nothing is changed.
+	Online bool
+	// Held says how to test with secrets that systemd hands only to the service; "" if this process lacks none of them.
+	Held string
 }
 
-// test is one of the tests. It returns what it found, and changes nothing.
+// Seen is what the service finds with the secrets that it has.
+type Seen struct {
+	Secrets   []finding.Finding            // those that it cannot read
+	Providers map[string][]finding.Finding // the test of the DNS provider of each certificate
+}
+
+// service asks the daemon; nil if it does not answer.
+func (d *Doctor) service(ctx context.Context) *Seen {
+	if d.Service == nil {
+		return nil
+	}
+	return d.Service(ctx)
+}
+
+// test is one of the tests. It returns what it found.
 type test struct {
 	id, certificate string
 	run             func(ctx context.Context) []finding.Finding
+	grace           time.Duration // how long it may take to stop; 0: grace
 }
 
 // Examine runs all tests, several at once, and returns their findings in the order of the tests. A test that has not ended when
@@ -97,7 +124,7 @@ func (t test) within(ctx context.Context) []finding.Finding {
 			return found
 		case <-late:
 			late = nil
-			timer := time.AfterFunc(grace, func() {
+			timer := time.AfterFunc(cmp.Or(t.grace, grace), func() {
 				done <- []finding.Finding{bad("this test did not end in time").Next("allow more time with --timeout, or find out what hangs")}
 			})
 			defer timer.Stop()

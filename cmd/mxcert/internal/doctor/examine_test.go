@@ -47,6 +47,15 @@ func TestExamine(t *testing.T) {
 		{what: "a CA that wants a binding", options: lab.Options{CA: ca.Options{EAB: map[string]string{"kid": "AAAA"}}}, errors: 1, finds: []finds{{"account", "error", "acme.eab"}}},
 		{what: "an account that the CA has lost", renewed: true, breaks: func(h *host) { h.loseAccount() }, finds: []finds{{"account", "warning", "no longer knows the account"}}},
 		{what: "CAA for another CA", breaks: func(h *host) { h.check(h.World.Add(`example.org. CAA 0 issue "other.example"`)) }, errors: 2, finds: []finds{{"caa", "error", "other.example"}}},
+		{what: "CAA for another CA at an optional name", config: lab.ConfigOptions{Optional: []string{"mail.example.com"}},
+			breaks: func(h *host) { h.check(h.World.Add(`mail.example.com. CAA 0 issue "other.example"`)) }, finds: []finds{{"caa", "warning", "an order leaves them out"}, {"caa", "ok", "no CAA"}}},
+		{what: "updates for an optional name are refused", config: lab.ConfigOptions{Optional: []string{"mail.example.com"}},
+			breaks: func(h *host) { h.check(h.World.AddKey(lab.KeyName, "hmac-sha256.", h.Secret(), lab.Zone)) },
+			finds:  []finds{{"dns-provider", "ok", "lets it change"}, {"dns-provider", "warning", "mail.example.com is optional"}}},
+		{what: "a name that is left out", config: lab.ConfigOptions{Optional: []string{"mail.example.com"}}, breaks: func(h *host) {
+			h.check(h.World.AddKey(lab.KeyName, "hmac-sha256.", h.Secret(), lab.Zone))
+			h.renew()
+		}, finds: []finds{{"certificate", "warning", "mail.example.com is left out since"}}},
 		{what: "a bogus zone", breaks: func(h *host) { h.check(h.World.SetTrust(lab.Zone, nameserver.Bogus)) }, errors: 1, finds: []finds{{"dnssec", "error", "example.org"}, {"dns-provider", "warning", "were not tested"}}},
 		{what: "a server that is dead", options: lab.Options{Secondaries: 1}, breaks: func(h *host) { h.Secondaries[0].SetFaults(nameserver.Faults{Dead: true}) }, finds: []finds{{"delegation", "warning", "ns2.example.org"}}},
 		{what: "a profile that the CA has not", config: lab.ConfigOptions{Profile: "none"}, errors: 1, finds: []finds{{"profile", "error", "none"}}},

@@ -383,7 +383,7 @@ func TestUnit(t *testing.T) {
 	for _, c := range h.doctor().certificateTests(h.want()) {
 		ids = append(ids, c.id)
 	}
-	if got := strings.Join(ids, " "); got != "certificate dns-provider preflight deploy unit endpoint" {
+	if got := strings.Join(ids, " "); got != "certificate dns-provider preflight deploy unit endpoint tlsa-mode" {
 		t.Errorf("tests: %s", got)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -32,6 +33,11 @@ func (d *Doctor) hostTests() []test {
 		{id: "daemon", run: d.daemon},
 		{id: "hooks", run: d.hooks},
 		{id: "rights", run: d.rights},
+		{id: "mail-server", run: d.sending},
+	}
+	if i := slices.IndexFunc(d.Certificates, isMail); i >= 0 {
+		resolver := d.Certificates[i].Resolver()
+		tests = append(tests, test{id: "port-25-out", run: func(ctx context.Context) []finding.Finding { return d.outgoing(ctx, resolver) }})
 	}
 	for _, directory := range d.Runner.Host.Directories {
 		client := d.Runner.CAs.At(directory)
@@ -45,12 +51,16 @@ func (d *Doctor) configuration(context.Context) []finding.Finding {
 	return orWell(d.Configuration, "%s: no fault found; %d %s", d.ConfigFile, n, report.Plural(n, "certificate"))
 }
 
-func (d *Doctor) secrets(context.Context) []finding.Finding {
+func (d *Doctor) secrets(ctx context.Context) []finding.Finding {
 	var found []finding.Finding
-	for _, f := range d.Secrets {
+	secrets, who := d.Secrets, ""
+	if seen := d.service(ctx); seen != nil {
+		secrets, who = seen.Secrets, " by the service"
+	}
+	for _, f := range secrets {
 		found = append(found, f.Next(cmp.Or(f.Hint, "put the secret where the setting points, readable only by the user that renews")))
 	}
-	return orWell(found, "every secret of the configuration can be read")
+	return orWell(found, "every secret of the configuration can be read%s", who)
 }
 
 // state checks that the state directory can be used, and looks for what an earlier run has left there.

@@ -44,7 +44,7 @@ func (d *Doctor) rights(context.Context) []finding.Finding {
 	if len(lacking) > 0 {
 		return []finding.Finding{bad("the service may not reload %s: %s does not allow it", strings.Join(lacking, ", "), unit.PolkitFile).Next(hint)}
 	}
-	if d.Polkit.text != unit.PolkitRule(units) {
+	if d.Polkit.text != unit.PolkitRule(unit.Names(units)) {
 		return []finding.Finding{doubtful("%s is not what mxcert would write: it allows other units too, or was edited", unit.PolkitFile).Next(hint)}
 	}
 	return []finding.Finding{well("the service may reload %s", strings.Join(units, ", "))}

@@ -98,7 +98,7 @@ func (c *Client) Check(ctx context.Context, want wanted.Certificate, known Known
 		defer conn.Close()
 	}
 	var answer installAnswer
-	if err := conn.ask(ctx, installOrder{Verb: verbCheck, Name: want.Name, Sound: sound}, &answer); err != nil {
+	if err := conn.ask(ctx, installOrder{Verb: verbCheck, Name: want.Name, Sound: sound, Kinds: want.Kinds()}, &answer); err != nil {
 		return nil, err
 	}
 	rest := answer.rest(want)

@@ -26,6 +26,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -179,6 +180,9 @@ func (i *installer) obey(ctx context.Context, order installOrder) installAnswer 
 	}
 	switch order.Verb {
 	case verbCheck:
+		if len(order.Kinds) > 0 {
+			want = want.Only(order.Kinds...)
+		}
 		return i.check(ctx, want, order.Sound)
 	case verbPlan:
 		return i.makePlan(want, order.Bundles)
@@ -255,7 +259,9 @@ func proven(want wanted.Certificate, f installFiles, keys ...bundle.KeyType) (*b
 
 // covers reports whether the certificate is for a configured name.
 func covers(want wanted.Certificate, b *bundle.Bundle) bool {
-	return slices.ContainsFunc(want.Names, func(name string) bool { return slices.Contains(b.Leaf().DNSNames, name) })
+	return slices.ContainsFunc(want.Names, func(name string) bool {
+		return slices.ContainsFunc(b.Leaf().DNSNames, func(own string) bool { return strings.EqualFold(own, name) })
+	})
 }
 
 // unexpired returns an error if the certificate has expired.

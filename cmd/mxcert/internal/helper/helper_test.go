@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"mxcert/acme/bundle"
 	"mxcert/cmd/mxcert-lab/issuer"
 	"mxcert/cmd/mxcert/internal/report"
 )
@@ -132,6 +133,38 @@ func TestInstallHelperWritesNoForeignNameIntoAMap(t *testing.T) {
 	file := h.path("tls/mx." + b.Serial() + ".pem")
 	if want := "mx.example.org: " + file + "\n*: " + file + "\n"; string(text) != want {
 		t.Errorf("the map is\n%s\nwant\n%s", text, want)
+	}
+}
+
+// With mail domains the map also has names that looks have found, but only from a certificate of a CA that counts: the service, or whoever has
+// taken it over, can make any other.
+func TestInstallHelperWritesFoundNames(t *testing.T) {
+	h, ca, other := newHost(t), issuer.New(t), issuer.New(t)
+	before, after, _ := strings.Cut(h.text(), "      - files:")
+	_, after, _ = strings.Cut(after, "\n")
+	roots := h.path("roots.pem")
+	h.check(os.WriteFile(roots, ca.Issue(t, life, "mx.example.org").ChainPEM(), 0o600))
+	before = strings.NewReplacer("domains: ", "mail_domains: [example.org]\n    domains: ", "acme: {", "acme: {roots_file: "+roots+", ").Replace(before)
+	h.write(before + fmt.Sprintf("      - exim: {combined: '%s/mx.{serial}.pem', sni_map: %[1]s/sni.map, reload: never, unchecked: true}\n", h.path("tls")) + after)
+	for _, tt := range []struct {
+		b    *bundle.Bundle
+		want string
+	}{
+		{ca.Issue(t, life, "mx.example.org", "mx2.example.org", "a.test: /etc/shadow\nevil.test"), "mx.example.org mx2.example.org"},
+		{other.Issue(t, life, "mx.example.org", "mx2.example.org"), "mx.example.org"},
+	} {
+		h.check(h.plan(tt.b).Apply(nil))
+		text, err := os.ReadFile(h.path("tls/sni.map"))
+		h.check(err)
+		var names []string
+		for line := range strings.Lines(string(text)) {
+			if name, path, _ := strings.Cut(line, ": "); name != "*" && strings.Contains(path, tt.b.Serial()) {
+				names = append(names, name)
+			}
+		}
+		if got := strings.Join(names, " "); got != tt.want {
+			t.Errorf("the map has %q, want %q:\n%s", got, tt.want, text)
+		}
 	}
 }
 

@@ -28,10 +28,11 @@ type Event struct {
 	Failure   *Failure       // of fail: what failed
 }
 
-// describe returns what hooks see of the event. The names come from the configuration, the texts of a failure from the service.
+// describe returns what hooks see of the event. The names come from the configuration and the certificate, the texts of a failure from the service.
 func (e Event) describe(want wanted.Certificate) script.Event {
-	seen := script.Event{Event: e.Name, Name: want.Name, Domains: want.Names, Changed: e.Changed}
+	seen := script.Event{Event: e.Name, Name: want.Name, Domains: want.Names, LeftOut: []string{}, Changed: e.Changed}
 	if e.Bundle != nil {
+		seen.Domains, seen.LeftOut = split(want, e.Bundle)
 		seen.Fullchain, seen.PrivateKey = filepath.Join(e.Directory, "fullchain.pem"), filepath.Join(e.Directory, "privkey.pem")
 		seen.Serial, seen.NotAfter = e.Bundle.Serial(), e.Bundle.NotAfter().UTC()
 	}
@@ -40,6 +41,24 @@ func (e Event) describe(want wanted.Certificate) script.Event {
 		seen.Stage, seen.Error, seen.Hint = f.Stage, f.Message, f.Hint
 	}
 	return seen
+}
+
+// split returns the configured names, and the optional ones among them that a certificate does not have, apart.
+func split(want wanted.Certificate, b *bundle.Bundle) (names, leftOut []string) {
+	names, leftOut = want.Required(), []string{}
+	for _, name := range want.Optional {
+		if slices.Contains(b.Leaf().DNSNames, name) || b.Leaf().VerifyHostname(name) == nil {
+			names = append(names, name)
+		} else {
+			leftOut = append(leftOut, name)
+		}
+	}
+	for _, name := range want.NamesOf(b) { // the others are names that looks at MX records had found
+		if !slices.Contains(want.Names, name) {
+			names = append(names, name)
+		}
+	}
+	return names, leftOut
 }
 
 // serveHook runs the hooks of one event.
@@ -111,7 +130,8 @@ func runOnCopies(ctx context.Context, want wanted.Certificate, event Event) (out
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	copies := state.New(disk.At(dir)).Lineage(want.Name)
-	made, err := copies.Add(event.Bundle, want.Names, "", "", time.Now())
+	names, _ := split(want, event.Bundle)
+	made, err := copies.Add(event.Bundle, names, "", "", time.Now())
 	if err != nil {
 		return nil, err
 	}

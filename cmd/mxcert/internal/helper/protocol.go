@@ -39,6 +39,7 @@ type installOrder struct {
 	Name    string         `json:"name"`              // of the certificate
 	Bundles []installFiles `json:"bundles,omitempty"` // plan: one for each key type, empty if there is no certificate of that type
 	Sound   bool           `json:"sound,omitempty"`   // check: is the configuration of the mail server valid, too?
+	Kinds   []string       `json:"kinds,omitempty"`   // check: only the places of these kinds; all if empty
 }
 
 // installFiles is a certificate and its key, both PEM.

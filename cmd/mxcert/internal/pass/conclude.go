@@ -1,10 +1,12 @@
 package pass
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"mxcert/acme/state"
@@ -31,7 +33,7 @@ type ending struct {
 
 // failed returns the report of a pass that could not even start.
 func (p *pass) failed(err error) report.Certificate {
-	r := report.New(p.want.Name, p.want.Names)
+	r := newReport(p.want)
 	r.Warnings = append(r.Warnings, p.warnings...)
 	r.Stage, r.Error, r.Code = report.Failed, report.NewError(err), report.CodeOf(err)
 	if report.IsTemporary(err) {
@@ -41,10 +43,44 @@ func (p *pass) failed(err error) report.Certificate {
 	return r
 }
 
+// KindRefused is the kind of an error that says only that a command was refused: the certificate is as it was.
+const KindRefused = "refused"
+
+// refusal says why there is nothing to go back to.
+type refusal struct {
+	err  error
+	name string
+}
+
+func (e *refusal) Error() string { return e.err.Error() }
+func (e *refusal) Unwrap() error { return e.err }
+
+// Kind is KindRefused.
+func (e *refusal) Kind() string { return KindRefused }
+
+// Hint says where the stored certificates are listed.
+func (e *refusal) Hint() string {
+	return fmt.Sprintf("the certificate in service stays; `mxcert history %s` lists what is stored", e.name)
+}
+
+// refused returns the report of a pass that was not carried out: how the certificate is, and why.
+func (p *pass) refused(ctx context.Context, err error) report.Certificate {
+	files := cmp.Or(p.Helper, helper.NewClient()).Looker()
+	defer files.Close()
+	r := Look(ctx, files, p.want, p.lineage)
+	r.Error, r.Code = report.NewError(report.At("state", err)), report.CodeFailed
+	if isDANE(err) {
+		_, r.Code = p.verdict(r, err)
+	}
+	p.say("failed", err.Error())
+	return r
+}
+
 // conclude records how the pass ended, runs the hooks, and returns the report.
 func (p *pass) conclude(ctx context.Context, issueErr, serveErr error) report.Certificate {
+	p.advanceTLSA(ctx, serveErr == nil && ctx.Err() == nil && p.have.Any())
 	if p.options.DryRun {
-		return p.report(ending{err: errors.Join(issueErr, serveErr), inService: served.All(p.seen) && p.have.Any() && p.plan != nil && p.plan.Summary().Empty()})
+		return p.report(ending{err: errors.Join(issueErr, serveErr), inService: served.All(p.seen) && p.unread == nil && p.have.Any() && p.plan != nil && p.plan.Summary().Empty()})
 	}
 	if issueErr == nil && serveErr == nil {
 		issueErr = p.lacking()
@@ -67,7 +103,7 @@ func (p *pass) lacking() error {
 
 // success records that every endpoint has shown the current certificates, and runs the hooks.
 func (p *pass) success(ctx context.Context) ending {
-	p.warnAll(helper.Remember(&p.have.Record, p.want, p.plan))
+	p.warnDaily(helper.Remember(&p.have.Record, p.want, p.plan))
 	event := "served"
 	if len(p.seen) == 0 {
 		event = "deployed"
@@ -94,6 +130,21 @@ func (p *pass) success(ctx context.Context) ending {
 		return ending{err: report.At("store", err)}
 	}
 	return ending{err: hookErr, inService: true}
+}
+
+// warnDaily adds warnings about something that may stay as it is for long: in the daemon's passes once a day.
+func (p *pass) warnDaily(texts []string) {
+	told, now := &p.have.Record.Told, time.Now().UTC()
+	text := strings.Join(texts, "\n")
+	if text == "" {
+		*told = state.Told{}
+		return
+	}
+	if p.options.Daemon && told.Text == text && now.Sub(told.At) < 24*time.Hour && !told.At.After(now) {
+		return
+	}
+	p.warnAll(texts)
+	*told = state.Told{Text: text, At: now}
 }
 
 // healed says what this pass has put right for the i-th key type, although its certificate is an old one; "" if nothing was wrong.
@@ -141,6 +192,8 @@ func (p *pass) failure(ctx context.Context, issueErr, serveErr error) ending {
 		}
 	case issueErr == nil && p.heldAgain():
 		end.nextTry = &p.heldUntil
+	case isDANE(end.err):
+		end.nextTry = p.gateFailure(ctx, end.err)
 	default:
 		failure := end.err
 		if issueErr != nil && !p.heldUntil.IsZero() {
@@ -156,6 +209,28 @@ func (p *pass) failure(ctx context.Context, issueErr, serveErr error) ending {
 	}
 	return end
 }
+
+// gateFailure records that the gate refuses something, and returns when the next pass asks it again. The hooks run once for the same refusal:
+// it may stay for days, until somebody publishes a record.
+func (p *pass) gateFailure(ctx context.Context, err error) *time.Time {
+	again := time.Now().Add(gatePause)
+	if next := p.tlsa.nextTLSA(); !next.IsZero() && next.Before(again) {
+		again = next
+	}
+	f, now := p.have.Record.Failure, report.NewError(err)
+	known := f != nil && f.Kind == now.Kind && f.Stage == now.Stage && f.Fingerprint == p.want.Fingerprint()
+	p.recordFailure(err)
+	p.have.Record.Failure.NotBefore = again.UTC().Truncate(time.Second)
+	if known {
+		p.have.Record.Failure.At, p.have.Record.Failure.Count = f.At, f.Count
+	} else {
+		p.failHooks(ctx, err)
+	}
+	return &p.have.Record.Failure.NotBefore
+}
+
+// gatePause is how long the daemon waits before it asks the gate again.
+const gatePause = time.Hour
 
 // heldAgain reports whether this pass only found what an earlier pass has recorded: mxcert leaves the files alone for now.
 func (p *pass) heldAgain() bool {
@@ -173,11 +248,17 @@ func (p *pass) report(end ending) report.Certificate {
 	if end.orderFailed && !p.options.DeployOnly {
 		r.NextRenewal = end.nextTry // the order is due: the next step is another try
 	}
+	r.TLSA, r.NextTLSA = p.tlsa.report(p.have.Bundles, p.seen), p.tlsa.nextTLSA()
 	r.HeldUntil = p.heldUntil
 	r.HeldOnly = !p.heldUntil.IsZero() && p.have.Record.Failure != nil && p.have.Record.Failure.Kind == kindDrift
 	r.Stage = p.stage(end)
+	if code, failed := p.unpublished(); failed && end.err == nil {
+		r.Code = code
+		p.say("failed", "the TLSA records could not be brought up to date")
+		return r
+	}
 	if end.err == nil {
-		p.say("done", summary(r))
+		p.say("done", summary(r, p.tlsa != nil && p.tlsa.edited))
 		return r
 	}
 	r.Error = report.NewError(end.err)
@@ -202,6 +283,8 @@ func (p *pass) stage(end ending) report.Stage {
 // verdict returns the stage and the exit code of a pass that ended with an error.
 func (p *pass) verdict(r report.Certificate, err error) (report.Stage, report.Code) {
 	switch stage := r.Error.Stage; {
+	case isDANE(err) && report.IsTemporary(err):
+		return r.Stage, report.CodeTemporary
 	case slices.Contains([]string{"deploy", "reload", "verify"}, stage) && p.have.Any():
 		return r.Stage, report.CodeNotInService
 	case stage == "hook" && p.have.Any(): // the next pass tries again, but a person has to fix it
@@ -224,12 +307,16 @@ func (p *pass) filesHold() bool {
 	return plan.Summary().Empty()
 }
 
-func summary(r report.Certificate) string {
+// summary says what a pass did; edited reports whether it changed TLSA records.
+func summary(r report.Certificate, edited bool) string {
 	if n := len(r.Plan); n > 0 {
 		return fmt.Sprintf("%d %s would be taken", n, report.Plural(n, "step"))
 	}
 	if r.Changed {
 		return "changed, and " + string(r.Stage)
+	}
+	if edited {
+		return "changed the TLSA records; the certificate is " + string(r.Stage)
 	}
 	return "nothing to do, " + string(r.Stage)
 }

@@ -234,9 +234,12 @@ func TestSummary(t *testing.T) {
 		"changed, and served":    {Changed: true, Stage: report.Served},
 		"nothing to do, served":  {Stage: report.Served},
 	} {
-		if got := summary(r); got != want {
+		if got := summary(r, false); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
+	}
+	if got, want := summary(report.Certificate{Stage: report.Served}, true), "changed the TLSA records; the certificate is served"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 
@@ -284,5 +287,36 @@ func TestChargedToCA(t *testing.T) {
 		if got := chargedToCA(tt.err); got != tt.want {
 			t.Errorf("%v: %v", tt.err, got)
 		}
+	}
+}
+
+// The daemon repeats a warning about a path that the configuration no longer names once a day; a person reads it each time.
+func TestLeftPathIsToldOnceADay(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{Endpoints: []string{}})
+	h.pass(report.CodeOK, Options{})
+	h.edit(`certificate: "`+h.Path("tls", "mx.crt"), `certificate: "`+h.Path("tls", "new.crt"))
+	warned := func(options Options) bool {
+		t.Helper()
+		return len(h.pass(report.CodeOK, options).Warnings) > 0
+	}
+	byDaemon := Options{Daemon: true}
+	if first, second := warned(byDaemon), warned(byDaemon); !first || second {
+		t.Errorf("the daemon warns: %v, then %v", first, second)
+	}
+	if !warned(Options{}) {
+		t.Error("a person's pass does not warn")
+	}
+	lineage := h.store().Lineage("mx")
+	record, _, err := lineage.Load()
+	h.check(err)
+	record.Told.At = record.Told.At.Add(-25 * time.Hour)
+	h.check(lineage.Save(record))
+	if !warned(byDaemon) || warned(byDaemon) {
+		t.Error("after a day the daemon warns not at all, or twice")
+	}
+	h.edit(h.Path("tls", "mx.key"), h.Path("tls", "new.key"))
+	if !warned(byDaemon) {
+		t.Error("another path that was left is not told")
 	}
 }

@@ -21,7 +21,7 @@ import (
 
 // due returns why the certificate of the i-th key type must be ordered, or "" if it need not be.
 func (p *pass) due(i int, key bundle.KeyType) string {
-	reason := whyDue(p.have, p.want, i)
+	reason := whyDue(p.have, p.want, i, settled(p.want, p.have.Record))
 	if reason != "" {
 		return reason
 	}
@@ -38,8 +38,8 @@ func (p *pass) due(i int, key bundle.KeyType) string {
 }
 
 // whyDue returns why the certificate of the i-th key type must be ordered, as far as the state and the configuration say so; "" if they
-// do not.
-func whyDue(have *issued.Lineage, want wanted.Certificate, i int) string {
+// do not. names are those of a new order.
+func whyDue(have *issued.Lineage, want wanted.Certificate, i int, names []string) string {
 	key, current := want.Keys[i], have.Bundles[i]
 	if current == nil {
 		return "there is none yet"
@@ -49,9 +49,9 @@ func whyDue(have *issued.Lineage, want wanted.Certificate, i int) string {
 		return "its description cannot be read"
 	}
 	now := time.Now()
-	inFlight, _ := have.InFlight(key, want.Names, want.Directories)
+	inFlight, _ := have.InFlight(key, names, want.Directories)
 	switch {
-	case !issued.SameNames(g.Names, want.Names): // compares what mxcert asked for: a CA may add names
+	case namesDiffer(want, have, key, g): // compares what mxcert asked for: a CA may add names
 		return "the names have changed"
 	case g.Directory != state.UnknownCA && !slices.Contains(want.Directories, g.Directory):
 		return "the CA has changed"
@@ -73,7 +73,7 @@ func whyDue(have *issued.Lineage, want wanted.Certificate, i int) string {
 func (p *pass) asked(key bundle.KeyType, g state.Generation) string {
 	slot := p.have.Record.Slot(key)
 	switch {
-	case !p.urgent():
+	case !p.options.Force && !p.options.NewKey:
 		return ""
 	case p.answers(g):
 		p.say("order", fmt.Sprintf("another mxcert was faster: the certificate issued at %s is the one that was asked for", g.Created.Format(time.RFC3339)))
@@ -88,7 +88,9 @@ func (p *pass) asked(key bundle.KeyType, g state.Generation) string {
 }
 
 // urgent reports whether a person wants the certificate now.
-func (p *pass) urgent() bool { return p.options.Force || p.options.NewKey }
+func (p *pass) urgent() bool {
+	return p.options.Force || p.options.NewKey || p.options.Roll != nil || p.tlsa.emergency()
+}
 
 // answers reports whether another process issued a certificate after the operator asked for one. A certificate whose time of issue lies in
 // the future, by this host's clock, does not count.
@@ -167,7 +169,7 @@ func (p *pass) issuer(key bundle.KeyType) *acme.Client {
 // waits.
 func (p *pass) held(i int, key bundle.KeyType) error {
 	f := p.have.Record.Failure
-	if f != nil && (f.Kind != kindDrift || f.ChargedToCA) && !p.urgent() && !stale(f) && f.Fingerprint == p.want.Fingerprint() &&
+	if f != nil && (f.Kind != kindDrift && f.Kind != kindDANE && f.Kind != kindDANEUnknown || f.ChargedToCA) && !p.urgent() && !stale(f) && f.Fingerprint == p.want.Fingerprint() &&
 		time.Now().Before(f.NotBefore) && (p.options.Daemon || f.ChargedToCA) {
 		return &schedule.Held{Until: f.NotBefore, NextStep: f.Hint, Skippable: true,
 			Why: fmt.Sprintf("%d failed %s, the last: %s", f.Count, report.Plural(f.Count, "attempt"), f.Message)}
@@ -182,13 +184,13 @@ func stale(f *state.Failure) bool { return f.At.After(time.Now().Add(time.Minute
 func (p *pass) claim(i int, key bundle.KeyType) acme.Claim {
 	f := p.have.Record.Failure
 	edited := f != nil && f.Fingerprint != p.want.Fingerprint() // since it failed: the edit may have fixed the fault
-	claim := acme.Claim{Names: p.want.Names, KeyType: key, New: true, Urgent: p.urgent(), Person: !p.options.Daemon || edited}
+	claim := acme.Claim{Names: p.names, KeyType: key, New: true, Urgent: p.urgent(), Person: !p.options.Daemon || edited, Placed: p.inFlight(key)}
 	g, err := p.have.Current(key)
 	if p.have.Bundles[i] == nil || err != nil {
 		return claim
 	}
 	renewal := p.have.Record.Slot(key).Renewal
-	claim.New = !issued.SameNames(g.Names, p.want.Names)
+	claim.New = !issued.SameNames(g.Names, p.names)
 	claim.Life, claim.Expires = g.NotAfter.Sub(g.NotBefore), g.NotAfter
 	claim.Replacement = !renewal.Start.IsZero() && !time.Now().Before(renewal.Start)
 	return claim

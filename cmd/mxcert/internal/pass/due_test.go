@@ -93,9 +93,13 @@ func TestDue(t *testing.T) {
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			t.Parallel()
-			o := newOffline(t)
-			tt.prepare(o, o.issued())
-			if got := o.begin(tt.options).due(0, bundle.EC256); got != tt.want {
+			o, options := newOffline(t), tt.options
+			g := o.issued()
+			if !options.Asked.IsZero() { // it may be long ago that this test was listed
+				options.Asked = time.Now()
+			}
+			tt.prepare(o, g)
+			if got := o.begin(options).due(0, bundle.EC256); got != tt.want {
 				t.Errorf("due: %q, want %q", got, tt.want)
 			}
 			if waits := strings.HasSuffix(tt.what, "waits") && tt.want == ""; o.heard("is not in service yet; deploying that one first") != waits {
@@ -219,6 +223,37 @@ func TestHeldByTheCA(t *testing.T) {
 		if err := p.held(0, bundle.EC256); (err != nil) != tt.waits || report.IsTemporary(err) != tt.waits {
 			t.Errorf("%s: %v", tt.what, err)
 		}
+	}
+}
+
+// An order that is placed is counted already: the limit that it has reached does not keep it from being finished. One that has to be placed is held.
+func TestLimitHoldsNoOrderInFlight(t *testing.T) {
+	t.Parallel()
+	o := newOffline(t)
+	o.issued()
+	held := func() error {
+		p := &pass{Runner: o.runner(), want: o.want(), names: o.want().Names, options: byDaemon, say: o.say, lineage: o.lineage(), have: o.have()}
+		return p.held(0, bundle.EC256)
+	}
+	o.check(o.store().ChangeUsage(t.Context(), directory, func(u *state.Usage) error {
+		for range 10 {
+			u.Ledger.Place(time.Now(), schedule.Purchase{Names: o.want().Names, Key: string(bundle.EC256)})
+		}
+		return nil
+	}))
+	if _, isHeld := errors.AsType[*schedule.Held](held()); !isHeld {
+		t.Error("a new order is not held, although the limit is reached")
+	}
+	o.inFlight(directory)
+	if err := held(); err != nil {
+		t.Errorf("the order in flight is not finished: %v", err)
+	}
+	o.check(o.store().ChangeUsage(t.Context(), directory, func(u *state.Usage) error {
+		u.Breaker.Fail(time.Now(), 0, "out of order")
+		return nil
+	}))
+	if err := held(); err == nil {
+		t.Error("a CA that has failed is not left alone")
 	}
 }
 

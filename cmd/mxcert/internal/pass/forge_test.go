@@ -22,12 +22,12 @@ import (
 
 // forge issues other certificates in the lab's CA's place: with the key that was asked for, but otherwise as a test wants.
 type forge struct {
-	t           *testing.T
+	t           testing.TB
 	root, inter *x509.Certificate
 	key         *ecdsa.PrivateKey
 }
 
-func newForge(t *testing.T, intermediateEnds time.Time) *forge {
+func newForge(t testing.TB, intermediateEnds time.Time) *forge {
 	t.Helper()
 	issuer := func(serial int64, name string, ends time.Time) *x509.Certificate {
 		return &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-5000 * time.Hour),

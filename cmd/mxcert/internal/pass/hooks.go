@@ -50,18 +50,23 @@ func (p *pass) runHooks(ctx context.Context, event string) error {
 func (p *pass) runHooksOf(ctx context.Context, event helper.Event) error {
 	var problems []error
 	for _, ev := range p.hookEvents(event) {
-		outcomes, err := p.Helper.RunHooks(ctx, p.want, ev)
-		problems = append(problems, err)
-		for _, o := range outcomes {
-			switch {
-			case o.Skipped != "":
-				p.say("hook", fmt.Sprintf("%s skipped: %s", o.Hook, o.Skipped))
-			case !o.Failed:
-				p.say("hook", fmt.Sprintf("%s (%s)", o.Hook, o.Duration.Round(time.Millisecond)))
-			}
-		}
+		problems = append(problems, p.runHook(ctx, ev))
 	}
 	return errors.Join(problems...)
+}
+
+// runHook runs the programs for one certificate.
+func (p *pass) runHook(ctx context.Context, event helper.Event) error {
+	outcomes, err := p.Helper.RunHooks(ctx, p.want, event)
+	for _, o := range outcomes {
+		switch {
+		case o.Skipped != "":
+			p.say("hook", fmt.Sprintf("%s skipped: %s", o.Hook, o.Skipped))
+		case !o.Failed:
+			p.say("hook", fmt.Sprintf("%s (%s)", o.Hook, o.Duration.Round(time.Millisecond)))
+		}
+	}
+	return err
 }
 
 // hookEvents describes the certificates to the hooks; before the first issue there is one event without a certificate.

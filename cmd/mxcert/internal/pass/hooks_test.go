@@ -71,7 +71,7 @@ func TestHooksAreTold(t *testing.T) {
 		env, document := h.noted(event)
 		want := map[string]string{
 			"PATH": env["PATH"], "LANG": env["LANG"],
-			"MXCERT_EVENT": event, "MXCERT_NAME": "mx", "MXCERT_DOMAINS": "mx.example.org host7.example.org",
+			"MXCERT_EVENT": event, "MXCERT_NAME": "mx", "MXCERT_DOMAINS": "mx.example.org host7.example.org", "MXCERT_LEFT_OUT": "",
 			"MXCERT_FULLCHAIN": dir[0] + "/fullchain.pem", "MXCERT_PRIVKEY": dir[0] + "/privkey.pem",
 			"MXCERT_SERIAL": c.Keys[0].Serial, "MXCERT_NOT_AFTER": c.Keys[0].NotAfter.Format(time.RFC3339), "MXCERT_CHANGED": "true",
 			"RENEWED_LINEAGE": dir[0], "RENEWED_DOMAINS": "mx.example.org host7.example.org",
@@ -81,7 +81,7 @@ func TestHooksAreTold(t *testing.T) {
 			t.Errorf("the environment of %s is\n%v\nwant\n%v", event, env, want)
 		}
 		if got, want := fmt.Sprint(document), fmt.Sprint(map[string]any{
-			"event": event, "name": "mx", "domains": []any{"mx.example.org", "host7.example.org"}, "fullchain": env["MXCERT_FULLCHAIN"],
+			"event": event, "name": "mx", "domains": []any{"mx.example.org", "host7.example.org"}, "left_out": []any{}, "fullchain": env["MXCERT_FULLCHAIN"],
 			"privkey": env["MXCERT_PRIVKEY"], "serial": c.Keys[0].Serial, "not_after": env["MXCERT_NOT_AFTER"], "changed": true,
 		}); got != want {
 			t.Errorf("the document of %s is\n%s\nwant\n%s", event, got, want)
@@ -283,6 +283,48 @@ func TestHookReloads(t *testing.T) {
 	h.pass(report.CodeOK, renew)
 	if text, err := os.ReadFile(h.Path("asked")); err != nil || string(text) != "reload\n" {
 		t.Errorf("the hook ran %q (%v), want once", text, err)
+	}
+}
+
+// The hook's server does not take the new certificate: the old files come back, and the hook runs for the old certificate, so that
+// the server reads them.
+func TestHookReloadsTheOld(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{Preload: true}, lab.ConfigOptions{})
+	h.check(os.MkdirAll(h.Path("hooks", "deploy.d"), 0o755))
+	h.check(os.WriteFile(h.Path("hooks", "deploy.d", "reload"), []byte("#!/bin/sh\necho $MXCERT_SERIAL >>"+h.Path("asked")+"\n"), 0o755))
+	go func() { // the server's side of the hook, the first time only
+		for {
+			time.Sleep(20 * time.Millisecond)
+			if _, err := os.Stat(h.Path("asked")); err == nil {
+				_ = h.SMTP.Reload()
+				return
+			}
+		}
+	}()
+	h.edit("timeout: 30s}\n", "timeout: 2s}\n")
+	old := h.pass(report.CodeOK, renew).Keys[0].Serial
+	c := h.pass(report.CodeNotInService, Options{Force: true, NewKey: true})
+	if c.Error == nil || !strings.Contains(c.Error.Message, "the previous certificate is back in service") {
+		t.Errorf("%+v", c.Error)
+	}
+	text, err := os.ReadFile(h.Path("asked"))
+	if serials := strings.Fields(string(text)); err != nil || len(serials) != 3 || serials[0] != old || serials[1] == old || serials[2] != old {
+		t.Errorf("the hook ran for %q (%v), want %s, the new one and %[3]s", text, err, old)
+	}
+}
+
+// A hook that should reload the server fails: the report names it, not the mail server's paths.
+func TestHookThatReloadsFails(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{Preload: true}, lab.ConfigOptions{})
+	h.edit("timeout: 30s}\n", "timeout: 1s}\n")
+	h.check(os.MkdirAll(h.Path("hooks", "deploy.d"), 0o755))
+	h.check(os.WriteFile(h.Path("hooks", "deploy.d", "reload"), []byte("#!/bin/sh\necho no server here; exit 7\n"), 0o755))
+	c := h.pass(report.CodeNotInService, renew)
+	if c.Error == nil || c.Error.Stage != "verify" || !strings.Contains(c.Error.Message, "deploy.d/reload: exit status 7") || !strings.Contains(c.Error.Message, "no server here") ||
+		!strings.Contains(c.Error.Hint, "repair that hook") {
+		t.Errorf("%+v", c.Error)
 	}
 }
 

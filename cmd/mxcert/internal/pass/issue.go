@@ -5,14 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"mxcert/acme"
 	"mxcert/acme/bundle"
 	"mxcert/acme/dnsprovider"
-	"mxcert/acme/finding"
-	"mxcert/acme/preflight"
 	"mxcert/acme/schedule"
 	"mxcert/acme/state"
 	"mxcert/cmd/mxcert/internal/report"
@@ -25,82 +24,111 @@ const sweepPatience = 20 * time.Second
 
 // issue orders what is due, one key type after another. The order for the second key type uses the authorizations of the first.
 func (p *pass) issue(ctx context.Context) error {
-	if p.options.DeployOnly || p.options.Rollback {
+	if p.options.DeployOnly || p.options.Rollback || p.options.Publish {
 		return nil
 	}
+	p.tryAgain(ctx)
+	var waits error
 	for i, key := range p.want.Keys {
-		reason := p.due(i, key)
-		if reason == "" {
+		err := p.issueKey(ctx, i, key)
+		if isDANE(err) {
+			waits = errors.Join(waits, err) // the other key types do not wait for it
 			continue
 		}
-		if p.options.DryRun {
-			p.intended = append(p.intended, fmt.Sprintf("order: %s certificate for %s: %s", key, strings.Join(p.want.Names, ", "), reason))
-			continue
-		}
-		if err := p.held(i, key); err != nil {
-			return report.At("order", err)
-		}
-		if !p.issued {
-			if err := p.preflight(ctx); err != nil {
-				return err
-			}
-		}
-		if err := p.order(ctx, i, key, reason); err != nil {
-			return err
+		if err != nil {
+			return errors.Join(err, waits)
 		}
 	}
-	return nil
+	return waits
+}
+
+// issueKey orders the certificate of one key type if it is due, if necessary without optional names.
+func (p *pass) issueKey(ctx context.Context, i int, key bundle.KeyType) (failed error) {
+	for further := 0; ; {
+		reason := cmp.Or(p.due(i, key), p.rollDue(ctx, key))
+		essential := reason != ""
+		if !essential {
+			reason = p.comesBack(key)
+		}
+		if reason == "" {
+			return nil
+		}
+		p.warnOfNewName(key)
+		switch {
+		case p.options.DryRun:
+			p.intended = append(p.intended, fmt.Sprintf("order: %s certificate for %s: %s", key, strings.Join(p.names, ", "), reason))
+			return nil
+		case further > mostFurther:
+			return failed
+		}
+		if err := p.chooseKey(ctx, i, key); err != nil {
+			return err
+		}
+		placed := false
+		if failed = report.At("order", p.held(i, key)); failed == nil {
+			failed = p.preflight(ctx)
+		}
+		if failed == nil {
+			placed, failed = true, p.order(ctx, i, key, reason)
+		}
+		if placed && acme.KeyRefused(failed) && p.keyRefused(key, p.orderKeys[key]) && further <= mostFurther {
+			further++
+			continue
+		}
+		if failed == nil || !p.fewer(ctx, failed, i, essential, placed) {
+			return failed
+		}
+		if placed {
+			further++
+		}
+	}
 }
 
 // preflight checks three things before mxcert asks the CA for anything: that the new certificate could be put in place, that the order is
-// not certain to fail, and that the DNS provider has what it needs.
+// not certain to fail, and that the DNS provider has what it needs. A pass does this until it has found nothing, and then not again.
 func (p *pass) preflight(ctx context.Context) error {
-	notes, err := p.Helper.Check(ctx, p.want, p.known(), nil, false)
+	if p.prepared || p.issued {
+		return nil
+	}
+	notes, err := p.check(ctx, false)
 	if p.warnAll(notes); err != nil {
 		return report.At("deploy", err)
 	}
-	for _, name := range p.want.Units(wanted.Always, wanted.Auto) {
+	for _, name := range p.reached().Units(wanted.Always, wanted.Auto) {
 		if err := unit.Check(ctx, name); unit.Misconfigured(err) || unit.Away(err) {
 			return report.At("reload", err) // other faults of a unit do not stop the order
 		}
 	}
-	solver, err := p.want.Solver(p.resolver)
-	if err != nil {
+	accounts := p.want.Accounts(p.resolver)
+	if err := setUp(accounts); err != nil {
 		return report.At("dns", err)
 	}
-	findings := p.CAs.Preflight(ctx, preflight.Request{Names: p.want.Names, Profile: p.want.Profile, Resolver: p.resolver, Require: p.want.Require})
-	for _, f := range findings {
-		if f.Severity == finding.Warning {
-			p.warn(f.Message)
-		}
-	}
-	if err := acme.Blocked(findings); err != nil {
-		return report.At(stageOf(err), err)
-	}
-	if preparer, ok := solver.(dnsprovider.Preparer); ok {
-		if err := preparer.Prepare(ctx, dnsprovider.Challenges(ctx, p.resolver, p.want.Names)); err != nil {
-			return report.At("dns", err)
-		}
+	if err := p.foresee(ctx, accounts); err != nil {
+		return err
 	}
 	if err := p.lineage.Save(p.have.Record); err != nil { // if the record is missing after this, it was lost
 		return report.At("store", err)
 	}
+	p.prepared = true
 	return report.At("hook", p.runHooks(ctx, "pre"))
 }
 
 // order gets one certificate and stores it before mxcert touches anything of the mail server.
 func (p *pass) order(ctx context.Context, i int, key bundle.KeyType, reason string) error {
 	p.say("order", fmt.Sprintf("%s certificate: %s", key, reason))
-	solver, err := p.want.Solver(p.resolver)
-	if err != nil {
+	accounts := p.want.Accounts(p.resolver)
+	if err := setUp(accounts); err != nil {
 		return report.At("dns", err)
 	}
-	got, err := p.CAs.Issue(ctx, p.demand(i, key, solver))
+	if p.tlsa != nil {
+		p.tlsa.outdated = true
+	}
+	got, err := p.CAs.Issue(ctx, p.demand(i, key, accounts))
 	if err != nil {
 		return report.At(stageOf(err), err)
 	}
 	p.warnAll(got.Warnings)
-	generation, err := p.lineage.Add(got.Bundle, p.want.Names, got.Directory, got.Order, time.Now())
+	generation, err := p.lineage.AddFound(got.Bundle, p.names, p.foundOf(p.names), got.Directory, got.Order, time.Now())
 	if err != nil {
 		return report.At("store", err)
 	}
@@ -108,6 +136,9 @@ func (p *pass) order(ctx context.Context, i int, key bundle.KeyType, reason stri
 	p.have.Record.Slot(key).Chain = p.chainToday(got.Bundle)
 	p.have.Record.Log(state.Event{At: time.Now(), Event: "issued", Key: key, Serial: generation.Serial, Message: reason})
 	p.have.Bundles[i], p.issued, p.changed = got.Bundle, true, true
+	for _, name := range p.names {
+		p.takeIn(name)
+	}
 	if err := errors.Join(p.lineage.Save(p.have.Record), p.lineage.DropOrder(key)); err != nil {
 		return report.At("store", err)
 	}
@@ -115,19 +146,35 @@ func (p *pass) order(ctx context.Context, i int, key bundle.KeyType, reason stri
 	return nil
 }
 
+// setUp sets up the account of a certificate without dns.zones. Otherwise only those that the places of the challenges need are set up, when
+// these are known.
+func setUp(accounts dnsprovider.Accounts) error {
+	if accounts.Zoned() {
+		return nil
+	}
+	for _, account := range accounts {
+		if _, err := account.Solver(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // demand returns what to order. It keeps the key of the current certificate, unless a new key is wanted or the old one must not be used.
-func (p *pass) demand(i int, key bundle.KeyType, solver dnsprovider.Solver) acme.Demand {
+func (p *pass) demand(i int, key bundle.KeyType, accounts dnsprovider.Accounts) acme.Demand {
 	demand := acme.Demand{Danger: p.have.InDanger(i), Request: acme.Request{
-		Claim: p.claim(i, key), Profile: p.want.Profile, Roots: p.want.Roots,
-		Lineage: p.lineage, Provider: p.want.Provider, Solver: solver, Resolver: p.resolver,
+		Claim: p.claim(i, key), Optional: p.optional(), Profile: p.want.Profile, Roots: p.want.Roots,
+		Lineage: p.lineage, Accounts: accounts, Resolver: p.resolver,
 		Require: p.want.Require, Patience: p.want.Patience, Progress: p.say, Notice: p.accountNotice,
 	}}
 	current := p.have.Bundles[i]
 	if current == nil {
 		return demand
 	}
-	_, fresh := p.have.InFlight(key, p.want.Names, p.want.Directories)
-	if p.want.ReuseKey && !p.options.NewKey && !fresh && !p.lineage.Compromised(current.SPKI()) {
+	_, fresh := p.have.InFlight(key, p.names, p.want.Directories)
+	if signer, chosen := p.orderKeys[key]; chosen {
+		demand.Key = signer
+	} else if p.want.ReuseKey && !p.options.NewKey && !fresh && !p.lineage.Compromised(current.SPKI()) && !slices.Contains(p.unwelcome, key) {
 		demand.Key = current.Key()
 	}
 	if g, err := p.have.Current(key); err == nil {
@@ -150,11 +197,7 @@ func (p *pass) sweepTXT(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, sweepPatience)
 	defer cancel()
-	solver, err := p.want.Solver(p.resolver)
-	if err == nil {
-		err = acme.CleanUp(ctx, p.lineage, p.want.Provider, solver, p.resolver, p.say)
-	}
-	if err != nil {
+	if err := acme.CleanUp(ctx, p.lineage, p.want.Accounts(p.resolver), p.resolver, p.say); err != nil {
 		p.warn(fmt.Sprintf("TXT records of an earlier run remain: %v", err))
 	}
 }

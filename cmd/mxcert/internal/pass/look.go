@@ -13,6 +13,7 @@ import (
 	"mxcert/cmd/mxcert/internal/helper"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/wanted"
+	"mxcert/deploy/dane"
 	"mxcert/deploy/served"
 )
 
@@ -29,9 +30,10 @@ func Look(ctx context.Context, files *helper.Looker, want wanted.Certificate, li
 
 // look does the work of [Look]. It also returns the files that the report depends on, or nil if they are not known.
 func look(ctx context.Context, files *helper.Looker, want wanted.Certificate, lineage *state.Lineage) (r report.Certificate, sources []string) {
+	want, _, _ = WithFound(want, lineage) // Describe says what is wrong with them
 	have, err := issued.Look(lineage, want.Keys)
 	if err != nil {
-		r = report.New(want.Name, want.Names)
+		r = newReport(want)
 		r.Stage, r.Error, r.Code = report.Failed, report.NewError(report.At("state", err)), report.CodeOf(err)
 		if report.IsTemporary(err) {
 			r.Stage = report.Waiting
@@ -40,6 +42,12 @@ func look(ctx context.Context, files *helper.Looker, want wanted.Certificate, li
 	}
 	if deployed := deployedFiles(want, have.Bundles); have.Sources() != nil && canWatch(deployed) {
 		sources = append(have.Sources(), deployed...)
+		if file := lineage.TLSAFile(); want.DANE().Mode != dane.Off {
+			sources = append(sources, file)
+		}
+		if len(want.MailDomains) > 0 {
+			sources = append(sources, lineage.NamesFile(), lineage.SendersFile())
+		}
 	}
 	r = Describe(want, have)
 	r.Warnings = append(append([]string{}, have.Notes...), r.Warnings...) // in JSON a list, even if it is empty
@@ -49,8 +57,10 @@ func look(ctx context.Context, files *helper.Looker, want wanted.Certificate, li
 		addLastFailure(&r, have.Record.Failure)
 		return r, sources
 	}
+	joinTLSA := lookForStatus(ctx, want, lineage)
 	lookAtFiles(ctx, &r, files, want, have)
-	lookAtEndpoints(ctx, &r, want, have)
+	seen := lookAtEndpoints(ctx, &r, want, have)
+	joinTLSA().tell(&r, have, seen)
 	if err := incomplete(want, have.Bundles); err != nil {
 		r.Stage, r.Code, r.Error = report.Issued, report.CodeNotInService, report.NewError(report.At("deploy", err))
 	}
@@ -88,7 +98,7 @@ func lookAtFiles(ctx context.Context, r *report.Certificate, files *helper.Looke
 		for _, change := range found.Changes {
 			r.Warnings = append(r.Warnings, change.String())
 		}
-		r.Warnings = append(r.Warnings, fmt.Sprintf("mxcert deploy %s puts the files right; a running daemon does so by itself", want.Name))
+		r.Warnings = append(r.Warnings, fmt.Sprintf("mxcert deploy %s restores the files; a running daemon does that within a minute", want.Name))
 		r.Code = report.CodeNotInService
 		if held := contention(have.Record, want.Name, want.Fingerprint(), changesText(found.Changes)); held != nil && have.WasServed() {
 			r.Error = report.NewError(report.At("deploy", held))
@@ -97,10 +107,10 @@ func lookAtFiles(ctx context.Context, r *report.Certificate, files *helper.Looke
 }
 
 // lookAtEndpoints compares what is served with what is issued.
-func lookAtEndpoints(ctx context.Context, r *report.Certificate, want wanted.Certificate, have *issued.Lineage) {
-	seen := served.Await(ctx, Probes(want, have.Bundles), lookPatience, want.VerifyTimeout, served.Matching)
+func lookAtEndpoints(ctx context.Context, r *report.Certificate, want wanted.Certificate, have *issued.Lineage) (seen []served.Result) {
+	seen = served.Await(ctx, Probes(want, have.Bundles), lookPatience, want.VerifyTimeout, served.Matching)
 	r.Endpoints = endpointReports(seen)
-	if err := served.Problems(seen, served.Matching); err != nil {
+	if err := served.Problems(seen, served.Matching, want.Kinds()...); err != nil {
 		r.Code = report.CodeNotInService
 		if r.Error == nil {
 			r.Error = report.NewError(report.At("verify", err))
@@ -108,6 +118,7 @@ func lookAtEndpoints(ctx context.Context, r *report.Certificate, want wanted.Cer
 	} else if len(seen) > 0 {
 		r.Stage = report.Served
 	}
+	return seen
 }
 
 // addLastFailure adds why the last pass failed, if it did.
@@ -136,7 +147,7 @@ func addLastFailure(r *report.Certificate, f *state.Failure) {
 func addDue(r *report.Certificate, want wanted.Certificate, have *issued.Lineage) bool {
 	reason := ""
 	for i := range want.Keys {
-		if reason = whyDue(have, want, i); reason != "" {
+		if reason = whyDue(have, want, i, settled(want, have.Record)); reason != "" {
 			break
 		}
 	}

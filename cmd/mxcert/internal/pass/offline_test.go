@@ -57,7 +57,7 @@ hooks: {directory: "%[1]s/hooks"}
 	return o
 }
 
-func newAuthority(t *testing.T) (*x509.Certificate, crypto.Signer) {
+func newAuthority(t testing.TB) (*x509.Certificate, crypto.Signer) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

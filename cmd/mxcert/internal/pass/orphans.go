@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"mxcert/acme"
 	"mxcert/acme/dnsprovider"
 	"mxcert/acme/state"
 )
 
-// SweepOrphans removes TXT records of certificates that the configuration no longer names; no pass would remove them. It uses the settings
+// SweepOrphans removes TXT records of certificates that the configuration no longer names; no pass would remove them. It uses the accounts
 // of any certificate with the same DNS provider. If there is no such certificate, the error names the records, and the operator has to
 // remove them.
 func (r *Runner) SweepOrphans(ctx context.Context, say acme.Progress) error {
@@ -39,18 +40,15 @@ func (r *Runner) sweepOrphan(ctx context.Context, lineage *state.Lineage, say ac
 	if len(entries) == 0 {
 		return err // an entry that cannot be used does not keep the others; CleanUp reports it
 	}
-	provider := entries[0].Provider
+	provider := dnsprovider.Account{Zone: entries[0].Account, Provider: entries[0].Provider}
 	var problems []error
 	for _, want := range r.Host.Certificates {
-		if want.Provider != provider {
+		resolver := want.Resolver()
+		accounts := want.Accounts(resolver)
+		if !slices.ContainsFunc(entries, func(e state.Entry) bool { return len(acme.Heirs(accounts, e)) > 0 }) {
 			continue
 		}
-		resolver := want.Resolver()
-		var solver dnsprovider.Solver
-		if solver, err = want.Solver(resolver); err == nil {
-			err = acme.CleanUp(ctx, lineage, provider, solver, resolver, say)
-		}
-		if err == nil {
+		if err = acme.CleanUp(ctx, lineage, accounts, resolver, say); err == nil {
 			return nil
 		}
 		problems = append(problems, err)

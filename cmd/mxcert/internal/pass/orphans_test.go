@@ -1,6 +1,7 @@
 package pass
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
@@ -25,6 +26,37 @@ func TestOrphanedRecords(t *testing.T) {
 	}
 	if entries, err := filepath.Glob(h.Path("state", "journal", "*")); err != nil || len(entries) > 0 {
 		t.Errorf("the journal has %v (%v)", entries, err)
+	}
+}
+
+// Each record is removed by the account of its zone, which may be that of another certificate.
+func TestOrphanedRecordsOfZones(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
+	secret := base64.StdEncoding.EncodeToString([]byte("the key of example.com alone"))
+	h.check(h.World.AddKey("com.", "hmac-sha256.", secret, "example.com."))
+	h.edit("certificates:\n", fmt.Sprintf(`certificates:
+  - name: other
+    domains: [mail.example.com]
+    dns: {zones: {example.com: {provider: rfc2136, env: {DNSUPDATE_NAMESERVER: %q, DNSUPDATE_TSIG_KEY: com., DNSUPDATE_TSIG_SECRET: %q}}}}
+    deploy: [{files: {certificate: %q, private_key: %q}}]
+    verify: {endpoints: []}
+`, h.Primary.Address(), secret, h.Path("tls", "other.crt"), h.Path("tls", "other.key")))
+	h.check(h.World.Add(`_acme-challenge.old.example.org. 60 IN TXT "left"`, `_acme-challenge.old.example.com. 60 IN TXT "left"`))
+	h.store() // makes the directories
+	for i, domain := range []string{"example.org", "example.com"} {
+		account := map[string]string{"example.com": "example.com"}[domain]
+		h.put(fmt.Sprintf("state/journal/gone.20260101T000000000Z-0123456%d.json", i), fmt.Sprintf(`{"version":1,"lineage":"gone","provider":"rfc2136","account":%q,
+			"records":[{"domain":"old.%[2]s","name":"_acme-challenge.old.%[2]s.","zone":"%[2]s.","value":"left"}]}`, account, domain))
+	}
+	h.check(h.runner().SweepOrphans(t.Context(), h.say))
+	if left := h.World.Challenges(); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+	for _, u := range h.World.Updates() {
+		if want := map[string]string{"example.org.": lab.KeyName, "example.com.": "com."}[u.Zone]; u.Key != want {
+			t.Errorf("%s was updated with the key %s, want %s", u.Zone, u.Key, want)
+		}
 	}
 }
 

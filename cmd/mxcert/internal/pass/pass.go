@@ -21,6 +21,7 @@ package pass
 
 import (
 	"context"
+	"crypto"
 	"errors"
 	"slices"
 	"time"
@@ -34,6 +35,7 @@ import (
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/wanted"
 	"mxcert/deploy"
+	"mxcert/deploy/dane"
 	"mxcert/deploy/served"
 )
 
@@ -48,6 +50,11 @@ type Options struct {
 	DeployOnly bool      // order nothing
 	Rollback   bool      // go back to the certificate that was served before this one
 	Shorter    bool      // --shorter: the new certificate may end before the one in service
+
+	IgnoreDANE bool        // --ignore-dane: deploy although senders may defer mail, and say so
+	Roll       *dane.Asked // tlsa roll, or --new-key with TLSA records: change the key, safely; nil otherwise
+	Publish    bool        // tlsa publish: bring the records up to date, order and deploy nothing
+	Adopt      bool        // tlsa publish --adopt: records of others that fit our keys become ours
 
 	Replaced <-chan struct{} // closed when a newer configuration is in force, or nobody wants the pass any more: it then must not start
 }
@@ -65,13 +72,25 @@ type pass struct {
 	seen     []served.Result   // what the endpoints showed last
 	resolver *resolve.Resolver // of this pass: it remembers zones and servers for a minute
 
+	found    state.Names // what looks have found
+	look     *namesLook  // that runs; nil if there is none
+	names    []string    // that orders of this pass ask for
+	retry    []string    // names that were left out and whose time has come; nil once the pass has looked at them
+	again    []string    // those of names that were left out until now
+	prepared bool        // the preflight has found nothing
+
 	resumes   bool // this pass has to finish an order of an earlier run
 	issued    bool // this pass has issued a certificate
 	changed   bool
 	wrote     []deploy.Change // what this pass has changed in the files
+	unread    *unread         // the servers that read other files, if others read these; nil if there are none
 	hooksRan  bool            // the deploy hooks have run already
 	hooksErr  error
 	heldUntil time.Time // something else keeps changing the files: leave them alone until then
+
+	tlsa      *tlsa                            // the TLSA records; nil if nothing is to be done about them
+	orderKeys map[bundle.KeyType]crypto.Signer // the keys that orders certify, if TLSA records decide
+	unwelcome []bundle.KeyType                 // whose current key the CA has refused, and no TLSA record names it
 
 	lost         bundle.KeyType // the stored certificate of this type is older than the one in service: the state lacks a part
 	outOfService bool           // mxcert could not put what is issued in service
@@ -88,11 +107,25 @@ func (r *Runner) Run(ctx context.Context, want wanted.Certificate, options Optio
 		return p.failed(err)
 	}
 	defer leave()
+	result := p.run(ctx)
+	p.endLook(ctx, &result)
+	return result
+}
+
+// run carries out the steps of a pass that has started.
+func (p *pass) run(ctx context.Context) report.Certificate {
+	options := p.options
 	if err := p.load(ctx); err != nil {
+		if _, refused := errors.AsType[*refusal](err); refused || isDANE(err) {
+			return p.refused(ctx, err)
+		}
 		return p.failed(report.At("state", err))
 	}
+	p.startTLSA(ctx)
 	repairErr := p.finishHalfDone(ctx)
+	p.startLook(ctx)
 	p.askRenewalInfo(ctx)
+	p.useLook(ctx)
 	issueErr := p.issue(ctx) // wanted → issued
 	if options.DryRun {
 		planErr := p.planOnly(ctx)
@@ -113,6 +146,9 @@ func (r *Runner) Run(ctx context.Context, want wanted.Certificate, options Optio
 	serveErr := p.serve(ctx) // issued → deployed → served, or back
 	if p.noticesLost(serveErr) && issueErr == nil {
 		issueErr, serveErr = p.replaceLost(ctx, serveErr)
+	}
+	if p.issued && ctx.Err() == nil {
+		p.askRenewalInfo(ctx) // now, so that the report has the time that the next pass will find
 	}
 	return p.conclude(ctx, issueErr, serveErr)
 }
@@ -195,9 +231,17 @@ func (p *pass) load(ctx context.Context) (err error) {
 	switch {
 	case err != nil:
 	case p.options.Rollback:
-		err, stepped = p.have.StepBack(), true
+		if err, stepped = p.have.StepBack(), true; err != nil {
+			return &refusal{err: err, name: p.want.Name}
+		}
 	case p.options.DeployOnly:
 		stepped = p.have.StepForward()
+	}
+	if err == nil {
+		p.takeFound() // the gate judges the records of these names, too
+	}
+	if err == nil && stepped {
+		err = p.mayStep(ctx)
 	}
 	if err == nil && stepped && !p.options.DryRun {
 		err = p.lineage.Save(p.have.Record)
@@ -205,6 +249,7 @@ func (p *pass) load(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	p.chooseNames()
 	if !p.options.DryRun {
 		// The CA may still be reading the records of an unfinished order. mxcert removes them when that order has ended.
 		if p.resumes = slices.ContainsFunc(p.want.Keys, p.inFlight); !p.resumes {
@@ -219,7 +264,7 @@ func (p *pass) load(ctx context.Context) (err error) {
 }
 
 func (p *pass) inFlight(key bundle.KeyType) bool {
-	inFlight, _ := p.have.InFlight(key, p.want.Names, p.want.Directories)
+	inFlight, _ := p.have.InFlight(key, p.names, p.want.Directories)
 	return inFlight
 }
 

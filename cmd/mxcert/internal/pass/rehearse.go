@@ -20,5 +20,10 @@ func (r *Runner) Rehearse(ctx context.Context, want wanted.Certificate, say acme
 	if p.have, err = issued.Look(p.lineage, want.Keys); err != nil {
 		return err
 	}
-	return p.order(ctx, 0, want.Keys[0], "rehearsal")
+	p.names = want.Names
+	for further := 0; ; further++ {
+		if err = p.order(ctx, 0, want.Keys[0], "rehearsal"); err == nil || further == mostFurther || !p.fewer(ctx, err, 0, true, true) {
+			return err
+		}
+	}
 }

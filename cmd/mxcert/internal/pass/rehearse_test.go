@@ -33,6 +33,17 @@ func TestRehearse(t *testing.T) {
 	}
 }
 
+// A rehearsal says which optional names could not be proven, and proves the others.
+func TestRehearseWithoutTheName(t *testing.T) {
+	t.Parallel()
+	h := newOptional(t, lab.Options{})
+	h.refuseUpdates(true)
+	r := h.runner()
+	if err := r.Rehearse(t.Context(), r.Host.Certificates[0], h.say); err != nil || !h.heard("warning: "+extra+" is left out: ") || h.placed() != 2 {
+		t.Errorf("%d orders, %v", h.placed(), err)
+	}
+}
+
 // Without a secret that a CA needs there is no runner.
 func TestNewNeedsSecrets(t *testing.T) {
 	t.Parallel()

@@ -16,6 +16,7 @@ import (
 	"mxcert/cmd/mxcert/internal/report"
 )
 
+// window moves the CA's renewal window of a certificate, and lets the time come at which the CA is asked again.
 func (h *host) window(serial string, start, end time.Duration) {
 	h.t.Helper()
 	n, ok := new(big.Int).SetString(serial, 16)
@@ -23,6 +24,11 @@ func (h *host) window(serial string, start, end time.Duration) {
 		h.t.Fatalf("serial %q", serial)
 	}
 	h.check(h.CA.SetRenewalWindow(n, time.Now().Add(start), time.Now().Add(end)))
+	h.remember(func(record *state.Record) {
+		for _, slot := range record.Keys {
+			slot.Renewal.NextCheck = time.Time{}
+		}
+	})
 }
 
 // A CA that is about to revoke asks for an early renewal: the next pass follows, once.

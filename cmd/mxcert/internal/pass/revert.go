@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"mxcert/acme/state"
+	"mxcert/cmd/mxcert/internal/helper"
+	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/wanted"
 	"mxcert/deploy/served"
 	"mxcert/hooks/unit"
@@ -37,10 +39,13 @@ func (p *pass) revert(ctx context.Context, cause error) error {
 	p.say("revert", "the files that were there before are back")
 	reloads, stop := context.WithTimeout(ctx, revertReloads)
 	defer stop()
-	for _, unit := range p.want.Units(wanted.Always, wanted.Auto) {
+	for _, unit := range p.reached().Units(wanted.Always, wanted.Auto) {
 		if err := p.reload(reloads, unit, true); err != nil {
 			p.say("revert", fmt.Sprintf("warning: %v", err))
 		}
+	}
+	if p.hooksRan {
+		p.hooksOfOld(ctx)
 	}
 	if err := p.await(ctx, revertPatience, served.Another); err != nil {
 		return &takenBack{cause: cause, what: fmt.Sprintf("the old files are back, but the server does not show the old certificate: %v", err)}
@@ -48,7 +53,27 @@ func (p *pass) revert(ctx context.Context, cause error) error {
 	return &takenBack{cause: cause, what: "the previous certificate is back in service"}
 }
 
+// hooksOfOld runs the deploy hooks for the certificate that is back, because they are what makes the server read its files. Before the first
+// certificate in service there is none to tell them about.
+func (p *pass) hooksOfOld(ctx context.Context) {
+	old, err := p.have.Served()
+	if err != nil {
+		return
+	}
+	for i, key := range p.want.Keys {
+		event := helper.Event{Name: "deploy", Changed: true, Bundle: old[i], Directory: p.lineage.Directory(p.have.Record.Slot(key).Served)}
+		if err := p.runHook(ctx, event); err != nil {
+			p.say("revert", fmt.Sprintf("warning: %v", err))
+		}
+	}
+}
+
 func (p *pass) putOldBack(ctx context.Context) error {
+	if old, err := p.have.Served(); err == nil {
+		if err := p.passGate(ctx, old); err != nil && !report.IsTemporary(err) { // the way back must not wait for DNS
+			return err
+		}
+	}
 	err := p.plan.Summary().Revertible(time.Now())
 	if err == nil && !p.plan.Summary().Empty() {
 		return p.write(p.plan.Revert)

@@ -29,6 +29,9 @@ func (p *pass) serve(ctx context.Context) error {
 	if !p.have.Any() {
 		return nil // nothing was ever issued; the order's own error says why
 	}
+	if p.options.Publish {
+		return report.At("verify", p.await(ctx, confirmPatience, served.Matching))
+	}
 	if err := incomplete(p.want, p.have.Bundles); err != nil {
 		return report.At("deploy", err)
 	}
@@ -39,6 +42,14 @@ func (p *pass) serve(ctx context.Context) error {
 	if p.plan.Summary().Empty() && !p.have.Record.Applying {
 		return p.confirm(ctx)
 	}
+	if err := p.mayServe(ctx, p.have.Bundles); err != nil {
+		if p.have.Record.Applying && !report.IsTemporary(err) {
+			return p.halfDone(ctx, err)
+		}
+		if !p.have.Record.Applying {
+			return err
+		}
+	}
 	if !p.plan.Summary().Empty() {
 		if err := p.mayRepair(changesText(p.plan.Summary().Changes)); err != nil {
 			return report.At("deploy", err)
@@ -47,7 +58,10 @@ func (p *pass) serve(ctx context.Context) error {
 	if err := p.ready(ctx); err != nil {
 		return report.At("reload", p.writeFirst(err))
 	}
-	return p.deploy(ctx)
+	if err := p.deploy(ctx); err != nil {
+		return err
+	}
+	return p.partly(ctx)
 }
 
 // writeFirst writes the files that nobody reads yet, if that is what stopped the deployment. So they exist before the operator tells the
@@ -93,11 +107,11 @@ func (p *pass) ready(ctx context.Context) error {
 			p.warn(fmt.Sprintf("%s: %s, but mxcert replaces it: %s", live.Path, live, live.Fault))
 		}
 	}
-	notes, err := p.Helper.Check(ctx, p.want, p.known(), p.plan, true)
+	notes, err := p.check(ctx, true)
 	if p.warnAll(notes); err != nil {
 		return report.At("deploy", err)
 	}
-	for _, name := range p.want.Units(wanted.Always, wanted.Auto) {
+	for _, name := range p.reached().Units(wanted.Always, wanted.Auto) {
 		if err := unit.Check(ctx, name); err != nil && !unit.NotRunning(err) {
 			return err
 		}
@@ -140,6 +154,9 @@ func (p *pass) applied() error {
 // earlier reload, and confirm reloads it again.
 func (p *pass) confirm(ctx context.Context) error {
 	err := p.await(ctx, confirmPatience, served.Matching)
+	if f := p.have.Record.Failure; err == nil && f != nil && f.Kind == kindNotRead {
+		return p.stillUnread(ctx)
+	}
 	if err == nil || ctx.Err() != nil || !served.Reloadable(p.seen) {
 		return report.At("verify", err)
 	}
@@ -148,21 +165,30 @@ func (p *pass) confirm(ctx context.Context) error {
 		return report.At("verify", held)
 	}
 	p.say("verify", what)
+	if err := p.mayServe(ctx, p.have.Bundles); err != nil {
+		return err
+	}
 	if err := p.ready(ctx); err != nil {
 		return report.At("reload", err)
 	}
+	if p.unread != nil && p.await(ctx, confirmPatience, served.Matching) == nil {
+		return p.partly(ctx)
+	}
 	p.repaired()
 	p.changed = true
-	return p.activate(ctx)
+	if err := p.activate(ctx); err != nil {
+		return err
+	}
+	return p.partly(ctx)
 }
 
 // activate reloads the servers and waits until they show the certificate.
 func (p *pass) activate(ctx context.Context) error {
-	inactive, err := p.reloadAll(ctx, p.want.Units(wanted.Always))
+	inactive, err := p.reloadAll(ctx, p.reached().Units(wanted.Always))
 	if err != nil {
 		return err
 	}
-	if auto := p.want.Units(wanted.Auto); len(auto) > 0 {
+	if auto := p.reached().Units(wanted.Auto); len(auto) > 0 {
 		if err := p.awaitNoticed(ctx, auto); err == nil || ctx.Err() != nil {
 			return report.At("verify", err)
 		}
@@ -172,16 +198,19 @@ func (p *pass) activate(ctx context.Context) error {
 		}
 		inactive = append(inactive, more...)
 	}
-	units := p.want.Units(wanted.Always, wanted.Auto)
+	units := p.reached().Units(wanted.Always, wanted.Auto)
 	if len(units) > 0 && len(inactive) == len(units) {
 		return errors.Join(inactive...)
 	}
-	if len(units) == 0 && p.plan != nil && p.plan.Summary().ContentChanges() {
+	if p.want.ReloadedByHook() && p.plan != nil && p.plan.Summary().ContentChanges() {
 		p.reloadByHook(ctx)
 	}
 	err = p.await(ctx, p.want.VerifyTimeout, served.Matching)
 	if err != nil && len(units) == 0 && ctx.Err() == nil {
 		err = p.cure(ctx, err)
+	}
+	if err != nil && p.hooksErr != nil {
+		err = &hookFailed{hook: p.hooksErr, shown: err}
 	}
 	if err != nil {
 		return errors.Join(append([]error{report.At("verify", err)}, inactive...)...)
@@ -194,13 +223,36 @@ func (p *pass) activate(ctx context.Context) error {
 
 // await makes handshakes with all endpoints in parallel, again and again, until each of them satisfies or the time is up.
 func (p *pass) await(ctx context.Context, patience time.Duration, satisfied func(served.Result) bool) error {
-	p.seen = served.Await(ctx, Probes(p.want, p.have.Bundles), patience, p.want.VerifyTimeout, satisfied)
+	waited := p.announceWait(patience)
+	p.seen = served.Await(ctx, p.probes(), patience, p.want.VerifyTimeout, satisfied)
+	waited()
 	for _, r := range p.seen {
 		if satisfied(r) {
 			p.say("verify", fmt.Sprintf("%s shows serial %s (%s)", r.Address, r.Serial, r.Shown.Elapsed.Round(time.Millisecond)))
 		}
 	}
-	return served.Problems(p.seen, satisfied)
+	return served.Problems(p.seen, satisfied, p.want.Kinds()...)
+}
+
+// shortWait is how long a server may take before a pass says that it waits for it.
+const shortWait = 2 * time.Second
+
+// announceWait says once that the pass waits for the endpoints, if that takes a while. The caller calls over when it has ended.
+func (p *pass) announceWait(patience time.Duration) (over func()) {
+	endpoints := p.want.Endpoints()
+	if patience <= shortWait || len(endpoints) == 0 {
+		return func() {}
+	}
+	said := make(chan struct{})
+	timer := time.AfterFunc(shortWait, func() {
+		defer close(said)
+		p.say("wait", fmt.Sprintf("waits up to %s until %s shows the certificate", patience, strings.Join(endpoints, ", ")))
+	})
+	return func() {
+		if !timer.Stop() {
+			<-said
+		}
+	}
 }
 
 // Probes lists the handshakes that prove bundles, in the order of the keys.
@@ -235,6 +287,17 @@ func (p *pass) cure(ctx context.Context, err error) error {
 // before the proof, and do not run a second time.
 func (p *pass) reloadByHook(ctx context.Context) {
 	p.hooksRan, p.hooksErr = true, p.runHooks(ctx, "deploy")
+}
+
+// hookFailed says that a server shows another certificate, and that a hook which may reload it has failed.
+type hookFailed struct{ hook, shown error }
+
+func (e *hookFailed) Error() string { return e.hook.Error() + "; " + e.shown.Error() }
+func (e *hookFailed) Unwrap() error { return e.shown }
+
+// Hint says what to do.
+func (e *hookFailed) Hint() string {
+	return "repair that hook, if it is what reloads the mail server; then: mxcert renew"
 }
 
 // keepDisplaced saves a file that is about to be replaced, unless it holds one of this lineage's own certificates or keys.

@@ -319,3 +319,19 @@ func TestConfirm(t *testing.T) {
 		})
 	}
 }
+
+// A pass that waits for an endpoint says so, and for how long; one that need not wait says nothing.
+func TestWaitIsAnnounced(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{Preload: true}, lab.ConfigOptions{Endpoints: []string{}})
+	h.pass(report.CodeOK, Options{})
+	h.edit("endpoints: [], timeout: 30s", fmt.Sprintf("endpoints: [%q], timeout: 4s", h.SMTP.Address()))
+	h.check(h.SMTP.Reload())
+	if h.pass(report.CodeOK, Options{Force: true, DeployOnly: true}); h.heard("waits up to") {
+		t.Errorf("%q", h.said)
+	}
+	c := h.pass(report.CodeNotInService, Options{Force: true}) // nothing reloads the server
+	if !h.heard("waits up to 4s until "+h.SMTP.Address()+" shows the certificate") || c.Error == nil {
+		t.Errorf("%q", h.said)
+	}
+}

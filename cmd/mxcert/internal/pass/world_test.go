@@ -29,6 +29,10 @@ import (
 
 // The stories of this room wait more than they compute: more of them can run at once.
 func TestMain(m *testing.M) {
+	if config := os.Getenv(killEnv); config != "" {
+		passAndDie(config)
+		return
+	}
 	if err := flag.Set("test.parallel", strconv.Itoa(4*runtime.GOMAXPROCS(0))); err != nil {
 		panic(err)
 	}
@@ -51,7 +55,7 @@ var (
 // host is a mail world, a configuration and a state directory to make passes with.
 type host struct {
 	*lab.Lab
-	t      *testing.T
+	t      testing.TB
 	config string
 	drift  Drift // beside the next passes; nil for that of a one-shot
 
@@ -59,7 +63,7 @@ type host struct {
 	said []string // the progress of the last pass, "stage: message"
 }
 
-func newHost(t *testing.T, options lab.Options, config lab.ConfigOptions) *host {
+func newHost(t testing.TB, options lab.Options, config lab.ConfigOptions) *host {
 	t.Helper()
 	l := lab.New(t, options)
 	h := &host{Lab: l, t: t, config: l.WriteConfig(t, config)}

@@ -15,11 +15,13 @@ type Error struct {
 	Kind    string `json:"kind"`
 	Message string `json:"message"`
 	Hint    string `json:"hint"`
+
+	Publish []string `json:"publish,omitempty"` // TLSA records that have to be published first, each a line of a zone file
 }
 
 // The errors of all rooms may say more than their text. This room does not know their types, only these methods: Hint returns
 // what to do, Kind a stable word for programs, and Stage the step of a pass in which the error happened; Temporary reports
-// whether the same may succeed later.
+// whether the same may succeed later, and Records returns TLSA records that have to be published first.
 
 // KindConfiguration is the kind of the errors in a bad configuration file; their exit code is 78.
 const KindConfiguration = "configuration"
@@ -128,11 +130,30 @@ func StageOf(err error) string {
 
 // NewError describes an error.
 func NewError(err error) *Error {
-	e := &Error{Stage: StageOf(err), Kind: KindOf(err), Message: once(err.Error()), Hint: HintOf(err)}
+	e := &Error{Stage: StageOf(err), Kind: KindOf(err), Message: once(err.Error()), Hint: HintOf(err), Publish: recordsOf(err)}
 	if how := cutShort(err); how != "" && e.Kind == how {
 		e.Message = fmt.Sprintf("%s at the step %q: %s", how, e.Stage, e.Message)
 	}
 	return e
+}
+
+// recordsOf lists the TLSA records that an error asks for, or several that are joined.
+func recordsOf(err error) (records []string) {
+	switch e := err.(type) { //nolint:errorlint // it looks at every error of the tree
+	case interface{ Records() []string }:
+		return e.Records()
+	case interface{ Unwrap() error }:
+		return recordsOf(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, one := range e.Unwrap() {
+			for _, record := range recordsOf(one) {
+				if !slices.Contains(records, record) {
+					records = append(records, record)
+				}
+			}
+		}
+	}
+	return records
 }
 
 // once removes repeated lines: two files of one directory may have the same fault.

@@ -10,7 +10,7 @@ const (
 	CodeOK           Code = 0
 	CodeFailed       Code = 1
 	CodeUsage        Code = 2
-	CodeFault        Code = 3 // verify, doctor or check found a fault
+	CodeFault        Code = 3 // verify, doctor or check found a fault; tlsa check or status, one of the TLSA records
 	CodeSome         Code = 4 // some certificates failed, others did not
 	CodeNotInService Code = 5 // issued, but the deployment failed or was taken back
 	CodeChanged      Code = 10
@@ -30,7 +30,7 @@ func SumCodes(codes []Code) Code {
 			continue
 		}
 		bad++
-		if rank(code) > rank(sum) {
+		if code.Rank() > sum.Rank() {
 			sum = code
 		}
 	}
@@ -40,8 +40,8 @@ func SumCodes(codes []Code) Code {
 	return sum
 }
 
-// rank orders the codes of certificates by how much they need a person.
-func rank(code Code) int {
+// Rank orders the codes of certificates by how much they need a person: 0 for a certificate with which all is well.
+func (code Code) Rank() int {
 	switch code {
 	case CodeOK:
 		return 0

@@ -9,6 +9,7 @@ package report
 import (
 	"time"
 
+	"mxcert/acme/finding"
 	"mxcert/deploy"
 )
 
@@ -24,12 +25,18 @@ type Report struct {
 type Certificate struct {
 	Name        string     `json:"name"`
 	Names       []string   `json:"names"`
+	Reasons     Reasons    `json:"reasons"`           // why each of Names is wanted
 	Missing     []string   `json:"missing,omitempty"` // the wanted names that the current certificate does not have yet
+	Awaited     []Awaited  `json:"awaited,omitempty"` // names that one look at DNS has found, and a second one must find
+	Leaving     []string   `json:"leaving,omitempty"` // names of the current certificate that looks find no longer: the next one lacks them
+	LeftOut     []LeftOut  `json:"left_out"`          // optional names that the current certificate does not have, because they could not be proven
 	Keys        []Key      `json:"keys"`
 	Stage       Stage      `json:"stage"`
 	Changed     bool       `json:"changed"`
 	NextRenewal *time.Time `json:"next_renewal"`
 	Endpoints   []Endpoint `json:"endpoints"`
+	Senders     *Senders   `json:"senders,omitempty"` // what senders to the mail domains met when the daemon last looked
+	TLSA        *TLSA      `json:"tlsa,omitempty"`    // nil with mode off, and if no name has TLSA records
 	Error       *Error     `json:"error"`
 	Files       []string   `json:"files"`
 	Warnings    []string   `json:"warnings"`
@@ -41,11 +48,94 @@ type Certificate struct {
 	OutOfService bool      `json:"-"` // what is issued could not be put in service
 	HeldUntil    time.Time `json:"-"` // mxcert leaves files that something else keeps changing alone until then; zero if there is no fight
 	HeldOnly     bool      `json:"-"` // the error says only this
+	NextLook     time.Time `json:"-"` // when a look at DNS may change names; zero if there is nothing to wait for
+	NextTLSA     time.Time `json:"-"` // when something may change about TLSA records; zero if only the hourly pass can tell
+}
+
+// Reasons says why each name is wanted: "configured", "MX of DOMAIN" or "host name".
+type Reasons map[string]string
+
+// Awaited is a name that becomes wanted if another look at DNS finds it, too.
+type Awaited struct {
+	Name   string    `json:"name"`
+	Reason string    `json:"reason"`
+	Since  time.Time `json:"since"` // the first look that has found it
+	Until  time.Time `json:"until"` // a look after this time decides
 }
 
 // New returns the report of a certificate about which nothing is known yet.
 func New(name string, names []string) Certificate {
-	return Certificate{Name: name, Names: names, Endpoints: []Endpoint{}, Keys: []Key{}, Warnings: []string{}, Files: []string{}}
+	return Certificate{Name: name, Names: names, Reasons: Reasons{}, LeftOut: []LeftOut{}, Endpoints: []Endpoint{}, Keys: []Key{}, Warnings: []string{}, Files: []string{}}
+}
+
+// LeftOut is an optional name that is left out.
+type LeftOut struct {
+	Name    string    `json:"name"`
+	Since   time.Time `json:"since"`
+	Reason  string    `json:"reason"`
+	NextTry time.Time `json:"next_try"` // the daemon does not try the name again before
+}
+
+// Senders is what senders to the mail domains of a certificate meet.
+type Senders struct {
+	Version  int               `json:"version"`
+	At       time.Time         `json:"at"`
+	Domains  []string          `json:"domains"`
+	Findings []finding.Finding `json:"findings"` // what is wrong, the worst first
+}
+
+// TLSA is what is known about the TLSA records of a certificate.
+type TLSA struct {
+	Mode        string       `json:"mode"`
+	State       string       `json:"state"`       // of the key type that is least far
+	WaitingFor  string       `json:"waiting_for"` // "" if nothing is waited for
+	Until       *time.Time   `json:"until"`       // when the wait ends if nothing else changes; null if nobody knows
+	Records     []TLSARecord `json:"records"`
+	Keys        []TLSAKey    `json:"keys"`
+	Ignored     []string     `json:"ignored_servers,omitempty"`
+	SignedUntil *time.Time   `json:"signed_until,omitempty"` // when the first signature on the records expires
+	LookedAt    *time.Time   `json:"looked_at,omitempty"`
+	Owners      []TLSAOwner  `json:"owners"`
+}
+
+// TLSAOwner says whether senders that use DANE accept what is served at one port of one name.
+type TLSAOwner struct {
+	Owner   string `json:"owner"`
+	Host    string `json:"host"`
+	Port    int    `json:"port"`
+	Matches *bool  `json:"matches"`         // every sender accepts what the endpoints at the port show; null if none was asked
+	Reason  string `json:"reason"`          // why not, or why it is not known
+	Fault   string `json:"fault,omitempty"` // why the look was not complete
+}
+
+// TLSARecord is one record that is there, or should be.
+type TLSARecord struct {
+	Owner   string   `json:"owner"`
+	Record  string   `json:"record"`
+	Ours    bool     `json:"ours"`                 // mxcert has added it
+	Matches string   `json:"matches"`              // what it fits: "current ec256", "next ec256", "old ec256", "issuer", or ""
+	SeenBy  []SeenBy `json:"seen_by"`              // the servers that give it
+	Missing []SeenBy `json:"missing_at,omitempty"` // the servers that do not, if it should be there
+}
+
+// SeenBy is one address of one authoritative server.
+type SeenBy struct {
+	Server  string `json:"server"`
+	Address string `json:"address"`
+	Serial  uint32 `json:"serial,omitempty"` // of the zone there, if it was asked for
+	Fault   string `json:"fault,omitempty"`
+	// SignedUntil is when the signature expires that it gives with its answer; nil if it gives none.
+	SignedUntil *time.Time `json:"signed_until,omitempty"`
+}
+
+// TLSAKey is where one key type stands.
+type TLSAKey struct {
+	Key        string     `json:"key"`
+	State      string     `json:"state"`
+	WaitingFor string     `json:"waiting_for"`
+	Until      *time.Time `json:"until"`
+	Current    string     `json:"current"` // SPKI digests
+	Next       string     `json:"next"`
 }
 
 // Stage is how far a certificate has come.
@@ -106,9 +196,17 @@ func (d *Daemon) BadSince() string {
 // DryRun is what a pass would do, for programs. Certificate.Plan says the same in words.
 type DryRun struct {
 	Orders     []string        `json:"orders"`
-	Files      []deploy.Change `json:"files"` // of the certificates that exist; the result of an order is not known yet
+	Proofs     []Proof         `json:"proofs,omitempty"` // with dns.zones: which account would prove which names of the orders
+	Files      []deploy.Change `json:"files"`            // of the certificates that exist; the result of an order is not known yet
 	Reloads    []Reload        `json:"reloads"`
 	Handshakes []Handshake     `json:"handshakes"`
+}
+
+// Proof is a DNS account with the names that it would prove.
+type Proof struct {
+	Zone     string   `json:"zone"` // of dns.zones; "" for the account of dns.provider
+	Provider string   `json:"provider"`
+	Names    []string `json:"names"`
 }
 
 // Reload is a unit, and when it would be reloaded.

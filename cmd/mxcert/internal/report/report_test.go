@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -59,6 +60,12 @@ func (f fault) Kind() string    { return f.kind }
 func (f fault) Hint() string    { return "do something" }
 func (f fault) Temporary() bool { return f.temporary }
 
+// lacking is an error that names records to publish.
+type lacking struct{}
+
+func (*lacking) Error() string     { return "no" }
+func (*lacking) Records() []string { return []string{"_25._tcp.mx.example.org. IN TLSA 3 1 1 00"} }
+
 func TestErrorInWords(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -75,9 +82,10 @@ func TestErrorInWords(t *testing.T) {
 		{"a code of its own, wrapped", fmt.Errorf("check: %w", &report.Exit{Code: report.CodeFault, Err: errors.New("x")}), report.Error{Kind: "error", Message: "check: x"}, report.CodeFault},
 		{"bad configuration", fault{"configuration", report.KindConfiguration, false}, report.Error{Stage: "configuration", Kind: "configuration", Message: "it failed", Hint: "do something"}, report.CodeConfig},
 		{"no permission", &fs.PathError{Op: "open", Path: "/x", Err: fs.ErrPermission}, report.Error{Kind: "error", Message: "open /x: permission denied"}, report.CodePermission},
+		{"records to publish", report.At("deploy", &lacking{}), report.Error{Stage: "deploy", Kind: "error", Message: "no", Publish: []string{"_25._tcp.mx.example.org. IN TLSA 3 1 1 00"}}, report.CodeFailed},
 		{"no permission by its kind", fault{"deploy", "permission", false}, report.Error{Stage: "deploy", Kind: "permission", Message: "it failed", Hint: "do something"}, report.CodePermission},
 	} {
-		if got := *report.NewError(tt.err); got != tt.want {
+		if got := *report.NewError(tt.err); !reflect.DeepEqual(got, tt.want) {
 			t.Errorf("%s: %+v, want %+v", tt.what, got, tt.want)
 		}
 		if got := report.CodeOf(tt.err); got != tt.code {
@@ -111,7 +119,7 @@ func TestNamesOfFields(t *testing.T) {
 		t.Errorf("changed %v, exit code %d", r.Changed, r.ExitCode())
 	}
 	text, err := json.Marshal(r.Certificates[0])
-	want := `{"name":"mx","names":["mx.example.org"],"keys":[],"stage":"","changed":false,"next_renewal":null,"endpoints":[],"error":null,"files":[],"warnings":[],"exit_code":0}`
+	want := `{"name":"mx","names":["mx.example.org"],"reasons":{},"left_out":[],"keys":[],"stage":"","changed":false,"next_renewal":null,"endpoints":[],"error":null,"files":[],"warnings":[],"exit_code":0}`
 	if err != nil || string(text) != want {
 		t.Errorf("JSON is\n%s (%v), want\n%s", text, err, want)
 	}

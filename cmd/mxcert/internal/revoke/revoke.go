@@ -52,12 +52,26 @@ type Choice struct {
 	Reason acme.Reason
 	Key    string // only those of this key type
 	Serial string // the one with this serial number, in any notation
+
+	IgnoreDANE bool // revoke a compromised key although no other key can be served yet
+}
+
+// Reasons lists the names of the reasons.
+func Reasons() (names []string) {
+	for _, r := range reasons() {
+		names = append(names, r.String())
+	}
+	return names
+}
+
+func reasons() []acme.Reason {
+	return []acme.Reason{acme.Unspecified, acme.KeyCompromise, acme.Superseded, acme.CessationOfOperation}
 }
 
 // ParseReason reads a reason by its name or number (RFC 5280 section 5.3.1).
 func ParseReason(text string) (acme.Reason, error) {
 	var known []string
-	for _, r := range []acme.Reason{acme.Unspecified, acme.KeyCompromise, acme.Superseded, acme.CessationOfOperation} {
+	for _, r := range reasons() {
 		if strings.EqualFold(text, r.String()) || text == strconv.Itoa(int(r)) {
 			return r, nil
 		}
@@ -108,6 +122,11 @@ func Choose(ctx context.Context, runner *pass.Runner, name string, choice Choice
 	}
 	if configured {
 		r.lookAround(ctx, want)
+	}
+	if configured && r.reason == acme.KeyCompromise && !choice.IgnoreDANE {
+		if err := r.mayLose(ctx, want); err != nil {
+			return nil, err
+		}
 	}
 	return r, nil
 }

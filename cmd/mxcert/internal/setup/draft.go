@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"mxcert/cmd/mxcert/internal/wanted"
@@ -18,58 +20,58 @@ import (
 type Draft struct {
 	text    string
 	secrets map[string]string // by the name of the file in the credentials directory
+	config  *configs.Config
 }
 
 // Draft makes the configuration of complete answers. The error is the one that mxcert check would report.
 func (a *Answers) Draft() (*Draft, error) {
-	env, secrets, err := a.moveSecrets()
-	if err != nil {
+	moved := *a
+	var err error
+	d := &Draft{}
+	if d.secrets, err = moved.moveSecrets(); err != nil {
 		return nil, err
 	}
-	moved := *a
-	moved.Env = env
-	d := &Draft{text: moved.text(), secrets: secrets}
-	return d, d.check()
+	d.text = moved.text()
+	d.config, err = configs.Parse("the new configuration", []byte(d.text))
+	if err != nil {
+		return d, fmt.Errorf("the answers do not make a valid configuration: %w", err)
+	}
+	return d, wanted.Check(d.config)
 }
 
-func (d *Draft) check() error {
-	file, err := os.CreateTemp("", "mxcert-init-*.yaml")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(file.Name())
-	_, err = file.WriteString(d.text)
-	if err := errors.Join(err, file.Close()); err != nil {
-		return err
-	}
-	config, err := configs.Load(file.Name())
-	if err != nil {
-		return fmt.Errorf("the answers do not make a valid configuration: %w", err)
-	}
-	return wanted.Check(config)
-}
-
-// Write writes the configuration to path and the secrets to the directory credentials beside it, for root and the service's
-// group. It keeps an existing configuration as path.old.
-func (d *Draft) Write(path string) error {
+// Write writes the configuration to path, and the secrets to the directory credentials beside it, for root and the service's group. With
+// reload, it also writes the polkit rule that lets the service reload the units of the configuration. It keeps older files as PATH.old. It
+// writes all files or none, and returns a line for each file that has changed.
+func (d *Draft) Write(path string, reload bool) (written []string, err error) {
 	directory, gid := filepath.Dir(path), serviceGroup()
 	credentials := filepath.Join(directory, "credentials")
 	if err := errors.Join(os.MkdirAll(directory, 0o755), os.MkdirAll(credentials, 0o750)); err != nil {
-		return err
+		return nil, err
 	}
 	// Set owner and mode also if the directories exist, and despite the umask.
 	if err := errors.Join(os.Chmod(directory, 0o755), os.Lchown(credentials, -1, gid), os.Chmod(credentials, 0o750)); err != nil {
-		return err
+		return nil, err
 	}
-	for name, value := range d.secrets {
-		if err := WriteFile(filepath.Join(credentials, name), value+"\n", 0o640, -1, gid); err != nil {
-			return err
+	var list []file
+	for _, name := range slices.Sorted(maps.Keys(d.secrets)) {
+		list = append(list, file{filepath.Join(credentials, name), d.secrets[name] + "\n", 0o640, -1, gid, true})
+	}
+	if rule := d.rule(); reload && rule != "" {
+		if err := os.MkdirAll(filepath.Dir(unit.PolkitFile), 0o755); err != nil {
+			return nil, err
 		}
+		list = append(list, file{unit.PolkitFile, rule, 0o644, -1, -1, false}) // polkitd does not run as root
 	}
-	if err := keepOld(path); err != nil {
-		return err
+	return writeAll(append(list, file{path, d.text, 0o640, -1, gid, true}))
+}
+
+// rule returns the polkit rule for the units; "" if there are none.
+func (d *Draft) rule() string {
+	h, _ := wanted.From(d.config) // no chain is checked here
+	if len(h.Units()) == 0 {
+		return ""
 	}
-	return WriteFile(path, d.text, 0o640, -1, gid)
+	return unit.PolkitRule(unit.Names(h.Units()))
 }
 
 // keepOld keeps a file that is about to be replaced under a second name.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,7 +17,7 @@ func complete() *Answers {
 	return &Answers{
 		Agreed: true, Email: "postmaster@example.org", Directory: "letsencrypt", Domains: []string{"mx.example.org", "host7.example.org"},
 		Provider: "rfc2136", Env: map[string]string{"DNSUPDATE_TSIG_KEY": "mxcert.", "DNSUPDATE_TSIG_SECRET": "very-secret"},
-		MailServer: exim, Certificate: "/etc/exim4/exim.crt", Key: "/etc/exim4/exim.key", Unit: "exim4.service",
+		Targets: []Target{{Kind: exim, Pairs: onePair("/etc/exim4/exim.crt", "/etc/exim4/exim.key"), Unit: "exim4.service", Group: "Debian-exim"}},
 	}
 }
 
@@ -31,12 +32,32 @@ func TestDraft(t *testing.T) {
 			d := c.Deploy[0]
 			return d.Kind == exim && d.Certificate[0] == "/etc/exim4/exim.crt" && d.Unit == "exim4.service" && d.Group == "Debian-exim"
 		}},
-		{"Exim, outside of /etc", func(a *Answers) { a.Key = "/var/lib/mxcert-keys/mx.key" }, func(c configs.Certificate) bool { return c.Deploy[0].Group == "" }},
-		{"one file", func(a *Answers) { a.Certificate, a.Key = "/etc/exim4/mx.pem", "/etc/exim4/mx.pem" }, func(c configs.Certificate) bool {
-			return c.Deploy[0].Combined == "/etc/exim4/mx.pem" && len(c.Deploy[0].Certificate) == 0
+		{"one file", func(a *Answers) { a.Targets[0].Pairs = onePair("/etc/exim4/mx.pem", "/etc/exim4/mx.pem") }, func(c configs.Certificate) bool {
+			return c.Deploy[0].Combined == "/etc/exim4/mx.pem" && len(c.Deploy[0].Certificate) == 0 && !c.Verify.EndpointsSet
 		}},
-		{"files", func(a *Answers) { a.MailServer, a.Unit = files, "" }, func(c configs.Certificate) bool { return c.Deploy[0].Kind == files }},
-		{"none", func(a *Answers) { a.MailServer = none }, func(c configs.Certificate) bool { return len(c.Deploy) == 0 }},
+		{"files", func(a *Answers) {
+			a.Targets = []Target{{Kind: files, Pairs: onePair("/srv/mx.crt", "/srv/mx.key")}}
+		}, func(c configs.Certificate) bool {
+			return c.Deploy[0].Kind == files && c.Deploy[0].Unit == "" && c.Verify.EndpointsSet && len(c.Verify.Endpoints) == 0
+		}},
+		{"none", func(a *Answers) { a.Targets = nil }, func(c configs.Certificate) bool { return len(c.Deploy) == 0 }},
+		{"two servers", func(a *Answers) {
+			a.Targets = []Target{{Kind: postfix, Pairs: onePair("/srv/mx.pem", "/srv/mx.pem"), Unit: "postfix.service"}, {Kind: dovecot, Pairs: onePair("/srv/mx.crt", "/srv/mx.key"), Unit: "dovecot.service"}}
+			a.Endpoints = []string{"127.0.0.1:25", "[::1]:993"}
+		}, func(c configs.Certificate) bool {
+			return len(c.Deploy) == 2 && c.Deploy[0].Kind == postfix && c.Deploy[1].Kind == dovecot && slices.Equal(c.Verify.Endpoints, []string{"127.0.0.1:25", "[::1]:993"})
+		}},
+		{"the same files", func(a *Answers) {
+			a.Targets = []Target{{Kind: postfix, Pairs: onePair("/srv/mx.crt", "/srv/mx.key")}, {Kind: dovecot, Pairs: onePair("/srv/mx.crt", "/srv/mx.key")}}
+		}, func(c configs.Certificate) bool { return len(c.Deploy) == 2 }},
+		{"two keys", func(a *Answers) {
+			a.Keys = []string{"ec256", "rsa2048"}
+			a.Targets = []Target{{Kind: postfix, Pairs: newPairs(postfix, a.Keys)}, {Kind: dovecot, Pairs: newPairs(dovecot, a.Keys)}}
+		}, func(c configs.Certificate) bool {
+			return slices.Equal(c.Keys, []string{"ec256", "rsa2048"}) && c.Deploy[0].Combined == "/var/lib/mxcert-keys/mx.{key}.pem" && slices.Equal(c.Deploy[1].PrivateKey, []string{"/var/lib/mxcert-keys/mx.ec256.key", "/var/lib/mxcert-keys/mx.rsa2048.key"})
+		}},
+		{"odd paths", func(a *Answers) { a.Targets[0].Pairs = onePair("/srv/a b: #.crt", "/srv/a b: #.key") }, func(c configs.Certificate) bool { return c.Deploy[0].Certificate[0] == "/srv/a b: #.crt" }},
+		{"binding", func(a *Answers) { a.Directory, a.EABKeyID, a.EABKey = "zerossl", "kid", "very-secret" }, func(configs.Certificate) bool { return true }},
 		{"resolvers", func(a *Answers) { a.Resolvers = []string{"127.0.0.1:53", "[::1]:53"} }, func(c configs.Certificate) bool { return len(c.DNS.Resolvers) == 2 }},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
@@ -47,7 +68,7 @@ func TestDraft(t *testing.T) {
 				t.Fatal(err)
 			}
 			path := filepath.Join(t.TempDir(), "mxcert.yaml")
-			if err := d.Write(path); err != nil {
+			if _, err := d.Write(path, false); err != nil {
 				t.Fatal(err)
 			}
 			config, err := configs.Load(path)
@@ -70,7 +91,7 @@ func TestDraftRefuses(t *testing.T) {
 	for what, change := range map[string]func(*Answers){
 		"mail address": func(a *Answers) { a.Email = "nobody" },
 		"name":         func(a *Answers) { a.Domains = []string{"?"} },
-		"path":         func(a *Answers) { a.Certificate = "relative.crt" },
+		"path":         func(a *Answers) { a.Targets[0].Pairs[0].Certificate = "relative.crt" },
 		"variable":     func(a *Answers) { a.Env["DNSUPDATE_NONSENSE"] = "1" },
 		"ca file":      func(a *Answers) { a.CAFile = "/no/such/file" },
 	} {
@@ -97,7 +118,7 @@ func TestWrite(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := d.Write(path); err != nil {
+		if _, err := d.Write(path, false); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -129,7 +150,7 @@ func TestWriteFails(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Write(filepath.Join(file, "mxcert.yaml")); !errors.Is(err, syscall.ENOTDIR) {
+	if _, err := d.Write(filepath.Join(file, "mxcert.yaml"), false); !errors.Is(err, syscall.ENOTDIR) {
 		t.Errorf("got %v", err)
 	}
 }

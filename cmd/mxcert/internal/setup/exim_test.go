@@ -76,12 +76,25 @@ func (d *debian) changes() (calls []string) {
 	return calls
 }
 
+func onePair(certificate, key string) []deploy.Pair {
+	return []deploy.Pair{{Certificate: certificate, Key: key}}
+}
+
+// wasReloaded and wasMade look into what Apply says.
+func wasReloaded(done []string) bool {
+	return strings.Contains(strings.Join(done, "\n"), "reloaded exim4.service")
+}
+
+func wasMade(done []string) bool {
+	return strings.Contains(strings.Join(done, "\n"), "until the first renewal")
+}
+
 // plan makes the plan for two files.
 func (d *debian) plan() *EximChange {
 	d.t.Helper()
-	host := Host{MailServer: exim, Exim: discover.EximSetup{Program: filepath.Join(d.dir, "exim4"), User: "Debian-exim", Macros: d.macros}}
-	c, err := PlanExim(host, &Answers{MailServer: exim, Domains: []string{"mx.example.org"}, Certificate: filepath.Join(d.dir, "mx.crt"), Key: filepath.Join(d.dir, "mx.key")})
-	if err != nil || c == nil || !c.Debian {
+	setup := discover.EximSetup{Program: filepath.Join(d.dir, "exim4"), User: "Debian-exim", Macros: d.macros}
+	c, err := PlanExim(setup, onePair(filepath.Join(d.dir, "mx.crt"), filepath.Join(d.dir, "mx.key")), []string{"mx.example.org"})
+	if err != nil || c == nil || !c.Automatic() {
 		d.t.Fatalf("%+v, %v", c, err)
 	}
 	return c
@@ -101,9 +114,9 @@ func TestApply(t *testing.T) {
 	if hint := c.ByHand(); !strings.Contains(hint, "systemctl reload exim4") || strings.Contains(hint, "restart") {
 		t.Error(hint)
 	}
-	reloaded, err := c.Apply(t.Context())
-	if err != nil || !reloaded {
-		t.Fatalf("%v, %v", reloaded, err)
+	done, err := c.Apply(t.Context())
+	if err != nil || !wasReloaded(done) || !slices.Contains(done, d.macros) {
+		t.Fatalf("%v, %v", done, err)
 	}
 	if got, want := read(t, d.macros), "MAIN_TLS_ENABLE = yes\nMAIN_TLS_CERTIFICATE = "+d.dir+"/mx.crt\nMAIN_TLS_PRIVATEKEY = "+d.dir+"/mx.key\n"; got != want {
 		t.Errorf("got %q", got)
@@ -116,8 +129,8 @@ func TestApply(t *testing.T) {
 	}
 	// Exim has a certificate from the first moment.
 	pair, err := tls.LoadX509KeyPair(filepath.Join(d.dir, "mx.crt"), filepath.Join(d.dir, "mx.key"))
-	if err != nil || !c.Made || pair.Leaf.DNSNames[0] != "mx.example.org" {
-		t.Errorf("the first certificate: %v, %v", c.Made, err)
+	if err != nil || !wasMade(done) || pair.Leaf.DNSNames[0] != "mx.example.org" {
+		t.Errorf("the first certificate: %v, %v", done, err)
 	}
 	if got := mode(t, filepath.Join(d.dir, "mx.key")); got != 0o640 {
 		t.Errorf("the key has mode %v", got)
@@ -134,15 +147,15 @@ func TestApplyCopies(t *testing.T) {
 	d.put("old.crt", string(certificate), 0o600)
 	d.put("old.key", string(key), 0o600)
 	c := d.plan()
-	c.exim.Pair = deploy.Pair{Certificate: filepath.Join(d.dir, "old.crt"), Key: filepath.Join(d.dir, "old.key")}
-	if _, err := c.Apply(t.Context()); err != nil || !c.Made || read(t, filepath.Join(d.dir, "mx.crt")) != string(certificate) || read(t, filepath.Join(d.dir, "mx.key")) != string(key) {
-		t.Errorf("made: %v, %v", c.Made, err)
+	c.exim.Pairs = onePair(filepath.Join(d.dir, "old.crt"), filepath.Join(d.dir, "old.key"))
+	if done, err := c.Apply(t.Context()); err != nil || !wasMade(done) || read(t, filepath.Join(d.dir, "mx.crt")) != string(certificate) || read(t, filepath.Join(d.dir, "mx.key")) != string(key) {
+		t.Errorf("%v, %v", done, err)
 	}
 	d.put("mx.crt", "something", 0o600)
 	d.put("macros", oldMacros, 0o640)
 	c = d.plan()
-	if _, err := c.Apply(t.Context()); err != nil || c.Made || read(t, filepath.Join(d.dir, "mx.crt")) != "something" {
-		t.Errorf("made: %v, %v", c.Made, err)
+	if done, err := c.Apply(t.Context()); err != nil || wasMade(done) || read(t, filepath.Join(d.dir, "mx.crt")) != "something" {
+		t.Errorf("%v, %v", done, err)
 	}
 }
 
@@ -165,9 +178,9 @@ func TestApplyRestores(t *testing.T) {
 			if tt.spoil != nil {
 				tt.spoil(d)
 			}
-			reloaded, err := c.Apply(t.Context())
-			if reloaded || err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "Exim was not reloaded") {
-				t.Errorf("%v, %v", reloaded, err)
+			done, err := c.Apply(t.Context())
+			if wasReloaded(done) || err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "Exim was not reloaded") {
+				t.Errorf("%v, %v", done, err)
 			}
 			if got := read(t, d.macros); got != tt.macros {
 				t.Errorf("the macros are %q", got)
@@ -211,30 +224,33 @@ func TestApplyWithoutDaemon(t *testing.T) {
 		d := newDebian(t, "")
 		c := d.plan()
 		d.put("state", state, 0o600)
-		reloaded, err := c.Apply(t.Context())
-		if reloaded || err != nil || !strings.Contains(read(t, d.macros), "MAIN_TLS_CERTIFICATE = "+d.dir+"/mx.crt") {
-			t.Errorf("%v, %v", reloaded, err)
+		done, err := c.Apply(t.Context())
+		if wasReloaded(done) || err != nil || !strings.Contains(read(t, d.macros), "MAIN_TLS_CERTIFICATE = "+d.dir+"/mx.crt") {
+			t.Errorf("%v, %v", done, err)
 		}
 	}
 }
 
 func TestPlanExim(t *testing.T) {
-	pair := deploy.Pair{Certificate: "/srv/mx.crt", Key: "/srv/mx.key"}
-	answers := &Answers{MailServer: exim, Certificate: pair.Certificate, Key: pair.Key}
+	pairs := onePair("/srv/mx.crt", "/srv/mx.key")
 	for _, macros := range []string{"", "/etc/exim4/exim4.conf.localmacros"} {
-		if c, err := PlanExim(Host{Exim: discover.EximSetup{Pair: pair, Macros: macros}}, answers); c != nil || err != nil {
+		if c, err := PlanExim(discover.EximSetup{Pairs: pairs, Macros: macros}, pairs, nil); c != nil || err != nil {
 			t.Errorf("Exim reads the files already: %+v, %v", c, err)
 		}
 	}
-	c, err := PlanExim(Host{}, answers)
-	if err != nil || c.Debian || c.Diff() != "" || !strings.Contains(c.ByHand(), "tls_certificate = /srv/mx.crt and tls_privatekey = /srv/mx.key") {
+	c, err := PlanExim(discover.EximSetup{}, pairs, nil)
+	if err != nil || c.Automatic() || c.Diff() != "" || !strings.Contains(c.ByHand(), "tls_certificate = /srv/mx.crt and tls_privatekey = /srv/mx.key") {
 		t.Errorf("%+v, %v", c, err)
 	}
-	c, err = PlanExim(Host{}, &Answers{Certificate: "/srv/mx.pem", Key: "/srv/mx.pem"})
+	c, err = PlanExim(discover.EximSetup{}, onePair("/srv/mx.pem", "/srv/mx.pem"), nil)
 	if err != nil || !strings.HasSuffix(c.ByHand(), "tls_certificate = /srv/mx.pem") {
 		t.Errorf("%+v, %v", c, err)
 	}
-	if c, err := PlanExim(Host{Exim: discover.EximSetup{Macros: t.TempDir()}}, answers); err == nil {
+	c, err = PlanExim(discover.EximSetup{}, append(onePair("/srv/ec.crt", "/srv/ec.key"), pairs...), nil)
+	if err != nil || !strings.Contains(c.ByHand(), "tls_certificate = /srv/ec.crt : /srv/mx.crt and tls_privatekey = /srv/ec.key : /srv/mx.key") {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if c, err := PlanExim(discover.EximSetup{Macros: t.TempDir()}, pairs, nil); err == nil {
 		t.Errorf("a directory for a file: %+v", c)
 	}
 }
@@ -254,12 +270,12 @@ func TestPlanSplit(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	host := Host{Exim: discover.EximSetup{Macros: filepath.Join(main, "000_mxcert_macros")}}
-	c, err := PlanExim(host, &Answers{Certificate: "/srv/mx.crt", Key: "/srv/mx.key"})
+	setup := discover.EximSetup{Macros: filepath.Join(main, "000_mxcert_macros")}
+	c, err := PlanExim(setup, onePair("/srv/mx.crt", "/srv/mx.key"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{".ifdef MAIN_TLS_CERTIFICATE", "MAIN_TLS_CERTIFICATE == /srv/mx.crt", ".else", "MAIN_TLS_CERTIFICATE = /srv/mx.crt", ".endif", "MAIN_TLS_PRIVATEKEY = /srv/mx.key"}; !strings.HasSuffix(c.Diff(), "+"+strings.Join(want, "\n+")+"\n") || !strings.HasPrefix(c.Diff(), "--- "+host.Exim.Macros) {
+	if want := []string{".ifdef MAIN_TLS_CERTIFICATE", "MAIN_TLS_CERTIFICATE == /srv/mx.crt", ".else", "MAIN_TLS_CERTIFICATE = /srv/mx.crt", ".endif", "MAIN_TLS_PRIVATEKEY = /srv/mx.key"}; !strings.HasSuffix(c.Diff(), "+"+strings.Join(want, "\n+")+"\n") || !strings.HasPrefix(c.Diff(), "--- "+setup.Macros) {
 		t.Errorf("added\n%s", c.Diff())
 	}
 }

@@ -16,42 +16,66 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
 	"mxcert/deploy"
 )
 
-// provide makes sure that the files exist before Exim is told to read them, because Exim answers 454 to every sender otherwise. It copies
-// what Exim reads now. If there is nothing to copy, it makes a self-signed certificate, as Exim does in memory. The first renewal replaces
-// it. made reports whether there were no files.
-func (c *EximChange) provide(names []string) (made bool, err error) {
-	if _, err := tls.LoadX509KeyPair(c.want.Certificate, c.want.Key); !errors.Is(err, fs.ErrNotExist) {
-		return false, nil //nolint:nilerr // there are files already; Exim says whether they are good
+// provide makes sure that files exist before a server is told to read them, because it has no certificate for senders otherwise. It copies
+// what the server reads now. If there is nothing to copy, it makes a self-signed certificate. The first renewal replaces it. user is the one
+// who opens the files; "" for root. made are lines about new files.
+func provide(want, now []deploy.Pair, names []string, user string) (made []string, err error) {
+	for i, pair := range want {
+		if _, err := tls.LoadX509KeyPair(pair.Certificate, pair.Key); !errors.Is(err, fs.ErrNotExist) {
+			continue //nolint:nilerr // there are files already; the server says whether they are good
+		}
+		what := "a copy of what the server reads now, until the first renewal"
+		var certificate, key []byte
+		err := fs.ErrNotExist
+		if i < len(now) {
+			certificate, key, err = readPair(now[i])
+		}
+		if err != nil {
+			what = "a self-signed certificate, until the first renewal"
+			certificate, key, err = selfSigned(names)
+		}
+		if err != nil {
+			return made, err
+		}
+		if pair.Certificate == pair.Key {
+			err = place(pair.Key, string(key)+string(certificate), user)
+		} else {
+			err = errors.Join(place(pair.Key, string(key), user), place(pair.Certificate, string(certificate), user))
+		}
+		if err != nil {
+			return made, err
+		}
+		made = append(made, fmt.Sprintf("%s (%s)", pairsText([]deploy.Pair{pair}), what))
 	}
-	certificate, key, err := readPair(c.exim.Pair)
-	if err != nil {
-		certificate, key, err = selfSigned(names)
-	}
-	if err != nil {
-		return false, err
-	}
-	if c.want.Certificate == c.want.Key {
-		return true, c.place(c.want.Key, string(key)+string(certificate))
-	}
-	return true, errors.Join(c.place(c.want.Key, string(key)), c.place(c.want.Certificate, string(certificate)))
+	return made, nil
 }
 
-// readPair returns the files of a pair, if they hold a certificate and its key.
+// readPair returns the certificates and the key of a pair of files, if they belong together.
 func readPair(pair deploy.Pair) (certificate, key []byte, err error) {
 	if _, err := tls.LoadX509KeyPair(pair.Certificate, pair.Key); err != nil {
 		return nil, nil, err
 	}
-	if key, err = os.ReadFile(pair.Key); err != nil || pair.Key == pair.Certificate {
-		return nil, key, err
+	if certificate, err = os.ReadFile(pair.Certificate); err == nil {
+		key, err = os.ReadFile(pair.Key)
 	}
-	certificate, err = os.ReadFile(pair.Certificate)
-	return certificate, key, err
+	return blocks(certificate, "CERTIFICATE"), blocks(key, "PRIVATE KEY"), err
+}
+
+// blocks returns the PEM blocks of a kind.
+func blocks(text []byte, kind string) (list []byte) {
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if strings.HasSuffix(block.Type, kind) {
+			list = append(list, pem.EncodeToMemory(block)...)
+		}
+	}
+	return list
 }
 
 // selfSigned makes a certificate that nobody trusts, and its key.
@@ -74,18 +98,18 @@ func selfSigned(names []string) (certificate, key []byte, err error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}), nil
 }
 
-// place writes a file that Exim's user may read and nobody else. Below the keys' directory it belongs to the owner and the group of that
-// directory, as the service's own files do.
-func (c *EximChange) place(path, text string) error {
+// place writes a file that the user of the server may read and nobody else. Below the keys' directory it belongs to the owner and the group of
+// that directory, as the service's own files do.
+func place(path, text, reader string) error {
 	uid, gid := -1, -1
 	info, err := os.Stat(filepath.Dir(path))
 	if err != nil {
-		return fmt.Errorf("%w; make the directory first, and let Exim's user %s read it", err, c.exim.User)
+		return fmt.Errorf("%w; make the directory first, and let the mail server's user read it", err)
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if ok && info.Mode()&fs.ModeSetgid != 0 {
 		uid, gid = int(stat.Uid), int(stat.Gid)
-	} else if u, err := user.Lookup(c.exim.User); err == nil {
+	} else if u, err := user.Lookup(reader); err == nil {
 		if gid, err = strconv.Atoi(u.Gid); err != nil {
 			return err
 		}

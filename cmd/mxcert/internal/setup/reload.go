@@ -11,8 +11,9 @@ const (
 	eximUnit = "exim4.service"
 	// settle is how long after a reload Exim may still close its ports: systemd's job is done when the signal is sent.
 	settle = 500 * time.Millisecond
-	// opening limits how long to wait for the ports after that.
-	opening = 5 * time.Second
+	// opening limits how long to wait for the ports after that. If a session holds the old socket at the moment of the reload, Exim waits for
+	// 30 s before it tries again ("Address already in use").
+	opening = 35 * time.Second
 )
 
 // smtpPorts returns the addresses at which other programs of this host look for Exim.

@@ -2,31 +2,51 @@ package setup
 
 import (
 	"fmt"
+	"maps"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"mxcert/acme/dnsprovider"
 )
 
-// moveSecrets returns the variables as the configuration will have them, and the secrets by the name of their file in the
-// credentials directory. If a secret variable has the value file:PATH, it reads that file, so that the service needs no right
-// to it. References to credentials and to the environment stay.
-func (a *Answers) moveSecrets() (env, secrets map[string]string, err error) {
-	env, secrets = map[string]string{}, map[string]string{}
-	for name, value := range a.Env {
-		env[name] = value
-		if !dnsprovider.Secret(a.Provider, name) || strings.HasPrefix(value, "cred:") || strings.HasPrefix(value, "env:") {
+// moveSecrets replaces the secrets in the answers by references, as the configuration will have them, and returns them by the name of their
+// file in the credentials directory. If a secret has the value file:PATH, it reads that file, so that the service needs no right to it; a file
+// in the credentials directory itself stays where it is. Other references stay.
+func (a *Answers) moveSecrets() (secrets map[string]string, err error) {
+	secrets = map[string]string{}
+	env := maps.Clone(a.Env)
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		if !dnsprovider.Secret(a.Provider, name) {
 			continue
 		}
-		if path, ok := strings.CutPrefix(value, "file:"); ok {
-			content, err := os.ReadFile(path)
-			if err != nil {
-				return nil, nil, fmt.Errorf("--dns-env %s: %w", name, err)
-			}
-			value = strings.TrimSpace(string(content))
+		if env[name], err = a.moveSecret(secrets, strings.ToLower(name), env[name]); err != nil {
+			return nil, fmt.Errorf("--dns-env %s: %w", name, err)
 		}
-		file := strings.ToLower(name)
-		secrets[file], env[name] = value, "cred:"+file
 	}
-	return env, secrets, nil
+	a.Env = env
+	if a.EABKey, err = a.moveSecret(secrets, eabFile, a.EABKey); err != nil {
+		return nil, fmt.Errorf("--eab-hmac-key: %w", err)
+	}
+	return secrets, nil
+}
+
+// moveSecret returns the reference for one value.
+func (a *Answers) moveSecret(secrets map[string]string, file, value string) (reference string, err error) {
+	if value == "" || strings.HasPrefix(value, "cred:") || strings.HasPrefix(value, "env:") {
+		return value, nil
+	}
+	if path, ok := strings.CutPrefix(value, "file:"); ok {
+		if a.Credentials != "" && filepath.Dir(path) == filepath.Clean(a.Credentials) {
+			return "cred:" + filepath.Base(path), nil
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return "", err
+		}
+		value = strings.TrimSpace(string(content))
+	}
+	secrets[file] = value
+	return "cred:" + file, nil
 }

@@ -1,29 +1,30 @@
 // Package setup makes a first configuration of mxcert from what it finds on the host and what a person answers.
 //
-// [Look] finds the host's names, its MX names and its mail server. [Answers.Complete] fills in what is still missing, from those
-// findings and by questions. [Answers.Draft] turns the answers into the text of a configuration, which is checked before
-// [Draft.Write] puts anything in its place; credentials for a DNS provider go into files of their own. On Debian, [PlanExim]
-// shows which macros make Exim read the certificate, and applies them; Exim is reloaded and never restarted.
+// [Look] finds the host's names, its MX names and its mail servers: what they read, and where they listen. [Answers.Complete] fills in what is
+// still missing, from those findings and by questions, and checks each answer at once. [Answers.Draft] turns the answers into the text of a
+// configuration, which is checked; [Draft.Write] then writes it and the credentials, all or nothing. [Answers.Changes] are the changes that
+// make the servers read the certificate. The files exist before a server is told to read them; the server's own programs try the change on a
+// copy first; the server is reloaded, and never restarted; and what it does not accept is taken back.
 //
-// The package does not handle flags or terminals, prints nothing, and issues and deploys nothing. Not supported yet: finding
-// Postfix and Dovecot, and more than one certificate.
+// The package does not handle flags or terminals, prints nothing, and issues nothing. Not supported yet: more than one certificate.
 package setup
 
 import (
+	"context"
 	"errors"
-	"fmt"
-	"path/filepath"
+	"slices"
 	"strings"
 
-	"mxcert/acme/dnsprovider"
 	"mxcert/cmd/mxcert/internal/report"
 )
 
 // These are the mail servers that an answer may name: the kinds of deployment targets, and none.
 const (
-	exim  = "exim"
-	files = "files"
-	none  = "none"
+	exim    = "exim"
+	postfix = "postfix"
+	dovecot = "dovecot"
+	files   = "files"
+	none    = "none"
 )
 
 // Answers are what a first configuration needs. An empty answer is not known yet.
@@ -32,140 +33,112 @@ type Answers struct {
 	Email            string
 	Directory        string // of the CA: a name or a URL
 	CAFile           string // roots of a private CA's HTTPS
+	EABKeyID, EABKey string // external account binding
 	Domains          []string
+	MailDomains      []string          // whose MX host names mxcert adds
 	Provider         string            // of DNS
 	Env              map[string]string // of the provider
 	Resolvers        []string          // none: the system's
-	MailServer       string            // exim, files or none
-	Certificate, Key string            // paths; the same one twice for a file with both
-	Unit             string            // to reload
+	MailServers      []string          // exim, postfix and dovecot; or files; or none
+	Certificate, Key string            // paths, for the only target; the same one twice for a file with both
+	Unit             string            // to reload, for the only target
+	Credentials      string            // path of the directory in which secrets are kept
+
+	// Complete sets these.
+	Keys      []string // types of key
+	Targets   []Target
+	Endpoints []string // that show the certificate; nil if that is not known, so that the configuration leaves it to mxcert
 }
 
-// Ask puts one question to a person and returns the answer, or the suggestion if the answer is empty.
-type Ask func(question, suggestion string) string
-
-// Complete fills in missing answers: from what was found on the host, by questions, and with the usual paths. ask is nil if
-// there is no person to ask. The error is wrong usage; it lists everything that is still missing, each with the flag of mxcert
-// init that sets it.
-func (a *Answers) Complete(host Host, ask Ask) error {
-	c := &completion{Answers: a, host: host, ask: ask}
+// Complete fills in missing answers: from what was found on the host, by questions, and with the usual values. person is nil if there is
+// nobody to ask; then the suggestions of the questions are the answers. The error is wrong usage; it lists everything that is still missing,
+// each with the flag of mxcert init that sets it. Nothing is written.
+func (a *Answers) Complete(ctx context.Context, host Host, person *Person) error {
+	c := &completion{Answers: a, ctx: ctx, host: host, person: person}
 	if a.Env == nil {
 		a.Env = map[string]string{}
 	}
-	c.names()
-	c.authority()
-	c.dns()
-	c.mailServer()
+	for _, step := range []func(){c.given, c.names, c.authority, c.dns, c.servers} {
+		if step(); c.stopped != nil {
+			return c.stopped
+		}
+	}
 	return errors.Join(c.problems...)
 }
 
 // completion is one call of Complete.
 type completion struct {
 	*Answers
+	ctx      context.Context //nolint:containedctx // of the one call
 	host     Host
-	ask      Ask
+	person   *Person
+	used     []string // credentials that were chosen
 	problems []error
+	stopped  error // there are no more answers
 }
 
 func (c *completion) missing(format string, values ...any) {
 	c.problems = append(c.problems, report.Usage(format, values...))
 }
 
-// need makes sure that a required answer is there.
-func (c *completion) need(answer *string, question, flag, suggestion string) {
-	if *answer == "" && c.ask != nil {
-		*answer = c.ask(question, suggestion)
+// given checks the answers that flags have given.
+func (c *completion) given() {
+	for _, g := range []struct {
+		flag, value string
+		check       func(string) error
+	}{
+		{"--domain", strings.Join(c.Domains, " "), validNames},
+		{"--mail-domain", strings.Join(c.MailDomains, " "), validMailDomains},
+		{"--directory", aliasOf(c.Directory), validDirectory},
+		{"--ca-file", c.CAFile, validRoots},
+		{"--email", c.Email, validEmail("https://ca.invalid/")}, // that a public CA refuses an example is only a warning
+		{"--mta", strings.Join(c.MailServers, " "), each(validServer)},
+	} {
+		if g.value == "" {
+			continue
+		}
+		if err := g.check(g.value); err != nil {
+			c.missing("%s: %s", g.flag, said(err))
+		}
 	}
-	if *answer == "" {
-		c.missing("%s is missing: give it with %s", question, flag)
+	if len(c.problems) > 0 {
+		c.stopped = errors.Join(c.problems...)
 	}
 }
 
 func (c *completion) names() {
+	if c.person != nil {
+		suggestion := strings.Join(c.Domains, ", ")
+		if len(c.Domains) == 0 {
+			suggestion = strings.Join(c.host.Names, ", ")
+		}
+		c.Domains = namesIn(c.question(asked{Question: Question{Text: "names in the certificate, the one in the MX record first", Suggestion: suggestion}, check: validNames,
+			help: "the names by which senders and mail programs reach this host, separated by spaces: mx.example.org imap.example.org; *.example.org stands for all names below it"}))
+	}
 	if len(c.Domains) == 0 {
 		c.Domains = c.host.Names
 	}
-	names := strings.Join(c.Domains, ", ")
-	if c.ask != nil {
-		names = c.ask("names in the certificate, the one in the MX record first", names)
-	}
-	c.Domains = strings.FieldsFunc(names, func(r rune) bool { return r == ',' || r == ' ' })
-	if len(c.Domains) == 0 {
+	if len(c.Domains) == 0 && c.stopped == nil {
 		c.missing("the name of this host is not known: give it with --domain")
 	}
+	c.mailDomains()
 }
 
-func (c *completion) authority() {
-	if c.ask != nil && c.Email == "" {
-		c.Email = c.ask("address to which the CA may write (may be empty)", "")
-	}
-	if c.ask != nil && !c.Agreed {
-		c.Agreed = Yes(c.ask("have you read the terms of service of "+c.Directory+", and do you agree to them? (yes/no)", ""))
-	}
-	if !c.Agreed {
-		c.missing("a CA issues certificates only to those who agree to its terms: read them, then give --agree-tos")
-	}
-}
-
-// Yes reports whether an answer is yes.
-func Yes(answer string) bool { return strings.HasPrefix(strings.ToLower(answer), "y") }
-
-func (c *completion) dns() {
-	c.need(&c.Provider, "DNS provider (mxcert providers lists them)", "--dns-provider", "rfc2136")
-	if c.Provider == "" {
-		return
-	}
-	if err := dnsprovider.Known(c.Provider); err != nil {
-		c.problems = append(c.problems, &report.Exit{Code: report.CodeUsage, Err: fmt.Errorf("%w; %s", err, report.HintOf(err))})
-		return
-	}
-	description, err := dnsprovider.Describe(c.Provider)
-	if err != nil {
-		c.problems = append(c.problems, err)
-		return
-	}
-	for _, v := range description.Variables {
-		if c.ask == nil || !v.Required || c.Env[v.Name] != "" || c.Env[v.File] != "" {
-			continue
+// mailDomains proposes the domains whose MX host is this host.
+func (c *completion) mailDomains() {
+	switch {
+	case c.stopped != nil || len(c.MailDomains) == 0 && len(c.host.MailDomains) == 0:
+	case c.person == nil && len(c.MailDomains) == 0:
+		c.MailDomains = c.host.MailDomains
+	case c.person != nil:
+		suggestion := c.MailDomains
+		if len(suggestion) == 0 {
+			suggestion = c.host.MailDomains
 		}
-		if value := c.ask(fmt.Sprintf("%s (%s)", v.Name, v.Meaning), ""); value != "" {
-			c.Env[v.Name] = value
-		}
+		c.MailDomains = namesIn(c.question(asked{Question: Question{Text: "mail domains whose MX records mxcert follows, or none", Suggestion: strings.Join(suggestion, ", ")}, check: validMailDomains,
+			help: "mxcert then asks each hour which MX hosts of these domains have an address of this host, and adds and drops their names; none leaves the names to you"}))
 	}
-}
-
-// mailServer chooses the server and the files. Exim keeps reading the paths that it reads now.
-func (c *completion) mailServer() {
-	if c.MailServer == "" {
-		c.MailServer = c.host.MailServer
-	}
-	if c.MailServer != exim && c.MailServer != files && c.MailServer != none {
-		c.MailServer = ""
-		c.need(&c.MailServer, "mail server: exim, files or none", "--mta", files)
-	}
-	switch c.MailServer {
-	case exim:
-		c.eximFiles()
-	case files:
-		c.need(&c.Certificate, "path of the certificate", "--certificate", keysDirectory+"mx.crt")
-		c.need(&c.Key, "path of its key", "--private-key", keysDirectory+"mx.key")
-	}
-}
-
-// keysDirectory is where the service may write without further rights; the packages create it.
-const keysDirectory = "/var/lib/mxcert-keys/"
-
-func (c *completion) eximFiles() {
-	if c.Unit == "" {
-		c.Unit = "exim4.service"
-	}
-	if c.Certificate == "" && c.Key == "" {
-		c.Certificate, c.Key = c.host.Exim.Pair.Certificate, c.host.Exim.Pair.Key
-	}
-	if c.Certificate == "" {
-		c.Certificate = keysDirectory + "mx.crt"
-	}
-	if c.Key == "" {
-		c.Key = strings.TrimSuffix(c.Certificate, filepath.Ext(c.Certificate)) + ".key"
+	if slices.Equal(c.MailDomains, []string{none}) {
+		c.MailDomains = nil
 	}
 }

@@ -85,3 +85,25 @@ func TestWriteFileFails(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestWriteAllThroughALink: a file instead of a link has the mode of the file that the link led to, not that of the link.
+func TestWriteAllThroughALink(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path, target := filepath.Join(dir, "main.cf"), filepath.Join(dir, "target")
+	if err := errors.Join(os.WriteFile(target, []byte("old"), 0o640), os.Symlink(target, path)); err != nil {
+		t.Fatal(err)
+	}
+	before, err := lookAt(path)
+	if err != nil || before.mode != 0o640 || before.text != "old" {
+		t.Fatalf("%+v, %v", before, err)
+	}
+	f := before.file
+	f.text = "new"
+	if _, err := writeAll([]file{f}); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("%v, %v", info, err)
+	}
+}

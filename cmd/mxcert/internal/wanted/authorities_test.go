@@ -191,7 +191,7 @@ func TestSolver(t *testing.T) {
 		"a secret in a missing folder": {"file:/nonexistent/tsig", "/nonexistent/tsig"},
 	} {
 		mx := load(t, strings.Replace(good, `DNSUPDATE_TSIG_SECRET: "cred:tsig"`, `DNSUPDATE_TSIG_KEY: "mxcert.", DNSUPDATE_TSIG_SECRET: "`+tt.secret+`"`, 1)).Certificates[0]
-		solver, err := mx.Solver(mx.Resolver())
+		solver, err := mx.Accounts(mx.Resolver())[0].Solver()
 		if (err == nil) != (tt.says == "") || (solver == nil) != (err != nil) || err != nil && !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%s: %v, %v", what, solver, err)
 		}
@@ -208,6 +208,15 @@ func TestUnitsOnce(t *testing.T) {
 	mx := load(t, text).Certificates[0]
 	if got := mx.Units(wanted.Always, wanted.Auto, wanted.Never); !slices.Equal(got, []string{"exim4.service", "third.service"}) {
 		t.Errorf("%v", got)
+	}
+	if !mx.ReloadedByHook() {
+		t.Error("a target is never reloaded by its unit, and no hook may reload its server")
+	}
+	if of := (wanted.Certificate{Places: []wanted.Place{{Unit: "exim4.service", Reload: wanted.Auto}, {Unit: "", Reload: wanted.Never}}}); !of.ReloadedByHook() {
+		t.Error("one of two targets has no unit, and no hook may reload its server")
+	}
+	if of := (wanted.Certificate{Places: []wanted.Place{{Unit: "exim4.service", Reload: wanted.Auto}, {Unit: "a.service", Reload: wanted.Always}}}); of.ReloadedByHook() {
+		t.Error("all targets have units, and a hook is taken for what reloads")
 	}
 	if got := mx.Units(); len(got) != 0 {
 		t.Errorf("of no way to reload: %v", got)

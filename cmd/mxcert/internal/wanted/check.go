@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"mxcert/acme/dnsprovider"
 	"mxcert/acme/finding"
@@ -35,6 +36,13 @@ func Check(config *configs.Config) error {
 			problems.List = append(problems.List, problem)
 		}
 	}
+	for _, zone := range zones(config) {
+		if setting, err := checkAccount(zone.Provider, zone.Env); err != nil {
+			problem := config.At(zone.Path + "." + setting)
+			problem.Message, problem.Hint = zone.Path+": "+err.Error(), hintOf(err)
+			problems.List = append(problems.List, problem)
+		}
+	}
 	if len(problems.List) > 0 {
 		return problems
 	}
@@ -42,19 +50,38 @@ func Check(config *configs.Config) error {
 }
 
 func checkProvider(config *configs.Config, c configs.Certificate, i int) (problem configs.Problem, bad bool) {
-	err, setting := dnsprovider.Known(c.DNS.Provider), "dns.provider"
-	if err == nil {
-		err, setting = dnsprovider.CheckVariables(c.DNS.Provider, slices.Sorted(maps.Keys(c.DNS.Env))), "dns.env"
-	}
-	if err == nil {
+	setting, err := checkAccount(c.DNS.Provider, c.DNS.Env)
+	if err == nil || c.DNS.Provider == "" && len(c.DNS.Zones) > 0 {
 		return problem, false
 	}
+	setting = "dns." + setting
 	problem = config.At(fmt.Sprintf("certificates[%d].%s", i, setting))
 	if c.DNS.Provider == config.DNS.Provider && (setting == "dns.provider" || maps.Equal(c.DNS.Env, config.DNS.Env)) {
 		problem = config.At(setting) // in the section above the certificates
 	}
 	problem.Message, problem.Hint = err.Error(), hintOf(err)
 	return problem, true
+}
+
+// checkAccount finds out whether the provider exists and has the variables. setting is the one that is wrong.
+func checkAccount(provider string, env map[string]configs.Secret) (setting string, err error) {
+	if err := dnsprovider.Known(provider); err != nil {
+		return "provider", err
+	}
+	return "env", dnsprovider.CheckVariables(provider, slices.Sorted(maps.Keys(env)))
+}
+
+// zones lists the zones of all sections, each once.
+func zones(config *configs.Config) []configs.Zone {
+	list := slices.Clone(config.DNS.Zones)
+	for _, c := range config.Certificates {
+		for _, zone := range c.DNS.Zones {
+			if !slices.ContainsFunc(list, func(z configs.Zone) bool { return z.Path == zone.Path }) {
+				list = append(list, zone)
+			}
+		}
+	}
+	return list
 }
 
 // hintOf returns the next step that an error suggests; "" if it suggests none.
@@ -73,14 +100,23 @@ func Warnings(config *configs.Config) []configs.Problem {
 	return config.Warnings(dnsprovider.WarnSecret)
 }
 
+// Unreadable is a secret that this process cannot read.
+type Unreadable struct {
+	configs.Problem
+	Credential string // NAME, if the configuration refers to it as cred:NAME; otherwise ""
+}
+
 // UnreadableSecrets lists secrets that cannot be read. They are not faults of the configuration: you may check it before its
-// secrets are in place, or as a user who may not read them.
-func UnreadableSecrets(config *configs.Config) []configs.Problem {
-	var list []configs.Problem
+// secrets are in place, or as a user who may not read them, or systemd may hand them to the service alone.
+func UnreadableSecrets(config *configs.Config) []Unreadable {
+	var list []Unreadable
 	try := func(path string, secret configs.Secret) {
 		if _, err := secret.Read(); err != nil {
-			p := config.At(path)
+			p := Unreadable{Problem: config.At(path)}
 			p.Message, p.Hint = fmt.Sprintf("%s: %v", path, err), hintOf(err)
+			if name, found := strings.CutPrefix(string(secret), "cred:"); found {
+				p.Credential = name
+			}
 			list = append(list, p)
 		}
 	}
@@ -93,6 +129,17 @@ func UnreadableSecrets(config *configs.Config) []configs.Problem {
 		}
 		for _, name := range slices.Sorted(maps.Keys(c.DNS.Env)) {
 			try(fmt.Sprintf("certificates[%d].dns.env.%s", i, name), c.DNS.Env[name])
+		}
+	}
+	for _, zone := range zones(config) {
+		for _, name := range slices.Sorted(maps.Keys(zone.Env)) {
+			try(zone.Path+".env."+name, zone.Env[name])
+		}
+	}
+	for i, c := range config.Certificates {
+		list := publisherSecrets(c.DANE.Publisher)
+		for _, setting := range slices.Sorted(maps.Keys(list)) {
+			try(fmt.Sprintf("certificates[%d].dane.publisher.%s", i, setting), list[setting])
 		}
 	}
 	for i, binding := range config.ACME.EAB {
@@ -109,20 +156,23 @@ func UnreadableSecrets(config *configs.Config) []configs.Problem {
 // some providers read variables that lego does not list.
 func MisspeltVariables(config *configs.Config) []configs.Problem {
 	var list []configs.Problem
-	look := func(path string, settings configs.DNS) {
-		wrong := dnsprovider.Misspelt(settings.Provider, slices.Collect(maps.Keys(settings.Env)))
+	look := func(path, provider string, env map[string]configs.Secret) {
+		wrong := dnsprovider.Misspelt(provider, slices.Collect(maps.Keys(env)))
 		for _, name := range slices.Sorted(maps.Keys(wrong)) {
 			p := config.At(path + ".env." + name)
-			p.Message = fmt.Sprintf("%s.env.%s: provider %s has no such variable; did you mean %s?", path, name, settings.Provider, wrong[name])
-			p.Hint = "`mxcert providers " + settings.Provider + "` lists them"
+			p.Message = fmt.Sprintf("%s.env.%s: provider %s has no such variable; did you mean %s?", path, name, provider, wrong[name])
+			p.Hint = "`mxcert providers " + provider + "` lists them"
 			list = append(list, p)
 		}
 	}
-	look("dns", config.DNS)
+	look("dns", config.DNS.Provider, config.DNS.Env)
 	for i, c := range config.Certificates {
 		if c.DNS.Provider != config.DNS.Provider || !maps.Equal(c.DNS.Env, config.DNS.Env) {
-			look(fmt.Sprintf("certificates[%d].dns", i), c.DNS)
+			look(fmt.Sprintf("certificates[%d].dns", i), c.DNS.Provider, c.DNS.Env)
 		}
+	}
+	for _, zone := range zones(config) {
+		look(zone.Path, zone.Provider, zone.Env)
 	}
 	return list
 }
@@ -134,7 +184,10 @@ func Inspect(config *configs.Config) (configuration, secrets []finding.Finding) 
 		configuration = Findings(problems.List, finding.Error)
 	}
 	configuration = append(configuration, Findings(append(Warnings(config), MisspeltVariables(config)...), finding.Warning)...)
-	return configuration, Findings(UnreadableSecrets(config), finding.Error)
+	for _, secret := range UnreadableSecrets(config) {
+		secrets = append(secrets, Findings([]configs.Problem{secret.Problem}, finding.Error)...)
+	}
+	return configuration, secrets
 }
 
 // Findings turns problems of a configuration into findings, each with its place in the file.

@@ -46,6 +46,9 @@ func own(dns string) []string {
 	return []string{`    domains: ["*.lists`, "    dns: " + dns + "\n" + `    domains: ["*.lists`}
 }
 
+// zoned gives the section of all certificates zones.
+func zoned(zones string) []string { return []string{"dns: {", "dns: {zones: " + zones + ", "} }
+
 // Faults that the configuration alone cannot know are reported all at once, each at its place, once, with what to do.
 func TestCheck(t *testing.T) {
 	t.Parallel()
@@ -67,6 +70,10 @@ func TestCheck(t *testing.T) {
 		{"two providers", append(own(`{provider: nonsense}`), "provider: rfc2136", "provider: rfc2137"), []string{"dns.provider:2: rfc2137", "certificates[1].dns.provider:12: nonsense"}},
 		{"a variable that nothing reads", []string{"DNSUPDATE_TSIG_SECRET", "PATH"}, []string{"dns.env:2: PATH"}},
 		{"a variable of one", own(`{env: {LD_PRELOAD: "/tmp/x"}}`), []string{"certificates[1].dns.env:12: LD_PRELOAD"}},
+		{"a provider of a zone", zoned(`{example.net: {provider: rfc2137}}`), []string{"dns.zones[example.net].provider:2: rfc2137"}},
+		{"a variable of a zone", zoned(`{Example.NET.: {provider: rfc2136, env: {DNSUPDATE_TSIG_SECERT: "cred:net"}}}`), []string{"dns.zones[Example.NET.].env:2: DNSUPDATE_TSIG_SECERT"}},
+		{"a zone of one", own(`{zones: {example.net: {provider: nonsense}}}`), []string{"certificates[1].dns.zones[example.net].provider:12: nonsense"}},
+		{"only a zone", []string{"provider: rfc2136", "zones: {example.org: {provider: exec}}", `, env: {DNSUPDATE_NAMESERVER: "192.0.2.53:53", DNSUPDATE_TSIG_SECRET: "cred:tsig"}`, ""}, nil},
 		{"roots and a provider", []string{"acme: {", "acme: {roots_file: " + empty + ", ca_file: " + empty + ", ", "provider: rfc2136", "provider: rfc2137"},
 			[]string{"acme.ca_file:1: holds no", "acme.roots_file:1: holds no", "dns.provider:2: rfc2137"}},
 	} {
@@ -112,6 +119,8 @@ func TestUnreadableSecrets(t *testing.T) {
 		{"a literal one", []string{"cred:tsig", "c2VjcmV0"}, nil},
 		{"one of a certificate", append(own(`{env: {DNSUPDATE_TSIG_SECRET: "file:/nonexistent/tsig"}}`), "cred:tsig", "env:MXCERT_TEST_SECRET"), []string{"certificates[1].dns.env.DNSUPDATE_TSIG_SECRET"}},
 		{"two variables", []string{"cred:tsig", "cred:tsig\", DNSUPDATE_TSIG_KEY: \"cred:key"}, []string{"dns.env.DNSUPDATE_TSIG_KEY", "dns.env.DNSUPDATE_TSIG_SECRET"}},
+		{"one of a zone", append(zoned(`{example.net: {provider: exec, env: {TOKEN: "cred:net"}}}`), "cred:tsig", "env:MXCERT_TEST_SECRET"), []string{"dns.zones[example.net].env.TOKEN"}},
+		{"one of a zone of a certificate", append(own(`{zones: {example.net: {provider: exec, env: {TOKEN: "cred:net"}}}}`), "cred:tsig", "env:MXCERT_TEST_SECRET"), []string{"certificates[1].dns.zones[example.net].env.TOKEN"}},
 		{"a binding", []string{"acme: {", `acme: {eab: {kid: "1", hmac_key: "cred:eab"}, `, "cred:tsig", "env:MXCERT_TEST_SECRET"}, []string{"acme.eab.hmac_key"}},
 		{"the second of two bindings", []string{`acme: {agree_tos: true, directory: "https://ca.example/directory"`,
 			`acme: {agree_tos: true, directory: ["https://ca.example/directory", "https://other.example/directory"], eab: [{directory: "https://ca.example/directory", kid: "1", hmac_key: "env:MXCERT_TEST_SECRET"}, {directory: "https://other.example/directory", kid: "2", hmac_key: "cred:eab"}]`,
@@ -147,6 +156,7 @@ func TestMisspeltVariables(t *testing.T) {
 		{"one that is a fault", []string{"DNSUPDATE_TSIG_SECRET", "DNSUPDATE_TSIG_SECERT"}, nil},
 		{"one for both certificates", []string{"rfc2136", "cloudflare", "DNSUPDATE_TSIG_SECRET", "CF_DNS_API_TOKNE"}, []string{"dns.env.CF_DNS_API_TOKNE"}},
 		{"one of a certificate", own(`{provider: cloudflare, env: {CF_DNS_API_TOKNE: "cred:token"}}`), []string{"certificates[1].dns.env.CF_DNS_API_TOKNE"}},
+		{"one of a zone", zoned(`{example.net: {provider: cloudflare, env: {CF_DNS_API_TOKNE: "cred:token"}}}`), []string{"dns.zones[example.net].env.CF_DNS_API_TOKNE"}},
 		{"one of a certificate with the variables of all", append(own(`{provider: cloudflare, env: {CF_DNS_API_TOKNE: "cred:tsig"}}`), "rfc2136", "exec", `DNSUPDATE_NAMESERVER: "192.0.2.53:53", DNSUPDATE_TSIG_SECRET`, "CF_DNS_API_TOKNE"),
 			[]string{"certificates[1].dns.env.CF_DNS_API_TOKNE"}},
 	} {

@@ -4,37 +4,70 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"mxcert/acme/dnsprovider"
 	"mxcert/acme/resolve"
+	"mxcert/configs"
 )
 
-// Resolver asks the configured name servers. It asks the server that takes updates on its own port, too. A resolver remembers zones and
-// servers for a minute, so use a new one for each piece of work.
+// Resolver asks the configured name servers. It asks the servers that take updates on their own ports, too. A resolver remembers zones and
+// servers for a minute, so use a new one for each piece of work. Looks at TLSA records share the servers and the keys of zones with those of
+// the other certificates.
 func (c Certificate) Resolver() *resolve.Resolver {
-	return resolve.New(c.source.DNS.Resolvers, string(c.source.DNS.Env["DNSUPDATE_NAMESERVER"]))
+	servers := []string{string(c.source.DNS.Env[updateServer])}
+	for _, zone := range c.source.DNS.Zones {
+		if server := string(zone.Env[updateServer]); server != "" && !slices.Contains(servers, server) {
+			servers = append(servers, server)
+		}
+	}
+	return resolve.New(c.source.DNS.Resolvers, servers...).Trust(c.source.DNS.ResolversTrusted...).Share(c.zones)
 }
 
-// Solver sets up the DNS provider, and reads the secrets that its variables refer to. If a secret cannot be read, the error names its
-// variable. Other errors come from the provider.
-func (c Certificate) Solver(resolver *resolve.Resolver) (dnsprovider.Solver, error) {
-	env := make(map[string]string, len(c.source.DNS.Env))
+// TrustedResolvers are the resolvers whose validation counts although they are not on loopback, as the configuration has them.
+func (c Certificate) TrustedResolvers() []string { return c.source.DNS.ResolversTrusted }
+
+const updateServer = "DNSUPDATE_NAMESERVER"
+
+// Accounts returns the DNS accounts of the certificate: those of dns.zones, and that of dns.provider if it is set. Each is set up, and
+// the secrets that its variables refer to are read, when it is needed first. If a secret cannot be read, the error names its variable.
+// Other errors come from the provider.
+func (c Certificate) Accounts(resolver *resolve.Resolver) dnsprovider.Accounts {
+	var accounts dnsprovider.Accounts
+	add := func(zone, path, provider string, env map[string]configs.Secret) {
+		accounts = append(accounts, dnsprovider.NewAccount(zone, provider, func() (dnsprovider.Solver, error) {
+			values, err := c.environment(path, env)
+			if err != nil {
+				return nil, err
+			}
+			return dnsprovider.New(provider, values, resolver)
+		}))
+	}
+	if dns := c.source.DNS; dns.Provider != "" {
+		add("", "dns", dns.Provider, dns.Env)
+	}
+	for _, zone := range c.source.DNS.Zones {
+		add(zone.Name, zone.Path, zone.Provider, zone.Env)
+	}
+	return accounts
+}
+
+// environment reads the variables of the account at a path of the configuration.
+func (c Certificate) environment(path string, env map[string]configs.Secret) (map[string]string, error) {
+	values := make(map[string]string, len(env))
 	var problem error
 	dnsprovider.Undisturbed(func() { // env:NAME may be a variable that is being set for another certificate's provider just now
-		for name, secret := range c.source.DNS.Env {
+		for name, secret := range env {
 			value, err := c.secrets.read(secret)
 			if err != nil {
-				problem = fmt.Errorf("dns.env.%s: %w", name, err)
+				problem = fmt.Errorf("%s.env.%s: %w", path, name, err)
 				return
 			}
-			env[name] = value
+			values[name] = value
 		}
 	})
-	if problem != nil {
-		return nil, problem
-	}
-	return dnsprovider.New(c.source.DNS.Provider, env, resolver)
+	return values, problem
 }
 
 // Endpoints are the addresses that must show the certificate: the configured ones, else the usual ports of the mail servers

@@ -1,10 +1,10 @@
 // Package wanted translates a configuration, once, into what each certificate wants. That is the first of the four truths that mxcert
 // compares: wanted, issued, deployed and served.
 //
-// A [Certificate] is a value: it does not change, and you can look at it without a pass. Only [Certificate.Solver],
-// [Host.Authorities] and [Certificate.Endpoints] read secrets or use the network, each time they are called.
+// A [Certificate] is a value: it does not change, and you can look at it without a pass. Only [Certificate.Accounts],
+// [Certificate.Publisher], [Host.Authorities] and [Certificate.Endpoints] read secrets or use the network, each time they are called.
 //
-// Not supported yet: names that are discovered from MX records.
+// Names that looks at MX records have found are no part of the configuration: [Certificate.WithFound] adds them.
 package wanted
 
 import (
@@ -12,6 +12,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -33,13 +34,16 @@ type Host struct {
 
 	rootsID string
 	acme    *configs.ACME
-	secrets secrets
+	secrets *secrets
+	zones   *resolve.Zones // what the resolvers of all certificates share
 }
 
 // Certificate is what one certificate wants.
 type Certificate struct {
 	Name        string           // of the lineage
-	Names       []string         // DNS names in the certificate; the first is the one that senders use
+	Names       []string         // DNS names in the certificate, the optional ones last; the first is the one that senders use
+	Optional    []string         // those of Names that are left out while they cannot be proven
+	Found       []Found          // those of Optional that looks at MX records have found
 	Keys        []bundle.KeyType // a certificate is issued for each
 	ReuseKey    bool             // keep the private key at a renewal
 	Profile     string           // of the CA; "" for the CA's default
@@ -48,9 +52,12 @@ type Certificate struct {
 	Roots       *x509.CertPool   // see Host.Roots
 	RootsID     string           // identifies their content; "" if Roots is nil
 
+	MailDomains     []string      // whose MX hosts are looked at
+	ConfirmAfter    time.Duration // how far apart two looks must be that agree
+	PublicAddresses []netip.Addr  // of this host, beside those of its interfaces
+
 	Places []Place // where certificates go, in the order of the configuration
 
-	Provider string          // of DNS
 	Require  resolve.Require // on which name servers challenge records must be visible
 	Patience time.Duration   // how long to wait for that
 
@@ -61,7 +68,8 @@ type Certificate struct {
 
 	source  configs.Certificate
 	acme    *configs.ACME
-	secrets secrets
+	secrets *secrets
+	zones   *resolve.Zones
 }
 
 // Place is one entry of `deploy`: files of a mail server, and the unit that is then reloaded.
@@ -85,7 +93,7 @@ const (
 // From translates a configuration. It fails if acme.roots_file cannot be used.
 func From(config *configs.Config) (*Host, error) {
 	roots, id, err := readRoots("acme.roots_file", config.ACME.RootsFile)
-	h := &Host{Directories: config.ACME.Directories, State: config.State, Fingerprint: config.Fingerprint(), Roots: roots, rootsID: id, acme: &config.ACME, secrets: secrets{}}
+	h := &Host{Directories: config.ACME.Directories, State: config.State, Fingerprint: config.Fingerprint(), Roots: roots, rootsID: id, acme: &config.ACME, secrets: &secrets{kept: map[configs.Secret]string{}}, zones: new(resolve.Zones)}
 	first := firstOfMaps(config)
 	for _, c := range config.Certificates {
 		h.Certificates = append(h.Certificates, h.certificate(config, c, first))
@@ -94,10 +102,11 @@ func From(config *configs.Config) (*Host, error) {
 }
 
 func (h *Host) certificate(config *configs.Config, c configs.Certificate, first map[string]string) Certificate {
-	w := Certificate{Name: c.Name, Names: c.Domains, ReuseKey: c.ReuseKey, Profile: config.ACME.Profile, Directories: config.ACME.Directories,
-		Roots: h.Roots, RootsID: h.rootsID, Provider: c.DNS.Provider, Require: resolve.Require(c.DNS.Propagation.Require),
+	w := Certificate{Name: c.Name, Names: slices.Concat(c.Domains, c.Optional), Optional: c.Optional, ReuseKey: c.ReuseKey, Profile: config.ACME.Profile, Directories: config.ACME.Directories,
+		Roots: h.Roots, RootsID: h.rootsID, Require: resolve.Require(c.DNS.Propagation.Require),
 		Patience: c.DNS.Propagation.Timeout, VerifyTimeout: c.Verify.Timeout, HookDirectory: config.Hooks.Directory, HookTimeout: config.Hooks.Timeout,
-		source: c, acme: h.acme, secrets: h.secrets}
+		MailDomains: c.MailDomains, ConfirmAfter: c.MailDomainsConfirm, PublicAddresses: PublicAddresses(config),
+		source: c, acme: h.acme, secrets: h.secrets, zones: h.zones}
 	for _, key := range c.Keys {
 		w.Keys = append(w.Keys, bundle.KeyType(key))
 	}
@@ -117,12 +126,40 @@ func (h *Host) certificate(config *configs.Config, c configs.Certificate, first 
 // Fingerprint identifies the settings of the certificate: if it differs, an edit may have fixed what failed. Comments, and the
 // settings of other certificates, do not matter.
 func (c Certificate) Fingerprint() string {
-	env := map[string]string{}
-	for name, value := range c.source.DNS.Env {
-		env[name] = string(value) // as the file has it: a Secret hides its content when it is printed
+	source := c.source
+	source.DNS.Zones = nil // where they stand in the file does not matter
+	return fingerprint("%+v\n%+v\n%v\n%v\n%s %s", *c.acme, source, c.variables(), literal(publisherSecrets(source.DANE.Publisher)), c.HookDirectory, c.HookTimeout)
+}
+
+// ProofFingerprint identifies the settings with which names are proven: those of DNS and of the CA. If it differs, an edit may have fixed
+// what kept a name from being proven. Which names there are does not matter.
+func (c Certificate) ProofFingerprint() string {
+	dns := c.source.DNS
+	dns.Zones = nil
+	return fingerprint("%+v\n%+v\n%v", *c.acme, dns, c.variables())
+}
+
+// variables returns the variables of all DNS accounts as the file has them.
+func (c Certificate) variables() []string {
+	list := []string{fmt.Sprint(literal(c.source.DNS.Env))}
+	for _, zone := range c.source.DNS.Zones {
+		list = append(list, fmt.Sprint(zone.Name, " ", zone.Provider, " ", literal(zone.Env)))
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%+v\n%+v\n%v\n%s %s", *c.acme, c.source, env, c.HookDirectory, c.HookTimeout))
+	return list
+}
+
+func fingerprint(format string, values ...any) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, format, values...))
 	return hex.EncodeToString(sum[:8])
+}
+
+// literal returns an environment as the file has it: a Secret hides its content when it is printed.
+func literal(env map[string]configs.Secret) map[string]string {
+	out := make(map[string]string, len(env))
+	for name, value := range env {
+		out[name] = string(value)
+	}
+	return out
 }
 
 // target returns a place for the i-th key type.
@@ -155,7 +192,7 @@ func (h *Host) Certificate(name string) (Certificate, bool) {
 	return h.Certificates[i], true
 }
 
-// Choose returns the certificates of the given names, or all if names is empty. The error lists the certificates of the
+// Choose returns the certificates of the given names, each once, or all if names is empty. The error lists the certificates of the
 // configuration.
 func (h *Host) Choose(names []string) ([]Certificate, error) {
 	if len(names) == 0 {
@@ -171,7 +208,9 @@ func (h *Host) Choose(names []string) ([]Certificate, error) {
 			}
 			return nil, fmt.Errorf("the configuration has no certificate %q; it has: %s", name, strings.Join(known, ", "))
 		}
-		list = append(list, c)
+		if !slices.ContainsFunc(list, func(l Certificate) bool { return l.Name == name }) {
+			list = append(list, c)
+		}
 	}
 	return list, nil
 }
@@ -197,6 +236,11 @@ func (c Certificate) Units(ways ...Reload) []string {
 	return units
 }
 
+// ReloadedByHook reports whether a server of some place is not reloaded by its unit, so that a deploy hook may be what reloads it.
+func (c Certificate) ReloadedByHook() bool {
+	return len(c.Places) == 0 || slices.ContainsFunc(c.Places, func(p Place) bool { return p.Unit == "" || p.Reload == Never })
+}
+
 // Targets lists the targets of all places, first those of the first key type.
 func (c Certificate) Targets() []deploy.Target {
 	var targets []deploy.Target
@@ -208,17 +252,27 @@ func (c Certificate) Targets() []deploy.Target {
 	return targets
 }
 
-// Jobs pairs bundles, in the order of the keys, with their targets. A nil bundle gets no jobs.
+// Jobs pairs bundles, in the order of the keys, with their targets. A nil bundle gets no jobs. If two servers read the same files, the first
+// place writes them.
 func (c Certificate) Jobs(bundles []*bundle.Bundle) []deploy.Job {
 	var jobs []deploy.Job
 	for i, b := range bundles {
-		for _, p := range c.Places {
-			if b != nil {
-				jobs = append(jobs, deploy.Job{Bundle: b, Target: p.Targets[i], Names: c.Names, Roots: c.Roots})
+		for j, p := range c.Places {
+			if b != nil && !p.writtenBy(c.Places[:j]) {
+				jobs = append(jobs, deploy.Job{Bundle: b, Target: p.Targets[i], Names: c.NamesOf(b), Roots: c.Roots})
 			}
 		}
 	}
 	return jobs
+}
+
+// writtenBy reports whether one of the places has the same files.
+func (p Place) writtenBy(places []Place) bool {
+	return slices.ContainsFunc(places, func(other Place) bool {
+		return slices.EqualFunc(p.Targets, other.Targets, func(a, b deploy.Target) bool {
+			return a.Certificate == b.Certificate && a.PrivateKey == b.PrivateKey && a.Combined == b.Combined && a.Directory == b.Directory && a.SNIMap == "" && b.SNIMap == ""
+		})
+	})
 }
 
 // Has reports whether any place is of one of the kinds.
@@ -226,14 +280,49 @@ func (c Certificate) Has(kinds ...string) bool {
 	return slices.ContainsFunc(c.Places, func(p Place) bool { return slices.Contains(kinds, p.Kind) })
 }
 
-// ServerName returns the name to send in SNI: the first, which senders use. A client cannot ask for a wildcard, so some host
+// MailPorts lists the ports on which this host serves mail beside 25: those of submission, and those of Dovecot if it gets the certificate.
+func (c Certificate) MailPorts() []int {
+	ports := []int{465, 587}
+	if c.Has("dovecot") {
+		ports = append(ports, 110, 143, 993, 995)
+	}
+	return ports
+}
+
+// Kinds lists the kinds of the places, each once, in the order of the configuration.
+func (c Certificate) Kinds() (kinds []string) {
+	for _, p := range c.Places {
+		if !slices.Contains(kinds, p.Kind) {
+			kinds = append(kinds, p.Kind)
+		}
+	}
+	return kinds
+}
+
+// Only returns the certificate with the places of some kinds only.
+func (c Certificate) Only(kinds ...string) Certificate {
+	c.Places = slices.DeleteFunc(slices.Clone(c.Places), func(p Place) bool { return !slices.Contains(kinds, p.Kind) })
+	return c
+}
+
+// ServerName returns the name to send in SNI: the first, which senders use. It is a required one, so an endpoint never has to show a
+// certificate for a name that is left out. A client cannot ask for a wildcard, so some host
 // below it stands for it.
 func (c Certificate) ServerName() string { return clientName(c.Names[0]) }
 
-// ClientNames returns the names that clients may ask for, in the order of Names: for a wildcard, some host below it.
+// Required returns the names without the optional ones. No certificate lacks one of them.
+func (c Certificate) Required() []string {
+	return slices.DeleteFunc(slices.Clone(c.Names), c.IsOptional)
+}
+
+// IsOptional reports whether a name is left out while it cannot be proven.
+func (c Certificate) IsOptional(name string) bool { return slices.Contains(c.Optional, name) }
+
+// ClientNames returns the names for which the mail server must have the certificate, in the order of Names: for a wildcard, some host
+// below it. The optional names are not among them, because the certificate may lack them.
 func (c Certificate) ClientNames() []string {
-	names := make([]string, len(c.Names))
-	for i, name := range c.Names {
+	names := c.Required()
+	for i, name := range names {
 		names[i] = clientName(name)
 	}
 	return names
@@ -246,7 +335,7 @@ func clientName(name string) string {
 	return name
 }
 
-// HostNames returns the names without wildcards: those that a sender can connect to.
+// HostNames returns the names without wildcards that a sender can connect to and that every certificate has: not the optional ones.
 func (c Certificate) HostNames() []string {
-	return slices.DeleteFunc(slices.Clone(c.Names), func(name string) bool { return strings.HasPrefix(name, "*") })
+	return slices.DeleteFunc(c.Required(), func(name string) bool { return strings.HasPrefix(name, "*") })
 }

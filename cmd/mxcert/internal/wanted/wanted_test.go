@@ -3,6 +3,7 @@ package wanted_test
 import (
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -63,6 +64,33 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// Optional names stand behind the others, and no server has to show a certificate for them.
+func TestOptionalNames(t *testing.T) {
+	t.Parallel()
+	mx := load(t, strings.Replace(good, "host7.example.org]", "host7.example.org]\n    optional: [mx.customer.example]", 1)).Certificates[0]
+	required := []string{"mx.example.org", "host7.example.org"}
+	if got := append(slices.Clone(required), "mx.customer.example"); !slices.Equal(mx.Names, got) || !slices.Equal(mx.Required(), required) {
+		t.Errorf("names %v, required %v", mx.Names, mx.Required())
+	}
+	if mx.ServerName() != required[0] || !slices.Equal(mx.ClientNames(), required) || !slices.Equal(mx.HostNames(), required) {
+		t.Errorf("server name %s, client names %v, host names %v", mx.ServerName(), mx.ClientNames(), mx.HostNames())
+	}
+	if !mx.IsOptional("mx.customer.example") || mx.IsOptional("mx.example.org") {
+		t.Error("which names are optional?")
+	}
+}
+
+// The fingerprint of the proof changes with the settings of DNS and the CA, not with the names.
+func TestProofFingerprint(t *testing.T) {
+	t.Parallel()
+	before := load(t, good).Certificates[0].ProofFingerprint()
+	for edit, differs := range map[[2]string]bool{{"host7.", "host8."}: false, {"192.0.2.53", "192.0.2.54"}: true, {"ca.example", "ca2.example"}: true} {
+		if after := load(t, strings.Replace(good, edit[0], edit[1], 1)).Certificates[0].ProofFingerprint(); (after != before) != differs {
+			t.Errorf("after the edit %v it differs: %v", edit, !differs)
+		}
+	}
+}
+
 // Jobs exist for the key types that have a certificate.
 func TestJobs(t *testing.T) {
 	t.Parallel()
@@ -74,6 +102,19 @@ func TestJobs(t *testing.T) {
 	jobs := mx.Jobs([]*bundle.Bundle{nil, b})
 	if len(jobs) != 3 || jobs[0].Bundle != b || jobs[0].Target.Certificate != "/etc/exim4/rsa2048.crt" || !slices.Equal(jobs[0].Names, mx.Names) {
 		t.Errorf("jobs of the second key: %+v", jobs)
+	}
+}
+
+// Two servers that read the same files get one job, and both are reloaded; each is asked what it reads.
+func TestSharedFiles(t *testing.T) {
+	t.Parallel()
+	const files = "{certificate: /etc/ssl/mail/mx.crt, private_key: /etc/ssl/mail/mx.key}"
+	mx := load(t, "acme: {agree_tos: true}\ndns: {provider: exec, env: {EXEC_PATH: /bin/true}}\ncertificates:\n  - name: mx\n    domains: [mx.example.org]\n    deploy:\n      - postfix: "+files+"\n      - dovecot: "+files+"\n").Certificates[0]
+	if jobs := mx.Jobs([]*bundle.Bundle{{}}); len(jobs) != 1 || jobs[0].Target.Kind != "postfix" {
+		t.Errorf("jobs %+v", jobs)
+	}
+	if got := mx.Units(wanted.Always); !slices.Equal(got, []string{"postfix.service", "dovecot.service"}) || len(mx.Targets()) != 2 {
+		t.Errorf("units %v, targets %+v", got, mx.Targets())
 	}
 }
 
@@ -95,7 +136,7 @@ func TestChoose(t *testing.T) {
 func TestSecretsAreReadWhenNeeded(t *testing.T) {
 	t.Parallel()
 	mx := load(t, good).Certificates[0]
-	if _, err := mx.Solver(mx.Resolver()); err == nil || report.HintOf(err) == "" && err.Error() == "" {
+	if _, err := mx.Accounts(mx.Resolver())[0].Solver(); err == nil || report.HintOf(err) == "" && err.Error() == "" {
 		t.Errorf("the secret of the provider does not exist: %v", err)
 	}
 	if settings, err := load(t, good).Authorities("1.2.3"); err != nil || len(settings) != 1 || settings[0].UserAgent != "mxcert/1.2.3" || settings[0].Directory != "https://ca.example/directory" {

@@ -1,0 +1,186 @@
+package mtasts
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// raw takes the connection from net/http, to say what no web server should.
+func raw(say func(conn net.Conn, gone <-chan struct{})) http.HandlerFunc {
+	return func(out http.ResponseWriter, request *http.Request) {
+		conn, _, err := out.(http.Hijacker).Hijack()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		say(conn, request.Context().Done())
+	}
+}
+
+// drip writes text again and again, until the client goes.
+func drip(conn net.Conn, text string, pause time.Duration) {
+	again := []byte(text) // once: what this server throws away must not count
+	for {
+		if _, err := conn.Write(again); err != nil {
+			return
+		}
+		time.Sleep(pause)
+	}
+}
+
+// TestHostilePolicyHosts: whatever the web server does, the look ends when its time is over, and takes no more memory than a good server
+// costs.
+func TestHostilePolicyHosts(t *testing.T) { //nolint:paralleltest // it measures memory
+	const head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
+	hosts := []struct {
+		what  string
+		says  string
+		serve http.HandlerFunc
+	}{
+		{"an endless body", "larger than 64 KiB", raw(func(c net.Conn, _ <-chan struct{}) {
+			_, _ = io.WriteString(c, head+"\r\n")
+			drip(c, strings.Repeat("x", 1<<16), 0)
+		})},
+		{"a slow body", "no answer in time", raw(func(c net.Conn, _ <-chan struct{}) {
+			_, _ = io.WriteString(c, head+"\r\n")
+			drip(c, "x", 50*time.Millisecond)
+		})},
+		{"slow headers", "no answer in time", raw(func(c net.Conn, _ <-chan struct{}) {
+			_, _ = io.WriteString(c, head)
+			drip(c, "X: y\r\n", 50*time.Millisecond)
+		})},
+		{"no answer", "no answer in time", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }},
+		{"huge headers", "exceeded", raw(func(c net.Conn, _ <-chan struct{}) {
+			_, _ = io.WriteString(c, head)
+			drip(c, "X: "+strings.Repeat("y", 1<<16)+"\r\n", 0)
+		})},
+		{"one endless header", "exceeded", raw(func(c net.Conn, _ <-chan struct{}) {
+			_, _ = io.WriteString(c, head+"X: ")
+			drip(c, strings.Repeat("y", 1<<16), 0)
+		})},
+		{"endless interim answers", "", raw(func(c net.Conn, _ <-chan struct{}) { drip(c, "HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n", 0) })},
+		{"a length that is too large", "unexpected EOF", raw(func(c net.Conn, _ <-chan struct{}) {
+			_, _ = io.WriteString(c, head+"Content-Length: 9999\r\n\r\n"+good)
+		})},
+		{"a length of many GiB", "larger than 64 KiB", raw(func(c net.Conn, _ <-chan struct{}) {
+			_, _ = io.WriteString(c, head+"Content-Length: 99999999999\r\n\r\n")
+			drip(c, strings.Repeat("x", 1<<16), 0)
+		})},
+		{"bad chunks", "chunk", raw(func(c net.Conn, _ <-chan struct{}) {
+			_, _ = io.WriteString(c, head+"Transfer-Encoding: chunked\r\n\r\nzz\r\n")
+		})},
+		{"not HTTP", "malformed", raw(func(c net.Conn, _ <-chan struct{}) { _, _ = io.WriteString(c, "220 mail ESMTP\r\n") })},
+		{"a closed connection", "EOF", raw(func(net.Conn, <-chan struct{}) {})},
+		{"an endless redirect", "302", func(out http.ResponseWriter, r *http.Request) { http.Redirect(out, r, r.URL.Path, http.StatusFound) }},
+		{"terminal sequences", "malformed", func(out http.ResponseWriter, _ *http.Request) {
+			out.Header().Set("Location", "\x1b[31mhttps://x/"+strings.Repeat("a", 5000))
+			out.WriteHeader(http.StatusMovedPermanently)
+		}},
+		{"a bomb of gzip", "UTF-8", func(out http.ResponseWriter, _ *http.Request) {
+			out.Header().Set("Content-Type", "text/plain")
+			out.Header().Set("Content-Encoding", "gzip")
+			_, _ = io.WriteString(out, "\x1f\x8b\x08")
+		}},
+	}
+	cost := func(handler http.HandlerFunc) (Found, uint64) {
+		w := newWorld(t, record, "mta-sts A 192.0.2.1")
+		w.serve("192.0.2.1", w.pair(nil), handler)
+		ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
+		defer cancel()
+		start, peak := time.Now(), peakHeap()
+		f := w.client.Look(ctx, "example.org")
+		if took := time.Since(start); took > 1500*time.Millisecond {
+			t.Errorf("it took %s", took)
+		}
+		return f, peak()
+	}
+	_, usual := cost(policy(good + "x: " + strings.Repeat("y", 60<<10) + "\r\n"))
+	for _, h := range hosts {
+		f, most := cost(h.serve)
+		if f.Policy != nil || f.Type == "" || !strings.Contains(f.Reason, h.says) {
+			t.Errorf("%s: %s, want a reason that says %q", h.what, show(f), h.says)
+		}
+		f.expect(t, h.what, f.Type, ids(f.Findings)...)
+		if most > 2*usual+1<<20 { // the server in this process needs some, too
+			t.Errorf("%s: %d KiB of memory, a good server costs %d", h.what, most>>10, usual>>10)
+		}
+	}
+}
+
+// peakHeap watches what the heap holds. The function that it returns says how far it has grown.
+func peakHeap() func() uint64 {
+	read := func() uint64 {
+		runtime.GC() // what is in use counts, and not what is only waiting to be collected
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before, end, result := read(), make(chan struct{}), make(chan uint64)
+	go func() {
+		most := before
+		for {
+			select {
+			case <-end:
+				result <- max(most, read()) - before
+				return
+			case <-time.After(10 * time.Millisecond):
+				most = max(most, read())
+			}
+		}
+	}()
+	return func() uint64 { close(end); return <-result }
+}
+
+// TestStalledTLS: servers that take the connection and go no further.
+func TestStalledTLS(t *testing.T) {
+	t.Parallel()
+	for what, tt := range map[string]struct{ say, says string }{
+		"silence":                {"", "no answer in time"},
+		"HTTP":                   {"HTTP/1.1 400 Bad Request\r\n\r\n", "first record does not look like a TLS handshake"},
+		"an alert":               {"\x15\x03\x03\x00\x02\x02\x28", "handshake failure"},
+		"half":                   {"\x16\x03\x03\xff", "no answer in time"},
+		"an address that resets": {"reset", ""},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = listener.Close() })
+			go func() {
+				for {
+					conn, err := listener.Accept()
+					if err != nil {
+						return
+					}
+					if tt.say == "reset" {
+						_ = conn.(*net.TCPConn).SetLinger(0)
+						_ = conn.Close()
+						continue
+					}
+					_, _ = fmt.Fprint(conn, tt.say)
+					t.Cleanup(func() { _ = conn.Close() })
+				}
+			}()
+			w := newWorld(t, record, "mta-sts A 192.0.2.1")
+			w.ports["192.0.2.1"] = listener.Addr().String()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			f := w.client.Look(ctx, "example.org")
+			if f.Policy != nil || f.Type != FetchError || !strings.Contains(f.Reason, tt.says) {
+				t.Errorf("%s, want a reason that says %q", show(f), tt.says)
+			}
+			if f.NotJudged != (what == "an alert") {
+				t.Errorf("not judged: %v; only a handshake that crypto/tls may not speak is", f.NotJudged)
+			}
+		})
+	}
+}
