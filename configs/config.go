@@ -26,10 +26,16 @@ type Config struct {
 	//
 	// After Load they have their shortest form.
 	PublicAddresses []string `yaml:"public_addresses"`
-	// Where mxcert publishes numbers for monitoring. Not supported by this version.
+	// Where mxcert publishes numbers for monitoring.
 	Metrics Metrics `yaml:"metrics"`
-	// Who gets a message about failures. Not supported by this version.
-	Notify []string `yaml:"notify"`
+	// Who gets a message when something needs a person, and when that is over.
+	Notify []Channel `yaml:"notify"`
+	// Certificates of our names that mxcert did not order: what the logs of certificate transparency show (RFC 9162).
+	CT CT `yaml:"ct"`
+	// A page that shows everything.
+	Report Report `yaml:"report"`
+	// What senders report (RFC 8460).
+	TLSRPT TLSRPT `yaml:"tlsrpt"`
 	// What mxcert logs.
 	Log Log `yaml:"log"`
 
@@ -265,6 +271,9 @@ type Target struct {
 	// exim, combined must then have {serial} in its path. For postfix, mxcert compiles the map, and you can write the type of table in front:
 	// hash:/etc/postfix/sni.
 	SNIMap string `yaml:"sni_map"`
+	// Absolute path of a file with the CA's OCSP response for the certificate, for exim's tls_ocsp_file. Only for certificates that name a
+	// responder.
+	OCSP string `yaml:"ocsp"`
 	// The systemd unit to reload. Default for exim: exim4.service; for postfix: postfix.service (or its instance
 	// postfix@-.service, if there is one); for dovecot: dovecot.service. For files there is no default. With "" mxcert reloads
 	// nothing: in a container without systemd, a hook in deploy.d reloads the server.
@@ -302,12 +311,93 @@ type Hooks struct {
 	Timeout time.Duration `yaml:"timeout" default:"60s"`
 }
 
-// Metrics says where numbers for monitoring go. Not supported by this version.
+// Metrics says where numbers for monitoring go.
 type Metrics struct {
-	// Address to listen on for /metrics.
+	// Address and port to listen on for /metrics and /healthz, such as 127.0.0.1:9743. Empty: mxcert does not listen.
 	Listen string `yaml:"listen"`
-	// Path of a file for the textfile collector of node_exporter.
+	// Absolute path of a web configuration file of Prometheus' exporter-toolkit, with TLS and passwords. Empty: plain HTTP.
+	WebConfig string `yaml:"web_config"`
+	// Absolute path of a file for the textfile collector of node_exporter; it ends in .prom. Empty: no file.
 	Textfile string `yaml:"textfile"`
+}
+
+// Channel is a way to tell a person. Exactly one of Mail, Webhook, Exec and Ping is set.
+type Channel struct {
+	// Short name of the channel, for messages and metrics.
+	Name string `yaml:"name"`
+	// A message by mail.
+	Mail Mail `yaml:"mail"`
+	// A message by an HTTP request.
+	Webhook Webhook `yaml:"webhook"`
+	// Absolute path of a program. It gets a JSON document on standard input.
+	Exec string `yaml:"exec"`
+	// URL of a dead man's switch, such as a check of healthchecks.io. mxcert asks for it after each round of passes in which all was well, and
+	// for the same URL with /fail when something is wrong. Use a reference such as cred:ping-url.
+	Ping Secret `yaml:"ping"`
+	// How often mxcert repeats a message about something that is still wrong. 0: never.
+	Repeat time.Duration `yaml:"repeat,zero" default:"24h"`
+}
+
+// Mail is a channel that sends mail.
+type Mail struct {
+	// Addresses of those who get it. One at another mail server is best: mail that is broken cannot tell that it is broken.
+	To []string `yaml:"to,single"`
+	// Address of the sender. Empty: mxcert at this host.
+	From string `yaml:"from"`
+	// How mail is sent: sendmail (the program of this host's mail server), or a relay.
+	Via Via `yaml:"via"`
+}
+
+// Via says how mail is sent.
+type Via struct {
+	// Host and port of a relay; the port is 587 if it is not given. Empty: the program sendmail.
+	SMTP string `yaml:"smtp"`
+	// Name for the login at the relay.
+	User string `yaml:"user"`
+	// Password for the login. Use a reference such as cred:relay.
+	Password Secret `yaml:"password"`
+}
+
+// Webhook is a channel that makes an HTTP request.
+type Webhook struct {
+	// Where to send it. Use a reference such as cred:chat-url, because such a URL is a password.
+	URL Secret `yaml:"url"`
+	// What is sent: json, slack, ntfy, matrix, or the absolute path of a template file.
+	Body string `yaml:"body" default:"json"`
+}
+
+// CT says how mxcert looks for certificates of our names in the logs.
+type CT struct {
+	// Look for certificates that mxcert did not order, and tell about them.
+	Watch bool `yaml:"watch"`
+	// Services to ask: certspotter and crtsh, or a section such as certspotter: {token: "cred:ct"}.
+	Sources []CTSource `yaml:"sources,single" default:"certspotter"`
+	// How often to ask.
+	Interval time.Duration `yaml:"interval" default:"6h"`
+	// Absolute path of a log list in JSON, version 3. With it, verify checks the signatures of embedded SCTs.
+	LogList string `yaml:"log_list"`
+}
+
+// CTSource is a service that knows what is in the logs.
+type CTSource struct {
+	// Kind is certspotter or crtsh.
+	Kind string `yaml:"-"`
+	// The beginning of the API's address, if it is not the usual one.
+	URL string `yaml:"url"`
+	// The API token, if you have one. Use a reference such as cred:ct.
+	Token Secret `yaml:"token"`
+}
+
+// Report says where mxcert writes a page.
+type Report struct {
+	// Absolute path of an HTML file that the daemon writes again after each pass. Empty: no file.
+	HTML string `yaml:"html"`
+}
+
+// TLSRPT says where reports of senders arrive.
+type TLSRPT struct {
+	// Absolute path of a directory into which the mail server puts the reports, as mails or as files. Empty: mxcert reads none by itself.
+	Directory string `yaml:"directory"`
 }
 
 // Log says what mxcert logs.

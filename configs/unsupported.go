@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -19,8 +20,14 @@ func refusals() []refusal {
 	const leave = "remove it"
 	return []refusal{
 		{"metrics.listen", notEmpty, "metrics.listen", leave},
+		{"metrics.web_config", notEmpty, "metrics.web_config", leave},
 		{"metrics.textfile", notEmpty, "metrics.textfile", leave},
 		{"notify", notEmpty, "notify", "remove it; a hook in fail.d can tell you about failures"},
+		{"ct.watch", isTrue, "ct.watch", leave},
+		{"ct.log_list", notEmpty, "ct.log_list", leave},
+		{"report.html", notEmpty, "report.html", leave},
+		{"tlsrpt.directory", notEmpty, "tlsrpt.directory", leave},
+		{"certificates.deploy.exim.ocsp", notEmpty, "ocsp", leave},
 		{"state", isSection, "state: etcd", "give the path of a directory"},
 	}
 }
@@ -44,7 +51,7 @@ func (l *loader) refuse(path string, value *yaml.Node) bool {
 func unsupported(path string) bool {
 	anything := &yaml.Node{Kind: yaml.ScalarNode, Value: "anything"}
 	for _, r := range refusals() {
-		if r.when(anything) && (r.path == path || path == "metrics" && strings.HasPrefix(r.path, path+".")) {
+		if r.when(anything) && (r.path == path || slices.Contains([]string{"metrics", "report", "tlsrpt"}, path) && strings.HasPrefix(r.path, path+".")) {
 			return true
 		}
 	}
@@ -62,6 +69,8 @@ func withoutIndexes(path string) string {
 		path = before + after
 	}
 }
+
+func isTrue(n *yaml.Node) bool { return n.Value == "true" }
 
 func isSection(n *yaml.Node) bool { return n.Kind == yaml.MappingNode }
 

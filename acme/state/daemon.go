@@ -30,6 +30,22 @@ func (b *Book) LockDaemon() (unlock func(), err error) {
 // SaveDaemon stores what the daemon says about itself, as JSON.
 func (b *Book) SaveDaemon(v any) error { return b.write(daemonKey, v) }
 
+// Topic names something that is remembered about the host as a whole, beside the lineages.
+type Topic string
+
+// The topics. What each stores is the matter of the room that uses it; it starts with a version.
+const (
+	Alarms       Topic = "alarms"       // what people were told, and what waits to be sent
+	Transparency Topic = "transparency" // certificates of our names in the logs
+	Reported     Topic = "reported"     // what senders have reported
+)
+
+// Remembered reads what is remembered about a topic. The error is fs.ErrNotExist if nothing is.
+func (b *Book) Remembered(t Topic, v any) error { return b.read(string(t)+".json", v) }
+
+// Remember stores what is to be remembered about a topic, durably. Its version must be [Version].
+func (b *Book) Remember(t Topic, v any) error { return b.write(string(t)+".json", v) }
+
 // Daemon reads what SaveDaemon stored.
 func (b *Book) Daemon(v any) error {
 	text, err := b.store.Read(daemonKey)

@@ -75,6 +75,7 @@ reloads it through systemd, and proves by a STARTTLS handshake that senders get 
 		{"setup", "Setting up:", []*cobra.Command{a.initCommand(), a.importCommand(), a.checkCommand(), a.doctorCommand(), a.configCommand(), a.providersCommand(), a.polkitCommand(), a.eximCommand()}},
 		{"dane", "DANE:", []*cobra.Command{a.tlsaCommand()}},
 		{"ca", "The CA:", []*cobra.Command{a.accountCommand(), a.revokeCommand()}},
+		{"told", "Being told:", []*cobra.Command{a.reportCommand(), a.notifyCommand(), a.ctCommand(), a.tlsrptCommand()}},
 		{"service", "The service:", []*cobra.Command{a.runCommand()}},
 	} {
 		root.AddGroup(&cobra.Group{ID: group.id, Title: group.title})
@@ -85,11 +86,6 @@ reloads it through systemd, and proves by a STARTTLS handshake that senders get 
 	}
 	root.AddCommand(a.helperCommand(), a.versionCommand())
 	a.cobraCommands(root)
-	for _, name := range []string{"report"} {
-		root.AddCommand(&cobra.Command{Use: name, Hidden: true, DisableFlagParsing: true, RunE: func(cmd *cobra.Command, _ []string) error {
-			return report.Usage("mxcert %s is not in this version", cmd.Name())
-		}})
-	}
 	a.completions(root)
 	usageErrors(root)
 	return root

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"mxcert/cmd/mxcert/internal/daemon"
 	"mxcert/cmd/mxcert/internal/pass"
 	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/tell"
 	"mxcert/cmd/mxcert/internal/wanted"
 )
 
@@ -93,11 +95,33 @@ func (a *app) passes(ctx context.Context, h *wanted.Host, names []string, option
 			narrator.speak("-")("warning", report.OneLine(err.Error()))
 		}
 	}
+	hub := tell.New(a.logger(slog.LevelWarn), a.version, listeners(a.logger(slog.LevelWarn))...)
+	if !options.DryRun {
+		hub.InForce(h, runner.Store)
+	}
 	reports := daemon.Each(wants, func(want wanted.Certificate) report.Certificate {
-		return runner.Run(ctx, want, options, narrator.speak(want.Name))
+		began := time.Now()
+		r := runner.Run(ctx, want, options, narrator.speak(want.Name))
+		if asked := options.DeployOnly || options.Rollback; !options.DryRun && (!asked || r.Error == nil) {
+			hub.Passed(tell.Pass{Report: r, At: time.Now(), Took: time.Since(began)})
+		}
+		return r
 	})
 	narrator.end()
+	if !options.DryRun {
+		closeHub(ctx, hub)
+	}
 	return report.Sum(reports), nil
+}
+
+// lastWords limits how long a command tells people what it has found, after its work.
+const lastWords = 30 * time.Second
+
+// closeHub tells people the news, also if the command's own time is up.
+func closeHub(ctx context.Context, hub *tell.Hub) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+	defer cancel()
+	hub.Close(ctx)
 }
 
 // passByDaemon makes a running daemon do the passes, and shows its progress. The error is daemon.ErrNone if no daemon runs.

@@ -7,6 +7,7 @@ import (
 	"mxcert/cmd/mxcert/internal/daemon"
 	"mxcert/cmd/mxcert/internal/doctor"
 	"mxcert/cmd/mxcert/internal/privilege"
+	"mxcert/cmd/mxcert/internal/tell"
 	"mxcert/configs"
 
 	"github.com/spf13/cobra"
@@ -40,8 +41,12 @@ func (a *app) becomeService() error {
 
 func (a *app) newDaemon() *daemon.Daemon {
 	level := &slog.LevelVar{}
-	return daemon.New(daemon.Options{ConfigFile: a.configFile, Release: a.version, Log: a.logger(level), Level: level, LogLevel: a.logLevel, Load: a.load, Provider: doctor.Provider})
+	log := a.logger(level)
+	return daemon.New(daemon.Options{ConfigFile: a.configFile, Release: a.version, Log: log, Tell: tell.New(log, a.version, listeners(log)...), Level: level, LogLevel: a.logLevel, Load: a.load, Provider: doctor.Provider})
 }
+
+// listeners are those who tell people what passes find. Each is on if the configuration asks for it.
+func listeners(*slog.Logger) []tell.Listener { return nil }
 
 // logger writes to stderr. Under systemd it writes no time, because the journal adds it, but a priority: `journalctl -p err` then shows
 // the errors.

@@ -26,9 +26,8 @@ type condition struct {
 
 // observe keeps how a certificate is after a pass, and shows the worst.
 func (d *Daemon) observe(o *order, result report.Certificate) {
-	asked := o.options.DeployOnly || o.options.Rollback
-	if asked && result.Error != nil {
-		return // the command shows it; that it was refused says nothing about the certificate
+	if o.refused(result) {
+		return
 	}
 	c := condition{tlsa: result.TLSA.Fault()}
 	for _, key := range result.Keys {

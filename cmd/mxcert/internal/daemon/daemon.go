@@ -30,6 +30,7 @@ import (
 	"mxcert/cmd/mxcert/internal/helper"
 	"mxcert/cmd/mxcert/internal/pass"
 	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/tell"
 	"mxcert/cmd/mxcert/internal/wanted"
 	"mxcert/configs"
 	"mxcert/deploy/survey"
@@ -42,8 +43,10 @@ const (
 	lookAround = time.Hour
 	// passTime limits one pass. If a pass takes longer, the watchdog considers it hung.
 	passTime = 30 * time.Minute
+	// lastWords limits how long the daemon tells people the last news before it ends.
+	lastWords = 3 * time.Second
 	// stopTime limits how long the daemon may take to stop. systemd waits 90 s before it kills; operators wait less.
-	stopTime = 28 * time.Second
+	stopTime = 25 * time.Second
 	// MaxPasses limits how many passes run at once.
 	MaxPasses = 16
 )
@@ -57,6 +60,7 @@ type Options struct {
 	LogLevel   string         // debug, info, warn or error instead of the configured level; "" keeps it
 
 	Load func() (*configs.Config, error) // reads the first configuration and shows its warnings
+	Tell *tell.Hub                       // learns what passes and looks find; the daemon closes it
 
 	// Provider tests the DNS provider of a certificate with the secrets that this process can read. If online is set, the provider creates
 	// and removes records for that; otherwise nothing is changed.
@@ -89,6 +93,9 @@ type Daemon struct {
 
 // New returns a daemon that has not started yet.
 func New(options Options) *Daemon {
+	if options.Tell == nil {
+		options.Tell = tell.New(options.Log, options.Release)
+	}
 	d := &Daemon{Options: options, log: options.Log, helper: helper.NewClient(), progress: map[*order]time.Time{}, rereads: make(chan struct{}),
 		look: survey.LookAtDomain, surveys: make(chan struct{}, 1), surveyed: map[string]time.Time{}, conditions: map[string]condition{}}
 	d.idle = time.AfterFunc(untilIdle, d.rest)
@@ -195,6 +202,7 @@ func (d *Daemon) reload(ctx context.Context, why string) {
 	}
 	if err != nil {
 		d.setStatus(func(s *report.Daemon) { s.ConfigError, s.ConfigErrorAt = err.Error(), new(time.Now().UTC()) })
+		d.Tell.ConfigBad(err.Error())
 		d.log.Error("the configuration is bad; the one that was loaded before stays in force", "reason", why, "error", err)
 		d.showCondition(true)
 		return
@@ -228,6 +236,7 @@ func (d *Daemon) take(config *configs.Config) error {
 	d.setStatus(func(s *report.Daemon) {
 		s.ConfigError, s.ConfigErrorAt, s.ConfigLoaded = "", nil, time.Now().UTC()
 	})
+	d.Tell.InForce(runner.Host, runner.Store)
 	d.tending.Go(func() { d.keep(config, runner.Store) })
 	d.showCondition(true)
 	return nil
@@ -301,6 +310,7 @@ func (d *Daemon) end(cancel context.CancelFunc) error {
 		d.tending.Wait()
 		close(finished)
 	}()
+	defer d.closeTell()
 	select {
 	case <-finished:
 		current.close()
@@ -308,6 +318,13 @@ func (d *Daemon) end(cancel context.CancelFunc) error {
 	case <-time.After(stopTime):
 		return errors.New("a pass did not end in time; the next start resumes its work")
 	}
+}
+
+// closeTell tells people the last news.
+func (d *Daemon) closeTell() {
+	ctx, cancel := context.WithTimeout(context.Background(), lastWords)
+	defer cancel()
+	d.Tell.Close(ctx)
 }
 
 // notify logs that systemd could not be notified. The work continues.
@@ -331,4 +348,5 @@ func (d *Daemon) start(ctx context.Context, w *workload) {
 	for _, want := range w.runner.Host.Certificates {
 		d.tend(ctx, w, want, false, gate)
 	}
+	d.startTasks(w)
 }

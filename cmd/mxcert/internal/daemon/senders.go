@@ -22,6 +22,7 @@ import (
 	"mxcert/deploy/verdict"
 
 	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/tell"
 	"mxcert/cmd/mxcert/internal/wanted"
 )
 
@@ -102,6 +103,7 @@ func (d *Daemon) survey(w *workload, want wanted.Certificate) {
 		log.Warn("what senders meet could not be stored", "error", err)
 	}
 	tellFaults(log, before.Findings, now.Findings)
+	d.Tell.Found(tell.Topic{Source: "senders", Certificate: want.Name}, now.Findings)
 }
 
 // tellFaults logs what is new and what is gone.

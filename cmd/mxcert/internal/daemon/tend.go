@@ -12,6 +12,7 @@ import (
 	"mxcert/acme/state"
 	"mxcert/cmd/mxcert/internal/pass"
 	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/tell"
 	"mxcert/cmd/mxcert/internal/wanted"
 )
 
@@ -33,6 +34,11 @@ func (o *order) dropped(result report.Certificate) bool {
 	default:
 		return false
 	}
+}
+
+// refused reports whether a command failed that a person asked for: the command shows it, and it says nothing about the certificate.
+func (o *order) refused(result report.Certificate) bool {
+	return (o.options.DeployOnly || o.options.Rollback) && result.Error != nil
 }
 
 // tend makes one pass after another over one certificate: when it is due, and when something else changes its files. Between passes there
@@ -84,10 +90,14 @@ func (d *Daemon) pass(ctx context.Context, o *order) report.Certificate {
 	defer cancel()
 	d.began(o)
 	defer d.ended(o)
+	began := time.Now()
 	result := o.workload.runner.Run(ctx, o.want, o.options, d.voice(ctx, o))
 	d.logResult(ctx, o, result)
 	if o.workload.waiting.Err() == nil && !errors.Is(ctx.Err(), context.Canceled) && !o.dropped(result) {
 		d.observe(o, result)
+		if !o.refused(result) {
+			d.Tell.Passed(tell.Pass{Report: result, At: time.Now(), Took: time.Since(began)})
+		}
 		d.lookAsSender(o, result)
 	}
 	return result

@@ -95,6 +95,23 @@ func (w *workload) later(name string, at time.Time, work func(roused bool)) (rou
 	}
 }
 
+// at does something at a time, unless the workload has ended by then.
+func (w *workload) at(when time.Time, do func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.waiting.Err() != nil {
+		return
+	}
+	var timer *time.Timer
+	timer = time.AfterFunc(time.Until(when), func() {
+		w.mu.Lock()
+		delete(w.timers, timer)
+		w.mu.Unlock()
+		do()
+	})
+	w.timers[timer] = true
+}
+
 // sooner has the next pass of a certificate begin at a time, unless it begins before. A pass that a command asked for may have begun what goes
 // on in seconds, such as a change of keys with TLSA records, while the certificate's own pass sleeps for an hour.
 func (w *workload) sooner(name string, at time.Time) {

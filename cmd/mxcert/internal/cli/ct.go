@@ -1,0 +1,13 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"mxcert/cmd/mxcert/internal/report"
+)
+
+func (a *app) ctCommand() *cobra.Command {
+	return &cobra.Command{Use: "ct", Hidden: true, DisableFlagParsing: true, RunE: func(cmd *cobra.Command, _ []string) error {
+		return report.Usage("mxcert %s is not in this version", cmd.Name())
+	}}
+}
