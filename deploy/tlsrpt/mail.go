@@ -33,9 +33,6 @@ type letter struct {
 func fromMail(r io.Reader) ([]Report, error) {
 	l := &letter{}
 	err := l.mail(bufio.NewReader(&capped{r, mostMail}), 0)
-	for i := range l.reports {
-		l.complete(&l.reports[i])
-	}
 	switch {
 	case err != nil && len(l.reports) == 0:
 		return nil, err
@@ -50,7 +47,7 @@ func fromMail(r io.Reader) ([]Report, error) {
 }
 
 // complete takes from the header of the mail what the report does not say. Postfix names no domain for no-policy-found.
-func (l *letter) complete(r *Report) {
+func (l *letter) complete(r Report) Report {
 	if r.Organization == "" {
 		r.Organization = l.sender
 	}
@@ -59,6 +56,7 @@ func (l *letter) complete(r *Report) {
 			r.Policies[i].Domain = l.domain
 		}
 	}
+	return r
 }
 
 // mail reads a mail, or one that is in another.
@@ -67,12 +65,9 @@ func (l *letter) mail(r *bufio.Reader, depth int) error {
 	if err != nil {
 		return err
 	}
-	if domain := header.Get("TLS-Report-Domain"); domain != "" {
-		l.domain = host(safe(domain))
-	}
-	if sender := header.Get("TLS-Report-Submitter"); sender != "" {
-		l.sender = safe(sender)
-	}
+	domain, sender := l.domain, l.sender
+	defer func() { l.domain, l.sender = domain, sender }() // of the mail around it
+	l.domain, l.sender = host(safe(header.Get("TLS-Report-Domain"))), safe(header.Get("TLS-Report-Submitter"))
 	return l.part(textproto.MIMEHeader(header), r, depth)
 }
 
@@ -170,7 +165,7 @@ func (l *letter) attachment(kind, name string, body io.Reader) error {
 	report, err := fromFile(bufio.NewReader(body))
 	switch {
 	case err == nil:
-		l.reports = append(l.reports, report)
+		l.reports = append(l.reports, l.complete(report))
 	case l.fault == nil && (sure || !errors.Is(err, ErrNone)):
 		l.fault = err
 	}
