@@ -23,7 +23,7 @@ func (d reader) next() (json.Token, error) {
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return nil, ErrCutOff
-	case errors.Is(err, errLarge):
+	case errors.Is(err, errLarge), errors.Is(err, errSpace):
 		return nil, err
 	case err != nil:
 		return nil, fmt.Errorf("it is no valid JSON: %s", finding.Quote(err.Error(), mostText))
@@ -201,4 +201,28 @@ func (d reader) count(what string) (int64, error) {
 		return 0, fmt.Errorf("%s is no number of sessions: %s", what, finding.Quoted(text, 40))
 	}
 	return n, nil
+}
+
+// mostSpace limits white space without a break, in bytes.
+const mostSpace = 64 << 10
+
+var errSpace = errors.New("it is white space for the most part")
+
+// dense refuses much white space without a break: the JSON decoder looks at all of it again each time it reads more.
+type dense struct {
+	from io.Reader
+	run  int // of white space
+}
+
+// Read reads some.
+func (d *dense) Read(p []byte) (int, error) {
+	n, err := d.from.Read(p)
+	for _, c := range p[:n] {
+		if c != ' ' && c != '\t' && c != '\n' && c != '\r' {
+			d.run = 0
+		} else if d.run++; d.run > mostSpace {
+			return 0, errSpace
+		}
+	}
+	return n, err
 }

@@ -132,7 +132,7 @@ func TestFaults(t *testing.T) {
 		"many policies":   {`{"report-id": "1", "policies": [` + strings.Repeat("{},", mostPolicies) + "{}]}", "policies"},
 		"many failures":   {`{"report-id": "1", "policies": [{"failure-details": [` + hosts(mostFailures+1) + "]}]}", "different failures"},
 		"gzip bomb":       {packed(`{"report-id": "` + strings.Repeat("0", mostJSON) + `"}`), "too large"},
-		"spaces for ever": {packed(strings.Repeat(" ", mostJSON+1)), "too large"},
+		"spaces for ever": {packed(strings.Repeat(" ", mostJSON+1)), "white space"},
 		"mail of 100 MB":  {"Subject: x\nContent-Type: multipart/mixed; boundary=b\n\n" + strings.Repeat("\n", mostMail), "too large"},
 		"header":          {"A: " + strings.Repeat("b", mostHeader), "header of the mail: it is too large"},
 		"many parts":      {"Content-Type: multipart/mixed; boundary=b\n\n" + strings.Repeat("--b\n\nx\n", mostParts+1), "parts"},

@@ -16,7 +16,7 @@ import (
 
 // parse reads a report as JSON. The fields are those of RFC 8460 section 4.4.
 func parse(r io.Reader) (Report, error) {
-	buffered := bufio.NewReader(&capped{r, mostJSON})
+	buffered := bufio.NewReader(&dense{from: &capped{r, mostJSON}})
 	if mark, _ := buffered.Peek(3); string(mark) == "\xef\xbb\xbf" { // a byte order mark, which JSON does not allow
 		_, _ = buffered.Discard(3)
 	}
