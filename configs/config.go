@@ -396,7 +396,8 @@ type Report struct {
 
 // TLSRPT says where reports of senders arrive.
 type TLSRPT struct {
-	// Absolute path of a directory into which the mail server puts the reports, as mails or as files. Empty: mxcert reads none by itself.
+	// Absolute path of a directory into which the mail server puts the reports: mails or files, also a maildir. The daemon reads new files each
+	// hour and never changes or deletes any. Empty: mxcert reads none by itself; mxcert tlsrpt FILE reads one.
 	Directory string `yaml:"directory"`
 }
 

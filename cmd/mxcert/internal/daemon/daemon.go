@@ -86,6 +86,7 @@ type Daemon struct {
 	look     surveyor             // at mail domains, as senders do
 	surveys  chan struct{}        // holds one value while such a look runs
 	surveyed map[string]time.Time // when the last such look for each certificate was started
+	reading  sync.Mutex           // held while reports of senders are read
 
 	conditions map[string]condition // of the certificates after their last pass
 	shown      string               // what systemd was last told about them

@@ -1,0 +1,64 @@
+package reported
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"mxcert/acme/finding"
+	"mxcert/acme/state"
+	"mxcert/deploy/tlsrpt"
+)
+
+const (
+	// kept is how long a report is remembered: by then the next certificate is in service.
+	kept = 35 * 24 * time.Hour
+	// mostRemembered limits the policies of a report, and the failures of each, that are remembered.
+	mostRemembered = 40
+	// mostBytes and mostMarks keep the memory below what the state reads: 1 MiB, and 50,000 of the characters { [ and comma.
+	mostBytes, mostMarks = 900 << 10, 45_000
+)
+
+// Memory is what the daemon remembers of the reports that it has read, as state.Reported. So no report counts twice, and mails that somebody
+// removes are not forgotten at once.
+type Memory struct {
+	Version int               `json:"version"`
+	Read    time.Time         `json:"read,omitzero"` // up to which change of a file the directory has been read
+	Reports []tlsrpt.Report   `json:"reports,omitempty"`
+	Said    []finding.Finding `json:"said,omitempty"` // what was found last
+}
+
+// Add remembers reports. Old ones are forgotten; of many, the oldest.
+func (m *Memory) Add(reports []tlsrpt.Report, now time.Time) {
+	m.Version = state.Version
+	for _, r := range reports {
+		m.Reports = append(m.Reports, short(r))
+	}
+	m.Reports = slices.DeleteFunc(tlsrpt.Unique(m.Reports), func(r tlsrpt.Report) bool { return now.Sub(r.Until) > kept })
+	for !m.fits() {
+		m.Reports = slices.Delete(m.Reports, 0, 1+len(m.Reports)/10)
+	}
+}
+
+// fits reports whether the state can read the memory again.
+func (m *Memory) fits() bool {
+	text, err := json.Marshal(m)
+	marks := bytes.Count(text, []byte{'{'}) + bytes.Count(text, []byte{'['}) + bytes.Count(text, []byte{','})
+	return len(m.Reports) == 0 || err == nil && len(text) < mostBytes && marks < mostMarks
+}
+
+// short returns a report with its largest policies and failures.
+func short(r tlsrpt.Report) tlsrpt.Report {
+	r.Policies = slices.Clone(r.Policies)
+	slices.SortStableFunc(r.Policies, func(a, b tlsrpt.Policy) int { return cmp.Compare(b.Good+b.Bad, a.Good+a.Bad) })
+	r.Policies = r.Policies[:min(len(r.Policies), mostRemembered)]
+	for i := range r.Policies {
+		p := &r.Policies[i]
+		p.Failures = slices.Clone(p.Failures)
+		slices.SortStableFunc(p.Failures, func(a, b tlsrpt.Failure) int { return cmp.Compare(b.Sessions, a.Sessions) })
+		p.Failures = p.Failures[:min(len(p.Failures), mostRemembered)]
+	}
+	return r
+}
