@@ -23,8 +23,6 @@ func refusals() []refusal {
 		{"metrics.web_config", notEmpty, "metrics.web_config", leave},
 		{"metrics.textfile", notEmpty, "metrics.textfile", leave},
 		{"notify", notEmpty, "notify", "remove it; a hook in fail.d can tell you about failures"},
-		{"ct.watch", isTrue, "ct.watch", leave},
-		{"ct.log_list", notEmpty, "ct.log_list", leave},
 		{"report.html", notEmpty, "report.html", leave},
 		{"tlsrpt.directory", notEmpty, "tlsrpt.directory", leave},
 		{"certificates.deploy.exim.ocsp", notEmpty, "ocsp", leave},
@@ -69,8 +67,6 @@ func withoutIndexes(path string) string {
 		path = before + after
 	}
 }
-
-func isTrue(n *yaml.Node) bool { return n.Value == "true" }
 
 func isSection(n *yaml.Node) bool { return n.Kind == yaml.MappingNode }
 

@@ -162,3 +162,20 @@ func (m *Memory) Accept(e Entry) {
 	}
 	m.Unknown = slices.DeleteFunc(m.Unknown, func(u Unknown) bool { return u.same(e) || e.SPKI != "" && u.SPKI == e.SPKI })
 }
+
+// Knows reports whether an entry is ours or was accepted, and says why.
+func (m *Memory) Knows(e Entry, ours *Ours) (known bool, why string) {
+	switch newJudge(m, Names{}, func() *Ours { return ours }, time.Now()).standing(e) {
+	case Own:
+		if where := ours.Where(e); where != "" {
+			return true, "its key is that of " + where
+		}
+		return true, "mxcert has ordered it"
+	case Accepted:
+		return true, "it or its key was accepted with mxcert ct check --accept"
+	case Learned:
+		return false, "mxcert did not order it; it was there at the first look"
+	case Alien, Hidden:
+	}
+	return false, "mxcert did not order it"
+}
