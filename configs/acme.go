@@ -22,6 +22,7 @@ func (l *loader) check(c *Config) {
 	l.checkCertificates(c)
 	l.checkPublicAddresses(c.PublicAddresses)
 	l.checkTLSRPT(c)
+	l.checkCT(&c.CT)
 }
 
 func (l *loader) checkACME(a *ACME) {

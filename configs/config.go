@@ -368,12 +368,17 @@ type Webhook struct {
 
 // CT says how mxcert looks for certificates of our names in the logs.
 type CT struct {
-	// Look for certificates that mxcert did not order, and tell about them.
+	// Have the daemon look for certificates that mxcert did not order, and tell about them. The first look at a name only learns what is there.
 	Watch bool `yaml:"watch"`
-	// Services to ask: certspotter and crtsh, or a section such as certspotter: {token: "cred:ct"}.
+	// Services to ask: certspotter (SSLMate's) and crtsh (crt.sh, which is often slow or away), or a section such as certspotter:
+	// {token: "cred:ct"}. They learn your names, which are in the logs anyway.
 	Sources []CTSource `yaml:"sources,single" default:"certspotter"`
-	// How often to ask.
+	// How often to ask about each name, from 1h to 7d. With many names and no token, a round takes longer: Cert Spotter allows 100 requests
+	// in an hour.
 	Interval time.Duration `yaml:"interval" default:"6h"`
+	// Absolute paths of files with certificates, in PEM or DER, that other programs or hosts of yours have ordered; a pattern with * may match
+	// several. They and all other certificates for their keys count as ours.
+	Ours []string `yaml:"ours,single"`
 	// Absolute path of a log list in JSON, version 3. With it, verify checks the signatures of embedded SCTs.
 	LogList string `yaml:"log_list"`
 }

@@ -23,8 +23,6 @@ func refusals() []refusal {
 		{"metrics.web_config", notEmpty, "metrics.web_config", leave},
 		{"metrics.textfile", notEmpty, "metrics.textfile", leave},
 		{"notify", notEmpty, "notify", "remove it; a hook in fail.d can tell you about failures"},
-		{"ct.watch", isTrue, "ct.watch", leave},
-		{"ct.log_list", notEmpty, "ct.log_list", leave},
 		{"report.html", notEmpty, "report.html", leave},
 		{"certificates.deploy.exim.ocsp", notEmpty, "ocsp", leave},
 		{"state", isSection, "state: etcd", "give the path of a directory"},
@@ -68,8 +66,6 @@ func withoutIndexes(path string) string {
 		path = before + after
 	}
 }
-
-func isTrue(n *yaml.Node) bool { return n.Value == "true" }
 
 func isSection(n *yaml.Node) bool { return n.Kind == yaml.MappingNode }
 

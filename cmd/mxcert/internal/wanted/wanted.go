@@ -35,6 +35,7 @@ type Host struct {
 	ReportDirectory string // where reports of senders arrive (RFC 8460); "" if mxcert reads none by itself
 
 	rootsID string
+	ct      configs.CT
 	acme    *configs.ACME
 	secrets *secrets
 	zones   *resolve.Zones // what the resolvers of all certificates share
@@ -95,7 +96,7 @@ const (
 // From translates a configuration. It fails if acme.roots_file cannot be used.
 func From(config *configs.Config) (*Host, error) {
 	roots, id, err := readRoots("acme.roots_file", config.ACME.RootsFile)
-	h := &Host{ReportDirectory: config.TLSRPT.Directory, Directories: config.ACME.Directories, State: config.State, Fingerprint: config.Fingerprint(), Roots: roots, rootsID: id, acme: &config.ACME, secrets: &secrets{kept: map[configs.Secret]string{}}, zones: new(resolve.Zones)}
+	h := &Host{ReportDirectory: config.TLSRPT.Directory, Directories: config.ACME.Directories, State: config.State, Fingerprint: config.Fingerprint(), Roots: roots, rootsID: id, acme: &config.ACME, secrets: &secrets{kept: map[configs.Secret]string{}}, zones: new(resolve.Zones), ct: config.CT}
 	first := firstOfMaps(config)
 	for _, c := range config.Certificates {
 		h.Certificates = append(h.Certificates, h.certificate(config, c, first))
