@@ -15,7 +15,7 @@ import (
 const (
 	// kept is how long a report is remembered: by then the next certificate is in service.
 	kept = 35 * 24 * time.Hour
-	// mostRemembered limits the policies of a report, and the failures of each, that are remembered.
+	// mostRemembered limits the policies of a report, and its failures, that are remembered.
 	mostRemembered = 40
 	// mostBytes and mostMarks keep the memory below what the state reads: 1 MiB, and 50,000 of the characters { [ and comma.
 	mostBytes, mostMarks = 900 << 10, 45_000
@@ -34,7 +34,7 @@ type Memory struct {
 func (m *Memory) Add(reports []tlsrpt.Report, now time.Time) {
 	m.Version = state.Version
 	for _, r := range reports {
-		m.Reports = append(m.Reports, short(r))
+		m.Reports = append(m.Reports, Short(r))
 	}
 	m.Reports = slices.DeleteFunc(tlsrpt.Unique(m.Reports), func(r tlsrpt.Report) bool { return now.Sub(r.Until) > kept })
 	for !m.fits() {
@@ -49,16 +49,18 @@ func (m *Memory) fits() bool {
 	return len(m.Reports) == 0 || err == nil && len(text) < mostBytes && marks < mostMarks
 }
 
-// short returns a report with its largest policies and failures.
-func short(r tlsrpt.Report) tlsrpt.Report {
+// Short returns a report with its largest policies and failures, for the memory. A report about one host has a few.
+func Short(r tlsrpt.Report) tlsrpt.Report {
 	r.Policies = slices.Clone(r.Policies)
 	slices.SortStableFunc(r.Policies, func(a, b tlsrpt.Policy) int { return cmp.Compare(b.Good+b.Bad, a.Good+a.Bad) })
-	r.Policies = r.Policies[:min(len(r.Policies), mostRemembered)]
+	r.Policies = slices.Clone(r.Policies[:min(len(r.Policies), mostRemembered)])
+	left := mostRemembered
 	for i := range r.Policies {
 		p := &r.Policies[i]
 		p.Failures = slices.Clone(p.Failures)
 		slices.SortStableFunc(p.Failures, func(a, b tlsrpt.Failure) int { return cmp.Compare(b.Sessions, a.Sessions) })
-		p.Failures = p.Failures[:min(len(p.Failures), mostRemembered)]
+		p.Failures = slices.Clone(p.Failures[:min(len(p.Failures), left)])
+		left -= len(p.Failures)
 	}
 	return r
 }
