@@ -37,16 +37,27 @@ func (m *Memory) Add(reports []tlsrpt.Report, now time.Time) {
 		m.Reports = append(m.Reports, Short(r))
 	}
 	m.Reports = slices.DeleteFunc(tlsrpt.Unique(m.Reports), func(r tlsrpt.Report) bool { return now.Sub(r.Until) > kept })
-	for !m.fits() {
-		m.Reports = slices.Delete(m.Reports, 0, 1+len(m.Reports)/10)
+	for n := len(m.Reports); n > 0; n = len(m.Reports) {
+		fits := m.fits()
+		if fits >= n {
+			break
+		}
+		m.Reports = slices.Clone(m.Reports[n-fits:])
 	}
 }
 
-// fits reports whether the state can read the memory again.
-func (m *Memory) fits() bool {
+// fits returns how many reports the state can read again, if all are of the same size.
+func (m *Memory) fits() int {
 	text, err := json.Marshal(m)
+	if err != nil {
+		return 0 // cannot be: times are of this century
+	}
 	marks := bytes.Count(text, []byte{'{'}) + bytes.Count(text, []byte{'['}) + bytes.Count(text, []byte{','})
-	return len(m.Reports) == 0 || err == nil && len(text) < mostBytes && marks < mostMarks
+	n := len(m.Reports)
+	if len(text) < mostBytes && marks < mostMarks {
+		return n
+	}
+	return min(n-1, n*mostBytes/len(text), n*mostMarks/marks)
 }
 
 // Short returns a report with its largest policies and failures, for the memory. A report about one host has a few.
