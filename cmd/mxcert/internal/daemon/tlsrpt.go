@@ -144,7 +144,9 @@ func (l *reportLook) take(f tlsrpt.File) {
 	if !l.unfinished && f.Changed.After(l.read) {
 		l.read = f.Changed
 	}
-	l.reports = append(l.reports, f.Reports...)
+	for _, r := range f.Reports { // many forged ones must not fill the memory
+		l.reports = append(l.reports, reported.Short(r))
+	}
 }
 
 // end logs what could not be read.
