@@ -1,8 +1,10 @@
 package ct
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -69,8 +71,8 @@ func Read(book *state.Book) (*Memory, error) {
 	return m, err
 }
 
-// Update reads what is remembered, changes it, and stores it, while no other process does. The result is changed also if it could not be
-// stored.
+// Update reads what is remembered, changes it, and stores it if that made a difference, while no other process does. The result is changed
+// also if it could not be stored.
 func Update(ctx context.Context, book *state.Book, change func(*Memory)) (*Memory, error) {
 	release, err := book.HoldTopic(ctx, state.Transparency)
 	if err != nil {
@@ -84,7 +86,11 @@ func Update(ctx context.Context, book *state.Book, change func(*Memory)) (*Memor
 		change(m)
 		return m, err
 	}
+	before, _ := json.Marshal(m) // plain values: it cannot fail
 	change(m)
+	if after, _ := json.Marshal(m); err == nil && bytes.Equal(before, after) {
+		return m, nil
+	}
 	return m, errors.Join(err, m.Store(book))
 }
 

@@ -20,7 +20,7 @@ const (
 	mostCompleted = 10
 	// reread is how often the memory is read again while something is unknown: somebody may have accepted it.
 	reread = 10 * time.Minute
-	// storeAfter is how often it is stored although nothing is new in it but when questions were asked.
+	// storeAfter is how often it is stored although nothing is new in it but what was asked.
 	storeAfter = 10 * time.Minute
 )
 
@@ -40,7 +40,8 @@ type Watch struct {
 	last    map[string]time.Time // by source: the last request
 	failed  map[string]int       // by source: failures in a row
 	stored  time.Time
-	unsaved bool // the last store has failed
+	unsaved bool            // the last store has failed
+	pending []func(*Memory) // what has changed since, in order
 }
 
 // turn is a question and a source to ask.
@@ -90,8 +91,14 @@ func (w *Watch) update(ctx context.Context, change func(*Memory)) (err error) {
 		change(w.memory)
 		err = w.memory.Store(w.Book)
 	} else {
-		w.memory, err = Update(ctx, w.Book, change)
+		w.memory, err = Update(ctx, w.Book, func(m *Memory) {
+			for _, earlier := range w.pending {
+				earlier(m)
+			}
+			change(m)
+		})
 	}
+	w.pending = nil
 	w.unsaved, w.stored = err != nil && !errors.Is(err, state.ErrDamaged), time.Now()
 	return err
 }
@@ -121,8 +128,13 @@ func (w *Watch) Step(ctx context.Context) (next time.Time, err error) {
 	}
 	now = time.Now()
 	w.schedule(t, page, problem, now)
+	done := !w.more[t.key]
+	fold := func(m *Memory) { w.fold(m, t, page, problem, now, done) }
 	if w.worth(t, page, problem, now) {
-		err = w.update(ctx, func(m *Memory) { w.fold(m, t, page, problem, now) })
+		err = w.update(ctx, fold)
+	} else {
+		fold(w.memory)
+		w.pending = append(w.pending, fold)
 	}
 	_, next = w.due()
 	if len(w.memory.Unknown) > 0 {
@@ -138,20 +150,22 @@ func sooner(a, b time.Time) time.Time {
 	return a
 }
 
-// due returns what is to be asked next, and when.
+// due returns what is to be asked next, and when: of several that may be asked then, the one that waits for longest.
 func (w *Watch) due() (first turn, at time.Time) {
+	var longest time.Time
 	for _, t := range w.turns() {
 		when := w.asked[t.key].Add(w.Interval)
 		if w.more[t.key] {
 			when = w.asked[t.key]
 		}
+		since := when
 		for _, wait := range []time.Time{w.held[t.key], w.held[t.source.Name()], w.last[t.source.Name()].Add(t.source.Pace())} {
 			if wait.After(when) {
 				when = wait
 			}
 		}
-		if first.source == nil || when.Before(at) {
-			first, at = t, when
+		if first.source == nil || when.Before(at) || when.Equal(at) && since.Before(longest) {
+			first, at, longest = t, when, since
 		}
 	}
 	return first, at
@@ -223,11 +237,10 @@ func once(read func() *Ours) func() *Ours {
 	}
 }
 
-// worth reports whether something has to be stored now.
+// worth reports whether something has to be stored now. Otherwise it is enough if a restart finds what was stored some minutes before.
 func (w *Watch) worth(t turn, page Page, problem error, now time.Time) bool {
 	_, failing := w.memory.Failing[t.source.Name()]
-	return len(page.Entries) > 0 || problem == nil && page.Cursor != w.memory.place(t.key).cursor || failing != (problem != nil) || problem == nil && !w.more[t.key] && !w.learned(t.q) ||
-		len(w.memory.Unknown) > 0 || now.Sub(w.stored) >= storeAfter
+	return len(page.Entries) > 0 || failing != (problem != nil) || problem == nil && !w.more[t.key] && !w.learned(t.q) || now.Sub(w.stored) >= storeAfter
 }
 
 // learned reports whether all names of a question were looked at to the end before.
@@ -241,7 +254,7 @@ func (w *Watch) learned(q Question) bool {
 }
 
 // fold puts an answer into the memory.
-func (w *Watch) fold(m *Memory, t turn, page Page, problem error, now time.Time) {
+func (w *Watch) fold(m *Memory, t turn, page Page, problem error, now time.Time, done bool) {
 	j := newJudge(m, w.Names, once(w.Ours), now)
 	for _, e := range page.Entries {
 		j.note(e)
@@ -251,7 +264,7 @@ func (w *Watch) fold(m *Memory, t turn, page Page, problem error, now time.Time)
 	cursor := m.place(t.key).cursor
 	if problem == nil {
 		delete(m.Failing, name)
-		if cursor = page.Cursor; !w.more[t.key] {
+		if cursor = page.Cursor; done {
 			for _, name := range t.q.of(w.Names) {
 				if m.Learned[name] == 0 {
 					m.Learned[name] = now.Unix()
