@@ -8,6 +8,7 @@ import (
 	"mxcert/acme/finding"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/wanted"
+	"mxcert/hooks/journal"
 	"mxcert/hooks/sdnotify"
 )
 
@@ -61,7 +62,7 @@ func (d *Daemon) observe(o *order, result report.Certificate) {
 	d.mu.Unlock()
 	d.showCondition(false)
 	if first {
-		d.log.Info("all certificates have been looked at", "state", text)
+		d.log.Info("all certificates have been looked at", "state", text, journal.LookedAt.Attr())
 	}
 }
 
