@@ -44,9 +44,10 @@ func newEntry(r slog.Record, attrs []slog.Attr, prefix string) entry {
 			}
 			continue
 		}
+		value = printable(limit(value, mostMessage))
 		words.add(a.Key, value)
 		if name := fieldName(a.Key); len(e.fields) < mostFields || e.fields[name] != "" {
-			e.fields[name] = limit(printable(value), mostValue)
+			e.fields[name] = limit(value, mostValue)
 		}
 	}
 	e.message = limit(strings.ReplaceAll(printable(words.String()), "\n", "\n  "), mostMessage) // indented: a line of foreign text looks like none of ours
@@ -126,6 +127,7 @@ func (s *sentence) add(key, value string) {
 		s.detail = value
 	case key == "stage" && s.what == progress:
 		s.stage = value
+	case len(s.rest) == mostFields:
 	case strings.ContainsAny(value, " \"\n"):
 		s.rest = append(s.rest, fmt.Sprintf("%s=%q", key, value))
 	default:

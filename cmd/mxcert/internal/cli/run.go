@@ -47,4 +47,3 @@ func (a *app) newDaemon() *daemon.Daemon {
 
 // listeners are those who tell people what passes find. Each is on if the configuration asks for it.
 func listeners(*slog.Logger) []tell.Listener { return nil }
-
