@@ -25,6 +25,7 @@ type order struct {
 	options  pass.Options
 	log      *slog.Logger
 	say      acme.Progress   // receives the progress, in addition to the log; nil: only the log
+	doing    doing           // what its pass does now, for systemd; guarded by the daemon's mutex
 	gone     <-chan struct{} // closed when the command that asked has exited; nil: no command asked
 }
 
@@ -94,6 +95,7 @@ func (d *Daemon) pass(ctx context.Context, o *order) report.Certificate {
 	defer d.ended(o)
 	began := time.Now()
 	result := o.workload.runner.Run(ctx, o.want, o.options, d.voice(ctx, o))
+	d.ends(o)
 	d.logResult(ctx, o, result)
 	if o.workload.waiting.Err() == nil && !errors.Is(ctx.Err(), context.Canceled) && !o.dropped(result) {
 		d.observe(o, result)
@@ -111,6 +113,7 @@ func (d *Daemon) voice(ctx context.Context, o *order) acme.Progress {
 		if o.say != nil {
 			o.say(stage, message)
 		}
+		d.step(o, stage)
 		logbook.Progress(ctx, o.log, slog.LevelDebug, stage, message)
 	}
 }
@@ -164,6 +167,7 @@ func (d *Daemon) began(o *order) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.progress[o] = time.Now()
+	d.begins(o)
 	d.idle.Stop()
 }
 
