@@ -39,9 +39,12 @@ CGO_ENABLED=0 GOARCH= go build -trimpath -buildvcs=false -tags "$TAGS" -ldflags 
 "$tool" completion fish >"$ROOT/usr/share/fish/vendor_completions.d/mxcert.fish"
 rm -f "$tool"
 
-for unit in packaging/systemd/*; do
+for unit in packaging/systemd/*.*; do
+	case $unit in *.catalog) continue ;; esac
 	install -D -m 0644 "$unit" "$ROOT/usr/lib/systemd/system/$(basename "$unit")"
 done
+# Debian's systemd and Fedora's notice the file (triggers) and compile the catalog.
+install -D -m 0644 packaging/systemd/mxcert.catalog "$ROOT/usr/lib/systemd/catalog/mxcert.catalog"
 install -D -m 0644 packaging/sysusers.d/mxcert.conf "$ROOT/usr/lib/sysusers.d/mxcert.conf"
 install -D -m 0644 packaging/tmpfiles.d/mxcert.conf "$ROOT/usr/lib/tmpfiles.d/mxcert.conf"
 install -m 0640 configs/mxcert.yaml "$ROOT/etc/mxcert/mxcert.yaml.example"

@@ -10,10 +10,12 @@ import (
 	"mxcert/acme"
 	"mxcert/acme/schedule"
 	"mxcert/acme/state"
+	"mxcert/cmd/mxcert/internal/logbook"
 	"mxcert/cmd/mxcert/internal/pass"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/tell"
 	"mxcert/cmd/mxcert/internal/wanted"
+	"mxcert/hooks/journal"
 )
 
 // order is one pass to make: over which certificate, why, and who receives its progress.
@@ -23,6 +25,7 @@ type order struct {
 	options  pass.Options
 	log      *slog.Logger
 	say      acme.Progress   // receives the progress, in addition to the log; nil: only the log
+	doing    doing           // what its pass does now, for systemd; guarded by the daemon's mutex
 	gone     <-chan struct{} // closed when the command that asked has exited; nil: no command asked
 }
 
@@ -92,6 +95,7 @@ func (d *Daemon) pass(ctx context.Context, o *order) report.Certificate {
 	defer d.ended(o)
 	began := time.Now()
 	result := o.workload.runner.Run(ctx, o.want, o.options, d.voice(ctx, o))
+	d.ends(o)
 	d.logResult(ctx, o, result)
 	if o.workload.waiting.Err() == nil && !errors.Is(ctx.Err(), context.Canceled) && !o.dropped(result) {
 		d.observe(o, result)
@@ -109,44 +113,24 @@ func (d *Daemon) voice(ctx context.Context, o *order) acme.Progress {
 		if o.say != nil {
 			o.say(stage, message)
 		}
-		level := slog.LevelDebug // a success is one line, of logResult
-		switch stage {
-		case "failed":
-			return // logResult logs it once, with its hint
-		case "warning":
-			level = slog.LevelWarn
-		case "account", "names":
-			level = slog.LevelInfo
-		}
-		o.log.Log(ctx, level, "progress", "stage", stage, "detail", report.OneLine(message))
+		d.step(o, stage)
+		logbook.Progress(ctx, o.log, slog.LevelDebug, stage, message)
 	}
 }
 
 // logResult logs how a pass ended. If a newer configuration has replaced the one of the pass, a pass of the newer one does what is left.
 func (d *Daemon) logResult(ctx context.Context, o *order, result report.Certificate) {
+	logbook.Issued(o.log, result)
 	repeats := o.options.Daemon && o.workload.drift.held(o.want.Name, result)
 	replaced := o.workload.waiting.Err() != nil
 	stopped := errors.Is(ctx.Err(), context.Canceled)
 	switch {
 	case replaced, result.Error != nil && stopped, o.dropped(result):
 	case repeats:
-		o.log.Info("the files are left alone", "detail", report.OneLine(result.Error.Message))
-	case result.Error != nil && result.Error.Kind == pass.KindRefused:
-		o.log.Info("a command was refused", "detail", report.OneLine(result.Error.Message))
-	case result.Error != nil && result.Error.Kind == "backoff":
-		o.log.Info("the order waits", "detail", report.OneLine(result.Error.Message), "hint", result.Error.Hint)
-	case result.Error != nil:
-		o.log.Error("pass failed", "stage", result.Error.Stage, "kind", result.Error.Kind, "error", report.OneLine(result.Error.Message), "hint", result.Error.Hint)
-	case result.Changed:
-		o.log.Info("certificate in service", "stage", result.Stage, "serial", serials(result), "next_renewal", result.NextRenewal)
+		o.log.Info("the files are left alone", "detail", report.OneLine(result.Error.Message), journal.LeftAlone.Attr())
+	default:
+		logbook.Result(o.log, result)
 	}
-}
-
-func serials(r report.Certificate) (list []string) {
-	for _, k := range r.Keys {
-		list = append(list, k.Serial)
-	}
-	return list
 }
 
 // nextPass returns when a certificate is looked at again: at its renewal time, at the end of a backoff, when a name that is left out is
@@ -183,6 +167,7 @@ func (d *Daemon) began(o *order) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.progress[o] = time.Now()
+	d.begins(o)
 	d.idle.Stop()
 }
 

@@ -118,6 +118,7 @@ func (p *pass) success(ctx context.Context) ending {
 			p.have.Record.HooksDue = true
 			p.have.Record.Log(state.Event{At: time.Now(), Event: event, Key: key, Serial: p.have.Bundles[i].Serial()})
 		} else if what := p.healed(i); what != "" {
+			p.restored = true
 			p.have.Record.Log(state.Event{At: time.Now(), Event: "healed", Key: key, Serial: p.have.Bundles[i].Serial(), Message: what})
 		}
 	}
@@ -250,6 +251,7 @@ func (p *pass) report(end ending) report.Certificate {
 	}
 	r.TLSA, r.NextTLSA = p.tlsa.report(p.have.Bundles, p.seen), p.tlsa.nextTLSA()
 	r.HeldUntil = p.heldUntil
+	r.Issued, r.Repaired, r.Limited = p.orders, p.restored, p.have.Record.Held != nil && end.err != nil
 	r.HeldOnly = !p.heldUntil.IsZero() && p.have.Record.Failure != nil && p.have.Record.Failure.Kind == kindDrift
 	r.Stage = p.stage(end)
 	if code, failed := p.unpublished(); failed && end.err == nil {

@@ -50,6 +50,18 @@ type Certificate struct {
 	HeldOnly     bool      `json:"-"` // the error says only this
 	NextLook     time.Time `json:"-"` // when a look at DNS may change names; zero if there is nothing to wait for
 	NextTLSA     time.Time `json:"-"` // when something may change about TLSA records; zero if only the hourly pass can tell
+
+	Issued   []Issuance `json:"-"` // in this pass
+	Repaired bool       `json:"-"` // this pass has put back into service what something else had changed
+	Limited  bool       `json:"-"` // the error says only that the order waits for a limit of the CA
+}
+
+// Issuance is a certificate that a pass has got.
+type Issuance struct {
+	Key      string
+	Serial   string
+	Order    string // URL
+	NotAfter time.Time
 }
 
 // Reasons says why each name is wanted: "configured", "MX of DOMAIN" or "host name".
