@@ -19,9 +19,6 @@ type refusal struct {
 func refusals() []refusal {
 	const leave = "remove it"
 	return []refusal{
-		{"metrics.listen", notEmpty, "metrics.listen", leave},
-		{"metrics.web_config", notEmpty, "metrics.web_config", leave},
-		{"metrics.textfile", notEmpty, "metrics.textfile", leave},
 		{"notify", notEmpty, "notify", "remove it; a hook in fail.d can tell you about failures"},
 		{"ct.watch", isTrue, "ct.watch", leave},
 		{"ct.log_list", notEmpty, "ct.log_list", leave},
@@ -51,7 +48,7 @@ func (l *loader) refuse(path string, value *yaml.Node) bool {
 func unsupported(path string) bool {
 	anything := &yaml.Node{Kind: yaml.ScalarNode, Value: "anything"}
 	for _, r := range refusals() {
-		if r.when(anything) && (r.path == path || slices.Contains([]string{"metrics", "report", "tlsrpt"}, path) && strings.HasPrefix(r.path, path+".")) {
+		if r.when(anything) && (r.path == path || slices.Contains([]string{"report", "tlsrpt"}, path) && strings.HasPrefix(r.path, path+".")) {
 			return true
 		}
 	}

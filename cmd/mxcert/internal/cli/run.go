@@ -46,7 +46,7 @@ func (a *app) newDaemon() *daemon.Daemon {
 }
 
 // listeners are those who tell people what passes find. Each is on if the configuration asks for it.
-func listeners(*slog.Logger) []tell.Listener { return nil }
+func listeners(log *slog.Logger) []tell.Listener { return []tell.Listener{tell.NewMetrics(log)} }
 
 // logger writes to stderr. Under systemd it writes no time, because the journal adds it, but a priority: `journalctl -p err` then shows
 // the errors.

@@ -32,6 +32,8 @@ type Host struct {
 	Fingerprint  string         // of the content of the configuration's files, including comments
 	Roots        *x509.CertPool // of acme.roots_file: an issued chain must lead to one of them; nil if the setting is empty
 
+	Metrics Metrics
+
 	rootsID string
 	acme    *configs.ACME
 	secrets *secrets
@@ -93,7 +95,8 @@ const (
 // From translates a configuration. It fails if acme.roots_file cannot be used.
 func From(config *configs.Config) (*Host, error) {
 	roots, id, err := readRoots("acme.roots_file", config.ACME.RootsFile)
-	h := &Host{Directories: config.ACME.Directories, State: config.State, Fingerprint: config.Fingerprint(), Roots: roots, rootsID: id, acme: &config.ACME, secrets: &secrets{kept: map[configs.Secret]string{}}, zones: new(resolve.Zones)}
+	h := &Host{Directories: config.ACME.Directories, State: config.State, Fingerprint: config.Fingerprint(), Roots: roots, rootsID: id, acme: &config.ACME, secrets: &secrets{kept: map[configs.Secret]string{}}, zones: new(resolve.Zones),
+		Metrics: metricsOf(config)}
 	first := firstOfMaps(config)
 	for _, c := range config.Certificates {
 		h.Certificates = append(h.Certificates, h.certificate(config, c, first))
