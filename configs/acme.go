@@ -23,6 +23,7 @@ func (l *loader) check(c *Config) {
 	l.checkPublicAddresses(c.PublicAddresses)
 	l.checkTLSRPT(c)
 	l.checkCT(&c.CT)
+	l.checkMetrics(&c.Metrics, c.State)
 }
 
 func (l *loader) checkACME(a *ACME) {

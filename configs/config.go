@@ -313,11 +313,14 @@ type Hooks struct {
 
 // Metrics says where numbers for monitoring go.
 type Metrics struct {
-	// Address and port to listen on for /metrics and /healthz, such as 127.0.0.1:9743. Empty: mxcert does not listen.
+	// IP address and port to listen on for /metrics and /healthz, such as 127.0.0.1:9743. Empty: mxcert does not listen.
+	//
+	// After Load localhost is 127.0.0.1.
 	Listen string `yaml:"listen"`
-	// Absolute path of a web configuration file of Prometheus' exporter-toolkit, with TLS and passwords. Empty: plain HTTP.
+	// Absolute path of a web configuration file of Prometheus' exporter-toolkit, with TLS and passwords. Empty: plain HTTP, without a password.
 	WebConfig string `yaml:"web_config"`
-	// Absolute path of a file for the textfile collector of node_exporter; it ends in .prom. Empty: no file.
+	// Absolute path of a file for the textfile collector of node_exporter; it ends in .prom. mxcert renew writes it, too, if no daemon runs.
+	// Empty: no file.
 	Textfile string `yaml:"textfile"`
 }
 

@@ -19,9 +19,6 @@ type refusal struct {
 func refusals() []refusal {
 	const leave = "remove it"
 	return []refusal{
-		{"metrics.listen", notEmpty, "metrics.listen", leave},
-		{"metrics.web_config", notEmpty, "metrics.web_config", leave},
-		{"metrics.textfile", notEmpty, "metrics.textfile", leave},
 		{"notify", notEmpty, "notify", "remove it; a hook in fail.d can tell you about failures"},
 		{"report.html", notEmpty, "report.html", leave},
 		{"certificates.deploy.exim.ocsp", notEmpty, "ocsp", leave},
@@ -49,6 +46,7 @@ func unsupported(path string) bool {
 	anything := &yaml.Node{Kind: yaml.ScalarNode, Value: "anything"}
 	for _, r := range refusals() {
 		if r.when(anything) && (r.path == path || slices.Contains([]string{"metrics", "report"}, path) && strings.HasPrefix(r.path, path+".")) {
+		if r.when(anything) && (r.path == path || slices.Contains([]string{"report", "tlsrpt"}, path) && strings.HasPrefix(r.path, path+".")) {
 			return true
 		}
 	}

@@ -25,7 +25,7 @@ var permitted = map[string][]string{
 	"reported":          {"report", "wanted", "mxcert/acme/state", "mxcert/deploy/mx", "mxcert/deploy/tlsrpt"}, // what was served is in the state
 	"revoke":            {"pass", "report", "wanted", "mxcert/acme", "mxcert/acme/issued", "mxcert/acme/state", "mxcert/deploy/served"},
 	"setup":             {"report", "wanted", "mxcert/acme/dnsprovider", "mxcert/acme/resolve", "mxcert/acme/session", "mxcert/acme/transport", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/discover", "mxcert/deploy/mx", "mxcert/deploy/starttls", "mxcert/hooks/unit"},
-	"tell":              {"report", "wanted", "mxcert/acme/state"},
+	"tell":              {"report", "wanted", "mxcert/acme/state", "mxcert/hooks/metrics"},
 	"wanted":            {"mxcert/acme", "mxcert/acme/account", "mxcert/acme/ct", "mxcert/acme/ct/sct", "mxcert/acme/dnsprovider", "mxcert/acme/resolve", "mxcert/acme/schedule", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/dane", "mxcert/deploy/dane/publish"},
 	"wire":              {},
 
@@ -64,6 +64,7 @@ var permitted = map[string][]string{
 	"mxcert/deploy/survey":       {"mxcert/acme/resolve", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/starttls", "mxcert/deploy/verdict"},
 	"mxcert/deploy/tlsrpt":       {},
 	"mxcert/hooks/journal":       {},
+	"mxcert/hooks/metrics":       {},
 	"mxcert/hooks/notify":        {},
 	"mxcert/hooks/run":           {},
 	"mxcert/hooks/sdnotify":      {},
@@ -93,6 +94,8 @@ var homes = map[string][]string{
 	"github.com/letsencrypt/pebble/v2": {"mxcert/cmd/mxcert-lab"},
 	"github.com/miekg/dns":             {"mxcert/acme/dnsprovider", "mxcert/acme/dnsupdate", "mxcert/acme/resolve", "mxcert/cmd/mxcert-lab"},
 	"go.yaml.in/yaml/v4":               {"mxcert/configs"},
+	"github.com/prometheus":            {"mxcert/hooks/metrics"},
+	"golang.org/x/net/netutil":         {"mxcert/hooks/metrics"},
 	"github.com/spf13/cobra":           {"mxcert/cmd", "mxcert/packaging/man"},
 	"github.com/spf13/cobra/doc":       {"mxcert/packaging/man"},
 	"github.com/cpuguy83/go-md2man/v2": {"mxcert/packaging/man"},
