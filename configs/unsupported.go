@@ -27,7 +27,6 @@ func refusals() []refusal {
 		{"ct.log_list", notEmpty, "ct.log_list", leave},
 		{"report.html", notEmpty, "report.html", leave},
 		{"tlsrpt.directory", notEmpty, "tlsrpt.directory", leave},
-		{"certificates.deploy.exim.ocsp", notEmpty, "ocsp", leave},
 		{"state", isSection, "state: etcd", "give the path of a directory"},
 	}
 }
