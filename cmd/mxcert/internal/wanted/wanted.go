@@ -66,6 +66,7 @@ type Certificate struct {
 	HookDirectory string
 	HookTimeout   time.Duration
 
+	staples Staples
 	source  configs.Certificate
 	acme    *configs.ACME
 	secrets *secrets
@@ -166,7 +167,7 @@ func literal(env map[string]configs.Secret) map[string]string {
 func target(t configs.Target, name, key string, i int, isDefault bool) deploy.Target {
 	certificate, privateKey, combined := t.Paths(name, key, i)
 	return deploy.Target{Kind: t.Kind, Certificate: certificate, PrivateKey: privateKey, Combined: combined, Directory: t.LinkPath(name, key),
-		SNIMap: t.SNIMap, Default: isDefault, Owner: t.Owner, Group: t.Group, Mode: t.Mode, Unit: t.Unit, Unchecked: t.Unchecked}
+		OCSP: t.StaplePath(name, key), SNIMap: t.SNIMap, Default: isDefault, Owner: t.Owner, Group: t.Group, Mode: t.Mode, Unit: t.Unit, Unchecked: t.Unchecked}
 }
 
 // firstOfMaps finds, for each SNI map, the first certificate of the configuration that is deployed there: clients that send no
@@ -259,7 +260,7 @@ func (c Certificate) Jobs(bundles []*bundle.Bundle) []deploy.Job {
 	for i, b := range bundles {
 		for j, p := range c.Places {
 			if b != nil && !p.writtenBy(c.Places[:j]) {
-				jobs = append(jobs, deploy.Job{Bundle: b, Target: p.Targets[i], Names: c.NamesOf(b), Roots: c.Roots})
+				jobs = append(jobs, deploy.Job{Bundle: b, Target: p.Targets[i], Names: c.NamesOf(b), Roots: c.Roots, Staple: c.StapleOf(b)})
 			}
 		}
 	}
