@@ -16,7 +16,7 @@ var permitted = map[string][]string{
 	"adopt":             {"mxcert/acme/issued", "mxcert/acme/schedule", "mxcert/acme/state"},
 	"cli":               {"adopt", "daemon", "doctor", "helper", "pass", "privilege", "report", "revoke", "setup", "tell", "wanted", "wire", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/resolve", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy/dane", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/deploy/survey", "mxcert/deploy/verdict", "mxcert/hooks/unit"},
 	"daemon":            {"helper", "pass", "report", "tell", "wanted", "wire", "mxcert/acme", "mxcert/acme/issued", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy/dane", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/survey", "mxcert/deploy/verdict", "mxcert/hooks/sdnotify", "mxcert/hooks/watch"}, // the look as a sender: what deployments came to
-	"doctor":            {"helper", "pass", "report", "wanted", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/preflight", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/resolve", "mxcert/acme/state", "mxcert/deploy/discover", "mxcert/deploy/dane", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/deploy/survey", "mxcert/deploy/verdict", "mxcert/hooks/script", "mxcert/hooks/unit"},
+	"doctor":            {"helper", "pass", "report", "wanted", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/preflight", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/resolve", "mxcert/acme/state", "mxcert/deploy/discover", "mxcert/deploy/dane", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/ocsp", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/deploy/survey", "mxcert/deploy/verdict", "mxcert/hooks/script", "mxcert/hooks/unit"},
 	"helper":            {"report", "wanted", "wire", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/discover", "mxcert/deploy/ocsp", "mxcert/hooks/script", "mxcert/hooks/unit"},
 	"pass":              {"helper", "report", "wanted", "mxcert/acme", "mxcert/acme/ari", "mxcert/acme/preflight", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/resolve", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/deploy", "mxcert/deploy/dane", "mxcert/deploy/mx", "mxcert/deploy/ocsp", "mxcert/deploy/served", "mxcert/hooks/unit", "mxcert/hooks/watch"},
 	"privilege":         {},
@@ -88,7 +88,7 @@ var homes = map[string][]string{
 	"github.com/letsencrypt/pebble/v2": {"mxcert/cmd/mxcert-lab"},
 	"github.com/miekg/dns":             {"mxcert/acme/dnsprovider", "mxcert/acme/dnsupdate", "mxcert/acme/resolve", "mxcert/cmd/mxcert-lab"},
 	"go.yaml.in/yaml/v4":               {"mxcert/configs"},
-	"golang.org/x/crypto":              {"mxcert/deploy/ocsp"},
+	"golang.org/x/crypto":              {"mxcert/deploy/ocsp"}, // and tests make responses with it
 	"github.com/spf13/cobra":           {"mxcert/cmd", "mxcert/packaging/man"},
 	"github.com/spf13/cobra/doc":       {"mxcert/packaging/man"},
 	"github.com/cpuguy83/go-md2man/v2": {"mxcert/packaging/man"},
