@@ -12,6 +12,7 @@ import (
 
 	"mxcert/acme/bundle"
 	"mxcert/cmd/mxcert-lab/issuer"
+	"mxcert/cmd/mxcert/internal/wanted"
 	"mxcert/cmd/mxcert/internal/wire"
 	"mxcert/deploy"
 )

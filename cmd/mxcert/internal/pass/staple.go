@@ -127,7 +127,7 @@ func (p *pass) mayStaple(ctx context.Context) error {
 		if problem == nil {
 			problem = &report.Error{Kind: ocsp.KindUnavailable, Message: "there is no OCSP response of the new certificate"}
 		}
-		first := plan.OldNotAfter.IsZero() || plan.OldFault != ""
+		first := slot.Served == "" || plan.OldNotAfter.IsZero() || plan.OldFault != ""
 		held := &unstapled{problem: problem, certificate: b, old: plan.OldNotAfter}
 		switch ends := !first && time.Until(plan.OldNotAfter) < p.nearEnd(b); {
 		case problem.Kind == ocsp.KindRevoked, problem.Kind == ocsp.KindNoResponder && !ends, !first && !ends, demandsStaple(b):
