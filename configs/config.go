@@ -271,8 +271,8 @@ type Target struct {
 	// exim, combined must then have {serial} in its path. For postfix, mxcert compiles the map, and you can write the type of table in front:
 	// hash:/etc/postfix/sni.
 	SNIMap string `yaml:"sni_map"`
-	// Absolute path of a file with the CA's OCSP response for the certificate, for exim's tls_ocsp_file. Only for certificates that name a
-	// responder.
+	// Absolute path of a file with the CA's OCSP response for the certificate, written as the other paths. mxcert gets the response and keeps
+	// it fresh. Only for exim (tls_ocsp_file), and only for certificates that name a responder: those of Let's Encrypt name none.
 	OCSP string `yaml:"ocsp"`
 	// The systemd unit to reload. Default for exim: exim4.service; for postfix: postfix.service (or its instance
 	// postfix@-.service, if there is one); for dovecot: dovecot.service. For files there is no default. With "" mxcert reloads
@@ -466,6 +466,11 @@ func (t Target) LinkPath(name, key string) string {
 func (t Target) SameFiles(other Target) bool {
 	return slices.Equal(t.Certificate, other.Certificate) && slices.Equal(t.PrivateKey, other.PrivateKey) &&
 		t.Combined == other.Combined && t.Directory == other.Directory && t.SNIMap == "" && other.SNIMap == ""
+}
+
+// StaplePath returns the path of the ocsp setting in the same way.
+func (t Target) StaplePath(name, key string) string {
+	return placeholders(name, key).Replace(t.OCSP)
 }
 
 func placeholders(name, key string) *strings.Replacer {

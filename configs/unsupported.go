@@ -22,6 +22,7 @@ func refusals() []refusal {
 		{"notify", notEmpty, "notify", "remove it; a hook in fail.d can tell you about failures"},
 		{"report.html", notEmpty, "report.html", leave},
 		{"certificates.deploy.exim.ocsp", notEmpty, "ocsp", leave},
+		{"tlsrpt.directory", notEmpty, "tlsrpt.directory", leave},
 		{"state", isSection, "state: etcd", "give the path of a directory"},
 	}
 }

@@ -17,6 +17,10 @@ import (
 func Describe(want wanted.Certificate, have *issued.Lineage) report.Certificate {
 	r := newReport(want)
 	r.LastSuccess = have.Record.LastSuccess
+	var stapled *staples
+	if want.Stapled() {
+		stapled = readStaples(have.Lineage)
+	}
 	for i, key := range want.Keys {
 		b := have.Bundles[i]
 		if b == nil {
@@ -26,6 +30,7 @@ func Describe(want wanted.Certificate, have *issued.Lineage) report.Certificate 
 			r.Warnings = append(r.Warnings, fmt.Sprintf("the %s certificate with serial %s has to be replaced: %s", key, b.Serial(), why))
 		}
 		r.Keys = append(r.Keys, keyReport(key, b))
+		r.Keys[len(r.Keys)-1].OCSP = stapleReport(want, stapled, b)
 		if renew := have.RenewalTime(i, want.Windows).UTC(); r.NextRenewal == nil || renew.Before(*r.NextRenewal) {
 			r.NextRenewal = &renew
 		}

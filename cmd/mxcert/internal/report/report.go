@@ -49,11 +49,12 @@ type Certificate struct {
 	HeldUntil    time.Time `json:"-"` // mxcert leaves files that something else keeps changing alone until then; zero if there is no fight
 	HeldOnly     bool      `json:"-"` // the error says only this
 	NextLook     time.Time `json:"-"` // when a look at DNS may change names; zero if there is nothing to wait for
+	NextOCSP     time.Time `json:"-"` // when an OCSP response is due; zero if servers get none from mxcert
 	NextTLSA     time.Time `json:"-"` // when something may change about TLSA records; zero if only the hourly pass can tell
 
-	Issued   []Issuance `json:"-"` // in this pass
-	Repaired bool       `json:"-"` // this pass has put back into service what something else had changed
-	Limited  bool       `json:"-"` // the error says only that the order waits for a limit of the CA
+	Issued      []Issuance `json:"-"` // in this pass
+	Repaired    bool       `json:"-"` // this pass has put back into service what something else had changed
+	Limited     bool       `json:"-"` // the error says only that the order waits for a limit of the CA
 	RenewalDue  time.Time  `json:"-"` // of the current certificates; in the past while orders fail; zero if there are none
 	LastSuccess time.Time  `json:"-"` // when a pass last found or put the certificate in service; zero if none did
 	Renewal     Outcome    `json:"-"` // of the orders of this pass; "" if it placed none
@@ -190,6 +191,18 @@ type Key struct {
 	NotAfter  time.Time `json:"not_after"`
 	Issuer    string    `json:"issuer"`
 	SPKI      string    `json:"spki_sha256"`
+	OCSP      *OCSP     `json:"ocsp,omitempty"` // nil if servers get no OCSP response from mxcert
+}
+
+// OCSP is what the CA says about a certificate, as servers send it along.
+type OCSP struct {
+	Status      string     `json:"status"`       // of the last answer: good, revoked or unknown; none before the first
+	ThisUpdate  *time.Time `json:"this_update"`  // of the response in use, as NextUpdate; null if there is none
+	NextUpdate  *time.Time `json:"next_update"`  // when it expires
+	NextRequest *time.Time `json:"next_request"` // when mxcert asks again; null if it does not
+	Error       string     `json:"error"`        // why the last request brought no response that says good
+	Kind        string     `json:"kind,omitempty"`
+	Hint        string     `json:"hint,omitempty"`
 }
 
 // Endpoint is the last handshake with one endpoint and key type.

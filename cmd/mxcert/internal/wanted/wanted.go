@@ -33,7 +33,7 @@ type Host struct {
 	Roots        *x509.CertPool // of acme.roots_file: an issued chain must lead to one of them; nil if the setting is empty
 
 	ReportDirectory string // where reports of senders arrive (RFC 8460); "" if mxcert reads none by itself
-	Metrics Metrics
+	Metrics         Metrics
 
 	rootsID string
 	ct      configs.CT
@@ -70,6 +70,7 @@ type Certificate struct {
 	HookDirectory string
 	HookTimeout   time.Duration
 
+	staples Staples
 	source  configs.Certificate
 	acme    *configs.ACME
 	secrets *secrets
@@ -170,7 +171,7 @@ func literal(env map[string]configs.Secret) map[string]string {
 func target(t configs.Target, name, key string, i int, isDefault bool) deploy.Target {
 	certificate, privateKey, combined := t.Paths(name, key, i)
 	return deploy.Target{Kind: t.Kind, Certificate: certificate, PrivateKey: privateKey, Combined: combined, Directory: t.LinkPath(name, key),
-		SNIMap: t.SNIMap, Default: isDefault, Owner: t.Owner, Group: t.Group, Mode: t.Mode, Unit: t.Unit, Unchecked: t.Unchecked}
+		OCSP: t.StaplePath(name, key), SNIMap: t.SNIMap, Default: isDefault, Owner: t.Owner, Group: t.Group, Mode: t.Mode, Unit: t.Unit, Unchecked: t.Unchecked}
 }
 
 // firstOfMaps finds, for each SNI map, the first certificate of the configuration that is deployed there: clients that send no
@@ -263,7 +264,7 @@ func (c Certificate) Jobs(bundles []*bundle.Bundle) []deploy.Job {
 	for i, b := range bundles {
 		for j, p := range c.Places {
 			if b != nil && !p.writtenBy(c.Places[:j]) {
-				jobs = append(jobs, deploy.Job{Bundle: b, Target: p.Targets[i], Names: c.NamesOf(b), Roots: c.Roots})
+				jobs = append(jobs, deploy.Job{Bundle: b, Target: p.Targets[i], Names: c.NamesOf(b), Roots: c.Roots, Staple: c.StapleOf(b)})
 			}
 		}
 	}
