@@ -249,6 +249,9 @@ func (p *pass) report(end ending) report.Certificate {
 		r.NextRenewal = end.nextTry // the order is due: the next step is another try
 	}
 	r.TLSA, r.NextTLSA = p.tlsa.report(p.have.Bundles, p.seen), p.tlsa.nextTLSA()
+	if f := p.have.Record.Failure; f != nil && end.err != nil {
+		r.Failures, r.Failed = f.Count, &report.Error{Stage: f.Stage, Kind: f.Kind, Message: f.Message, Hint: f.Hint}
+	}
 	r.HeldUntil = p.heldUntil
 	r.HeldOnly = !p.heldUntil.IsZero() && p.have.Record.Failure != nil && p.have.Record.Failure.Kind == kindDrift
 	r.Stage = p.stage(end)

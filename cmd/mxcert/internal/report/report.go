@@ -19,6 +19,8 @@ type Report struct {
 	Certificates []Certificate `json:"certificates"`
 	ConfigError  string        `json:"config_error,omitempty"` // the file is broken; the rest describes the configuration in force
 	Daemon       *Daemon       `json:"daemon,omitempty"`
+	Alarms       []Alarm       `json:"alarms,omitempty"`      // of status: what the daemon tells people through notify, the worst first
+	Undelivered  []Undelivered `json:"undelivered,omitempty"` // of status: the channels of notify that could not deliver
 }
 
 // Certificate is one lineage as a pass leaves it, or as status finds it.
@@ -50,6 +52,9 @@ type Certificate struct {
 	HeldOnly     bool      `json:"-"` // the error says only this
 	NextLook     time.Time `json:"-"` // when a look at DNS may change names; zero if there is nothing to wait for
 	NextTLSA     time.Time `json:"-"` // when something may change about TLSA records; zero if only the hourly pass can tell
+
+	Failures int    `json:"-"` // passes in a row that have failed; 0 if the last one did not, or if that is not known
+	Failed   *Error `json:"-"` // why the last of them did, also while Error only says that mxcert waits because of it; nil if Failures is 0
 }
 
 // Reasons says why each name is wanted: "configured", "MX of DOMAIN" or "host name".
