@@ -62,6 +62,8 @@ type entry struct {
 	Over      bool        `json:"over,omitempty"`      // it is told that it is over, or nothing was told
 	Recovered []time.Time `json:"recovered,omitempty"` // when it was over lately
 
+	Reminded map[string]time.Time `json:"reminded,omitempty"` // when a channel was told last that it is still so
+
 	sure bool // this process knows that it holds
 	ripe bool // it can be told
 }
@@ -74,12 +76,11 @@ type cause struct {
 
 // lane is a channel as the book remembers it.
 type lane struct {
-	Queue    []notify.Message `json:"queue,omitempty"` // what it has to send, the oldest first
-	More     int              `json:"more,omitempty"`  // how many messages were dropped since it could send
-	Reminded time.Time        `json:"reminded"`        // when a message told last all that is wrong
-	Failing  time.Time        `json:"failing,omitzero"`
-	Error    string           `json:"error,omitempty"`
-	Tries    int              `json:"tries,omitempty"` // that failed in a row
+	Queue   []notify.Message `json:"queue,omitempty"` // what it has to send, the oldest first
+	More    int              `json:"more,omitempty"`  // how many messages were dropped since it could send
+	Failing time.Time        `json:"failing,omitzero"`
+	Error   string           `json:"error,omitempty"`
+	Tries   int              `json:"tries,omitempty"` // that failed in a row
 
 	next time.Time // when it tries again
 }
@@ -106,7 +107,7 @@ func (b *Book) update(v View, to []recipient, host string, now time.Time) (again
 	if len(b.Entries) > mostEntries {
 		b.Entries = b.Entries[:mostEntries]
 	}
-	news := b.hire(to, host, now)
+	news := b.hire(to)
 	c := clock{now: now}
 	b.open(&c, host, news)
 	b.close(&c, host)
@@ -146,13 +147,21 @@ func (b *Book) adjust(now time.Time) {
 		for i := range e.Recovered {
 			past(&e.Recovered[i])
 		}
+		e.Recovered = slices.DeleteFunc(e.Recovered, func(t time.Time) bool { return now.Sub(t) > restless })
+		for name, t := range e.Reminded {
+			if past(&t); b.Lanes[name] != nil {
+				e.Reminded[name] = t
+			} else {
+				delete(e.Reminded, name)
+			}
+		}
 	}
 	for k, c := range b.Causes {
 		past(&c.Last)
 		b.Causes[k] = c
 	}
 	for _, l := range b.Lanes {
-		past(&l.Reminded, &l.Failing)
+		past(&l.Failing)
 		if l.next.After(now.Add(mostPause)) {
 			l.next = now
 		}
@@ -217,7 +226,6 @@ func (b *Book) forget(v View, now time.Time) {
 		case e.sure:
 			return false
 		case e.Over:
-			e.Recovered = slices.DeleteFunc(e.Recovered, func(t time.Time) bool { return now.Sub(t) > restless })
 			return len(e.Recovered) == 0
 		case !v.knows(&e.Matter):
 			return now.Sub(e.Known) > stale
@@ -235,13 +243,13 @@ func (b *Book) forget(v View, now time.Time) {
 }
 
 // hire takes over the recipients, and returns the new ones: they have to be told what is wrong already. Others are forgotten.
-func (b *Book) hire(to []recipient, host string, now time.Time) (fresh []string) {
+func (b *Book) hire(to []recipient) (fresh []string) {
 	maps.DeleteFunc(b.Lanes, func(name string, _ *lane) bool {
 		return !slices.ContainsFunc(to, func(r recipient) bool { return r.name == name })
 	})
 	for _, r := range to {
 		if b.Lanes[r.name] == nil {
-			b.Lanes[r.name] = &lane{Reminded: now}
+			b.Lanes[r.name] = &lane{}
 			fresh = append(fresh, r.name)
 		}
 	}
@@ -308,13 +316,14 @@ func (b *Book) close(c *clock, host string) {
 		}
 	}
 	var over []*entry
-	for _, e := range b.Entries {
-		switch {
-		case e.Over || e.Good.IsZero():
-		case !c.due(e.Good.Add(e.hold())):
-		case holding[e.group()] && !c.due(e.Good.Add(partly)):
-		default:
-			over = append(over, e)
+	for group, list := range groups(b.Entries) {
+		list = slices.DeleteFunc(list, func(e *entry) bool { return e.Over || e.Good.IsZero() || !c.due(e.Good.Add(e.hold())) })
+		if len(list) == 0 {
+			continue
+		}
+		oldest := slices.MinFunc(list, func(x, y *entry) int { return x.Good.Compare(y.Good) })
+		if !holding[group] || c.due(oldest.Good.Add(partly)) {
+			over = append(over, list...)
 		}
 	}
 	if len(over) == 0 || !b.mayMake(c) {
@@ -347,16 +356,22 @@ func (b *Book) remind(c *clock, to []recipient, host string) {
 		}
 	}
 	for _, r := range to {
-		l := b.Lanes[r.name]
 		if r.repeat <= 0 || len(open) == 0 {
 			continue
 		}
-		oldest := slices.MinFunc(open, func(x, y *entry) int { return x.Told.Compare(y.Told) })
-		if last := later(oldest.Told, l.Reminded); c.due(last.Add(r.repeat)) {
-			l.Reminded = c.now
-			b.queue(compose(notify.Reminder, host, open, c.now), r.name)
-			c.due(c.now.Add(r.repeat))
+		mentioned := func(e *entry) time.Time { return later(e.Told, e.Reminded[r.name]) }
+		oldest := slices.MinFunc(open, func(x, y *entry) int { return mentioned(x).Compare(mentioned(y)) })
+		if !c.due(mentioned(oldest).Add(r.repeat)) {
+			continue
 		}
+		for _, e := range open {
+			if e.Reminded == nil {
+				e.Reminded = map[string]time.Time{}
+			}
+			e.Reminded[r.name] = c.now
+		}
+		b.queue(compose(notify.Reminder, host, open, c.now), r.name)
+		c.due(c.now.Add(r.repeat))
 	}
 }
 
@@ -386,7 +401,7 @@ func (b *Book) tidy(now time.Time) {
 		return !slices.ContainsFunc(open[group], func(e *entry) bool { return !e.Over })
 	})
 	slices.SortStableFunc(b.Entries, func(x, y *entry) int {
-		return cmp.Or(worstFirst(x.Matter, y.Matter), x.Since.Compare(y.Since), cmp.Compare(x.key(), y.key()))
+		return cmp.Or(worstFirst(x.Matter, y.Matter), x.Since.Compare(y.Since), cmp.Compare(x.ID, y.ID), cmp.Compare(x.Certificate, y.Certificate), cmp.Compare(x.Subject, y.Subject))
 	})
 }
 
