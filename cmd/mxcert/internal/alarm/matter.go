@@ -92,7 +92,7 @@ func Look(w tell.World, accounts []state.Account, accountsErr error, now time.Ti
 	v := View{exists: map[string]bool{}, passes: map[string]bool{}, topics: map[tell.Topic]bool{}, hidden: accountsErr != nil}
 	if w.ConfigError != "" {
 		v.Matters = append(v.Matters, Matter{ID: "configuration", Source: sourceConfig, Severity: finding.Error, since: w.ConfigBadAt,
-			What:    strings.TrimSpace(w.ConfigError),
+			What:    cut(strings.TrimSpace(w.ConfigError)),
 			Senders: "nothing of it: the configuration that was loaded before stays in force",
 			Next:    "correct the file; mxcert check shows every fault, and the daemon reads the file again by itself"})
 	}
@@ -113,6 +113,14 @@ func Look(w tell.World, accounts []state.Account, accountsErr error, now time.Ti
 	}
 	slices.SortStableFunc(v.Matters, worstFirst)
 	return v
+}
+
+// cut limits a text that has several lines and was quoted before.
+func cut(text string) string {
+	if len(text) > mostText {
+		return strings.ToValidUTF8(text[:mostText], "") + "…"
+	}
+	return text
 }
 
 // replacedAccounts are the accounts that mxcert had to replace lately. What a person has replaced is no news.

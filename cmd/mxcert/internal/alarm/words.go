@@ -161,7 +161,7 @@ func (p *part) write(out *strings.Builder, event notify.Event, now time.Time) {
 	}
 	since := report.Minute(p.lead.Since)
 	if event == notify.Recovered {
-		line("was so", "from "+since+" to "+report.Minute(earliest(p.lead.Good, now)))
+		line("lasted", "from "+since+" to "+report.Minute(earliest(p.lead.Good, now)))
 		line("it was", p.lead.What)
 		out.WriteString("\n")
 		return
