@@ -58,7 +58,7 @@ var permitted = map[string][]string{
 	"mxcert/deploy/mtasts":       {"mxcert/acme/resolve"},
 	"mxcert/deploy/verdict":      {"mxcert/acme/resolve", "mxcert/deploy/mtasts", "mxcert/deploy/starttls"}, // pure: it judges what they found
 	"mxcert/deploy/survey":       {"mxcert/acme/resolve", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/starttls", "mxcert/deploy/verdict"},
-	"mxcert/hooks/notify":        {},
+	"mxcert/hooks/notify":        {"mxcert/hooks/script"}, // which says who else could write a program
 	"mxcert/hooks/run":           {},
 	"mxcert/hooks/sdnotify":      {},
 	"mxcert/hooks/script":        {},
@@ -86,6 +86,7 @@ var homes = map[string][]string{
 	"github.com/fsnotify/fsnotify":     {"mxcert/hooks", "mxcert/cmd/mxcert-lab"},
 	"github.com/letsencrypt/pebble/v2": {"mxcert/cmd/mxcert-lab"},
 	"github.com/miekg/dns":             {"mxcert/acme/dnsprovider", "mxcert/acme/dnsupdate", "mxcert/acme/resolve", "mxcert/cmd/mxcert-lab"},
+	"github.com/wneessen/go-mail":      {"mxcert/hooks"},
 	"go.yaml.in/yaml/v4":               {"mxcert/configs"},
 	"github.com/spf13/cobra":           {"mxcert/cmd", "mxcert/packaging/man"},
 	"github.com/spf13/cobra/doc":       {"mxcert/packaging/man"},
