@@ -37,6 +37,10 @@ func (l *loader) decode(n *yaml.Node, path string, v reflect.Value, f field) {
 		l.duration(n, path, to, f)
 	case *Publisher:
 		l.publisher(n, path, to)
+	case *Channel:
+		l.channel(n, path, to)
+	case *Via:
+		l.via(n, path, to)
 	case *fs.FileMode:
 		l.mode(n, path, to)
 	case *string:

@@ -22,7 +22,6 @@ func refusals() []refusal {
 		{"metrics.listen", notEmpty, "metrics.listen", leave},
 		{"metrics.web_config", notEmpty, "metrics.web_config", leave},
 		{"metrics.textfile", notEmpty, "metrics.textfile", leave},
-		{"notify", notEmpty, "notify", "remove it; a hook in fail.d can tell you about failures"},
 		{"ct.watch", isTrue, "ct.watch", leave},
 		{"ct.log_list", notEmpty, "ct.log_list", leave},
 		{"report.html", notEmpty, "report.html", leave},

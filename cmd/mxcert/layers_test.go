@@ -16,9 +16,9 @@ var permitted = map[string][]string{
 	"adopt":             {"mxcert/acme/issued", "mxcert/acme/schedule", "mxcert/acme/state"},
 	"alarm":             {"report", "tell", "wanted", "mxcert/acme/state", "mxcert/hooks/notify"},
 	"cli":               {"adopt", "alarm", "daemon", "doctor", "helper", "pass", "privilege", "report", "revoke", "setup", "tell", "wanted", "wire", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/resolve", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy/dane", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/deploy/survey", "mxcert/deploy/verdict", "mxcert/hooks/unit"},
-	"daemon":            {"helper", "pass", "report", "tell", "wanted", "wire", "mxcert/acme", "mxcert/acme/issued", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy/dane", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/survey", "mxcert/deploy/verdict", "mxcert/hooks/sdnotify", "mxcert/hooks/watch"}, // the look as a sender: what deployments came to
+	"daemon":            {"helper", "pass", "report", "tell", "wanted", "wire", "mxcert/acme", "mxcert/acme/issued", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy/dane", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/survey", "mxcert/deploy/verdict", "mxcert/hooks/notify", "mxcert/hooks/sdnotify", "mxcert/hooks/watch"}, // the look as a sender: what deployments came to
 	"doctor":            {"helper", "pass", "report", "wanted", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/preflight", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/resolve", "mxcert/acme/state", "mxcert/deploy/discover", "mxcert/deploy/dane", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/deploy/survey", "mxcert/deploy/verdict", "mxcert/hooks/script", "mxcert/hooks/unit"},
-	"helper":            {"report", "wanted", "wire", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/discover", "mxcert/hooks/script", "mxcert/hooks/unit"},
+	"helper":            {"report", "wanted", "wire", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/discover", "mxcert/hooks/notify", "mxcert/hooks/script", "mxcert/hooks/unit"},
 	"pass":              {"helper", "report", "wanted", "mxcert/acme", "mxcert/acme/ari", "mxcert/acme/preflight", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/resolve", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/deploy", "mxcert/deploy/dane", "mxcert/deploy/mx", "mxcert/deploy/served", "mxcert/hooks/unit", "mxcert/hooks/watch"},
 	"privilege":         {},
 	"report":            {"mxcert/acme/resolve", "mxcert/deploy", "mxcert/deploy/dane"},
@@ -59,7 +59,7 @@ var permitted = map[string][]string{
 	"mxcert/deploy/mtasts":       {"mxcert/acme/resolve"},
 	"mxcert/deploy/verdict":      {"mxcert/acme/resolve", "mxcert/deploy/mtasts", "mxcert/deploy/starttls"}, // pure: it judges what they found
 	"mxcert/deploy/survey":       {"mxcert/acme/resolve", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/starttls", "mxcert/deploy/verdict"},
-	"mxcert/hooks/notify":        {},
+	"mxcert/hooks/notify":        {"mxcert/hooks/script"}, // which says who else could write a program
 	"mxcert/hooks/run":           {},
 	"mxcert/hooks/sdnotify":      {},
 	"mxcert/hooks/script":        {},
@@ -87,6 +87,7 @@ var homes = map[string][]string{
 	"github.com/fsnotify/fsnotify":     {"mxcert/hooks", "mxcert/cmd/mxcert-lab"},
 	"github.com/letsencrypt/pebble/v2": {"mxcert/cmd/mxcert-lab"},
 	"github.com/miekg/dns":             {"mxcert/acme/dnsprovider", "mxcert/acme/dnsupdate", "mxcert/acme/resolve", "mxcert/cmd/mxcert-lab"},
+	"github.com/wneessen/go-mail":      {"mxcert/hooks"},
 	"go.yaml.in/yaml/v4":               {"mxcert/configs"},
 	"github.com/spf13/cobra":           {"mxcert/cmd", "mxcert/packaging/man"},
 	"github.com/spf13/cobra/doc":       {"mxcert/packaging/man"},

@@ -50,6 +50,9 @@ func (h *Host) KeepSecrets() {
 			keep(secret)
 		}
 	}
+	for _, s := range channelSecrets(h.channels) {
+		keep(s.secret)
+	}
 	for _, binding := range h.acme.EAB {
 		keep(binding.HMACKey)
 	}

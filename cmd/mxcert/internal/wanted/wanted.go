@@ -32,10 +32,12 @@ type Host struct {
 	Fingerprint  string         // of the content of the configuration's files, including comments
 	Roots        *x509.CertPool // of acme.roots_file: an issued chain must lead to one of them; nil if the setting is empty
 
-	rootsID string
-	acme    *configs.ACME
-	secrets *secrets
-	zones   *resolve.Zones // what the resolvers of all certificates share
+	rootsID  string
+	acme     *configs.ACME
+	secrets  *secrets
+	channels []configs.Channel
+	deputy   Deputy         // see SendAsRoot
+	zones    *resolve.Zones // what the resolvers of all certificates share
 }
 
 // Certificate is what one certificate wants.
@@ -93,7 +95,7 @@ const (
 // From translates a configuration. It fails if acme.roots_file cannot be used.
 func From(config *configs.Config) (*Host, error) {
 	roots, id, err := readRoots("acme.roots_file", config.ACME.RootsFile)
-	h := &Host{Directories: config.ACME.Directories, State: config.State, Fingerprint: config.Fingerprint(), Roots: roots, rootsID: id, acme: &config.ACME, secrets: &secrets{kept: map[configs.Secret]string{}}, zones: new(resolve.Zones)}
+	h := &Host{Directories: config.ACME.Directories, State: config.State, Fingerprint: config.Fingerprint(), Roots: roots, rootsID: id, acme: &config.ACME, secrets: &secrets{kept: map[configs.Secret]string{}}, zones: new(resolve.Zones), channels: config.Notify}
 	first := firstOfMaps(config)
 	for _, c := range config.Certificates {
 		h.Certificates = append(h.Certificates, h.certificate(config, c, first))
