@@ -189,18 +189,14 @@ func (b *Book) note(v View, now time.Time) {
 			continue
 		}
 		e.Matter, e.Once, e.Calm, e.Good, e.sure = m, m.once, int(m.calm.Seconds()), time.Time{}, true
-		if at := m.at.UTC().Truncate(time.Second); e.Told.IsZero() && !at.Equal(e.Seen) {
+		if at := m.at.UTC().Truncate(time.Second); e.Told.IsZero() && !m.waits && !at.Equal(e.Seen) {
 			e.Seen = at
 			e.Passes = min(e.Passes+1, 100)
 		}
 		if now.Sub(e.Known) > 12*time.Hour {
 			e.Known = now
 		}
-		passes := m.found
-		if passes == 0 {
-			passes = e.Passes
-		}
-		e.ripe = passes >= m.passes && now.Sub(e.Since) >= m.age
+		e.ripe = max(m.found, e.Passes) >= m.passes && now.Sub(e.Since) >= m.age
 	}
 }
 

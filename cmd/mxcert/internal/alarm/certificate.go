@@ -63,13 +63,14 @@ const mostText = 1200
 // failure is why the last pass failed.
 func failure(r report.Certificate, now time.Time) (Matter, bool) {
 	e := r.Error
-	if e != nil && e.Kind == "backoff" {
+	waits := e != nil && e.Kind == "backoff"
+	if waits {
 		e = r.Failed // if nothing failed before, the order only waits for the limits of the CA
 	}
 	if e == nil {
 		return Matter{}, false
 	}
-	m := Matter{found: r.Failures, What: e.Stage + ": " + finding.Quote(report.OneLine(e.Message), mostText), Next: finding.Quote(e.Hint, mostText), Cause: causeOf(e, r)}
+	m := Matter{found: r.Failures, waits: waits, What: e.Stage + ": " + finding.Quote(report.OneLine(e.Message), mostText), Next: finding.Quote(e.Hint, mostText), Cause: causeOf(e, r)}
 	if e.Stage == "" {
 		m.What = finding.Quote(report.OneLine(e.Message), mostText)
 	}
@@ -84,7 +85,7 @@ func failure(r report.Certificate, now time.Time) (Matter, bool) {
 	case e.Kind == "account":
 		m.ID = "account-refused"
 	case e.Stage == "hook":
-		m.ID, m.passes, m.Severity = "hook-failed", 2, finding.Warning
+		m.ID, m.passes = "hook-failed", 2 // one of pre.d also keeps the renewal from starting
 	case r.OutOfService || r.Code == report.CodeNotInService || slices.Contains([]string{"deploy", "reload", "verify"}, e.Stage):
 		m.ID = "not-in-service"
 	case slices.Contains([]string{"", "state", "store", "lock"}, e.Stage):

@@ -38,7 +38,8 @@ type Matter struct {
 
 	since   time.Time     // when it began, if that is known
 	at      time.Time     // when it was found
-	found   int           // how many passes in a row have found it; 0 if only the book can count them
+	found   int           // how many passes in a row have found it, as far as they know
+	waits   bool          // the pass has not tried again: it does not count
 	passes  int           // in how many passes it must be found before it is told
 	age     time.Duration // how long it must hold before it is told
 	calm    time.Duration // how long it must be gone before it counts as over
