@@ -31,7 +31,7 @@ const (
 	atOnce = 6
 	refill = 30 * time.Minute
 	// mostEntries limits the matters that are remembered.
-	mostEntries = 2000
+	mostEntries = 1500
 	// mostQueued limits the messages that wait for a channel.
 	mostQueued = 24
 )

@@ -49,7 +49,7 @@ func matters(c tell.Certificate, now time.Time) []Matter {
 		add(m)
 	}
 	for _, l := range r.LeftOut {
-		add(Matter{ID: "name-left-out", Subject: l.Name, Cause: pattern(l.Reason, append(r.Names, l.Name)), Severity: finding.Warning, since: l.Since,
+		add(Matter{ID: "name-left-out", Subject: l.Name, Cause: pattern(l.Reason, []string{l.Name}), Severity: finding.Warning, since: l.Since,
 			What:    l.Name + " is left out: " + finding.Quote(l.Reason, mostText),
 			Senders: "a certificate without this name: those who connect by it and check the name refuse it",
 			Next:    fmt.Sprintf("let the name be proven, or remove it; mxcert tries again by itself, or at once with mxcert renew %s --now", finding.Word(r.Name))})
@@ -176,7 +176,7 @@ func tlsa(r report.Certificate, now time.Time) (list []Matter) {
 		}
 	}
 	const blocked, steady = "blocked", "steady"
-	m := Matter{What: "the TLSA records are " + t.State + ": " + finding.Quote(t.WaitingFor, mostText), Cause: pattern(t.State+" "+t.WaitingFor, append(r.Names, r.Name)), Next: next}
+	m := Matter{What: "the TLSA records are " + t.State + ": " + finding.Quote(t.WaitingFor, mostText), Cause: pattern(t.State+" "+t.WaitingFor, slices.Concat(r.Names, []string{r.Name})), Next: next}
 	switch {
 	case t.State == blocked && len(list) == 0:
 		m.ID, m.passes = "tlsa-blocked", 2

@@ -320,3 +320,26 @@ func TestNewChannel(t *testing.T) {
 		t.Error("a channel that was removed is remembered")
 	}
 }
+
+// However many channels fail for however long, the state reads the book back.
+func TestFits(t *testing.T) {
+	b, m := newBook(), notify.Message{}
+	for range mostParts {
+		m.Matters = append(m.Matters, notify.Matter{Certificates: make([]string, mostListed)})
+	}
+	for i := range 20 {
+		name := fmt.Sprint(i)
+		b.Lanes[name] = &lane{}
+		for range mostQueued {
+			b.queue(m, name)
+		}
+	}
+	if n := strings.Count(string(b.fit()), ","); n > mostMarks {
+		t.Errorf("%d commas", n)
+	}
+	for name, l := range b.Lanes {
+		if len(l.Queue) == 0 || len(l.Queue)+l.More != mostQueued {
+			t.Errorf("channel %s: %d wait, %d are lost", name, len(l.Queue), l.More)
+		}
+	}
+}

@@ -169,7 +169,7 @@ func (b *Book) sound() *Book {
 
 // save stores the book if it has changed. If it cannot be stored, the messages are sent all the same.
 func (t *Teller) save(always bool) {
-	text := encode(t.book)
+	text := t.book.fit()
 	if bytes.Equal(text, t.stored) && !(always && t.unsaved) {
 		return
 	}
@@ -181,6 +181,30 @@ func (t *Teller) save(always bool) {
 		t.unsaved, t.stored = true, nil
 	default:
 		t.unsaved, t.stored = false, text
+	}
+}
+
+// mostMarks is how many of the characters that precede values the book may have. The state reads no record with more than 50,000.
+const mostMarks = 45_000
+
+// fit drops the oldest messages until the state would read the book back, and returns its text.
+func (b *Book) fit() []byte {
+	for {
+		text := encode(b)
+		if bytes.Count(text, []byte{'{'})+bytes.Count(text, []byte{'['})+bytes.Count(text, []byte{','}) <= mostMarks {
+			return text
+		}
+		var longest *lane
+		for _, l := range b.Lanes {
+			if len(l.Queue) > 1 && (longest == nil || len(l.Queue) > len(longest.Queue)) {
+				longest = l
+			}
+		}
+		if longest == nil {
+			return text
+		}
+		longest.Queue = longest.Queue[1:]
+		longest.More++
 	}
 }
 

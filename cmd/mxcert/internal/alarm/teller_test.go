@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -263,6 +264,34 @@ func failing(times int) report.Certificate {
 	r.Keys = []report.Key{{Key: "ec256", NotBefore: time.Now(), NotAfter: time.Now().Add(80 * 24 * time.Hour)}}
 	r.Stage, r.Error, r.Failures, r.Failed = report.Waiting, broken(), times, broken()
 	return r
+}
+
+// full is a store on a full disk.
+type full struct{ *disk.Store }
+
+func (full) Replace(string, []byte) error { return syscall.ENOSPC }
+
+// With a full disk, messages are sent, once, and the log says it in one line.
+func TestFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		chat := &channel{name: "chat"}
+		w := newWorld(t, sends(chat))
+		store, err := disk.Open(w.book.Path())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.book = state.New(full{store})
+		defer w.start()()
+		for i := range 10 {
+			w.pass(broken(), i+1)
+		}
+		chat.expect(t, "alarm")
+		w.pass(nil, 0)
+		chat.expect(t, "recovered")
+		if n := strings.Count(w.log.String(), "could not be stored"); n != 1 {
+			t.Errorf("%d lines in the log:\n%s", n, w.log)
+		}
+	})
 }
 
 // A state that cannot be read or written costs a line in the log, and a message is sent all the same.

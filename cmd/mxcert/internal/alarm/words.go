@@ -58,7 +58,7 @@ func title(m Matter, over bool) string {
 const (
 	// columns is the width of a message.
 	columns = 78
-	// mostParts limits the matters that a message describes, and mostListed the certificates that it lists.
+	// mostParts limits the matters that a message describes, and mostListed the certificates that each lists.
 	mostParts, mostListed = 10, 100
 	// fewListed is how many certificates the text lists.
 	fewListed = 3
