@@ -24,6 +24,7 @@ func (l *loader) check(c *Config) {
 	l.checkTLSRPT(c)
 	l.checkCT(&c.CT)
 	l.checkMetrics(&c.Metrics, c.State)
+	l.checkChannels(c.Notify)
 }
 
 func (l *loader) checkACME(a *ACME) {

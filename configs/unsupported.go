@@ -20,6 +20,11 @@ func refusals() []refusal {
 	const leave = "remove it"
 	return []refusal{
 		{"notify", notEmpty, "notify", "remove it; a hook in fail.d can tell you about failures"},
+		{"metrics.listen", notEmpty, "metrics.listen", leave},
+		{"metrics.web_config", notEmpty, "metrics.web_config", leave},
+		{"metrics.textfile", notEmpty, "metrics.textfile", leave},
+		{"ct.watch", isTrue, "ct.watch", leave},
+		{"ct.log_list", notEmpty, "ct.log_list", leave},
 		{"report.html", notEmpty, "report.html", leave},
 		{"certificates.deploy.exim.ocsp", notEmpty, "ocsp", leave},
 		{"tlsrpt.directory", notEmpty, "tlsrpt.directory", leave},

@@ -59,6 +59,7 @@ func (a *app) status(ctx context.Context, names []string) error {
 		return pass.Look(ctx, looker, want, store.Lineage(want.Name))
 	}))
 	r.Daemon = daemon.Running(store)
+	addAlarms(r, store, names)
 	if configErr == nil {
 		return a.finishStatus(r, names)
 	}
@@ -106,6 +107,7 @@ func (a *app) statusOfDaemon(ctx context.Context, names []string, files *configs
 		return nil // the daemon could not ask the install helper about the files; this command may be able to read them itself
 	}
 	r.Daemon = running
+	addAlarms(r, store, names)
 	return r
 }
 

@@ -276,6 +276,9 @@ func (p *pass) report(end ending) report.Certificate {
 	}
 	r.TLSA, r.NextTLSA = p.tlsa.report(p.have.Bundles, p.seen), p.tlsa.nextTLSA()
 	r.NextOCSP = p.staples.next(p.have.Bundles)
+	if f := p.have.Record.Failure; f != nil && end.err != nil {
+		r.Failures, r.Failed = f.Count, &report.Error{Stage: f.Stage, Kind: f.Kind, Message: f.Message, Hint: f.Hint}
+	}
 	r.HeldUntil = p.heldUntil
 	r.Issued, r.Repaired, r.Limited = p.orders, p.restored, p.have.Record.Held != nil && end.err != nil
 	r.HeldOnly = !p.heldUntil.IsZero() && p.have.Record.Failure != nil && p.have.Record.Failure.Kind == kindDrift

@@ -19,6 +19,8 @@ type Report struct {
 	Certificates []Certificate `json:"certificates"`
 	ConfigError  string        `json:"config_error,omitempty"` // the file is broken; the rest describes the configuration in force
 	Daemon       *Daemon       `json:"daemon,omitempty"`
+	Alarms       []Alarm       `json:"alarms,omitempty"`      // of status: what the daemon tells people through notify, the worst first
+	Undelivered  []Undelivered `json:"undelivered,omitempty"` // of status: the channels of notify that could not deliver
 }
 
 // Certificate is one lineage as a pass leaves it, or as status finds it.
@@ -59,6 +61,8 @@ type Certificate struct {
 	LastSuccess time.Time  `json:"-"` // when a pass last found or put the certificate in service; zero if none did
 	Renewal     Outcome    `json:"-"` // of the orders of this pass; "" if it placed none
 	Reloads     []Reloaded `json:"-"` // that this pass has started
+	Failures    int        `json:"-"` // passes in a row that have failed; 0 if the last one did not, or if that is not known
+	Failed      *Error     `json:"-"` // why the last of them did, also while Error only says that mxcert waits because of it; nil if Failures is 0
 }
 
 // Issuance is a certificate that a pass has got.

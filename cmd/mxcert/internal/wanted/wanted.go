@@ -35,11 +35,13 @@ type Host struct {
 	ReportDirectory string // where reports of senders arrive (RFC 8460); "" if mxcert reads none by itself
 	Metrics         Metrics
 
-	rootsID string
-	ct      configs.CT
-	acme    *configs.ACME
-	secrets *secrets
-	zones   *resolve.Zones // what the resolvers of all certificates share
+	rootsID  string
+	ct       configs.CT
+	acme     *configs.ACME
+	secrets  *secrets
+	zones    *resolve.Zones // what the resolvers of all certificates share
+	channels []configs.Channel
+	deputy   Deputy // see SendAsRoot
 }
 
 // Certificate is what one certificate wants.
@@ -98,7 +100,7 @@ const (
 // From translates a configuration. It fails if acme.roots_file cannot be used.
 func From(config *configs.Config) (*Host, error) {
 	roots, id, err := readRoots("acme.roots_file", config.ACME.RootsFile)
-	h := &Host{ReportDirectory: config.TLSRPT.Directory, Directories: config.ACME.Directories, State: config.State, Fingerprint: config.Fingerprint(), Roots: roots, rootsID: id, acme: &config.ACME, secrets: &secrets{kept: map[configs.Secret]string{}}, zones: new(resolve.Zones), ct: config.CT, Metrics: metricsOf(config)}
+	h := &Host{ReportDirectory: config.TLSRPT.Directory, Directories: config.ACME.Directories, State: config.State, Fingerprint: config.Fingerprint(), Roots: roots, rootsID: id, acme: &config.ACME, secrets: &secrets{kept: map[configs.Secret]string{}}, zones: new(resolve.Zones), ct: config.CT, Metrics: metricsOf(config), channels: config.Notify}
 	first := firstOfMaps(config)
 	for _, c := range config.Certificates {
 		h.Certificates = append(h.Certificates, h.certificate(config, c, first))
