@@ -21,6 +21,7 @@ func (l *loader) check(c *Config) {
 	l.checkPath("hooks.directory", c.Hooks.Directory)
 	l.checkCertificates(c)
 	l.checkPublicAddresses(c.PublicAddresses)
+	l.checkReport(c)
 }
 
 func (l *loader) checkACME(a *ACME) {

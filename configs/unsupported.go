@@ -25,7 +25,6 @@ func refusals() []refusal {
 		{"notify", notEmpty, "notify", "remove it; a hook in fail.d can tell you about failures"},
 		{"ct.watch", isTrue, "ct.watch", leave},
 		{"ct.log_list", notEmpty, "ct.log_list", leave},
-		{"report.html", notEmpty, "report.html", leave},
 		{"tlsrpt.directory", notEmpty, "tlsrpt.directory", leave},
 		{"certificates.deploy.exim.ocsp", notEmpty, "ocsp", leave},
 		{"state", isSection, "state: etcd", "give the path of a directory"},
@@ -51,7 +50,7 @@ func (l *loader) refuse(path string, value *yaml.Node) bool {
 func unsupported(path string) bool {
 	anything := &yaml.Node{Kind: yaml.ScalarNode, Value: "anything"}
 	for _, r := range refusals() {
-		if r.when(anything) && (r.path == path || slices.Contains([]string{"metrics", "report", "tlsrpt"}, path) && strings.HasPrefix(r.path, path+".")) {
+		if r.when(anything) && (r.path == path || slices.Contains([]string{"metrics", "tlsrpt"}, path) && strings.HasPrefix(r.path, path+".")) {
 			return true
 		}
 	}

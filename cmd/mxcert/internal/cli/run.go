@@ -6,6 +6,7 @@ import (
 
 	"mxcert/cmd/mxcert/internal/daemon"
 	"mxcert/cmd/mxcert/internal/doctor"
+	"mxcert/cmd/mxcert/internal/page"
 	"mxcert/cmd/mxcert/internal/privilege"
 	"mxcert/cmd/mxcert/internal/tell"
 	"mxcert/configs"
@@ -46,7 +47,9 @@ func (a *app) newDaemon() *daemon.Daemon {
 }
 
 // listeners are those who tell people what passes find. Each is on if the configuration asks for it.
-func listeners(*slog.Logger) []tell.Listener { return nil }
+func listeners(log *slog.Logger) []tell.Listener {
+	return []tell.Listener{page.NewListener(log)}
+}
 
 // logger writes to stderr. Under systemd it writes no time, because the journal adds it, but a priority: `journalctl -p err` then shows
 // the errors.

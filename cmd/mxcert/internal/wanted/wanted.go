@@ -31,6 +31,7 @@ type Host struct {
 	State        string         // path of the state directory
 	Fingerprint  string         // of the content of the configuration's files, including comments
 	Roots        *x509.CertPool // of acme.roots_file: an issued chain must lead to one of them; nil if the setting is empty
+	Page         string         // path of the page that passes write; "" if there is none
 
 	rootsID string
 	acme    *configs.ACME
@@ -93,7 +94,7 @@ const (
 // From translates a configuration. It fails if acme.roots_file cannot be used.
 func From(config *configs.Config) (*Host, error) {
 	roots, id, err := readRoots("acme.roots_file", config.ACME.RootsFile)
-	h := &Host{Directories: config.ACME.Directories, State: config.State, Fingerprint: config.Fingerprint(), Roots: roots, rootsID: id, acme: &config.ACME, secrets: &secrets{kept: map[configs.Secret]string{}}, zones: new(resolve.Zones)}
+	h := &Host{Directories: config.ACME.Directories, State: config.State, Fingerprint: config.Fingerprint(), Page: config.Report.HTML, Roots: roots, rootsID: id, acme: &config.ACME, secrets: &secrets{kept: map[configs.Secret]string{}}, zones: new(resolve.Zones)}
 	first := firstOfMaps(config)
 	for _, c := range config.Certificates {
 		h.Certificates = append(h.Certificates, h.certificate(config, c, first))
