@@ -82,7 +82,10 @@ func moment(t time.Time) *element {
 // another one.
 func hostName(name string) parts {
 	name = finding.Quote(name, 255)
-	list := parts{el("span", class("name"), text(name))}
+	list := parts{text(name)}
+	if !strings.Contains(name, "xn--") {
+		return list
+	}
 	if people, err := idna.Display.ToUnicode(name); err == nil && people != name && !strings.ContainsFunc(people, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		list = append(list, say(" "), el("span", class("soft"), say("(%s)", people)))
 	}
