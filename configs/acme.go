@@ -25,6 +25,7 @@ func (l *loader) check(c *Config) {
 	l.checkCT(&c.CT)
 	l.checkMetrics(&c.Metrics, c.State)
 	l.checkChannels(c.Notify)
+	l.checkReport(c)
 }
 
 func (l *loader) checkACME(a *ACME) {

@@ -32,7 +32,7 @@ type Config struct {
 	Notify []Channel `yaml:"notify"`
 	// Certificates of our names that mxcert did not order: what the logs of certificate transparency show (RFC 9162).
 	CT CT `yaml:"ct"`
-	// A page that shows everything.
+	// A page that shows everything: the certificates, what senders meet, the next dates, and what happened last.
 	Report Report `yaml:"report"`
 	// What senders report (RFC 8460).
 	TLSRPT TLSRPT `yaml:"tlsrpt"`
@@ -402,7 +402,8 @@ type CTSource struct {
 
 // Report says where mxcert writes a page.
 type Report struct {
-	// Absolute path of an HTML file that the daemon writes again after each pass. Empty: no file.
+	// Absolute path of an HTML file that mxcert writes again after each pass. Its directory must exist, and the service must be allowed to
+	// write there. A new file gets mode 0640; a replaced one keeps its mode. Empty: no file.
 	HTML string `yaml:"html"`
 }
 

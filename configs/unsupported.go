@@ -26,6 +26,7 @@ func refusals() []refusal {
 		{"ct.watch", isTrue, "ct.watch", leave},
 		{"ct.log_list", notEmpty, "ct.log_list", leave},
 		{"report.html", notEmpty, "report.html", leave},
+		{"tlsrpt.directory", notEmpty, "tlsrpt.directory", leave},
 		{"certificates.deploy.exim.ocsp", notEmpty, "ocsp", leave},
 		{"tlsrpt.directory", notEmpty, "tlsrpt.directory", leave},
 		{"state", isSection, "state: etcd", "give the path of a directory"},
@@ -53,6 +54,7 @@ func unsupported(path string) bool {
 	for _, r := range refusals() {
 		if r.when(anything) && (r.path == path || slices.Contains([]string{"metrics", "report"}, path) && strings.HasPrefix(r.path, path+".")) {
 		if r.when(anything) && (r.path == path || slices.Contains([]string{"report", "tlsrpt"}, path) && strings.HasPrefix(r.path, path+".")) {
+		if r.when(anything) && (r.path == path || slices.Contains([]string{"metrics", "tlsrpt"}, path) && strings.HasPrefix(r.path, path+".")) {
 			return true
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"mxcert/cmd/mxcert/internal/alarm"
 	"mxcert/cmd/mxcert/internal/daemon"
 	"mxcert/cmd/mxcert/internal/doctor"
+	"mxcert/cmd/mxcert/internal/page"
 	"mxcert/cmd/mxcert/internal/privilege"
 	"mxcert/cmd/mxcert/internal/tell"
 	"mxcert/configs"
@@ -50,5 +51,5 @@ func (a *app) newDaemon() *daemon.Daemon {
 // listeners are those who tell people what passes find. Each is on if the configuration asks for it.
 func listeners(log *slog.Logger) []tell.Listener {
 	metrics := tell.NewMetrics(log)
-	return []tell.Listener{metrics, alarm.New(log, mx.HostName(), metrics.Notified)}
+	return []tell.Listener{metrics, alarm.New(log, mx.HostName(), metrics.Notified), page.NewListener(log)}
 }

@@ -99,6 +99,13 @@ func senders(lineage *state.Lineage) *report.Senders {
 	for i, f := range s.Findings { // root reads what the service's user can write
 		s.Findings[i].Message, s.Findings[i].Hint = finding.QuoteLink(f.Message, finding.MostQuoted), finding.QuoteLink(f.Hint, finding.MostQuoted)
 	}
+	for i, h := range s.Hosts {
+		s.Hosts[i].MX, s.Hosts[i].Domain, s.Hosts[i].Address = finding.Quote(h.MX, finding.MostQuoted), finding.Quote(h.Domain, finding.MostQuoted), finding.Quote(h.Address, finding.MostQuoted)
+		for kind, v := range h.Verdicts {
+			v.Reason = finding.QuoteLink(v.Reason, finding.MostQuoted)
+			h.Verdicts[kind] = v
+		}
+	}
 	return &s
 }
 

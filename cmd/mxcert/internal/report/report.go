@@ -119,6 +119,24 @@ type Senders struct {
 	At       time.Time         `json:"at"`
 	Domains  []string          `json:"domains"`
 	Findings []finding.Finding `json:"findings"` // what is wrong, the worst first
+	Hosts    []SenderHost      `json:"hosts,omitempty"`
+}
+
+// SenderHost is what each kind of sender decides about one address of an MX host, as `verify --json` says it.
+type SenderHost struct {
+	MX       string                   `json:"mx"`
+	Domain   string                   `json:"domain,omitempty"` // whose MX record names it
+	Address  string                   `json:"address"`          // "" if the host has none, or none was asked
+	Port     int                      `json:"port"`
+	Verdicts map[string]SenderVerdict `json:"verdicts"` // by kind of sender
+}
+
+// SenderVerdict is what one kind of sender decides.
+type SenderVerdict struct {
+	Result string `json:"result"` // pass, fail or n/a
+	Action string `json:"action"` // "" if it was not judged
+	Type   string `json:"type"`   // of RFC 8460; "" if nothing failed
+	Reason string `json:"reason"`
 }
 
 // TLSA is what is known about the TLSA records of a certificate.
