@@ -24,7 +24,7 @@ var permitted = map[string][]string{
 	"revoke":            {"pass", "report", "wanted", "mxcert/acme", "mxcert/acme/issued", "mxcert/acme/state", "mxcert/deploy/served"},
 	"setup":             {"report", "wanted", "mxcert/acme/dnsprovider", "mxcert/acme/resolve", "mxcert/acme/session", "mxcert/acme/transport", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/discover", "mxcert/deploy/mx", "mxcert/deploy/starttls", "mxcert/hooks/unit"},
 	"tell":              {"report", "wanted", "mxcert/acme/state", "mxcert/hooks/metrics"},
-	"wanted":            {"mxcert/acme", "mxcert/acme/account", "mxcert/acme/dnsprovider", "mxcert/acme/resolve", "mxcert/acme/schedule", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/dane", "mxcert/deploy/dane/publish"},
+	"wanted":            {"mxcert/acme", "mxcert/acme/account", "mxcert/acme/dnsprovider", "mxcert/acme/resolve", "mxcert/acme/schedule", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/dane", "mxcert/deploy/dane/publish", "mxcert/hooks/metrics"}, // the check of the web configuration
 	"wire":              {},
 
 	// A door for packaging/man, which cannot import what is internal to cmd/mxcert.
