@@ -145,12 +145,12 @@ func (r *Relay) send(ctx context.Context, from string, to []string, text []byte)
 	if err != nil {
 		return err
 	}
-	if err := c.client.Mail(from); err != nil {
+	if err := c.client.Mail("<" + from + ">"); err != nil {
 		return c.said("does not take mail from "+from, err)
 	}
 	var refused []*Error
 	for _, address := range to {
-		if err := c.client.Rcpt(address); err != nil {
+		if err := c.client.Rcpt("<" + address + ">"); err != nil {
 			refused = append(refused, c.said("does not take mail for "+address, err))
 		}
 	}
