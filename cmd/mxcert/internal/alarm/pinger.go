@@ -142,7 +142,7 @@ func (p *pinger) pinged(r round) {
 		p.teller.log.Info("a dead man's switch hears mxcert again", "channel", p.channel.Name)
 	}
 	p.last, p.at, p.tries = r, time.Now(), 0
-	p.teller.counts(p.channel.Name, "sent")
+	p.teller.counts(p.channel.Name, "success")
 }
 
 // failed notes a failure, and tries again soon.
@@ -152,7 +152,7 @@ func (p *pinger) failed(ctx context.Context, err error) {
 	}
 	pause := min(mostPingPause, firstPause<<min(p.tries, 10))
 	p.tries++
-	p.teller.counts(p.channel.Name, "failed")
+	p.teller.counts(p.channel.Name, "failure")
 	p.timer = time.AfterFunc(pause, func() {
 		p.teller.mu.Lock()
 		defer p.teller.mu.Unlock()

@@ -144,7 +144,7 @@ func (s *sender) delivered(l *lane, m notify.Message, more int) {
 		t.log.Info("a channel delivers again", "channel", s.channel.Name, "since", l.Failing.Format(time.RFC3339))
 	}
 	l.Failing, l.Error, l.Tries, l.next = time.Time{}, "", 0, time.Time{}
-	t.counts(s.channel.Name, "sent")
+	t.counts(s.channel.Name, "success")
 	t.save(false)
 }
 
@@ -169,7 +169,7 @@ func (s *sender) failed(l *lane, err error) {
 		l.Failing = now
 	}
 	l.Error, l.Tries, l.next = text, min(l.Tries+1, 1000), now.Add(pause)
-	t.counts(s.channel.Name, "failed")
+	t.counts(s.channel.Name, "failure")
 	t.save(false)
 }
 

@@ -46,7 +46,7 @@ type Teller struct {
 	working sync.WaitGroup // what sends now
 }
 
-// New returns a teller. host is the name of this host. count counts messages: the result is sent, failed (a try), or dropped.
+// New returns a teller. host is the name of this host. count counts messages: the result is success, failure (of a try), or dropped.
 func New(log *slog.Logger, host string, count func(channel, result string)) *Teller {
 	return &Teller{log: log, host: host, count: count, of: (*wanted.Host).Channels, failed: map[string]int{}, senders: map[string]*sender{}, pingers: map[string]*pinger{}}
 }
