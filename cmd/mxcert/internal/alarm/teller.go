@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -46,8 +47,11 @@ type Teller struct {
 	working sync.WaitGroup // what sends now
 }
 
-// New returns a teller. host is the name of this host. count counts messages: the result is success, failure (of a try), or dropped.
+// New returns a teller. host is the full name of this host; if it has none, its short name is used. count counts messages: the result is success, failure (of a try), or dropped.
 func New(log *slog.Logger, host string, count func(channel, result string)) *Teller {
+	if host == "" {
+		host, _ = os.Hostname() // without any name, messages say so
+	}
 	return &Teller{log: log, host: host, count: count, of: (*wanted.Host).Channels, failed: map[string]int{}, senders: map[string]*sender{}, pingers: map[string]*pinger{}}
 }
 
