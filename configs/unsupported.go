@@ -19,14 +19,16 @@ type refusal struct {
 func refusals() []refusal {
 	const leave = "remove it"
 	return []refusal{
+		{"notify", notEmpty, "notify", "remove it; a hook in fail.d can tell you about failures"},
 		{"metrics.listen", notEmpty, "metrics.listen", leave},
 		{"metrics.web_config", notEmpty, "metrics.web_config", leave},
 		{"metrics.textfile", notEmpty, "metrics.textfile", leave},
-		{"notify", notEmpty, "notify", "remove it; a hook in fail.d can tell you about failures"},
 		{"ct.watch", isTrue, "ct.watch", leave},
 		{"ct.log_list", notEmpty, "ct.log_list", leave},
+		{"report.html", notEmpty, "report.html", leave},
 		{"tlsrpt.directory", notEmpty, "tlsrpt.directory", leave},
 		{"certificates.deploy.exim.ocsp", notEmpty, "ocsp", leave},
+		{"tlsrpt.directory", notEmpty, "tlsrpt.directory", leave},
 		{"state", isSection, "state: etcd", "give the path of a directory"},
 	}
 }
@@ -50,6 +52,8 @@ func (l *loader) refuse(path string, value *yaml.Node) bool {
 func unsupported(path string) bool {
 	anything := &yaml.Node{Kind: yaml.ScalarNode, Value: "anything"}
 	for _, r := range refusals() {
+		if r.when(anything) && (r.path == path || slices.Contains([]string{"metrics", "report"}, path) && strings.HasPrefix(r.path, path+".")) {
+		if r.when(anything) && (r.path == path || slices.Contains([]string{"report", "tlsrpt"}, path) && strings.HasPrefix(r.path, path+".")) {
 		if r.when(anything) && (r.path == path || slices.Contains([]string{"metrics", "tlsrpt"}, path) && strings.HasPrefix(r.path, path+".")) {
 			return true
 		}
@@ -68,8 +72,6 @@ func withoutIndexes(path string) string {
 		path = before + after
 	}
 }
-
-func isTrue(n *yaml.Node) bool { return n.Value == "true" }
 
 func isSection(n *yaml.Node) bool { return n.Kind == yaml.MappingNode }
 

@@ -89,6 +89,7 @@ func (a *app) lookHere(ctx context.Context, names []string, files *configs.Files
 		return pass.Look(ctx, looker, want, seen.store.Lineage(want.Name))
 	}))
 	seen.Daemon = daemon.Running(seen.store)
+	addAlarms(seen.Report, seen.store, names)
 	return seen, nil
 }
 
@@ -143,6 +144,7 @@ func (a *app) statusOfDaemon(ctx context.Context, names []string, files *configs
 		return nil // the daemon could not ask the install helper about the files; this command may be able to read them itself
 	}
 	r.Daemon = running
+	addAlarms(r, store, names)
 	return r
 }
 

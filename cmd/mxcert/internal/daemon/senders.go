@@ -24,6 +24,7 @@ import (
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/tell"
 	"mxcert/cmd/mxcert/internal/wanted"
+	"mxcert/hooks/journal"
 )
 
 const (
@@ -115,10 +116,10 @@ func tellFaults(log *slog.Logger, before, now []finding.Finding) {
 		if f.Severity == finding.Error {
 			tell = log.Error
 		}
-		tell("senders meet a fault", "id", f.ID, "subject", f.Subject, "detail", f.Message, "hint", f.Hint)
+		tell("senders meet a fault", "id", f.ID, "subject", f.Subject, "detail", f.Message, "hint", f.Hint, journal.SendersFault.Attr())
 	}
 	for _, f := range apart(before, now) {
-		log.Info("senders do not meet this any more", "id", f.ID, "subject", f.Subject)
+		log.Info("senders do not meet this any more", "id", f.ID, "subject", f.Subject, journal.SendersWell.Attr())
 	}
 }
 

@@ -42,6 +42,9 @@ func (d *Doctor) hostTests() []test {
 		resolver := d.Certificates[i].Resolver()
 		tests = append(tests, test{id: "port-25-out", run: func(ctx context.Context) []finding.Finding { return d.outgoing(ctx, resolver) }})
 	}
+	for _, c := range d.Runner.Host.Channels() {
+		tests = append(tests, test{id: "notify", run: d.channel(c)})
+	}
 	for _, directory := range d.Runner.Host.Directories {
 		client := d.Runner.CAs.At(directory)
 		tests = append(tests, test{id: "ca", run: func(ctx context.Context) []finding.Finding { return d.ca(ctx, directory, client) }})
