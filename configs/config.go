@@ -313,11 +313,14 @@ type Hooks struct {
 
 // Metrics says where numbers for monitoring go.
 type Metrics struct {
-	// Address and port to listen on for /metrics and /healthz, such as 127.0.0.1:9743. Empty: mxcert does not listen.
+	// IP address and port to listen on for /metrics and /healthz, such as 127.0.0.1:9743. Empty: mxcert does not listen.
+	//
+	// After Load localhost is 127.0.0.1.
 	Listen string `yaml:"listen"`
-	// Absolute path of a web configuration file of Prometheus' exporter-toolkit, with TLS and passwords. Empty: plain HTTP.
+	// Absolute path of a web configuration file of Prometheus' exporter-toolkit, with TLS and passwords. Empty: plain HTTP, without a password.
 	WebConfig string `yaml:"web_config"`
-	// Absolute path of a file for the textfile collector of node_exporter; it ends in .prom. Empty: no file.
+	// Absolute path of a file for the textfile collector of node_exporter; it ends in .prom. mxcert renew writes it, too, if no daemon runs.
+	// Empty: no file.
 	Textfile string `yaml:"textfile"`
 }
 
@@ -368,12 +371,17 @@ type Webhook struct {
 
 // CT says how mxcert looks for certificates of our names in the logs.
 type CT struct {
-	// Look for certificates that mxcert did not order, and tell about them.
+	// Have the daemon look for certificates that mxcert did not order, and tell about them. The first look at a name only learns what is there.
 	Watch bool `yaml:"watch"`
-	// Services to ask: certspotter and crtsh, or a section such as certspotter: {token: "cred:ct"}.
+	// Services to ask: certspotter (SSLMate's) and crtsh (crt.sh, which is often slow or away), or a section such as certspotter:
+	// {token: "cred:ct"}. They learn your names, which are in the logs anyway.
 	Sources []CTSource `yaml:"sources,single" default:"certspotter"`
-	// How often to ask.
+	// How often to ask about each name, from 1h to 7d. With many names and no token, a round takes longer: Cert Spotter allows 100 requests
+	// in an hour.
 	Interval time.Duration `yaml:"interval" default:"6h"`
+	// Absolute paths of files with certificates, in PEM or DER, that other programs or hosts of yours have ordered; a pattern with * may match
+	// several. They and all other certificates for their keys count as ours.
+	Ours []string `yaml:"ours,single"`
 	// Absolute path of a log list in JSON, version 3. With it, verify checks the signatures of embedded SCTs.
 	LogList string `yaml:"log_list"`
 }
@@ -396,7 +404,8 @@ type Report struct {
 
 // TLSRPT says where reports of senders arrive.
 type TLSRPT struct {
-	// Absolute path of a directory into which the mail server puts the reports, as mails or as files. Empty: mxcert reads none by itself.
+	// Absolute path of a directory into which the mail server puts the reports: mails or files, also a maildir. The daemon reads new files each
+	// hour and never changes or deletes any. Empty: mxcert reads none by itself; mxcert tlsrpt FILE reads one.
 	Directory string `yaml:"directory"`
 }
 

@@ -19,14 +19,8 @@ type refusal struct {
 func refusals() []refusal {
 	const leave = "remove it"
 	return []refusal{
-		{"metrics.listen", notEmpty, "metrics.listen", leave},
-		{"metrics.web_config", notEmpty, "metrics.web_config", leave},
-		{"metrics.textfile", notEmpty, "metrics.textfile", leave},
 		{"notify", notEmpty, "notify", "remove it; a hook in fail.d can tell you about failures"},
-		{"ct.watch", isTrue, "ct.watch", leave},
-		{"ct.log_list", notEmpty, "ct.log_list", leave},
 		{"report.html", notEmpty, "report.html", leave},
-		{"tlsrpt.directory", notEmpty, "tlsrpt.directory", leave},
 		{"certificates.deploy.exim.ocsp", notEmpty, "ocsp", leave},
 		{"state", isSection, "state: etcd", "give the path of a directory"},
 	}
@@ -51,7 +45,8 @@ func (l *loader) refuse(path string, value *yaml.Node) bool {
 func unsupported(path string) bool {
 	anything := &yaml.Node{Kind: yaml.ScalarNode, Value: "anything"}
 	for _, r := range refusals() {
-		if r.when(anything) && (r.path == path || slices.Contains([]string{"metrics", "report", "tlsrpt"}, path) && strings.HasPrefix(r.path, path+".")) {
+		if r.when(anything) && (r.path == path || slices.Contains([]string{"metrics", "report"}, path) && strings.HasPrefix(r.path, path+".")) {
+		if r.when(anything) && (r.path == path || slices.Contains([]string{"report", "tlsrpt"}, path) && strings.HasPrefix(r.path, path+".")) {
 			return true
 		}
 	}
@@ -69,8 +64,6 @@ func withoutIndexes(path string) string {
 		path = before + after
 	}
 }
-
-func isTrue(n *yaml.Node) bool { return n.Value == "true" }
 
 func isSection(n *yaml.Node) bool { return n.Kind == yaml.MappingNode }
 

@@ -52,9 +52,8 @@ install -m 0644 README.md CHANGELOG.md packaging/nfpm/copyright "$doc/"
 install -D -m 0644 packaging/hooks/mail-failure "$ROOT/usr/share/doc/mxcert/examples/mail-failure"
 printf '%s (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- mxcert developers <mxcert@example.org>  %s\n' \
 	"$NAME" "$VERSION" "$(date -u -R -d "@$SOURCE_DATE_EPOCH")" >"$doc/changelog"
-if [ -d packaging/grafana ]; then
-	install -d "$ROOT/usr/share/$NAME" && cp -r packaging/grafana "$ROOT/usr/share/$NAME/"
-fi
+install -D -m 0644 packaging/grafana/mxcert.json "$ROOT/usr/share/mxcert/grafana/mxcert.json"
+install -D -m 0644 packaging/prometheus/alerts.yml "$ROOT/usr/share/mxcert/prometheus/alerts.yml"
 find "$man" "$doc/changelog" -type f -exec gzip -9n {} +
 find "$ROOT" -type d -exec chmod 0755 {} +
 find "$ROOT/usr" -type f ! -path '*/bin/*' -exec chmod 0644 {} +

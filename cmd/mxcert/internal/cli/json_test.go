@@ -31,6 +31,7 @@ func TestJSONManual(t *testing.T) {
 		"DOCTOR":                          doctorReport{},
 		"CHECK":                           checkReport{},
 		"HISTORY":                         historyReport{},
+		"CT":                              []any{ctReport{}, oursReport{}},
 		"REVOKE":                          revoke.Report{},
 		"ACCOUNT":                         accountsReport{},
 		"IMPORT":                          treesReport{},

@@ -46,4 +46,4 @@ func (a *app) newDaemon() *daemon.Daemon {
 }
 
 // listeners are those who tell people what passes find. Each is on if the configuration asks for it.
-func listeners(*slog.Logger) []tell.Listener { return nil }
+func listeners(log *slog.Logger) []tell.Listener { return []tell.Listener{tell.NewMetrics(log)} }

@@ -87,6 +87,7 @@ type Daemon struct {
 	look     surveyor             // at mail domains, as senders do
 	surveys  chan struct{}        // holds one value while such a look runs
 	surveyed map[string]time.Time // when the last such look for each certificate was started
+	reading  sync.Mutex           // held while reports of senders are read
 
 	conditions map[string]condition // of the certificates after their last pass
 	shown      string               // what systemd was last told about them
@@ -100,6 +101,7 @@ func New(options Options) *Daemon {
 	d := &Daemon{Options: options, log: options.Log, helper: helper.NewClient(), progress: map[*order]time.Time{}, rereads: make(chan struct{}),
 		look: survey.LookAtDomain, surveys: make(chan struct{}, 1), surveyed: map[string]time.Time{}, conditions: map[string]condition{}}
 	d.idle = time.AfterFunc(untilIdle, d.rest)
+	d.Tell.Serve(d.health)
 	return d
 }
 
@@ -157,7 +159,7 @@ func (d *Daemon) loop(ctx, work context.Context, watcher *watch.Watcher, hup <-c
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if !d.hangs() {
+			if d.health() == nil {
 				feeder.Beat()
 			}
 		case <-watcher.Changes():

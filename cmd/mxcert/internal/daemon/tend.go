@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"time"
@@ -189,14 +190,14 @@ func (d *Daemon) restLater() {
 	}
 }
 
-// hangs reports whether a pass still runs after its own deadline.
-func (d *Daemon) hangs() bool {
+// health returns an error if a pass still runs after its own deadline.
+func (d *Daemon) health() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, began := range d.progress {
+	for o, began := range d.progress {
 		if time.Since(began) > passTime+5*time.Minute {
-			return true
+			return fmt.Errorf("a pass over %s hangs since %s", o.want.Name, report.Minute(began))
 		}
 	}
-	return false
+	return nil
 }

@@ -85,7 +85,7 @@ func TestHangs(t *testing.T) {
 			d.progress[p] = time.Now().Add(-age)
 			passes = append(passes, p)
 		}
-		if got := d.hangs(); got != tt.want {
+		if got := d.health() != nil; got != tt.want {
 			t.Errorf("%s: %v, want %v", tt.what, got, tt.want)
 		}
 		for i, p := range passes {
@@ -93,13 +93,13 @@ func TestHangs(t *testing.T) {
 				d.ended(p)
 			}
 		}
-		if got := d.hangs(); got != tt.want {
+		if got := d.health() != nil; got != tt.want {
 			t.Errorf("%s, after the others ended: %v, want %v", tt.what, got, tt.want)
 		}
 		for _, p := range passes {
 			d.ended(p)
 		}
-		if d.hangs() || len(d.progress) > 0 {
+		if d.health() != nil || len(d.progress) > 0 {
 			t.Errorf("%s: passes that ended are remembered: %v", tt.what, d.progress)
 		}
 	}

@@ -84,9 +84,11 @@ type pass struct {
 	orders    []report.Issuance // that it has issued
 	restored  bool              // it has put back into service what something else had changed
 	changed   bool
-	wrote     []deploy.Change // what this pass has changed in the files
-	unread    *unread         // the servers that read other files, if others read these; nil if there are none
-	hooksRan  bool            // the deploy hooks have run already
+	wrote     []deploy.Change   // what this pass has changed in the files
+	reloaded  []report.Reloaded // the reloads that this pass has started
+	renewal   report.Outcome    // of its orders; "" if it placed none
+	unread    *unread           // the servers that read other files, if others read these; nil if there are none
+	hooksRan  bool              // the deploy hooks have run already
 	hooksErr  error
 	heldUntil time.Time // something else keeps changing the files: leave them alone until then
 

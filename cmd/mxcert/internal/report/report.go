@@ -54,6 +54,10 @@ type Certificate struct {
 	Issued   []Issuance `json:"-"` // in this pass
 	Repaired bool       `json:"-"` // this pass has put back into service what something else had changed
 	Limited  bool       `json:"-"` // the error says only that the order waits for a limit of the CA
+	RenewalDue  time.Time  `json:"-"` // of the current certificates; in the past while orders fail; zero if there are none
+	LastSuccess time.Time  `json:"-"` // when a pass last found or put the certificate in service; zero if none did
+	Renewal     Outcome    `json:"-"` // of the orders of this pass; "" if it placed none
+	Reloads     []Reloaded `json:"-"` // that this pass has started
 }
 
 // Issuance is a certificate that a pass has got.
@@ -62,6 +66,22 @@ type Issuance struct {
 	Serial   string
 	Order    string // URL
 	NotAfter time.Time
+}
+
+// Outcome says how something ended that is counted.
+type Outcome string
+
+// The outcomes.
+const (
+	Succeeded Outcome = "success"
+	DidFail   Outcome = "failure"
+	Inactive  Outcome = "inactive" // the unit was not running, so there was nothing to reload
+)
+
+// Reloaded is a reload that has ended.
+type Reloaded struct {
+	Unit    string
+	Outcome Outcome
 }
 
 // Reasons says why each name is wanted: "configured", "MX of DOMAIN" or "host name".
@@ -183,7 +203,8 @@ type Endpoint struct {
 	Kind       string `json:"kind,omitempty"` // of the error
 	Hint       string `json:"hint,omitempty"` // what to do about the error
 
-	SeenAt time.Time `json:"seen_at"` // when the handshake was made
+	NotAfter *time.Time `json:"not_after,omitempty"` // of the certificate that the endpoint showed; absent if the handshake failed
+	SeenAt   time.Time  `json:"seen_at"`             // when the handshake was made
 }
 
 // Daemon is the status of a running daemon.

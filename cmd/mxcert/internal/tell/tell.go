@@ -36,7 +36,8 @@ type World struct {
 
 	Certificates map[string]Certificate // by name; those of the configuration in force that had a pass
 	Findings     map[Topic][]finding.Finding
-	Final        bool // the process ends: this is the last call
+	Health       func() error // says what hangs; nil if no daemon runs, but a command
+	Final        bool         // the process ends: this is the last call
 }
 
 // Certificate is what is known about a certificate after its last pass.
@@ -112,6 +113,9 @@ func New(log *slog.Logger, release string, listeners ...Listener) *Hub {
 	}
 	return h
 }
+
+// Serve says that the process is a daemon. health says what hangs, and nil if nothing does.
+func (h *Hub) Serve(health func() error) { h.change(func(w *World) { w.Health = health }) }
 
 // InForce says which configuration is in force. What is known about certificates that it does not have is forgotten.
 func (h *Hub) InForce(host *wanted.Host, store *state.Book) {
