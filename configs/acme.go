@@ -24,6 +24,8 @@ func (l *loader) check(c *Config) {
 	l.checkTLSRPT(c)
 	l.checkCT(&c.CT)
 	l.checkMetrics(&c.Metrics, c.State)
+	l.checkChannels(c.Notify)
+	l.checkReport(c)
 }
 
 func (l *loader) checkACME(a *ACME) {

@@ -20,8 +20,15 @@ func refusals() []refusal {
 	const leave = "remove it"
 	return []refusal{
 		{"notify", notEmpty, "notify", "remove it; a hook in fail.d can tell you about failures"},
+		{"metrics.listen", notEmpty, "metrics.listen", leave},
+		{"metrics.web_config", notEmpty, "metrics.web_config", leave},
+		{"metrics.textfile", notEmpty, "metrics.textfile", leave},
+		{"ct.watch", isTrue, "ct.watch", leave},
+		{"ct.log_list", notEmpty, "ct.log_list", leave},
 		{"report.html", notEmpty, "report.html", leave},
+		{"tlsrpt.directory", notEmpty, "tlsrpt.directory", leave},
 		{"certificates.deploy.exim.ocsp", notEmpty, "ocsp", leave},
+		{"tlsrpt.directory", notEmpty, "tlsrpt.directory", leave},
 		{"state", isSection, "state: etcd", "give the path of a directory"},
 	}
 }
@@ -47,6 +54,7 @@ func unsupported(path string) bool {
 	for _, r := range refusals() {
 		if r.when(anything) && (r.path == path || slices.Contains([]string{"metrics", "report"}, path) && strings.HasPrefix(r.path, path+".")) {
 		if r.when(anything) && (r.path == path || slices.Contains([]string{"report", "tlsrpt"}, path) && strings.HasPrefix(r.path, path+".")) {
+		if r.when(anything) && (r.path == path || slices.Contains([]string{"metrics", "tlsrpt"}, path) && strings.HasPrefix(r.path, path+".")) {
 			return true
 		}
 	}

@@ -4,11 +4,14 @@ import (
 	"log/slog"
 	"os"
 
+	"mxcert/cmd/mxcert/internal/alarm"
 	"mxcert/cmd/mxcert/internal/daemon"
 	"mxcert/cmd/mxcert/internal/doctor"
+	"mxcert/cmd/mxcert/internal/page"
 	"mxcert/cmd/mxcert/internal/privilege"
 	"mxcert/cmd/mxcert/internal/tell"
 	"mxcert/configs"
+	"mxcert/deploy/mx"
 
 	"github.com/spf13/cobra"
 )
@@ -46,4 +49,7 @@ func (a *app) newDaemon() *daemon.Daemon {
 }
 
 // listeners are those who tell people what passes find. Each is on if the configuration asks for it.
-func listeners(log *slog.Logger) []tell.Listener { return []tell.Listener{tell.NewMetrics(log)} }
+func listeners(log *slog.Logger) []tell.Listener {
+	metrics := tell.NewMetrics(log)
+	return []tell.Listener{metrics, alarm.New(log, mx.HostName(), metrics.Notified), page.NewListener(log)}
+}

@@ -272,6 +272,7 @@ func (d *Daemon) runner(config *configs.Config) (*pass.Runner, error) {
 	if err != nil {
 		return nil, err
 	}
+	host.SendAsRoot(helper.Send)
 	store, err := state.Open(disk.Open(config.State))
 	if err != nil {
 		return nil, err

@@ -36,6 +36,8 @@ const (
 	mostSurveys = 4
 	// mostSaid limits the findings that are kept.
 	mostSaid = 100
+	// mostHosts limits the addresses whose verdicts are kept.
+	mostHosts = 100
 )
 
 // surveyor looks at a mail domain as senders do; survey.LookAtDomain does.
@@ -156,6 +158,7 @@ func meet(ctx context.Context, want wanted.Certificate, deployed func(string) []
 		options.PolicyRoots, _ = x509.SystemCertPool() // without one, the own roots alone count
 	}
 	found, policies := make([][]finding.Finding, len(want.MailDomains)), make([]mtasts.Found, len(want.MailDomains))
+	judged := make([][]report.SenderHost, len(want.MailDomains))
 	var group errgroup.Group
 	group.SetLimit(mostSurveys)
 	for i, domain := range want.MailDomains {
@@ -163,7 +166,7 @@ func meet(ctx context.Context, want wanted.Certificate, deployed func(string) []
 			limited, cancel := context.WithTimeout(ctx, sendersTime)
 			defer cancel()
 			d, hosts := look(limited, domain, options)
-			found[i], policies[i] = faultsOf(d, hosts), d.Policy
+			found[i], policies[i], judged[i] = faultsOf(d, hosts), d.Policy, verdictsOf(hosts)
 			return nil
 		})
 	}
@@ -171,6 +174,7 @@ func meet(ctx context.Context, want wanted.Certificate, deployed func(string) []
 	n := note{Senders: report.Senders{Version: state.Version, At: time.Now().UTC().Truncate(time.Second), Domains: want.MailDomains, Findings: []finding.Finding{}}}
 	for i, list := range found {
 		n.add(list, want.MailDomains[i])
+		n.Hosts = append(n.Hosts, judged[i][:min(len(judged[i]), mostHosts-len(n.Hosts))]...)
 	}
 	return n.Senders, policies
 }
@@ -215,6 +219,21 @@ func faultsOf(d survey.Domain, hosts []survey.Host) (list []finding.Finding) {
 			f.Subject = cmp.Or(f.Subject, subject)
 			list = append(list, f)
 		}
+	}
+	return list
+}
+
+// verdictsOf keeps what each kind of sender decides about each address.
+func verdictsOf(hosts []survey.Host) (list []report.SenderHost) {
+	for _, h := range hosts[:min(len(hosts), mostHosts)] {
+		one := report.SenderHost{MX: h.Host, Domain: h.Domain, Port: h.Port, Verdicts: map[string]report.SenderVerdict{}}
+		if h.Address.IsValid() {
+			one.Address = h.Address.String()
+		}
+		for kind, v := range h.Verdicts {
+			one.Verdicts[string(kind)] = report.SenderVerdict{Result: string(v.Result), Action: string(v.Action), Type: v.Type, Reason: finding.QuoteLink(v.Reason, finding.MostQuoted)}
+		}
+		list = append(list, one)
 	}
 	return list
 }

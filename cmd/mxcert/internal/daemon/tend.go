@@ -157,6 +157,9 @@ func nextPass(r report.Certificate, now time.Time) time.Time {
 	if dane := !r.NextTLSA.IsZero() && (!r.OutOfService || r.Error != nil && strings.HasPrefix(r.Error.Kind, "dane")); dane && r.NextTLSA.Before(wake) {
 		wake = r.NextTLSA
 	}
+	if ocsp := !r.NextOCSP.IsZero() && (!r.OutOfService || r.Error != nil && strings.HasPrefix(r.Error.Kind, "ocsp")); ocsp && r.NextOCSP.Before(wake) {
+		wake = r.NextOCSP
+	}
 	if wake.Before(soonest) {
 		return soonest
 	}

@@ -146,6 +146,9 @@ func (p *pass) success(ctx context.Context) ending {
 	if err := p.saveSuccess(); err != nil {
 		return ending{err: report.At("store", err)}
 	}
+	if hookErr == nil {
+		hookErr = p.stapleTrouble()
+	}
 	return ending{err: hookErr, inService: true}
 }
 
@@ -210,7 +213,9 @@ func (p *pass) failure(ctx context.Context, issueErr, serveErr error) ending {
 	case issueErr == nil && p.heldAgain():
 		end.nextTry = &p.heldUntil
 	case isDANE(end.err):
-		end.nextTry = p.gateFailure(ctx, end.err)
+		end.nextTry = p.gateFailure(ctx, end.err, p.tlsa.nextTLSA())
+	case isStaple(end.err):
+		end.nextTry = p.gateFailure(ctx, end.err, p.staples.next(p.have.Bundles))
 	default:
 		failure := end.err
 		if issueErr != nil && !p.heldUntil.IsZero() {
@@ -229,9 +234,9 @@ func (p *pass) failure(ctx context.Context, issueErr, serveErr error) ending {
 
 // gateFailure records that the gate refuses something, and returns when the next pass asks it again. The hooks run once for the same refusal:
 // it may stay for days, until somebody publishes a record.
-func (p *pass) gateFailure(ctx context.Context, err error) *time.Time {
+func (p *pass) gateFailure(ctx context.Context, err error, next time.Time) *time.Time {
 	again := time.Now().Add(gatePause)
-	if next := p.tlsa.nextTLSA(); !next.IsZero() && next.Before(again) {
+	if !next.IsZero() && next.Before(again) {
 		again = next
 	}
 	f, now := p.have.Record.Failure, report.NewError(err)
@@ -270,6 +275,10 @@ func (p *pass) report(end ending) report.Certificate {
 		r.NextRenewal = end.nextTry // the order is due: the next step is another try
 	}
 	r.TLSA, r.NextTLSA = p.tlsa.report(p.have.Bundles, p.seen), p.tlsa.nextTLSA()
+	r.NextOCSP = p.staples.next(p.have.Bundles)
+	if f := p.have.Record.Failure; f != nil && end.err != nil {
+		r.Failures, r.Failed = f.Count, &report.Error{Stage: f.Stage, Kind: f.Kind, Message: f.Message, Hint: f.Hint}
+	}
 	r.HeldUntil = p.heldUntil
 	r.Issued, r.Repaired, r.Limited = p.orders, p.restored, p.have.Record.Held != nil && end.err != nil
 	r.HeldOnly = !p.heldUntil.IsZero() && p.have.Record.Failure != nil && p.have.Record.Failure.Kind == kindDrift
@@ -309,6 +318,8 @@ func (p *pass) verdict(r report.Certificate, err error) (report.Stage, report.Co
 		return r.Stage, report.CodeTemporary
 	case slices.Contains([]string{"deploy", "reload", "verify"}, stage) && p.have.Any():
 		return r.Stage, report.CodeNotInService
+	case stage == stageOCSP:
+		return r.Stage, report.CodeFailed
 	case stage == "hook" && p.have.Any(): // the next pass tries again, but a person has to fix it
 		return r.Stage, report.CodeFailed
 	case stage == "hook":

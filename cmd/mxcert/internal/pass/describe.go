@@ -17,6 +17,10 @@ import (
 func Describe(want wanted.Certificate, have *issued.Lineage) report.Certificate {
 	r := newReport(want)
 	r.LastSuccess = have.Record.LastSuccess
+	var stapled *staples
+	if want.Stapled() {
+		stapled = readStaples(have.Lineage)
+	}
 	for i, key := range want.Keys {
 		b := have.Bundles[i]
 		if b == nil {
@@ -26,6 +30,7 @@ func Describe(want wanted.Certificate, have *issued.Lineage) report.Certificate 
 			r.Warnings = append(r.Warnings, fmt.Sprintf("the %s certificate with serial %s has to be replaced: %s", key, b.Serial(), why))
 		}
 		r.Keys = append(r.Keys, keyReport(key, b))
+		r.Keys[len(r.Keys)-1].OCSP = stapleReport(want, stapled, b)
 		if renew := have.RenewalTime(i, want.Windows).UTC(); r.NextRenewal == nil || renew.Before(*r.NextRenewal) {
 			r.NextRenewal = &renew
 		}
@@ -93,6 +98,13 @@ func senders(lineage *state.Lineage) *report.Senders {
 	}
 	for i, f := range s.Findings { // root reads what the service's user can write
 		s.Findings[i].Message, s.Findings[i].Hint = finding.QuoteLink(f.Message, finding.MostQuoted), finding.QuoteLink(f.Hint, finding.MostQuoted)
+	}
+	for i, h := range s.Hosts {
+		s.Hosts[i].MX, s.Hosts[i].Domain, s.Hosts[i].Address = finding.Quote(h.MX, finding.MostQuoted), finding.Quote(h.Domain, finding.MostQuoted), finding.Quote(h.Address, finding.MostQuoted)
+		for kind, v := range h.Verdicts {
+			v.Reason = finding.QuoteLink(v.Reason, finding.MostQuoted)
+			h.Verdicts[kind] = v
+		}
 	}
 	return &s
 }

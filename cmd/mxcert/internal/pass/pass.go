@@ -92,7 +92,10 @@ type pass struct {
 	hooksErr  error
 	heldUntil time.Time // something else keeps changing the files: leave them alone until then
 
-	tlsa      *tlsa                            // the TLSA records; nil if nothing is to be done about them
+	tlsa     *tlsa    // the TLSA records; nil if nothing is to be done about them
+	staples  *staples // the OCSP responses; nil if servers get none from mxcert
+	stapling *string  // Exim's tls_ocsp_file; nil until it is asked
+
 	orderKeys map[bundle.KeyType]crypto.Signer // the keys that orders certify, if TLSA records decide
 	unwelcome []bundle.KeyType                 // whose current key the CA has refused, and no TLSA record names it
 
