@@ -52,9 +52,7 @@ func (l *loader) refuse(path string, value *yaml.Node) bool {
 func unsupported(path string) bool {
 	anything := &yaml.Node{Kind: yaml.ScalarNode, Value: "anything"}
 	for _, r := range refusals() {
-		if r.when(anything) && (r.path == path || slices.Contains([]string{"metrics", "report"}, path) && strings.HasPrefix(r.path, path+".")) {
-		if r.when(anything) && (r.path == path || slices.Contains([]string{"report", "tlsrpt"}, path) && strings.HasPrefix(r.path, path+".")) {
-		if r.when(anything) && (r.path == path || slices.Contains([]string{"metrics", "tlsrpt"}, path) && strings.HasPrefix(r.path, path+".")) {
+		if r.when(anything) && (r.path == path || slices.Contains([]string{"report"}, path) && strings.HasPrefix(r.path, path+".")) {
 			return true
 		}
 	}
