@@ -39,6 +39,10 @@ func (l *loader) decode(n *yaml.Node, path string, v reflect.Value, f field) {
 		l.ctSource(n, path, to)
 	case *Publisher:
 		l.publisher(n, path, to)
+	case *Channel:
+		l.channel(n, path, to)
+	case *Via:
+		l.via(n, path, to)
 	case *fs.FileMode:
 		l.mode(n, path, to)
 	case *string:

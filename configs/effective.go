@@ -65,6 +65,10 @@ func (e encoder) encode(v reflect.Value, f field) *yaml.Node {
 		return e.encodeCTSource(value)
 	case Publisher:
 		return e.encodePublisher(value)
+	case Channel:
+		return e.encodeChannel(value)
+	case Via:
+		return e.encodeVia(value)
 	case Rate:
 		if value == (Rate{}) {
 			return nil

@@ -107,3 +107,10 @@ func MostNames(directory, profile string) int {
 	}
 	return mostNames
 }
+
+// WithoutOCSP reports whether the certificates of the CA with that directory URL name no OCSP responder: Let's Encrypt ended OCSP in 2025.
+func WithoutOCSP(directory string) bool {
+	letsEncrypt, _ := Directory("letsencrypt")
+	staging, _ := Staging(letsEncrypt)
+	return directory == letsEncrypt || directory == staging
+}

@@ -66,7 +66,9 @@ func TestSources(t *testing.T) {
 			repeated = 2 // it has the pre-certificate and the certificate
 		}
 		list := all(t, s, ct.Question{Name: "mx.example.org"})
-		if len(list) != 3*repeated || !slices.ContainsFunc(list, func(e ct.Entry) bool { return e.Serial == first && strings.Contains(e.Issuer, "CA") && strings.Contains(e.Link, "/?") && e.Source == name }) {
+		if len(list) != 3*repeated || !slices.ContainsFunc(list, func(e ct.Entry) bool {
+			return e.Serial == first && strings.Contains(e.Issuer, "CA") && strings.Contains(e.Link, "/?") && e.Source == name
+		}) {
 			t.Errorf("%s has %s for mx.example.org", name, namesOf(list))
 		}
 		if list := all(t, s, ct.Question{Name: "example.org", Below: true}); len(list) != 6*repeated {
@@ -112,15 +114,22 @@ func TestHostileServices(t *testing.T) {
 		how  http.HandlerFunc
 		want string
 	}{
-		"HTML":         {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>maintenance</html>") }, "not the documented JSON"},
-		"an object":    {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"a": []}`) }, "not the documented JSON"},
-		"nothing":      {func(http.ResponseWriter, *http.Request) {}, "not the documented JSON"},
-		"broken JSON":  {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `[{"id": "1"`) }, "not the documented JSON"},
-		"wrong types":  {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `[{"id": {}, "not_after": 7}]`) }, "not the documented JSON"},
-		"500":          {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "down \x1b[31m", http.StatusInternalServerError) }, `answered 500 "down [31m"`},
-		"502 of HTML":  {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<h1>bad</h1>", http.StatusBadGateway) }, "answered 502"},
-		"a redirect":   {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusFound) }, "answered 302"},
-		"a cut answer": {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Length", "100"); _, _ = io.WriteString(w, "[") }, "broke off its answer"},
+		"HTML":        {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>maintenance</html>") }, "not the documented JSON"},
+		"an object":   {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"a": []}`) }, "not the documented JSON"},
+		"nothing":     {func(http.ResponseWriter, *http.Request) {}, "not the documented JSON"},
+		"broken JSON": {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `[{"id": "1"`) }, "not the documented JSON"},
+		"wrong types": {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `[{"id": {}, "not_after": 7}]`) }, "not the documented JSON"},
+		"500": {func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "down \x1b[31m", http.StatusInternalServerError)
+		}, `answered 500 "down [31m"`},
+		"502 of HTML": {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<h1>bad</h1>", http.StatusBadGateway) }, "answered 502"},
+		"a redirect": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusFound)
+		}, "answered 302"},
+		"a cut answer": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "100")
+			_, _ = io.WriteString(w, "[")
+		}, "broke off its answer"},
 		"a flood": {func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = io.WriteString(w, `[{"id": "`)
 			for range 34 {
@@ -194,7 +203,9 @@ func TestHangingService(t *testing.T) {
 func TestSamePage(t *testing.T) {
 	t.Parallel()
 	index := &cttest.Index{}
-	index.Fail(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `[{"id": "1", "dns_names": ["mx.example.org"]}]`) })
+	index.Fail(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `[{"id": "1", "dns_names": ["mx.example.org"]}]`)
+	})
 	s := ct.CertSpotter(index.Serve(t), "mxcert/1", nil)
 	if _, err := s.Since(t.Context(), ct.Question{Name: "mx.example.org"}, "1"); err == nil || !strings.Contains(err.Error(), "same page") {
 		t.Errorf("%v", err)

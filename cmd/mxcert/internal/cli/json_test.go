@@ -32,6 +32,7 @@ func TestJSONManual(t *testing.T) {
 		"CHECK":                           checkReport{},
 		"HISTORY":                         historyReport{},
 		"CT":                              []any{ctReport{}, oursReport{}},
+		"REPORT":                          writtenReport{},
 		"REVOKE":                          revoke.Report{},
 		"ACCOUNT":                         accountsReport{},
 		"IMPORT":                          treesReport{},

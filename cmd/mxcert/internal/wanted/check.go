@@ -149,6 +149,9 @@ func UnreadableSecrets(config *configs.Config) []Unreadable {
 	for _, path := range slices.Sorted(maps.Keys(tokens)) {
 		try(path, tokens[path])
 	}
+	for _, s := range channelSecrets(config.Notify) {
+		try(s.path, s.secret)
+	}
 	for i, binding := range config.ACME.EAB {
 		path := "acme.eab.hmac_key"
 		if len(config.ACME.EAB) > 1 {
@@ -190,6 +193,7 @@ func Inspect(config *configs.Config) (configuration, secrets []finding.Finding) 
 	if problems, ok := errors.AsType[*configs.Problems](Check(config)); ok {
 		configuration = Findings(problems.List, finding.Error)
 	}
+	configuration = append(configuration, Findings(CheckFiles(config), finding.Warning)...)
 	configuration = append(configuration, Findings(append(Warnings(config), MisspeltVariables(config)...), finding.Warning)...)
 	for _, secret := range UnreadableSecrets(config) {
 		secrets = append(secrets, Findings([]configs.Problem{secret.Problem}, finding.Error)...)

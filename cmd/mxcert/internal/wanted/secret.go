@@ -53,6 +53,9 @@ func (h *Host) KeepSecrets() {
 	for _, token := range ctTokens(h.ct) {
 		keep(token)
 	}
+	for _, s := range channelSecrets(h.channels) {
+		keep(s.secret)
+	}
 	for _, binding := range h.acme.EAB {
 		keep(binding.HMACKey)
 	}
