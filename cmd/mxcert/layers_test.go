@@ -77,6 +77,8 @@ var permitted = map[string][]string{
 
 	// For the tests of stores; nothing that is shipped links it.
 	"mxcert/acme/state/storetest": {"mxcert/acme/state"},
+	// A CA, a log and the services that have indexed it, for tests.
+	"mxcert/acme/ct/cttest": {"mxcert/acme/ct/sct"},
 	// For the tests of publishers, likewise.
 	"mxcert/deploy/dane/publish/publishtest": {"mxcert/acme/resolve", "mxcert/deploy/dane"},
 }
