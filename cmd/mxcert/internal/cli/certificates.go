@@ -18,6 +18,7 @@ func (a *app) finishCertificates(r *report.Report) error {
 			}
 			printCertificate(out, c)
 		}
+		printAlarms(out, r)
 	}})
 }
 

@@ -31,6 +31,8 @@ func TestJSONManual(t *testing.T) {
 		"DOCTOR":                          doctorReport{},
 		"CHECK":                           checkReport{},
 		"HISTORY":                         historyReport{},
+		"CT":                              []any{ctReport{}, oursReport{}},
+		"REPORT":                          writtenReport{},
 		"REVOKE":                          revoke.Report{},
 		"ACCOUNT":                         accountsReport{},
 		"IMPORT":                          treesReport{},

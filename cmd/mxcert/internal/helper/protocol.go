@@ -6,6 +6,7 @@ import (
 	"mxcert/acme/bundle"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/deploy"
+	"mxcert/hooks/notify"
 )
 
 // The messages between the service and the two helpers, which package wire carries. The service asks, the helper answers.
@@ -50,6 +51,9 @@ type installFiles struct {
 	Staple []byte `json:"ocsp,omitempty"` // plan: the OCSP response of the certificate
 }
 
+// none reports whether an order has no files.
+func (f installFiles) none() bool { return f.Chain == "" && f.Key == "" && len(f.Staple) == 0 }
+
 func pemOf(b *bundle.Bundle) installFiles {
 	return installFiles{Chain: string(b.FullchainPEM()), Key: string(b.KeyPEM())}
 }
@@ -67,17 +71,20 @@ type installAnswer struct {
 
 // hookOrder is an order for the hook helper. The configuration and the bundle say everything else that is a fact.
 type hookOrder struct {
-	Event   string       `json:"event"`             // pre, deploy, post or fail
-	Name    string       `json:"name"`              // of the certificate
+	Event   string       `json:"event"`             // pre, deploy, post or fail; or notify
+	Name    string       `json:"name"`              // of the certificate; of notify, the name of the channel
 	Changed bool         `json:"changed"`           // whether this pass changed what is in service
 	Bundle  installFiles `json:"bundle"`            // empty before the first certificate
 	Failure *Failure     `json:"failure,omitempty"` // of fail only
+
+	Message *notify.Message `json:"message,omitempty"` // of notify only
 }
 
 // hookAnswer is the answer to a hookOrder.
 type hookAnswer struct {
-	Outcomes []Outcome `json:"outcomes"`
-	Error    *Error    `json:"error,omitempty"`
+	Outcomes  []Outcome `json:"outcomes"`
+	Error     *Error    `json:"error,omitempty"`
+	Temporary bool      `json:"temporary,omitempty"` // of notify: the same message may be sent later
 }
 
 // refusal is the answer of any helper that refuses before it has looked at the order.

@@ -31,11 +31,18 @@ type Host struct {
 	State        string         // path of the state directory
 	Fingerprint  string         // of the content of the configuration's files, including comments
 	Roots        *x509.CertPool // of acme.roots_file: an issued chain must lead to one of them; nil if the setting is empty
+	Page         string         // path of the page that passes write; "" if there is none
 
-	rootsID string
-	acme    *configs.ACME
-	secrets *secrets
-	zones   *resolve.Zones // what the resolvers of all certificates share
+	ReportDirectory string // where reports of senders arrive (RFC 8460); "" if mxcert reads none by itself
+	Metrics         Metrics
+
+	rootsID  string
+	ct       configs.CT
+	acme     *configs.ACME
+	secrets  *secrets
+	zones    *resolve.Zones // what the resolvers of all certificates share
+	channels []configs.Channel
+	deputy   Deputy // see SendAsRoot
 }
 
 // Certificate is what one certificate wants.
@@ -94,7 +101,7 @@ const (
 // From translates a configuration. It fails if acme.roots_file cannot be used.
 func From(config *configs.Config) (*Host, error) {
 	roots, id, err := readRoots("acme.roots_file", config.ACME.RootsFile)
-	h := &Host{Directories: config.ACME.Directories, State: config.State, Fingerprint: config.Fingerprint(), Roots: roots, rootsID: id, acme: &config.ACME, secrets: &secrets{kept: map[configs.Secret]string{}}, zones: new(resolve.Zones)}
+	h := &Host{ReportDirectory: config.TLSRPT.Directory, Directories: config.ACME.Directories, State: config.State, Fingerprint: config.Fingerprint(), Roots: roots, rootsID: id, acme: &config.ACME, secrets: &secrets{kept: map[configs.Secret]string{}}, zones: new(resolve.Zones), ct: config.CT, Metrics: metricsOf(config), channels: config.Notify, Page: config.Report.HTML}
 	first := firstOfMaps(config)
 	for _, c := range config.Certificates {
 		h.Certificates = append(h.Certificates, h.certificate(config, c, first))
