@@ -135,6 +135,9 @@ func (c *Client) issueAs(ctx context.Context, holder state.Account, request Requ
 // concluded forgets a stored order that can no longer succeed; after a temporary failure it keeps the order for the next run.
 func (f *flow) concluded(err error) error {
 	e, ok := errors.AsType[*Error](err)
+	if ok {
+		e.URL = f.url
+	}
 	if ok && (!e.Passing || errors.Is(err, errOver)) {
 		return errors.Join(err, f.Lineage.DropOrder(f.KeyType))
 	}
@@ -162,7 +165,7 @@ func (f *flow) check(chainPEM []byte) (*Issued, error) {
 		}
 		return &Issued{Bundle: b, Directory: f.stored.Directory, Order: f.url, Warnings: warnings}, nil
 	}
-	e := &Error{At: "check", ErrKind: "bad-certificate", Charged: true, Cause: err,
+	e := &Error{At: "check", ErrKind: "bad-certificate", Charged: true, Cause: err, URL: f.url,
 		Message:  fmt.Sprintf("the certificate that %s delivered is not usable and was thrown away: %v", f.ca(), err),
 		NextStep: "mxcert has deployed nothing; the next attempt waits, so that a fault of the CA does not use up its limits"}
 	if hinting, ok := errors.AsType[*bundle.Fault](err); ok {

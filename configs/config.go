@@ -32,7 +32,7 @@ type Config struct {
 	Notify []Channel `yaml:"notify"`
 	// Certificates of our names that mxcert did not order: what the logs of certificate transparency show (RFC 9162).
 	CT CT `yaml:"ct"`
-	// A page that shows everything.
+	// A page that shows everything: the certificates, what senders meet, the next dates, and what happened last.
 	Report Report `yaml:"report"`
 	// What senders report (RFC 8460).
 	TLSRPT TLSRPT `yaml:"tlsrpt"`
@@ -271,8 +271,8 @@ type Target struct {
 	// exim, combined must then have {serial} in its path. For postfix, mxcert compiles the map, and you can write the type of table in front:
 	// hash:/etc/postfix/sni.
 	SNIMap string `yaml:"sni_map"`
-	// Absolute path of a file with the CA's OCSP response for the certificate, for exim's tls_ocsp_file. Only for certificates that name a
-	// responder.
+	// Absolute path of a file with the CA's OCSP response for the certificate, written as the other paths. mxcert gets the response and keeps
+	// it fresh. Only for exim (tls_ocsp_file), and only for certificates that name a responder: those of Let's Encrypt name none.
 	OCSP string `yaml:"ocsp"`
 	// The systemd unit to reload. Default for exim: exim4.service; for postfix: postfix.service (or its instance
 	// postfix@-.service, if there is one); for dovecot: dovecot.service. For files there is no default. With "" mxcert reloads
@@ -313,11 +313,14 @@ type Hooks struct {
 
 // Metrics says where numbers for monitoring go.
 type Metrics struct {
-	// Address and port to listen on for /metrics and /healthz, such as 127.0.0.1:9743. Empty: mxcert does not listen.
+	// IP address and port to listen on for /metrics and /healthz, such as 127.0.0.1:9743. Empty: mxcert does not listen.
+	//
+	// After Load localhost is 127.0.0.1.
 	Listen string `yaml:"listen"`
-	// Absolute path of a web configuration file of Prometheus' exporter-toolkit, with TLS and passwords. Empty: plain HTTP.
+	// Absolute path of a web configuration file of Prometheus' exporter-toolkit, with TLS and passwords. Empty: plain HTTP, without a password.
 	WebConfig string `yaml:"web_config"`
-	// Absolute path of a file for the textfile collector of node_exporter; it ends in .prom. Empty: no file.
+	// Absolute path of a file for the textfile collector of node_exporter; it ends in .prom. mxcert renew writes it, too, if no daemon runs.
+	// Empty: no file.
 	Textfile string `yaml:"textfile"`
 }
 
@@ -372,12 +375,17 @@ type Webhook struct {
 
 // CT says how mxcert looks for certificates of our names in the logs.
 type CT struct {
-	// Look for certificates that mxcert did not order, and tell about them.
+	// Have the daemon look for certificates that mxcert did not order, and tell about them. The first look at a name only learns what is there.
 	Watch bool `yaml:"watch"`
-	// Services to ask: certspotter and crtsh, or a section such as certspotter: {token: "cred:ct"}.
+	// Services to ask: certspotter (SSLMate's) and crtsh (crt.sh, which is often slow or away), or a section such as certspotter:
+	// {token: "cred:ct"}. They learn your names, which are in the logs anyway.
 	Sources []CTSource `yaml:"sources,single" default:"certspotter"`
-	// How often to ask.
+	// How often to ask about each name, from 1h to 7d. With many names and no token, a round takes longer: Cert Spotter allows 100 requests
+	// in an hour.
 	Interval time.Duration `yaml:"interval" default:"6h"`
+	// Absolute paths of files with certificates, in PEM or DER, that other programs or hosts of yours have ordered; a pattern with * may match
+	// several. They and all other certificates for their keys count as ours.
+	Ours []string `yaml:"ours,single"`
 	// Absolute path of a log list in JSON, version 3. With it, verify checks the signatures of embedded SCTs.
 	LogList string `yaml:"log_list"`
 }
@@ -394,13 +402,15 @@ type CTSource struct {
 
 // Report says where mxcert writes a page.
 type Report struct {
-	// Absolute path of an HTML file that the daemon writes again after each pass. Empty: no file.
+	// Absolute path of an HTML file that mxcert writes again after each pass. Its directory must exist, and the service must be allowed to
+	// write there. A new file gets mode 0640; a replaced one keeps its mode. Empty: no file.
 	HTML string `yaml:"html"`
 }
 
 // TLSRPT says where reports of senders arrive.
 type TLSRPT struct {
-	// Absolute path of a directory into which the mail server puts the reports, as mails or as files. Empty: mxcert reads none by itself.
+	// Absolute path of a directory into which the mail server puts the reports: mails or files, also a maildir. The daemon reads new files each
+	// hour and never changes or deletes any. Empty: mxcert reads none by itself; mxcert tlsrpt FILE reads one.
 	Directory string `yaml:"directory"`
 }
 
@@ -461,6 +471,11 @@ func (t Target) LinkPath(name, key string) string {
 func (t Target) SameFiles(other Target) bool {
 	return slices.Equal(t.Certificate, other.Certificate) && slices.Equal(t.PrivateKey, other.PrivateKey) &&
 		t.Combined == other.Combined && t.Directory == other.Directory && t.SNIMap == "" && other.SNIMap == ""
+}
+
+// StaplePath returns the path of the ocsp setting in the same way.
+func (t Target) StaplePath(name, key string) string {
+	return placeholders(name, key).Replace(t.OCSP)
 }
 
 func placeholders(name, key string) *strings.Replacer {

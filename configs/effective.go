@@ -61,6 +61,8 @@ func (e encoder) encode(v reflect.Value, f field) *yaml.Node {
 			return plain(noLimit)
 		}
 		return e.encodeStruct(v)
+	case CTSource:
+		return e.encodeCTSource(value)
 	case Publisher:
 		return e.encodePublisher(value)
 	case Channel:

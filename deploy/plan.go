@@ -28,6 +28,7 @@ type change struct {
 	newContent bool      // if not set, only owner or mode change
 	why        string
 	members    []change // a new generation directory has these files; it is complete before it gets its name
+	withdraw   bool     // an OCSP response whose old content is taken away first, because the certificate changes
 }
 
 // These are the reasons why a path has to change.
@@ -35,6 +36,7 @@ const (
 	whyMissing = "missing"
 	whyContent = "content"
 	whyAccess  = "mode or owner"
+	whyExpired = "no valid response" // of an OCSP response, which is removed
 )
 
 // Make compares the files of all jobs of a lineage with what is on disk, and plans what has to change. It writes nothing. remembered is the
@@ -44,11 +46,15 @@ func Make(lineage string, jobs []Job, remembered map[string]Access) (*Plan, erro
 	p := &Plan{lineage: lineage, jobs: jobs, access: map[string]Access{}}
 	var problems []error
 	for _, job := range jobs {
+		before := len(p.changes)
 		for _, f := range job.Target.files(job.Bundle) {
 			problems = append(problems, p.compare(f, remembered))
 		}
 		if job.Target.Directory != "" {
 			problems = append(problems, p.compareGeneration(job, remembered))
+		}
+		if job.Target.OCSP != "" {
+			problems = append(problems, p.compareStaple(job, before, remembered))
 		}
 	}
 	for _, m := range makeMaps(jobs) {
@@ -75,7 +81,7 @@ func (p *Plan) Try(try func(staged []Target) error) { p.try = try }
 func (p *Plan) Accesses() map[string]Access {
 	found := map[string]Access{}
 	for _, job := range p.jobs {
-		for _, f := range job.Target.files(job.Bundle) {
+		for _, f := range append(job.Target.files(job.Bundle), job.stapleFiles()...) {
 			has, err := f.accessNow()
 			if err != nil {
 				continue

@@ -34,6 +34,7 @@ type staged struct {
 	target    Target
 	published bool
 	exchanged bool // the old content is now in the staging directory instead
+	withdraws bool // nothing takes the place of the old content, see withdrawnSuffix
 }
 
 // begin opens all directories that a change needs, also for undoing it, and removes what a killed run may have left where the new content
@@ -101,6 +102,8 @@ func (f *staged) letIn(want Access) error {
 // stage prepares one change next to its destination.
 func (t *transaction) stage(c change) error {
 	switch {
+	case c.staple && c.content == nil:
+		return t.stageWithdrawal(c)
 	case c.members != nil:
 		return t.stageDirectory(c)
 	case c.link != "":
@@ -264,6 +267,9 @@ func (t *transaction) publish() error {
 // publish exchanges the new content with the old, so that another exchange can undo this. If there is nothing at the path, or if the file
 // system cannot exchange, it renames the new content over the path.
 func (f *staged) publish() error {
+	if f.withdraws {
+		return f.withdraw()
+	}
 	from, to := int(f.aside.Fd()), int(f.dir.Fd())
 	if f.old != nil {
 		switch err := unix.Renameat2(from, f.name, to, f.name, unix.RENAME_EXCHANGE); {
@@ -302,6 +308,8 @@ func (t *transaction) undo() error {
 func (f *staged) undo(lineage string) error {
 	from, to := int(f.aside.Fd()), int(f.dir.Fd())
 	switch {
+	case f.withdraws:
+		return f.putBack()
 	case f.exchanged:
 		return unix.Renameat2(from, f.name, to, f.name, unix.RENAME_EXCHANGE)
 	case f.old == nil:
@@ -317,6 +325,9 @@ func (f *staged) undo(lineage string) error {
 
 // back returns the change that puts the old content back.
 func (c change) back() change {
+	if c.staple {
+		return c.stapleBack()
+	}
 	c.content, c.link, c.access = c.old.content, c.old.link, c.old.again()
 	return c
 }
@@ -338,6 +349,7 @@ func (t *transaction) close() {
 	for _, f := range t.entries {
 		if f.waiting != nil {
 			_ = f.waiting.RemoveAll(f.name)
+			_ = f.waiting.RemoveAll(f.name + withdrawnSuffix)
 		}
 	}
 	for _, f := range t.entries {
@@ -363,7 +375,7 @@ func (t *transaction) close() {
 func (t *transaction) candidate(path string) string {
 	for _, f := range t.entries {
 		switch {
-		case f.path != path:
+		case f.path != path, f.withdraws:
 		case f.leads != "":
 			return t.candidate(f.leads)
 		default:

@@ -32,6 +32,8 @@ func TestJSONManual(t *testing.T) {
 		"NOTIFY":                          notifyReport{},
 		"CHECK":                           checkReport{},
 		"HISTORY":                         historyReport{},
+		"CT":                              []any{ctReport{}, oursReport{}},
+		"REPORT":                          writtenReport{},
 		"REVOKE":                          revoke.Report{},
 		"ACCOUNT":                         accountsReport{},
 		"IMPORT":                          treesReport{},

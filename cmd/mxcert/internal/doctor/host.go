@@ -35,6 +35,9 @@ func (d *Doctor) hostTests() []test {
 		{id: "rights", run: d.rights},
 		{id: "mail-server", run: d.sending},
 	}
+	if d.Runner.Host.Page != "" {
+		tests = append(tests, test{id: "page", run: d.page})
+	}
 	if i := slices.IndexFunc(d.Certificates, isMail); i >= 0 {
 		resolver := d.Certificates[i].Resolver()
 		tests = append(tests, test{id: "port-25-out", run: func(ctx context.Context) []finding.Finding { return d.outgoing(ctx, resolver) }})

@@ -118,7 +118,7 @@ func readEvent(host *wanted.Host, order hookOrder) (want wanted.Certificate, eve
 	}
 	event = Event{Name: order.Event, Changed: order.Changed, Failure: order.Failure}
 	before := order.Event == "pre" || order.Event == "fail" // of these, a certificate that is missing or has expired is the reason
-	if order.Bundle == (installFiles{}) {
+	if order.Bundle.Chain == "" && order.Bundle.Key == "" {
 		if !before {
 			err = fmt.Errorf("hooks of %s need a certificate that is for a name of %s", order.Event, want.Name)
 		}

@@ -32,6 +32,7 @@ const (
 	verbRevert   installVerb = "revert"    // revert the plan
 	verbUndo     installVerb = "undo"      // revert the plan, and remove what it made: the service's part of the deployment has failed
 	verbTouch    installVerb = "touch"     // make the server look at its files again
+	verbStapling installVerb = "stapling"  // what is tls_ocsp_file of Exim?
 )
 
 // installOrder is an order for the install helper.
@@ -45,9 +46,13 @@ type installOrder struct {
 
 // installFiles is a certificate and its key, both PEM.
 type installFiles struct {
-	Chain string `json:"chain"`
-	Key   string `json:"key"`
+	Chain  string `json:"chain"`
+	Key    string `json:"key"`
+	Staple []byte `json:"ocsp,omitempty"` // plan: the OCSP response of the certificate
 }
+
+// none reports whether an order has no files.
+func (f installFiles) none() bool { return f.Chain == "" && f.Key == "" && len(f.Staple) == 0 }
 
 func pemOf(b *bundle.Bundle) installFiles {
 	return installFiles{Chain: string(b.FullchainPEM()), Key: string(b.KeyPEM())}
@@ -60,6 +65,7 @@ type installAnswer struct {
 	Kept    []string       `json:"kept,omitempty"`    // where replaced files are kept
 	Written []string       `json:"written,omitempty"` // apply-new: the paths
 	Notes   []string       `json:"notes,omitempty"`
+	Setting string         `json:"setting,omitempty"` // stapling: the answer
 	Error   *Error         `json:"error,omitempty"`
 }
 

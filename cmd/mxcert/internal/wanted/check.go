@@ -43,6 +43,9 @@ func Check(config *configs.Config) error {
 			problems.List = append(problems.List, problem)
 		}
 	}
+	if problem, bad := checkLogList(config); bad {
+		problems.List = append(problems.List, problem)
+	}
 	if len(problems.List) > 0 {
 		return problems
 	}
@@ -141,6 +144,10 @@ func UnreadableSecrets(config *configs.Config) []Unreadable {
 		for _, setting := range slices.Sorted(maps.Keys(list)) {
 			try(fmt.Sprintf("certificates[%d].dane.publisher.%s", i, setting), list[setting])
 		}
+	}
+	tokens := ctTokens(config.CT)
+	for _, path := range slices.Sorted(maps.Keys(tokens)) {
+		try(path, tokens[path])
 	}
 	for _, s := range channelSecrets(config.Notify) {
 		try(s.path, s.secret)

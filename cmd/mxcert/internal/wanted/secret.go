@@ -50,6 +50,9 @@ func (h *Host) KeepSecrets() {
 			keep(secret)
 		}
 	}
+	for _, token := range ctTokens(h.ct) {
+		keep(token)
+	}
 	for _, s := range channelSecrets(h.channels) {
 		keep(s.secret)
 	}
