@@ -37,7 +37,7 @@ func lifeBar(id string, k report.Key, renewal *time.Time, now time.Time) *elemen
 	over := min(max(float64(now.Sub(k.NotBefore))/float64(total), 0), 1)
 	words += fmt.Sprintf("; %.0f %% over", over*100)
 	shapes = append(shapes, path("now", "M"+at(now)+" 1v12"))
-	list := parts{class("life " + urgency(k, now)), is("viewBox", fmt.Sprintf("0 0 %d %d", barWidth, barHeight)), is("role", "img"),
+	list := parts{class("life " + urgency(k, now)), is("viewBox", fmt.Sprintf("0 0 %d %d", barWidth, barHeight)), is("preserveAspectRatio", "none"), is("role", "img"),
 		is("aria-labelledby", "t"+id+" d"+id), el("title", is("id", "t"+id), say("Life of the %s certificate", finding.Quote(k.Key, 20))), el("desc", is("id", "d"+id), text(words))}
 	return el("svg", append(list, shapes...)...)
 }

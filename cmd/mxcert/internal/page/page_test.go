@@ -45,6 +45,14 @@ func golden(t *testing.T, name string, got []byte) {
 	}
 }
 
+// TestHeadline: a certificate whose endpoints show another one is not in service.
+func TestHeadline(t *testing.T) {
+	t.Parallel()
+	if text := render(t, example()); !bytes.Contains(text, []byte("1 fault to fix")) || !bytes.Contains(text, []byte("2 of 4 certificates are in service. 1 not looked at.")) {
+		t.Error("the headline is wrong")
+	}
+}
+
 // TestManyAreSmall: a page stays small, whatever the host has, and says what it leaves out.
 func TestManyAreSmall(t *testing.T) {
 	t.Parallel()

@@ -71,7 +71,7 @@ func headlineOf(s Sight) headline {
 		switch m := markOf(c); {
 		case c.Looked.IsZero():
 			unseen++
-		case c.Report.Stage == report.Served || c.Report.Stage == report.Deployed:
+		case c.Report.Stage == report.Served, c.Report.Stage == report.Deployed && c.Report.Code != report.CodeNotInService:
 			inService++
 		case m.class == "bad" && faults == 0: // its alarm is missing
 			faults = 1
