@@ -1,7 +1,6 @@
 package configs
 
 import (
-	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -17,18 +16,7 @@ type refusal struct {
 
 // refusals is the only list of settings that are not supported yet. When you build one, delete its line.
 func refusals() []refusal {
-	const leave = "remove it"
 	return []refusal{
-		{"notify", notEmpty, "notify", "remove it; a hook in fail.d can tell you about failures"},
-		{"metrics.listen", notEmpty, "metrics.listen", leave},
-		{"metrics.web_config", notEmpty, "metrics.web_config", leave},
-		{"metrics.textfile", notEmpty, "metrics.textfile", leave},
-		{"ct.watch", isTrue, "ct.watch", leave},
-		{"ct.log_list", notEmpty, "ct.log_list", leave},
-		{"report.html", notEmpty, "report.html", leave},
-		{"tlsrpt.directory", notEmpty, "tlsrpt.directory", leave},
-		{"certificates.deploy.exim.ocsp", notEmpty, "ocsp", leave},
-		{"tlsrpt.directory", notEmpty, "tlsrpt.directory", leave},
 		{"state", isSection, "state: etcd", "give the path of a directory"},
 	}
 }
@@ -48,10 +36,11 @@ func (l *loader) refuse(path string, value *yaml.Node) bool {
 	return false
 }
 
-// unsupported reports whether this version refuses every value of a setting, or all that a section is for.
+// unsupported reports whether this version refuses every value of a setting.
 func unsupported(path string) bool {
 	anything := &yaml.Node{Kind: yaml.ScalarNode, Value: "anything"}
 	for _, r := range refusals() {
+		if r.when(anything) && r.path == path {
 		if r.when(anything) && (r.path == path || slices.Contains([]string{"report"}, path) && strings.HasPrefix(r.path, path+".")) {
 			return true
 		}

@@ -20,7 +20,7 @@ func (p *Plan) Apply(keep func(path string, content []byte) error) error {
 		}
 	}
 	p.sweep()
-	t := &transaction{lineage: p.lineage}
+	t := &transaction{lineage: p.lineage, settle: p.settle}
 	defer t.close()
 	for _, c := range inTurn(p.changes) {
 		if err := t.stage(c); err != nil {
@@ -138,7 +138,7 @@ func (p *Plan) publish(t *transaction, change func(*sniMap, *transaction) error)
 // new one stays, because without it the server would have less than it has now.
 func (p *Plan) Revert() error {
 	p.sweep()
-	t := &transaction{lineage: p.lineage}
+	t := &transaction{lineage: p.lineage, settle: p.settle}
 	defer t.close()
 	var back []change
 	for _, c := range p.changes {

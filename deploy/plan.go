@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"path/filepath"
+	"time"
 )
 
 // Plan is the difference between the files that should be there and those that are.
@@ -17,7 +18,8 @@ type Plan struct {
 	summary Summary
 	applied bool
 
-	try func(staged []Target) error
+	try    func(staged []Target) error
+	settle time.Duration
 }
 
 // change is a file that differs from what is there.
@@ -75,6 +77,10 @@ func Make(lineage string, jobs []Job, remembered map[string]Access) (*Plan, erro
 // deployment stops. The function gets the targets with the paths at which their new files wait. If a file does not change, this is its own
 // path.
 func (p *Plan) Try(try func(staged []Target) error) { p.try = try }
+
+// Settle sets how long Apply and Revert wait after they have taken OCSP responses away, and again before they put the new ones in place. A
+// server that opens its files at each connection has then opened all three before the next of them changes.
+func (p *Plan) Settle(pause time.Duration) { p.settle = pause }
 
 // Accesses returns the present access to the planned files, by path. Later plans take it as remembered. It leaves out the files of
 // generation directories.

@@ -111,6 +111,11 @@ func (f *staged) withdraw() error {
 	return err
 }
 
+// withdrew reports whether the transaction has taken a response away.
+func (t *transaction) withdrew() bool {
+	return slices.ContainsFunc(t.entries, func(f *staged) bool { return f.withdraws && f.published })
+}
+
 // putBack undoes withdraw.
 func (f *staged) putBack() error {
 	return unix.Renameat(int(f.aside.Fd()), f.name+withdrawnSuffix, int(f.dir.Fd()), f.name)

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,6 +18,7 @@ const stagingPrefix = ".mxcert-"
 type transaction struct {
 	lineage string
 	entries []*staged
+	settle  time.Duration // see Plan.Settle
 }
 
 // staged is a complete new file, link or directory that waits for its name. All descriptors that it needs, also for undoing the change, are
@@ -34,6 +36,7 @@ type staged struct {
 	target    Target
 	published bool
 	exchanged bool // the old content is now in the staging directory instead
+	follows   bool // an OCSP response that comes after its certificate
 	withdraws bool // nothing takes the place of the old content, see withdrawnSuffix
 }
 
@@ -116,6 +119,7 @@ func (t *transaction) stage(c change) error {
 func (t *transaction) stageFile(c change) error {
 	f, err := t.begin(c)
 	if err == nil {
+		f.follows = c.withdraw
 		err = writeNew(f.waiting, f.name, c.content, c.access)
 	}
 	return wrap("write", c.path, err)
@@ -253,9 +257,12 @@ func writeNew(root *os.Root, name string, content []byte, want Access) error {
 
 // publish gives everything that is staged its name, one right after the other. If one fails, it undoes those before it.
 func (t *transaction) publish() error {
-	for _, f := range t.entries {
+	for i, f := range t.entries {
 		if f.published {
 			continue
+		}
+		if i > 0 && t.withdrew() && (t.entries[i-1].withdraws != f.withdraws || f.follows && !t.entries[i-1].follows) {
+			time.Sleep(t.settle)
 		}
 		if err := f.publish(); err != nil {
 			return errors.Join(wrap("replace", f.path, err), t.undo())

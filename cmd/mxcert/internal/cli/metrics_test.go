@@ -32,12 +32,12 @@ func TestPrometheus(t *testing.T) {
 	}
 	d := h.daemon()
 	d.awaitLog("certificate in service")
-	served := func() bool { return strings.Contains(page("http://"+address+"/metrics"), "mxcert_served_matches{") }
+	served := func() bool { return strings.Contains(fetched("http://"+address+"/metrics"), "mxcert_served_matches{") }
 	eventually(t, "the daemon says what is served", served)
-	if got := page("http://" + address + "/healthz"); got != "ok\n" {
+	if got := fetched("http://" + address + "/healthz"); got != "ok\n" {
 		t.Errorf("healthz: %s", got)
 	}
-	if text := page("http://" + address + "/metrics"); !strings.Contains(text, `result="success"} 1`) {
+	if text := fetched("http://" + address + "/metrics"); !strings.Contains(text, `result="success"} 1`) {
 		t.Errorf("the order is not counted:\n%s", text)
 	}
 
@@ -48,17 +48,17 @@ func TestPrometheus(t *testing.T) {
 	}
 	background(t, "prometheus", "--config.file="+config, "--storage.tsdb.path="+t.TempDir(), "--web.listen-address="+prometheus)
 	query := "http://" + prometheus + "/api/v1/query?query=" + url.QueryEscape(`mxcert_served_matches == 1 and on(certificate) (mxcert_certificate_not_after_timestamp_seconds > time())`)
-	eventually(t, "Prometheus knows that the certificate is served", func() bool { return strings.Contains(page(query), `"endpoint":`) })
+	eventually(t, "Prometheus knows that the certificate is served", func() bool { return strings.Contains(fetched(query), `"endpoint":`) })
 
 	exporter := freeAddress(t)
 	background(t, "prometheus-node-exporter", "--collector.disable-defaults", "--collector.textfile", "--collector.textfile.directory="+dir, "--web.listen-address="+exporter)
 	eventually(t, "node_exporter gives the textfile", func() bool {
-		return strings.Contains(page("http://"+exporter+"/metrics"), "mxcert_served_matches{") &&
-			strings.Contains(page("http://"+exporter+"/metrics"), "node_textfile_scrape_error 0")
+		return strings.Contains(fetched("http://"+exporter+"/metrics"), "mxcert_served_matches{") &&
+			strings.Contains(fetched("http://"+exporter+"/metrics"), "node_textfile_scrape_error 0")
 	})
 
 	d.stop()
-	if page("http://"+address+"/metrics") != "" {
+	if fetched("http://"+address+"/metrics") != "" {
 		t.Error("after its end the daemon still answers")
 	}
 	if got := h.run("renew"); got.code != 0 { // without a daemon
@@ -107,8 +107,8 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// page reads a page; "" if there is none.
-func page(address string) string {
+// fetched reads a page; "" if there is none.
+func fetched(address string) string {
 	answer, err := http.Get(address) //nolint:noctx,gosec // on loopback
 	if err != nil {
 		return ""

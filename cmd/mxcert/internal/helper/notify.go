@@ -69,7 +69,7 @@ func obeyNotify(ctx context.Context, host *wanted.Host, order hookOrder) (answer
 		refused = fmt.Errorf("the configuration has no channel %.80q", order.Name)
 	case !channel.AsRoot:
 		refused = fmt.Errorf("the channel %s needs no rights of root", channel.Name)
-	case order.Message == nil || order.Failure != nil || order.Changed || order.Bundle != (installFiles{}):
+	case order.Message == nil || order.Failure != nil || order.Changed || !order.Bundle.none():
 		refused = errors.New("an order to send a message has a message, and nothing else")
 	default:
 		err := channel.Sender.Send(ctx, order.Message.Clean())

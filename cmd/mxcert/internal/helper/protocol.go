@@ -51,6 +51,9 @@ type installFiles struct {
 	Staple []byte `json:"ocsp,omitempty"` // plan: the OCSP response of the certificate
 }
 
+// none reports whether an order has no files.
+func (f installFiles) none() bool { return f.Chain == "" && f.Key == "" && len(f.Staple) == 0 }
+
 func pemOf(b *bundle.Bundle) installFiles {
 	return installFiles{Chain: string(b.FullchainPEM()), Key: string(b.KeyPEM())}
 }
