@@ -20,7 +20,7 @@ var permitted = map[string][]string{
 	"helper":            {"report", "wanted", "wire", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/discover", "mxcert/deploy/ocsp", "mxcert/hooks/notify", "mxcert/hooks/script", "mxcert/hooks/unit"},
 	"logbook":           {"report", "mxcert/hooks/journal"},
 	"pass":              {"helper", "report", "wanted", "mxcert/acme", "mxcert/acme/ari", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/preflight", "mxcert/acme/resolve", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/deploy", "mxcert/deploy/dane", "mxcert/deploy/mx", "mxcert/deploy/ocsp", "mxcert/deploy/served", "mxcert/hooks/unit", "mxcert/hooks/watch"},
-	"alarm":             {"report", "tell", "wanted", "mxcert/acme/state", "mxcert/hooks/notify"},
+	"alarm":             {"report", "tell", "wanted", "mxcert/acme/state", "mxcert/hooks/journal", "mxcert/hooks/notify"},
 	"page":              {"report", "tell", "wanted", "mxcert/acme/state"},
 	"privilege":         {},
 	"report":            {"mxcert/acme/resolve", "mxcert/deploy", "mxcert/deploy/dane"},

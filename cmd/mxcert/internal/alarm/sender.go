@@ -8,6 +8,7 @@ import (
 
 	"mxcert/acme/finding"
 	"mxcert/cmd/mxcert/internal/wanted"
+	"mxcert/hooks/journal"
 	"mxcert/hooks/notify"
 )
 
@@ -163,7 +164,7 @@ func (s *sender) failed(l *lane, err error) {
 	}
 	text := finding.Quote(err.Error(), finding.MostQuoted)
 	if l.Tries == 0 || l.Error != text {
-		t.log.Warn("a channel cannot deliver", "channel", s.channel.Name, "waiting", len(l.Queue), "next_try", now.Add(pause).Format(time.RFC3339), "error", text)
+		t.log.Warn("a channel cannot deliver", "channel", s.channel.Name, "waiting", len(l.Queue), "next_try", now.Add(pause).Format(time.RFC3339), "error", text, journal.NotTold.Attr())
 	}
 	if l.Tries == 0 {
 		l.Failing = now
