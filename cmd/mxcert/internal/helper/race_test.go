@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mxcert/acme/bundle"
-	"mxcert/cmd/mxcert/internal/wanted"
 	"mxcert/cmd/mxcert-lab/issuer"
+	"mxcert/cmd/mxcert/internal/wanted"
 )
 
 // exchangeEnv makes the test binary a process that exchanges a directory with other things until its standard input ends.
