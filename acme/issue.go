@@ -145,8 +145,23 @@ func (f *flow) concluded(err error) error {
 		e.Kept, f.stored.Finalized = true, true
 		return errors.Join(err, f.Lineage.SaveOrder(f.stored))
 	}
+	if !ok && f.url != "" {
+		return &ofOrder{err: err, url: f.url}
+	}
 	return err
 }
+
+// ofOrder is the error of a room below, such as that of a name server, with the order that failed because of it.
+type ofOrder struct {
+	err error
+	url string
+}
+
+func (e *ofOrder) Error() string { return e.err.Error() }
+func (e *ofOrder) Unwrap() error { return e.err }
+
+// Order returns the URL of the order.
+func (e *ofOrder) Order() string { return e.url }
 
 // check proves the delivered certificate before it is stored.
 func (f *flow) check(chainPEM []byte) (*Issued, error) {

@@ -77,7 +77,7 @@ func linkOf(e Entry) string {
 
 // NextStep says what to do about an entry that nobody has ordered.
 func (e Entry) NextStep(names Names, caa func(name string) []string) string {
-	text := "if another machine or program of yours ordered it: mxcert ct check --accept " + finding.Word(e.ID()) + ", or name its file in ct.ours; if not, ask its CA to revoke it, find out who can change your DNS or answer for the host"
+	text := "if another machine or program of yours ordered it: `mxcert ct check --accept " + finding.Word(e.ID()) + "`, or name its file in ct.ours; if not, ask its CA to revoke it, find out who can change your DNS or answer for the host"
 	if shared := names.Shared(e); len(shared) > 0 {
 		if records := caa(shared[0]); len(records) > 0 {
 			text += ", and let only your account order (RFC 8657): " + strings.Join(records, "; ")

@@ -75,7 +75,7 @@ func (m *mailer) compose(message Message) (text []byte, from string, err error) 
 	}
 	out.SetDateWithValue(at)
 	id, parents := m.thread(message)
-	out.SetGenHeaderPreformatted(gomail.HeaderMessageID, id)
+	out.SetMessageIDWithValue(strings.Trim(id, "<>")) // adds the brackets
 	if len(parents) > 0 {
 		out.SetGenHeaderPreformatted(gomail.HeaderReferences, strings.Join(parents, "\r\n "))
 		if message.Event != Alarm {

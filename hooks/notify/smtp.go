@@ -61,23 +61,28 @@ func (r *Relay) open(ctx context.Context) (c *conversation, end func(), err erro
 	}
 	stop := context.AfterFunc(ctx, func() { _ = plain.Close() })
 	end = func() { stop(); _ = plain.Close() }
-	var conn net.Conn = &cappedConn{Conn: plain, left: mostReplies}
-	config := &tls.Config{ServerName: host, RootCAs: r.Roots, MinVersion: tls.VersionTLS12, InsecureSkipVerify: port == implicitTLS && isLoopback(host)} //nolint:gosec // see Relay
+	return c, end, c.begin(plain, host, port, isLoopback(host))
+}
+
+// begin greets, encrypts and logs in. local says that the relay is on this host.
+func (c *conversation) begin(conn net.Conn, host, port string, local bool) (err error) {
+	conn = &cappedConn{Conn: conn, left: mostReplies}
+	config := &tls.Config{ServerName: host, RootCAs: c.relay.Roots, MinVersion: tls.VersionTLS12, InsecureSkipVerify: local} //nolint:gosec // see Relay
 	if port == implicitTLS {
 		conn = tls.Client(conn, config)
 	}
 	if c.client, err = smtp.NewClient(conn, host); err != nil {
-		return c, end, c.unreachable(err)
+		return c.said("greets with an error", err)
 	}
 	hello, _ := os.Hostname()
-	if err := c.client.Hello(cmp.Or(domainOf(hello), "localhost")); err != nil {
-		return c, end, c.said("greets with an error", err)
+	if err := c.client.Hello(domainOf(hello)); err != nil {
+		return c.said("greets with an error", err)
 	}
 	c.client.SkipSMTPUTF8(true) // the mail is ASCII: a relay must not demand more of the next one
-	if err := c.encrypt(port, isLoopback(host), config); err != nil {
-		return c, end, err
+	if err := c.encrypt(port, local, config); err != nil {
+		return err
 	}
-	return c, end, c.login(isLoopback(host))
+	return c.login(local)
 }
 
 // encrypt starts TLS, unless it has begun with the connection. At a loopback address it does so only if the login needs it.
@@ -87,9 +92,7 @@ func (c *conversation) encrypt(port string, local bool, config *tls.Config) erro
 	switch {
 	case port == implicitTLS, local && (c.relay.User == "" || login || !offered):
 		return nil
-	case local:
-		config.InsecureSkipVerify = true
-	case !offered:
+	case !offered && !local:
 		return &Error{message: fmt.Sprintf("the relay %s does not offer STARTTLS, so mxcert sends it nothing", c.relay.Address), kind: Encryption,
 			hint: "use its port for submission (587, or 465), or another relay"}
 	}
@@ -142,12 +145,12 @@ func (r *Relay) send(ctx context.Context, from string, to []string, text []byte)
 	if err != nil {
 		return err
 	}
-	if err := c.client.Mail(from); err != nil {
+	if err := c.client.Mail("<" + from + ">"); err != nil {
 		return c.said("does not take mail from "+from, err)
 	}
 	var refused []*Error
 	for _, address := range to {
-		if err := c.client.Rcpt(address); err != nil {
+		if err := c.client.Rcpt("<" + address + ">"); err != nil {
 			refused = append(refused, c.said("does not take mail for "+address, err))
 		}
 	}

@@ -11,7 +11,6 @@ import (
 	"os"
 	"strings"
 	"syscall"
-	"text/template"
 	"time"
 )
 
@@ -26,22 +25,17 @@ func CheckTemplate(path string) error {
 	return err
 }
 
-// fromTemplate writes a message with a template of package text/template. The template gets a [Message]; the function json writes any value
-// as JSON, and join puts a list together. A body that begins with a brace or a bracket must be JSON, and is sent as such.
+// fromTemplate writes a message with a template in the syntax of package text/template, see [evaluate]. A body that begins with a brace or a bracket must be JSON, and is sent as such.
 func fromTemplate(path string, m Message) (request, error) {
 	text, err := readTemplate(path)
 	if err != nil {
 		return request{}, &Error{message: fmt.Sprintf("the template %s cannot be read: %v", path, err), kind: Setting, cause: sentinelOf(err), hint: "write the template there, readable by the user " + serviceUser}
 	}
-	parsed, err := template.New("template").Option("missingkey=error").Funcs(template.FuncMap{"json": toJSON, "join": strings.Join}).Parse(text)
+	out, err := evaluate(text, m)
 	if err != nil {
 		return request{}, templateError(path, err)
 	}
-	out := &bounded{left: mostBody}
-	if err := parsed.Execute(out, m); err != nil {
-		return request{}, templateError(path, err)
-	}
-	body := bytes.TrimSpace(out.Bytes())
+	body := bytes.TrimSpace([]byte(out))
 	switch {
 	case len(body) == 0:
 		return request{}, templateError(path, errors.New("it writes nothing"))
@@ -95,27 +89,8 @@ func sentinelOf(err error) error {
 	return nil
 }
 
-func toJSON(v any) (string, error) {
-	text, err := json.Marshal(v)
-	return string(text), err
-}
-
 // encodedWord writes text for a header (RFC 2047).
 func encodedWord(text string) string { return mime.QEncoding.Encode("utf-8", text) }
-
-// bounded keeps what is written, up to a limit.
-type bounded struct {
-	bytes.Buffer
-
-	left int
-}
-
-func (b *bounded) Write(p []byte) (int, error) {
-	if b.left -= len(p); b.left < 0 {
-		return 0, fmt.Errorf("it writes more than %d KiB", mostBody>>10)
-	}
-	return b.Buffer.Write(p)
-}
 
 // sample is a message with which a template is tried.
 func sample() Message {

@@ -37,6 +37,7 @@ func TestPages(t *testing.T) {
 		{"mxcert.7", `.TH "MXCERT" "7" "2026-11-29" "mxcert 1.2"`},
 		{"mxcert-hooks.7", "MXCERT_EVENT"},
 		{"mxcert-json.7", "spki_sha256"},
+		{"mxcert-notify.7", `"cred:ping\-url"`},
 		{"mxcert-senders.7", `senders\-differ`},
 		{"mxcert-dane.7", "mxcert tlsa roll mx \\-\\-emergency"},
 	} {

@@ -50,6 +50,7 @@ install -D -m 0644 packaging/tmpfiles.d/mxcert.conf "$ROOT/usr/lib/tmpfiles.d/mx
 install -m 0640 configs/mxcert.yaml "$ROOT/etc/mxcert/mxcert.yaml.example"
 install -m 0644 README.md CHANGELOG.md packaging/nfpm/copyright "$doc/"
 install -D -m 0644 packaging/hooks/mail-failure "$ROOT/usr/share/doc/mxcert/examples/mail-failure"
+install -D -m 0644 packaging/hooks/certspotter "$ROOT/usr/share/doc/mxcert/examples/certspotter"
 printf '%s (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- mxcert developers <mxcert@example.org>  %s\n' \
 	"$NAME" "$VERSION" "$(date -u -R -d "@$SOURCE_DATE_EPOCH")" >"$doc/changelog"
 install -D -m 0644 packaging/grafana/mxcert.json "$ROOT/usr/share/mxcert/grafana/mxcert.json"

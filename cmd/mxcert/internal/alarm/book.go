@@ -189,7 +189,7 @@ func (b *Book) note(v View, now time.Time) {
 			continue
 		}
 		e.Matter, e.Once, e.Calm, e.Good, e.sure = m, m.once, int(m.calm.Seconds()), time.Time{}, true
-		if at := m.at.UTC().Truncate(time.Second); e.Told.IsZero() && !m.waits && !at.Equal(e.Seen) {
+		if at := m.at.UTC().Round(0); e.Told.IsZero() && !m.waits && !at.Equal(e.Seen) {
 			e.Seen = at
 			e.Passes = min(e.Passes+1, 100)
 		}

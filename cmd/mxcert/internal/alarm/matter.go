@@ -76,6 +76,15 @@ func (v *View) knows(m *Matter) bool {
 	return v.topics[tell.Topic{Source: m.Source, Certificate: m.Certificate}]
 }
 
+// count says how many passes in a row have failed, by certificate, as far as somebody has seen them all.
+func (v *View) count(failed map[string]int) {
+	for i := range v.Matters {
+		if m := &v.Matters[i]; m.Source == sourcePass && m.passes > 0 {
+			m.found = max(m.found, failed[m.Certificate])
+		}
+	}
+}
+
 // gone reports whether the certificate of a matter is not configured any more.
 func (v *View) gone(m *Matter) bool { return m.Certificate != "" && !v.exists[m.Certificate] }
 

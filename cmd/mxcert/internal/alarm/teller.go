@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -31,6 +32,9 @@ type Teller struct {
 	count func(channel, result string)
 	of    func(*wanted.Host) []wanted.Channel
 
+	seen   sync.Mutex
+	failed map[string]int // passes in a row that have failed since the start, by certificate
+
 	mu      sync.Mutex
 	book    *Book // nil until it is read
 	store   *state.Book
@@ -43,9 +47,12 @@ type Teller struct {
 	working sync.WaitGroup // what sends now
 }
 
-// New returns a teller. host is the name of this host. count counts messages: the result is success, failure (of a try), or dropped.
+// New returns a teller. host is the full name of this host; if it has none, its short name is used. count counts messages: the result is success, failure (of a try), or dropped.
 func New(log *slog.Logger, host string, count func(channel, result string)) *Teller {
-	return &Teller{log: log, host: host, count: count, of: (*wanted.Host).Channels, senders: map[string]*sender{}, pingers: map[string]*pinger{}}
+	if host == "" {
+		host, _ = os.Hostname() // without any name, messages say so
+	}
+	return &Teller{log: log, host: host, count: count, of: (*wanted.Host).Channels, failed: map[string]int{}, senders: map[string]*sender{}, pingers: map[string]*pinger{}}
 }
 
 // Name is for the log.
@@ -53,6 +60,29 @@ func (*Teller) Name() string { return "notifications" }
 
 // On reports whether there are channels.
 func (t *Teller) On(host *wanted.Host) bool { return len(t.of(host)) > 0 }
+
+// Witness counts the passes that have failed. Two that follow each other closely are one change of the World.
+func (t *Teller) Witness(p tell.Pass) {
+	t.seen.Lock()
+	defer t.seen.Unlock()
+	switch e := p.Report.Error; {
+	case inconclusive(p.Report), e != nil && e.Kind == "backoff":
+	case e == nil:
+		delete(t.failed, p.Report.Name)
+	default:
+		t.failed[p.Report.Name] = min(t.failed[p.Report.Name]+1, 100)
+	}
+}
+
+// look returns what is known.
+func (t *Teller) look(w tell.World, now time.Time) View {
+	accounts, err := w.Store.Accounts()
+	v := Look(w, accounts, err, now)
+	t.seen.Lock()
+	defer t.seen.Unlock()
+	v.count(t.failed)
+	return v
+}
 
 // Listen notes what is known, and starts to send what follows. It does not wait until that is sent, unless the process ends.
 func (t *Teller) Listen(ctx context.Context, w tell.World) (again time.Time) {
@@ -62,7 +92,6 @@ func (t *Teller) Listen(ctx context.Context, w tell.World) (again time.Time) {
 	}
 	t.mu.Lock()
 	now := time.Now()
-	accounts, err := w.Store.Accounts()
 	var to []recipient
 	for _, c := range channels {
 		if c.Sender != nil {
@@ -72,7 +101,7 @@ func (t *Teller) Listen(ctx context.Context, w tell.World) (again time.Time) {
 	if len(channels) == 0 { // the section was removed
 		t.book = newBook()
 	} else {
-		again = t.book.update(Look(w, accounts, err, now), to, t.host, now)
+		again = t.book.update(t.look(w, now), to, t.host, now)
 		for _, name := range t.book.lost {
 			t.counts(name, "dropped")
 		}

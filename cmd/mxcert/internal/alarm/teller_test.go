@@ -184,6 +184,19 @@ func TestTold(t *testing.T) {
 	})
 }
 
+// Two failures within a second are two.
+func TestTwoAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		chat := &channel{name: "chat"}
+		w := newWorld(t, sends(chat))
+		defer w.start()()
+		w.hub.Passed(tell.Pass{Report: failing(1), At: time.Now()})
+		w.hub.Passed(tell.Pass{Report: failing(1), At: time.Now().Add(time.Millisecond)})
+		elapse(2 * time.Second)
+		chat.expect(t, "alarm")
+	})
+}
+
 // When life is short, the first failure is told.
 func TestUrgent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -176,7 +176,7 @@ func newCTReport(found []ct.Judged, asked []ct.Asked, names ct.Names, caa func(s
 		r.Certificates = append(r.Certificates, c)
 	}
 	for _, s := range asked {
-		one := ctSource{Source: s.Source, Questions: s.Questions, Answered: s.Answered, Refused: slices.Concat([]string{}, s.Refused)}
+		one := ctSource{Source: s.Source, Questions: s.Questions, Answered: s.Answered, Refused: append([]string{}, s.Refused...)}
 		if s.Err != nil {
 			one.Error = finding.Quote(s.Err.Error(), finding.MostQuoted)
 		}

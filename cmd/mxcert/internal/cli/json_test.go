@@ -29,6 +29,7 @@ func TestJSONManual(t *testing.T) {
 		"TLSA":                            []any{report.TLSA{}, shownTLSA{}, tlsaCheck{}, rollReport{}},
 		"VERIFY":                          verifyReport{},
 		"DOCTOR":                          doctorReport{},
+		"NOTIFY":                          notifyReport{},
 		"CHECK":                           checkReport{},
 		"HISTORY":                         historyReport{},
 		"CT":                              []any{ctReport{}, oursReport{}},

@@ -28,6 +28,7 @@ func (a *app) tlsrptCommand() *cobra.Command {
 	var since, into string
 	cmd := &cobra.Command{
 		Use: "tlsrpt [FILE|DIRECTORY|-]…", Short: "What senders report about TLS (RFC 8460)", Args: cobra.ArbitraryArgs,
+		ValidArgsFunction: cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault), // files
 		Long: `Reads the reports that senders of mail send to the address in the TXT record _smtp._tls of a domain: JSON, gzip, the mail that
 brings them, an mbox, or a directory of these, such as a maildir. - reads standard input. Without an argument it reads
 tlsrpt.directory of the configuration.

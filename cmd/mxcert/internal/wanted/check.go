@@ -100,7 +100,7 @@ func hintOf(err error) string {
 
 // Warnings returns settings that are allowed but suspicious, in the order of the files.
 func Warnings(config *configs.Config) []configs.Problem {
-	return config.Warnings(dnsprovider.WarnSecret)
+	return append(config.Warnings(dnsprovider.WarnSecret), warnWebConfig(config)...)
 }
 
 // Unreadable is a secret that this process cannot read.

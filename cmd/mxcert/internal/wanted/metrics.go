@@ -1,6 +1,13 @@
 package wanted
 
-import "mxcert/configs"
+import (
+	"errors"
+	"io/fs"
+
+	"mxcert/acme/finding"
+	"mxcert/configs"
+	"mxcert/hooks/metrics"
+)
 
 // Metrics says where numbers for monitoring go.
 type Metrics struct {
@@ -21,4 +28,21 @@ func metricsOf(config *configs.Config) Metrics {
 		m.Channels = append(m.Channels, channel.Name)
 	}
 	return m
+}
+
+// warnWebConfig finds faults in the web configuration file, which is read again while the daemon runs. A file that this process may not read is
+// for the daemon to judge.
+func warnWebConfig(config *configs.Config) []configs.Problem {
+	file := config.Metrics.WebConfig
+	if file == "" || config.Metrics.Listen == "" {
+		return nil
+	}
+	err := metrics.CheckWebConfig(file)
+	if err == nil || errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	p := config.At("metrics.web_config")
+	p.Message = "metrics.web_config: " + finding.Quote(err.Error(), finding.MostQuoted)
+	p.Hint = "mxcert does not serve metrics until the file is repaired"
+	return []configs.Problem{p}
 }
