@@ -26,7 +26,7 @@ func (c Certificate) WithStaples(staples Staples) Certificate {
 
 // StapleOf returns the OCSP response for a bundle; nil if there is none.
 func (c Certificate) StapleOf(b *bundle.Bundle) []byte {
-	if b == nil {
+	if b == nil || len(c.staples) == 0 {
 		return nil
 	}
 	return c.staples[b.Serial()]
