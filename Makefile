@@ -97,6 +97,7 @@ install: ## install the program, its units and its pages below DESTDIR
 	install -d $(DESTDIR)/etc/mxcert $(DESTDIR)$(PREFIX)
 	cp -r --no-preserve=ownership dist/root-mxcert-$$(go env GOARCH)/usr/. $(DESTDIR)$(PREFIX)/
 	install -m 0640 configs/mxcert.yaml $(DESTDIR)/etc/mxcert/mxcert.yaml.example
+	-[ -n "$(DESTDIR)" ] || ! command -v journalctl >/dev/null || journalctl --update-catalog
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/\1 \2/p' Makefile | while read -r target text; do \

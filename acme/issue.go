@@ -135,6 +135,9 @@ func (c *Client) issueAs(ctx context.Context, holder state.Account, request Requ
 // concluded forgets a stored order that can no longer succeed; after a temporary failure it keeps the order for the next run.
 func (f *flow) concluded(err error) error {
 	e, ok := errors.AsType[*Error](err)
+	if ok {
+		e.URL = f.url
+	}
 	if ok && (!e.Passing || errors.Is(err, errOver)) {
 		return errors.Join(err, f.Lineage.DropOrder(f.KeyType))
 	}
@@ -142,8 +145,23 @@ func (f *flow) concluded(err error) error {
 		e.Kept, f.stored.Finalized = true, true
 		return errors.Join(err, f.Lineage.SaveOrder(f.stored))
 	}
+	if !ok && f.url != "" {
+		return &ofOrder{err: err, url: f.url}
+	}
 	return err
 }
+
+// ofOrder is the error of a room below, such as that of a name server, with the order that failed because of it.
+type ofOrder struct {
+	err error
+	url string
+}
+
+func (e *ofOrder) Error() string { return e.err.Error() }
+func (e *ofOrder) Unwrap() error { return e.err }
+
+// Order returns the URL of the order.
+func (e *ofOrder) Order() string { return e.url }
 
 // check proves the delivered certificate before it is stored.
 func (f *flow) check(chainPEM []byte) (*Issued, error) {
@@ -162,7 +180,7 @@ func (f *flow) check(chainPEM []byte) (*Issued, error) {
 		}
 		return &Issued{Bundle: b, Directory: f.stored.Directory, Order: f.url, Warnings: warnings}, nil
 	}
-	e := &Error{At: "check", ErrKind: "bad-certificate", Charged: true, Cause: err,
+	e := &Error{At: "check", ErrKind: "bad-certificate", Charged: true, Cause: err, URL: f.url,
 		Message:  fmt.Sprintf("the certificate that %s delivered is not usable and was thrown away: %v", f.ca(), err),
 		NextStep: "mxcert has deployed nothing; the next attempt waits, so that a fault of the CA does not use up its limits"}
 	if hinting, ok := errors.AsType[*bundle.Fault](err); ok {

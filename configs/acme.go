@@ -22,6 +22,10 @@ func (l *loader) check(c *Config) {
 	l.checkCertificates(c)
 	l.checkPublicAddresses(c.PublicAddresses)
 	l.checkTLSRPT(c)
+	l.checkCT(&c.CT)
+	l.checkMetrics(&c.Metrics, c.State)
+	l.checkChannels(c.Notify)
+	l.checkReport(c)
 }
 
 func (l *loader) checkACME(a *ACME) {

@@ -21,6 +21,7 @@ func (l *loader) checkCertificates(c *Config) {
 	l.checkProviders(c)
 	l.checkSameNames(c.Certificates)
 	l.checkCollisions(c)
+	l.warnStaples(c)
 }
 
 func (l *loader) checkCertificate(c *Config, i int) {

@@ -32,7 +32,7 @@ type Config struct {
 	Notify []Channel `yaml:"notify"`
 	// Certificates of our names that mxcert did not order: what the logs of certificate transparency show (RFC 9162).
 	CT CT `yaml:"ct"`
-	// A page that shows everything.
+	// A page that shows everything: the certificates, what senders meet, the next dates, and what happened last.
 	Report Report `yaml:"report"`
 	// What senders report (RFC 8460).
 	TLSRPT TLSRPT `yaml:"tlsrpt"`
@@ -271,8 +271,8 @@ type Target struct {
 	// exim, combined must then have {serial} in its path. For postfix, mxcert compiles the map, and you can write the type of table in front:
 	// hash:/etc/postfix/sni.
 	SNIMap string `yaml:"sni_map"`
-	// Absolute path of a file with the CA's OCSP response for the certificate, for exim's tls_ocsp_file. Only for certificates that name a
-	// responder.
+	// Absolute path of a file with the CA's OCSP response for the certificate, written as the other paths. mxcert gets the response and keeps
+	// it fresh. Only for exim (tls_ocsp_file), and only for certificates that name a responder: those of Let's Encrypt name none.
 	OCSP string `yaml:"ocsp"`
 	// The systemd unit to reload. Default for exim: exim4.service; for postfix: postfix.service (or its instance
 	// postfix@-.service, if there is one); for dovecot: dovecot.service. For files there is no default. With "" mxcert reloads
@@ -313,26 +313,32 @@ type Hooks struct {
 
 // Metrics says where numbers for monitoring go.
 type Metrics struct {
-	// Address and port to listen on for /metrics and /healthz, such as 127.0.0.1:9743. Empty: mxcert does not listen.
+	// IP address and port to listen on for /metrics and /healthz, such as 127.0.0.1:9743. Empty: mxcert does not listen.
+	//
+	// After Load localhost is 127.0.0.1.
 	Listen string `yaml:"listen"`
-	// Absolute path of a web configuration file of Prometheus' exporter-toolkit, with TLS and passwords. Empty: plain HTTP.
+	// Absolute path of a web configuration file of Prometheus' exporter-toolkit, with TLS and passwords. Empty: plain HTTP, without a password.
 	WebConfig string `yaml:"web_config"`
-	// Absolute path of a file for the textfile collector of node_exporter; it ends in .prom. Empty: no file.
+	// Absolute path of a file for the textfile collector of node_exporter; it ends in .prom. mxcert renew writes it, too, if no daemon runs.
+	// Empty: no file.
 	Textfile string `yaml:"textfile"`
 }
 
-// Channel is a way to tell a person. Exactly one of Mail, Webhook, Exec and Ping is set.
+// Channel is a way to tell people. Exactly one of Mail, Webhook, Exec and Ping is set.
 type Channel struct {
 	// Short name of the channel, for messages and metrics.
 	Name string `yaml:"name"`
-	// A message by mail.
+	// Kind is mail, webhook, exec or ping.
+	Kind string `yaml:"-"`
+	// Tell by mail.
 	Mail Mail `yaml:"mail"`
-	// A message by an HTTP request.
+	// Tell by an HTTP request.
 	Webhook Webhook `yaml:"webhook"`
-	// Absolute path of a program. It gets a JSON document on standard input.
+	// Absolute path of a program that mxcert runs for each message. It gets the message as JSON on standard input. It runs as root, as hooks do,
+	// so only root may be able to write it.
 	Exec string `yaml:"exec"`
 	// URL of a dead man's switch, such as a check of healthchecks.io. mxcert asks for it after each round of passes in which all was well, and
-	// for the same URL with /fail when something is wrong. Use a reference such as cred:ping-url.
+	// for the same URL with /fail when something is wrong. Such a URL is a password: use a reference such as cred:ping-url.
 	Ping Secret `yaml:"ping"`
 	// How often mxcert repeats a message about something that is still wrong. 0: never.
 	Repeat time.Duration `yaml:"repeat,zero" default:"24h"`
@@ -340,19 +346,20 @@ type Channel struct {
 
 // Mail is a channel that sends mail.
 type Mail struct {
-	// Addresses of those who get it. One at another mail server is best: mail that is broken cannot tell that it is broken.
+	// Addresses that get the message. One at another mail server is best, because broken mail cannot report that it is broken.
 	To []string `yaml:"to,single"`
-	// Address of the sender. Empty: mxcert at this host.
+	// Address of the sender. Default: mxcert at the name of this host.
 	From string `yaml:"from"`
-	// How mail is sent: sendmail (the program of this host's mail server), or a relay.
+	// Who takes the mail: sendmail, the program of this host's mail server; or a section with a relay.
 	Via Via `yaml:"via"`
 }
 
-// Via says how mail is sent.
+// Via says who takes the mail: the relay SMTP, or the program sendmail if that is empty.
 type Via struct {
-	// Host and port of a relay; the port is 587 if it is not given. Empty: the program sendmail.
+	// Host and port of the relay; the port is 587 if it is not given. The connection is encrypted (by STARTTLS, on port 465 from the start) and
+	// the certificate is checked, except at a loopback address.
 	SMTP string `yaml:"smtp"`
-	// Name for the login at the relay.
+	// Name for the login at the relay. Default: no login.
 	User string `yaml:"user"`
 	// Password for the login. Use a reference such as cred:relay.
 	Password Secret `yaml:"password"`
@@ -360,20 +367,25 @@ type Via struct {
 
 // Webhook is a channel that makes an HTTP request.
 type Webhook struct {
-	// Where to send it. Use a reference such as cred:chat-url, because such a URL is a password.
+	// Where mxcert sends the request (POST). Such a URL is a password: use a reference such as cred:chat-url.
 	URL Secret `yaml:"url"`
-	// What is sent: json, slack, ntfy, matrix, or the absolute path of a template file.
+	// What mxcert sends: json, slack, ntfy, matrix, or the absolute path of a template.
 	Body string `yaml:"body" default:"json"`
 }
 
 // CT says how mxcert looks for certificates of our names in the logs.
 type CT struct {
-	// Look for certificates that mxcert did not order, and tell about them.
+	// Have the daemon look for certificates that mxcert did not order, and tell about them. The first look at a name only learns what is there.
 	Watch bool `yaml:"watch"`
-	// Services to ask: certspotter and crtsh, or a section such as certspotter: {token: "cred:ct"}.
+	// Services to ask: certspotter (SSLMate's) and crtsh (crt.sh, which is often slow or away), or a section such as certspotter:
+	// {token: "cred:ct"}. They learn your names, which are in the logs anyway.
 	Sources []CTSource `yaml:"sources,single" default:"certspotter"`
-	// How often to ask.
+	// How often to ask about each name, from 1h to 7d. With many names and no token, a round takes longer: Cert Spotter allows 100 requests
+	// in an hour.
 	Interval time.Duration `yaml:"interval" default:"6h"`
+	// Absolute paths of files with certificates, in PEM or DER, that other programs or hosts of yours have ordered; a pattern with * may match
+	// several. They and all other certificates for their keys count as ours.
+	Ours []string `yaml:"ours,single"`
 	// Absolute path of a log list in JSON, version 3. With it, verify checks the signatures of embedded SCTs.
 	LogList string `yaml:"log_list"`
 }
@@ -390,7 +402,8 @@ type CTSource struct {
 
 // Report says where mxcert writes a page.
 type Report struct {
-	// Absolute path of an HTML file that the daemon writes again after each pass. Empty: no file.
+	// Absolute path of an HTML file that mxcert writes again after each pass. Its directory must exist, and the service must be allowed to
+	// write there. A new file gets mode 0640; a replaced one keeps its mode. Empty: no file.
 	HTML string `yaml:"html"`
 }
 
@@ -458,6 +471,11 @@ func (t Target) LinkPath(name, key string) string {
 func (t Target) SameFiles(other Target) bool {
 	return slices.Equal(t.Certificate, other.Certificate) && slices.Equal(t.PrivateKey, other.PrivateKey) &&
 		t.Combined == other.Combined && t.Directory == other.Directory && t.SNIMap == "" && other.SNIMap == ""
+}
+
+// StaplePath returns the path of the ocsp setting in the same way.
+func (t Target) StaplePath(name, key string) string {
+	return placeholders(name, key).Replace(t.OCSP)
 }
 
 func placeholders(name, key string) *strings.Replacer {

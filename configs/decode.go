@@ -35,8 +35,14 @@ func (l *loader) decode(n *yaml.Node, path string, v reflect.Value, f field) {
 		l.secret(n, path, to)
 	case *time.Duration:
 		l.duration(n, path, to, f)
+	case *CTSource:
+		l.ctSource(n, path, to)
 	case *Publisher:
 		l.publisher(n, path, to)
+	case *Channel:
+		l.channel(n, path, to)
+	case *Via:
+		l.via(n, path, to)
 	case *fs.FileMode:
 		l.mode(n, path, to)
 	case *string:

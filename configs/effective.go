@@ -61,8 +61,14 @@ func (e encoder) encode(v reflect.Value, f field) *yaml.Node {
 			return plain(noLimit)
 		}
 		return e.encodeStruct(v)
+	case CTSource:
+		return e.encodeCTSource(value)
 	case Publisher:
 		return e.encodePublisher(value)
+	case Channel:
+		return e.encodeChannel(value)
+	case Via:
+		return e.encodeVia(value)
 	case Rate:
 		if value == (Rate{}) {
 			return nil

@@ -56,7 +56,7 @@ func (l *loader) publisherSection(n *yaml.Node, path string, to *Publisher) {
 	if len(n.Content) == 0 {
 		return
 	}
-	l.hideAll(n.Content[1])
+	l.hideAll(n.Content[1], "url")
 	switch key := n.Content[0]; {
 	case slices.Contains(publishers()[:2], key.Value):
 		l.keyFault(path, key, quote(key.Value)+" is a word, not a section,", "write publisher: "+key.Value)
@@ -68,13 +68,20 @@ func (l *loader) publisherSection(n *yaml.Node, path string, to *Publisher) {
 	}
 }
 
-// hideAll keeps the values of a section out of messages, also those of misspelt keys.
-func (l *loader) hideAll(n *yaml.Node) {
+// hideAll keeps the values of a section out of messages, also those of misspelt keys. Those of the keys in open are no secrets.
+func (l *loader) hideAll(n *yaml.Node, open ...string) {
 	for i := 1; n.Kind == yaml.MappingNode && i < len(n.Content); i += 2 {
-		if v := n.Content[i]; v.Kind == yaml.ScalarNode && v.Value != "" && !isReference(v.Value) && n.Content[i-1].Value != "url" {
-			where := spot{l.src.name, v.Line}
-			l.index.secrets[where] = append(l.index.secrets[where], v.Value)
+		if !slices.Contains(open, n.Content[i-1].Value) {
+			l.hideValue(n.Content[i])
 		}
+	}
+}
+
+// hideValue keeps a text out of messages, unless it is a reference.
+func (l *loader) hideValue(v *yaml.Node) {
+	if v.Kind == yaml.ScalarNode && v.Value != "" && !isReference(v.Value) {
+		where := spot{l.src.name, v.Line}
+		l.index.secrets[where] = append(l.index.secrets[where], v.Value)
 	}
 }
 

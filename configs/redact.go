@@ -12,8 +12,12 @@ import (
 // also hides values that were decoded as literal secrets.
 func (s *source) redacted(number int) string {
 	line := s.lines[number-1]
-	if s.continuesSecret(number) {
+	switch {
+	case s.continuesSecret(number):
 		return stars(line)
+	case s.below(number, "webhook"):
+		line = regexp.MustCompile(`\burl["']?[ \t]*:[ \t]*`).ReplaceAllString(line, "webhook url: ")
+		return strings.Replace(redact(line), "webhook url: ", "url: ", 1)
 	}
 	return redact(line)
 }
@@ -50,10 +54,10 @@ func secretLength(value string) int {
 }
 
 // sensitive matches a key that names a secret and what separates it from its value: keys like hmac_key, the upper-case variables of DNS
-// providers, and the key of a publisher.
+// providers, the key of a publisher, and the URL of a dead man's switch or, on one line, of a webhook.
 func sensitive() *regexp.Regexp {
 	const key = `(?:(?i:[\w-]*(?:hmac|secret|token|passw|api[_-]?key)[\w-]*)|\b[A-Z][A-Z0-9]*_[A-Z0-9_]*)`
-	return regexp.MustCompile(key + `["']?[ \t]*[:= \t][ \t]*|\bkey["']?[ \t]*:[ \t]*`)
+	return regexp.MustCompile(key + `["']?[ \t]*[:= \t][ \t]*|\b(?:key|ping|webhook[^#]*\burl)["']?[ \t]*:[ \t]*`)
 }
 
 // continuesSecret reports whether a line continues a secret that starts above it, with less indentation.
@@ -75,6 +79,17 @@ func startsKey(line string) bool {
 	line = strings.TrimLeft(line, " \t-\"'")
 	rest := strings.TrimLeftFunc(line, func(r rune) bool { return r == '_' || r == '-' || unicode.IsLetter(r) || unicode.IsDigit(r) })
 	return rest != line && strings.HasPrefix(strings.TrimLeft(rest, "\"' "), ":")
+}
+
+// below reports whether a line stands directly in the section of a key that has a line of its own.
+func (s *source) below(number int, key string) bool {
+	depth := indentation(s.lines[number-1])
+	for i := number - 2; i >= 0; i-- {
+		if above := s.lines[i]; strings.TrimSpace(above) != "" && indentation(above) < depth {
+			return strings.HasPrefix(strings.TrimLeft(above, " \t-\"'"), key)
+		}
+	}
+	return false
 }
 
 func indentation(line string) int { return len(line) - len(strings.TrimLeft(line, " \t")) }

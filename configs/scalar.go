@@ -158,6 +158,8 @@ func (l *loader) wrongType(n *yaml.Node, path, want string) {
 	}
 	hint := ""
 	switch {
+	case want == "must be a list" && n.Kind == yaml.MappingNode:
+		hint = "write - and a blank before the first key of each element"
 	case n.Kind != yaml.ScalarNode:
 	case want == "must be text" && n.Tag == "!!bool" && strings.HasSuffix(path, "dane.mode"):
 		hint = `write mode: "off", in quotes: programs that know only YAML 1.1 write false instead`

@@ -58,6 +58,7 @@ func (l *loader) checkTarget(p string, c *Certificate, t *Target) {
 	l.checkOwner(join(p, "group"), t.Group)
 	l.checkLayout(p, t)
 	l.checkSNIMap(p, t)
+	l.checkStaple(p, c, t)
 	l.checkTemplates(join(p, "certificate"), c, t.Certificate)
 	l.checkTemplates(join(p, "private_key"), c, t.PrivateKey)
 	if t.Combined != "" {
@@ -213,6 +214,7 @@ func (l *loader) checkCollisions(c *Config) {
 			p := join(at(join(at("certificates", i), "deploy"), j), t.Kind)
 			l.claimMap(taken, maps, join(p, "sni_map"), t, c.State)
 			if l.shares(p, cert.Deploy[:j], t) {
+				l.sharedStaple(p, t)
 				continue
 			}
 			for k, key := range cert.Keys {
@@ -220,6 +222,7 @@ func (l *loader) checkCollisions(c *Config) {
 				l.claim(taken, join(p, "certificate"), crt, c.State)
 				l.claim(taken, join(p, "private_key"), prv, c.State)
 				l.claim(taken, join(p, "combined"), combined, c.State)
+				l.claim(taken, join(p, "ocsp"), t.StaplePath(cert.Name, key), c.State)
 				if link := t.LinkPath(cert.Name, key); link != "" {
 					l.claim(taken, join(p, "directory"), link, c.State)
 					l.claim(taken, join(p, "directory"), link+".generations", c.State)

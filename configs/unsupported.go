@@ -1,7 +1,6 @@
 package configs
 
 import (
-	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -17,16 +16,7 @@ type refusal struct {
 
 // refusals is the only list of settings that are not supported yet. When you build one, delete its line.
 func refusals() []refusal {
-	const leave = "remove it"
 	return []refusal{
-		{"metrics.listen", notEmpty, "metrics.listen", leave},
-		{"metrics.web_config", notEmpty, "metrics.web_config", leave},
-		{"metrics.textfile", notEmpty, "metrics.textfile", leave},
-		{"notify", notEmpty, "notify", "remove it; a hook in fail.d can tell you about failures"},
-		{"ct.watch", isTrue, "ct.watch", leave},
-		{"ct.log_list", notEmpty, "ct.log_list", leave},
-		{"report.html", notEmpty, "report.html", leave},
-		{"certificates.deploy.exim.ocsp", notEmpty, "ocsp", leave},
 		{"state", isSection, "state: etcd", "give the path of a directory"},
 	}
 }
@@ -46,11 +36,12 @@ func (l *loader) refuse(path string, value *yaml.Node) bool {
 	return false
 }
 
-// unsupported reports whether this version refuses every value of a setting, or all that a section is for.
+// unsupported reports whether this version refuses every value of a setting.
 func unsupported(path string) bool {
 	anything := &yaml.Node{Kind: yaml.ScalarNode, Value: "anything"}
 	for _, r := range refusals() {
-		if r.when(anything) && (r.path == path || slices.Contains([]string{"metrics", "report"}, path) && strings.HasPrefix(r.path, path+".")) {
+		if r.when(anything) && r.path == path {
+		if r.when(anything) && (r.path == path || slices.Contains([]string{"report"}, path) && strings.HasPrefix(r.path, path+".")) {
 			return true
 		}
 	}
@@ -68,8 +59,6 @@ func withoutIndexes(path string) string {
 		path = before + after
 	}
 }
-
-func isTrue(n *yaml.Node) bool { return n.Value == "true" }
 
 func isSection(n *yaml.Node) bool { return n.Kind == yaml.MappingNode }
 

@@ -38,6 +38,9 @@ func (f file) wanted(root *os.Root, old *snapshot, remembered map[string]Access)
 	if f.secret {
 		want.Mode &^= 0o007
 	}
+	if f.staple && old == nil && remembered[f.path].Mode == 0 {
+		want.Mode = stapleMode
+	}
 	if f.target.Mode != 0 {
 		want.Mode = f.target.Mode
 	}

@@ -20,9 +20,9 @@ func (p *Plan) Apply(keep func(path string, content []byte) error) error {
 		}
 	}
 	p.sweep()
-	t := &transaction{lineage: p.lineage}
+	t := &transaction{lineage: p.lineage, settle: p.settle}
 	defer t.close()
-	for _, c := range p.changes {
+	for _, c := range inTurn(p.changes) {
 		if err := t.stage(c); err != nil {
 			return err
 		}
@@ -86,7 +86,7 @@ func (p *Plan) ApplyNew() (paths []string, err error) {
 // keep calls a function with each file whose content the change replaces: for a link, with the files that it leads to.
 func (c change) keep(keep func(path string, content []byte) error) error {
 	switch {
-	case c.old == nil || !c.newContent:
+	case c.old == nil || !c.newContent || c.staple: // a response can be had again
 		return nil
 	case c.link == "":
 		return keep(c.path, c.old.content)
@@ -138,13 +138,16 @@ func (p *Plan) publish(t *transaction, change func(*sniMap, *transaction) error)
 // new one stays, because without it the server would have less than it has now.
 func (p *Plan) Revert() error {
 	p.sweep()
-	t := &transaction{lineage: p.lineage}
+	t := &transaction{lineage: p.lineage, settle: p.settle}
 	defer t.close()
+	var back []change
 	for _, c := range p.changes {
-		if c.old == nil {
-			continue
+		if c.staple || c.old != nil {
+			back = append(back, c.back())
 		}
-		if err := t.stage(c.back()); err != nil {
+	}
+	for _, c := range inTurn(back) {
+		if err := t.stage(c); err != nil {
 			return err
 		}
 	}
@@ -192,7 +195,7 @@ func (c change) remove() error {
 			return err
 		}
 	default:
-		if now, err := c.target.look(root, dir, name); err != nil || now == nil || !bytes.Equal(now.content, c.content) {
+		if now, err := c.target.look(root, dir, name); err != nil || now == nil || c.content == nil || !bytes.Equal(now.content, c.content) {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"path/filepath"
+	"time"
 )
 
 // Plan is the difference between the files that should be there and those that are.
@@ -17,7 +18,8 @@ type Plan struct {
 	summary Summary
 	applied bool
 
-	try func(staged []Target) error
+	try    func(staged []Target) error
+	settle time.Duration
 }
 
 // change is a file that differs from what is there.
@@ -28,6 +30,7 @@ type change struct {
 	newContent bool      // if not set, only owner or mode change
 	why        string
 	members    []change // a new generation directory has these files; it is complete before it gets its name
+	withdraw   bool     // an OCSP response whose old content is taken away first, because the certificate changes
 }
 
 // These are the reasons why a path has to change.
@@ -35,6 +38,7 @@ const (
 	whyMissing = "missing"
 	whyContent = "content"
 	whyAccess  = "mode or owner"
+	whyExpired = "no valid response" // of an OCSP response, which is removed
 )
 
 // Make compares the files of all jobs of a lineage with what is on disk, and plans what has to change. It writes nothing. remembered is the
@@ -44,11 +48,15 @@ func Make(lineage string, jobs []Job, remembered map[string]Access) (*Plan, erro
 	p := &Plan{lineage: lineage, jobs: jobs, access: map[string]Access{}}
 	var problems []error
 	for _, job := range jobs {
+		before := len(p.changes)
 		for _, f := range job.Target.files(job.Bundle) {
 			problems = append(problems, p.compare(f, remembered))
 		}
 		if job.Target.Directory != "" {
 			problems = append(problems, p.compareGeneration(job, remembered))
+		}
+		if job.Target.OCSP != "" {
+			problems = append(problems, p.compareStaple(job, before, remembered))
 		}
 	}
 	for _, m := range makeMaps(jobs) {
@@ -70,12 +78,16 @@ func Make(lineage string, jobs []Job, remembered map[string]Access) (*Plan, erro
 // path.
 func (p *Plan) Try(try func(staged []Target) error) { p.try = try }
 
+// Settle sets how long Apply and Revert wait after they have taken OCSP responses away, and again before they put the new ones in place. A
+// server that opens its files at each connection has then opened all three before the next of them changes.
+func (p *Plan) Settle(pause time.Duration) { p.settle = pause }
+
 // Accesses returns the present access to the planned files, by path. Later plans take it as remembered. It leaves out the files of
 // generation directories.
 func (p *Plan) Accesses() map[string]Access {
 	found := map[string]Access{}
 	for _, job := range p.jobs {
-		for _, f := range job.Target.files(job.Bundle) {
+		for _, f := range append(job.Target.files(job.Bundle), job.stapleFiles()...) {
 			has, err := f.accessNow()
 			if err != nil {
 				continue

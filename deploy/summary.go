@@ -28,11 +28,16 @@ type Change struct {
 	Content bool        `json:"content"` // the content changes, not only owner or mode
 	Before  *Attributes `json:"before"`  // nil: nothing is there
 	After   Attributes  `json:"after"`
+	Staple  bool        `json:"ocsp,omitempty"` // it is an OCSP response
 }
 
 // String says in words how the path differs from what it should be.
 func (c Change) String() string {
 	switch {
+	case c.Why == whyExpired:
+		return c.Path + " holds an OCSP response that is expired or of another certificate"
+	case c.Staple && c.Content && c.Before != nil:
+		return c.Path + " does not hold the newest OCSP response"
 	case c.Before == nil:
 		return c.Path + " does not exist"
 	case c.Content:
@@ -56,6 +61,11 @@ func (s Summary) Empty() bool { return len(s.Changes) == 0 }
 // ContentChanges reports whether the content of a file changes, not only its owner or mode. A server has to be reloaded only then.
 func (s Summary) ContentChanges() bool {
 	return slices.ContainsFunc(s.Changes, func(c Change) bool { return c.Content })
+}
+
+// StaplesOnly reports whether only OCSP responses change. No server has to be reloaded for that.
+func (s Summary) StaplesOnly() bool {
+	return !s.Empty() && !slices.ContainsFunc(s.Changes, func(c Change) bool { return !c.Staple })
 }
 
 // Revertible checks whether it is worth going back to the files that the plan replaces. At every target there must be a readable
@@ -119,7 +129,7 @@ func Merge(jobs []Job, parts ...Summary) Summary {
 func (c Change) rank(jobs []Job) int {
 	for i, job := range jobs {
 		t := job.Target
-		ours := slices.ContainsFunc(t.files(job.Bundle), func(f file) bool { return f.path == c.Path })
+		ours := t.OCSP == c.Path || slices.ContainsFunc(t.files(job.Bundle), func(f file) bool { return f.path == c.Path })
 		if ours || t.Directory != "" && (c.Path == t.Directory || strings.HasPrefix(c.Path, t.Directory+generationsSuffix+"/")) {
 			return i
 		}
@@ -129,7 +139,7 @@ func (c Change) rank(jobs []Job) int {
 
 // describe returns what a directory listing shows before and after a change.
 func (c change) describe() Change {
-	d := Change{Path: c.path, Why: c.why, Content: c.newContent, After: c.predicted().attributes()}
+	d := Change{Path: c.path, Why: c.why, Content: c.newContent, After: c.predicted().attributes(), Staple: c.staple}
 	d.After.Link = c.link
 	if c.old != nil {
 		before := c.old.access.attributes()

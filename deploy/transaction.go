@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,6 +18,7 @@ const stagingPrefix = ".mxcert-"
 type transaction struct {
 	lineage string
 	entries []*staged
+	settle  time.Duration // see Plan.Settle
 }
 
 // staged is a complete new file, link or directory that waits for its name. All descriptors that it needs, also for undoing the change, are
@@ -34,6 +36,8 @@ type staged struct {
 	target    Target
 	published bool
 	exchanged bool // the old content is now in the staging directory instead
+	follows   bool // an OCSP response that comes after its certificate
+	withdraws bool // nothing takes the place of the old content, see withdrawnSuffix
 }
 
 // begin opens all directories that a change needs, also for undoing it, and removes what a killed run may have left where the new content
@@ -101,6 +105,8 @@ func (f *staged) letIn(want Access) error {
 // stage prepares one change next to its destination.
 func (t *transaction) stage(c change) error {
 	switch {
+	case c.staple && c.content == nil:
+		return t.stageWithdrawal(c)
 	case c.members != nil:
 		return t.stageDirectory(c)
 	case c.link != "":
@@ -113,6 +119,7 @@ func (t *transaction) stage(c change) error {
 func (t *transaction) stageFile(c change) error {
 	f, err := t.begin(c)
 	if err == nil {
+		f.follows = c.withdraw
 		err = writeNew(f.waiting, f.name, c.content, c.access)
 	}
 	return wrap("write", c.path, err)
@@ -250,9 +257,12 @@ func writeNew(root *os.Root, name string, content []byte, want Access) error {
 
 // publish gives everything that is staged its name, one right after the other. If one fails, it undoes those before it.
 func (t *transaction) publish() error {
-	for _, f := range t.entries {
+	for i, f := range t.entries {
 		if f.published {
 			continue
+		}
+		if i > 0 && t.withdrew() && (t.entries[i-1].withdraws != f.withdraws || f.follows && !t.entries[i-1].follows) {
+			time.Sleep(t.settle)
 		}
 		if err := f.publish(); err != nil {
 			return errors.Join(wrap("replace", f.path, err), t.undo())
@@ -264,6 +274,9 @@ func (t *transaction) publish() error {
 // publish exchanges the new content with the old, so that another exchange can undo this. If there is nothing at the path, or if the file
 // system cannot exchange, it renames the new content over the path.
 func (f *staged) publish() error {
+	if f.withdraws {
+		return f.withdraw()
+	}
 	from, to := int(f.aside.Fd()), int(f.dir.Fd())
 	if f.old != nil {
 		switch err := unix.Renameat2(from, f.name, to, f.name, unix.RENAME_EXCHANGE); {
@@ -302,6 +315,8 @@ func (t *transaction) undo() error {
 func (f *staged) undo(lineage string) error {
 	from, to := int(f.aside.Fd()), int(f.dir.Fd())
 	switch {
+	case f.withdraws:
+		return f.putBack()
 	case f.exchanged:
 		return unix.Renameat2(from, f.name, to, f.name, unix.RENAME_EXCHANGE)
 	case f.old == nil:
@@ -317,6 +332,9 @@ func (f *staged) undo(lineage string) error {
 
 // back returns the change that puts the old content back.
 func (c change) back() change {
+	if c.staple {
+		return c.stapleBack()
+	}
 	c.content, c.link, c.access = c.old.content, c.old.link, c.old.again()
 	return c
 }
@@ -338,6 +356,7 @@ func (t *transaction) close() {
 	for _, f := range t.entries {
 		if f.waiting != nil {
 			_ = f.waiting.RemoveAll(f.name)
+			_ = f.waiting.RemoveAll(f.name + withdrawnSuffix)
 		}
 	}
 	for _, f := range t.entries {
@@ -363,7 +382,7 @@ func (t *transaction) close() {
 func (t *transaction) candidate(path string) string {
 	for _, f := range t.entries {
 		switch {
-		case f.path != path:
+		case f.path != path, f.withdraws:
 		case f.leads != "":
 			return t.candidate(f.leads)
 		default:

@@ -72,10 +72,11 @@ verbose() { # verbose NAME COMMAND…: go test -v, of which only the essentials 
 	fi
 }
 
-need openssl dbus e2fsprogs lintian mandoc bind9-dnsutils sqlite3 certbot lego dehydrated uacme ansible ansible-lint bash-completion fish zsh
+need openssl dbus e2fsprogs lintian mandoc bind9-dnsutils sqlite3 certbot lego dehydrated uacme ansible ansible-lint bash-completion fish zsh python3-icalendar
 unpack named bind9
 unpack knotd knot
 unpack unbound unbound
+unpack prometheus prometheus prometheus-node-exporter
 unpack pdns_server pdns-server pdns-backend-sqlite3
 if [ "${CI:-}" = true ] || [ "$(id -u)" = 0 ]; then
 	export MXCERT_TEST_REQUIRE=1

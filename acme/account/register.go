@@ -88,7 +88,7 @@ func (r *Registrar) replace(ctx context.Context) error {
 		}
 		r.say("account", "the old account is kept in "+kept)
 		if old.URL != "" {
-			account.Former = append(account.Former, state.FormerAccount{URL: old.URL, Until: now, Why: "replaced by hand"})
+			account.Former = append(account.Former, state.FormerAccount{URL: old.URL, Until: now, Why: state.ByHand})
 		}
 	}
 	if account, err = r.newKey(account); err != nil {

@@ -10,15 +10,16 @@ type entry struct {
 	name      string // as it is written in the configuration
 	directory string // URL of the directory
 	staging   string // directory of the service to rehearse with; "" if there is none
+	caa       string // the domain that CAA records name it by (RFC 8659 section 4.2), as its documentation says
 }
 
 func table() []entry {
 	const letsEncryptStaging = "https://acme-staging-v02.api.letsencrypt.org/directory"
 	return []entry{
-		{"letsencrypt", "https://acme-v02.api.letsencrypt.org/directory", letsEncryptStaging},
-		{"letsencrypt-staging", letsEncryptStaging, ""},
-		{"zerossl", "https://acme.zerossl.com/v2/DV90", ""},
-		{"google", "https://dv.acme-v02.api.pki.goog/directory", ""},
+		{"letsencrypt", "https://acme-v02.api.letsencrypt.org/directory", letsEncryptStaging, "letsencrypt.org"},
+		{"letsencrypt-staging", letsEncryptStaging, "", "letsencrypt.org"},
+		{"zerossl", "https://acme.zerossl.com/v2/DV90", "", "sectigo.com"},
+		{"google", "https://dv.acme-v02.api.pki.goog/directory", "", "pki.goog"},
 	}
 }
 
@@ -72,6 +73,16 @@ func IsStaging(directory string) bool {
 	return false
 }
 
+// CAA returns the domain by which CAA records name a CA; "" if the table does not have the CA.
+func CAA(directory string) string {
+	for _, e := range table() {
+		if e.directory == directory {
+			return e.caa
+		}
+	}
+	return ""
+}
+
 // Name returns what messages call a CA: the host of its directory URL, with the port if the URL has one. It returns text that
 // is not such a URL as it is.
 func Name(directory string) string {
@@ -95,4 +106,11 @@ func MostNames(directory, profile string) int {
 		}
 	}
 	return mostNames
+}
+
+// WithoutOCSP reports whether the certificates of the CA with that directory URL name no OCSP responder: Let's Encrypt ended OCSP in 2025.
+func WithoutOCSP(directory string) bool {
+	letsEncrypt, _ := Directory("letsencrypt")
+	staging, _ := Staging(letsEncrypt)
+	return directory == letsEncrypt || directory == staging
 }

@@ -29,6 +29,7 @@ type Error struct {
 	Identifier string        // the name whose proof failed; "" for other failures
 	Unproven   []string      // all names of the order whose proof failed, wildcards as in the order
 	Unheard    []string      // those of Unproven about which the CA could not find out, such as when a name server did not answer it
+	URL        string        // answer to Order; "" if there was no order yet
 	Kept       bool          // the order was finalized and stays in flight: the next run resumes it
 	Cause      error         // may be nil
 }
@@ -38,6 +39,9 @@ func (e *Error) Error() string { return e.Message }
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Cause }
+
+// Order returns the URL of the order that failed, or "".
+func (e *Error) Order() string { return e.URL }
 
 // Stage returns the step that failed.
 func (e *Error) Stage() string { return e.At }

@@ -31,6 +31,9 @@ type FormerAccount struct {
 	Why   string    `json:"why"`
 }
 
+// ByHand is the Why of an account that a person has replaced.
+const ByHand = "replaced by hand"
+
 const accountFile = "account.json"
 
 // Account reads the account at a CA. ok is false if there is no account yet. A damaged record is ErrDamaged.

@@ -46,6 +46,16 @@ func (b *Book) Remembered(t Topic, v any) error { return b.read(string(t)+".json
 // Remember stores what is to be remembered about a topic, durably. Its version must be [Version].
 func (b *Book) Remember(t Topic, v any) error { return b.write(string(t)+".json", v) }
 
+// SetAside keeps what is remembered about a topic under another name, because it is damaged, and returns the last element of that name; "" if
+// it cannot be renamed.
+func (b *Book) SetAside(t Topic) (string, error) { return b.setAside(string(t) + ".json") }
+
+// Hold makes this process the only one that works on a topic, until release or its end. It waits until ctx ends; then the error is ErrLocked
+// (wrapped).
+func (b *Book) Hold(ctx context.Context, t Topic) (release func(), err error) {
+	return b.store.Lock(ctx, string(t)+".lock")
+}
+
 // Daemon reads what SaveDaemon stored.
 func (b *Book) Daemon(v any) error {
 	text, err := b.store.Read(daemonKey)
@@ -53,4 +63,9 @@ func (b *Book) Daemon(v any) error {
 		return err
 	}
 	return b.failed("read", daemonKey, parse(text, v))
+}
+
+// HoldTopic waits until this process alone may change what is remembered about a topic, or ctx ends (ErrLocked).
+func (b *Book) HoldTopic(ctx context.Context, t Topic) (release func(), err error) {
+	return b.store.Lock(ctx, string(t)+".lock")
 }

@@ -14,6 +14,7 @@
 //	orders/NAME.KEY.json    an order in flight and its key
 //	journal/NAME.*.json     TXT records that may exist
 //	daemon.json             what the daemon says about itself; running.yaml is the configuration it works with
+//	alarms.json             what people were told, and the messages that wait; alarms.lock is held by the process that sends them
 //	lock                    guards accounts while they are changed; usage.lock guards budgets, daemon.lock is the daemon's
 //
 // Not supported: records of a later version. The package refuses them and does not guess.

@@ -29,8 +29,8 @@ const (
 	NotProblem = "urn:mxcert:notAProblemDocument"
 )
 
-// parseRetryAfter reads both forms (RFC 9110 section 10.2.3), capped at a day.
-func parseRetryAfter(value string, now time.Time) time.Duration {
+// RetryAfter reads both forms of the header Retry-After (RFC 9110 section 10.2.3), capped at a day.
+func RetryAfter(value string, now time.Time) time.Duration {
 	const most = 24 * time.Hour
 	if value = strings.TrimSpace(value); value == "" {
 		return 0

@@ -241,7 +241,7 @@ func (o *Operation) note(request *http.Request, response *http.Response, took ti
 	}
 	o.alternates = alternates(request.URL, response.Header)
 	now := time.Now()
-	o.retryAfter[request.URL.String()] = hold{parseRetryAfter(response.Header.Get("Retry-After"), now), now}
+	o.retryAfter[request.URL.String()] = hold{RetryAfter(response.Header.Get("Retry-After"), now), now}
 	if date, err := http.ParseTime(response.Header.Get("Date")); err == nil && response.Header.Get("Age") == "" { // not from a proxy's cache
 		o.skew = now.Sub(date)
 		o.pool.cache.noteSkew(o.skew)

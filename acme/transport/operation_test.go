@@ -26,7 +26,7 @@ func TestParseRetryAfter(t *testing.T) {
 		"Sun, 01 Nov 2026 12:01:00 GMT": time.Minute, "Sun, 01 Nov 2026 11:00:00 GMT": 0, "Sun, 01 Nov 2099 12:01:00 GMT": 24 * time.Hour,
 		"Sunday, 01-Nov-26 12:01:00 GMT": time.Minute,
 	} {
-		if got := parseRetryAfter(value, now); got != want {
+		if got := RetryAfter(value, now); got != want {
 			t.Errorf("%q: %s, want %s", value, got, want)
 		}
 	}
@@ -275,7 +275,7 @@ func FuzzRetryAfter(f *testing.F) {
 		f.Add(value, int64(1793534400))
 	}
 	f.Fuzz(func(t *testing.T, value string, now int64) {
-		if wait := parseRetryAfter(value, time.Unix(now, 0)); wait < 0 || wait > 24*time.Hour {
+		if wait := RetryAfter(value, time.Unix(now, 0)); wait < 0 || wait > 24*time.Hour {
 			t.Errorf("%q at %d: %s", value, now, wait)
 		}
 	})

@@ -14,18 +14,21 @@ import (
 var permitted = map[string][]string{
 	"mxcert/cmd/mxcert": {"cli"},
 	"adopt":             {"mxcert/acme/issued", "mxcert/acme/schedule", "mxcert/acme/state"},
-	"cli":               {"adopt", "daemon", "doctor", "helper", "pass", "privilege", "report", "reported", "revoke", "setup", "tell", "wanted", "wire", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/resolve", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy/dane", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/deploy/survey", "mxcert/deploy/tlsrpt", "mxcert/deploy/verdict", "mxcert/hooks/unit"},
-	"daemon":            {"helper", "pass", "report", "reported", "tell", "wanted", "wire", "mxcert/acme", "mxcert/acme/issued", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy/dane", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/survey", "mxcert/deploy/tlsrpt", "mxcert/deploy/verdict", "mxcert/hooks/sdnotify", "mxcert/hooks/watch"}, // the look as a sender: what deployments came to
-	"doctor":            {"helper", "pass", "report", "wanted", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/preflight", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/resolve", "mxcert/acme/state", "mxcert/deploy/discover", "mxcert/deploy/dane", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/deploy/survey", "mxcert/deploy/verdict", "mxcert/hooks/script", "mxcert/hooks/unit"},
-	"helper":            {"report", "wanted", "wire", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/discover", "mxcert/hooks/script", "mxcert/hooks/unit"},
-	"pass":              {"helper", "report", "wanted", "mxcert/acme", "mxcert/acme/ari", "mxcert/acme/preflight", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/resolve", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/deploy", "mxcert/deploy/dane", "mxcert/deploy/mx", "mxcert/deploy/served", "mxcert/hooks/unit", "mxcert/hooks/watch"},
+	"cli":               {"adopt", "alarm", "daemon", "doctor", "helper", "logbook", "page", "pass", "privilege", "report", "reported", "revoke", "setup", "tell", "wanted", "wire", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/ct", "mxcert/acme/ct/sct", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/resolve", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy/dane", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/deploy/survey", "mxcert/deploy/tlsrpt", "mxcert/deploy/verdict", "mxcert/hooks/journal", "mxcert/hooks/unit"},
+	"daemon":            {"helper", "logbook", "pass", "report", "reported", "tell", "wanted", "wire", "mxcert/acme", "mxcert/acme/ct", "mxcert/acme/issued", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy/dane", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/survey", "mxcert/deploy/tlsrpt", "mxcert/deploy/verdict", "mxcert/hooks/journal", "mxcert/hooks/notify", "mxcert/hooks/sdnotify", "mxcert/hooks/watch"}, // the look as a sender: what deployments came to
+	"doctor":            {"helper", "pass", "report", "wanted", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/preflight", "mxcert/acme/resolve", "mxcert/acme/state", "mxcert/deploy/dane", "mxcert/deploy/discover", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/ocsp", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/deploy/survey", "mxcert/deploy/verdict", "mxcert/hooks/script", "mxcert/hooks/unit"},
+	"helper":            {"report", "wanted", "wire", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/discover", "mxcert/deploy/ocsp", "mxcert/hooks/notify", "mxcert/hooks/script", "mxcert/hooks/unit"},
+	"logbook":           {"report", "mxcert/hooks/journal"},
+	"pass":              {"helper", "report", "wanted", "mxcert/acme", "mxcert/acme/ari", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/preflight", "mxcert/acme/resolve", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/deploy", "mxcert/deploy/dane", "mxcert/deploy/mx", "mxcert/deploy/ocsp", "mxcert/deploy/served", "mxcert/hooks/unit", "mxcert/hooks/watch"},
+	"alarm":             {"report", "tell", "wanted", "mxcert/acme/state", "mxcert/hooks/notify"},
+	"page":              {"report", "tell", "wanted", "mxcert/acme/state"},
 	"privilege":         {},
 	"report":            {"mxcert/acme/resolve", "mxcert/deploy", "mxcert/deploy/dane"},
 	"reported":          {"report", "wanted", "mxcert/acme/state", "mxcert/deploy/mx", "mxcert/deploy/tlsrpt"}, // what was served is in the state
 	"revoke":            {"pass", "report", "wanted", "mxcert/acme", "mxcert/acme/issued", "mxcert/acme/state", "mxcert/deploy/served"},
 	"setup":             {"report", "wanted", "mxcert/acme/dnsprovider", "mxcert/acme/resolve", "mxcert/acme/session", "mxcert/acme/transport", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/discover", "mxcert/deploy/mx", "mxcert/deploy/starttls", "mxcert/hooks/unit"},
-	"tell":              {"report", "wanted", "mxcert/acme/state"},
-	"wanted":            {"mxcert/acme", "mxcert/acme/account", "mxcert/acme/dnsprovider", "mxcert/acme/resolve", "mxcert/acme/schedule", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/dane", "mxcert/deploy/dane/publish"},
+	"tell":              {"report", "wanted", "mxcert/acme/state", "mxcert/hooks/metrics"},
+	"wanted":            {"mxcert/acme", "mxcert/acme/account", "mxcert/acme/ct", "mxcert/acme/ct/sct", "mxcert/acme/dnsprovider", "mxcert/acme/resolve", "mxcert/acme/schedule", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/dane", "mxcert/deploy/dane/publish", "mxcert/hooks/metrics", "mxcert/hooks/notify"},
 	"wire":              {},
 
 	// A door for packaging/man, which cannot import what is internal to cmd/mxcert.
@@ -40,6 +43,8 @@ var permitted = map[string][]string{
 	"mxcert/acme/transport":      {},
 	"mxcert/acme/authority":      {},
 	"mxcert/acme/bundle":         {},
+	"mxcert/acme/ct":             {"mxcert/acme/state", "mxcert/acme/transport"}, // how long Retry-After says
+	"mxcert/acme/ct/sct":         {},
 	"mxcert/acme/dnsprovider":    {"mxcert/acme/dnsupdate", "mxcert/acme/resolve"},
 	"mxcert/acme/dnsupdate":      {},
 	"mxcert/acme/finding":        {},
@@ -57,10 +62,13 @@ var permitted = map[string][]string{
 	"mxcert/deploy/dane/publish": {"mxcert/acme/dnsupdate", "mxcert/acme/resolve", "mxcert/deploy/dane", "mxcert/hooks/script"}, // which says which files are hooks, as for all hooks
 	"mxcert/deploy/mx":           {"mxcert/acme/resolve"},
 	"mxcert/deploy/mtasts":       {"mxcert/acme/resolve"},
+	"mxcert/deploy/ocsp":         {},
 	"mxcert/deploy/verdict":      {"mxcert/acme/resolve", "mxcert/deploy/mtasts", "mxcert/deploy/starttls"}, // pure: it judges what they found
 	"mxcert/deploy/survey":       {"mxcert/acme/resolve", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/starttls", "mxcert/deploy/verdict"},
 	"mxcert/deploy/tlsrpt":       {},
-	"mxcert/hooks/notify":        {},
+	"mxcert/hooks/journal":       {},
+	"mxcert/hooks/metrics":       {},
+	"mxcert/hooks/notify":        {"mxcert/hooks/script"},
 	"mxcert/hooks/run":           {},
 	"mxcert/hooks/sdnotify":      {},
 	"mxcert/hooks/script":        {},
@@ -69,6 +77,8 @@ var permitted = map[string][]string{
 
 	// For the tests of stores; nothing that is shipped links it.
 	"mxcert/acme/state/storetest": {"mxcert/acme/state"},
+	// A CA, a log and the services that have indexed it, for tests.
+	"mxcert/acme/ct/cttest": {"mxcert/acme/ct/sct"},
 	// For the tests of publishers, likewise.
 	"mxcert/deploy/dane/publish/publishtest": {"mxcert/acme/resolve", "mxcert/deploy/dane"},
 }
@@ -81,6 +91,7 @@ var leaves = []string{"mxcert/acme/authority", "mxcert/acme/bundle", "mxcert/acm
 
 // homes says which package trees may import a library, directly. The bundle is standard library alone.
 var homes = map[string][]string{
+	"github.com/arran4/golang-ical":    {"mxcert/cmd/mxcert/internal/page"},
 	"github.com/go-acme/lego/v4":       {"mxcert/acme"},
 	"github.com/go-jose/go-jose/v4":    {"mxcert/acme", "mxcert/cmd"}, // import reads the keys of others
 	"github.com/coreos/go-systemd/v22": {"mxcert/hooks"},
@@ -88,7 +99,11 @@ var homes = map[string][]string{
 	"github.com/fsnotify/fsnotify":     {"mxcert/hooks", "mxcert/cmd/mxcert-lab"},
 	"github.com/letsencrypt/pebble/v2": {"mxcert/cmd/mxcert-lab"},
 	"github.com/miekg/dns":             {"mxcert/acme/dnsprovider", "mxcert/acme/dnsupdate", "mxcert/acme/resolve", "mxcert/cmd/mxcert-lab"},
+	"github.com/wneessen/go-mail":      {"mxcert/hooks"},
 	"go.yaml.in/yaml/v4":               {"mxcert/configs"},
+	"github.com/prometheus":            {"mxcert/hooks/metrics"},
+	"golang.org/x/net/netutil":         {"mxcert/hooks/metrics"},
+	"golang.org/x/crypto":              {"mxcert/deploy/ocsp"}, // and tests make responses with it
 	"github.com/spf13/cobra":           {"mxcert/cmd", "mxcert/packaging/man"},
 	"github.com/spf13/cobra/doc":       {"mxcert/packaging/man"},
 	"github.com/cpuguy83/go-md2man/v2": {"mxcert/packaging/man"},

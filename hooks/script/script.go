@@ -96,7 +96,7 @@ func list(dir string) ([]fs.DirEntry, error) {
 		return nil, nil
 	}
 	if err == nil {
-		if reason := unsafe(info); reason != "" {
+		if reason := Unsafe(info); reason != "" {
 			return nil, &Error{Hook: dir, kind: "unsafe", reason: "the directory " + reason}
 		}
 		var entries []fs.DirEntry
@@ -133,14 +133,14 @@ func inspect(path string) (skipped string, refused error) {
 	case info.Mode().Perm()&0o111 == 0:
 		return "it is not executable", nil
 	}
-	if reason := unsafe(info); reason != "" {
+	if reason := Unsafe(info); reason != "" {
 		return "", &Error{Hook: path, kind: "unsafe", reason: "the file " + reason}
 	}
 	return "", nil
 }
 
-// unsafe returns why another user could write to a file or directory, or "" if only root and mxcert's user can.
-func unsafe(info fs.FileInfo) string {
+// Unsafe returns why another user could write to a file or directory, or "" if only root and mxcert's user can.
+func Unsafe(info fs.FileInfo) string {
 	if mode := info.Mode().Perm(); mode&0o022 != 0 {
 		return fmt.Sprintf("is writable by its group or by others (mode %04o)", mode)
 	}

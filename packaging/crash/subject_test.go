@@ -134,7 +134,24 @@ func look(layout operation.Layout, root string, first bool, known map[string]*bu
 			s.state = "mixed"
 		}
 	}
+	if layout.Staple != nil {
+		s.lookAtStaple(layout.Staple(dir), known)
+	}
 	return s
+}
+
+// lookAtStaple wants the OCSP response to be of the certificate in place, or missing: Exim refuses TLS with the response of another one.
+func (s *sight) lookAtStaple(path string, known map[string]*bundle.Bundle) {
+	text, err := readAsServer(path)
+	switch b := known[s.state]; {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		s.state, s.why = "broken", err.Error()
+	case b == nil && s.state == "none":
+		s.state, s.why = "broken", "there is an OCSP response of no certificate"
+	case b != nil && !bytes.Equal(text, operation.StapleOf(b.Serial())):
+		s.state, s.why = "broken", fmt.Sprintf("the OCSP response is %q", text)
+	}
 }
 
 // lookAtPair says none where the server has no certificate, as before the first deployment.

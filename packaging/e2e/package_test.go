@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"mxcert/hooks/journal"
 	"mxcert/packaging/e2e/mailhost"
 )
 
@@ -86,6 +87,12 @@ func TestPackageOnTheHost(t *testing.T) {
 	if state := s.property("ActiveState"); state != "inactive" {
 		t.Errorf("without a configuration the service is %s", state)
 	}
+	explained := func() int {
+		return strings.Count(must(t, s.Host, "sh", "-c", "journalctl --list-catalog | grep -F 'mxcert: '; true"), "\n")
+	}
+	if n := explained(); n != len(journal.IDs()) { // dpkg has told systemd about the file
+		t.Errorf("journalctl explains %d events of %d", n, len(journal.IDs()))
+	}
 	s.check(s.Put("/etc/mxcert/mxcert.yaml", []byte(hostConfig), 0o644))
 	s.check(s.Put("/etc/mxcert/credentials/tsig", []byte(s.TSIGSecret+"\n"), 0o640))
 	must(t, s.Host, "chgrp", "mxcert", "/etc/mxcert/credentials/tsig")
@@ -105,6 +112,9 @@ func TestPackageOnTheHost(t *testing.T) {
 	s.bootsAgain("after a power cut", s.Crash, first)
 
 	must(t, s.Host, "dpkg", "--remove", "mxcert")
+	if n := explained(); n != 0 {
+		t.Errorf("after the removal journalctl explains %d events", n)
+	}
 	must(t, s.Host, "test", "-d", "/var/lib/mxcert/lineages/mx")
 	must(t, s.Host, "test", "-f", "/etc/mxcert/mxcert.yaml")
 	if now := s.servedByAuthority(); now != first {
@@ -162,10 +172,13 @@ func (s *story) bootsAgain(how string, boot func(context.Context) error, serial 
 	if s.property("NRestarts") != "0" || s.property("Result") != "success" {
 		s.t.Errorf("%s: the service was restarted %s times, %s", how, s.property("NRestarts"), s.property("Result"))
 	}
-	log, err := s.Journal(s.t.Context(), "mxcert.service", time.Time{})
-	s.check(err)
-	if strings.Contains(log, "certificate in service") || strings.Contains(log, "level=ERROR") {
-		s.t.Errorf("%s: the service's journal:\n%s", how, log)
+	if started := s.entries("-b", "-u", "mxcert", "MESSAGE_ID="+journal.IDs()[journal.Started]); len(started) != 1 || started[0]["MXCERT_VERSION"] == "" {
+		s.t.Errorf("%s: the journal has %d starts", how, len(started))
+	}
+	for _, e := range s.entries("-b", "-u", "mxcert") {
+		if e["PRIORITY"] <= "3" || e["MESSAGE_ID"] == journal.IDs()[journal.Served] || e["MESSAGE_ID"] == journal.IDs()[journal.Restored] {
+			s.t.Errorf("%s: the service's journal: %s", how, e["MESSAGE"])
+		}
 	}
 	figure(s.t, "%s: looked at everything %.1f s after the boot", how, time.Since(began).Seconds())
 }

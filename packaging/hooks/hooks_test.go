@@ -49,3 +49,47 @@ func TestMailFailure(t *testing.T) {
 		}
 	}
 }
+
+// The hook for certspotter is silent about what is ours, and mails the rest with the reason, also if mxcert cannot tell.
+func TestCertspotter(t *testing.T) {
+	t.Parallel()
+	bin := t.TempDir()
+	sent, found := filepath.Join(bin, "sent"), filepath.Join(bin, "found.txt")
+	for name, text := range map[string]string{
+		"sendmail":  "#!/bin/sh\ncat >'" + sent + "'\n",
+		"ours":      "#!/bin/sh\nread -r word\necho \"said $word\"\nexit \"$word\"\n",
+		"found.txt": "A certificate has been discovered.\n", "0": "0\n", "1": "1\n", "3": "3\n",
+	} {
+		if err := os.WriteFile(filepath.Join(bin, name), []byte(text), 0o755); err != nil { //nolint:gosec // programs
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct{ env, want string }{
+		{"EVENT=discovered_cert\nCERT_FILENAME=" + bin + "/0", ""},
+		{"EVENT=discovered_cert\nCERT_FILENAME=" + bin + "/3\nSERIAL=04ab", "said 3\n\nA certificate has been discovered.\n\nIf another machine of yours ordered it: mxcert ct check --accept 04ab\n"},
+		{"EVENT=discovered_cert\nCERT_FILENAME=" + bin + "/1", "mxcert could not tell whether it is ours (exit code 1): said 1\n"},
+		{"EVENT=error", "A certificate has been discovered.\n"},
+	} {
+		_ = os.Remove(sent)
+		hook := exec.CommandContext(t.Context(), "./certspotter")
+		hook.Env = append([]string{"PATH=" + bin + ":/usr/bin:/bin", "MXCERT_OURS=" + bin + "/ours", "SUMMARY=a summary", "TEXT_FILENAME=" + found}, strings.Split(tt.env, "\n")...)
+		if out, err := hook.CombinedOutput(); err != nil || len(out) > 0 {
+			t.Fatalf("%v: %s", err, out)
+		}
+		text, err := os.ReadFile(sent)
+		if tt.want == "" {
+			if err == nil {
+				t.Errorf("a mail about what is ours: %s", text)
+			}
+			continue
+		}
+		message, err := mail.ReadMessage(bytes.NewReader(text))
+		if err != nil {
+			t.Fatalf("%v\n%s", err, text)
+		}
+		body, err := io.ReadAll(message.Body)
+		if err != nil || message.Header.Get("Subject") != "[certspotter] a summary" || !strings.HasPrefix(string(body), tt.want) {
+			t.Errorf("%v: got\n%s", err, text)
+		}
+	}
+}

@@ -37,6 +37,7 @@ func TestPages(t *testing.T) {
 		{"mxcert.7", `.TH "MXCERT" "7" "2026-11-29" "mxcert 1.2"`},
 		{"mxcert-hooks.7", "MXCERT_EVENT"},
 		{"mxcert-json.7", "spki_sha256"},
+		{"mxcert-notify.7", `"cred:ping\-url"`},
 		{"mxcert-senders.7", `senders\-differ`},
 		{"mxcert-dane.7", "mxcert tlsa roll mx \\-\\-emergency"},
 	} {
@@ -44,7 +45,7 @@ func TestPages(t *testing.T) {
 			t.Errorf("%s does not contain %q:\n%.3000s", c.page, c.want, all[c.page])
 		}
 	}
-	for _, hidden := range []string{"mxcert-helper.1", "mxcert-report.1", "mxcert-help.1"} {
+	for _, hidden := range []string{"mxcert-helper.1", "mxcert-help.1"} {
 		if _, ok := all[hidden]; ok {
 			t.Errorf("%s describes a command that is hidden", hidden)
 		}

@@ -39,19 +39,22 @@ CGO_ENABLED=0 GOARCH= go build -trimpath -buildvcs=false -tags "$TAGS" -ldflags 
 "$tool" completion fish >"$ROOT/usr/share/fish/vendor_completions.d/mxcert.fish"
 rm -f "$tool"
 
-for unit in packaging/systemd/*; do
+for unit in packaging/systemd/*.*; do
+	case $unit in *.catalog) continue ;; esac
 	install -D -m 0644 "$unit" "$ROOT/usr/lib/systemd/system/$(basename "$unit")"
 done
+# Debian's systemd and Fedora's notice the file (triggers) and compile the catalog.
+install -D -m 0644 packaging/systemd/mxcert.catalog "$ROOT/usr/lib/systemd/catalog/mxcert.catalog"
 install -D -m 0644 packaging/sysusers.d/mxcert.conf "$ROOT/usr/lib/sysusers.d/mxcert.conf"
 install -D -m 0644 packaging/tmpfiles.d/mxcert.conf "$ROOT/usr/lib/tmpfiles.d/mxcert.conf"
 install -m 0640 configs/mxcert.yaml "$ROOT/etc/mxcert/mxcert.yaml.example"
 install -m 0644 README.md CHANGELOG.md packaging/nfpm/copyright "$doc/"
 install -D -m 0644 packaging/hooks/mail-failure "$ROOT/usr/share/doc/mxcert/examples/mail-failure"
+install -D -m 0644 packaging/hooks/certspotter "$ROOT/usr/share/doc/mxcert/examples/certspotter"
 printf '%s (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- mxcert developers <mxcert@example.org>  %s\n' \
 	"$NAME" "$VERSION" "$(date -u -R -d "@$SOURCE_DATE_EPOCH")" >"$doc/changelog"
-if [ -d packaging/grafana ]; then
-	install -d "$ROOT/usr/share/$NAME" && cp -r packaging/grafana "$ROOT/usr/share/$NAME/"
-fi
+install -D -m 0644 packaging/grafana/mxcert.json "$ROOT/usr/share/mxcert/grafana/mxcert.json"
+install -D -m 0644 packaging/prometheus/alerts.yml "$ROOT/usr/share/mxcert/prometheus/alerts.yml"
 find "$man" "$doc/changelog" -type f -exec gzip -9n {} +
 find "$ROOT" -type d -exec chmod 0755 {} +
 find "$ROOT/usr" -type f ! -path '*/bin/*' -exec chmod 0644 {} +

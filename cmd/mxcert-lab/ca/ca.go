@@ -45,6 +45,7 @@ type Options struct {
 	Profiles       map[string]time.Duration // further profiles and their validity
 	ChainLength    int                      // intermediates between root and leaf; default 1
 	AlternateRoots int                      // further roots, offered as Link: rel="alternate" (RFC 8555 section 7.4.2)
+	OCSP           string                   // URL of an OCSP responder, which certificates then name; default none
 	RSA            bool                     // issue with RSA keys instead of ECDSA ones
 
 	EAB             map[string]string // kid → base64url HMAC key; when set, accounts need an external binding
@@ -147,7 +148,7 @@ func (c *CA) build(opts Options) (*wfe.WebFrontEndImpl, error) {
 		keyType = "rsa"
 	}
 	logger := log.New(opts.Log, "pebble ", log.LstdFlags)
-	c.issuer = pebbleca.New(logger, c.store, "", keyType, opts.AlternateRoots, opts.ChainLength, opts.profiles())
+	c.issuer = pebbleca.New(logger, c.store, opts.OCSP, keyType, opts.AlternateRoots, opts.ChainLength, opts.profiles())
 	var pebble wfe.WebFrontEndImpl
 	patient := false
 	err := withEnvironment(opts.environment(), func() {

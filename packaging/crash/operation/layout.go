@@ -21,6 +21,25 @@ type Layout struct {
 	Targets   func(dir string) []deploy.Target             // how mxcert does it
 	Careless  func(dir string, b *bundle.Bundle) error     // or how others do
 	Reads     func(dir string) (certificate, key []string) // the files that a mail server opens, in its order; one of each is a pair
+	Staple    func(dir string) string                      // the file with the OCSP response of the first pair; nil if there is none
+}
+
+// StapleOf stands for the OCSP response of a certificate: deploy does not look into it.
+func StapleOf(serial string) []byte { return []byte("the OCSP response of " + serial + "\n") }
+
+func stapleFile(dir string) string { return filepath.Join(dir, "ocsp.der") }
+
+// stapledPair keeps the response beside the pair.
+func stapledPair(dir string) []deploy.Target {
+	targets := pairTarget(dir)
+	targets[0].OCSP = stapleFile(dir)
+	return targets
+}
+
+func stapledCombined(dir string) []deploy.Target {
+	targets := combinedTarget(dir)
+	targets[0].OCSP = stapleFile(dir)
+	return targets
 }
 
 // Find returns the layout with that name.
@@ -41,6 +60,8 @@ func Layouts() []Layout {
 		{Name: "SNI map", Targets: mapTarget, Reads: readsMap},
 		{Name: "three targets", Targets: threeTargets, Reads: readsThree},
 		{Name: "pair", Exchanges: true, Targets: pairTarget, Reads: readsPair},
+		{Name: "pair and OCSP response", Exchanges: true, Targets: stapledPair, Reads: readsPair, Staple: stapleFile},
+		{Name: "combined and OCSP response", Targets: stapledCombined, Reads: readsCombined, Staple: stapleFile},
 		{Name: "pair and two others", Exchanges: true, Also: true, Targets: mixedTargets, Reads: readsMixed},
 		{Name: "in place", Careless: inPlace, Reads: readsPair},
 		{Name: "two renames", Careless: twoRenames, Reads: readsPair},

@@ -104,7 +104,7 @@ func (s Spec) plan(layout Layout, b *bundle.Bundle) (*deploy.Plan, error) {
 		if os.Geteuid() == 0 {
 			target.Owner, target.Group = strconv.Itoa(Owner), strconv.Itoa(Group)
 		}
-		jobs = append(jobs, deploy.Job{Bundle: b, Target: target, Names: b.Leaf().DNSNames})
+		jobs = append(jobs, deploy.Job{Bundle: b, Target: target, Names: b.Leaf().DNSNames, Staple: StapleOf(b.Serial())})
 	}
 	return deploy.Make(Name, jobs, nil)
 }

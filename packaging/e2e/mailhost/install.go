@@ -46,6 +46,7 @@ func (h *Host) InstallMxcert(ctx context.Context, i Install) error {
 const accounts = `set -e
 systemd-sysusers mxcert.conf
 systemd-tmpfiles --create mxcert.conf
+journalctl --update-catalog
 if getent passwd Debian-exim >/dev/null; then usermod --append --groups mxcert-keys Debian-exim; fi
 `
 
@@ -55,7 +56,7 @@ func (h *Host) installService(ctx context.Context) error {
 		return err
 	}
 	for source, place := range map[string]string{
-		"packaging/systemd/*": "/etc/systemd/system/", "packaging/sysusers.d/*": "/usr/lib/sysusers.d/", "packaging/tmpfiles.d/*": "/usr/lib/tmpfiles.d/",
+		"packaging/systemd/*[^g]": "/etc/systemd/system/", "packaging/systemd/*.catalog": "/usr/lib/systemd/catalog/", "packaging/sysusers.d/*": "/usr/lib/sysusers.d/", "packaging/tmpfiles.d/*": "/usr/lib/tmpfiles.d/",
 	} {
 		files, err := filepath.Glob(filepath.Join(module, source))
 		if err != nil || len(files) == 0 {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"time"
 )
@@ -24,6 +25,11 @@ const (
 // new start forgets everything. Certificates are valid for the given time. It returns when the directory is
 // served and RootsFile is written. `systemctl stop pebble` inside the host stops it.
 func (h *Host) StartPebble(ctx context.Context, validity time.Duration) error {
+	return h.StartPebbleWith(ctx, validity, nil)
+}
+
+// StartPebbleWith does the same with more settings of Pebble's configuration.
+func (h *Host) StartPebbleWith(ctx context.Context, validity time.Duration, more map[string]any) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute) // the first build on a machine compiles Pebble
 	defer cancel()
 	if _, err := h.Stat(CAFile); err != nil {
@@ -31,7 +37,7 @@ func (h *Host) StartPebble(ctx context.Context, validity time.Duration) error {
 			return fmt.Errorf("install Pebble: %w", err)
 		}
 	}
-	config := map[string]any{"pebble": map[string]any{
+	settings := map[string]any{
 		"listenAddress":           "127.0.0.1:14000",
 		"managementListenAddress": "127.0.0.1:15000",
 		"certificate":             CAFile,
@@ -40,8 +46,9 @@ func (h *Host) StartPebble(ctx context.Context, validity time.Duration) error {
 		"retryAfter":              map[string]int{"authz": 1, "order": 1},
 		// One profile: of several Pebble picks one at random for an order that names none.
 		"profiles": map[string]any{"default": map[string]any{"description": "default", "validityPeriod": int(validity.Seconds())}},
-	}}
-	text, err := json.Marshal(config)
+	}
+	maps.Copy(settings, more)
+	text, err := json.Marshal(map[string]any{"pebble": settings})
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ func (a *app) finishCertificates(r *report.Report) error {
 			}
 			printCertificate(out, c)
 		}
+		printAlarms(out, r)
 	}})
 }
 
@@ -35,6 +36,9 @@ func printCertificate(out sheet, c report.Certificate) {
 	printNames(out, c)
 	for _, k := range c.Keys {
 		out.line(k.Key, "serial %s, from %q, valid until %s (%s)", k.Serial, k.Issuer, report.Minute(k.NotAfter), report.Until(k.NotAfter))
+		if k.OCSP != nil {
+			out.line("ocsp", "%s", ocspText(k.OCSP))
+		}
 	}
 	for _, path := range c.Files {
 		out.line("file", "%s", path)
@@ -77,6 +81,26 @@ func printNames(out sheet, c report.Certificate) {
 	if len(c.Leaving) > 0 {
 		out.line("leaving", "%s: DNS does not name this host so any more; the next renewal drops it", strings.Join(c.Leaving, ", "))
 	}
+}
+
+// ocspText says what the CA says about a certificate, and until when servers may send it along.
+func ocspText(o *report.OCSP) string {
+	text := o.Status
+	switch {
+	case o.Status == "none":
+		text = "no response yet"
+	case o.NextUpdate != nil && time.Now().After(*o.NextUpdate):
+		text += ", but the response expired at " + report.Minute(*o.NextUpdate)
+	case o.NextUpdate != nil:
+		text += fmt.Sprintf(", the response is valid until %s (%s)", report.Minute(*o.NextUpdate), report.Until(*o.NextUpdate))
+	}
+	if o.Error != "" {
+		text += "; " + o.Error
+	}
+	if o.NextRequest != nil {
+		text += "; mxcert asks again " + report.Until(*o.NextRequest)
+	}
+	return text
 }
 
 // sendersText says what senders met.

@@ -44,6 +44,9 @@ func (a *app) check(ctx context.Context) error {
 	if err == nil {
 		err = wanted.Check(config)
 	}
+	if config != nil {
+		err = withFiles(config, err)
+	}
 	problems, isProblem := errors.AsType[*configs.Problems](err)
 	if err != nil && !isProblem {
 		return err
@@ -55,7 +58,7 @@ func (a *app) check(ctx context.Context) error {
 	var notes []string
 	if config != nil {
 		secrets, held := a.unreadable(ctx, config)
-		r.Warnings, notes = problemReports(slices.Concat(wanted.Warnings(config), secrets, wanted.MisspeltVariables(config))), held
+		r.Warnings, notes = problemReports(slices.Concat(wanted.Warnings(config), secrets, wanted.MisspeltVariables(config), wanted.PageProblems(config))), held
 	}
 	switch {
 	case a.json:
@@ -77,6 +80,20 @@ func (a *app) check(ctx context.Context) error {
 		return &report.Exit{Code: report.CodeFault}
 	}
 	return nil
+}
+
+// withFiles adds faults in the files that the configuration names to an error about the configuration.
+func withFiles(config *configs.Config, err error) error {
+	list := wanted.CheckFiles(config)
+	if problems, ok := errors.AsType[*configs.Problems](err); ok {
+		list = append(problems.List, list...)
+	} else if err != nil {
+		return err
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	return &configs.Problems{List: list}
 }
 
 // fileName is how messages call the configuration file.

@@ -38,6 +38,9 @@ func (a *app) completions(root *cobra.Command) {
 	flag(find(root, "revoke"), "reason", fixed(revoke.Reasons()...))
 	flag(find(root, "revoke"), "serial", a.serials)
 	flag(find(root, "revoke"), "key", a.keyTypes)
+	for _, cmd := range find(root, "notify").Commands() {
+		cmd.ValidArgsFunction = a.channelNames
+	}
 	for _, cmd := range find(root, "tlsa").Commands() {
 		cmd.ValidArgsFunction = a.certificateNames(1)
 		if cmd.Name() == "show" {
@@ -109,6 +112,16 @@ func (a *app) hostForCompletion() *wanted.Host {
 	}
 	host, _ := wanted.From(config) // no chain is checked here
 	return host
+}
+
+// channelNames offers the channels of notifications that are not in the line yet.
+func (a *app) channelNames(_ *cobra.Command, args []string, _ string) (names []string, directive cobra.ShellCompDirective) {
+	for _, c := range a.hostForCompletion().Channels() {
+		if !slices.Contains(args, c.Name) {
+			names = append(names, cobra.CompletionWithDesc(c.Name, c.Kind))
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // certificateNames offers the names of the certificates that are not in the line yet, up to a number of them.

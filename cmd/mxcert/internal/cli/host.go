@@ -24,6 +24,7 @@ func (a *app) translate(ctx context.Context, config *configs.Config, command str
 	}
 	h, err := wanted.From(config)
 	h.ExplainSecrets(a.explain(ctx, config, command))
+	h.SendAsRoot(helper.Send)
 	if err == nil && os.Geteuid() == 0 {
 		h.KeepSecrets() // before this process becomes the state's owner
 	}

@@ -15,6 +15,7 @@ import (
 type narrator struct {
 	app      *app
 	animated bool
+	diary    *diary // gets the progress instead, if standard error is the journal; nil otherwise
 	start    time.Time
 
 	mu   sync.Mutex
@@ -28,7 +29,7 @@ func (a *app) narrate() *narrator {
 	if a.quiet || a.progress == "none" {
 		return nil
 	}
-	n := &narrator{app: a, start: time.Now(), last: time.Now(), stop: make(chan struct{})}
+	n := &narrator{app: a, start: time.Now(), last: time.Now(), stop: make(chan struct{}), diary: a.diary()}
 	n.animated = a.progress == "auto" && a.stderr.isTerminal() && !dumb()
 	if n.animated {
 		go n.animate()
@@ -72,13 +73,17 @@ func (n *narrator) speakOf() func(name, stage, message string) {
 }
 
 func (n *narrator) line(certificate, stage, message string) {
+	if n.diary != nil {
+		n.diary.progress(certificate, stage, message)
+		return
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now := time.Now()
 	n.clear()
 	mark, colour, priority := "·", faint, asInfo
 	switch stage {
-	case "warning":
+	case "warning", "left-out", "account-changed", "txt-remain":
 		mark, colour, priority = "!", yellow, asWarning
 	case "failed":
 		mark, colour, priority = "✗", red, asError
@@ -99,7 +104,7 @@ func waitingFor(stage string) string {
 	switch stage {
 	case "dns":
 		return "waits for the name servers"
-	case "propagation", "account", "order", "validation":
+	case "propagation", "account", "due", "order", "validation":
 		return "waits for the CA"
 	case "reload", "deploy", "revert", "wait":
 		return "waits for the mail server"

@@ -90,7 +90,9 @@ func (a *app) passes(ctx context.Context, h *wanted.Host, names []string, option
 	}
 	defer runner.Close()
 	narrator := a.narrate()
+	diary := a.diary()
 	if !options.DryRun {
+		narrator.keeps(diary)
 		if err := runner.SweepOrphans(ctx, narrator.speak("-")); err != nil {
 			narrator.speak("-")("warning", report.OneLine(err.Error()))
 		}
@@ -102,6 +104,9 @@ func (a *app) passes(ctx context.Context, h *wanted.Host, names []string, option
 	reports := daemon.Each(wants, func(want wanted.Certificate) report.Certificate {
 		began := time.Now()
 		r := runner.Run(ctx, want, options, narrator.speak(want.Name))
+		if !options.DryRun {
+			diary.result(r)
+		}
 		if asked := options.DeployOnly || options.Rollback; !options.DryRun && (!asked || r.Error == nil) {
 			hub.Passed(tell.Pass{Report: r, At: time.Now(), Took: time.Since(began)})
 		}

@@ -4,11 +4,14 @@ import (
 	"log/slog"
 	"os"
 
+	"mxcert/cmd/mxcert/internal/alarm"
 	"mxcert/cmd/mxcert/internal/daemon"
 	"mxcert/cmd/mxcert/internal/doctor"
+	"mxcert/cmd/mxcert/internal/page"
 	"mxcert/cmd/mxcert/internal/privilege"
 	"mxcert/cmd/mxcert/internal/tell"
 	"mxcert/configs"
+	"mxcert/deploy/mx"
 
 	"github.com/spf13/cobra"
 )
@@ -46,20 +49,7 @@ func (a *app) newDaemon() *daemon.Daemon {
 }
 
 // listeners are those who tell people what passes find. Each is on if the configuration asks for it.
-func listeners(*slog.Logger) []tell.Listener { return nil }
-
-// logger writes to stderr. Under systemd it writes no time, because the journal adds it, but a priority: `journalctl -p err` then shows
-// the errors.
-func (a *app) logger(level slog.Leveler) *slog.Logger {
-	options := &slog.HandlerOptions{Level: level}
-	if !a.inJournal() {
-		return slog.New(slog.NewTextHandler(a.stderr, options))
-	}
-	options.ReplaceAttr = func(groups []string, attr slog.Attr) slog.Attr {
-		if len(groups) == 0 && attr.Key == slog.TimeKey {
-			return slog.Attr{}
-		}
-		return attr
-	}
-	return slog.New(newJournal(a.stderr, options))
+func listeners(log *slog.Logger) []tell.Listener {
+	metrics := tell.NewMetrics(log)
+	return []tell.Listener{metrics, alarm.New(log, mx.HostName(), metrics.Notified), page.NewListener(log)}
 }

@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"mxcert/acme/state"
+
 	"mxcert/cmd/mxcert/internal/daemon"
 	"mxcert/cmd/mxcert/internal/helper"
 	"mxcert/cmd/mxcert/internal/pass"
@@ -38,38 +40,74 @@ func (a *app) status(ctx context.Context, names []string) error {
 	if r := a.statusOfDaemon(ctx, names, files); r != nil {
 		return a.finishStatus(r, names)
 	}
-	config, configErr := a.parse(files)
-	if configErr != nil {
-		if config = runningConfig(files); config == nil {
-			return configErr
-		}
-	}
-	host, _ := wanted.From(config) // no chain is checked here
-	wants, err := choose(host, names)
+	seen, err := a.lookHere(ctx, names, files)
 	if err != nil {
 		return err
 	}
-	store, err := view(host.State)
-	if err != nil {
-		return err
-	}
-	looker := helper.NewClient().Looker()
-	defer looker.Close()
-	r := report.Sum(daemon.Each(wants, func(want wanted.Certificate) report.Certificate {
-		return pass.Look(ctx, looker, want, store.Lineage(want.Name))
-	}))
-	r.Daemon = daemon.Running(store)
-	if configErr == nil {
+	r := seen.Report
+	if seen.configErr == nil {
 		return a.finishStatus(r, names)
 	}
 	// The report starts with the broken file, then describes the configuration in force.
-	r.ConfigError = configErr.Error()
-	a.complain(configErr)
+	r.ConfigError = seen.configErr.Error()
+	a.complain(seen.configErr)
 	err = a.finishStatus(r, names)
 	if _, said := errors.AsType[*report.Exit](err); err != nil && !said {
 		return err
 	}
 	return &report.Exit{Code: report.CodeConfig}
+}
+
+// present is how the chosen certificates are now.
+type present struct {
+	*report.Report
+	wants     []wanted.Certificate // in the order of the report
+	store     *state.Book
+	configErr error // the files are broken, and the rest is about the configuration in force
+}
+
+// look has a running daemon look at certificates; without one, this process does.
+func (a *app) look(ctx context.Context, names []string, files *configs.Files) (present, error) {
+	r := a.statusOfDaemon(ctx, names, files)
+	if r == nil {
+		return a.lookHere(ctx, names, files)
+	}
+	seen, err := a.prepareLook(names, files)
+	seen.Report = r
+	return seen, err
+}
+
+// lookHere looks at certificates in this process.
+func (a *app) lookHere(ctx context.Context, names []string, files *configs.Files) (present, error) {
+	seen, err := a.prepareLook(names, files)
+	if err != nil {
+		return seen, err
+	}
+	looker := helper.NewClient().Looker()
+	defer looker.Close()
+	seen.Report = report.Sum(daemon.Each(seen.wants, func(want wanted.Certificate) report.Certificate {
+		return pass.Look(ctx, looker, want, seen.store.Lineage(want.Name))
+	}))
+	seen.Daemon = daemon.Running(seen.store)
+	addAlarms(seen.Report, seen.store, names)
+	return seen, nil
+}
+
+// prepareLook finds out what there is to look at. While the files are broken, that is what the daemon works with.
+func (a *app) prepareLook(names []string, files *configs.Files) (seen present, err error) {
+	config, configErr := a.parse(files)
+	if configErr != nil {
+		if config = runningConfig(files); config == nil {
+			return seen, configErr
+		}
+	}
+	seen.configErr = configErr
+	host, _ := wanted.From(config) // no chain is checked here
+	if seen.wants, err = choose(host, names); err != nil {
+		return seen, err
+	}
+	seen.store, err = view(host.State)
+	return seen, err
 }
 
 // finishStatus prints a table of all certificates, or the details of those that were named, and of the only one.
@@ -106,6 +144,7 @@ func (a *app) statusOfDaemon(ctx context.Context, names []string, files *configs
 		return nil // the daemon could not ask the install helper about the files; this command may be able to read them itself
 	}
 	r.Daemon = running
+	addAlarms(r, store, names)
 	return r
 }
 

@@ -16,6 +16,7 @@ func (a *app) finishTable(r *report.Report) error {
 	return a.finish(answer{document: r, changed: r.Changed, code: r.ExitCode(), print: func(out sheet) {
 		printDaemon(out, r.Daemon, r.ConfigError != "", a.version)
 		printTable(out, r.Certificates, time.Now())
+		printAlarms(out, r)
 	}})
 }
 

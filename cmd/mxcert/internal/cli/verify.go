@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"mxcert/acme/ct/sct"
 	"mxcert/acme/resolve"
 	"mxcert/configs"
 	"mxcert/deploy/survey"
@@ -75,6 +76,7 @@ type verifyTask struct {
 	serverRoots *x509.CertPool
 	rootsFile   string         // as it was typed
 	kinds       []verdict.Kind // that count; nil: all, and findings
+	logs        sct.Logs       // whose keys check SCTs; nil: none are checked
 	commands    bool           // print the commands of other tools
 }
 
@@ -154,7 +156,7 @@ func (a *app) prepareSender(task *verifyTask) error {
 	if err != nil {
 		return nil //nolint:nilerr // none is needed
 	}
-	task.options.Ours = ours(wanted.PublicAddresses(config))
+	task.options.Ours, task.logs = ours(wanted.PublicAddresses(config)), readLogs(config)
 	if named {
 		task.options.Resolver = task.resolver(config.DNS.ResolversTrusted)
 	} else {

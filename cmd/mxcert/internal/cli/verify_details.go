@@ -80,7 +80,7 @@ func (r verifyReport) detailsOf(h hostReport) []detail {
 		v.Reason = "as said of " + h.Domain
 		verdicts[verdict.MTASTS] = v
 	}
-	return slices.Concat(certificateLines(h), verdictLines(verdicts), findingLines(h.Findings))
+	return slices.Concat(certificateLines(h), sctLines(h.SCTs), verdictLines(verdicts), findingLines(h.Findings))
 }
 
 // saidOfDomain reports whether the domain of a host asks for nothing by MTA-STS for the same reason, which is printed there.

@@ -48,6 +48,7 @@ func (a *app) verifyOwn(parent context.Context, task verifyTask) error {
 	if err != nil {
 		return err
 	}
+	task.logs = readLogs(config)
 	ctx, cancel := a.within(parent, verifyTime)
 	defer cancel()
 	narrator := a.narrate()
@@ -114,6 +115,7 @@ func lookAtOwn(ctx context.Context, store *state.Book, want wanted.Certificate, 
 			at, name := addressAndPort(ctx, endpoint)
 			seen.hosts[i] = survey.LookAtEndpoint(ctx, want.ServerName(), at, options)
 			reports[i] = ownReport(seen.hosts[i], want, have.Bundles, options)
+			reports[i].SCTs = sctsOf(seen.hosts[i], task.logs, cmp.Or(options.At, time.Now()))
 			if name != "" {
 				reports[i].Address = name
 			}

@@ -39,6 +39,7 @@ type hostReport struct {
 	Validator  string                         `json:"validator"` // the resolver whose word about DNSSEC counts; "" if there is none
 	TLSA       []tlsaReport                   `json:"tlsa"`
 	Handshakes []handshakeReport              `json:"handshakes"`
+	SCTs       []sctReport                    `json:"scts"`
 	Verdicts   map[verdict.Kind]verdictReport `json:"verdicts"`
 	Findings   []finding.Finding              `json:"findings"`
 
@@ -109,7 +110,9 @@ func newVerifyReport(seen sight, task verifyTask) verifyReport {
 		r.Domains = append(r.Domains, newDomainReport(d, cmp.Or(task.options.At, time.Now())))
 	}
 	for _, h := range seen.hosts {
-		r.Hosts = append(r.Hosts, newHostReport(h))
+		host := newHostReport(h)
+		host.SCTs = sctsOf(h, task.logs, cmp.Or(task.options.At, time.Now()))
+		r.Hosts = append(r.Hosts, host)
 	}
 	return r
 }
@@ -127,7 +130,7 @@ func newDomainReport(d survey.Domain, at time.Time) domainReport {
 }
 
 func newHostReport(h survey.Host) hostReport {
-	r := hostReport{MX: h.Host, Domain: h.Domain, Port: h.Port, Validator: validatorOf(h), TLSA: []tlsaReport{}, Handshakes: []handshakeReport{},
+	r := hostReport{MX: h.Host, Domain: h.Domain, Port: h.Port, Validator: validatorOf(h), TLSA: []tlsaReport{}, Handshakes: []handshakeReport{}, SCTs: []sctReport{},
 		Verdicts: newVerdictReports(h.Verdicts), Findings: slices.Concat([]finding.Finding{}, h.Findings)}
 	if h.Address.IsValid() {
 		r.Address = h.Address.String()

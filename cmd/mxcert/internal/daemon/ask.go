@@ -50,7 +50,7 @@ func ask(ctx context.Context, store *state.Book, order Order, say func(certifica
 		switch {
 		case l.Refuse != "":
 			return last, errors.New(l.Refuse)
-		case l.Report != nil, l.Seen != nil:
+		case l.Report != nil, l.Seen != nil, l.Sent != nil:
 			return l, nil
 		}
 		say(l.Certificate, l.Stage, l.Message)

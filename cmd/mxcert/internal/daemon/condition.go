@@ -8,6 +8,7 @@ import (
 	"mxcert/acme/finding"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/wanted"
+	"mxcert/hooks/journal"
 	"mxcert/hooks/sdnotify"
 )
 
@@ -21,6 +22,8 @@ type condition struct {
 	expires time.Time // the first of its certificates; zero if there is none
 	renews  time.Time // zero if that is not known
 	tlsa    bool      // senders with DANE would not accept it, or a person has to fix something about its TLSA records
+	next    time.Time // when a failure is tried again; zero if that is not known
+	waits   string    // what it waits for besides its renewal, as a predicate; "" if for nothing
 	without []string  // optional names that the certificate does not have, because they could not be proven
 }
 
@@ -29,7 +32,7 @@ func (d *Daemon) observe(o *order, result report.Certificate) {
 	if o.refused(result) {
 		return
 	}
-	c := condition{tlsa: result.TLSA.Fault()}
+	c := condition{tlsa: result.TLSA.Fault(), waits: waitOf(result)}
 	for _, key := range result.Keys {
 		if c.expires.IsZero() || key.NotAfter.Before(c.expires) {
 			c.expires = key.NotAfter
@@ -43,7 +46,10 @@ func (d *Daemon) observe(o *order, result report.Certificate) {
 	}
 	d.mu.Lock()
 	before := d.conditions[o.want.Name]
-	if result.Error != nil {
+	if waiting := result.Limited && !result.OutOfService && !c.expires.IsZero() && before.fails == ""; result.Error != nil && !waiting {
+		if result.NextTry != nil {
+			c.next = *result.NextTry
+		}
 		c.fails, c.since = finding.Quote(result.Error.Message, mostStatus), time.Now()
 		if before.fails != "" {
 			c.since = before.since
@@ -61,7 +67,7 @@ func (d *Daemon) observe(o *order, result report.Certificate) {
 	d.mu.Unlock()
 	d.showCondition(false)
 	if first {
-		d.log.Info("all certificates have been looked at", "state", text)
+		d.log.Info("all certificates have been looked at", "state", text, journal.LookedAt.Attr())
 	}
 }
 
@@ -88,7 +94,9 @@ func (d *Daemon) showCondition(always bool) {
 }
 
 // conditionText says how the worst certificate is. The caller holds d.mu.
-func (d *Daemon) conditionText() string {
+func (d *Daemon) conditionText() string { return d.stateText() + d.slowText() }
+
+func (d *Daemon) stateText() string {
 	if d.status.ConfigError != "" {
 		return "bad configuration, the old one stays in force: " + report.OneLine(d.status.ConfigError)
 	}
@@ -126,7 +134,7 @@ func (d *Daemon) conditionText() string {
 		if lacking != "" {
 			how = ", all are in service"
 		}
-		text += fmt.Sprintf("%s; next renewal: %s, %s%s", how, first, report.Minute(d.conditions[first].renews), finding.Quote(lacking, mostStatus))
+		text += fmt.Sprintf("%s; next renewal: %s, %s%s", how, first, report.Minute(d.conditions[first].renews), finding.Quote(lacking, mostStatus)) + d.waitText()
 	}
 	return text
 }
@@ -141,6 +149,9 @@ func failureText(name string, c condition, failing int, all string) string {
 		text += "; its certificate expired at " + report.Minute(c.expires)
 	default:
 		text += "; its certificate expires at " + report.Minute(c.expires)
+	}
+	if time.Now().Before(c.next) {
+		text += "; the next try is at " + report.Minute(c.next)
 	}
 	if failing > 1 {
 		text += fmt.Sprintf("; %d of %s fail", failing, all)

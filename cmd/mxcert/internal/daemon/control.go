@@ -36,6 +36,9 @@ type Order struct {
 	Roll       *dane.Asked `json:"roll,omitempty"`    // tlsa roll
 	Publish    bool        `json:"publish,omitempty"` // tlsa publish
 	Adopt      bool        `json:"adopt,omitempty"`
+
+	Notify   bool     `json:"notify,omitempty"`   // with Look: send a test message; Names is empty
+	Channels []string `json:"channels,omitempty"` // with Notify: by these channels; empty: by all
 }
 
 // line is one line of the answer: progress or, as the last line, the result.
@@ -46,6 +49,7 @@ type line struct {
 
 	Report *report.Report `json:"report,omitempty"`
 	Seen   *Seen          `json:"seen,omitempty"`
+	Sent   []Sent         `json:"sent,omitempty"`
 	Refuse string         `json:"refuse,omitempty"` // why the daemon refuses the order
 }
 
@@ -138,6 +142,9 @@ func (d *Daemon) obey(ctx context.Context, asked Order, gone <-chan struct{}, se
 	if err != nil {
 		return line{Refuse: err.Error()}
 	}
+	if asked.Notify {
+		return d.sendTest(ctx, w.runner.Host, asked.Channels)
+	}
 	if asked.Examine {
 		return line{Seen: d.examine(ctx, wants, asked.Online)}
 	}
@@ -191,8 +198,8 @@ func Each(wants []wanted.Certificate, one func(wanted.Certificate) report.Certif
 	return together(wants, one)
 }
 
-// together does one thing for each certificate, several in parallel, and returns the results in the order of the certificates.
-func together[T any](wants []wanted.Certificate, one func(wanted.Certificate) T) []T {
+// together does one thing for each certificate or channel, several in parallel, and returns the results in their order.
+func together[W, T any](wants []W, one func(W) T) []T {
 	results := make([]T, len(wants))
 	var group errgroup.Group
 	group.SetLimit(MaxPasses)

@@ -34,6 +34,7 @@ import (
 	"mxcert/cmd/mxcert/internal/wanted"
 	"mxcert/configs"
 	"mxcert/deploy/survey"
+	"mxcert/hooks/journal"
 	"mxcert/hooks/sdnotify"
 	"mxcert/hooks/watch"
 )
@@ -100,6 +101,7 @@ func New(options Options) *Daemon {
 	d := &Daemon{Options: options, log: options.Log, helper: helper.NewClient(), progress: map[*order]time.Time{}, rereads: make(chan struct{}),
 		look: survey.LookAtDomain, surveys: make(chan struct{}, 1), surveyed: map[string]time.Time{}, conditions: map[string]condition{}}
 	d.idle = time.AfterFunc(untilIdle, d.rest)
+	d.Tell.Serve(d.health)
 	return d
 }
 
@@ -138,7 +140,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	var feeder sdnotify.Feeder
 	go feeder.Run(work)
 	d.notify(sdnotify.Ready())
-	d.log.Info("started", "version", d.Release, "config", d.ConfigFile, "certificates", certificateNames(d.current().runner.Host))
+	d.log.Info("started", "version", d.Release, "config", d.ConfigFile, "certificates", certificateNames(d.current().runner.Host), journal.Started.Attr())
 	d.start(work, d.current())
 	d.loop(ctx, work, watcher, hup, &feeder)
 	return d.end(cancel)
@@ -157,7 +159,7 @@ func (d *Daemon) loop(ctx, work context.Context, watcher *watch.Watcher, hup <-c
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if !d.hangs() {
+			if d.health() == nil {
 				feeder.Beat()
 			}
 		case <-watcher.Changes():
@@ -204,14 +206,14 @@ func (d *Daemon) reload(ctx context.Context, why string) {
 	if err != nil {
 		d.setStatus(func(s *report.Daemon) { s.ConfigError, s.ConfigErrorAt = err.Error(), new(time.Now().UTC()) })
 		d.Tell.ConfigBad(err.Error())
-		d.log.Error("the configuration is bad; the one that was loaded before stays in force", "reason", why, "error", err)
+		d.log.Error("the configuration is bad; the one that was loaded before stays in force", "reason", why, "error", err, journal.ConfigBad.Attr())
 		d.showCondition(true)
 		return
 	}
 	for _, w := range warnings {
 		d.log.Warn("suspicious configuration", "file", w.File, "line", w.Line, "column", w.Column, "warning", w.Message)
 	}
-	d.log.Info("configuration loaded", "reason", why, "certificates", len(config.Certificates))
+	d.log.Info("configuration loaded", "reason", why, "certificates", len(config.Certificates), journal.ConfigLoaded.Attr())
 }
 
 // take puts a configuration in force. Work on the old one finishes what is running and starts nothing new.
@@ -270,6 +272,7 @@ func (d *Daemon) runner(config *configs.Config) (*pass.Runner, error) {
 	if err != nil {
 		return nil, err
 	}
+	host.SendAsRoot(helper.Send)
 	store, err := state.Open(disk.Open(config.State))
 	if err != nil {
 		return nil, err
@@ -302,7 +305,7 @@ func (d *Daemon) current() *workload {
 // end stops all work.
 func (d *Daemon) end(cancel context.CancelFunc) error {
 	d.notify(sdnotify.Stopping())
-	d.log.Info("stopping")
+	d.log.Info("stopping", journal.Stopping.Attr())
 	current := d.current()
 	current.end()
 	cancel()
@@ -342,7 +345,7 @@ func (d *Daemon) start(ctx context.Context, w *workload) {
 			d.log.Debug("progress", "stage", stage, "detail", report.OneLine(message))
 		}
 		if err := w.runner.SweepOrphans(ctx, say); err != nil && ctx.Err() == nil {
-			d.log.Warn("TXT records remain", "error", err)
+			d.log.Warn("TXT records remain", "error", err, journal.TXTRemain.Attr())
 		}
 	})
 	gate := schedule.NewGate(MaxPasses)

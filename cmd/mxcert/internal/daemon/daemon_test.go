@@ -49,7 +49,7 @@ func TestDaemon(t *testing.T) {
 		t.Errorf("the daemon says of itself: %+v", r)
 	}
 
-	if !d.log.has("level=INFO", "msg=started", "certificates=mx\n") || !d.log.has("level=INFO", "all certificates have been looked at", "next renewal: mx, ") || d.log.has("level=INFO", "msg=progress", "stage=order") {
+	if !d.log.has("level=INFO", "msg=started", "certificates=mx event=started\n") || !d.log.has("level=INFO", "all certificates have been looked at", "next renewal: mx, ") || d.log.has("level=INFO", "msg=progress", "stage=order") {
 		t.Errorf("the log does not say what is watched, or says each step:\n%s", d.log)
 	}
 

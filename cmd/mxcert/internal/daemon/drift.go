@@ -13,6 +13,7 @@ import (
 	"mxcert/cmd/mxcert/internal/pass"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/wanted"
+	"mxcert/hooks/journal"
 	"mxcert/hooks/watch"
 )
 
@@ -270,7 +271,7 @@ func (d *driftWatch) wake(c *watched) {
 	if c.busy || len(changed) == 0 {
 		return
 	}
-	d.log.Info("files were changed by others", "certificate", c.name, "files", strings.Join(changed, " "))
+	d.log.Info("files were changed by others", "certificate", c.name, "files", strings.Join(changed, " "), journal.FilesChanged.Attr())
 	c.wakes = append(c.wakes, time.Now())
 	if c.rouse == nil {
 		c.early = true

@@ -24,6 +24,7 @@ import (
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/tell"
 	"mxcert/cmd/mxcert/internal/wanted"
+	"mxcert/hooks/journal"
 )
 
 const (
@@ -35,6 +36,8 @@ const (
 	mostSurveys = 4
 	// mostSaid limits the findings that are kept.
 	mostSaid = 100
+	// mostHosts limits the addresses whose verdicts are kept.
+	mostHosts = 100
 )
 
 // surveyor looks at a mail domain as senders do; survey.LookAtDomain does.
@@ -113,10 +116,10 @@ func tellFaults(log *slog.Logger, before, now []finding.Finding) {
 		if f.Severity == finding.Error {
 			tell = log.Error
 		}
-		tell("senders meet a fault", "id", f.ID, "subject", f.Subject, "detail", f.Message, "hint", f.Hint)
+		tell("senders meet a fault", "id", f.ID, "subject", f.Subject, "detail", f.Message, "hint", f.Hint, journal.SendersFault.Attr())
 	}
 	for _, f := range apart(before, now) {
-		log.Info("senders do not meet this any more", "id", f.ID, "subject", f.Subject)
+		log.Info("senders do not meet this any more", "id", f.ID, "subject", f.Subject, journal.SendersWell.Attr())
 	}
 }
 
@@ -155,6 +158,7 @@ func meet(ctx context.Context, want wanted.Certificate, deployed func(string) []
 		options.PolicyRoots, _ = x509.SystemCertPool() // without one, the own roots alone count
 	}
 	found, policies := make([][]finding.Finding, len(want.MailDomains)), make([]mtasts.Found, len(want.MailDomains))
+	judged := make([][]report.SenderHost, len(want.MailDomains))
 	var group errgroup.Group
 	group.SetLimit(mostSurveys)
 	for i, domain := range want.MailDomains {
@@ -162,7 +166,7 @@ func meet(ctx context.Context, want wanted.Certificate, deployed func(string) []
 			limited, cancel := context.WithTimeout(ctx, sendersTime)
 			defer cancel()
 			d, hosts := look(limited, domain, options)
-			found[i], policies[i] = faultsOf(d, hosts), d.Policy
+			found[i], policies[i], judged[i] = faultsOf(d, hosts), d.Policy, verdictsOf(hosts)
 			return nil
 		})
 	}
@@ -170,6 +174,7 @@ func meet(ctx context.Context, want wanted.Certificate, deployed func(string) []
 	n := note{Senders: report.Senders{Version: state.Version, At: time.Now().UTC().Truncate(time.Second), Domains: want.MailDomains, Findings: []finding.Finding{}}}
 	for i, list := range found {
 		n.add(list, want.MailDomains[i])
+		n.Hosts = append(n.Hosts, judged[i][:min(len(judged[i]), mostHosts-len(n.Hosts))]...)
 	}
 	return n.Senders, policies
 }
@@ -214,6 +219,21 @@ func faultsOf(d survey.Domain, hosts []survey.Host) (list []finding.Finding) {
 			f.Subject = cmp.Or(f.Subject, subject)
 			list = append(list, f)
 		}
+	}
+	return list
+}
+
+// verdictsOf keeps what each kind of sender decides about each address.
+func verdictsOf(hosts []survey.Host) (list []report.SenderHost) {
+	for _, h := range hosts[:min(len(hosts), mostHosts)] {
+		one := report.SenderHost{MX: h.Host, Domain: h.Domain, Port: h.Port, Verdicts: map[string]report.SenderVerdict{}}
+		if h.Address.IsValid() {
+			one.Address = h.Address.String()
+		}
+		for kind, v := range h.Verdicts {
+			one.Verdicts[string(kind)] = report.SenderVerdict{Result: string(v.Result), Action: string(v.Action), Type: v.Type, Reason: finding.QuoteLink(v.Reason, finding.MostQuoted)}
+		}
+		list = append(list, one)
 	}
 	return list
 }

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -14,7 +15,9 @@ type task struct {
 }
 
 // tasks lists the work beside the passes that a configuration asks for.
-func (d *Daemon) tasks(w *workload) []task { return d.reportTasks(w) }
+func (d *Daemon) tasks(w *workload) []task {
+	return slices.Concat(d.reportTasks(w), d.transparencyTask(w))
+}
 
 // startTasks begins this work. No pass waits for it.
 func (d *Daemon) startTasks(w *workload) {

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"time"
@@ -10,10 +11,12 @@ import (
 	"mxcert/acme"
 	"mxcert/acme/schedule"
 	"mxcert/acme/state"
+	"mxcert/cmd/mxcert/internal/logbook"
 	"mxcert/cmd/mxcert/internal/pass"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/tell"
 	"mxcert/cmd/mxcert/internal/wanted"
+	"mxcert/hooks/journal"
 )
 
 // order is one pass to make: over which certificate, why, and who receives its progress.
@@ -23,6 +26,7 @@ type order struct {
 	options  pass.Options
 	log      *slog.Logger
 	say      acme.Progress   // receives the progress, in addition to the log; nil: only the log
+	doing    doing           // what its pass does now, for systemd; guarded by the daemon's mutex
 	gone     <-chan struct{} // closed when the command that asked has exited; nil: no command asked
 }
 
@@ -92,6 +96,7 @@ func (d *Daemon) pass(ctx context.Context, o *order) report.Certificate {
 	defer d.ended(o)
 	began := time.Now()
 	result := o.workload.runner.Run(ctx, o.want, o.options, d.voice(ctx, o))
+	d.ends(o)
 	d.logResult(ctx, o, result)
 	if o.workload.waiting.Err() == nil && !errors.Is(ctx.Err(), context.Canceled) && !o.dropped(result) {
 		d.observe(o, result)
@@ -109,44 +114,24 @@ func (d *Daemon) voice(ctx context.Context, o *order) acme.Progress {
 		if o.say != nil {
 			o.say(stage, message)
 		}
-		level := slog.LevelDebug // a success is one line, of logResult
-		switch stage {
-		case "failed":
-			return // logResult logs it once, with its hint
-		case "warning":
-			level = slog.LevelWarn
-		case "account", "names":
-			level = slog.LevelInfo
-		}
-		o.log.Log(ctx, level, "progress", "stage", stage, "detail", report.OneLine(message))
+		d.step(o, stage)
+		logbook.Progress(ctx, o.log, slog.LevelDebug, stage, message)
 	}
 }
 
 // logResult logs how a pass ended. If a newer configuration has replaced the one of the pass, a pass of the newer one does what is left.
 func (d *Daemon) logResult(ctx context.Context, o *order, result report.Certificate) {
+	logbook.Issued(o.log, result)
 	repeats := o.options.Daemon && o.workload.drift.held(o.want.Name, result)
 	replaced := o.workload.waiting.Err() != nil
 	stopped := errors.Is(ctx.Err(), context.Canceled)
 	switch {
 	case replaced, result.Error != nil && stopped, o.dropped(result):
 	case repeats:
-		o.log.Info("the files are left alone", "detail", report.OneLine(result.Error.Message))
-	case result.Error != nil && result.Error.Kind == pass.KindRefused:
-		o.log.Info("a command was refused", "detail", report.OneLine(result.Error.Message))
-	case result.Error != nil && result.Error.Kind == "backoff":
-		o.log.Info("the order waits", "detail", report.OneLine(result.Error.Message), "hint", result.Error.Hint)
-	case result.Error != nil:
-		o.log.Error("pass failed", "stage", result.Error.Stage, "kind", result.Error.Kind, "error", report.OneLine(result.Error.Message), "hint", result.Error.Hint)
-	case result.Changed:
-		o.log.Info("certificate in service", "stage", result.Stage, "serial", serials(result), "next_renewal", result.NextRenewal)
+		o.log.Info("the files are left alone", "detail", report.OneLine(result.Error.Message), journal.LeftAlone.Attr())
+	default:
+		logbook.Result(o.log, result)
 	}
-}
-
-func serials(r report.Certificate) (list []string) {
-	for _, k := range r.Keys {
-		list = append(list, k.Serial)
-	}
-	return list
 }
 
 // nextPass returns when a certificate is looked at again: at its renewal time, at the end of a backoff, when a name that is left out is
@@ -172,6 +157,9 @@ func nextPass(r report.Certificate, now time.Time) time.Time {
 	if dane := !r.NextTLSA.IsZero() && (!r.OutOfService || r.Error != nil && strings.HasPrefix(r.Error.Kind, "dane")); dane && r.NextTLSA.Before(wake) {
 		wake = r.NextTLSA
 	}
+	if ocsp := !r.NextOCSP.IsZero() && (!r.OutOfService || r.Error != nil && strings.HasPrefix(r.Error.Kind, "ocsp")); ocsp && r.NextOCSP.Before(wake) {
+		wake = r.NextOCSP
+	}
 	if wake.Before(soonest) {
 		return soonest
 	}
@@ -183,6 +171,7 @@ func (d *Daemon) began(o *order) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.progress[o] = time.Now()
+	d.begins(o)
 	d.idle.Stop()
 }
 
@@ -204,14 +193,14 @@ func (d *Daemon) restLater() {
 	}
 }
 
-// hangs reports whether a pass still runs after its own deadline.
-func (d *Daemon) hangs() bool {
+// health returns an error if a pass still runs after its own deadline.
+func (d *Daemon) health() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, began := range d.progress {
+	for o, began := range d.progress {
 		if time.Since(began) > passTime+5*time.Minute {
-			return true
+			return fmt.Errorf("a pass over %s hangs since %s", o.want.Name, report.Minute(began))
 		}
 	}
-	return false
+	return nil
 }

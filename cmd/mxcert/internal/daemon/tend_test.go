@@ -85,7 +85,7 @@ func TestHangs(t *testing.T) {
 			d.progress[p] = time.Now().Add(-age)
 			passes = append(passes, p)
 		}
-		if got := d.hangs(); got != tt.want {
+		if got := d.health() != nil; got != tt.want {
 			t.Errorf("%s: %v, want %v", tt.what, got, tt.want)
 		}
 		for i, p := range passes {
@@ -93,13 +93,13 @@ func TestHangs(t *testing.T) {
 				d.ended(p)
 			}
 		}
-		if got := d.hangs(); got != tt.want {
+		if got := d.health() != nil; got != tt.want {
 			t.Errorf("%s, after the others ended: %v, want %v", tt.what, got, tt.want)
 		}
 		for _, p := range passes {
 			d.ended(p)
 		}
-		if d.hangs() || len(d.progress) > 0 {
+		if d.health() != nil || len(d.progress) > 0 {
 			t.Errorf("%s: passes that ended are remembered: %v", tt.what, d.progress)
 		}
 	}
@@ -146,18 +146,18 @@ func TestLogResult(t *testing.T) {
 		results  []report.Certificate
 		want     string // of the last
 	}{
-		{"failed", t.Context(), byDaemon, false, []report.Certificate{failed}, `level=ERROR msg="pass failed" stage=order kind=ca-error error="out of; order" hint=wait`},
-		{"failed for a command", t.Context(), pass.Options{}, false, []report.Certificate{failed}, `level=ERROR msg="pass failed" stage=order kind=ca-error error="out of; order" hint=wait`},
-		{"failed because its time was over", late, byDaemon, false, []report.Certificate{failed}, `level=ERROR msg="pass failed" stage=order kind=ca-error error="out of; order" hint=wait`},
+		{"failed", t.Context(), byDaemon, false, []report.Certificate{failed}, `level=ERROR msg="pass failed" stage=order kind=ca-error error="out of; order" hint=wait event=order-failed`},
+		{"failed for a command", t.Context(), pass.Options{}, false, []report.Certificate{failed}, `level=ERROR msg="pass failed" stage=order kind=ca-error error="out of; order" hint=wait event=order-failed`},
+		{"failed because its time was over", late, byDaemon, false, []report.Certificate{failed}, `level=ERROR msg="pass failed" stage=order kind=ca-error error="out of; order" hint=wait event=order-failed`},
 		{"stopped", stopped, byDaemon, false, []report.Certificate{failed}, ""},
-		{"done before the stop", stopped, byDaemon, false, []report.Certificate{changed}, `level=INFO msg="certificate in service" stage=served serial="[0a 0b]" next_renewal=` + in.Format(time.RFC3339)},
+		{"done before the stop", stopped, byDaemon, false, []report.Certificate{changed}, `level=INFO msg="certificate in service" stage=served serial="[0a 0b]" next_renewal=` + in.Format(time.RFC3339) + " event=served"},
 		{"replaced", t.Context(), byDaemon, true, []report.Certificate{failed}, ""},
-		{"refused", t.Context(), pass.Options{Rollback: true}, false, []report.Certificate{{Error: &report.Error{Kind: pass.KindRefused, Message: "there is no earlier one"}}}, `level=INFO msg="a command was refused" detail="there is no earlier one"`},
-		{"waits", t.Context(), byDaemon, false, []report.Certificate{backoff}, `level=INFO msg="the order waits" detail="not yet" hint=--now`},
-		{"a fight is given up", t.Context(), byDaemon, false, []report.Certificate{held}, `level=ERROR msg="pass failed" stage=deploy kind=drift error="a fight" hint="stop it"`},
-		{"it is still given up", t.Context(), byDaemon, false, []report.Certificate{held, held}, `level=INFO msg="the files are left alone" detail="a fight"`},
-		{"a command fails meanwhile", t.Context(), pass.Options{}, false, []report.Certificate{held, held}, `level=ERROR msg="pass failed" stage=deploy kind=drift error="a fight" hint="stop it"`},
-		{"changed", t.Context(), byDaemon, false, []report.Certificate{changed}, `level=INFO msg="certificate in service" stage=served serial="[0a 0b]" next_renewal=` + in.Format(time.RFC3339)},
+		{"refused", t.Context(), pass.Options{Rollback: true}, false, []report.Certificate{{Error: &report.Error{Kind: pass.KindRefused, Message: "there is no earlier one"}}}, `level=INFO msg="a command was refused" detail="there is no earlier one" event=command-refused`},
+		{"waits", t.Context(), byDaemon, false, []report.Certificate{backoff}, `level=INFO msg="the order waits" detail="not yet" hint=--now event=order-waits`},
+		{"a fight is given up", t.Context(), byDaemon, false, []report.Certificate{held}, `level=ERROR msg="pass failed" stage=deploy kind=drift error="a fight" hint="stop it" event=left-alone`},
+		{"it is still given up", t.Context(), byDaemon, false, []report.Certificate{held, held}, `level=INFO msg="the files are left alone" detail="a fight" event=left-alone`},
+		{"a command fails meanwhile", t.Context(), pass.Options{}, false, []report.Certificate{held, held}, `level=ERROR msg="pass failed" stage=deploy kind=drift error="a fight" hint="stop it" event=left-alone`},
+		{"changed", t.Context(), byDaemon, false, []report.Certificate{changed}, `level=INFO msg="certificate in service" stage=served serial="[0a 0b]" next_renewal=` + in.Format(time.RFC3339) + " event=served"},
 		{"nothing to do", t.Context(), byDaemon, false, []report.Certificate{{Stage: report.Served}}, ""},
 	} {
 		log := &transcript{}

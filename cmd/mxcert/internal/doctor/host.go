@@ -35,9 +35,15 @@ func (d *Doctor) hostTests() []test {
 		{id: "rights", run: d.rights},
 		{id: "mail-server", run: d.sending},
 	}
+	if d.Runner.Host.Page != "" {
+		tests = append(tests, test{id: "page", run: d.page})
+	}
 	if i := slices.IndexFunc(d.Certificates, isMail); i >= 0 {
 		resolver := d.Certificates[i].Resolver()
 		tests = append(tests, test{id: "port-25-out", run: func(ctx context.Context) []finding.Finding { return d.outgoing(ctx, resolver) }})
+	}
+	for _, c := range d.Runner.Host.Channels() {
+		tests = append(tests, test{id: "notify", run: d.channel(c)})
 	}
 	for _, directory := range d.Runner.Host.Directories {
 		client := d.Runner.CAs.At(directory)

@@ -16,6 +16,7 @@ import (
 	"mxcert/acme/finding"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/deploy/discover"
+	"mxcert/deploy/ocsp"
 )
 
 const (
@@ -34,9 +35,11 @@ type Server struct {
 
 // file is a certificate or stapling file of a mail server.
 type file struct {
-	leaf *x509.Certificate // nil if the file has no certificate
-	size int64
-	err  error
+	leaf   *x509.Certificate // nil if the file has no certificate
+	issuer *x509.Certificate // nil if the file has no chain
+	text   []byte            // if the file may be an OCSP response
+	size   int64
+	err    error
 }
 
 // ReadServers asks the mail servers of this host. Call it with the rights of root, because others may not read all files.
@@ -80,11 +83,17 @@ func readFile(path string) file {
 		return file{err: err}
 	}
 	read := file{size: info.Size()}
+	if len(text) <= ocsp.Largest {
+		read.text = text
+	}
 	if i := strings.Index(string(text), "-----BEGIN CERTIFICATE-----"); i >= 0 { // a key may come first
 		text = text[i:]
 		if end := strings.Index(string(text), "-----END CERTIFICATE-----"); end >= 0 {
 			if chain, err := bundle.ParseChain(text[:end+len("-----END CERTIFICATE-----")]); err == nil && len(chain) > 0 {
 				read.leaf = chain[0]
+				if len(chain) > 1 {
+					read.issuer = chain[1]
+				}
 			}
 		}
 	}
@@ -108,8 +117,8 @@ func (d *Doctor) sending(context.Context) (found []finding.Finding) {
 		for _, f := range about {
 			found = append(found, called("client-certificate", f).About(s.Kind))
 		}
-		if s.Stapling != "" {
-			found = append(found, called("ocsp-file", s.staple()).About(s.Kind))
+		if ours := d.staplePaths(); s.Kind == "exim" && (s.Stapling != "" || len(ours) > 0) {
+			found = append(found, called("ocsp-file", s.staple(ours)).About(s.Kind))
 		}
 		for _, f := range s.reads(d.targetPaths()) {
 			found = append(found, called("exim-files", f).About(s.Kind))
@@ -185,30 +194,4 @@ func (s Server) client(c discover.ClientCertificate, targets []string) []finding
 // forClients reports whether a certificate may be a client's (RFC 5280 section 4.2.1.12).
 func forClients(leaf *x509.Certificate) bool {
 	return len(leaf.ExtKeyUsage)+len(leaf.UnknownExtKeyUsage) == 0 || slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageClientAuth) || slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageAny)
-}
-
-// staple judges tls_ocsp_file. If Exim cannot use the file, it answers STARTTLS with 454.
-func (s Server) staple() finding.Finding {
-	const hint = "remove tls_ocsp_file from Exim's configuration: Let's Encrypt and others have no OCSP any more"
-	path := finding.Quote(s.Stapling, 200)
-	f, read := s.files[s.Stapling]
-	var leaf *x509.Certificate
-	for _, certificate := range strings.Split(s.Certificate, ":") {
-		if have := s.files[strings.TrimSpace(certificate)].leaf; leaf == nil {
-			leaf = have
-		}
-	}
-	switch {
-	case !read:
-		return well("tls_ocsp_file is %s; which file that is, is decided at each connection, so it was not judged", path)
-	case errors.Is(f.err, os.ErrNotExist):
-		return bad("tls_ocsp_file is %s, which does not exist: Exim refuses STARTTLS with 454", path).Next(hint)
-	case f.err != nil:
-		return doubtful("tls_ocsp_file is %s, which cannot be read: %v", path, f.err).Next(hint)
-	case f.size == 0:
-		return bad("tls_ocsp_file is %s, which is empty: Exim refuses STARTTLS with 454", path).Next(hint)
-	case leaf != nil && len(leaf.OCSPServer) == 0:
-		return doubtful("tls_ocsp_file is %s, but the certificate names no OCSP responder: nothing can renew the file, and when it does not fit the certificate any more, Exim refuses STARTTLS with 454", path).Next(hint)
-	}
-	return well("tls_ocsp_file is %s; whatever wrote it has to write it again after each renewal", path)
 }

@@ -9,6 +9,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -101,8 +102,32 @@ func TestStapling(t *testing.T) {
 				s.files[path] = readFile(path)
 			}
 		}
-		one(t, tt.path, []finding.Finding{s.staple()}, tt.severity, tt.says)
+		one(t, tt.path, []finding.Finding{s.staple(nil)}, tt.severity, tt.says)
 	}
+}
+
+// TestStaplingOfOurs: Exim reads the response that mxcert writes, and can do without it.
+func TestStaplingOfOurs(t *testing.T) {
+	t.Parallel()
+	const ours = "/etc/exim4/ocsp.der"
+	for _, tt := range []struct {
+		setting  string
+		severity finding.Severity
+		says     string
+	}{
+		{"", finding.Warning, "tls_ocsp_file is not set"},
+		{"/etc/exim4/other.der", finding.Warning, "but mxcert writes " + ours},
+		{"${if exists{" + ours + "}{" + ours + "}}", finding.OK, "which names a file that mxcert writes"},
+	} {
+		s := Server{Sending: discover.Sending{Kind: "exim", Stapling: tt.setting}, files: map[string]file{}}
+		found := s.staple([]string{ours})
+		one(t, tt.setting, []finding.Finding{found}, tt.severity, tt.says)
+		if found.Severity != finding.OK && !strings.Contains(found.Hint, "${if exists{"+ours+"}{"+ours+"}}") {
+			t.Errorf("%q: the hint is %q", tt.setting, found.Hint)
+		}
+	}
+	s := Server{Sending: discover.Sending{Kind: "exim", Stapling: ours}, files: map[string]file{ours: {size: 1}}}
+	one(t, "plain", []finding.Finding{s.staple([]string{ours})}, finding.Warning, "without a condition")
 }
 
 // TestEximFiles: a certificate beside ours that nobody renews.

@@ -143,7 +143,7 @@ func (c *Client) planThere(ctx context.Context, want wanted.Certificate, bundles
 		return nil, err
 	}
 	plan := &remotePlan{ctx: context.WithoutCancel(ctx), name: want.Name, conn: conn, say: say}
-	if plan.answer, err = conn.plan(ctx, want.Name, bundles); err != nil {
+	if plan.answer, err = conn.plan(ctx, want, bundles); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
 	rest := plan.answer.rest(want)
@@ -161,11 +161,12 @@ func (c *Client) planThere(ctx context.Context, want wanted.Certificate, bundles
 }
 
 // plan has the install helper at the other end compare the bundles with the files.
-func (c *conn) plan(ctx context.Context, name string, bundles []*bundle.Bundle) (answer installAnswer, err error) {
-	order := installOrder{Verb: verbPlan, Name: name, Bundles: make([]installFiles, len(bundles))}
+func (c *conn) plan(ctx context.Context, want wanted.Certificate, bundles []*bundle.Bundle) (answer installAnswer, err error) {
+	order := installOrder{Verb: verbPlan, Name: want.Name, Bundles: make([]installFiles, len(bundles))}
 	for i, b := range bundles {
 		if b != nil {
 			order.Bundles[i] = pemOf(b)
+			order.Bundles[i].Staple = want.StapleOf(b)
 		}
 	}
 	if err := c.ask(ctx, order, &answer); err != nil {

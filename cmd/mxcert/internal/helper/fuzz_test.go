@@ -12,6 +12,7 @@ import (
 
 	"mxcert/acme/bundle"
 	"mxcert/cmd/mxcert-lab/issuer"
+	"mxcert/cmd/mxcert/internal/wanted"
 	"mxcert/cmd/mxcert/internal/wire"
 	"mxcert/deploy"
 )
@@ -70,7 +71,7 @@ func FuzzInstallAnswer(f *testing.F) {
 		defer Close(plan)
 		answers := strings.Count(string(text), "\n")
 		good := 0
-		plan.answer, err = conn.plan(ctx, "mx", []*bundle.Bundle{b})
+		plan.answer, err = conn.plan(ctx, wanted.Certificate{Name: "mx"}, []*bundle.Bundle{b})
 		judge := func(err error) bool {
 			if err == nil {
 				good++

@@ -37,6 +37,7 @@ import (
 	"mxcert/cmd/mxcert/internal/wire"
 	"mxcert/configs"
 	"mxcert/deploy"
+	"mxcert/deploy/discover"
 )
 
 // firstOrder is how long a helper waits for its first order. After that it waits as long as the connection is open.
@@ -175,7 +176,7 @@ func (i *installer) obey(ctx context.Context, order installOrder) installAnswer 
 	if !ok {
 		return installAnswer{Error: newError(fmt.Errorf("the configuration has no certificate %q", order.Name))}
 	}
-	if i.plan != nil && order.Verb != verbPlan && order.Name != i.want.Name {
+	if i.plan != nil && order.Verb != verbPlan && order.Verb != verbStapling && order.Name != i.want.Name {
 		return installAnswer{Error: newError(errors.New("the plan is for another certificate"))}
 	}
 	switch order.Verb {
@@ -186,6 +187,9 @@ func (i *installer) obey(ctx context.Context, order installOrder) installAnswer 
 		return i.check(ctx, want, order.Sound)
 	case verbPlan:
 		return i.makePlan(want, order.Bundles)
+	case verbStapling:
+		setting, err := discover.Stapling(ctx)
+		return installAnswer{Setting: setting, Error: newError(err)}
 	case verbApply, verbApplyNew, verbRevert, verbUndo, verbTouch:
 		if i.plan == nil {
 			break
@@ -216,7 +220,7 @@ func (i *installer) makePlan(want wanted.Certificate, files []installFiles) (ans
 		answer.Error = newError(fmt.Errorf("%d certificates for %d keys", len(files), len(want.Keys)))
 		return answer
 	}
-	bundles := make([]*bundle.Bundle, len(files))
+	bundles, staples := make([]*bundle.Bundle, len(files)), wanted.Staples{}
 	for n, f := range files {
 		if f.Chain == "" {
 			continue
@@ -225,12 +229,16 @@ func (i *installer) makePlan(want wanted.Certificate, files []installFiles) (ans
 		if err == nil {
 			err = unexpired(b)
 		}
+		if err == nil {
+			err = provenStaple(b, f.Staple)
+		}
 		if err != nil {
 			answer.Error = newError(err)
 			return answer
 		}
-		bundles[n] = b
+		bundles[n], staples[b.Serial()] = b, f.Staple
 	}
+	own = own.WithStaples(staples)
 	plan, err := Look(own, bundles, knownFiles(own.Name))
 	if err != nil {
 		answer.Error = newError(err)

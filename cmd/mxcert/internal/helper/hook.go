@@ -75,7 +75,14 @@ func serveHook(ctx context.Context, host *wanted.Host, conn *wire.Conn) error {
 
 // obeyHook carries out one order. refused says why it was not one that this helper obeys.
 func obeyHook(ctx context.Context, host *wanted.Host, order []byte) (result hookAnswer, refused error) {
-	want, event, err := readEvent(host, order)
+	parsed, err := parseHook(order)
+	if err != nil {
+		return hookAnswer{Error: newError(err)}, err
+	}
+	if parsed.Event == eventNotify {
+		return obeyNotify(ctx, host, parsed)
+	}
+	want, event, err := readEvent(host, parsed)
 	if err != nil {
 		return hookAnswer{Error: newError(err)}, err
 	}
@@ -83,29 +90,35 @@ func obeyHook(ctx context.Context, host *wanted.Host, order []byte) (result hook
 	return hookAnswer{Outcomes: outcomes, Error: newError(err)}, nil
 }
 
-// readEvent accepts an order for a configured certificate. It takes from the order which event it is and whether the pass changed
-// something, a bundle that it has proven, and for fail three bounded texts, which hooks know to be text from the service. An order that
-// says more is refused: hooks believe what they are told, as root.
-func readEvent(host *wanted.Host, text []byte) (want wanted.Certificate, event Event, err error) {
-	var order hookOrder
+// parseHook reads an order. What it says more than an order has is refused.
+func parseHook(text []byte) (order hookOrder, err error) {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&order); err != nil {
-		return want, event, &Error{Message: fmt.Sprintf("this is not an order for hooks: %.200v", err), KindText: Failed,
+		return order, &Error{Message: fmt.Sprintf("this is not an order for hooks: %.200v", err), KindText: Failed,
 			NextStep: "if mxcert has just been updated: systemctl restart mxcert.service"}
 	}
+	return order, nil
+}
+
+// readEvent accepts an order for a configured certificate. It takes from the order which event it is and whether the pass changed
+// something, a bundle that it has proven, and for fail three bounded texts, which hooks know to be text from the service. An order that
+// says more is refused: hooks believe what they are told, as root.
+func readEvent(host *wanted.Host, order hookOrder) (want wanted.Certificate, event Event, err error) {
 	want, configured := host.Certificate(order.Name)
 	switch {
 	case !slices.Contains([]string{"pre", "deploy", "post", "fail"}, order.Event):
 		return want, event, fmt.Errorf("there is no event %.40q", order.Event)
 	case !configured:
 		return want, event, fmt.Errorf("the configuration has no certificate %.80q", order.Name)
+	case order.Message != nil:
+		return want, event, errors.New("hooks take no message")
 	case order.Failure != nil && order.Event != "fail":
 		return want, event, fmt.Errorf("hooks of %s take no failure", order.Event)
 	}
 	event = Event{Name: order.Event, Changed: order.Changed, Failure: order.Failure}
 	before := order.Event == "pre" || order.Event == "fail" // of these, a certificate that is missing or has expired is the reason
-	if order.Bundle == (installFiles{}) {
+	if order.Bundle.Chain == "" && order.Bundle.Key == "" {
 		if !before {
 			err = fmt.Errorf("hooks of %s need a certificate that is for a name of %s", order.Event, want.Name)
 		}

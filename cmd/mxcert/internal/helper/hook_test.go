@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"mxcert/cmd/mxcert-lab/issuer"
+	"mxcert/cmd/mxcert/internal/wanted"
+	"mxcert/hooks/notify"
 )
 
 // The hook helper runs the configured hooks for an event of the configuration.
@@ -151,14 +153,20 @@ func FuzzHookOrder(f *testing.F) {
 	h := newHost(f)
 	good, host := pemOf(issuer.New(f).Issue(f, life, "mx.example.org")), mustHost(f, h)
 	for _, order := range []any{hookOrder{Event: "deploy", Name: "mx", Bundle: good}, hookOrder{Event: "pre", Name: "mx"}, hookOrder{Event: "../x", Name: "mx"},
-		map[string]any{"event": map[string]string{"event": "deploy"}}, map[string]any{"event": "fail", "name": "mx", "domains": []string{"../x"}}, nil, "x", 7} {
+		map[string]any{"event": map[string]string{"event": "deploy"}}, map[string]any{"event": "fail", "name": "mx", "domains": []string{"../x"}},
+		hookOrder{Event: "notify", Name: "desk", Message: &notify.Message{Subject: "x"}}, hookOrder{Event: "deploy", Name: "mx", Bundle: good, Message: &notify.Message{}}, nil, "x", 7} {
 		text, err := json.Marshal(order)
 		h.check(err)
 		f.Add(text)
 	}
 	before := tree(f, h.dir)
 	f.Fuzz(func(t *testing.T, text []byte) {
-		want, event, err := readEvent(host, text)
+		var want wanted.Certificate
+		var event Event
+		order, err := parseHook(text)
+		if err == nil {
+			want, event, err = readEvent(host, order)
+		}
 		if err == nil && (want.Name != "mx" || !strings.Contains("pre deploy post fail", event.Name) || event.Directory != "" || event.Bundle != nil && !covers(want, event.Bundle)) {
 			t.Errorf("%q is accepted as %+v", text, event)
 		}

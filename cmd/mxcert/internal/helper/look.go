@@ -44,7 +44,7 @@ func (l *Looker) Look(ctx context.Context, want wanted.Certificate, bundles []*b
 	if l.err != nil {
 		return deploy.Summary{}, l.err
 	}
-	answer, err := l.conn.plan(ctx, want.Name, bundles)
+	answer, err := l.conn.plan(ctx, want, bundles)
 	rest := answer.rest(want)
 	if err != nil || len(rest.Places) == 0 {
 		return answer.Plan, err

@@ -24,11 +24,15 @@ type Known = map[string]deploy.Access
 
 // tryFirst makes Exim open new files before they are in place.
 func tryFirst(plan *deploy.Plan) *deploy.Plan {
+	plan.Settle(settle)
 	if plan.Summary().ContentChanges() {
 		plan.Try(func(staged []deploy.Target) error { return discover.TryExim(context.Background(), staged) })
 	}
 	return plan
 }
+
+// settle is how long Exim may take to open its files for a connection.
+const settle = 300 * time.Millisecond
 
 // remotePlan is a plan that the install helper has made, and keeps as long as the connection is open.
 type remotePlan struct {

@@ -6,6 +6,7 @@ import (
 	"mxcert/acme/bundle"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/deploy"
+	"mxcert/hooks/notify"
 )
 
 // The messages between the service and the two helpers, which package wire carries. The service asks, the helper answers.
@@ -31,6 +32,7 @@ const (
 	verbRevert   installVerb = "revert"    // revert the plan
 	verbUndo     installVerb = "undo"      // revert the plan, and remove what it made: the service's part of the deployment has failed
 	verbTouch    installVerb = "touch"     // make the server look at its files again
+	verbStapling installVerb = "stapling"  // what is tls_ocsp_file of Exim?
 )
 
 // installOrder is an order for the install helper.
@@ -44,9 +46,13 @@ type installOrder struct {
 
 // installFiles is a certificate and its key, both PEM.
 type installFiles struct {
-	Chain string `json:"chain"`
-	Key   string `json:"key"`
+	Chain  string `json:"chain"`
+	Key    string `json:"key"`
+	Staple []byte `json:"ocsp,omitempty"` // plan: the OCSP response of the certificate
 }
+
+// none reports whether an order has no files.
+func (f installFiles) none() bool { return f.Chain == "" && f.Key == "" && len(f.Staple) == 0 }
 
 func pemOf(b *bundle.Bundle) installFiles {
 	return installFiles{Chain: string(b.FullchainPEM()), Key: string(b.KeyPEM())}
@@ -59,22 +65,26 @@ type installAnswer struct {
 	Kept    []string       `json:"kept,omitempty"`    // where replaced files are kept
 	Written []string       `json:"written,omitempty"` // apply-new: the paths
 	Notes   []string       `json:"notes,omitempty"`
+	Setting string         `json:"setting,omitempty"` // stapling: the answer
 	Error   *Error         `json:"error,omitempty"`
 }
 
 // hookOrder is an order for the hook helper. The configuration and the bundle say everything else that is a fact.
 type hookOrder struct {
-	Event   string       `json:"event"`             // pre, deploy, post or fail
-	Name    string       `json:"name"`              // of the certificate
+	Event   string       `json:"event"`             // pre, deploy, post or fail; or notify
+	Name    string       `json:"name"`              // of the certificate; of notify, the name of the channel
 	Changed bool         `json:"changed"`           // whether this pass changed what is in service
 	Bundle  installFiles `json:"bundle"`            // empty before the first certificate
 	Failure *Failure     `json:"failure,omitempty"` // of fail only
+
+	Message *notify.Message `json:"message,omitempty"` // of notify only
 }
 
 // hookAnswer is the answer to a hookOrder.
 type hookAnswer struct {
-	Outcomes []Outcome `json:"outcomes"`
-	Error    *Error    `json:"error,omitempty"`
+	Outcomes  []Outcome `json:"outcomes"`
+	Error     *Error    `json:"error,omitempty"`
+	Temporary bool      `json:"temporary,omitempty"` // of notify: the same message may be sent later
 }
 
 // refusal is the answer of any helper that refuses before it has looked at the order.

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mxcert/acme/bundle"
+	"mxcert/cmd/mxcert/internal/wanted"
 	"mxcert/cmd/mxcert-lab/issuer"
 )
 
@@ -116,7 +117,7 @@ func (h *host) deployOnce(b *bundle.Bundle) error {
 	defer plan.Close()
 	for _, step := range []func() error{
 		func() error {
-			plan.answer, err = c.plan(h.t.Context(), "mx", []*bundle.Bundle{b})
+			plan.answer, err = c.plan(h.t.Context(), wanted.Certificate{Name: "mx"}, []*bundle.Bundle{b})
 			return err
 		},
 		func() error { return plan.Apply(nil) }, plan.Touch, plan.Revert,

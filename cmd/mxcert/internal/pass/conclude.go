@@ -35,6 +35,9 @@ type ending struct {
 func (p *pass) failed(err error) report.Certificate {
 	r := newReport(p.want)
 	r.Warnings = append(r.Warnings, p.warnings...)
+	if record, _, err := p.lineage.Look(); err == nil {
+		r.LastSuccess = record.LastSuccess
+	}
 	r.Stage, r.Error, r.Code = report.Failed, report.NewError(err), report.CodeOf(err)
 	if report.IsTemporary(err) {
 		r.Stage = report.Waiting
@@ -82,6 +85,7 @@ func (p *pass) conclude(ctx context.Context, issueErr, serveErr error) report.Ce
 	if p.options.DryRun {
 		return p.report(ending{err: errors.Join(issueErr, serveErr), inService: served.All(p.seen) && p.unread == nil && p.have.Any() && p.plan != nil && p.plan.Summary().Empty()})
 	}
+	p.renewal = p.outcome(ctx, issueErr)
 	if issueErr == nil && serveErr == nil {
 		issueErr = p.lacking()
 	}
@@ -89,6 +93,18 @@ func (p *pass) conclude(ctx context.Context, issueErr, serveErr error) report.Ce
 		return p.report(p.success(ctx))
 	}
 	return p.report(p.failure(ctx, issueErr, serveErr))
+}
+
+// outcome says how the orders of this pass ended; "" if it placed none, or was stopped, or mxcert or the TLSA gate had them wait.
+func (p *pass) outcome(ctx context.Context, issueErr error) report.Outcome {
+	_, waits := holdOf(issueErr)
+	switch {
+	case issueErr != nil && !waits && !isDANE(issueErr) && !errors.Is(ctx.Err(), context.Canceled):
+		return report.DidFail
+	case p.issued:
+		return report.Succeeded
+	}
+	return ""
 }
 
 // lacking returns an error for key types that never had a certificate, if the pass was not allowed to order.
@@ -118,6 +134,7 @@ func (p *pass) success(ctx context.Context) ending {
 			p.have.Record.HooksDue = true
 			p.have.Record.Log(state.Event{At: time.Now(), Event: event, Key: key, Serial: p.have.Bundles[i].Serial()})
 		} else if what := p.healed(i); what != "" {
+			p.restored = true
 			p.have.Record.Log(state.Event{At: time.Now(), Event: "healed", Key: key, Serial: p.have.Bundles[i].Serial(), Message: what})
 		}
 	}
@@ -128,6 +145,9 @@ func (p *pass) success(ctx context.Context) ending {
 	}
 	if err := p.saveSuccess(); err != nil {
 		return ending{err: report.At("store", err)}
+	}
+	if hookErr == nil {
+		hookErr = p.stapleTrouble()
 	}
 	return ending{err: hookErr, inService: true}
 }
@@ -193,7 +213,9 @@ func (p *pass) failure(ctx context.Context, issueErr, serveErr error) ending {
 	case issueErr == nil && p.heldAgain():
 		end.nextTry = &p.heldUntil
 	case isDANE(end.err):
-		end.nextTry = p.gateFailure(ctx, end.err)
+		end.nextTry = p.gateFailure(ctx, end.err, p.tlsa.nextTLSA())
+	case isStaple(end.err):
+		end.nextTry = p.gateFailure(ctx, end.err, p.staples.next(p.have.Bundles))
 	default:
 		failure := end.err
 		if issueErr != nil && !p.heldUntil.IsZero() {
@@ -212,9 +234,9 @@ func (p *pass) failure(ctx context.Context, issueErr, serveErr error) ending {
 
 // gateFailure records that the gate refuses something, and returns when the next pass asks it again. The hooks run once for the same refusal:
 // it may stay for days, until somebody publishes a record.
-func (p *pass) gateFailure(ctx context.Context, err error) *time.Time {
+func (p *pass) gateFailure(ctx context.Context, err error, next time.Time) *time.Time {
 	again := time.Now().Add(gatePause)
-	if next := p.tlsa.nextTLSA(); !next.IsZero() && next.Before(again) {
+	if !next.IsZero() && next.Before(again) {
 		again = next
 	}
 	f, now := p.have.Record.Failure, report.NewError(err)
@@ -244,12 +266,21 @@ func (p *pass) report(end ending) report.Certificate {
 	r.Changed, r.Plan, r.DryRun, r.Endpoints = p.changed, p.intended, p.dryRun, endpointReports(p.seen)
 	r.Warnings = append(append([]string{}, p.warnings...), r.Warnings...) // in JSON a list, even if it is empty
 	p.outOfService = end.outOfService
+	r.Renewal, r.Reloads = p.renewal, p.reloaded
+	if end.err == nil && end.inService && !p.options.DryRun {
+		r.LastSuccess = time.Now().UTC() // the record may have an older one, see noteSuccess
+	}
 	r.OutOfService, r.NextTry = end.outOfService, end.nextTry
 	if end.orderFailed && !p.options.DeployOnly {
 		r.NextRenewal = end.nextTry // the order is due: the next step is another try
 	}
 	r.TLSA, r.NextTLSA = p.tlsa.report(p.have.Bundles, p.seen), p.tlsa.nextTLSA()
+	r.NextOCSP = p.staples.next(p.have.Bundles)
+	if f := p.have.Record.Failure; f != nil && end.err != nil {
+		r.Failures, r.Failed = f.Count, &report.Error{Stage: f.Stage, Kind: f.Kind, Message: f.Message, Hint: f.Hint}
+	}
 	r.HeldUntil = p.heldUntil
+	r.Issued, r.Repaired, r.Limited = p.orders, p.restored, p.have.Record.Held != nil && end.err != nil
 	r.HeldOnly = !p.heldUntil.IsZero() && p.have.Record.Failure != nil && p.have.Record.Failure.Kind == kindDrift
 	r.Stage = p.stage(end)
 	if code, failed := p.unpublished(); failed && end.err == nil {
@@ -287,6 +318,8 @@ func (p *pass) verdict(r report.Certificate, err error) (report.Stage, report.Co
 		return r.Stage, report.CodeTemporary
 	case slices.Contains([]string{"deploy", "reload", "verify"}, stage) && p.have.Any():
 		return r.Stage, report.CodeNotInService
+	case stage == stageOCSP:
+		return r.Stage, report.CodeFailed
 	case stage == "hook" && p.have.Any(): // the next pass tries again, but a person has to fix it
 		return r.Stage, report.CodeFailed
 	case stage == "hook":

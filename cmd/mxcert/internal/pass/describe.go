@@ -16,6 +16,11 @@ import (
 // Describe reports what is wanted and what is issued: names, certificates, files and the next renewal.
 func Describe(want wanted.Certificate, have *issued.Lineage) report.Certificate {
 	r := newReport(want)
+	r.LastSuccess = have.Record.LastSuccess
+	var stapled *staples
+	if want.Stapled() {
+		stapled = readStaples(have.Lineage)
+	}
 	for i, key := range want.Keys {
 		b := have.Bundles[i]
 		if b == nil {
@@ -25,6 +30,7 @@ func Describe(want wanted.Certificate, have *issued.Lineage) report.Certificate 
 			r.Warnings = append(r.Warnings, fmt.Sprintf("the %s certificate with serial %s has to be replaced: %s", key, b.Serial(), why))
 		}
 		r.Keys = append(r.Keys, keyReport(key, b))
+		r.Keys[len(r.Keys)-1].OCSP = stapleReport(want, stapled, b)
 		if renew := have.RenewalTime(i, want.Windows).UTC(); r.NextRenewal == nil || renew.Before(*r.NextRenewal) {
 			r.NextRenewal = &renew
 		}
@@ -32,6 +38,9 @@ func Describe(want wanted.Certificate, have *issued.Lineage) report.Certificate 
 			r.Warnings = append(r.Warnings, fmt.Sprintf("the earlier %s certificate stays in service, because somebody rolled back, until it must be renewed at %s; mxcert deploy %s goes forward to the newest",
 				key, report.Minute(have.RenewalTime(i, want.Windows)), want.Name))
 		}
+	}
+	if r.NextRenewal != nil {
+		r.RenewalDue = *r.NextRenewal
 	}
 	r.Files = append(r.Files, files(want, have.Bundles)...)
 	r.Missing = missing(want, have)
@@ -89,6 +98,13 @@ func senders(lineage *state.Lineage) *report.Senders {
 	}
 	for i, f := range s.Findings { // root reads what the service's user can write
 		s.Findings[i].Message, s.Findings[i].Hint = finding.QuoteLink(f.Message, finding.MostQuoted), finding.QuoteLink(f.Hint, finding.MostQuoted)
+	}
+	for i, h := range s.Hosts {
+		s.Hosts[i].MX, s.Hosts[i].Domain, s.Hosts[i].Address = finding.Quote(h.MX, finding.MostQuoted), finding.Quote(h.Domain, finding.MostQuoted), finding.Quote(h.Address, finding.MostQuoted)
+		for kind, v := range h.Verdicts {
+			v.Reason = finding.QuoteLink(v.Reason, finding.MostQuoted)
+			h.Verdicts[kind] = v
+		}
 	}
 	return &s
 }
@@ -165,6 +181,9 @@ func endpointReports(results []served.Result) []report.Endpoint {
 	list := make([]report.Endpoint, len(results))
 	for i, r := range results {
 		list[i] = report.Endpoint{Address: r.Address, ServerName: r.ServerName, Key: r.Key, Serial: r.Serial, Matches: r.Matches, SeenAt: r.At}
+		if r.Shown != nil {
+			list[i].NotAfter = new(r.Shown.Chain[0].NotAfter.UTC())
+		}
 		if r.Err != nil {
 			list[i].Error, list[i].Kind, list[i].Hint = r.Err.Error(), report.KindOf(r.Err), report.HintOf(r.Err)
 		}

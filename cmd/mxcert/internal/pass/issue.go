@@ -115,7 +115,7 @@ func (p *pass) preflight(ctx context.Context) error {
 
 // order gets one certificate and stores it before mxcert touches anything of the mail server.
 func (p *pass) order(ctx context.Context, i int, key bundle.KeyType, reason string) error {
-	p.say("order", fmt.Sprintf("%s certificate: %s", key, reason))
+	p.say("due", fmt.Sprintf("%s certificate: %s", key, reason))
 	accounts := p.want.Accounts(p.resolver)
 	if err := setUp(accounts); err != nil {
 		return report.At("dns", err)
@@ -136,6 +136,7 @@ func (p *pass) order(ctx context.Context, i int, key bundle.KeyType, reason stri
 	p.have.Record.Slot(key).Chain = p.chainToday(got.Bundle)
 	p.have.Record.Log(state.Event{At: time.Now(), Event: "issued", Key: key, Serial: generation.Serial, Message: reason})
 	p.have.Bundles[i], p.issued, p.changed = got.Bundle, true, true
+	p.orders = append(p.orders, report.Issuance{Key: string(key), Serial: generation.Serial, Order: got.Order, NotAfter: generation.NotAfter})
 	for _, name := range p.names {
 		p.takeIn(name)
 	}
@@ -185,7 +186,7 @@ func (p *pass) demand(i int, key bundle.KeyType, accounts dnsprovider.Accounts) 
 
 // accountNotice puts something that the operator must know about the account into the report and the history.
 func (p *pass) accountNotice(text string) {
-	p.warn(text)
+	p.warnOf("account-changed", text)
 	p.have.Record.Log(state.Event{At: time.Now(), Event: "account", Message: text})
 }
 
@@ -198,7 +199,7 @@ func (p *pass) sweepTXT(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, sweepPatience)
 	defer cancel()
 	if err := acme.CleanUp(ctx, p.lineage, p.want.Accounts(p.resolver), p.resolver, p.say); err != nil {
-		p.warn(fmt.Sprintf("TXT records of an earlier run remain: %v", err))
+		p.warnOf("txt-remain", fmt.Sprintf("TXT records of an earlier run remain: %v", err))
 	}
 }
 

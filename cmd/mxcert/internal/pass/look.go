@@ -45,10 +45,14 @@ func look(ctx context.Context, files *helper.Looker, want wanted.Certificate, li
 		if file := lineage.TLSAFile(); want.DANE().Mode != dane.Off {
 			sources = append(sources, file)
 		}
+		if want.Stapled() {
+			sources = append(sources, lineage.StapleFile())
+		}
 		if len(want.MailDomains) > 0 {
 			sources = append(sources, lineage.NamesFile(), lineage.SendersFile())
 		}
 	}
+	want = withStaples(want, have)
 	r = Describe(want, have)
 	r.Warnings = append(append([]string{}, have.Notes...), r.Warnings...) // in JSON a list, even if it is empty
 	if !have.Any() {

@@ -220,7 +220,7 @@ func (p *pass) leave(e *acme.NameError, ordered bool) {
 	if n < 0 {
 		n, record.LeftOut = len(record.LeftOut), append(record.LeftOut, state.LeftOut{Name: e.Name, Since: now})
 		record.Log(state.Event{At: now, Event: "left-out", Message: e.Name + ": " + reason})
-		p.say("warning", fmt.Sprintf("%s is left out: %s", e.Name, reason))
+		p.say("left-out", fmt.Sprintf("%s is left out: %s", e.Name, reason))
 	}
 	l := &record.LeftOut[n]
 	l.Tries, l.Reason, l.Fingerprint = l.Tries+1, reason, p.want.ProofFingerprint()
@@ -254,6 +254,7 @@ func (p *pass) takeIn(name string) {
 		p.have.Record.LeftOut = nil
 	}
 	p.have.Record.Log(state.Event{At: time.Now(), Event: "taken-in", Message: name})
+	p.say("taken-in", name+" is proven; it is not left out any more")
 }
 
 // namesDiffer reports whether a certificate was ordered for other names than are wanted now. Names that are left out may be missing, and

@@ -133,7 +133,7 @@ func TestOptionalNameIsLeftOutAndComesBack(t *testing.T) {
 			h.edit("timeout: 30s, require", "timeout: 1s, require")
 			tt.breaks(h)
 			h.without(h.pass(report.CodeOK, renew), tt.reason)
-			if h.placed() != tt.placed || !slices.Contains(h.events(), "left-out") || !h.heard("warning: "+extra+" is left out: ") {
+			if h.placed() != tt.placed || !slices.Contains(h.events(), "left-out") || !h.heard("left-out: "+extra+" is left out: ") {
 				t.Errorf("%d orders, history %v", h.placed(), h.events())
 			}
 			for range 3 {

@@ -79,16 +79,23 @@ type pass struct {
 	again    []string    // those of names that were left out until now
 	prepared bool        // the preflight has found nothing
 
-	resumes   bool // this pass has to finish an order of an earlier run
-	issued    bool // this pass has issued a certificate
+	resumes   bool              // this pass has to finish an order of an earlier run
+	issued    bool              // this pass has issued a certificate
+	orders    []report.Issuance // that it has issued
+	restored  bool              // it has put back into service what something else had changed
 	changed   bool
-	wrote     []deploy.Change // what this pass has changed in the files
-	unread    *unread         // the servers that read other files, if others read these; nil if there are none
-	hooksRan  bool            // the deploy hooks have run already
+	wrote     []deploy.Change   // what this pass has changed in the files
+	reloaded  []report.Reloaded // the reloads that this pass has started
+	renewal   report.Outcome    // of its orders; "" if it placed none
+	unread    *unread           // the servers that read other files, if others read these; nil if there are none
+	hooksRan  bool              // the deploy hooks have run already
 	hooksErr  error
 	heldUntil time.Time // something else keeps changing the files: leave them alone until then
 
-	tlsa      *tlsa                            // the TLSA records; nil if nothing is to be done about them
+	tlsa     *tlsa    // the TLSA records; nil if nothing is to be done about them
+	staples  *staples // the OCSP responses; nil if servers get none from mxcert
+	stapling *string  // Exim's tls_ocsp_file; nil until it is asked
+
 	orderKeys map[bundle.KeyType]crypto.Signer // the keys that orders certify, if TLSA records decide
 	unwelcome []bundle.KeyType                 // whose current key the CA has refused, and no TLSA record names it
 
@@ -288,13 +295,16 @@ func (p *pass) closePlan() {
 }
 
 // warn adds a warning to the report and to the progress.
-func (p *pass) warn(text string) {
+func (p *pass) warn(text string) { p.warnOf("warning", text) }
+
+// warnOf is warn with another word for the progress, which says what the warning is about.
+func (p *pass) warnOf(stage, text string) {
 	text = report.OneLine(text)
 	if slices.Contains(p.warnings, text) {
 		return
 	}
 	p.warnings = append(p.warnings, text)
-	p.say("warning", text)
+	p.say(stage, text)
 }
 
 func (p *pass) warnAll(texts []string) {

@@ -39,7 +39,7 @@ func TestRehearseWithoutTheName(t *testing.T) {
 	h := newOptional(t, lab.Options{})
 	h.refuseUpdates(true)
 	r := h.runner()
-	if err := r.Rehearse(t.Context(), r.Host.Certificates[0], h.say); err != nil || !h.heard("warning: "+extra+" is left out: ") || h.placed() != 2 {
+	if err := r.Rehearse(t.Context(), r.Host.Certificates[0], h.say); err != nil || !h.heard("left-out: "+extra+" is left out: ") || h.placed() != 2 {
 		t.Errorf("%d orders, %v", h.placed(), err)
 	}
 }

@@ -50,11 +50,26 @@ func (p *pass) reloadAll(ctx context.Context, units []string) (inactive []error,
 // reload has a unit reloaded. All certificates that want it now share this reload. An urgent reload does not wait for others.
 func (p *pass) reload(ctx context.Context, name string, urgent bool) error {
 	start := time.Now()
-	if err := p.reloads.reload(ctx, p, name, urgent); err != nil {
+	first, err := p.reloads.reload(ctx, p, name, urgent)
+	if first {
+		p.reloaded = append(p.reloaded, report.Reloaded{Unit: name, Outcome: outcomeOf(err)})
+	}
+	if err != nil {
 		return err
 	}
 	p.say("reload", fmt.Sprintf("%s (%s)", name, time.Since(start).Round(time.Millisecond)))
 	return nil
+}
+
+// outcomeOf says how a reload ended.
+func outcomeOf(err error) report.Outcome {
+	switch {
+	case err == nil:
+		return report.Succeeded
+	case unit.NotRunning(err):
+		return report.Inactive
+	}
+	return report.DidFail
 }
 
 // expect announces that a pass may want units. The returned function takes the announcement back.
@@ -89,11 +104,12 @@ func (r *reloads) arrive(who any, name string) {
 
 func (r *reload) begin() { r.once.Do(func() { close(r.ready) }) }
 
-// reload waits for a reload of the unit that starts after the call. If it is urgent, the reload starts at once.
-func (r *reloads) reload(ctx context.Context, who any, name string, urgent bool) error {
+// reload waits for a reload of the unit that starts after the call. If it is urgent, the reload starts at once. first reports whether no
+// other pass has asked for this reload before.
+func (r *reloads) reload(ctx context.Context, who any, name string, urgent bool) (first bool, err error) {
 	r.mu.Lock()
 	next := r.next[name]
-	if next == nil {
+	if first = next == nil; first {
 		next = &reload{ready: make(chan struct{}), done: make(chan struct{})}
 		if r.next == nil {
 			r.next, r.last = map[string]*reload{}, map[string]*reload{}
@@ -108,9 +124,9 @@ func (r *reloads) reload(ctx context.Context, who any, name string, urgent bool)
 	r.arrive(who, name)
 	select {
 	case <-next.done:
-		return next.err
+		return first, next.err
 	case <-ctx.Done():
-		return fmt.Errorf("the reload of %s did not end: %w", name, ctx.Err())
+		return first, fmt.Errorf("the reload of %s did not end: %w", name, ctx.Err())
 	}
 }
 

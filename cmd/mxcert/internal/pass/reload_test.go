@@ -16,6 +16,12 @@ type jobs struct {
 	err   error
 }
 
+// join has a pass join a reload.
+func join(ctx context.Context, r *reloads, who any, urgent bool) error {
+	_, err := r.reload(ctx, who, exim, urgent)
+	return err
+}
+
 func (j *jobs) reload(_ context.Context, _ string) error {
 	j.mu.Lock()
 	j.began = append(j.began, time.Now())
@@ -41,7 +47,7 @@ func TestOneReload(t *testing.T) {
 			passes.Go(func() {
 				defer leaves[i]()
 				time.Sleep(time.Duration(i) * time.Second)
-				if err := r.reload(t.Context(), i, exim, false); !errors.Is(err, j.err) {
+				if err := join(t.Context(), r, i, false); !errors.Is(err, j.err) {
 					t.Error(err)
 				}
 			})
@@ -66,7 +72,7 @@ func TestReloadStartsAfterTheFiles(t *testing.T) {
 		for i, at := range []time.Duration{0, 300 * time.Millisecond, 600 * time.Millisecond} {
 			passes.Go(func() {
 				time.Sleep(at)
-				if err := r.reload(t.Context(), i, exim, false); err != nil {
+				if err := join(t.Context(), r, i, false); err != nil {
 					t.Error(err)
 				}
 				if i > 0 && time.Since(start) != 2*time.Second {
@@ -88,15 +94,15 @@ func TestReloadDoesNotWaitForEver(t *testing.T) {
 		r := &reloads{job: j.reload}
 		defer r.expect("slow", []string{exim})()
 		start := time.Now()
-		if err := r.reload(t.Context(), 1, exim, false); err != nil || j.began[0].Sub(start) != reloadWindow {
+		if err := join(t.Context(), r, 1, false); err != nil || j.began[0].Sub(start) != reloadWindow {
 			t.Errorf("%v, reloads began at %v", err, j.began)
 		}
-		if err := r.reload(t.Context(), 1, exim, true); err != nil || j.began[1].Sub(start) != reloadWindow+time.Second {
+		if err := join(t.Context(), r, 1, true); err != nil || j.began[1].Sub(start) != reloadWindow+time.Second {
 			t.Errorf("urgent: %v, reloads began at %v", err, j.began)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
-		if err := r.reload(ctx, 2, exim, false); !errors.Is(err, context.Canceled) {
+		if err := join(ctx, r, 2, false); !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
 		synctest.Wait()
@@ -111,7 +117,7 @@ func TestUnitsDoNotWaitForEachOther(t *testing.T) {
 		r := &reloads{job: j.reload}
 		defer r.expect(1, []string{exim, "dovecot.service"})()
 		start := time.Now()
-		if err := errors.Join(r.reload(t.Context(), 1, exim, false), r.reload(t.Context(), 2, exim, false), r.reload(t.Context(), 1, exim, false)); err != nil || time.Since(start) != 3*time.Second {
+		if err := errors.Join(join(t.Context(), r, 1, false), join(t.Context(), r, 2, false), join(t.Context(), r, 1, false)); err != nil || time.Since(start) != 3*time.Second {
 			t.Errorf("after %v: %v", time.Since(start), err)
 		}
 	})

@@ -35,12 +35,21 @@ func (p *pass) serve(ctx context.Context) error {
 	if err := incomplete(p.want, p.have.Bundles); err != nil {
 		return report.At("deploy", err)
 	}
+	p.useStaples(ctx)
 	p.settle() // before the comparison: the drift watch finds later changes
 	if err := p.compare(ctx, p.have.Bundles); err != nil {
 		return report.At("deploy", err)
 	}
+	if p.plan.Summary().StaplesOnly() && !p.have.Record.Applying {
+		if err := p.refresh(ctx); err != nil {
+			return report.At("deploy", err)
+		}
+	}
 	if p.plan.Summary().Empty() && !p.have.Record.Applying {
 		return p.confirm(ctx)
+	}
+	if err := p.mayStaple(ctx); err != nil {
+		return err
 	}
 	if err := p.mayServe(ctx, p.have.Bundles); err != nil {
 		if p.have.Record.Applying && !report.IsTemporary(err) {

@@ -17,6 +17,8 @@ type Error struct {
 	Hint    string `json:"hint"`
 
 	Publish []string `json:"publish,omitempty"` // TLSA records that have to be published first, each a line of a zone file
+
+	Order string `json:"-"` // URL of the order that failed; "" if there was none
 }
 
 // The errors of all rooms may say more than their text. This room does not know their types, only these methods: Hint returns
@@ -131,6 +133,12 @@ func StageOf(err error) string {
 // NewError describes an error.
 func NewError(err error) *Error {
 	e := &Error{Stage: StageOf(err), Kind: KindOf(err), Message: once(err.Error()), Hint: HintOf(err), Publish: recordsOf(err)}
+	if o, ok := errors.AsType[interface {
+		error
+		Order() string
+	}](err); ok {
+		e.Order = o.Order()
+	}
 	if how := cutShort(err); how != "" && e.Kind == how {
 		e.Message = fmt.Sprintf("%s at the step %q: %s", how, e.Stage, e.Message)
 	}

@@ -19,6 +19,8 @@ type Report struct {
 	Certificates []Certificate `json:"certificates"`
 	ConfigError  string        `json:"config_error,omitempty"` // the file is broken; the rest describes the configuration in force
 	Daemon       *Daemon       `json:"daemon,omitempty"`
+	Alarms       []Alarm       `json:"alarms,omitempty"`      // of status: what the daemon tells people through notify, the worst first
+	Undelivered  []Undelivered `json:"undelivered,omitempty"` // of status: the channels of notify that could not deliver
 }
 
 // Certificate is one lineage as a pass leaves it, or as status finds it.
@@ -49,7 +51,42 @@ type Certificate struct {
 	HeldUntil    time.Time `json:"-"` // mxcert leaves files that something else keeps changing alone until then; zero if there is no fight
 	HeldOnly     bool      `json:"-"` // the error says only this
 	NextLook     time.Time `json:"-"` // when a look at DNS may change names; zero if there is nothing to wait for
+	NextOCSP     time.Time `json:"-"` // when an OCSP response is due; zero if servers get none from mxcert
 	NextTLSA     time.Time `json:"-"` // when something may change about TLSA records; zero if only the hourly pass can tell
+
+	Issued      []Issuance `json:"-"` // in this pass
+	Repaired    bool       `json:"-"` // this pass has put back into service what something else had changed
+	Limited     bool       `json:"-"` // the error says only that the order waits for a limit of the CA
+	RenewalDue  time.Time  `json:"-"` // of the current certificates; in the past while orders fail; zero if there are none
+	LastSuccess time.Time  `json:"-"` // when a pass last found or put the certificate in service; zero if none did
+	Renewal     Outcome    `json:"-"` // of the orders of this pass; "" if it placed none
+	Reloads     []Reloaded `json:"-"` // that this pass has started
+	Failures    int        `json:"-"` // passes in a row that have failed; 0 if the last one did not, or if that is not known
+	Failed      *Error     `json:"-"` // why the last of them did, also while Error only says that mxcert waits because of it; nil if Failures is 0
+}
+
+// Issuance is a certificate that a pass has got.
+type Issuance struct {
+	Key      string
+	Serial   string
+	Order    string // URL
+	NotAfter time.Time
+}
+
+// Outcome says how something ended that is counted.
+type Outcome string
+
+// The outcomes.
+const (
+	Succeeded Outcome = "success"
+	DidFail   Outcome = "failure"
+	Inactive  Outcome = "inactive" // the unit was not running, so there was nothing to reload
+)
+
+// Reloaded is a reload that has ended.
+type Reloaded struct {
+	Unit    string
+	Outcome Outcome
 }
 
 // Reasons says why each name is wanted: "configured", "MX of DOMAIN" or "host name".
@@ -82,6 +119,24 @@ type Senders struct {
 	At       time.Time         `json:"at"`
 	Domains  []string          `json:"domains"`
 	Findings []finding.Finding `json:"findings"` // what is wrong, the worst first
+	Hosts    []SenderHost      `json:"hosts,omitempty"`
+}
+
+// SenderHost is what each kind of sender decides about one address of an MX host, as `verify --json` says it.
+type SenderHost struct {
+	MX       string                   `json:"mx"`
+	Domain   string                   `json:"domain,omitempty"` // whose MX record names it
+	Address  string                   `json:"address"`          // "" if the host has none, or none was asked
+	Port     int                      `json:"port"`
+	Verdicts map[string]SenderVerdict `json:"verdicts"` // by kind of sender
+}
+
+// SenderVerdict is what one kind of sender decides.
+type SenderVerdict struct {
+	Result string `json:"result"` // pass, fail or n/a
+	Action string `json:"action"` // "" if it was not judged
+	Type   string `json:"type"`   // of RFC 8460; "" if nothing failed
+	Reason string `json:"reason"`
 }
 
 // TLSA is what is known about the TLSA records of a certificate.
@@ -158,6 +213,18 @@ type Key struct {
 	NotAfter  time.Time `json:"not_after"`
 	Issuer    string    `json:"issuer"`
 	SPKI      string    `json:"spki_sha256"`
+	OCSP      *OCSP     `json:"ocsp,omitempty"` // nil if servers get no OCSP response from mxcert
+}
+
+// OCSP is what the CA says about a certificate, as servers send it along.
+type OCSP struct {
+	Status      string     `json:"status"`       // of the last answer: good, revoked or unknown; none before the first
+	ThisUpdate  *time.Time `json:"this_update"`  // of the response in use, as NextUpdate; null if there is none
+	NextUpdate  *time.Time `json:"next_update"`  // when it expires
+	NextRequest *time.Time `json:"next_request"` // when mxcert asks again; null if it does not
+	Error       string     `json:"error"`        // why the last request brought no response that says good
+	Kind        string     `json:"kind,omitempty"`
+	Hint        string     `json:"hint,omitempty"`
 }
 
 // Endpoint is the last handshake with one endpoint and key type.
@@ -171,7 +238,8 @@ type Endpoint struct {
 	Kind       string `json:"kind,omitempty"` // of the error
 	Hint       string `json:"hint,omitempty"` // what to do about the error
 
-	SeenAt time.Time `json:"seen_at"` // when the handshake was made
+	NotAfter *time.Time `json:"not_after,omitempty"` // of the certificate that the endpoint showed; absent if the handshake failed
+	SeenAt   time.Time  `json:"seen_at"`             // when the handshake was made
 }
 
 // Daemon is the status of a running daemon.

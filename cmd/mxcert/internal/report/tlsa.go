@@ -49,7 +49,15 @@ func (t *TLSA) Fault() bool {
 
 // progress orders the states by how far the keys are: what needs a person comes first.
 func progress(state string) int {
-	return slices.Index([]dane.Phase{dane.Blocked, dane.Unprobed, dane.Preparing, dane.Publishing, dane.Spreading, dane.Holding, dane.Rolling, dane.Retiring, dane.Steady}, dane.Phase(state))
+	return slices.Index(TLSAStates(), state)
+}
+
+// TLSAStates lists the states that a key can have, ordered in this way.
+func TLSAStates() (list []string) {
+	for _, phase := range []dane.Phase{dane.Blocked, dane.Unprobed, dane.Preparing, dane.Publishing, dane.Spreading, dane.Holding, dane.Rolling, dane.Retiring, dane.Steady} {
+		list = append(list, string(phase))
+	}
+	return list
 }
 
 // moment returns a time for a document; nil if it is zero.

@@ -34,9 +34,10 @@ type World struct {
 	ConfigError string    // what is wrong with the files, which are therefore not in force; "" if nothing is
 	ConfigBadAt time.Time // when that was found
 
-	Certificates map[string]Certificate // by name; those of the configuration in force that had a pass
-	Findings     map[Topic][]finding.Finding
-	Final        bool // the process ends: this is the last call
+	Certificates map[string]Certificate      // by name; those of the configuration in force that had a pass
+	Findings     map[Topic][]finding.Finding // of the looks that were made; an empty list if a look has found nothing
+	Health       func() error                // says what hangs; nil if no daemon runs, but a command
+	Final        bool                        // the process ends: this is the last call
 }
 
 // Certificate is what is known about a certificate after its last pass.
@@ -113,6 +114,9 @@ func New(log *slog.Logger, release string, listeners ...Listener) *Hub {
 	return h
 }
 
+// Serve says that the process is a daemon. health says what hangs, and nil if nothing does.
+func (h *Hub) Serve(health func() error) { h.change(func(w *World) { w.Health = health }) }
+
 // InForce says which configuration is in force. What is known about certificates that it does not have is forgotten.
 func (h *Hub) InForce(host *wanted.Host, store *state.Book) {
 	h.change(func(w *World) {
@@ -156,18 +160,16 @@ func (h *Hub) Passed(p Pass) {
 	})
 }
 
-// Found says what a look has found about a topic; nothing if the list is empty.
+// Found says what a look has found about a topic; nothing if the list is empty, which is not the same as a look that was not made.
 func (h *Hub) Found(t Topic, list []finding.Finding) {
 	h.change(func(w *World) {
-		if len(list) == 0 || !h.on {
-			delete(w.Findings, t)
-			return
+		if h.on {
+			w.Findings[t] = list
 		}
-		w.Findings[t] = list
 	})
 }
 
-// Close calls the listeners that do not know of the last change, and ends. It returns when they have returned, or soon after ctx has ended.
+// Close calls the listeners that are on a last time, and ends. It returns when they have returned, or soon after ctx has ended.
 func (h *Hub) Close(ctx context.Context) {
 	defer h.stop()
 	context.AfterFunc(ctx, h.stop)
@@ -178,7 +180,7 @@ func (h *Hub) Close(ctx context.Context) {
 		if s.timer != nil {
 			s.timer.Stop()
 		}
-		if s.wants() && !s.busy {
+		if s.dirty = s.dirty || s.on; s.wants() && !s.busy { // those that know everything have to know that this is the end
 			h.call(s)
 		}
 		if s.done != nil {

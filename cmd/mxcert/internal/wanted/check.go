@@ -43,6 +43,9 @@ func Check(config *configs.Config) error {
 			problems.List = append(problems.List, problem)
 		}
 	}
+	if problem, bad := checkLogList(config); bad {
+		problems.List = append(problems.List, problem)
+	}
 	if len(problems.List) > 0 {
 		return problems
 	}
@@ -97,7 +100,7 @@ func hintOf(err error) string {
 
 // Warnings returns settings that are allowed but suspicious, in the order of the files.
 func Warnings(config *configs.Config) []configs.Problem {
-	return config.Warnings(dnsprovider.WarnSecret)
+	return append(config.Warnings(dnsprovider.WarnSecret), warnWebConfig(config)...)
 }
 
 // Unreadable is a secret that this process cannot read.
@@ -142,6 +145,13 @@ func UnreadableSecrets(config *configs.Config) []Unreadable {
 			try(fmt.Sprintf("certificates[%d].dane.publisher.%s", i, setting), list[setting])
 		}
 	}
+	tokens := ctTokens(config.CT)
+	for _, path := range slices.Sorted(maps.Keys(tokens)) {
+		try(path, tokens[path])
+	}
+	for _, s := range channelSecrets(config.Notify) {
+		try(s.path, s.secret)
+	}
 	for i, binding := range config.ACME.EAB {
 		path := "acme.eab.hmac_key"
 		if len(config.ACME.EAB) > 1 {
@@ -183,6 +193,7 @@ func Inspect(config *configs.Config) (configuration, secrets []finding.Finding) 
 	if problems, ok := errors.AsType[*configs.Problems](Check(config)); ok {
 		configuration = Findings(problems.List, finding.Error)
 	}
+	configuration = append(configuration, Findings(CheckFiles(config), finding.Warning)...)
 	configuration = append(configuration, Findings(append(Warnings(config), MisspeltVariables(config)...), finding.Warning)...)
 	for _, secret := range UnreadableSecrets(config) {
 		secrets = append(secrets, Findings([]configs.Problem{secret.Problem}, finding.Error)...)

@@ -50,6 +50,12 @@ func (h *Host) KeepSecrets() {
 			keep(secret)
 		}
 	}
+	for _, token := range ctTokens(h.ct) {
+		keep(token)
+	}
+	for _, s := range channelSecrets(h.channels) {
+		keep(s.secret)
+	}
 	for _, binding := range h.acme.EAB {
 		keep(binding.HMACKey)
 	}

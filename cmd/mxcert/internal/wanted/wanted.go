@@ -31,13 +31,18 @@ type Host struct {
 	State        string         // path of the state directory
 	Fingerprint  string         // of the content of the configuration's files, including comments
 	Roots        *x509.CertPool // of acme.roots_file: an issued chain must lead to one of them; nil if the setting is empty
+	Page         string         // path of the page that passes write; "" if there is none
 
 	ReportDirectory string // where reports of senders arrive (RFC 8460); "" if mxcert reads none by itself
+	Metrics         Metrics
 
-	rootsID string
-	acme    *configs.ACME
-	secrets *secrets
-	zones   *resolve.Zones // what the resolvers of all certificates share
+	rootsID  string
+	ct       configs.CT
+	acme     *configs.ACME
+	secrets  *secrets
+	zones    *resolve.Zones // what the resolvers of all certificates share
+	channels []configs.Channel
+	deputy   Deputy // see SendAsRoot
 }
 
 // Certificate is what one certificate wants.
@@ -68,6 +73,7 @@ type Certificate struct {
 	HookDirectory string
 	HookTimeout   time.Duration
 
+	staples Staples
 	source  configs.Certificate
 	acme    *configs.ACME
 	secrets *secrets
@@ -95,7 +101,7 @@ const (
 // From translates a configuration. It fails if acme.roots_file cannot be used.
 func From(config *configs.Config) (*Host, error) {
 	roots, id, err := readRoots("acme.roots_file", config.ACME.RootsFile)
-	h := &Host{ReportDirectory: config.TLSRPT.Directory, Directories: config.ACME.Directories, State: config.State, Fingerprint: config.Fingerprint(), Roots: roots, rootsID: id, acme: &config.ACME, secrets: &secrets{kept: map[configs.Secret]string{}}, zones: new(resolve.Zones)}
+	h := &Host{ReportDirectory: config.TLSRPT.Directory, Directories: config.ACME.Directories, State: config.State, Fingerprint: config.Fingerprint(), Roots: roots, rootsID: id, acme: &config.ACME, secrets: &secrets{kept: map[configs.Secret]string{}}, zones: new(resolve.Zones), ct: config.CT, Metrics: metricsOf(config), channels: config.Notify, Page: config.Report.HTML}
 	first := firstOfMaps(config)
 	for _, c := range config.Certificates {
 		h.Certificates = append(h.Certificates, h.certificate(config, c, first))
@@ -168,7 +174,7 @@ func literal(env map[string]configs.Secret) map[string]string {
 func target(t configs.Target, name, key string, i int, isDefault bool) deploy.Target {
 	certificate, privateKey, combined := t.Paths(name, key, i)
 	return deploy.Target{Kind: t.Kind, Certificate: certificate, PrivateKey: privateKey, Combined: combined, Directory: t.LinkPath(name, key),
-		SNIMap: t.SNIMap, Default: isDefault, Owner: t.Owner, Group: t.Group, Mode: t.Mode, Unit: t.Unit, Unchecked: t.Unchecked}
+		OCSP: t.StaplePath(name, key), SNIMap: t.SNIMap, Default: isDefault, Owner: t.Owner, Group: t.Group, Mode: t.Mode, Unit: t.Unit, Unchecked: t.Unchecked}
 }
 
 // firstOfMaps finds, for each SNI map, the first certificate of the configuration that is deployed there: clients that send no
@@ -261,7 +267,7 @@ func (c Certificate) Jobs(bundles []*bundle.Bundle) []deploy.Job {
 	for i, b := range bundles {
 		for j, p := range c.Places {
 			if b != nil && !p.writtenBy(c.Places[:j]) {
-				jobs = append(jobs, deploy.Job{Bundle: b, Target: p.Targets[i], Names: c.NamesOf(b), Roots: c.Roots})
+				jobs = append(jobs, deploy.Job{Bundle: b, Target: p.Targets[i], Names: c.NamesOf(b), Roots: c.Roots, Staple: c.StapleOf(b)})
 			}
 		}
 	}

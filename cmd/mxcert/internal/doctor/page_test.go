@@ -1,0 +1,44 @@
+package doctor
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"mxcert/acme/finding"
+	"mxcert/cmd/mxcert/internal/pass"
+	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/wanted"
+)
+
+// TestPage: doctor finds a page that nobody can write, and one that a running daemon does not write.
+func TestPage(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "www", "index.html")
+	d := &Doctor{Runner: &pass.Runner{Host: &wanted.Host{Page: path}}}
+	check := func(severity finding.Severity, words string) {
+		t.Helper()
+		found := d.page(t.Context())
+		if len(found) != 1 || found[0].Severity != severity || !strings.Contains(found[0].Message, words) {
+			t.Errorf("%+v, want %s: %s", found, severity, words)
+		}
+	}
+	check(finding.Warning, "cannot be written")
+	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	check(finding.OK, "can be written")
+	long := time.Now().Add(-24 * time.Hour)
+	d.Daemon = &report.Daemon{Started: long, ConfigLoaded: long}
+	check(finding.Warning, "has not written the page")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check(finding.OK, "was written at")
+	if err := os.Chtimes(path, long, long); err != nil {
+		t.Fatal(err)
+	}
+	check(finding.Warning, "is of ")
+}

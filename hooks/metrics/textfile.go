@@ -1,0 +1,137 @@
+package metrics
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+)
+
+const (
+	// mostRead limits how much of an earlier textfile is read, in bytes.
+	mostRead = 32 << 20
+	// leftover is how old a temporary file is that nobody will rename any more.
+	leftover = 10 * time.Minute
+)
+
+// WriteFile replaces a textfile of node_exporter: its mode is 0644, and its readers see the old numbers or the new ones. The temporary file is
+// in the same directory; its name does not end in .prom, so node_exporter ignores it.
+func WriteFile(file string, s *Source) error {
+	removeLeftovers(file)
+	err := prometheus.WriteToTextfile(file, s)
+	if fault, ok := errors.AsType[*fs.PathError](err); ok { // it names the temporary file, which is another one each time
+		return fmt.Errorf("%s %s: %w", fault.Op, filepath.Dir(file), fault.Err)
+	}
+	return err
+}
+
+// removeLeftovers removes temporary files of processes that were killed while they wrote.
+func removeLeftovers(file string) {
+	list, _ := filepath.Glob(escape(file) + "[0-9]*") // the pattern is good
+	for _, name := range list {
+		if info, err := os.Lstat(name); err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) > leftover {
+			_ = os.Remove(name) // the next time, otherwise
+		}
+	}
+}
+
+// escape turns a path into a pattern of filepath.Glob that matches it alone.
+func escape(path string) string {
+	var out []byte
+	for i := range len(path) {
+		if slices.Contains([]byte(`*?[\`), path[i]) {
+			out = append(out, '\\')
+		}
+		out = append(out, path[i])
+	}
+	return string(out)
+}
+
+// carried is a sample of an earlier textfile about a certificate of which nothing is known yet.
+type carried struct {
+	metric, certificate string
+	sample              *dto.Metric
+}
+
+// Carry reads the textfile that an earlier process has written: counters go on from there, and certificates of which nothing is known yet keep
+// their numbers. So a command that looks at one certificate does not drop the others. It is not an error if there is no such file.
+func (s *Source) Carry(file string) error {
+	families, err := readFile(file)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.carried = nil
+	for _, m := range Catalogue() {
+		family := families[m.Name]
+		for _, sample := range family.GetMetric() {
+			values, ok := valuesOf(sample, m.Labels)
+			switch {
+			case !ok:
+			case m.Counter && counted(m.Name, values[1]):
+				c := count{m.Name, values[0], values[1]}
+				if s.counters == nil {
+					s.counters = map[count]float64{}
+				}
+				s.counters[c] += max(0, sample.GetCounter().GetValue())
+			case !m.Counter && len(values) > 0 && m.Labels[0] == "certificate" && sample.Gauge != nil:
+				sample.TimestampMs = nil
+				s.carried = append(s.carried, carried{m.Name, values[0], sample})
+			}
+		}
+	}
+	return nil
+}
+
+// dropCarried forgets what the snapshot knows better, or what the configuration does not have. The caller holds s.mu.
+func (s *Source) dropCarried() {
+	if len(s.carried) == 0 {
+		return
+	}
+	known := map[string]bool{}
+	for _, c := range s.snapshot.Certificates {
+		known[c.Name] = true
+	}
+	s.carried = slices.DeleteFunc(s.carried, func(c carried) bool {
+		return known[c.certificate] || !slices.Contains(s.snapshot.Configured, c.certificate)
+	})
+}
+
+// readFile parses a textfile.
+func readFile(file string) (map[string]*dto.MetricFamily, error) {
+	f, err := os.Open(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // it is read only
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	return parser.TextToMetricFamilies(io.LimitReader(f, mostRead))
+}
+
+// valuesOf returns the values of labels in their order. ok is false if a sample has others.
+func valuesOf(sample *dto.Metric, labels []string) (values []string, ok bool) {
+	if len(sample.GetLabel()) != len(labels) {
+		return nil, false
+	}
+	for _, name := range labels {
+		i := slices.IndexFunc(sample.GetLabel(), func(l *dto.LabelPair) bool { return l.GetName() == name })
+		if i < 0 {
+			return nil, false
+		}
+		values = append(values, sample.GetLabel()[i].GetValue())
+	}
+	return values, true
+}
