@@ -178,7 +178,7 @@ func TestTold(t *testing.T) {
 		w.pass(nil, 0)
 		chat.expect(t)
 		kill()
-		if w.counted["chat sent"] != 3 {
+		if w.counted["chat success"] != 3 {
 			t.Errorf("counted %v", w.counted)
 		}
 	})

@@ -149,7 +149,7 @@ func TestCTOurs(t *testing.T) {
 func TestLogListIsChecked(t *testing.T) {
 	t.Parallel()
 	w := newCTWorld(t, "  log_list: /nonexistent/log_list.json\n")
-	if code, out := w.run("check"); code != 78 || !strings.Contains(out, "ct.log_list: open /nonexistent/log_list.json") {
+	if code, out := w.run("check"); code != 3 || !strings.Contains(out, "ct.log_list: open /nonexistent/log_list.json") {
 		t.Errorf("%d: %s", code, out)
 	}
 }

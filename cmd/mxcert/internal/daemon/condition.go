@@ -100,6 +100,9 @@ func (d *Daemon) stateText() string {
 	if d.status.ConfigError != "" {
 		return "bad configuration, the old one stays in force: " + report.OneLine(d.status.ConfigError)
 	}
+	if d.workload == nil {
+		return "" // no configuration is in force yet
+	}
 	var worst, first, lacking string
 	known, failing := 0, 0
 	certificates := d.workload.runner.Host.Certificates
