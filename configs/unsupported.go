@@ -41,7 +41,6 @@ func unsupported(path string) bool {
 	anything := &yaml.Node{Kind: yaml.ScalarNode, Value: "anything"}
 	for _, r := range refusals() {
 		if r.when(anything) && r.path == path {
-		if r.when(anything) && (r.path == path || slices.Contains([]string{"report"}, path) && strings.HasPrefix(r.path, path+".")) {
 			return true
 		}
 	}
