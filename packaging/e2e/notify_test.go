@@ -44,7 +44,7 @@ func TestBeingToldByMail(t *testing.T) {
 func toldByMail(t *testing.T, server mailhost.Server) {
 	config := channelsConfig
 	if server == mailhost.Postfix {
-		config = strings.Replace(config, "exim: {certificate: /etc/exim4/exim.crt, private_key: /etc/exim4/exim.key, unit: exim4.service, group: Debian-exim}", "files: {certificate: /etc/ssl/mx.crt, private_key: /etc/ssl/mx.key}", 1)
+		config = strings.Replace(config, "exim: {certificate: /etc/exim4/exim.crt, private_key: /etc/exim4/exim.key, unit: exim4.service, group: Debian-exim}", "files: {certificate: /var/lib/mxcert-keys/mx.crt, private_key: /var/lib/mxcert-keys/mx.key}", 1)
 		config = strings.Replace(config, `{endpoints: ["127.0.0.1:25", "[::1]:25"], timeout: 60s}`, "{endpoints: []}", 1)
 	}
 	s := begin(t, options{service: true, config: config, server: server})

@@ -167,8 +167,17 @@ func (s *story) servedFrom(serial, roots string) {
 func (s *story) servedAt(serial, roots string, addresses ...string) {
 	s.t.Helper()
 	for _, address := range addresses {
-		served, err := s.ServedBy(s.t.Context(), address, "mx.example.org", roots)
-		s.check(err)
+		var served mailhost.Served
+		// Exim starts itself again when it has got the signal of a reload, and listens again a moment later.
+		within(s.t, 20*time.Second, address+" takes connections", func() bool {
+			var err error
+			served, err = s.ServedBy(s.t.Context(), address, "mx.example.org", roots)
+			if err != nil && strings.Contains(err.Error(), "Connection refused") {
+				return false
+			}
+			s.check(err)
+			return true
+		})
 		if served.Serial != serial {
 			s.t.Errorf("%s serves serial %s, want %s", address, served.Serial, serial)
 		}
