@@ -55,6 +55,16 @@ func (c *channel) Ping(_ context.Context, well bool, text string) error {
 	return c.err
 }
 
+// pings returns what a dead man's switch has heard.
+func (c *channel) pings() []string { c.mu.Lock(); defer c.mu.Unlock(); return slices.Clone(c.ping) }
+
+// messages returns what has come.
+func (c *channel) messages() []notify.Message {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.got)
+}
+
 func (c *channel) fails(err error) { c.mu.Lock(); c.err = err; c.mu.Unlock() }
 
 // events returns the events of the messages that came since the last call.
@@ -208,8 +218,8 @@ func TestUrgent(t *testing.T) {
 		r.Stage, r.Error, r.Failures, r.Failed = report.Waiting, broken(), 1, broken()
 		w.hub.Passed(tell.Pass{Report: r, At: time.Now()})
 		elapse(2 * time.Second)
-		if len(chat.got) != 1 || len(chat.got[0].Matters) != 2 {
-			t.Errorf("told %+v", chat.got)
+		if len(chat.messages()) != 1 || len(chat.messages()[0].Matters) != 2 {
+			t.Errorf("told %+v", chat.messages())
 		}
 	})
 }
@@ -225,11 +235,11 @@ func TestChannelsFail(t *testing.T) {
 		good.expect(t, "alarm")
 		w.pass(nil, 0)
 		good.expect(t, "recovered")
-		if want := []string{"well", "fail: mx: the renewal fails\ndns: the name server refuses the update", "well"}; !slices.Equal(alive.ping, want) {
-			t.Errorf("the switch heard %q", alive.ping)
+		if want := []string{"well", "fail: mx: the renewal fails\ndns: the name server refuses the update", "well"}; !slices.Equal(alive.pings(), want) {
+			t.Errorf("the switch heard %q", alive.pings())
 		}
 		elapse(3 * time.Hour)
-		if n := len(alive.ping); n < 5 {
+		if n := len(alive.pings()); n < 5 {
 			t.Errorf("the switch heard %d pings in three hours", n)
 		}
 		_, undelivered, err := Stored(w.book, nil)
