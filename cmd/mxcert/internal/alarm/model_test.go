@@ -85,7 +85,7 @@ func (p *person) read(m notify.Message, start time.Time) {
 
 // Weeks of random troubles, kills and unknown certificates: a person learns each change once, is reminded in time, and is not flooded.
 func TestWeeks(t *testing.T) {
-	for seed := range uint64(6) {
+	for seed := range uint64(12) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { weeks(t, seed) })
 	}
 }
