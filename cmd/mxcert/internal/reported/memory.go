@@ -48,7 +48,7 @@ func (m *Memory) Add(reports []tlsrpt.Report, now time.Time) {
 
 // fits returns how many reports the state can read again, if all are of the same size.
 func (m *Memory) fits() int {
-	text, err := json.Marshal(m)
+	text, err := json.MarshalIndent(m, "", "  ") // as the state writes it
 	if err != nil {
 		return 0 // cannot be: times are of this century
 	}
