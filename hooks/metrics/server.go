@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -30,11 +31,12 @@ type Settings struct{ Listen, WebConfig string }
 // CheckWebConfig finds faults in a web configuration file of exporter-toolkit and in the files that it names.
 func CheckWebConfig(file string) error { return web.Validate(file) }
 
-// Server answers /metrics and /healthz. Make one with [NewServer]. Only one goroutine at a time may call its methods.
+// Server answers /metrics and /healthz. Make one with [NewServer]. Its methods may be called concurrently.
 type Server struct {
 	log     *slog.Logger
 	handler http.Handler
 
+	mu       sync.Mutex
 	settings Settings
 	running  *running // nil if it does not listen
 	problem  string   // that was logged last
@@ -67,10 +69,12 @@ func NewServer(log *slog.Logger, s *Source, health func() error) *Server {
 // Apply makes the server listen as the settings say; without an address it stops. If that fails, Apply logs why, once, and returns when to
 // call it again. The web configuration file itself may change without a call: it is read for each connection.
 func (s *Server) Apply(settings Settings) (again time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.running != nil && settings == s.settings && s.running.lives() {
 		return time.Time{}
 	}
-	s.Close()
+	s.close()
 	s.settings = settings
 	if settings.Listen == "" {
 		return time.Time{}
@@ -89,6 +93,8 @@ func (s *Server) Apply(settings Settings) (again time.Time) {
 
 // Address is where the server listens; nil if it does not.
 func (s *Server) Address() net.Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.running == nil {
 		return nil
 	}
@@ -100,6 +106,12 @@ func (s *Server) Handler() http.Handler { return s.handler }
 
 // Close stops listening. Requests that run have a second to end.
 func (s *Server) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.close()
+}
+
+func (s *Server) close() {
 	if s.running == nil {
 		return
 	}

@@ -58,9 +58,7 @@ func TestPrometheus(t *testing.T) {
 	})
 
 	d.stop()
-	if fetched("http://"+address+"/metrics") != "" {
-		t.Error("after its end the daemon still answers")
-	}
+	eventually(t, "after its end the daemon does not answer", func() bool { return fetched("http://"+address+"/metrics") == "" })
 	if got := h.run("renew"); got.code != 0 { // without a daemon
 		t.Fatalf("renew: %d %s", got.code, got.stderr)
 	}

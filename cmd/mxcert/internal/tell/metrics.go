@@ -59,13 +59,14 @@ func (m *Metrics) Witness(p Pass) {
 }
 
 // Listen publishes what is known.
-func (m *Metrics) Listen(_ context.Context, w World) (again time.Time) {
+func (m *Metrics) Listen(ctx context.Context, w World) (again time.Time) {
 	settings := w.Host.Metrics
 	m.useFile(settings.Textfile)
 	m.source.Count(names(w.Host), w.Host.Units(), settings.Channels)
 	m.source.Set(m.snapshot(w))
 	if w.Health != nil && m.server == nil {
 		m.server = metrics.NewServer(m.log, m.source, w.Health)
+		context.AfterFunc(ctx, m.server.Close) // the hub makes no last call if nothing has changed
 	}
 	if m.server != nil {
 		if w.Final {
