@@ -51,7 +51,7 @@ func (a *authorityOfResponses) knows(serial, status string) {
 	if len(serial)%2 == 1 {
 		serial = "0" + serial
 	}
-	line := fmt.Sprintf("%s\t%s\t%s\t%s\tunknown\t/CN=mx", status, time.Now().AddDate(0, 0, 90).UTC().Format("060102150405Z"), revoked, strings.ToUpper(serial))
+	line := fmt.Sprintf("%s\t%s\t%s\t%s\tunknown\t/CN=%s", status, time.Now().AddDate(0, 0, 90).UTC().Format("060102150405Z"), revoked, strings.ToUpper(serial), serial) // openssl wants each subject once
 	a.lines = append(a.lines, line)
 	a.answers()
 }
