@@ -68,7 +68,7 @@ func (l *loader) checkEmail(a *ACME) {
 		return
 	}
 	a.Email = address
-	switch _, domain, _ := cutLast(address, "@"); {
+	switch _, domain, _ := cutLast(address); {
 	case !slices.ContainsFunc(a.Directories, isPublic):
 	case isPrivate(domain):
 		l.warn("acme.email", "write an address that the CA can reach, or remove the line", "%s is of a private domain, which the public DNS does not have: CAs refuse such an address (invalidContact)", quote(address))

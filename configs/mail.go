@@ -28,7 +28,7 @@ func (l *loader) checkMailDomains(p string, domains []string) {
 
 // mailDomain normalises the part of mail addresses behind the @.
 func mailDomain(s string) (string, error) {
-	switch _, domain, isMail := cutLast(s, "@"); {
+	switch _, domain, isMail := cutLast(s); {
 	case isMail:
 		return "", errors.New("this is a mail address; write only " + quote(domain))
 	case strings.Contains(s, "*"):

@@ -88,7 +88,7 @@ func isAddress(s string) bool {
 // mailAddress normalises a bare mail address (RFC 5321) as CAs take it: the domain as A-labels. A CA puts it into a mailto URL (RFC 8555
 // section 7.3), so the part before the @ can have neither other characters than those of ASCII nor those that end a URL.
 func mailAddress(s string) (string, error) {
-	local, domain, found := cutLast(s, "@")
+	local, domain, found := cutLast(s)
 	if !found || local == "" {
 		return "", errors.New("this is not a mail address")
 	}
@@ -110,12 +110,12 @@ func mailAddress(s string) (string, error) {
 	return a.Address, nil
 }
 
-func cutLast(s, separator string) (before, after string, found bool) {
-	i := strings.LastIndex(s, separator)
+func cutLast(s string) (before, after string, found bool) {
+	i := strings.LastIndex(s, "@")
 	if i < 0 {
 		return s, "", false
 	}
-	return s[:i], s[i+len(separator):], true
+	return s[:i], s[i+1:], true
 }
 
 // isPrivate reports whether a domain is only of a network of its own: CAs refuse mail addresses there, because no public DNS has the

@@ -192,7 +192,7 @@ func (l *loader) address(p, s string) string {
 
 // recipient normalises a bare mail address (RFC 5321) with a domain as A-labels.
 func recipient(s string) (string, error) {
-	local, domain, found := cutLast(s, "@")
+	local, domain, found := cutLast(s)
 	switch {
 	case strings.HasPrefix(s, "mailto:"):
 		return "", errors.New("this is a link; leave mailto: out")

@@ -60,8 +60,3 @@ func withoutIndexes(path string) string {
 }
 
 func isSection(n *yaml.Node) bool { return n.Kind == yaml.MappingNode }
-
-// notEmpty accepts "", [] and {}, which mean the same as no setting.
-func notEmpty(n *yaml.Node) bool {
-	return len(n.Content) > 0 || n.Kind == yaml.ScalarNode && n.Value != "" && n.Tag != "!!null"
-}

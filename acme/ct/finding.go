@@ -65,7 +65,7 @@ func (u Unknown) finding(names Names, caa func(string) []string, now time.Time) 
 	shared := quoted(names.Shared(u.Entry))
 	f := finding.New(UnknownCertificate, severity, "a certificate for %s is in the logs that mxcert did not order: issuer %s, serial %s, %s%s, issued at %s; found by %s at %s%s",
 		strings.Join(shared, ", "), finding.Quoted(u.Issuer, mostText), finding.Quote(u.ID(), 80), state, minute(u.NotAfter), minute(u.NotBefore), u.Source, minute(u.Seen), linkOf(u.Entry))
-	return f.About(fmt.Sprintf("%s, serial %s", shared[0], finding.Quote(u.ID(), 80))).Next(u.Entry.NextStep(names, caa))
+	return f.About(fmt.Sprintf("%s, serial %s", shared[0], finding.Quote(u.ID(), 80))).Next(u.NextStep(names, caa))
 }
 
 func linkOf(e Entry) string {

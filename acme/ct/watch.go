@@ -120,7 +120,7 @@ func (w *Watch) Step(ctx context.Context) (next time.Time, err error) {
 	}
 	page, problem := t.source.Since(ctx, t.q, w.memory.place(t.key).cursor)
 	if ctx.Err() != nil {
-		return time.Time{}, nil
+		return time.Time{}, nil //nolint:nilerr // the look was ended; a newer configuration looks again
 	}
 	if problem == nil {
 		page.Entries = w.relevant(page.Entries)

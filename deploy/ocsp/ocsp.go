@@ -31,7 +31,7 @@ package ocsp
 import (
 	"bytes"
 	"crypto"
-	_ "crypto/sha1"   // certificate IDs
+	_ "crypto/sha1"   //nolint:gosec // certificate IDs (RFC 5019, section 2.1.1)
 	_ "crypto/sha256" // certificate IDs
 	_ "crypto/sha512" // certificate IDs
 	"crypto/x509"

@@ -197,7 +197,7 @@ func address(text string) string {
 // moments are the forms of a time that senders write. RFC 8460 wants the first; Microsoft has sent times without a zone.
 //
 //nolint:gochecknoglobals // a constant list
-var moments = []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05 Z07:00", "2006-01-02 15:04:05",
+var moments = []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05 Z07:00", "2006-01-02 15:04:05", //nolint:gochecknoglobals // a constant table
 	"2006-01-02T15:04:05Z0700", "2006-01-02T15:04Z07:00", "2006-01-02T15:04", time.DateOnly}
 
 // moment reads a time; without a zone it is UTC.

@@ -14,7 +14,7 @@ const (
 type count struct{ metric, label, result string }
 
 // countable lists what is counted, and the results that it can have.
-var countable = map[string][]string{
+var countable = map[string][]string{ //nolint:gochecknoglobals // a constant table
 	renewals:      {Success, Failure},
 	reloads:       {Success, Failure, Inactive},
 	notifications: {Success, Failure, Dropped},

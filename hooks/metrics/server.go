@@ -130,7 +130,7 @@ func (s *Server) start() error {
 			return err
 		}
 	}
-	listener, err := net.Listen("tcp", s.settings.Listen)
+	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", s.settings.Listen)
 	if err != nil {
 		return err
 	}

@@ -64,7 +64,7 @@ func TestAnswers(t *testing.T) {
 		"400":            {status(400, "", "", "invalid_payload"), "invalid_payload", Refused, false, 0},
 		"404":            {status(404, "", "", "no_service %s"), "HTTP status 404", Login, false, 0},
 		"redirect":       {status(302, "Location", "https://elsewhere.example/"+token, ""), "does not follow", Refused, false, 0},
-		"flood":          {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500); flood(w) }, "HTTP status 500", Refused, true, 0},
+		"flood":          {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError); flood(w) }, "HTTP status 500", Refused, true, 0},
 		"flood of 200":   {answer: func(w http.ResponseWriter, _ *http.Request) { flood(w) }},
 		"closes early":   {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "does not answer", Unreachable, true, 0},
 		"no HTTP":        {hijacked("SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n"), "does not answer", Unreachable, true, 0},

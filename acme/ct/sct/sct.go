@@ -113,8 +113,9 @@ func parse(one []byte) (s SCT, err error) {
 		return s, errors.New("an SCT has a time after the year 9999")
 	}
 	s.At = time.UnixMilli(int64(milliseconds)).UTC() //nolint:gosec // bounded above
-	rest, ok := one[fixed:], false
-	if s.extensions, rest, ok = vector(rest); !ok || len(rest) < 2 {
+	var rest []byte
+	var ok bool
+	if s.extensions, rest, ok = vector(one[fixed:]); !ok || len(rest) < 2 {
 		return s, errCut
 	}
 	s.hash, s.algorithm, rest = rest[0], rest[1], rest[2:]

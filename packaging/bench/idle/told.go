@@ -39,7 +39,7 @@ func told(ctx context.Context, program string, rest time.Duration) error {
 
 // tell switches on what the configuration can switch on without a service elsewhere, and scrapes the metrics until stop.
 func (w *world) tell(ctx context.Context) (stop func(), err error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}

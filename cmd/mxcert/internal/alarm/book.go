@@ -112,7 +112,7 @@ func (b *Book) update(v View, to []recipient, host string, now time.Time) (again
 	b.open(&c, host, news)
 	b.close(&c, host)
 	b.remind(&c, to, host)
-	b.tidy(now)
+	b.tidy()
 	return c.again
 }
 
@@ -391,7 +391,7 @@ func (b *Book) queue(m notify.Message, names ...string) {
 }
 
 // tidy forgets causes of which nothing is left, and orders the entries.
-func (b *Book) tidy(now time.Time) {
+func (b *Book) tidy() {
 	open := groups(b.Entries)
 	maps.DeleteFunc(b.Causes, func(group string, _ cause) bool {
 		return !slices.ContainsFunc(open[group], func(e *entry) bool { return !e.Over })

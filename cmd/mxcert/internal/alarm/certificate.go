@@ -100,7 +100,7 @@ func failure(r report.Certificate, now time.Time) (Matter, bool) {
 }
 
 // ofTheCA are kinds of errors that all orders at a CA have in common.
-var ofTheCA = []string{"ca-unreachable", "ca-error", "account", "clock"}
+var ofTheCA = []string{"ca-unreachable", "ca-error", "account", "clock"} //nolint:gochecknoglobals // a constant table
 
 // causeOf says why a pass failed, in words that are the same for all certificates that fail for the same reason.
 func causeOf(e *report.Error, r report.Certificate) string {

@@ -13,7 +13,7 @@ import (
 )
 
 // titles say in a few words what is wrong, and that it is over.
-var titles = map[string][2]string{
+var titles = map[string][2]string{ //nolint:gochecknoglobals // a constant table
 	"configuration":          {"the configuration is broken", "the configuration is good again"},
 	"account-refused":        {"the CA refuses the account", "the CA accepts the account again"},
 	"account-replaced":       {"the ACME account was replaced", "the ACME account is the old one again"},
@@ -33,7 +33,7 @@ var titles = map[string][2]string{
 }
 
 // bySource are the titles of other findings.
-var bySource = map[string][2]string{
+var bySource = map[string][2]string{ //nolint:gochecknoglobals // a constant table
 	"senders": {"senders meet a fault", "senders do not meet the fault any more"},
 	"tlsrpt":  {"senders report failures", "senders report the failures no more"},
 	"ocsp":    {"the OCSP response is not in order", "the OCSP response is in order again"},

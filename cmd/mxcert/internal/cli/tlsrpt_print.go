@@ -14,10 +14,9 @@ import (
 
 // printReported prints the failures, the worst first, and then who reports.
 func printReported(out sheet, r report.TLSRPT) {
-	switch {
-	case r.Reports == 0:
+	if r.Reports == 0 {
 		out.text(2, "no reports")
-	default:
+	} else {
 		n, s := r.Reports, len(r.Senders)
 		out.text(2, "%d %s of %d %s, %s: %s", n, report.Plural(n, "report"), s, report.Plural(s, "sender"), days(*r.From, *r.Until), reportedAnswer(r))
 	}

@@ -108,12 +108,12 @@ func inService(log *slog.Logger, r report.Certificate) {
 
 // EventOf returns the event of a failure: what a person does next decides which.
 func EventOf(e *report.Error) journal.Event {
-	switch {
-	case e.Kind == "dane", e.Kind == "dane-unknown":
+	switch e.Kind {
+	case "dane", "dane-unknown":
 		return journal.GateClosed
-	case e.Kind == "drift":
+	case "drift":
 		return journal.LeftAlone
-	case e.Kind == "rate-limited":
+	case "rate-limited":
 		return journal.Limited
 	}
 	switch e.Stage {

@@ -156,7 +156,7 @@ func (h *Hub) Passed(p Pass) {
 			return
 		}
 		p.Report.Plan, p.Report.DryRun = nil, nil
-		w.Certificates[p.Report.Name] = Certificate{Report: p.Report, At: p.At, Took: p.Took}
+		w.Certificates[p.Report.Name] = Certificate(p)
 	})
 }
 
