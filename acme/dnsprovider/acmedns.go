@@ -43,9 +43,7 @@ func (s *acmeDNS) Prepare(ctx context.Context, records []TXT) error {
 	}
 	missing, wrong, err := s.compare(ctx, records)
 	if err == nil && len(missing) > 0 {
-		if err = s.register(ctx, missing); err == nil {
-			_, wrong, err = s.compare(ctx, records)
-		}
+		wrong, err = s.register(ctx, missing, records)
 	}
 	if err != nil {
 		return err
@@ -111,23 +109,24 @@ func (s *acmeDNS) compare(ctx context.Context, records []TXT) (missing []TXT, wr
 	return missing, wrong, nil
 }
 
-// register makes an account for each record's domain. lego's provider knows the accounts that were stored when it was made, and writes
-// them all, so another one is made when no other Solver of this process is between the two.
-func (s *acmeDNS) register(ctx context.Context, records []TXT) error {
+// register makes an account for the domain of each record that has none, and compares all records with their accounts again. lego's provider
+// knows the accounts that were stored when it was made, and writes them all, so another one is made when no other Solver of this process is
+// between the two. It truncates the file first: who compares meanwhile finds no account.
+func (s *acmeDNS) register(ctx context.Context, missing, records []TXT) (wrong []alias, err error) {
 	release, err := legoTurns.take(ctx, "accounts "+s.accounts.String(), 0)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer release()
 	fresh, err := s.construct()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	s.provider = fresh.provider
-	for _, r := range records {
+	for _, r := range missing {
 		if _, known, err := s.accounts.find(ctx, r.Domain); err != nil || known { // another Solver was faster
 			if err != nil {
-				return err
+				return nil, err
 			}
 			continue
 		}
@@ -140,10 +139,11 @@ func (s *acmeDNS) register(ctx context.Context, records []TXT) error {
 			return err
 		})
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	_, wrong, err = s.compare(ctx, records)
+	return wrong, err
 }
 
 // aliasesWanted returns an error that names every alias that has to be made; nil if there is none.

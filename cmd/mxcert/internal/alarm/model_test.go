@@ -323,7 +323,13 @@ func TestNewChannel(t *testing.T) {
 
 // However many channels fail for however long, the state reads the book back.
 func TestFits(t *testing.T) {
-	b, m := newBook(), notify.Message{}
+	for what, m := range map[string]notify.Message{"many matters": {}, "long texts": {Text: strings.Repeat("x", 8<<10)}} {
+		t.Run(what, func(t *testing.T) { fits(t, m) })
+	}
+}
+
+func fits(t *testing.T, m notify.Message) {
+	b := newBook()
 	for range mostParts {
 		m.Matters = append(m.Matters, notify.Matter{Certificates: make([]string, mostListed)})
 	}
@@ -334,8 +340,9 @@ func TestFits(t *testing.T) {
 			b.queue(m, name)
 		}
 	}
-	if n := strings.Count(string(b.fit()), ","); n > mostMarks {
-		t.Errorf("%d commas", n)
+	text := string(b.fit())
+	if n := strings.Count(text, ","); n > mostMarks || len(text) > 1<<20 {
+		t.Errorf("%d commas in %d bytes", n, len(text))
 	}
 	for name, l := range b.Lanes {
 		if len(l.Queue) == 0 || len(l.Queue)+l.More != mostQueued {

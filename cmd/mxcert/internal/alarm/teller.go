@@ -213,16 +213,14 @@ func (t *Teller) save(always bool) {
 	}
 }
 
-// mostMarks is how many of the characters that precede values the book may have. The state reads no record with more than 50,000.
-const mostMarks = 45_000
+// mostMarks is how many of the characters that precede values the book may have, and mostBytes how many bytes. The state reads no record with
+// more than 50,000, or with more than 1 MiB.
+const mostMarks, mostBytes = 45_000, 900 << 10
 
 // fit drops the oldest messages until the state would read the book back, and returns its text.
 func (b *Book) fit() []byte {
-	for {
-		text := encode(b)
-		if bytes.Count(text, []byte{'{'})+bytes.Count(text, []byte{'['})+bytes.Count(text, []byte{','}) <= mostMarks {
-			return text
-		}
+	text := encode(b)
+	for marks, size := marksOf(text)-mostMarks, len(text)-mostBytes; marks > 0 || size > 0; {
 		var longest *lane
 		for _, l := range b.Lanes {
 			if len(l.Queue) > 1 && (longest == nil || len(l.Queue) > len(longest.Queue)) {
@@ -230,15 +228,27 @@ func (b *Book) fit() []byte {
 			}
 		}
 		if longest == nil {
-			return text
+			return encode(b)
 		}
+		dropped := encode(longest.Queue[0])
+		marks, size = marks-marksOf(dropped), size-len(dropped)
 		longest.Queue = longest.Queue[1:]
-		longest.More++
+		if longest.More++; marks <= 0 && size <= 0 {
+			text = encode(b)
+			marks, size = marksOf(text)-mostMarks, len(text)-mostBytes
+		}
 	}
+	return text
 }
 
-func encode(b *Book) []byte {
-	text, _ := json.Marshal(b) // of strings, numbers and times
+// marksOf counts the characters of which the state reads a limited number.
+func marksOf(text []byte) int {
+	return bytes.Count(text, []byte{'{'}) + bytes.Count(text, []byte{'['}) + bytes.Count(text, []byte{','})
+}
+
+// encode encodes a book, or a part of it, as the state writes it.
+func encode(v any) []byte {
+	text, _ := json.MarshalIndent(v, "", "  ") // of strings, numbers and times
 	return text
 }
 
