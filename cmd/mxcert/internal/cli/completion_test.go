@@ -46,7 +46,7 @@ func (h *host) completed(bash, typed string) string {
 		_, _ = text.ReadFrom(control) // ends with EIO when the shell ends
 		seen <- text.String()
 	}()
-	stop := time.AfterFunc(30*time.Second, func() { _ = shell.Process.Kill() })
+	stop := time.AfterFunc(2*time.Minute, func() { _ = shell.Process.Kill() }) // only if it hangs
 	defer stop.Stop()
 	_ = shell.Wait() // with the code of the last command
 	text := <-seen
