@@ -98,6 +98,10 @@ func TestDeploymentsUnderLoad(t *testing.T) {
 	}
 }
 
+// patienceOfDovecot is how long after a reload Dovecot ends the sessions in which nobody has logged in yet (SERVICES_KILL_TIMEOUT_SECS in
+// src/master/services.c). A deployment on a busy machine takes longer.
+const patienceOfDovecot = 5 * time.Second
+
 // deployUnderLoad fills a row in and holds it against what mxcert promises.
 func (s *story) deployUnderLoad(r *row) {
 	s.t.Helper()
@@ -126,6 +130,9 @@ func (s *story) deployUnderLoad(r *row) {
 			r.held++
 			if err := h.Use(); err != nil {
 				r.lost++
+				if r.server == "dovecot" && ended.Sub(began) > patienceOfDovecot {
+					continue
+				}
 				r.problems = append(r.problems, fmt.Sprintf("a session open during the change: %v", err))
 			}
 		}
