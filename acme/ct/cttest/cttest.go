@@ -72,8 +72,8 @@ func Template(t testing.TB, until time.Time, names ...string) *x509.Certificate 
 }
 
 var (
-	idList   = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11129, 2, 4, 2}
-	idPoison = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11129, 2, 4, 3}
+	idList   = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11129, 2, 4, 2} //nolint:gochecknoglobals // a constant
+	idPoison = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11129, 2, 4, 3} //nolint:gochecknoglobals // a constant
 )
 
 // Issue makes a pre-certificate, has it signed by logs, and makes the certificate with their SCTs, as a CA does (RFC 6962 section 3.1).

@@ -42,8 +42,8 @@ func (s SCT) LogID() string { return base64.StdEncoding.EncodeToString(s.Log[:])
 
 // The extensions of RFC 6962: the list of SCTs (section 3.3), and the poison of pre-certificates (section 3.1).
 var (
-	list   = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11129, 2, 4, 2}
-	poison = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11129, 2, 4, 3}
+	list   = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11129, 2, 4, 2} //nolint:gochecknoglobals // a constant
+	poison = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11129, 2, 4, 3} //nolint:gochecknoglobals // a constant
 )
 
 // IsPrecertificate reports whether a certificate is one that logs accept and nobody else.
