@@ -36,12 +36,6 @@ func stapledPair(dir string) []deploy.Target {
 	return targets
 }
 
-func stapledCombined(dir string) []deploy.Target {
-	targets := combinedTarget(dir)
-	targets[0].OCSP = stapleFile(dir)
-	return targets
-}
-
 // Find returns the layout with that name.
 func Find(name string) (Layout, error) {
 	for _, l := range Layouts() {
@@ -61,7 +55,6 @@ func Layouts() []Layout {
 		{Name: "three targets", Targets: threeTargets, Reads: readsThree},
 		{Name: "pair", Exchanges: true, Targets: pairTarget, Reads: readsPair},
 		{Name: "pair and OCSP response", Exchanges: true, Targets: stapledPair, Reads: readsPair, Staple: stapleFile},
-		{Name: "combined and OCSP response", Targets: stapledCombined, Reads: readsCombined, Staple: stapleFile},
 		{Name: "pair and two others", Exchanges: true, Also: true, Targets: mixedTargets, Reads: readsMixed},
 		{Name: "in place", Careless: inPlace, Reads: readsPair},
 		{Name: "two renames", Careless: twoRenames, Reads: readsPair},
