@@ -26,7 +26,7 @@ type Result struct {
 }
 
 // runTimeout is the deadline of a program for which the caller's context sets none.
-const runTimeout = 60 * time.Second
+const runTimeout = 5 * time.Minute
 
 // Run runs a program inside the host, as root, with nothing on its standard input and a small environment of its
 // own. A program that fails is a Result, not an error; an error is a program that could not be started or did not
