@@ -84,11 +84,11 @@ fi
 part 'go vet' go vet ./...
 packages=$(go list ./... | grep -v -e /packaging/e2e -e /packaging/crash)
 # shellcheck disable=SC2086 # a list of names
-part 'unit tests (-race)' verbose unit go test -race -v -timeout 15m $packages
+part 'unit tests (-race)' verbose unit go test -race -v -timeout 25m $packages
 # One is busy, the other waits for disks.
 part 'two years of up to ten thousand certificates' verbose years go test -count=1 -v -timeout 20m -run TestTwoYears ./acme/schedule &
 years=$!
-part 'kills, errors and power cuts at every system call' verbose crash go test -count=1 -v -timeout 20m ./packaging/crash/...
+part 'kills, errors and power cuts at every system call' verbose crash go test -count=1 -v -timeout 40m ./packaging/crash/...
 wait "$years"
 part 'changes of keys with TLSA records, in compressed time' verbose rolls go test -count=1 -v -timeout 20m -run '^Test(Grid|Years)' ./deploy/dane
 
