@@ -125,7 +125,7 @@ func (p *Plan) publish(t *transaction, change func(*sniMap, *transaction) error)
 	}
 	for _, m := range p.maps {
 		if err := change(m, t); err != nil {
-			return errors.Join(err, t.undo())
+			return undone(err, t.undo())
 		}
 	}
 	if err := t.publish(); err != nil {

@@ -136,7 +136,32 @@ func (e *Error) Hint() string {
 	if missing, ok := errors.AsType[*exec.Error](e.Err); ok {
 		return fmt.Sprintf("install Postfix, whose program %s is needed for sni_map, or remove sni_map", missing.Name)
 	}
+	if e.Op == opSync {
+		return "the new files are in place, but a power cut may bring the old ones back: look for faults of the disk (dmesg), then deploy again"
+	}
 	return "the files that were there before are untouched"
+}
+
+// opSync is the only operation that fails after the new files are in place.
+const opSync = "sync"
+
+// halfDone is a failed deployment that could not put everything back: some of the files are new, others old or missing.
+type halfDone struct{ error }
+
+// Unwrap returns what failed, first of all the change that had to be undone.
+func (e *halfDone) Unwrap() error { return e.error }
+
+// Hint says what to do.
+func (e *halfDone) Hint() string {
+	return "some of these files are new, others old or missing, so the mail server may refuse TLS: look for faults of the disk (dmesg, findmnt), then deploy again, which completes the change"
+}
+
+// undone adds what could not be put back to the cause of a failure.
+func undone(cause, problems error) error {
+	if problems == nil {
+		return cause
+	}
+	return &halfDone{errors.Join(cause, problems)}
 }
 
 // wrap adds what was tried and where, unless the error says so already; nil stays nil.

@@ -218,7 +218,7 @@ func (t *transaction) stageAround(c change) error {
 	if err := f.publish(); err != nil { // no server uses it yet
 		return wrap("make", c.path, err)
 	}
-	return wrap("sync", filepath.Dir(c.path), f.dir.Sync())
+	return wrap("make", c.path, f.dir.Sync())
 }
 
 // openSub opens a directory whose parent is a destination's directory.
@@ -265,7 +265,7 @@ func (t *transaction) publish() error {
 			time.Sleep(t.settle)
 		}
 		if err := f.publish(); err != nil {
-			return errors.Join(wrap("replace", f.path, err), t.undo())
+			return undone(wrap("replace", f.path, err), t.undo())
 		}
 	}
 	return nil
@@ -344,7 +344,7 @@ func (t *transaction) sync() error {
 	var problems []error
 	for _, f := range t.entries {
 		if err := f.dir.Sync(); err != nil {
-			problems = append(problems, &Error{Op: "sync", Path: filepath.Dir(f.path), Err: err})
+			problems = append(problems, &Error{Op: opSync, Path: filepath.Dir(f.path), Err: err})
 		}
 	}
 	return errors.Join(problems...)

@@ -26,6 +26,7 @@ type subject struct {
 	store    bool                             // the store changes, not the mail server's files
 	careless bool                             // not mxcert's way
 	window   bool                             // certificate and key are exchanged by two renames
+	stapled  bool                             // the last rename is that of an OCSP response
 	first    bool                             // there was nothing before
 	aim      string                           // what see finds in the end: "new", or "old" after a rollback
 	spec     func(root string) operation.Spec // for the victim
@@ -71,7 +72,7 @@ func deployment(b bundles, layoutName, action, old, next string) *subject {
 	}
 	s := &subject{
 		careless: layout.Careless != nil, first: old == "", aim: "new",
-		window: layout.Exchanges && next == b.rekeyed,
+		window: layout.Exchanges && next == b.rekeyed, stapled: layout.Staple != nil,
 		spec: func(root string) operation.Spec {
 			return operation.Spec{Action: action, Layout: layoutName, Root: root, Old: old, New: next}
 		},
