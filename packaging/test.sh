@@ -24,7 +24,7 @@ need() { # need PACKAGE…: installs Debian packages that are missing, where pos
 	if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
 		apt-get update -qq
 		# shellcheck disable=SC2086 # a list of names
-		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >"$log/apt" 2>&1 || { cat "$log/apt"; return 1; }
+		DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends $missing >"$log/apt" 2>&1 || { cat "$log/apt"; return 1; }
 	else
 		left_out="$left_out
   tests that need the Debian packages$missing: as root, make test installs them"
@@ -38,7 +38,7 @@ unpack() { # unpack PROGRAM PACKAGE…: makes the programs of Debian packages us
 	if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v "$program" >/dev/null; then
 		mkdir -p "$dir/debs/partial"
 		apt-get update -qq
-		apt-get install -y -qq --no-install-recommends --download-only -o Dir::Cache::archives="$dir/debs" "$@" >"$log/apt" 2>&1 || { cat "$log/apt"; return 1; }
+		apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends --download-only -o Dir::Cache::archives="$dir/debs" "$@" >"$log/apt" 2>&1 || { cat "$log/apt"; return 1; }
 		for deb in "$dir"/debs/*.deb; do
 			[ ! -e "$deb" ] || dpkg-deb -x "$deb" "$dir"
 		done
