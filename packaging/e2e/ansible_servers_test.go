@@ -26,7 +26,9 @@ func TestAnsiblePostfixAndDovecot(t *testing.T) {
 		"      mxcert_postfix_settings: {smtpd_tls_chain_files: /etc/postfix/tls/mxcert.pem}\n      mxcert_dovecot_settings: " + settings + "\n",
 	}
 	load := s.StartLoad(t.Context(), 2, 50*time.Millisecond, "127.0.0.1:25")
-	a.predicted("first play", play...)
+	if r := a.predicted("first play", play...); !strings.Contains(r.output, "RUNNING HANDLER [mxcert : Reload Postfix]") {
+		t.Errorf("Postfix was not reloaded, so its processes serve what they read before:\n%s", r.output)
+	}
 	if counts := load.Stop(); counts.Unavailable+counts.Handshake > 0 {
 		t.Errorf("senders had no certificate: %v", counts)
 	}
