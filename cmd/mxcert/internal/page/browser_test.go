@@ -158,10 +158,14 @@ func TestInChromium(t *testing.T) {
 	b := browse(t)
 	for _, p := range pages() {
 		page := render(t, p.sight)
-		for i, l := range looks() {
+		shown, began := false, time.Now()
+		for _, l := range looks() {
+			if p.name == "many" && l.width == 320 {
+				continue // the same rows a thousand times, in one window less
+			}
 			var wrong []string
-			if i == 0 {
-				wrong = b.show(t, page, l)
+			if !shown {
+				shown, wrong = true, b.show(t, page, l)
 			} else if err := b.dress(l); err != nil { // a page that is open adapts itself
 				t.Fatal(err)
 			} else {
@@ -175,6 +179,7 @@ func TestInChromium(t *testing.T) {
 			}
 			b.picture(t, p.name, l)
 		}
+		t.Logf("%s: %s", p.name, time.Since(began).Round(time.Second))
 	}
 }
 
