@@ -138,7 +138,7 @@ func (a *app) sight(ctx context.Context, verify bool) (page.Sight, error) {
 		a.complain(seen.configErr)
 		s.Alarms = append(s.Alarms, page.BadConfiguration(seen.configErr.Error(), time.Time{}))
 	}
-	s.At = time.Now()
+	s.At, s.Told = time.Now(), page.Told{Alarms: seen.Alarms, Undelivered: seen.Undelivered}
 	for _, c := range seen.Certificates {
 		s.Certificates = append(s.Certificates, page.Certificate{Report: c, Looked: s.At, Events: page.Events(seen.store, c.Name, page.EventsOfEach(len(seen.Certificates)))})
 	}

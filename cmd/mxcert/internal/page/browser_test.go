@@ -46,7 +46,7 @@ func browse(t *testing.T) *browser {
 	if os.Geteuid() == 0 {
 		options = append(options, chromedp.NoSandbox) // Chromium's sandbox refuses root
 	}
-	limited, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	limited, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	t.Cleanup(cancel)
 	allocated, stop := chromedp.NewExecAllocator(limited, options...)
 	t.Cleanup(stop)
@@ -156,12 +156,13 @@ func looks() (list []look) {
 func TestInChromium(t *testing.T) {
 	t.Parallel()
 	b := browse(t)
+	few := []look{{360, "light", "screen"}, {1280, "dark", "screen"}, {718, "light", "print"}} // for the same rows a thousand times
 	for _, p := range pages() {
 		page := render(t, p.sight)
-		shown, began := false, time.Now()
+		shown := false
 		for _, l := range looks() {
-			if p.name == "many" && l.width == 320 {
-				continue // the same rows a thousand times, in one window less
+			if p.name == "many" && !slices.Contains(few, l) {
+				continue
 			}
 			var wrong []string
 			if !shown {
@@ -174,12 +175,11 @@ func TestInChromium(t *testing.T) {
 			for _, w := range wrong {
 				t.Errorf("%s, %s: %s", p.name, l, w)
 			}
-			if l.scheme == "light" {
+			if l.scheme == "light" && (p.name != "many" || l.width == 360) {
 				b.read(t, fmt.Sprintf("%s, %s", p.name, l), p.sight)
 			}
 			b.picture(t, p.name, l)
 		}
-		t.Logf("%s: %s", p.name, time.Since(began).Round(time.Second))
 	}
 }
 

@@ -41,6 +41,11 @@ func trouble() page.Sight {
 	expired.Report.Keys[0] = key("ec256", strings.Repeat("f", 40), -91, -1)
 	s.Certificates = append(s.Certificates, expired)
 	s.Alarms = []page.Alarm{{Severity: finding.Error, Title: "the configuration is bad", Since: day(-1), Next: "mxcert check shows each fault"}}
+	s.Told = page.Told{
+		Alarms: []report.Alarm{{ID: "renewal-failed", Severity: "error", Certificates: []string{long, "mx.xn--bcher-kva.example", "a", "b", "c", "d", "e"}, Since: day(-2), Told: day(-1.9), Title: "the renewal fails", What: "dns: " + strings.Repeat("w", 300),
+			Senders: "a certificate that is valid until 2027-01-19 05:12 UTC, if the server uses the files", Next: "mxcert doctor " + long}},
+		Undelivered: []report.Undelivered{{Channel: "desk", Since: day(-0.5), Error: "dial tcp [2001:db8::1]:587: connection refused", Waiting: 2}},
+	}
 	s.Finish()
 	return s
 }

@@ -13,14 +13,14 @@ width => {
     return [+m[1], +m[2], +m[3], m[4] === undefined ? 1 : +m[4]]
   }
   const over = (front, back) => [0, 1, 2].map(i => front[i] * front[3] + back[i] * (1 - front[3])).concat(1)
+  const backs = new Map()
   const behind = e => {
-    const layers = []
-    for (; e; e = e.parentElement) {
+    if (!e) return [255, 255, 255, 1]
+    if (!backs.has(e)) {
       const c = parse(getComputedStyle(e).backgroundColor)
-      if (c[3] > 0) layers.push(c)
-      if (c[3] === 1) break
+      backs.set(e, c[3] === 1 ? c : over(c, behind(e.parentElement)))
     }
-    return layers.reverse().reduce((back, front) => over(front, back), [255, 255, 255, 1])
+    return backs.get(e)
   }
   const luminance = c => {
     const [r, g, b] = c.slice(0, 3).map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
