@@ -24,7 +24,8 @@ type reportFlags struct {
 }
 
 const reportHelp = `Writes a page, or a calendar, of all certificates: how each is, what each endpoint shows, what senders meet, the TLSA records, what is
-waited for, the next dates, and what happened last.
+waited for, the next dates, and what happened last. With notify in the configuration, the page also shows which alarms are open: since when,
+when people were told, and the next step.
 
 The page is one file without scripts that loads nothing else. The daemon writes it too, after each pass, if report.html of the
 configuration names a file. The calendar (iCalendar, RFC 5545) has the dates on which certificates expire, with a reminder, and are renewed,
