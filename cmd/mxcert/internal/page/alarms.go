@@ -20,6 +20,7 @@ type Alarm struct {
 	Senders  string    // what senders see; "" if that is not known, or nothing
 	Since    time.Time // zero if that is not known
 	Told     time.Time // when people were told; zero if they were not
+	Gone     time.Time // since when it is not found any more, and will be over if it stays so; zero if it still holds
 	Next     string    // what to do; "" if there is nothing to do
 
 	// An alarm that people were told says the same if it is about the certificate, has one of the ids, and contains the words.
@@ -42,19 +43,35 @@ func failures() []string {
 // isIn reports whether people were told the same.
 func (a Alarm) isIn(told report.Alarm) bool {
 	about := a.certificate == "" && len(told.Certificates) == 0 || slices.Contains(told.Certificates, a.certificate)
-	return about && slices.Contains(a.ids, told.ID) && strings.Contains(told.What, a.words)
+	return about && told.Gone.IsZero() && slices.Contains(a.ids, told.ID) && strings.Contains(told.What, a.words)
 }
 
-// mostSubjects limits the certificates that an alarm names.
-const mostSubjects = 5
+// untold is 1 for an alarm that people were not told, and 0 otherwise.
+func (a Alarm) untold() int {
+	if a.Told.IsZero() {
+		return 1
+	}
+	return 0
+}
+
+// mostSubjects limits the certificates that an alarm names, and mostSubject the bytes of each.
+const mostSubjects, mostSubject = 5, 40
 
 // alarmTold is an alarm that people were told. The text of another process is bounded and quoted when it is shown.
 func alarmTold(a report.Alarm) Alarm {
-	who := strings.Join(a.Certificates[:min(len(a.Certificates), mostSubjects)], ", ")
+	var names []string
+	for _, name := range a.Certificates[:min(len(a.Certificates), mostSubjects)] {
+		names = append(names, finding.Quote(name, mostSubject))
+	}
+	who := strings.Join(names, ", ")
 	if more := len(a.Certificates) - mostSubjects; more > 0 {
 		who += fmt.Sprintf(" and %d more", more)
 	}
-	return Alarm{Severity: finding.Severity(a.Severity), Subject: who, Title: report.OneLine(a.Title), What: a.What, Senders: a.Senders, Since: a.Since, Told: a.Told, Next: a.Next}
+	severity := finding.Severity(a.Severity)
+	if !a.Gone.IsZero() {
+		severity = finding.Warning // nothing is left to fix
+	}
+	return Alarm{Severity: severity, Subject: who, Title: report.OneLine(a.Title), What: a.What, Senders: a.Senders, Since: a.Since, Told: a.Told, Gone: a.Gone, Next: a.Next}
 }
 
 // alarmUndelivered is a channel that could not deliver.
@@ -73,7 +90,8 @@ func BadConfiguration(problem string, since time.Time) Alarm {
 		Next: "mxcert check shows each fault; mxcert reads the files again when they change"}
 }
 
-// Finish adds what people were told, and the alarms of the certificates that this does not say, and puts the worst first.
+// Finish adds what people were told, and the alarms of the certificates that this does not say. It puts the worst first, and of these what
+// people were told.
 func (s *Sight) Finish() {
 	for _, c := range s.Certificates {
 		s.Alarms = append(s.Alarms, alarmsIn(c)...)
@@ -86,7 +104,7 @@ func (s *Sight) Finish() {
 		s.Alarms = append(s.Alarms, alarmUndelivered(u))
 	}
 	slices.SortStableFunc(s.Alarms, func(a, b Alarm) int {
-		return cmp.Or(cmp.Compare(weight(b.Severity), weight(a.Severity)), cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Title, b.Title))
+		return cmp.Or(cmp.Compare(weight(b.Severity), weight(a.Severity)), a.untold()-b.untold(), cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Title, b.Title))
 	})
 }
 
@@ -104,6 +122,10 @@ func alarmsIn(c Certificate) (list []Alarm) {
 		}
 		list = append(list, Alarm{certificate: r.Name, ids: failures(), Severity: severity, Subject: r.Name, Title: report.OneLine(e.Message), Next: e.Hint})
 	}
+	if k, is := expired(c); is {
+		list = append(list, Alarm{certificate: r.Name, ids: []string{"expired"}, Severity: finding.Error, Subject: r.Name, Title: "the " + k.Key + " certificate has expired", Since: k.NotAfter,
+			Next: "mxcert doctor " + finding.Word(r.Name) + " tests everything that a renewal needs"})
+	}
 	if r.TLSA.Fault() {
 		list = append(list, Alarm{certificate: r.Name, ids: []string{"tlsa-mismatch", "tlsa-blocked"}, Severity: finding.Error, Subject: r.Name, Title: tlsaFault(r.TLSA), Next: "mxcert tlsa check " + finding.Word(r.Name)})
 	}
@@ -120,6 +142,15 @@ func alarmsIn(c Certificate) (list []Alarm) {
 		}
 	}
 	return list
+}
+
+// expired returns the first certificate that had expired when it was looked at.
+func expired(c Certificate) (report.Key, bool) {
+	i := slices.IndexFunc(c.Report.Keys, func(k report.Key) bool { return !k.NotAfter.After(c.Looked) })
+	if i < 0 {
+		return report.Key{}, false
+	}
+	return c.Report.Keys[i], true
 }
 
 // tlsaFault says why senders with DANE would refuse what is served, or what a person has to do.

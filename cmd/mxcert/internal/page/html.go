@@ -91,6 +91,9 @@ func alarmsOf(alarms []Alarm) *element {
 			}
 			item = append(item, el("p", since...))
 		}
+		if !a.Gone.IsZero() {
+			item = append(item, el("p", class("next"), text("Not found any more since "), moment(a.Gone), text("; it is over if it stays so")))
+		}
 		if a.Next != "" {
 			item = append(item, el("p", class("next"), text("Next: "), foreign(a.Next)))
 		}
