@@ -72,7 +72,7 @@ verbose() { # verbose NAME COMMAND…: go test -v, of which only the essentials 
 	fi
 }
 
-need openssl dbus systemd e2fsprogs lintian mandoc bind9-dnsutils sqlite3 certbot lego dehydrated uacme ansible ansible-lint bash-completion fish zsh python3-icalendar
+need openssl dbus systemd e2fsprogs lintian mandoc bind9-dnsutils sqlite3 certbot lego dehydrated uacme ansible ansible-lint bash-completion fish zsh python3-icalendar chromium
 unpack named bind9
 unpack knotd knot
 unpack unbound unbound

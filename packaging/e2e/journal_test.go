@@ -96,6 +96,7 @@ func TestJournal(t *testing.T) {
 	}
 	s.served(served["MXCERT_SERIAL"])
 	s.documentedJournal()
+	s.documentedPage()
 }
 
 // documentedJournal runs the commands of mxcert(7) as they are written there.

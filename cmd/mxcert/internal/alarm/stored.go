@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"time"
 
 	"mxcert/acme/finding"
 	"mxcert/acme/state"
@@ -30,7 +31,7 @@ func Stored(store *state.Book, names []string) (alarms []report.Alarm, undeliver
 	for _, p := range partsOf(open) {
 		e := p.lead
 		alarms = append(alarms, report.Alarm{ID: quote(e.ID), Severity: quote(string(e.Severity)), Certificates: append([]string{}, p.certificates...), Since: e.Since,
-			Title: quote(title(e.Matter, false)), What: quote(e.What), Senders: quote(e.Senders), Next: quote(e.Next), Told: e.Told})
+			Title: quote(title(e.Matter, false)), What: quote(e.What), Senders: quote(e.Senders), Next: quote(e.Next), Told: e.Told, Gone: gone(open, e.group())})
 	}
 	for name, l := range book.Lanes {
 		if !l.Failing.IsZero() {
@@ -39,6 +40,20 @@ func Stored(store *state.Book, names []string) (alarms []report.Alarm, undeliver
 	}
 	slices.SortFunc(undelivered, func(a, b report.Undelivered) int { return strings.Compare(a.Channel, b.Channel) })
 	return alarms, undelivered, nil
+}
+
+// gone says since when nothing of a group holds any more; zero if something does.
+func gone(open []*entry, group string) (since time.Time) {
+	for _, e := range open {
+		switch {
+		case e.group() != group:
+		case e.Good.IsZero():
+			return time.Time{}
+		case e.Good.After(since):
+			since = e.Good
+		}
+	}
+	return since
 }
 
 // quote makes a text safe: root reads what the service's user can write.

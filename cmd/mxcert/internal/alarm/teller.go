@@ -34,6 +34,8 @@ type Teller struct {
 
 	seen   sync.Mutex
 	failed map[string]int // passes in a row that have failed since the start, by certificate
+	noted  int            // the change of the World that the stored book knows
+	more   chan struct{}  // closed when noted grows
 
 	mu      sync.Mutex
 	book    *Book // nil until it is read
@@ -52,7 +54,7 @@ func New(log *slog.Logger, host string, count func(channel, result string)) *Tel
 	if host == "" {
 		host, _ = os.Hostname() // without any name, messages say so
 	}
-	return &Teller{log: log, host: host, count: count, of: (*wanted.Host).Channels, failed: map[string]int{}, senders: map[string]*sender{}, pingers: map[string]*pinger{}}
+	return &Teller{log: log, host: host, count: count, of: (*wanted.Host).Channels, failed: map[string]int{}, more: make(chan struct{}), senders: map[string]*sender{}, pingers: map[string]*pinger{}}
 }
 
 // Name is for the log.
@@ -107,6 +109,7 @@ func (t *Teller) Listen(ctx context.Context, w tell.World) (again time.Time) {
 		}
 	}
 	t.save(w.Final)
+	t.note(w.Change)
 	t.send(ctx, channels, !w.Loaded.Equal(t.loaded))
 	again = sooner(again, t.ping(ctx, channels, w, now))
 	if t.loaded = w.Loaded; t.unsaved {

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -90,11 +91,39 @@ func (h *host) process() (kill func(), log *transcript) {
 	}, log
 }
 
+// pageConfig is the section of the configuration that has a page written.
+func pageConfig(file string) string { return fmt.Sprintf("report: {html: %q}\n", file) }
+
+// onPage reports whether the page in a file has the alarm.
+func onPage(t *testing.T, file string) bool {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return showsAlarm(t, string(text))
+}
+
+// showsAlarm reports whether a page has an open alarm about the certificate as people were told it: what, since when, and the next step. It may
+// not say the same twice.
+func showsAlarm(t *testing.T, page string) bool {
+	t.Helper()
+	_, alarms, _ := strings.Cut(page, `<ul class="alarms">`)
+	alarms, _, _ = strings.Cut(alarms, "</ul>")
+	if !strings.Contains(alarms, "people were told at") {
+		return false
+	}
+	if strings.Count(alarms, `<li class="bad">`) != 1 || !strings.Contains(alarms, "<b>mx</b>: ") || !strings.Contains(alarms, "Since <time") || !strings.Contains(alarms, "Next: ") {
+		t.Errorf("the alarms on the page are %s", alarms)
+	}
+	return true
+}
+
 // A daemon tells by a webhook that a renewal fails the second time, and that it works again, also if it was killed in between.
 func TestTellsByWebhook(t *testing.T) {
 	t.Parallel()
-	desk := newDesk(t)
-	h := newHost(t, lab.Options{}, lab.ConfigOptions{Extra: desk.config()})
+	desk, page := newDesk(t), filepath.Join(t.TempDir(), "page.html")
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{Extra: desk.config() + pageConfig(page)})
 	kill, log := h.process()
 	eventually(t, "the first certificate", func() bool { return strings.Contains(log.String(), "certificate in service") })
 	eventually(t, "a ping", func() bool { return desk.pinged("/ping") })
@@ -107,9 +136,13 @@ func TestTellsByWebhook(t *testing.T) {
 	h.run("renew", "--now")
 	eventually(t, "an alarm", func() bool { return slices.Equal(desk.events(), []string{"alarm"}) })
 	eventually(t, "a ping of failure", func() bool { return desk.pinged("/ping/fail") })
+	eventually(t, "the alarm on the page", func() bool { return onPage(t, page) })
 	kill()
 	if said := h.run("status").said(); !strings.Contains(said, "alarm mx: the renewal fails, since ") {
 		t.Errorf("status says %s", said)
+	}
+	if said := h.run("report", "--html", "-").said(); !showsAlarm(t, said) {
+		t.Errorf("the page of the command lacks the alarm:\n%s", said)
 	}
 	kill, log = h.process()
 	eventually(t, "the daemon", func() bool { return strings.Contains(log.String(), "started") })
@@ -121,6 +154,7 @@ func TestTellsByWebhook(t *testing.T) {
 	if r, _ := h.status(); len(r.Alarms)+len(r.Undelivered) != 0 {
 		t.Errorf("status still has %+v and %+v", r.Alarms, r.Undelivered)
 	}
+	eventually(t, "a page without the alarm", func() bool { return !onPage(t, page) })
 	kill()
 	desk.mu.Lock()
 	defer desk.mu.Unlock()
@@ -135,8 +169,8 @@ func TestTellsByWebhook(t *testing.T) {
 // Commands without a daemon tell people, too.
 func TestOneShotTells(t *testing.T) {
 	t.Parallel()
-	desk := newDesk(t)
-	h := newHost(t, lab.Options{}, lab.ConfigOptions{Extra: desk.config()})
+	desk, page := newDesk(t), filepath.Join(t.TempDir(), "page.html")
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{Extra: desk.config() + pageConfig(page)})
 	h.report(report.CodeOK, "renew")
 	if !desk.pinged("/ping") {
 		t.Error("no ping")
@@ -150,9 +184,15 @@ func TestOneShotTells(t *testing.T) {
 	if events := desk.events(); !slices.Equal(events, []string{"alarm"}) {
 		t.Errorf("the second failure made %v", events)
 	}
+	if !onPage(t, page) {
+		t.Error("the page, which is written when the command ends, lacks the alarm")
+	}
 	h.check(os.Remove(h.Path("hooks", "pre.d", "no")))
 	h.report(report.CodeOK, "renew", "--now")
 	if events := desk.events(); !slices.Equal(events, []string{"alarm", "recovered"}) {
 		t.Errorf("the end made %v", events)
+	}
+	if onPage(t, page) {
+		t.Error("the page still has the alarm")
 	}
 }

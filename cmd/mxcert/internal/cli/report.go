@@ -24,7 +24,8 @@ type reportFlags struct {
 }
 
 const reportHelp = `Writes a page, or a calendar, of all certificates: how each is, what each endpoint shows, what senders meet, the TLSA records, what is
-waited for, the next dates, and what happened last.
+waited for, the next dates, and what happened last. With notify in the configuration, the page also shows which alarms are open: since when,
+when people were told, and the next step.
 
 The page is one file without scripts that loads nothing else. The daemon writes it too, after each pass, if report.html of the
 configuration names a file. The calendar (iCalendar, RFC 5545) has the dates on which certificates expire, with a reminder, and are renewed,
@@ -138,7 +139,7 @@ func (a *app) sight(ctx context.Context, verify bool) (page.Sight, error) {
 		a.complain(seen.configErr)
 		s.Alarms = append(s.Alarms, page.BadConfiguration(seen.configErr.Error(), time.Time{}))
 	}
-	s.At = time.Now()
+	s.At, s.Told = time.Now(), page.Told{Alarms: seen.Alarms, Undelivered: seen.Undelivered}
 	for _, c := range seen.Certificates {
 		s.Certificates = append(s.Certificates, page.Certificate{Report: c, Looked: s.At, Events: page.Events(seen.store, c.Name, page.EventsOfEach(len(seen.Certificates)))})
 	}

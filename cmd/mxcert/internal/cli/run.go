@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"log/slog"
 	"os"
 
@@ -51,5 +52,13 @@ func (a *app) newDaemon() *daemon.Daemon {
 // listeners are those who tell people what passes find. Each is on if the configuration asks for it.
 func listeners(log *slog.Logger) []tell.Listener {
 	metrics := tell.NewMetrics(log)
-	return []tell.Listener{metrics, alarm.New(log, mx.HostName(), metrics.Notified), page.NewListener(log)}
+	teller := alarm.New(log, mx.HostName(), metrics.Notified)
+	told := func(ctx context.Context, w tell.World) page.Told {
+		alarms, undelivered, err := teller.Open(ctx, w)
+		if err != nil {
+			return page.Told{} // the process that sends them reports it
+		}
+		return page.Told{Alarms: alarms, Undelivered: undelivered}
+	}
+	return []tell.Listener{metrics, teller, page.NewListener(log, told)}
 }

@@ -35,7 +35,11 @@ func printAlarms(out sheet, r *report.Report) {
 			}
 			text = who + ": " + text
 		}
-		out.line("alarm", "%s, since %s; told at %s", text, report.Minute(a.Since), report.Minute(a.Told))
+		gone := ""
+		if !a.Gone.IsZero() {
+			gone = fmt.Sprintf("; not found any more since %s, and over if it stays so", report.Minute(a.Gone))
+		}
+		out.line("alarm", "%s, since %s; told at %s%s", text, report.Minute(a.Since), report.Minute(a.Told), gone)
 	}
 	for _, u := range r.Undelivered {
 		text := fmt.Sprintf("%s: not delivered since %s: %s", u.Channel, report.Minute(u.Since), u.Error)

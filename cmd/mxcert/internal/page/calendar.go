@@ -37,7 +37,7 @@ func Calendar(w io.Writer, s Sight) error {
 // addEvent adds a date to a calendar.
 func addEvent(c *ics.Calendar, s Sight, r report.Certificate, d date) {
 	host := plainWord(s.Host)
-	id := strings.Join(slices.DeleteFunc([]string{"mxcert", d.kind, d.key, plainWord(d.name)}, func(w string) bool { return w == "" }), "-")
+	id := strings.Join(slices.DeleteFunc([]string{"mxcert", d.kind, plainWord(d.key), plainWord(d.name)}, func(w string) bool { return w == "" }), "-")
 	e := c.AddEvent(id + "@" + host)
 	e.SetDtStampTime(s.At)
 	e.SetStartAt(d.at)

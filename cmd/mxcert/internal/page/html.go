@@ -78,8 +78,21 @@ func alarmsOf(alarms []Alarm) *element {
 			head = append(head, el("b", hostName(a.Subject)), text(": "))
 		}
 		item := parts{class(m.class), el("p", append(head, foreign(a.Title))...)}
+		if a.What != "" {
+			item = append(item, el("p", foreign(a.What)))
+		}
+		if a.Senders != "" {
+			item = append(item, el("p", class("next"), text("Senders see: "), foreign(a.Senders)))
+		}
 		if !a.Since.IsZero() {
-			item = append(item, el("p", class("next"), text("Since "), moment(a.Since)))
+			since := parts{class("next"), text("Since "), moment(a.Since)}
+			if !a.Told.IsZero() {
+				since = append(since, text("; people were told at "), moment(a.Told))
+			}
+			item = append(item, el("p", since...))
+		}
+		if !a.Gone.IsZero() {
+			item = append(item, el("p", class("next"), text("Not found any more since "), moment(a.Gone), text("; it is over if it stays so")))
 		}
 		if a.Next != "" {
 			item = append(item, el("p", class("next"), text("Next: "), foreign(a.Next)))

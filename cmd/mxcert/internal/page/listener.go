@@ -14,7 +14,8 @@ import (
 
 // Listener writes the page of the configuration (report.html) when something has changed.
 type Listener struct {
-	log *slog.Logger
+	log  *slog.Logger
+	told func(context.Context, tell.World) Told
 
 	memory  Memory
 	host    *wanted.Host // whose certificates memory is about
@@ -25,8 +26,11 @@ type Listener struct {
 	since   time.Time     // since when it is so
 }
 
-// NewListener returns a listener that logs what it cannot write.
-func NewListener(log *slog.Logger) *Listener { return &Listener{log: log} }
+// NewListener returns a listener that logs what it cannot write. told returns what people were told, once that follows from the World; it may
+// take a few seconds.
+func NewListener(log *slog.Logger, told func(context.Context, tell.World) Told) *Listener {
+	return &Listener{log: log, told: told}
+}
 
 // Name is page.
 func (*Listener) Name() string { return "page" }
@@ -42,7 +46,7 @@ const (
 )
 
 // Listen writes the page, and wants to write it again within the hour.
-func (l *Listener) Listen(_ context.Context, w tell.World) (again time.Time) {
+func (l *Listener) Listen(ctx context.Context, w tell.World) (again time.Time) {
 	if w.Host == nil || w.Host.Page == "" {
 		return time.Time{} // the file stays as it is, and says when it was made
 	}
@@ -57,7 +61,9 @@ func (l *Listener) Listen(_ context.Context, w tell.World) (again time.Time) {
 	if isDaemon(w) {
 		maker = ByDaemon
 	}
-	s := Of(w, &l.memory, now, maker)
+	told := l.told(ctx, w)
+	now = time.Now()
+	s := Of(w, &l.memory, told, now, maker)
 	l.date(&s)
 	err := Write(w.Host.Page, func(out io.Writer) error { return HTML(out, s) })
 	l.written, l.took = now, time.Since(now)

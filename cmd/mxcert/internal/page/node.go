@@ -87,7 +87,7 @@ func hostName(name string) parts {
 		return list
 	}
 	if people, err := idna.Display.ToUnicode(name); err == nil && people != name && !strings.ContainsFunc(people, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		list = append(list, say(" "), el("span", class("soft"), say("(%s)", people)))
+		list = append(list, say(" "), el("bdi", class("soft"), say("(%s)", people)))
 	}
 	return list
 }

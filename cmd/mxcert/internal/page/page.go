@@ -12,7 +12,6 @@ package page
 import (
 	"time"
 
-	"mxcert/acme/finding"
 	"mxcert/acme/state"
 	"mxcert/cmd/mxcert/internal/report"
 )
@@ -26,7 +25,8 @@ type Sight struct {
 	Since   time.Time // since when the worst of all is as bad as it is; zero if that is not known
 
 	Certificates []Certificate // in the order of the configuration
-	Alarms       []Alarm       // the worst first
+	Alarms       []Alarm       // the worst first; Finish adds those of the certificates, and of what people were told
+	Told         Told
 }
 
 // Maker says who has made a page, and so when it will be made again.
@@ -45,15 +45,6 @@ type Certificate struct {
 	Looked time.Time     // when files and endpoints were looked at; zero: not yet, and Report says only what is stored
 	Events []state.Event // the newest first
 	Seen   []report.SenderHost
-}
-
-// Alarm is something that a person should know.
-type Alarm struct {
-	Severity finding.Severity
-	Subject  string // the certificate, the domain or the host; "" if the title says it
-	Title    string
-	Since    time.Time // zero if that is not known
-	Next     string    // what to do; "" if there is nothing to do
 }
 
 const (

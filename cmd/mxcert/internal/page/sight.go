@@ -13,9 +13,9 @@ import (
 	"mxcert/cmd/mxcert/internal/wanted"
 )
 
-// Of makes a sight of what passes have found. memory has the events of the certificates.
-func Of(w tell.World, memory *Memory, now time.Time, maker Maker) Sight {
-	s := Sight{Host: HostName(), Release: w.Release, At: now, Maker: maker}
+// Of makes a sight of what passes have found. memory has the events of the certificates; told is what people were told.
+func Of(w tell.World, memory *Memory, told Told, now time.Time, maker Maker) Sight {
+	s := Sight{Host: HostName(), Release: w.Release, At: now, Maker: maker, Told: told}
 	if w.ConfigError != "" {
 		s.Alarms = append(s.Alarms, BadConfiguration(w.ConfigError, w.ConfigBadAt))
 	}
@@ -44,67 +44,6 @@ func Of(w tell.World, memory *Memory, now time.Time, maker Maker) Sight {
 func HostName() string {
 	name, _ := os.Hostname()
 	return cmp.Or(name, "this host")
-}
-
-// BadConfiguration is the alarm that the files of the configuration are broken.
-func BadConfiguration(problem string, since time.Time) Alarm {
-	return Alarm{Severity: finding.Error, Title: "the configuration is bad; the one that was loaded before stays in force: " + report.OneLine(problem), Since: since,
-		Next: "mxcert check shows each fault; mxcert reads the files again when they change"}
-}
-
-// Finish adds the alarms of the certificates, and puts the worst first.
-func (s *Sight) Finish() {
-	for _, c := range s.Certificates {
-		s.Alarms = append(s.Alarms, alarmsIn(c)...)
-	}
-	slices.SortStableFunc(s.Alarms, func(a, b Alarm) int {
-		return cmp.Or(cmp.Compare(weight(b.Severity), weight(a.Severity)), cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Title, b.Title))
-	})
-}
-
-func weight(s finding.Severity) int {
-	return slices.Index([]finding.Severity{finding.OK, finding.Warning, finding.Error}, s)
-}
-
-// alarmsIn lists what a person should know about a certificate.
-func alarmsIn(c Certificate) (list []Alarm) {
-	r := c.Report
-	if e := r.Error; e != nil {
-		severity := finding.Error
-		if r.Code == report.CodeTemporary {
-			severity = finding.Warning
-		}
-		list = append(list, Alarm{Severity: severity, Subject: r.Name, Title: report.OneLine(e.Message), Next: e.Hint})
-	}
-	if r.TLSA.Fault() {
-		list = append(list, Alarm{Severity: finding.Error, Subject: r.Name, Title: tlsaFault(r.TLSA), Next: "mxcert tlsa check " + finding.Word(r.Name)})
-	}
-	for _, l := range r.LeftOut {
-		list = append(list, Alarm{Severity: finding.Warning, Subject: r.Name, Title: "the certificate is without " + l.Name + ": " + l.Reason, Since: l.Since})
-	}
-	for _, w := range r.Warnings {
-		list = append(list, Alarm{Severity: finding.Warning, Subject: r.Name, Title: w})
-	}
-	if r.Senders != nil {
-		for _, f := range r.Senders.Findings {
-			list = append(list, alarmOf(f, r.Name))
-		}
-	}
-	return list
-}
-
-// tlsaFault says why senders with DANE would refuse what is served, or what a person has to do.
-func tlsaFault(t *report.TLSA) string {
-	for _, o := range t.Owners {
-		if o.Matches != nil && !*o.Matches {
-			return "senders that use DANE do not accept what is served: " + o.Reason
-		}
-	}
-	return "the TLSA records need a person: " + t.WaitingFor
-}
-
-func alarmOf(f finding.Finding, certificate string) Alarm {
-	return Alarm{Severity: f.Severity, Subject: cmp.Or(f.Subject, certificate), Title: f.Message, Next: f.Hint}
 }
 
 // stored is what the state says about a certificate that had no pass yet.

@@ -153,6 +153,10 @@ func hostile(text string) page.Sight {
 		c.Events = []state.Event{{At: day(-1), Event: text, Serial: text, Message: text}}
 	}
 	s.Alarms = nil
+	s.Told = page.Told{
+		Alarms:      []report.Alarm{{ID: text, Severity: "error", Certificates: []string{text}, Since: day(-1), Told: day(-1), Title: text, What: text, Senders: text, Next: text}},
+		Undelivered: []report.Undelivered{{Channel: text, Since: day(-1), Error: text}},
+	}
 	s.Finish()
 	return s
 }

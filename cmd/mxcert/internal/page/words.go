@@ -19,9 +19,12 @@ func (m mark) show() *element {
 // markOf says how a certificate is.
 func markOf(c Certificate) mark {
 	r := c.Report
+	_, over := expired(c)
 	switch {
 	case c.Looked.IsZero():
 		return mark{"", "?", "not looked at"}
+	case over:
+		return mark{"bad", "✗", "expired"}
 	case r.TLSA.Fault() && r.Code == report.CodeOK:
 		return mark{"bad", "✗", "TLSA fault"}
 	case r.Code == report.CodeTemporary:

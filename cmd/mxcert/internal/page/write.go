@@ -87,7 +87,7 @@ func (e *writeError) Hint() string {
 	case errors.Is(e.err, fs.ErrNotExist):
 		return fmt.Sprintf("make the directory: install -d -o mxcert -g GROUP -m 2750 %s, with the group that may read the page", directory)
 	case errors.Is(e.err, syscall.EROFS):
-		return fmt.Sprintf("the service may not write there: add ReadWritePaths=%s to its [Service] section (systemctl edit mxcert), then systemctl restart mxcert", directory)
+		return fmt.Sprintf("the service may not write there: add ReadWritePaths=-%s to its [Service] section (systemctl edit mxcert), then systemctl restart mxcert", directory)
 	case errors.Is(e.err, fs.ErrPermission):
 		return fmt.Sprintf("give the directory %s to the user that writes the page: chown mxcert %s", directory, directory)
 	case errors.Is(e.err, syscall.ENOSPC), errors.Is(e.err, syscall.EDQUOT):

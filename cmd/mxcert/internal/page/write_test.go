@@ -66,6 +66,8 @@ func TestWrite(t *testing.T) {
 	}
 }
 
+func nothingTold(context.Context, tell.World) page.Told { return page.Told{} }
+
 // TestListener: the page follows what passes find, and a directory that is missing costs one line of the log.
 func TestListener(t *testing.T) {
 	t.Parallel()
@@ -76,7 +78,7 @@ func TestListener(t *testing.T) {
 	directory := filepath.Join(t.TempDir(), "www")
 	host := &wanted.Host{Page: filepath.Join(directory, "index.html"), Certificates: []wanted.Certificate{{Name: "mx", Names: []string{"mx.example.org"}}, {Name: "lists", Names: []string{"lists.example.org"}}}}
 	var log strings.Builder
-	l := page.NewListener(slog.New(slog.NewTextHandler(&log, nil)))
+	l := page.NewListener(slog.New(slog.NewTextHandler(&log, nil)), nothingTold)
 	if l.On(&wanted.Host{}) || !l.On(host) {
 		t.Error("it is on without a file, or off with one")
 	}
@@ -130,7 +132,7 @@ func TestListenerPauses(t *testing.T) {
 	for range 200 {
 		host.Certificates = append(host.Certificates, wanted.Certificate{Name: "mx", Names: []string{"mx.example.org"}})
 	}
-	l := page.NewListener(slog.New(slog.DiscardHandler))
+	l := page.NewListener(slog.New(slog.DiscardHandler), nothingTold)
 	w := tell.World{Host: host, Store: store, Certificates: map[string]tell.Certificate{}}
 	l.Listen(context.Background(), w)
 	if err := os.Remove(host.Page); err != nil {

@@ -13,6 +13,7 @@ type Alarm struct {
 	Senders      string    `json:"senders"`       // what senders see; "" if that is not known, or nothing
 	Next         string    `json:"next"`          // what to do
 	Told         time.Time `json:"told,omitzero"` // when a message about it was made; zero if it is not told yet
+	Gone         time.Time `json:"gone,omitzero"` // since when it is not found any more, and will be over if it stays so; zero if it still holds
 }
 
 // Undelivered is a channel that could not deliver what it has to tell.

@@ -38,6 +38,7 @@ type World struct {
 	Findings     map[Topic][]finding.Finding // of the looks that were made; an empty list if a look has found nothing
 	Health       func() error                // says what hangs; nil if no daemon runs, but a command
 	Final        bool                        // the process ends: this is the last call
+	Change       int                         // counts the changes, so that a listener can wait until another one knows the same
 }
 
 // Certificate is what is known about a certificate after its last pass.
@@ -204,6 +205,7 @@ func (h *Hub) change(how func(*World)) {
 		return
 	}
 	how(&h.world)
+	h.world.Change++
 	if h.world.Host == nil {
 		return
 	}
