@@ -61,6 +61,7 @@ func (a *app) status(ctx context.Context, names []string) error {
 // present is how the chosen certificates are now.
 type present struct {
 	*report.Report
+	host      *wanted.Host
 	wants     []wanted.Certificate // in the order of the report
 	store     *state.Book
 	configErr error // the files are broken, and the rest is about the configuration in force
@@ -90,6 +91,7 @@ func (a *app) lookHere(ctx context.Context, names []string, files *configs.Files
 	}))
 	seen.Daemon = daemon.Running(seen.store)
 	addAlarms(seen.Report, seen.store, names)
+	addReported(seen.Report, seen.store, func() *wanted.Host { return seen.host })
 	return seen, nil
 }
 
@@ -102,11 +104,11 @@ func (a *app) prepareLook(names []string, files *configs.Files) (seen present, e
 		}
 	}
 	seen.configErr = configErr
-	host, _ := wanted.From(config) // no chain is checked here
-	if seen.wants, err = choose(host, names); err != nil {
+	seen.host, _ = wanted.From(config) // no chain is checked here
+	if seen.wants, err = choose(seen.host, names); err != nil {
 		return seen, err
 	}
-	seen.store, err = view(host.State)
+	seen.store, err = view(seen.host.State)
 	return seen, err
 }
 
@@ -145,6 +147,14 @@ func (a *app) statusOfDaemon(ctx context.Context, names []string, files *configs
 	}
 	r.Daemon = running
 	addAlarms(r, store, names)
+	addReported(r, store, func() *wanted.Host {
+		config, err := a.parse(files)
+		if err != nil {
+			return nil
+		}
+		host, _ := wanted.From(config) // no chain is checked here
+		return host
+	})
 	return r
 }
 
