@@ -42,8 +42,8 @@ func reportPages(t *testing.T, section string) (files map[string]string, command
 		}
 		files[paths[0][1]] = part
 	}
-	for _, c := range regexp.MustCompile(`\*\*((?:systemd-tmpfiles|update-exim4.conf|postmap|systemctl) [^*]+)\*\*`).FindAllStringSubmatch(text, -1) {
-		commands = append(commands, strings.ReplaceAll(c[1], `\&\&`, "&&"))
+	for _, c := range regexp.MustCompile(`\*\*((?:systemd-tmpfiles|update-exim4.conf|postmap|postconf|systemctl)\s[^*]+)\*\*`).FindAllStringSubmatch(text, -1) {
+		commands = append(commands, strings.Join(strings.Fields(strings.ReplaceAll(c[1], `\&\&`, "&&")), " "))
 	}
 	if !found || len(files) < 3 || len(commands) < 2 {
 		t.Fatalf("%s has %d files and the commands %q", section, len(files), commands)
@@ -255,6 +255,9 @@ func (s *story) reported(senders int, from time.Time) {
 		s.t.Fatalf("exit code %d, %d senders, %d failures", result.Code, len(r.Senders), len(r.Failures))
 	}
 	serial := s.report(0, "status").Certificates[0].Keys[0].Serial
+	if text := strings.Join(strings.Fields(s.mxcert("status").Stdout), " "); !strings.Contains(text, "reported Google Inc. met certificate-expired on mx.example.org from ") || !strings.Contains(text, "that was generation ") {
+		s.t.Errorf("status does not say what Google reports:\n%s", text)
+	}
 	for _, f := range r.Failures {
 		if f.Type != "certificate-expired" || f.Host != "mx.example.org" || !f.Ours || f.Certificate != "mx" || f.State != "holds" || f.Failed != 3 || len(f.Generations) != 1 || f.Generations[0].Serial != serial {
 			s.t.Errorf("from %s: %+v", from, f)
