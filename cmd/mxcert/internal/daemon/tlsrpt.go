@@ -62,6 +62,7 @@ func (d *Daemon) readReports(ctx context.Context, w *workload) (next time.Time) 
 	}
 	found := map[string][]finding.Finding{}
 	memory.Read = look.read
+	fresh := unknown(look.reports, memory.Reports)
 	memory.Add(look.reports, now)
 	doc := reported.Compare(memory.Reports, w.runner.Host, w.runner.Store, time.Time{})
 	for name, list := range reported.Findings(doc, now) {
@@ -72,7 +73,7 @@ func (d *Daemon) readReports(ctx context.Context, w *workload) (next time.Time) 
 		found[""] = append(found[""], finding.New("tlsrpt-directory", finding.Warning, "the reports of senders cannot be read: %s", finding.Line(err)).
 			About(look.directory).Next(reportsHint(err, look.directory)))
 	}
-	look.end()
+	look.end(fresh)
 	memory.Said = d.sayChanged(memory.Said, found)
 	if err := w.runner.Store.Remember(state.Reported, memory); err != nil {
 		d.log.Warn("what senders report could not be stored", "error", err)
@@ -149,8 +150,17 @@ func (l *reportLook) take(f tlsrpt.File) {
 	}
 }
 
-// end logs what could not be read.
-func (l *reportLook) end() {
+// unknown lists the reports that are not remembered yet: files that changed just before the last look are read again.
+func unknown(read, remembered []tlsrpt.Report) []tlsrpt.Report {
+	known := map[string]bool{}
+	for _, r := range remembered {
+		known[r.Key()] = true
+	}
+	return slices.DeleteFunc(tlsrpt.Unique(read), func(r tlsrpt.Report) bool { return known[r.Key()] })
+}
+
+// end logs what could not be read, and what is new.
+func (l *reportLook) end(fresh []tlsrpt.Report) {
 	for i, u := range l.unread {
 		if i == mostUnread {
 			l.d.log.Warn("more reports of senders cannot be read", "files", len(l.unread)-i)
@@ -158,8 +168,8 @@ func (l *reportLook) end() {
 		}
 		l.d.log.Warn("a report of a sender cannot be read", "file", u.File, "error", u.Message)
 	}
-	if n := len(l.reports); n > 0 {
-		l.d.log.Info("reports of senders were read", "reports", n, "organizations", organizations(l.reports))
+	if n := len(fresh); n > 0 {
+		l.d.log.Info("reports of senders were read", "reports", n, "organizations", organizations(fresh))
 	}
 }
 
