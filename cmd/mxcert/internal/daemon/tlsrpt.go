@@ -34,7 +34,7 @@ const (
 // reportTasks reads what senders report, if the configuration says where that arrives.
 func (d *Daemon) reportTasks(w *workload) []task {
 	if w.runner.Host.ReportDirectory == "" {
-		d.sayReported(w, nil)
+		d.sayReported(w, nil, nil)
 		return nil
 	}
 	return []task{{name: "tlsrpt", work: d.readReports}}
@@ -78,7 +78,7 @@ func (d *Daemon) readReports(ctx context.Context, w *workload) (next time.Time) 
 	if err := w.runner.Store.Remember(state.Reported, memory); err != nil {
 		d.log.Warn("what senders report could not be stored", "error", err)
 	}
-	d.sayReported(w, found)
+	d.sayReported(w, found, reported.Certificates(memory.Reports, w.runner.Host, w.runner.Store, now))
 	if rest > 0 && err == nil || look.unfinished {
 		return time.Now().Add(reportsSoon)
 	}
@@ -115,7 +115,8 @@ func (d *Daemon) sayChanged(before []finding.Finding, found map[string][]finding
 }
 
 // sayReported tells listeners what senders report about each certificate, and about the host.
-func (d *Daemon) sayReported(w *workload, found map[string][]finding.Finding) {
+func (d *Daemon) sayReported(w *workload, found map[string][]finding.Finding, all map[string]*report.SenderReports) {
+	d.Tell.Reported(all)
 	d.Tell.Found(tell.Topic{Source: "tlsrpt"}, found[""])
 	for _, want := range w.runner.Host.Certificates {
 		d.Tell.Found(tell.Topic{Source: "tlsrpt", Certificate: want.Name}, found[want.Name])

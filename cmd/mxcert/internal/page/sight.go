@@ -25,12 +25,13 @@ func Of(w tell.World, memory *Memory, now time.Time, maker Maker) Sight {
 		if !passed {
 			c.Report = stored(want, w.Store)
 		}
+		c.Report.Reported = w.Reported[want.Name]
 		c.Events = memory.events(w.Store, want.Name, known.At, EventsOfEach(len(w.Host.Certificates)))
 		s.Certificates = append(s.Certificates, c)
 	}
 	for topic, list := range w.Findings {
-		if topic.Source == "senders" {
-			continue // the report has them
+		if topic.Source == "senders" || topic.Source == "tlsrpt" && topic.Certificate != "" {
+			continue // the reports have them
 		}
 		for _, f := range list {
 			s.Alarms = append(s.Alarms, alarmOf(f, topic.Certificate))
@@ -90,7 +91,7 @@ func alarmsIn(c Certificate) (list []Alarm) {
 			list = append(list, alarmOf(f, r.Name))
 		}
 	}
-	return list
+	return append(list, reportedAlarms(r.Reported)...)
 }
 
 // tlsaFault says why senders with DANE would refuse what is served, or what a person has to do.
