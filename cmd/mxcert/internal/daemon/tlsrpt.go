@@ -12,6 +12,7 @@ import (
 	"mxcert/acme/finding"
 	"mxcert/acme/state"
 	"mxcert/deploy/tlsrpt"
+	"mxcert/hooks/journal"
 
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/reported"
@@ -106,10 +107,10 @@ func (d *Daemon) sayChanged(before []finding.Finding, found map[string][]finding
 		if f.Severity == finding.Error {
 			tell = d.log.Error
 		}
-		tell("senders report a failure", "id", f.ID, "subject", f.Subject, "detail", f.Message, "hint", f.Hint)
+		tell("senders report a failure", "id", f.ID, "subject", f.Subject, "detail", f.Message, "hint", f.Hint, journal.ReportedFault.Attr())
 	}
 	for _, f := range apart(before, now) {
-		d.log.Info("this failure that senders reported is over, or old", "id", f.ID, "subject", f.Subject)
+		d.log.Info("this failure that senders reported is over, or old", "id", f.ID, "subject", f.Subject, journal.ReportedWell.Attr())
 	}
 	return now
 }
