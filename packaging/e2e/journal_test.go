@@ -32,6 +32,12 @@ func (s *story) entries(args ...string) (list []map[string]string) {
 	return list
 }
 
+// explained counts the events that journalctl explains.
+func (s *story) explained() int {
+	s.t.Helper()
+	return strings.Count(must(s.t, s.Host, "sh", "-c", "journalctl --list-catalog | grep -F 'mxcert: '; true"), "\n")
+}
+
 // What happens to a certificate is in the journal with fields and fixed events, from the sandbox of the daemon and from the command of the
 // timer, and journalctl explains it.
 func TestJournal(t *testing.T) {

@@ -75,11 +75,8 @@ func TestRPM(t *testing.T) {
 			t.Fatalf("rpm %s: exit status %d\n%s%s", args, r.Code, r.Stdout, r.Stderr)
 		}
 	}
-	explained := func() int { // events
-		return strings.Count(must(t, s.Host, "sh", "-c", "journalctl --list-catalog | grep -F 'mxcert: '; true"), "\n")
-	}
 	rpm("-i", "old.rpm")
-	if n := explained(); n != len(journal.IDs()) {
+	if n := s.explained(); n != len(journal.IDs()) {
 		t.Errorf("journalctl explains %d events after the installation, want %d", n, len(journal.IDs()))
 	}
 	for path, want := range map[string]string{
@@ -124,7 +121,7 @@ func TestRPM(t *testing.T) {
 	}
 
 	rpm("-e mxcert", "")
-	if n := explained(); n != 0 {
+	if n := s.explained(); n != 0 {
 		t.Errorf("journalctl explains %d events after the removal", n)
 	}
 	s.nothingRuns("after the removal")

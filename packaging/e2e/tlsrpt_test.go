@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"mxcert/hooks/journal"
 	"mxcert/packaging/e2e/mailhost"
 )
 
@@ -216,6 +217,7 @@ func reportsByMail(t *testing.T, server mailhost.Server) {
 		return strings.Contains(must(t, s.Host, "journalctl", "-u", "mxcert", "-o", "cat", "--no-pager"), "organizations=Late")
 	})
 	s.reported(3, from)
+	s.reportedElsewhere()
 	after := s.peak()
 	figure(t, "the daemon's peak of memory is %d MiB before hostile mails, %d MiB after", before, after)
 	if after-before > 64 {
@@ -263,4 +265,17 @@ func (s *story) reported(senders int, from time.Time) {
 			s.t.Errorf("from %s: %+v", from, f)
 		}
 	}
+}
+
+// reportedElsewhere looks for what senders report in the journal and in doctor.
+func (s *story) reportedElsewhere() {
+	s.t.Helper()
+	entries := s.entries("-u", "mxcert", "MESSAGE_ID="+journal.IDs()[journal.ReportedFault])
+	if len(entries) == 0 || entries[0]["MXCERT_SUBJECT"] != "mx.example.org" || entries[0]["PRIORITY"] != "3" || !strings.Contains(entries[0]["MESSAGE"], "that was generation ") {
+		s.t.Errorf("the journal has %v", entries)
+	}
+	var c checkup
+	s.check(json.Unmarshal([]byte(s.mxcert("doctor", "--json").Stdout), &c))
+	c.expect(s.t, "ok", "tlsrpt", "/var/spool/mxcert-tlsrpt can be read")
+	c.expect(s.t, "warning", "tlsrpt-certificate-expired", "Google Inc. met certificate-expired on mx.example.org")
 }

@@ -28,7 +28,8 @@ configuration. What is wrong follows below the table. With a NAME, or if there i
 The exit code is that of a renew that finds the same: 0 if all certificates are served (or deployed, if they have no endpoint),
 5 if an issued one is not in service, 75 if one is not issued yet or lacks a name, 4 if some certificates are well and others are not.
 Only here it is 3 if all is served and senders with DANE would not accept it, or if a person has to fix something about TLSA records: a
-renew has converged then, because it broke nothing, and warns.`,
+renew has converged then, because it broke nothing, and warns. What senders report (mxcert-tlsrpt(7)) is shown and does not change the exit code:
+anybody can forge a report.`,
 		RunE: func(cmd *cobra.Command, names []string) error { return a.status(cmd.Context(), names) },
 	}
 }
