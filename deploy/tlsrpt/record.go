@@ -29,7 +29,7 @@ func ParseRecord(texts []string) (*Record, error) {
 	}
 	switch len(ours) {
 	case 0:
-		return nil, nil //nolint:nilnil // documented
+		return nil, nil
 	case 1:
 	default: // section 3
 		return nil, fmt.Errorf("there are %d records that begin with v=TLSRPTv1, so senders ignore all", len(ours))

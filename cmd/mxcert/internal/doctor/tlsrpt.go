@@ -106,9 +106,9 @@ func dropAt(directory string) []finding.Finding {
 			return err
 		case errors.Is(err, fs.ErrPermission):
 			locked, first = locked+1, orFirst(first, name)
-			return nil
-		case err != nil: // it is gone
-			return nil
+			return nil //nolint:nilerr // it is counted
+		case err != nil:
+			return nil //nolint:nilerr // it is gone
 		case e.IsDir():
 			if info, err := e.Info(); err == nil && info.Mode().Perm()&0o002 != 0 {
 				open = append(open, name)
