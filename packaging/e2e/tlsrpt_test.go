@@ -171,7 +171,7 @@ func reportsByMail(t *testing.T, server mailhost.Server) {
 	must(t, s.Host, "systemctl", "start", "mxcert.service")
 	s.asleep()
 
-	from := time.Now().UTC().Truncate(time.Second)
+	from := time.Now().UTC().Add(time.Second).Truncate(time.Second) // after the certificate came into service
 	report := func(organization, id string) string {
 		return fmt.Sprintf(`{"organization-name": %q, "report-id": %q, "date-range": {"start-datetime": %q, "end-datetime": %q}, "policies": [{"policy": {"policy-type": "sts", "policy-domain": "example.org"},
 			"summary": {"total-successful-session-count": 97, "total-failure-session-count": 3},
