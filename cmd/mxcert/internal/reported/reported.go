@@ -48,7 +48,7 @@ func Compare(reports []tlsrpt.Report, host *wanted.Host, store *state.Book, sinc
 	}
 	slices.SortStableFunc(doc.Failures, func(a, b report.Reported) int {
 		return cmp.Or(cmp.Compare(stateRank(a.State), stateRank(b.State)), cmp.Compare(severityRank(a.Severity), severityRank(b.Severity)),
-			b.Until.Compare(a.Until), cmp.Compare(b.Failed, a.Failed))
+			b.Until.Compare(a.Until), cmp.Compare(b.Failed, a.Failed), cmp.Compare(a.Organization, b.Organization))
 	})
 	return doc
 }
