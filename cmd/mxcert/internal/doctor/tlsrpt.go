@@ -165,15 +165,14 @@ func (d *Doctor) said() (found []finding.Finding) {
 		return append(found, well("the daemon has read no report of the last weeks; senders send one a day, if they have sent mail"))
 	}
 	doc := reported.Compare(memory.Reports, d.Runner.Host, d.Runner.Store, time.Time{})
-	holding := 0
-	for _, list := range reported.Findings(doc, time.Now()) {
-		for _, f := range list {
+	holding, about := 0, reported.Findings(doc, time.Now())
+	for _, want := range d.Certificates {
+		for _, f := range about[want.Name] {
 			f.Severity = finding.Warning
 			found = append(found, f)
 			holding++
 		}
 	}
-	slices.SortStableFunc(found, func(a, b finding.Finding) int { return strings.Compare(a.Message, b.Message) })
 	if holding == 0 {
 		found = append(found, well("%d %s of %d %s, until %s: no failure of the last week holds", doc.Reports, report.Plural(doc.Reports, "report"), len(doc.Senders), report.Plural(len(doc.Senders), "sender"), report.Minute(*doc.Until)))
 	}
