@@ -102,6 +102,36 @@ func TestJournal(t *testing.T) {
 	}
 	s.served(served["MXCERT_SERIAL"])
 	s.documentedJournal()
+	s.journalHangs()
+}
+
+// journalHangs stops journald while its queue is full. A renewal by the daemon goes on, and its entries are there when journald reads again.
+func (s *story) journalHangs() {
+	s.t.Helper()
+	must(s.t, s.Host, "systemctl", "start", "mxcert.service")
+	s.asleep()
+	journald := "systemctl kill --kill-whom=main systemd-journald.service --signal="
+	must(s.t, s.Host, "sh", "-ec", journald+`STOP; exec python3 -c '
+import socket
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.setblocking(False)
+try:
+    while True: s.sendto(b"MESSAGE=fill\n", "/run/systemd/journal/socket")
+except BlockingIOError: pass
+'`)
+	renewed := s.mxcert("renew", "--now", "--json")
+	must(s.t, s.Host, "sh", "-ec", "sleep 3; "+journald+"CONT") // longer than the daemon waits for the journal
+	var r report
+	s.check(json.Unmarshal([]byte(renewed.Stdout), &r))
+	if renewed.Code != 0 || !r.Changed {
+		s.t.Fatalf("renew: exit code %d", renewed.Code)
+	}
+	serial := r.Certificates[0].Keys[0].Serial
+	s.served(serial)
+	within(s.t, 60*time.Second, "the log of the renewal is in the journal", func() bool {
+		log := must(s.t, s.Host, "sh", "-c", "journalctl -u mxcert -o cat --no-pager | grep -e 'certificate in service' -e 'takes no entries' || :")
+		return strings.Contains(log, serial) && strings.Contains(log, "the journal takes no entries with fields")
+	})
 }
 
 // documentedJournal runs the commands of mxcert(7) as they are written there.
