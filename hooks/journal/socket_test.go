@@ -126,21 +126,23 @@ func sleeps(t *testing.T) bool {
 	return false
 }
 
-// fill fills the socket as another program does, until it takes no more.
+// fill fills the socket as other programs do, until one that has sent nothing yet cannot send.
 func fill(t *testing.T) {
 	t.Helper()
-	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_DGRAM|syscall.SOCK_NONBLOCK, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = syscall.Close(fd) })
-	for {
-		err := syscall.Sendto(fd, []byte("MESSAGE=other\n"), 0, &syscall.SockaddrUnix{Name: socketFile})
-		if errors.Is(err, syscall.EAGAIN) {
-			return
-		}
+	for sent := true; sent; {
+		fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_DGRAM|syscall.SOCK_NONBLOCK, 0)
 		if err != nil {
 			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = syscall.Close(fd) })
+		for sent = false; ; sent = true {
+			err := syscall.Sendto(fd, []byte("MESSAGE=other\n"), 0, &syscall.SockaddrUnix{Name: socketFile})
+			if errors.Is(err, syscall.EAGAIN) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 }
