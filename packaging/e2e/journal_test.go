@@ -113,11 +113,16 @@ func (s *story) journalHangs() {
 	journald := "systemctl kill --kill-whom=main systemd-journald.service --signal="
 	must(s.t, s.Host, "sh", "-ec", journald+`STOP; exec python3 -c '
 import socket
-s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-s.setblocking(False)
-try:
-    while True: s.sendto(b"MESSAGE=fill\n", "/run/systemd/journal/socket")
-except BlockingIOError: pass
+held, full = [], False
+while not full: # the queue is full if a socket that has sent nothing cannot send
+    held.append(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+    held[-1].setblocking(False)
+    full = True
+    try:
+        while True:
+            held[-1].sendto(b"MESSAGE=fill\n", "/run/systemd/journal/socket")
+            full = False
+    except BlockingIOError: pass
 '`)
 	renewed := s.mxcert("renew", "--now", "--json")
 	must(s.t, s.Host, "sh", "-ec", "sleep 3; "+journald+"CONT") // longer than the daemon waits for the journal
