@@ -203,26 +203,54 @@ func (d reader) count(what string) (int64, error) {
 	return n, nil
 }
 
-// mostSpace limits white space without a break, in bytes.
-const mostSpace = 64 << 10
+// mostRun limits white space without a break, and one text or number, in bytes.
+const mostRun = 64 << 10
 
-var errSpace = errors.New("it is white space for the most part")
+var (
+	errSpace = errors.New("it is white space for the most part")
+	errLong  = fmt.Errorf("a text in it: %w", errLarge)
+)
 
-// dense refuses much white space without a break: the JSON decoder looks at all of it again each time it reads more.
+// dense refuses much white space without a break, because the JSON decoder looks at all of it again each time it reads more, and what is long
+// without an end, because the decoder keeps it whole.
 type dense struct {
-	from io.Reader
-	run  int // of white space
+	from    io.Reader
+	run     int  // of white space
+	token   int  // length of the text or number
+	text    bool // within a text
+	escaped bool // within it, after a backslash
 }
 
 // Read reads some.
 func (d *dense) Read(p []byte) (int, error) {
 	n, err := d.from.Read(p)
 	for _, c := range p[:n] {
-		if c != ' ' && c != '\t' && c != '\n' && c != '\r' {
-			d.run = 0
-		} else if d.run++; d.run > mostSpace {
+		d.take(c)
+		switch {
+		case d.run > mostRun:
 			return 0, errSpace
+		case d.token > mostRun:
+			return 0, errLong
 		}
 	}
 	return n, err
+}
+
+// take counts one byte.
+func (d *dense) take(c byte) {
+	space := c == ' ' || c == '\t' || c == '\n' || c == '\r'
+	if d.run++; !space {
+		d.run = 0
+	}
+	d.token++
+	switch {
+	case d.escaped:
+		d.escaped = false
+	case d.text && c == '\\':
+		d.escaped = true
+	case c == '"':
+		d.text, d.token = !d.text, 0
+	case !d.text && (space || strings.IndexByte("{}[],:", c) >= 0):
+		d.token = 0
+	}
 }

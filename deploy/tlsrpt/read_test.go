@@ -132,6 +132,8 @@ func TestFaults(t *testing.T) {
 		"many policies":   {`{"report-id": "1", "policies": [` + strings.Repeat("{},", mostPolicies) + "{}]}", "policies"},
 		"many failures":   {`{"report-id": "1", "policies": [{"failure-details": [` + hosts(mostFailures+1) + "]}]}", "different failures"},
 		"gzip bomb":       {packed(`{"report-id": "` + strings.Repeat("0", mostJSON) + `"}`), "too large"},
+		"a long text":     {report(t, "5065427c", strings.Repeat(`\"`, mostRun)), "a text in it: it is too large"},
+		"a long number":   {report(t, "5326", strings.Repeat("5", mostRun+1)), "a text in it: it is too large"},
 		"spaces for ever": {packed(strings.Repeat(" ", mostJSON+1)), "white space"},
 		"mail of 100 MB":  {"Subject: x\nContent-Type: multipart/mixed; boundary=b\n\n" + strings.Repeat("\n", mostMail), "too large"},
 		"header":          {"A: " + strings.Repeat("b", mostHeader), "header of the mail: it is too large"},

@@ -39,7 +39,9 @@ const (
 	GateClosed     Event = "gate-closed"   // senders that use DANE would not accept what is to be served
 	TLSAChanged    Event = "tlsa-changed"
 	SendersFault   Event = "senders-fault"
-	SendersWell    Event = "senders-well" // a fault is gone
+	SendersWell    Event = "senders-well"   // a fault is gone
+	ReportedFault  Event = "reported-fault" // senders have reported a failure (RFC 8460) that holds
+	ReportedWell   Event = "reported-well"  // such a failure is over
 	TXTRemain      Event = "txt-remain"
 	NotTold        Event = "not-told" // a notification could not be sent
 )
@@ -76,6 +78,8 @@ func IDs() map[Event]string {
 		TLSAChanged:    "e6bcd3c50208458fa8aac199dc3edb22",
 		SendersFault:   "39c781dde1734d2c815f571013f94580",
 		SendersWell:    "de9a13dbd56b48cea6ac9d3a13f2349b",
+		ReportedFault:  "b53b87e1c8de4785b7a2ab5bc1801411",
+		ReportedWell:   "c4a464c94a254469b36fbfb4835d9e87",
 		TXTRemain:      "9f924b9317ea4ccfa24285e9e39ae2b3",
 		NotTold:        "175b4a70d6934432a0ff87e4c93209af",
 	}

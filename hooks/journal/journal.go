@@ -37,7 +37,7 @@ type Handler struct {
 }
 
 // New returns a handler. spare decides which levels are enabled, and gets the records that the journal does not take.
-func New(spare slog.Handler) *Handler { return newHandler(spare, systemd.Send, patience) }
+func New(spare slog.Handler) *Handler { return newHandler(spare, newNative().send, patience) }
 
 func newHandler(spare slog.Handler, post post, patience time.Duration) *Handler {
 	return &Handler{spare: spare, out: &outlet{post: post, patience: patience, turn: make(chan struct{}, 1)}}

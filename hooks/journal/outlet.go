@@ -8,7 +8,7 @@ import (
 	systemd "github.com/coreos/go-systemd/v22/journal"
 )
 
-// post sends one entry; systemd.Send does. It may block for as long as journald does not read.
+// post sends one entry; native.send does. It may block for as long as journald does not read.
 type post func(message string, priority systemd.Priority, fields map[string]string) error
 
 // errBusy says that the journal did not take an entry in time.

@@ -32,6 +32,12 @@ func (s *story) entries(args ...string) (list []map[string]string) {
 	return list
 }
 
+// explained counts the events that journalctl explains.
+func (s *story) explained() int {
+	s.t.Helper()
+	return strings.Count(must(s.t, s.Host, "sh", "-c", "journalctl --list-catalog | grep -F 'mxcert: '; true"), "\n")
+}
+
 // What happens to a certificate is in the journal with fields and fixed events, from the sandbox of the daemon and from the command of the
 // timer, and journalctl explains it.
 func TestJournal(t *testing.T) {
@@ -97,6 +103,41 @@ func TestJournal(t *testing.T) {
 	s.served(served["MXCERT_SERIAL"])
 	s.documentedJournal()
 	s.documentedPage()
+	s.journalHangs()
+}
+
+// journalHangs stops journald while its queue is full. A renewal by the daemon goes on, and its entries are there when journald reads again.
+func (s *story) journalHangs() {
+	s.t.Helper()
+	must(s.t, s.Host, "systemctl", "start", "mxcert.service")
+	s.asleep()
+	journald := "systemctl kill --kill-whom=main systemd-journald.service --signal="
+	must(s.t, s.Host, "sh", "-ec", journald+`STOP; exec python3 -c '
+import socket
+held, full = [], False
+while not full: # the queue is full if a socket that has sent nothing cannot send
+    held.append(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+    held[-1].setblocking(False)
+    full = True
+    try:
+        while True:
+            held[-1].sendto(b"MESSAGE=fill\n", "/run/systemd/journal/socket")
+            full = False
+    except BlockingIOError: pass
+'`)
+	renewed := s.mxcert("renew", "--now", "--json")
+	must(s.t, s.Host, "sh", "-ec", "sleep 3; "+journald+"CONT") // longer than the daemon waits for the journal
+	var r report
+	s.check(json.Unmarshal([]byte(renewed.Stdout), &r))
+	if renewed.Code != 0 || !r.Changed {
+		s.t.Fatalf("renew: exit code %d", renewed.Code)
+	}
+	serial := r.Certificates[0].Keys[0].Serial
+	s.served(serial)
+	within(s.t, 60*time.Second, "the log of the renewal is in the journal", func() bool {
+		log := must(s.t, s.Host, "sh", "-c", "journalctl -u mxcert -o cat --no-pager | grep -e 'certificate in service' -e 'takes no entries' || :")
+		return strings.Contains(log, serial) && strings.Contains(log, "the journal takes no entries with fields")
+	})
 }
 
 // documentedJournal runs the commands of mxcert(7) as they are written there.

@@ -87,10 +87,7 @@ func TestPackageOnTheHost(t *testing.T) {
 	if state := s.property("ActiveState"); state != "inactive" {
 		t.Errorf("without a configuration the service is %s", state)
 	}
-	explained := func() int {
-		return strings.Count(must(t, s.Host, "sh", "-c", "journalctl --list-catalog | grep -F 'mxcert: '; true"), "\n")
-	}
-	if n := explained(); n != len(journal.IDs()) { // dpkg has told systemd about the file
+	if n := s.explained(); n != len(journal.IDs()) { // dpkg has told systemd about the file
 		t.Errorf("journalctl explains %d events of %d", n, len(journal.IDs()))
 	}
 	s.check(s.Put("/etc/mxcert/mxcert.yaml", []byte(hostConfig), 0o644))
@@ -112,7 +109,7 @@ func TestPackageOnTheHost(t *testing.T) {
 	s.bootsAgain("after a power cut", s.Crash, first)
 
 	must(t, s.Host, "dpkg", "--remove", "mxcert")
-	if n := explained(); n != 0 {
+	if n := s.explained(); n != 0 {
 		t.Errorf("after the removal journalctl explains %d events", n)
 	}
 	must(t, s.Host, "test", "-d", "/var/lib/mxcert/lineages/mx")

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"mxcert/hooks/journal"
 	"mxcert/packaging/e2e/mailhost"
 )
 
@@ -75,6 +76,9 @@ func TestRPM(t *testing.T) {
 		}
 	}
 	rpm("-i", "old.rpm")
+	if n := s.explained(); n != len(journal.IDs()) {
+		t.Errorf("journalctl explains %d events after the installation, want %d", n, len(journal.IDs()))
+	}
 	for path, want := range map[string]string{
 		"/var/lib/mxcert-keys": "mxcert:mxcert-keys 2750", "/etc/mxcert/credentials": "root:mxcert 750", "/etc/mxcert/mxcert.yaml.example": "root:mxcert 640", "/usr/bin/mxcert": "root:root 755",
 	} {
@@ -117,6 +121,9 @@ func TestRPM(t *testing.T) {
 	}
 
 	rpm("-e mxcert", "")
+	if n := s.explained(); n != 0 {
+		t.Errorf("journalctl explains %d events after the removal", n)
+	}
 	s.nothingRuns("after the removal")
 	s.exist(true, "/var/lib/mxcert/lineages/mx /etc/mxcert/mxcert.yaml /etc/mxcert/credentials/tsig /var/lib/mxcert-keys")
 	s.exist(false, "/usr/bin/mxcert /usr/lib/systemd/system/mxcert.service /var/lib/mxcert-install/ran")

@@ -47,6 +47,7 @@ func printCertificate(out sheet, c report.Certificate) {
 	if c.Senders != nil {
 		out.line("senders", "%s", sendersText(c.Senders))
 	}
+	printReportedOf(out, c.Reported)
 	printTLSA(out, c.Name, c.TLSA, false)
 	if c.NextRenewal != nil {
 		out.line("next renewal", "%s (%s)", report.Minute(*c.NextRenewal), report.Until(*c.NextRenewal))

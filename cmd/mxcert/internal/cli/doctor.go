@@ -53,8 +53,8 @@ certificate (or those named): the DNS provider and its right to make the records
 the places of the files, the units to reload, and what the endpoints serve now. It changes, orders and registers nothing.
 
 If senders of mail get the certificate, it also looks at what they meet: MX records and names, port 25 in both directions, the names of this
-host's addresses, DNSSEC and TLSA, MTA-STS, what each kind of sender decides about what is served now, and settings of Exim and Postfix that
-stop working with a renewed certificate. What cannot be judged from this host says so, and is no fault.
+host's addresses, DNSSEC and TLSA, MTA-STS, reports about TLS (RFC 8460), what each kind of sender decides about what is served now, and
+settings of Exim and Postfix that stop working with a renewed certificate. What cannot be judged from this host says so, and is no fault.
 
 If the certificate has TLSA records, or should get them (dane.mode), it also looks at the state of their zone, every name server, the time
 that their signatures last, names and ports that they do not cover, and records of others, and asks the service that takes the records

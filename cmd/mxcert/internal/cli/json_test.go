@@ -32,6 +32,7 @@ func TestJSONManual(t *testing.T) {
 		"NOTIFY":                          notifyReport{},
 		"CHECK":                           checkReport{},
 		"HISTORY":                         historyReport{},
+		"TLSRPT":                          report.TLSRPT{},
 		"CT":                              []any{ctReport{}, oursReport{}},
 		"REPORT":                          writtenReport{},
 		"REVOKE":                          revoke.Report{},
@@ -50,7 +51,7 @@ func TestJSONManual(t *testing.T) {
 		}
 		for _, one := range list {
 			for _, field := range fieldsOf(reflect.TypeOf(one), map[reflect.Type]bool{}) {
-				if !names(body, field) && !names(sections["RENEW, STATUS, DEPLOY, ROLLBACK"]+sections["ERRORS"]+sections["TLSA"]+sections["REVOKE"]+sections["CHECK"], field) {
+				if !names(body, field) && !names(sections["RENEW, STATUS, DEPLOY, ROLLBACK"]+sections["ERRORS"]+sections["TLSA"]+sections["REVOKE"]+sections["CHECK"]+sections["TLSRPT"], field) {
 					t.Errorf("section %s does not name the field %q", title, field)
 				}
 			}

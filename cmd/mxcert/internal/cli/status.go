@@ -28,7 +28,8 @@ configuration. What is wrong follows below the table. With a NAME, or if there i
 The exit code is that of a renew that finds the same: 0 if all certificates are served (or deployed, if they have no endpoint),
 5 if an issued one is not in service, 75 if one is not issued yet or lacks a name, 4 if some certificates are well and others are not.
 Only here it is 3 if all is served and senders with DANE would not accept it, or if a person has to fix something about TLSA records: a
-renew has converged then, because it broke nothing, and warns.`,
+renew has converged then, because it broke nothing, and warns. What senders report (mxcert-tlsrpt(7)) is shown and does not change the exit code:
+anybody can forge a report.`,
 		RunE: func(cmd *cobra.Command, names []string) error { return a.status(cmd.Context(), names) },
 	}
 }
@@ -61,6 +62,7 @@ func (a *app) status(ctx context.Context, names []string) error {
 // present is how the chosen certificates are now.
 type present struct {
 	*report.Report
+	host      *wanted.Host
 	wants     []wanted.Certificate // in the order of the report
 	store     *state.Book
 	configErr error // the files are broken, and the rest is about the configuration in force
@@ -90,6 +92,7 @@ func (a *app) lookHere(ctx context.Context, names []string, files *configs.Files
 	}))
 	seen.Daemon = daemon.Running(seen.store)
 	addAlarms(seen.Report, seen.store, names)
+	addReported(seen.Report, seen.store, func() *wanted.Host { return seen.host })
 	return seen, nil
 }
 
@@ -102,11 +105,11 @@ func (a *app) prepareLook(names []string, files *configs.Files) (seen present, e
 		}
 	}
 	seen.configErr = configErr
-	host, _ := wanted.From(config) // no chain is checked here
-	if seen.wants, err = choose(host, names); err != nil {
+	seen.host, _ = wanted.From(config) // no chain is checked here
+	if seen.wants, err = choose(seen.host, names); err != nil {
 		return seen, err
 	}
-	seen.store, err = view(host.State)
+	seen.store, err = view(seen.host.State)
 	return seen, err
 }
 
@@ -145,6 +148,14 @@ func (a *app) statusOfDaemon(ctx context.Context, names []string, files *configs
 	}
 	r.Daemon = running
 	addAlarms(r, store, names)
+	addReported(r, store, func() *wanted.Host {
+		config, err := a.parse(files)
+		if err != nil {
+			return nil
+		}
+		host, _ := wanted.From(config) // no chain is checked here
+		return host
+	})
 	return r
 }
 

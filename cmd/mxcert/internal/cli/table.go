@@ -41,6 +41,7 @@ func printTable(out sheet, certificates []report.Certificate, now time.Time) {
 		printCells(out, line, widths, colour)
 	}
 	printFaults(out, sorted)
+	printReportedAbout(out, sorted)
 }
 
 // printCells prints one line of the table, with the state in a colour. On a terminal, what

@@ -37,10 +37,11 @@ It sums the failures up by host, sender and result type, and compares them with 
 forge a report; your mail server verifies DKIM, mxcert does not. Exit codes: 0 no failure that holds, 1 an input cannot be read,
 3 senders report failures that hold.
 
-With --into it stores standard input in a directory and prints nothing: for a pipe of the mail server, see mxcert-tlsrpt(7).`,
+With --into it stores the report on standard input in a directory, for a pipe of the mail server, see mxcert-tlsrpt(7). A mail without a
+report is dropped.`,
 		RunE: func(cmd *cobra.Command, inputs []string) error {
 			if into != "" {
-				return storeReport(cmd.InOrStdin(), inputs, into)
+				return storeReport(cmd.InOrStdin(), cmd.ErrOrStderr(), inputs, into)
 			}
 			after, err := sinceArgument(since, time.Now())
 			if err != nil {

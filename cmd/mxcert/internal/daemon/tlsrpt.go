@@ -12,6 +12,7 @@ import (
 	"mxcert/acme/finding"
 	"mxcert/acme/state"
 	"mxcert/deploy/tlsrpt"
+	"mxcert/hooks/journal"
 
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/reported"
@@ -34,7 +35,7 @@ const (
 // reportTasks reads what senders report, if the configuration says where that arrives.
 func (d *Daemon) reportTasks(w *workload) []task {
 	if w.runner.Host.ReportDirectory == "" {
-		d.sayReported(w, nil)
+		d.sayReported(w, nil, nil)
 		return nil
 	}
 	return []task{{name: "tlsrpt", work: d.readReports}}
@@ -62,6 +63,7 @@ func (d *Daemon) readReports(ctx context.Context, w *workload) (next time.Time) 
 	}
 	found := map[string][]finding.Finding{}
 	memory.Read = look.read
+	fresh := unknown(look.reports, memory.Reports)
 	memory.Add(look.reports, now)
 	doc := reported.Compare(memory.Reports, w.runner.Host, w.runner.Store, time.Time{})
 	for name, list := range reported.Findings(doc, now) {
@@ -72,12 +74,12 @@ func (d *Daemon) readReports(ctx context.Context, w *workload) (next time.Time) 
 		found[""] = append(found[""], finding.New("tlsrpt-directory", finding.Warning, "the reports of senders cannot be read: %s", finding.Line(err)).
 			About(look.directory).Next(reportsHint(err, look.directory)))
 	}
-	look.end()
+	look.end(fresh)
 	memory.Said = d.sayChanged(memory.Said, found)
 	if err := w.runner.Store.Remember(state.Reported, memory); err != nil {
 		d.log.Warn("what senders report could not be stored", "error", err)
 	}
-	d.sayReported(w, found)
+	d.sayReported(w, found, reported.Certificates(memory.Reports, w.runner.Host, w.runner.Store, now))
 	if rest > 0 && err == nil || look.unfinished {
 		return time.Now().Add(reportsSoon)
 	}
@@ -105,16 +107,17 @@ func (d *Daemon) sayChanged(before []finding.Finding, found map[string][]finding
 		if f.Severity == finding.Error {
 			tell = d.log.Error
 		}
-		tell("senders report a failure", "id", f.ID, "subject", f.Subject, "detail", f.Message, "hint", f.Hint)
+		tell("senders report a failure", "id", f.ID, "subject", f.Subject, "detail", f.Message, "hint", f.Hint, journal.ReportedFault.Attr())
 	}
 	for _, f := range apart(before, now) {
-		d.log.Info("this failure that senders reported is over, or old", "id", f.ID, "subject", f.Subject)
+		d.log.Info("this failure that senders reported is over, or old", "id", f.ID, "subject", f.Subject, journal.ReportedWell.Attr())
 	}
 	return now
 }
 
 // sayReported tells listeners what senders report about each certificate, and about the host.
-func (d *Daemon) sayReported(w *workload, found map[string][]finding.Finding) {
+func (d *Daemon) sayReported(w *workload, found map[string][]finding.Finding, all map[string]*report.SenderReports) {
+	d.Tell.Reported(all)
 	d.Tell.Found(tell.Topic{Source: "tlsrpt"}, found[""])
 	for _, want := range w.runner.Host.Certificates {
 		d.Tell.Found(tell.Topic{Source: "tlsrpt", Certificate: want.Name}, found[want.Name])
@@ -149,8 +152,17 @@ func (l *reportLook) take(f tlsrpt.File) {
 	}
 }
 
-// end logs what could not be read.
-func (l *reportLook) end() {
+// unknown lists the reports that are not remembered yet: files that changed just before the last look are read again.
+func unknown(read, remembered []tlsrpt.Report) []tlsrpt.Report {
+	known := map[string]bool{}
+	for _, r := range remembered {
+		known[r.Key()] = true
+	}
+	return slices.DeleteFunc(tlsrpt.Unique(read), func(r tlsrpt.Report) bool { return known[r.Key()] })
+}
+
+// end logs what could not be read, and what is new.
+func (l *reportLook) end(fresh []tlsrpt.Report) {
 	for i, u := range l.unread {
 		if i == mostUnread {
 			l.d.log.Warn("more reports of senders cannot be read", "files", len(l.unread)-i)
@@ -158,8 +170,8 @@ func (l *reportLook) end() {
 		}
 		l.d.log.Warn("a report of a sender cannot be read", "file", u.File, "error", u.Message)
 	}
-	if n := len(l.reports); n > 0 {
-		l.d.log.Info("reports of senders were read", "reports", n, "organizations", organizations(l.reports))
+	if n := len(fresh); n > 0 {
+		l.d.log.Info("reports of senders were read", "reports", n, "organizations", organizations(fresh))
 	}
 }
 

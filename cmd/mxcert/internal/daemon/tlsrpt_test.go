@@ -29,7 +29,8 @@ type reader struct {
 	w         *workload
 	log       *transcript
 	directory string
-	heard     chan map[tell.Topic][]finding.Finding
+	heard     chan tell.World
+	last      tell.World // that wait has seen
 }
 
 // Name implements tell.Listener.
@@ -40,7 +41,7 @@ func (r *reader) On(*wanted.Host) bool { return true }
 
 // Listen implements tell.Listener.
 func (r *reader) Listen(_ context.Context, w tell.World) time.Time {
-	r.heard <- w.Findings
+	r.heard <- w
 	return time.Time{}
 }
 
@@ -50,7 +51,7 @@ func newReader(t *testing.T) *reader {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &reader{t: t, log: &transcript{}, directory: t.TempDir(), heard: make(chan map[tell.Topic][]finding.Finding, 100)}
+	r := &reader{t: t, log: &transcript{}, directory: t.TempDir(), heard: make(chan tell.World, 100)}
 	log := slog.New(slog.NewTextHandler(r.log, nil))
 	r.Daemon = New(Options{Log: log, Level: &slog.LevelVar{}, Tell: tell.New(log, testRelease, r)})
 	host := &wanted.Host{ReportDirectory: r.directory, Certificates: []wanted.Certificate{{Name: "mx", Names: []string{"mx1.example.org"}, MailDomains: []string{"example.org"}}}}
@@ -87,8 +88,8 @@ func (r *reader) wait(certificate string, test func([]finding.Finding) bool) {
 	deadline := time.After(time.Minute)
 	for {
 		select {
-		case found := <-r.heard:
-			if test(found[tell.Topic{Source: "tlsrpt", Certificate: certificate}]) {
+		case r.last = <-r.heard:
+			if test(r.last.Findings[tell.Topic{Source: "tlsrpt", Certificate: certificate}]) {
 				return
 			}
 		case <-deadline:
@@ -117,12 +118,15 @@ func TestReportsOfSenders(t *testing.T) {
 		return len(list) == 2 && list[0].ID == "tlsrpt-certificate-expired" && list[0].Subject == "mx1.example.org" && list[0].Severity == finding.Error &&
 			strings.Contains(list[0].Message, "reports the same") && list[1].Subject == "mx.example.net" && list[1].Severity == finding.Warning
 	})
+	if mx := r.last.Reported["mx"]; mx.Holding() != 3 || mx.Reports != 3 || len(mx.Senders) != 3 { // Google, Other and Forger
+		t.Errorf("reported: %+v", mx)
+	}
 	if !r.log.has("level=ERROR", "senders report a failure", "id=tlsrpt-certificate-expired", "Google met certificate-expired on mx1.example.org") || !r.log.has("level=WARN", "cannot be read", "file=broken") {
 		t.Errorf("the log: %s", r.log)
 	}
-	r.look()
-	if n := r.log.count("senders report a failure"); n != 2 {
-		t.Errorf("%d alarms:\n%s", n, r.log)
+	r.look() // it reads the last files again, because their times are coarse
+	if alarms, reads := r.log.count("senders report a failure"), r.log.count("reports of senders were read"); alarms != 2 || reads != 1 {
+		t.Errorf("%d alarms, %d times read:\n%s", alarms, reads, r.log)
 	}
 	r.put("three", "Google", today.Add(-24*time.Hour), "")
 	r.put("four", "Other", today.Add(-24*time.Hour), "")

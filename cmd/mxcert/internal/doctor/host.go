@@ -42,6 +42,9 @@ func (d *Doctor) hostTests() []test {
 		resolver := d.Certificates[i].Resolver()
 		tests = append(tests, test{id: "port-25-out", run: func(ctx context.Context) []finding.Finding { return d.outgoing(ctx, resolver) }})
 	}
+	if t, is := d.reportTest(); is {
+		tests = append(tests, t)
+	}
 	for _, c := range d.Runner.Host.Channels() {
 		tests = append(tests, test{id: "notify", run: d.channel(c)})
 	}

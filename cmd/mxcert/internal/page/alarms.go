@@ -141,7 +141,7 @@ func alarmsIn(c Certificate) (list []Alarm) {
 			list = append(list, alarmOf(f, r.Name))
 		}
 	}
-	return list
+	return append(list, reportedAlarms(r.Name, r.Reported)...)
 }
 
 // expired returns the first certificate that had expired when it was looked at.

@@ -44,6 +44,7 @@ func TestAlarmsTold(t *testing.T) {
 		"warning www something keeps changing the files",
 		"warning  the channel desk of notify cannot deliver: connection refused; 2 messages wait",
 		"warning mx the certificate is without mx.customer.example: no CNAME from _acme-challenge.mx.customer.example to a zone of dns.zones",
+		"warning mx.example.org " + example().Certificates[0].Report.Reported.Failures[0].Message,
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("the alarms are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

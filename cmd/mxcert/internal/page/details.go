@@ -45,7 +45,7 @@ func detailOf(c Certificate, i int) *element {
 	if !c.Looked.IsZero() {
 		card = append(card, el("p", class("small soft"), text("Looked at "), moment(c.Looked), text(".")))
 	}
-	return el("article", append(card, troubleOf(r), namesOf(r), waitsOf(r), endpointsOf(c), sendersOf(r), tlsaOf(r.TLSA))...)
+	return el("article", append(card, troubleOf(r), namesOf(r), waitsOf(r), endpointsOf(c), sendersOf(r), reportedOf(r.Reported), tlsaOf(r.TLSA))...)
 }
 
 // troubleOf says what is wrong, and the warnings.

@@ -53,6 +53,10 @@ func example() page.Sight {
 		report.Endpoint{Address: "[2001:db8::25]:25", Key: "rsa2048", Serial: r.Keys[1].Serial, Matches: true, SeenAt: at})
 	r.LeftOut = []report.LeftOut{{Name: "mx.customer.example", Since: day(-3), Reason: "no CNAME from _acme-challenge.mx.customer.example to a zone of dns.zones", NextTry: day(0.5)}}
 	r.Awaited = []report.Awaited{{Name: "mx2.example.org", Reason: "MX of example.com", Since: day(-0.01), Until: day(0.04)}}
+	r.Reported = &report.SenderReports{Reports: 9, From: day(-20), Until: day(-1), Senders: []report.ReportSender{{Organization: "Google Inc."}, {Organization: "Microsoft Corporation"}}, Failures: []report.Reported{
+		{Organization: "Google Inc.", Type: "tlsa-invalid", Host: "mx.example.org", State: report.Holds, Severity: finding.Warning, Hint: "mxcert tlsa check mx compares the records with what is served",
+			Message: "Google Inc. met tlsa-invalid on mx.example.org from 2026-11-28 00:00 to 2026-11-28 23:59 UTC (12 of 400 sessions): that was generation 20261021T051200000Z-0a1b2c3d; the TLSA records did not fit the certificate, or could not be used"},
+		{Organization: "Microsoft Corporation", Type: "certificate-expired", Host: "mx.example.org", State: report.Fixed, Severity: finding.OK, Message: "Microsoft Corporation met certificate-expired on mx.example.org; its later reports do not have it"}}}
 	r.Senders = &report.Senders{Version: 1, At: day(-0.03), Domains: []string{"example.org", "xn--mnchen-3ya.example"},
 		Findings: []finding.Finding{finding.New("sts-mode-testing", finding.Warning, "the MTA-STS policy of example.org is in mode testing: senders report failures and deliver all the same").About("example.org").Next("set mode: enforce when the reports are clean")},
 		Hosts: []report.SenderHost{

@@ -25,12 +25,13 @@ func Of(w tell.World, memory *Memory, told Told, now time.Time, maker Maker) Sig
 		if !passed {
 			c.Report = stored(want, w.Store)
 		}
+		c.Report.Reported = w.Reported[want.Name]
 		c.Events = memory.events(w.Store, want.Name, known.At, EventsOfEach(len(w.Host.Certificates)))
 		s.Certificates = append(s.Certificates, c)
 	}
 	for topic, list := range w.Findings {
-		if topic.Source == "senders" {
-			continue // the report has them
+		if topic.Source == "senders" || topic.Source == "tlsrpt" && topic.Certificate != "" {
+			continue // the reports have them
 		}
 		for _, f := range list {
 			s.Alarms = append(s.Alarms, alarmOf(f, topic.Certificate))

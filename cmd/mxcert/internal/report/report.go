@@ -25,27 +25,28 @@ type Report struct {
 
 // Certificate is one lineage as a pass leaves it, or as status finds it.
 type Certificate struct {
-	Name        string     `json:"name"`
-	Names       []string   `json:"names"`
-	Reasons     Reasons    `json:"reasons"`           // why each of Names is wanted
-	Missing     []string   `json:"missing,omitempty"` // the wanted names that the current certificate does not have yet
-	Awaited     []Awaited  `json:"awaited,omitempty"` // names that one look at DNS has found, and a second one must find
-	Leaving     []string   `json:"leaving,omitempty"` // names of the current certificate that looks find no longer: the next one lacks them
-	LeftOut     []LeftOut  `json:"left_out"`          // optional names that the current certificate does not have, because they could not be proven
-	Keys        []Key      `json:"keys"`
-	Stage       Stage      `json:"stage"`
-	Changed     bool       `json:"changed"`
-	NextRenewal *time.Time `json:"next_renewal"`
-	Endpoints   []Endpoint `json:"endpoints"`
-	Senders     *Senders   `json:"senders,omitempty"` // what senders to the mail domains met when the daemon last looked
-	TLSA        *TLSA      `json:"tlsa,omitempty"`    // nil with mode off, and if no name has TLSA records
-	Error       *Error     `json:"error"`
-	Files       []string   `json:"files"`
-	Warnings    []string   `json:"warnings"`
-	Plan        []string   `json:"plan,omitempty"`     // --dry-run: what would be done, in words
-	DryRun      *DryRun    `json:"dry_run,omitempty"`  // --dry-run: the same, for programs
-	Code        Code       `json:"exit_code"`          // of a command for this certificate alone
-	NextTry     *time.Time `json:"next_try,omitempty"` // after a failure: when the daemon tries again
+	Name        string         `json:"name"`
+	Names       []string       `json:"names"`
+	Reasons     Reasons        `json:"reasons"`           // why each of Names is wanted
+	Missing     []string       `json:"missing,omitempty"` // the wanted names that the current certificate does not have yet
+	Awaited     []Awaited      `json:"awaited,omitempty"` // names that one look at DNS has found, and a second one must find
+	Leaving     []string       `json:"leaving,omitempty"` // names of the current certificate that looks find no longer: the next one lacks them
+	LeftOut     []LeftOut      `json:"left_out"`          // optional names that the current certificate does not have, because they could not be proven
+	Keys        []Key          `json:"keys"`
+	Stage       Stage          `json:"stage"`
+	Changed     bool           `json:"changed"`
+	NextRenewal *time.Time     `json:"next_renewal"`
+	Endpoints   []Endpoint     `json:"endpoints"`
+	Senders     *Senders       `json:"senders,omitempty"`  // what senders to the mail domains met when the daemon last looked
+	Reported    *SenderReports `json:"reported,omitempty"` // of status: what senders report (RFC 8460); nil if the daemon has read no report about it
+	TLSA        *TLSA          `json:"tlsa,omitempty"`     // nil with mode off, and if no name has TLSA records
+	Error       *Error         `json:"error"`
+	Files       []string       `json:"files"`
+	Warnings    []string       `json:"warnings"`
+	Plan        []string       `json:"plan,omitempty"`     // --dry-run: what would be done, in words
+	DryRun      *DryRun        `json:"dry_run,omitempty"`  // --dry-run: the same, for programs
+	Code        Code           `json:"exit_code"`          // of a command for this certificate alone
+	NextTry     *time.Time     `json:"next_try,omitempty"` // after a failure: when the daemon tries again
 
 	OutOfService bool      `json:"-"` // what is issued could not be put in service
 	HeldUntil    time.Time `json:"-"` // mxcert leaves files that something else keeps changing alone until then; zero if there is no fight

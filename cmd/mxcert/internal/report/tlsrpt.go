@@ -20,6 +20,28 @@ type TLSRPT struct {
 	Unreadable []Unreadable   `json:"unreadable"` // files with a report that cannot be read
 }
 
+// SenderReports is what senders have reported about one certificate, as the daemon remembers it.
+type SenderReports struct {
+	Reports  int            `json:"reports"` // each counts once
+	From     time.Time      `json:"from"`
+	Until    time.Time      `json:"until"`
+	Failures []Reported     `json:"failures"` // of the last week, the worst first
+	Senders  []ReportSender `json:"senders"`  // the one with the most sessions first
+}
+
+// Holding counts the failures that hold; 0 if nothing is reported.
+func (s *SenderReports) Holding() (n int) {
+	if s == nil {
+		return 0
+	}
+	for _, f := range s.Failures {
+		if f.State == Holds {
+			n++
+		}
+	}
+	return n
+}
+
 // ReportSender is what one organisation reports in all.
 type ReportSender struct {
 	Organization string    `json:"organization"` // as it calls itself

@@ -4,7 +4,7 @@
 // after the period of the report, or if a later report of the same sender about the same policy does not have it. If the certificate changed
 // within the period, only the next report can tell: the failure is unclear.
 //
-// [Compare] answers `mxcert tlsrpt`. [Findings] is what people are told, and [Memory] what the daemon remembers of the reports that it has
+// [Compare] answers `mxcert tlsrpt`, and [Certificates] is what `mxcert status` and the page show. [Findings] is what people are told, and [Memory] what the daemon remembers of the reports that it has
 // read. Nothing else follows from a report: anybody can forge one.
 package reported
 
@@ -35,7 +35,7 @@ func Compare(reports []tlsrpt.Report, host *wanted.Host, store *state.Book, sinc
 		}
 	}
 	for _, s := range tlsrpt.Senders(reports) {
-		doc.Senders = append(doc.Senders, report.ReportSender{Organization: named(s.Organization), Reports: s.Reports, Successful: s.Good, Failed: s.Bad, From: s.First, Until: s.Last})
+		doc.Senders = append(doc.Senders, senderOf(s))
 	}
 	h := &history{}
 	if host != nil {
@@ -48,9 +48,13 @@ func Compare(reports []tlsrpt.Report, host *wanted.Host, store *state.Book, sinc
 	}
 	slices.SortStableFunc(doc.Failures, func(a, b report.Reported) int {
 		return cmp.Or(cmp.Compare(stateRank(a.State), stateRank(b.State)), cmp.Compare(severityRank(a.Severity), severityRank(b.Severity)),
-			b.Until.Compare(a.Until), cmp.Compare(b.Failed, a.Failed))
+			b.Until.Compare(a.Until), cmp.Compare(b.Failed, a.Failed), cmp.Compare(a.Organization, b.Organization))
 	})
 	return doc
+}
+
+func senderOf(s tlsrpt.Sender) report.ReportSender {
+	return report.ReportSender{Organization: named(s.Organization), Reports: s.Reports, Successful: s.Good, Failed: s.Bad, From: s.First, Until: s.Last}
 }
 
 func stateRank(s report.ReportState) int {

@@ -59,10 +59,10 @@ func TestJudge(t *testing.T) {
 		hint     string
 	}{
 		"fixed by a deployment": {[]tlsrpt.Report{day(1, "Google", met("certificate-expired", "mx2.example.org", 12))}, report.Fixed, finding.OK,
-			"Google met certificate-expired on mx2.example.org from 2026-03-01 00:00 to 2026-03-01 23:59 UTC (12 of 400 sessions): the certificate had expired; in service was generation old, " +
-				"which expired at 2026-03-01 12:00 UTC; fixed since 2026-03-03 09:30 UTC, when another certificate went into service", ""},
+			"Google met certificate-expired on mx2.example.org from 2026-03-01 00:00 to 2026-03-01 23:59 UTC (12 of 400 sessions): that was generation old, " +
+				"which expired at 2026-03-01 12:00 UTC; the certificate had expired; fixed since 2026-03-03 09:30 UTC, when another certificate went into service", ""},
 		"within the time": {[]tlsrpt.Report{day(3, "Google", met("certificate-expired", "mx2.example.org", 1))}, report.Unclear, finding.Warning, "only the next report tells", ""},
-		"after it":        {[]tlsrpt.Report{day(4, "Google", met("certificate-not-trusted", "mx2.example.org", 1))}, report.Holds, finding.Error, "in service was generation new", "`mxcert verify --host mx2.example.org` shows what senders meet now"},
+		"after it":        {[]tlsrpt.Report{day(4, "Google", met("certificate-not-trusted", "mx2.example.org", 1))}, report.Holds, finding.Error, ": that was generation new; the certificate did not lead", "`mxcert verify --host mx2.example.org` shows what senders meet now"},
 		"a wildcard":      {[]tlsrpt.Report{day(4, "Google", met("tlsa-invalid", "a.mail.example.org", 1))}, report.Holds, finding.Error, "generation new", "mxcert tlsa check mx compares the records with what is served"},
 		"not in a later report": {[]tlsrpt.Report{day(4, "Google", met("certificate-not-trusted", "mx2.example.org", 1)), day(5, "Google", good(3))}, report.Fixed, finding.OK,
 			"; its later reports do not have it", ""},
@@ -180,5 +180,37 @@ func TestFindings(t *testing.T) {
 	}
 	if list := Findings(doc, now)["mx"]; len(list) != mostFindings {
 		t.Errorf("%d findings", len(list))
+	}
+}
+
+// What is reported about each certificate: the failures of the last week, also those that are over, and the senders, also those that met none.
+func TestCertificates(t *testing.T) {
+	t.Parallel()
+	store, err := state.Open(disk.Open(t.TempDir()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := &wanted.Host{Certificates: []wanted.Certificate{
+		{Name: "mx", Names: []string{"mx1.example.org"}, MailDomains: []string{"example.org"}}, {Name: "second", Names: []string{"mx2.example.org"}}, {Name: "web", Names: []string{"www.example.org"}}}}
+	if all := Certificates(nil, host, store, at("2026-03-10T00:00:00Z")); all != nil {
+		t.Errorf("%+v", all)
+	}
+	tlsa := tlsrpt.Policy{Type: "tlsa", Domain: "mx2.example.org", Good: 5}
+	both := met("certificate-expired", "mx1.example.org", 3)
+	both.Failures = append(both.Failures, tlsrpt.Failure{Type: "certificate-expired", Host: "mx2.example.org", Sessions: 1})
+	all := Certificates([]tlsrpt.Report{day(1, "Google", met("old", "mx1.example.org", 1)), day(8, "Google", both), day(9, "Google", both, tlsa), day(9, "Other", good(7)), day(9, "Third", tlsa),
+		day(9, "Forger", tlsrpt.Policy{Type: "sts", Domain: "example.net", Bad: 9})}, host, store, at("2026-03-10T00:00:00Z"))
+	mx, second := all["mx"], all["second"]
+	if len(all) != 2 || mx == nil || second == nil {
+		t.Fatalf("%+v", all)
+	}
+	if mx.Reports != 4 || len(mx.Senders) != 2 || mx.Senders[0].Organization != "Google" || mx.Senders[1].Successful != 7 || mx.Until != at("2026-03-09T23:59:59Z") || mx.From != at("2026-03-01T00:00:00Z") {
+		t.Errorf("%+v", mx)
+	}
+	if len(mx.Failures) != 1 || mx.Failures[0].Host != "mx1.example.org" || mx.Failures[0].Failed != 6 || mx.Holding() != 1 {
+		t.Errorf("%+v", mx.Failures)
+	}
+	if second.Reports != 3 || len(second.Failures) != 1 || second.Failures[0].Host != "mx2.example.org" || second.Senders[1].Organization != "Third" {
+		t.Errorf("%+v", second)
 	}
 }

@@ -17,11 +17,14 @@ const mostName = 60
 // message says what a sender met, what was in service then, and whether it is over.
 func message(f report.Reported, kind tlsrpt.Kind, clean, compared bool) string {
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s met %s %s %s (%d of %s): %s", finding.Quote(f.Organization, mostName), f.Type, where(f), span(f.From, f.Until), f.Failed, sessions(f.Sessions), kind.Meaning)
+	fmt.Fprintf(&text, "%s met %s %s %s (%d of %s): ", finding.Quote(f.Organization, mostName), f.Type, where(f), span(f.From, f.Until), f.Failed, sessions(f.Sessions))
+	if in := generations(f); in != "" {
+		fmt.Fprintf(&text, "that was %s; ", in)
+	}
+	text.WriteString(kind.Meaning)
 	if f.Reason != "" {
 		fmt.Fprintf(&text, `, it says "%s"`, f.Reason)
 	}
-	text.WriteString(generations(f))
 	switch {
 	case f.State == report.Fixed && clean:
 		text.WriteString("; its later reports do not have it")
@@ -64,7 +67,7 @@ func sessions(n int64) string {
 // mostGenerations limits those that a sentence names.
 const mostGenerations = 3
 
-// generations says which certificates were in service.
+// generations says which certificates were in service; "" if that is not known.
 func generations(f report.Reported) string {
 	if len(f.Generations) == 0 {
 		return ""
@@ -81,7 +84,7 @@ func generations(f report.Reported) string {
 		}
 		parts = append(parts, text)
 	}
-	return "; in service was " + strings.Join(parts, ", and ")
+	return strings.Join(parts, ", and ")
 }
 
 // hint is the next step; "" if there is nothing to do.

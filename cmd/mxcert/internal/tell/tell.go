@@ -34,11 +34,12 @@ type World struct {
 	ConfigError string    // what is wrong with the files, which are therefore not in force; "" if nothing is
 	ConfigBadAt time.Time // when that was found
 
-	Certificates map[string]Certificate      // by name; those of the configuration in force that had a pass
-	Findings     map[Topic][]finding.Finding // of the looks that were made; an empty list if a look has found nothing
-	Health       func() error                // says what hangs; nil if no daemon runs, but a command
-	Final        bool                        // the process ends: this is the last call
-	Change       int                         // counts the changes, so that a listener can wait until another one knows the same
+	Certificates map[string]Certificate           // by name; those of the configuration in force that had a pass
+	Findings     map[Topic][]finding.Finding      // of the looks that were made; an empty list if a look has found nothing
+	Reported     map[string]*report.SenderReports // what senders report about certificates (RFC 8460), by name; those that no report is about are not in it
+	Health       func() error                     // says what hangs; nil if no daemon runs, but a command
+	Final        bool                             // the process ends: this is the last call
+	Change       int                              // counts the changes, so that a listener can wait until another one knows the same
 }
 
 // Certificate is what is known about a certificate after its last pass.
@@ -166,6 +167,15 @@ func (h *Hub) Found(t Topic, list []finding.Finding) {
 	h.change(func(w *World) {
 		if h.on {
 			w.Findings[t] = list
+		}
+	})
+}
+
+// Reported says what senders report about certificates, by name.
+func (h *Hub) Reported(all map[string]*report.SenderReports) {
+	h.change(func(w *World) {
+		if h.on {
+			w.Reported = all
 		}
 	})
 }
