@@ -1,28 +1,33 @@
 package metrics
 
 import (
-	"cmp"
+	"maps"
 	"slices"
 	"strings"
 
 	dto "github.com/prometheus/client_model/go"
 )
 
-// Gather returns all metrics; it is that of prometheus.Gatherer. A scrape takes the numbers from the snapshot and lets them go: with the
-// objects that a prometheus.Registry keeps for each sample, a thousand certificates would double the memory of the daemon.
+// Gather returns all metrics; it is that of prometheus.Gatherer. The caller must not change them. A scrape takes the numbers from the snapshot
+// and lets them go: with the objects that a prometheus.Registry keeps for each sample, a thousand certificates would double the memory of the
+// daemon. Samples share what they have in common, such as the label of their certificate: 20,000 of them then take 3 MB and not 13.
 func (s *Source) Gather() ([]*dto.MetricFamily, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	snapshot, carried, counters := s.copies()
+	b := &builder{pairs: make(map[pair]*dto.LabelPair, len(snapshot.Certificates))}
 	var families []*dto.MetricFamily
 	for _, m := range Catalogue() {
-		b := builder{metric: m}
+		b.begin(m)
 		if m.Counter {
-			s.gatherCounters(&b)
+			for _, t := range counters[m.Name] {
+				for i, result := range countable[m.Name] {
+					b.add(t.times[i], t.label, result)
+				}
+			}
 		} else {
-			m.samples(&s.snapshot, b.add)
+			m.samples(&snapshot, b)
 		}
-		family := b.family()
-		for _, c := range s.carried {
+		family := b.family
+		for _, c := range carried {
 			if c.metric == m.Name {
 				family.Metric = append(family.Metric, c.sample)
 			}
@@ -34,60 +39,126 @@ func (s *Source) Gather() ([]*dto.MetricFamily, error) {
 	return families, nil
 }
 
-// gatherCounters adds the counters of a metric, ordered by their labels. The caller holds s.mu.
-func (s *Source) gatherCounters(b *builder) {
-	var list []count
-	for c := range s.counters {
-		if c.metric == b.metric.Name {
-			list = append(list, c)
-		}
+// copies returns what the source holds at this moment. Those who count do not wait for a scrape.
+func (s *Source) copies() (Snapshot, []carried, map[string][]tally) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	counters := maps.Clone(s.counters)
+	for metric, list := range counters {
+		counters[metric] = slices.Clone(list)
 	}
-	slices.SortFunc(list, func(a, b count) int { return cmp.Or(cmp.Compare(a.label, b.label), cmp.Compare(a.result, b.result)) })
-	for _, c := range list {
-		b.add(s.counters[c], c.label, c.result)
-	}
+	return s.snapshot, s.carried, counters
 }
 
-// builder collects the samples of a metric.
+// builder makes families of samples in the form of the library.
 type builder struct {
 	metric Metric
-	values []float64
-	labels []string // those of all samples, one after another
+	family *dto.MetricFamily
+	size   int // how many samples the family before had
+
+	pairs   map[pair]*dto.LabelPair // of all families
+	samples slab[dto.Metric]
+	labels  slab[dto.LabelPair]
+	lists   slab[*dto.LabelPair]
+	gauges  slab[gauge]
+	last    *gauge // of the sample before
+	counts  slab[count]
 }
 
-func (b *builder) add(value float64, labels ...string) {
-	if n := len(b.metric.Labels); len(b.values) > 0 && n > 0 && slices.Equal(b.labels[len(b.labels)-n:], labels) {
-		return // of an endpoint that is listed twice
+// pair is a label with its value.
+type pair struct{ name, value string }
+
+// gauge and count are values with the number that they point to.
+type (
+	gauge struct {
+		dto    dto.Gauge
+		number float64
 	}
-	b.values = append(b.values, value)
-	b.labels = append(b.labels, labels...)
-}
+	count struct {
+		dto    dto.Counter
+		number float64
+	}
+)
 
-// family returns the samples in the form of the library. Each kind of object is allocated once for all samples.
-func (b *builder) family() *dto.MetricFamily {
-	kind, n := dto.MetricType_GAUGE, len(b.values)
-	if b.metric.Counter {
+// begin begins a family.
+func (b *builder) begin(m Metric) {
+	if b.family != nil {
+		b.size = len(b.family.Metric)
+	}
+	kind := dto.MetricType_GAUGE
+	if m.Counter {
 		kind = dto.MetricType_COUNTER
 	}
-	family := &dto.MetricFamily{Name: &b.metric.Name, Help: &b.metric.Help, Type: &kind, Metric: make([]*dto.Metric, n)}
-	metrics, pairs, places := make([]dto.Metric, n), make([]dto.LabelPair, len(b.labels)), make([]*dto.LabelPair, len(b.labels))
-	gauges, counters := make([]dto.Gauge, n), []dto.Counter(nil)
+	b.metric = m
+	b.family = &dto.MetricFamily{Name: &m.Name, Help: &m.Help, Type: &kind, Metric: make([]*dto.Metric, 0, b.size)}
+}
+
+// add adds a sample. The labels are in the order of Metric.Labels. One that has the labels of the sample before is left out: an endpoint may be
+// listed twice.
+func (b *builder) add(value float64, labels ...string) {
+	var before []*dto.LabelPair
+	if n := len(b.family.Metric); n > 0 {
+		before = b.family.Metric[n-1].Label
+	}
+	list := b.lists.take(len(labels))
+	same := len(before) > 0
+	for i, label := range labels {
+		if before != nil && *before[i].Value == label {
+			list[i] = before[i]
+			continue
+		}
+		list[i] = b.label(b.metric.Labels[i], label)
+		same = same && list[i] == before[i]
+	}
+	if same {
+		return
+	}
+	m := &b.samples.take(1)[0]
+	m.Label = list
 	if b.metric.Counter {
-		gauges, counters = nil, make([]dto.Counter, n)
+		c := &b.counts.take(1)[0]
+		c.number, c.dto.Value = value, &c.number
+		m.Counter = &c.dto
+	} else {
+		m.Gauge = b.gauge(value)
 	}
-	width := len(b.metric.Labels)
-	for i := range b.values {
-		m := &metrics[i]
-		if b.metric.Counter {
-			counters[i].Value, m.Counter = &b.values[i], &counters[i]
-		} else {
-			gauges[i].Value, m.Gauge = &b.values[i], &gauges[i]
-		}
-		for j := i * width; j < (i+1)*width; j++ {
-			b.labels[j] = strings.ToValidUTF8(b.labels[j], "\uFFFD")
-			pairs[j].Name, pairs[j].Value, places[j] = &b.metric.Labels[j-i*width], &b.labels[j], &pairs[j]
-		}
-		m.Label, family.Metric[i] = places[i*width:(i+1)*width:(i+1)*width], m
+	b.family.Metric = append(b.family.Metric, m)
+}
+
+// label returns a label that all samples share.
+func (b *builder) label(name, value string) *dto.LabelPair {
+	p := pair{name, strings.ToValidUTF8(value, "\uFFFD")}
+	l := b.pairs[p]
+	if l == nil {
+		l = &b.labels.take(1)[0]
+		l.Name, l.Value = &p.name, &p.value
+		b.pairs[p] = l
 	}
-	return family
+	return l
+}
+
+// gauge returns a value that samples which follow each other share.
+func (b *builder) gauge(value float64) *dto.Gauge {
+	if b.last == nil || b.last.number != value {
+		b.last = &b.gauges.take(1)[0]
+		b.last.number, b.last.dto.Value = value, &b.last.number
+	}
+	return &b.last.dto
+}
+
+// slab allocates many objects at a time.
+type slab[T any] struct {
+	free []T
+	size int
+}
+
+// take returns n new objects, of which nothing can be appended to.
+func (s *slab[T]) take(n int) []T {
+	if len(s.free) < n {
+		s.size = max(n, 8, min(2*s.size, 512))
+		s.free = make([]T, s.size)
+	}
+	taken := s.free[:n:n]
+	s.free = s.free[n:]
+	return taken
 }

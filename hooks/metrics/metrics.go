@@ -65,8 +65,9 @@ type KeyState struct{ Key, State string }
 type Source struct {
 	mu       sync.Mutex
 	snapshot Snapshot
-	carried  []carried
-	counters map[count]float64
+	carried  []carried          // replaced, never changed
+	counters map[string][]tally // by metric; ordered by label
+	version  uint64
 }
 
 // Set replaces the snapshot.
@@ -74,7 +75,15 @@ func (s *Source) Set(snapshot Snapshot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.snapshot = snapshot
+	s.version++
 	s.dropCarried()
+}
+
+// Version changes whenever a number may have changed.
+func (s *Source) Version() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.version
 }
 
 // Snapshot returns the last snapshot.

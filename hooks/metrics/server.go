@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/exporter-toolkit/web"
 	"golang.org/x/net/netutil"
 )
@@ -18,9 +17,8 @@ import (
 const (
 	// retry is how long to wait after the address could not be listened on, or the web configuration was bad.
 	retry = time.Minute
-	// mostConnections and mostScrapes limit what clients can make the program hold.
+	// mostConnections limits what clients can make the program hold.
 	mostConnections = 32
-	mostScrapes     = 4
 	// goodbye limits how long a server that ends waits for its running requests.
 	goodbye = time.Second
 )
@@ -52,7 +50,7 @@ type running struct {
 // NewServer returns a server that does not listen yet. health says what is wrong with the daemon; nil if all is well.
 func NewServer(log *slog.Logger, s *Source, health func() error) *Server {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(s, promhttp.HandlerOpts{MaxRequestsInFlight: mostScrapes, DisableCompression: true}))
+	mux.Handle("GET /metrics", newPage(s))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.Header().Set("Cache-Control", "no-store")

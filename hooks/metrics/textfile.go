@@ -72,18 +72,15 @@ func (s *Source) Carry(file string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.carried = nil
+	s.version++
 	for _, m := range Catalogue() {
 		family := families[m.Name]
 		for _, sample := range family.GetMetric() {
 			values, ok := valuesOf(sample, m.Labels)
 			switch {
 			case !ok:
-			case m.Counter && counted(m.Name, values[1]):
-				c := count{m.Name, values[0], values[1]}
-				if s.counters == nil {
-					s.counters = map[count]float64{}
-				}
-				s.counters[c] += max(0, sample.GetCounter().GetValue())
+			case m.Counter:
+				s.count(m.Name, values[0], values[1], max(0, sample.GetCounter().GetValue()))
 			case !m.Counter && len(values) > 0 && m.Labels[0] == "certificate" && sample.Gauge != nil:
 				sample.TimestampMs = nil
 				s.carried = append(s.carried, carried{m.Name, values[0], sample})
@@ -102,7 +99,7 @@ func (s *Source) dropCarried() {
 	for _, c := range s.snapshot.Certificates {
 		known[c.Name] = true
 	}
-	s.carried = slices.DeleteFunc(s.carried, func(c carried) bool {
+	s.carried = slices.DeleteFunc(slices.Clone(s.carried), func(c carried) bool {
 		return known[c.certificate] || !slices.Contains(s.snapshot.Configured, c.certificate)
 	})
 }
