@@ -1,164 +1,78 @@
 package metrics
 
 import (
+	"hash/maphash"
 	"maps"
 	"slices"
-	"strings"
 
 	dto "github.com/prometheus/client_model/go"
 )
 
-// Gather returns all metrics; it is that of prometheus.Gatherer. The caller must not change them. A scrape takes the numbers from the snapshot
-// and lets them go: with the objects that a prometheus.Registry keeps for each sample, a thousand certificates would double the memory of the
-// daemon. Samples share what they have in common, such as the label of their certificate: 20,000 of them then take 3 MB and not 13.
+// Gather returns all metrics; it is that of prometheus.Gatherer.
 func (s *Source) Gather() ([]*dto.MetricFamily, error) {
-	snapshot, carried, counters := s.copies()
-	b := &builder{pairs: make(map[pair]*dto.LabelPair, len(snapshot.Certificates))}
+	c := s.contents()
 	var families []*dto.MetricFamily
 	for _, m := range Catalogue() {
-		b.begin(m)
-		if m.Counter {
-			for _, t := range counters[m.Name] {
-				for i, result := range countable[m.Name] {
-					b.add(t.times[i], t.label, result)
-				}
-			}
-		} else {
-			m.samples(&snapshot, b)
-		}
-		family := b.family
-		for _, c := range carried {
-			if c.metric == m.Name {
-				family.Metric = append(family.Metric, c.sample)
-			}
-		}
-		if len(family.Metric) > 0 {
+		if family := c.family(&m, 0); len(family.Metric) > 0 {
 			families = append(families, family)
 		}
 	}
 	return families, nil
 }
 
-// copies returns what the source holds at this moment. Those who count do not wait for a scrape.
-func (s *Source) copies() (Snapshot, []carried, map[string][]tally) {
+// contents is what a source holds at one moment.
+type contents struct {
+	version  uint64
+	snapshot Snapshot
+	carried  []carried
+	counters map[string][]tally
+}
+
+// contents returns what the source holds. Nothing that counts waits while a scrape works with it.
+func (s *Source) contents() *contents {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	counters := maps.Clone(s.counters)
 	for metric, list := range counters {
 		counters[metric] = slices.Clone(list)
 	}
-	return s.snapshot, s.carried, counters
+	return &contents{s.version, s.snapshot, s.carried, counters}
 }
 
-// builder makes families of samples in the form of the library.
-type builder struct {
-	metric Metric
-	family *dto.MetricFamily
-	size   int // how many samples the family before had
-
-	pairs   map[pair]*dto.LabelPair // of all families
-	samples slab[dto.Metric]
-	labels  slab[dto.LabelPair]
-	lists   slab[*dto.LabelPair]
-	gauges  slab[gauge]
-	last    *gauge // of the sample before
-	counts  slab[count]
-}
-
-// pair is a label with its value.
-type pair struct{ name, value string }
-
-// gauge and count are values with the number that they point to.
-type (
-	gauge struct {
-		dto    dto.Gauge
-		number float64
-	}
-	count struct {
-		dto    dto.Counter
-		number float64
-	}
-)
-
-// begin begins a family.
-func (b *builder) begin(m Metric) {
-	if b.family != nil {
-		b.size = len(b.family.Metric)
-	}
-	kind := dto.MetricType_GAUGE
+// family returns a metric with its samples in the form of the library. n is how many there are; it may be wrong.
+func (c *contents) family(m *Metric, n int) *dto.MetricFamily {
+	b := &builder{labels: m.Labels, family: &dto.MetricFamily{Name: &m.Name, Help: &m.Help, Type: dto.MetricType_GAUGE.Enum()}}
 	if m.Counter {
-		kind = dto.MetricType_COUNTER
+		b.family.Type = dto.MetricType_COUNTER.Enum()
 	}
-	b.metric = m
-	b.family = &dto.MetricFamily{Name: &m.Name, Help: &m.Help, Type: &kind, Metric: make([]*dto.Metric, 0, b.size)}
+	b.family.Metric = make([]*dto.Metric, 0, n)
+	b.metrics.reserve(n)
+	b.lists.reserve(n * len(m.Labels))
+	c.samples(m, b)
+	return b.family
 }
 
-// add adds a sample. The labels are in the order of Metric.Labels. One that has the labels of the sample before is left out: an endpoint may be
-// listed twice.
-func (b *builder) add(value float64, labels ...string) {
-	var before []*dto.LabelPair
-	if n := len(b.family.Metric); n > 0 {
-		before = b.family.Metric[n-1].Label
+// digest returns a number that differs if the samples of a metric do, and how many there are.
+func (c *contents) digest(m *Metric, seed maphash.Seed) (sum uint64, n int) {
+	b := &builder{}
+	b.digest.SetSeed(seed)
+	c.samples(m, b)
+	return b.digest.Sum64(), b.noted
+}
+
+// samples has a builder add the samples of a metric.
+func (c *contents) samples(m *Metric, b *builder) {
+	if !m.Counter {
+		m.samples(&c.snapshot, b)
 	}
-	list := b.lists.take(len(labels))
-	same := len(before) > 0
-	for i, label := range labels {
-		if before != nil && *before[i].Value == label {
-			list[i] = before[i]
-			continue
+	for _, t := range c.counters[m.Name] {
+		for i, result := range countable[m.Name] {
+			b.add(t.times[i], t.label, result)
 		}
-		list[i] = b.label(b.metric.Labels[i], label)
-		same = same && list[i] == before[i]
 	}
-	if same {
-		return
+	for _, old := range c.carried {
+		if old.metric == m.Name {
+			b.add(old.value, old.labels...)
+		}
 	}
-	m := &b.samples.take(1)[0]
-	m.Label = list
-	if b.metric.Counter {
-		c := &b.counts.take(1)[0]
-		c.number, c.dto.Value = value, &c.number
-		m.Counter = &c.dto
-	} else {
-		m.Gauge = b.gauge(value)
-	}
-	b.family.Metric = append(b.family.Metric, m)
-}
-
-// label returns a label that all samples share.
-func (b *builder) label(name, value string) *dto.LabelPair {
-	p := pair{name, strings.ToValidUTF8(value, "\uFFFD")}
-	l := b.pairs[p]
-	if l == nil {
-		l = &b.labels.take(1)[0]
-		l.Name, l.Value = &p.name, &p.value
-		b.pairs[p] = l
-	}
-	return l
-}
-
-// gauge returns a value that samples which follow each other share.
-func (b *builder) gauge(value float64) *dto.Gauge {
-	if b.last == nil || b.last.number != value {
-		b.last = &b.gauges.take(1)[0]
-		b.last.number, b.last.dto.Value = value, &b.last.number
-	}
-	return &b.last.dto
-}
-
-// slab allocates many objects at a time.
-type slab[T any] struct {
-	free []T
-	size int
-}
-
-// take returns n new objects, of which nothing can be appended to.
-func (s *slab[T]) take(n int) []T {
-	if len(s.free) < n {
-		s.size = max(n, 8, min(2*s.size, 512))
-		s.free = make([]T, s.size)
-	}
-	taken := s.free[:n:n]
-	s.free = s.free[n:]
-	return taken
 }

@@ -67,7 +67,8 @@ type Source struct {
 	snapshot Snapshot
 	carried  []carried          // replaced, never changed
 	counters map[string][]tally // by metric; ordered by label
-	version  uint64
+	version  uint64             // changes with every number
+	text     text
 }
 
 // Set replaces the snapshot.
@@ -77,13 +78,6 @@ func (s *Source) Set(snapshot Snapshot) {
 	s.snapshot = snapshot
 	s.version++
 	s.dropCarried()
-}
-
-// Version changes whenever a number may have changed.
-func (s *Source) Version() uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.version
 }
 
 // Snapshot returns the last snapshot.
