@@ -35,12 +35,12 @@ func main() {
 
 // table prints a line for each service that is measured.
 func table(ctx context.Context, program string, rest time.Duration, dane, everything bool) error {
+	if everything {
+		return told(ctx, program, rest)
+	}
 	fmt.Printf("%-24s %9s %9s %9s %12s %12s %10s %9s\n", "", "binary", "RSS", "anonymous", "CPU/minute", "wake-ups/min", "to READY", "status")
 	if dane {
 		return modes(ctx, program, rest)
-	}
-	if everything {
-		return told(ctx, program, rest)
 	}
 	for _, n := range []int{1, 100, 1000} {
 		w, err := newWorld(ctx, n)
