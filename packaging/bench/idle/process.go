@@ -121,10 +121,14 @@ func number(status, name string) int64 {
 // quiet is longer than the time after which mxcert returns the memory of its first passes.
 const quiet = 15 * time.Second
 
+// unsettled is how long to wait for a rest. With a thousand certificates there is none: a pass ends every few seconds.
+const unsettled = 3 * time.Minute
+
 // settle waits until the process has finished the work of its start, that is, until it has computed hardly anything for a while, twice: on a
 // busy machine it may not have come to it.
 func (s *service) settle(ctx context.Context) error {
-	for rests := 0; rests < 2; {
+	begun := time.Now()
+	for rests := 0; rests < 2 && time.Since(begun) < unsettled; {
 		before, err := s.usage()
 		if err != nil {
 			return err

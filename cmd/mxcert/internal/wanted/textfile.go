@@ -18,6 +18,9 @@ import (
 // howTextfile is what to do if the service cannot write the textfile.
 const howTextfile = "make a directory that the service may write to: see METRICS in mxcert(7)"
 
+// serviceUser is the user of mxcert.service.
+const serviceUser = "mxcert"
+
 // checkTextfile finds out early whether the textfile (metrics.textfile) cannot be written. Passes work without it. A directory that is missing
 // where systemd makes directories for a service is only doubtful: the service may not have started yet.
 func checkTextfile(config *configs.Config) (faults, doubts []configs.Problem) {
@@ -63,25 +66,20 @@ func readOnly(directory string) bool {
 	return unix.Statfs(directory, &s) == nil && s.Flags&unix.ST_RDONLY != 0
 }
 
-// forbidden returns the name of the owner of the state directory, who writes the textfile, if mode and owner of a directory forbid it to write
-// there. Where that cannot be told it is "": there is no state yet, root owns it, or the directory has an ACL.
+// forbidden returns the name of the user who writes the textfile if mode and owner of a directory forbid it to write there. Where that cannot be
+// told it is "": nobody knows the user, root writes, or the directory has an ACL.
 func forbidden(state, directory string, info os.FileInfo) string {
-	owner, err := os.Stat(state)
-	if err != nil {
-		return ""
-	}
-	who, isWho := owner.Sys().(*syscall.Stat_t)
+	name, uid, groups := writer(state)
 	place, isPlace := info.Sys().(*syscall.Stat_t)
-	if !isWho || !isPlace || who.Uid == 0 {
+	if uid == 0 || !isPlace {
 		return ""
 	}
 	if _, err := unix.Getxattr(directory, "system.posix_acl_access", nil); err == nil {
 		return ""
 	}
-	name, groups := userOf(who.Uid)
 	bits := info.Mode().Perm()
 	switch {
-	case place.Uid == who.Uid:
+	case place.Uid == uid:
 		bits >>= 6
 	case slices.Contains(groups, strconv.FormatUint(uint64(place.Gid), 10)):
 		bits >>= 3
@@ -92,13 +90,28 @@ func forbidden(state, directory string, info os.FileInfo) string {
 	return name
 }
 
-// userOf returns the name of a user, or its number, and its groups.
-func userOf(uid uint32) (name string, groups []string) {
-	number := strconv.FormatUint(uint64(uid), 10)
-	u, err := user.LookupId(number)
+// writer returns the user that writes the textfile, and its groups: the owner of the state directory or, before the service was started for the
+// first time, the user of the service. uid is 0 if it is root, or if nobody knows it.
+func writer(state string) (name string, uid uint32, groups []string) {
+	u, err := user.Lookup(serviceUser)
+	owner, errState := os.Stat(state)
+	if errState == nil {
+		stat, ok := owner.Sys().(*syscall.Stat_t)
+		if !ok {
+			return "", 0, nil
+		}
+		number := strconv.FormatUint(uint64(stat.Uid), 10)
+		if u, err = user.LookupId(number); err != nil {
+			return number, stat.Uid, nil
+		}
+	}
+	if err != nil || !os.IsNotExist(errState) && errState != nil {
+		return "", 0, nil
+	}
+	n, err := strconv.ParseUint(u.Uid, 10, 32)
 	if err != nil {
-		return number, nil
+		return "", 0, nil
 	}
 	groups, _ = u.GroupIds() // without them, it has fewer rights
-	return u.Username, groups
+	return u.Username, uint32(n), groups
 }
