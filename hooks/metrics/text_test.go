@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"mime"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"testing"
@@ -32,8 +33,8 @@ func TestPageOfTheLibrary(t *testing.T) {
 	handler := server(t, s, nil).Handler()
 	for _, query := range []string{"", "?name[]=mxcert_served_matches&name[]=mxcert_renewals_total", "?name[]=other"} {
 		have, want := httptest.NewRecorder(), httptest.NewRecorder()
-		handler.ServeHTTP(have, httptest.NewRequestWithContext(t.Context(), "GET", "/metrics"+query, nil))
-		promhttp.HandlerFor(s, promhttp.HandlerOpts{DisableCompression: true}).ServeHTTP(want, httptest.NewRequestWithContext(t.Context(), "GET", "/metrics"+query, nil))
+		handler.ServeHTTP(have, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics"+query, nil))
+		promhttp.HandlerFor(s, promhttp.HandlerOpts{DisableCompression: true}).ServeHTTP(want, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics"+query, nil))
 		if have.Body.String() != want.Body.String() || form(t, have) != form(t, want) || have.Code != want.Code {
 			t.Errorf("%q: %d %v\n%s\nthe library says %d %v\n%s", query, have.Code, have.Header(), have.Body, want.Code, want.Header(), want.Body)
 		}
@@ -133,7 +134,7 @@ func TestTogether(t *testing.T) {
 		go func() {
 			for range 20 {
 				answer := httptest.NewRecorder()
-				handler.ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
+				handler.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 				sizes <- bytes.Count(answer.Body.Bytes(), []byte("mxcert_last_success_timestamp_seconds{"))
 			}
 		}()
