@@ -129,8 +129,9 @@ func TestLeaves(t *testing.T) {
 	s := source()
 	s.Count([]string{"new"}, nil, nil)
 	s.Set(metrics.Snapshot{Configured: []string{"new"}, Certificates: []metrics.Certificate{{Name: "new"}}})
+	s.Renewed("new", "a result that nobody knows")
 	text := scrape(t, server(t, s, nil).Handler())
-	for _, gone := range []string{`"mx"`, "exim4.service", "desk"} {
+	for _, gone := range []string{`"mx"`, "exim4.service", "desk", "nobody knows"} {
 		if strings.Contains(text, gone) {
 			t.Errorf("%s is still there:\n%s", gone, text)
 		}
