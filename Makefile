@@ -51,6 +51,11 @@ bench: ## benchmarks
 bench-idle: build ## what the service costs at rest, with 1, 100 and 1,000 certificates, beside Caddy (apt-get install caddy); 10 minutes
 	go run ./packaging/bench/idle -mxcert bin/mxcert
 
+.PHONY: bench-told
+bench-told: build ## what telling people costs: a scrape of 1,000 certificates beside a registry, and the resting daemon with and without it; 20 minutes
+	go test -run '^$$' -bench Scrape -benchtime 50x ./hooks/metrics
+	go run ./packaging/bench/idle -mxcert bin/mxcert -told
+
 HOUSE ?= cmd/mxcert acme configs deploy hooks
 house: ## how large the packages below HOUSE are and how their files use each other; BEFORE=DIR compares with another tree
 	@go run ./packaging/house $(if $(BEFORE),-before $(BEFORE)) $(HOUSE)

@@ -21,75 +21,72 @@ type Metric struct {
 	Labels     []string
 	Counter    bool // otherwise it is a gauge
 
-	samples func(s *Snapshot, add adder) // nil for a counter
+	samples func(s *Snapshot, b *builder) // nil for a counter
 }
-
-// adder adds a sample. The labels are in the order of Metric.Labels.
-type adder func(value float64, labels ...string)
 
 // Catalogue lists all metrics, ordered by name.
 func Catalogue() []Metric {
 	list := []Metric{
 		{Name: "mxcert_build_info", Help: "1, with the version of mxcert and of Go.", Labels: []string{"version", "goversion"},
-			samples: func(s *Snapshot, add adder) { add(1, s.Release, runtime.Version()) }},
+			samples: func(s *Snapshot, b *builder) { b.add(1, s.Release, runtime.Version()) }},
 		{Name: "mxcert_config_last_reload_successful", Help: "1 if the files of the configuration are in force, 0 if they are broken and an older configuration stays in force.",
-			samples: func(s *Snapshot, add adder) { add(oneIf(s.ConfigGood)) }},
+			samples: func(s *Snapshot, b *builder) { b.add(oneIf(s.ConfigGood)) }},
 		{Name: "mxcert_certificate_not_after_timestamp_seconds", Help: "When the current certificate expires.", Labels: []string{"certificate", "key"},
-			samples: each(func(c *Certificate, add adder) {
+			samples: each(func(c *Certificate, b *builder) {
 				for _, k := range c.Keys {
-					add(seconds(k.NotAfter), c.Name, k.Key)
+					b.add(seconds(k.NotAfter), c.Name, k.Key)
 				}
 			})},
 		{Name: "mxcert_certificate_not_before_timestamp_seconds", Help: "When the life of the current certificate began.", Labels: []string{"certificate", "key"},
-			samples: each(func(c *Certificate, add adder) {
+			samples: each(func(c *Certificate, b *builder) {
 				for _, k := range c.Keys {
-					add(seconds(k.NotBefore), c.Name, k.Key)
+					b.add(seconds(k.NotBefore), c.Name, k.Key)
 				}
 			})},
 		{Name: "mxcert_served_not_after_timestamp_seconds", Help: "When the certificate expires that the endpoint showed last.", Labels: []string{"certificate", "endpoint", "key"},
-			samples: each(func(c *Certificate, add adder) {
+			samples: each(func(c *Certificate, b *builder) {
 				for _, e := range c.Endpoints {
 					if !e.NotAfter.IsZero() {
-						add(seconds(e.NotAfter), c.Name, e.Address, e.Key)
+						b.add(seconds(e.NotAfter), c.Name, e.Address, e.Key)
 					}
 				}
 			})},
 		{Name: "mxcert_served_matches", Help: "1 if the endpoint showed the current certificate, 0 if it showed another one or none.", Labels: []string{"certificate", "endpoint", "key"},
-			samples: each(func(c *Certificate, add adder) {
+			samples: each(func(c *Certificate, b *builder) {
 				for _, e := range c.Endpoints {
-					add(oneIf(e.Matches), c.Name, e.Address, e.Key)
+					b.add(oneIf(e.Matches), c.Name, e.Address, e.Key)
 				}
 			})},
 		{Name: "mxcert_next_renewal_timestamp_seconds", Help: "When the current certificate is to be renewed. It stays in the past while orders fail.", Labels: []string{"certificate"},
-			samples: each(func(c *Certificate, add adder) {
+			samples: each(func(c *Certificate, b *builder) {
 				if !c.Due.IsZero() {
-					add(seconds(c.Due), c.Name)
+					b.add(seconds(c.Due), c.Name)
 				}
 			})},
 		{Name: "mxcert_last_success_timestamp_seconds", Help: "When a pass last found or put the certificate in service; 0: never.", Labels: []string{"certificate"},
-			samples: each(func(c *Certificate, add adder) { add(seconds(c.LastSuccess), c.Name) })},
+			samples: each(func(c *Certificate, b *builder) { b.add(seconds(c.LastSuccess), c.Name) })},
 		{Name: "mxcert_pass_duration_seconds", Help: "How long the last pass took.", Labels: []string{"certificate"},
-			samples: each(func(c *Certificate, add adder) { add(c.Took.Seconds(), c.Name) })},
+			samples: each(func(c *Certificate, b *builder) { b.add(c.Took.Seconds(), c.Name) })},
 		{Name: "mxcert_tlsa_matches", Help: "1 if senders that use DANE accept what is shown there, 0 if they do not.", Labels: []string{"certificate", "host", "port"},
-			samples: each(func(c *Certificate, add adder) {
+			samples: each(func(c *Certificate, b *builder) {
 				for _, o := range c.Owners {
-					add(oneIf(o.Matches), c.Name, o.Host, strconv.Itoa(o.Port))
+					b.add(oneIf(o.Matches), c.Name, o.Host, strconv.Itoa(o.Port))
 				}
 			})},
 		{Name: "mxcert_tlsa_state", Help: "1 for the state of the TLSA records of the key type, 0 for all others.", Labels: []string{"certificate", "key", "state"},
-			samples: func(s *Snapshot, add adder) {
+			samples: func(s *Snapshot, b *builder) {
 				for i := range s.Certificates {
 					for _, k := range s.Certificates[i].TLSA {
 						for _, state := range s.TLSAStates {
-							add(oneIf(state == k.State), s.Certificates[i].Name, k.Key, state)
+							b.add(oneIf(state == k.State), s.Certificates[i].Name, k.Key, state)
 						}
 					}
 				}
 			}},
 		{Name: "mxcert_ct_unknown_certificates", Help: "Certificates of our names in the logs of certificate transparency that mxcert did not order.", Labels: []string{"certificate"},
-			samples: each(func(c *Certificate, add adder) {
+			samples: each(func(c *Certificate, b *builder) {
 				if c.Unknown >= 0 {
-					add(float64(c.Unknown), c.Name)
+					b.add(float64(c.Unknown), c.Name)
 				}
 			})},
 		{Name: renewals, Help: "Orders at the certificate authority.", Labels: []string{"certificate", "result"}, Counter: true},
@@ -101,10 +98,10 @@ func Catalogue() []Metric {
 }
 
 // each makes samples from one certificate after another.
-func each(of func(c *Certificate, add adder)) func(*Snapshot, adder) {
-	return func(s *Snapshot, add adder) {
+func each(of func(c *Certificate, b *builder)) func(*Snapshot, *builder) {
+	return func(s *Snapshot, b *builder) {
 		for i := range s.Certificates {
-			of(&s.Certificates[i], add)
+			of(&s.Certificates[i], b)
 		}
 	}
 }

@@ -1,6 +1,9 @@
 package metrics
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // The results that are counted.
 const (
@@ -10,32 +13,51 @@ const (
 	Dropped  = "dropped"  // a message waited too long, or there were too many
 )
 
-// count is a counter: a metric with its two labels, of which the second is the result.
-type count struct{ metric, label, result string }
-
-// countable lists what is counted, and the results that it can have.
+// countable lists what is counted, and the results that it can have, in order.
 var countable = map[string][]string{ //nolint:gochecknoglobals // a constant table
-	renewals:      {Success, Failure},
-	reloads:       {Success, Failure, Inactive},
-	notifications: {Success, Failure, Dropped},
+	renewals:      {Failure, Success},
+	reloads:       {Failure, Inactive, Success},
+	notifications: {Dropped, Failure, Success},
+}
+
+// tally counts the results of one certificate, unit or channel.
+type tally struct {
+	label string
+	times [3]float64 // in the order of countable
 }
 
 // Renewed counts an order, or several for the same certificate that were placed together.
-func (s *Source) Renewed(certificate, result string) { s.add(count{renewals, certificate, result}, 1) }
+func (s *Source) Renewed(certificate, result string) { s.add(renewals, certificate, result, 1) }
 
 // Reloaded counts a reload.
-func (s *Source) Reloaded(unit, result string) { s.add(count{reloads, unit, result}, 1) }
+func (s *Source) Reloaded(unit, result string) { s.add(reloads, unit, result, 1) }
 
 // Notified counts a message to people that was sent, was not, or was dropped.
-func (s *Source) Notified(channel, result string) { s.add(count{notifications, channel, result}, 1) }
+func (s *Source) Notified(channel, result string) { s.add(notifications, channel, result, 1) }
 
-func (s *Source) add(c count, n float64) {
+func (s *Source) add(metric, label, result string, n float64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.counters == nil {
-		s.counters = map[count]float64{}
+	s.count(metric, label, result, n)
+}
+
+// count counts n results. One that is not listed is ignored. The caller holds s.mu.
+func (s *Source) count(metric, label, result string, n float64) {
+	which := slices.Index(countable[metric], result)
+	if which < 0 {
+		return
 	}
-	s.counters[c] += n
+	if s.counters == nil {
+		s.counters = map[string][]tally{}
+	}
+	list := s.counters[metric]
+	at, found := find(list, label)
+	if !found {
+		list = slices.Insert(list, at, tally{label: label})
+		s.counters[metric] = list
+	}
+	list[at].times[which] += n
+	s.version++
 }
 
 // Count says what the configuration in force has. Their counters begin at 0, so that the first event is seen as an increase. All others are
@@ -43,17 +65,22 @@ func (s *Source) add(c count, n float64) {
 func (s *Source) Count(certificates, units, channels []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	kept := map[count]float64{}
+	kept := map[string][]tally{}
 	for metric, labels := range map[string][]string{renewals: certificates, reloads: units, notifications: channels} {
-		for _, label := range labels {
-			for _, result := range countable[metric] {
-				c := count{metric, label, result}
-				kept[c] = s.counters[c]
+		labels = slices.Compact(slices.Sorted(slices.Values(labels)))
+		list := make([]tally, len(labels))
+		for i, label := range labels {
+			list[i].label = label
+			if at, found := find(s.counters[metric], label); found {
+				list[i].times = s.counters[metric][at].times
 			}
 		}
+		kept[metric] = list
 	}
 	s.counters = kept
+	s.version++
 }
 
-// counted reports whether a metric counts such results.
-func counted(metric, result string) bool { return slices.Contains(countable[metric], result) }
+func find(list []tally, label string) (at int, found bool) {
+	return slices.BinarySearchFunc(list, label, func(t tally, label string) int { return cmp.Compare(t.label, label) })
+}

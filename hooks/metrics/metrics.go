@@ -65,8 +65,10 @@ type KeyState struct{ Key, State string }
 type Source struct {
 	mu       sync.Mutex
 	snapshot Snapshot
-	carried  []carried
-	counters map[count]float64
+	carried  []carried          // replaced, never changed
+	counters map[string][]tally // by metric; ordered by label
+	version  uint64             // changes with every number
+	text     text
 }
 
 // Set replaces the snapshot.
@@ -74,6 +76,7 @@ func (s *Source) Set(snapshot Snapshot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.snapshot = snapshot
+	s.version++
 	s.dropCarried()
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -130,8 +129,9 @@ func TestLeaves(t *testing.T) {
 	s := source()
 	s.Count([]string{"new"}, nil, nil)
 	s.Set(metrics.Snapshot{Configured: []string{"new"}, Certificates: []metrics.Certificate{{Name: "new"}}})
+	s.Renewed("new", "a result that nobody knows")
 	text := scrape(t, server(t, s, nil).Handler())
-	for _, gone := range []string{`"mx"`, "exim4.service", "desk"} {
+	for _, gone := range []string{`"mx"`, "exim4.service", "desk", "nobody knows"} {
 		if strings.Contains(text, gone) {
 			t.Errorf("%s is still there:\n%s", gone, text)
 		}
@@ -147,44 +147,5 @@ func TestForeignText(t *testing.T) {
 	s.Set(metrics.Snapshot{Certificates: []metrics.Certificate{{Name: "mx", Endpoints: []metrics.Endpoint{{Address: "\xff\"\n\\", Key: "ec256"}}}}})
 	if text := scrape(t, server(t, s, nil).Handler()); !strings.Contains(text, `endpoint="`+"\uFFFD"+`\"\n\\"`) {
 		t.Errorf("%s", text)
-	}
-}
-
-// many knows n certificates, each with what a mail host has.
-func many(n int) *metrics.Source {
-	s := &metrics.Source{}
-	snapshot := metrics.Snapshot{Release: "1.0", ConfigGood: true, TLSAStates: []string{"blocked", "unprobed", "preparing", "publishing", "spreading", "holding", "rolling", "retiring", "steady"}}
-	for i := range n {
-		name := fmt.Sprintf("mx%04d", i)
-		snapshot.Configured = append(snapshot.Configured, name)
-		snapshot.Certificates = append(snapshot.Certificates, metrics.Certificate{Name: name, Keys: []metrics.Key{{Key: "ec256", NotBefore: day(1), NotAfter: day(31)}},
-			Endpoints: []metrics.Endpoint{{Address: "127.0.0.1:25", Key: "ec256", Matches: true, NotAfter: day(31)}, {Address: "[::1]:25", Key: "ec256", Matches: true, NotAfter: day(31)}},
-			Due:       day(20), LastSuccess: day(2), Took: time.Second, Owners: []metrics.Owner{{Host: name + ".example.org", Port: 25, Matches: true}}, TLSA: []metrics.KeyState{{Key: "ec256", State: "steady"}}})
-	}
-	s.Count(snapshot.Configured, []string{"exim4.service"}, []string{"desk"})
-	s.Set(snapshot)
-	return s
-}
-
-// BenchmarkScrape is a scrape over HTTP of 1, 100 and 1,000 certificates with two endpoints and TLSA records. The goal is 20 ms for 1,000.
-func BenchmarkScrape(b *testing.B) {
-	for _, n := range []int{1, 100, 1000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			web := httptest.NewServer(metrics.NewServer(slog.New(slog.DiscardHandler), many(n), nil).Handler())
-			defer web.Close()
-			b.ReportAllocs()
-			for b.Loop() {
-				answer, err := web.Client().Get(web.URL + "/metrics") //nolint:noctx // a benchmark
-				if err != nil {
-					b.Fatal(err)
-				}
-				size, err := io.Copy(io.Discard, answer.Body)
-				if err != nil {
-					b.Fatal(err)
-				}
-				_ = answer.Body.Close() // it is read
-				b.ReportMetric(float64(size), "bytes/scrape")
-			}
-		})
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -18,7 +19,7 @@ import (
 const (
 	// retry is how long to wait after the address could not be listened on, or the web configuration was bad.
 	retry = time.Minute
-	// mostConnections and mostScrapes limit what clients can make the program hold.
+	// mostConnections and mostScrapes limit what clients can make the program hold. Scrapes of all metrics share what they send.
 	mostConnections = 32
 	mostScrapes     = 4
 	// goodbye limits how long a server that ends waits for its running requests.
@@ -52,7 +53,7 @@ type running struct {
 // NewServer returns a server that does not listen yet. health says what is wrong with the daemon; nil if all is well.
 func NewServer(log *slog.Logger, s *Source, health func() error) *Server {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(s, promhttp.HandlerOpts{MaxRequestsInFlight: mostScrapes, DisableCompression: true}))
+	mux.Handle("GET /metrics", scrape(s))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.Header().Set("Cache-Control", "no-store")
@@ -64,6 +65,31 @@ func NewServer(log *slog.Logger, s *Source, health func() error) *Server {
 		_, _ = io.WriteString(w, "ok\n")
 	})
 	return &Server{log: log, handler: mux}
+}
+
+// scrape answers a scrape. A client that chooses metrics (name[]=…) has them encoded for itself.
+func scrape(s *Source) http.Handler {
+	chosen := promhttp.HandlerFor(s, promhttp.HandlerOpts{MaxRequestsInFlight: mostScrapes, DisableCompression: true})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.RawQuery != "" {
+			chosen.ServeHTTP(w, r)
+			return
+		}
+		parts, err := s.Text()
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		size := 0
+		for _, part := range parts {
+			size += len(part)
+		}
+		w.Header().Set("Content-Type", textType)
+		w.Header().Set("Content-Length", strconv.Itoa(size))
+		for _, part := range parts {
+			_, _ = w.Write(part) // to a client that may have left
+		}
+	})
 }
 
 // Apply makes the server listen as the settings say; without an address it stops. If that fails, Apply logs why, once, and returns when to

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
@@ -24,12 +23,39 @@ const (
 )
 
 // WriteFile replaces a textfile of node_exporter: its mode is 0644, and its readers see the old numbers or the new ones. The temporary file is
-// in the same directory; its name does not end in .prom, so node_exporter ignores it.
+// in the same directory; its name does not end in .prom, so node_exporter ignores it. The file is not synced to disk: the next one comes soon.
 func WriteFile(file string, s *Source) error {
 	removeLeftovers(file)
-	err := prometheus.WriteToTextfile(file, s)
-	if fault, ok := errors.AsType[*fs.PathError](err); ok { // it names the temporary file, which is another one each time
-		return fmt.Errorf("%s %s: %w", fault.Op, filepath.Dir(file), fault.Err)
+	parts, err := s.Text()
+	if err == nil {
+		err = replace(file, parts)
+	}
+	// The error names the temporary file, which is another one each time.
+	if fault, ok := errors.AsType[*fs.PathError](err); ok {
+		return fmt.Errorf("%s a file in %s: %w", fault.Op, filepath.Dir(file), fault.Err)
+	}
+	if fault, ok := errors.AsType[*os.LinkError](err); ok {
+		return fmt.Errorf("%s a file to %s: %w", fault.Op, file, fault.Err)
+	}
+	return err
+}
+
+// replace writes a temporary file and renames it.
+func replace(file string, parts [][]byte) error {
+	f, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file))
+	if err != nil {
+		return err
+	}
+	for _, part := range parts {
+		if err == nil {
+			_, err = f.Write(part)
+		}
+	}
+	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err == nil {
+		err = os.Rename(f.Name(), file)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name()) // removeLeftovers does it later, otherwise
 	}
 	return err
 }
@@ -58,8 +84,9 @@ func escape(path string) string {
 
 // carried is a sample of an earlier textfile about a certificate of which nothing is known yet.
 type carried struct {
-	metric, certificate string
-	sample              *dto.Metric
+	metric string
+	labels []string // of which the first is the certificate
+	value  float64
 }
 
 // Carry reads the textfile that an earlier process has written: counters go on from there, and certificates of which nothing is known yet keep
@@ -72,21 +99,17 @@ func (s *Source) Carry(file string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.carried = nil
+	s.version++
 	for _, m := range Catalogue() {
 		family := families[m.Name]
 		for _, sample := range family.GetMetric() {
 			values, ok := valuesOf(sample, m.Labels)
 			switch {
 			case !ok:
-			case m.Counter && counted(m.Name, values[1]):
-				c := count{m.Name, values[0], values[1]}
-				if s.counters == nil {
-					s.counters = map[count]float64{}
-				}
-				s.counters[c] += max(0, sample.GetCounter().GetValue())
+			case m.Counter:
+				s.count(m.Name, values[0], values[1], max(0, sample.GetCounter().GetValue()))
 			case !m.Counter && len(values) > 0 && m.Labels[0] == "certificate" && sample.Gauge != nil:
-				sample.TimestampMs = nil
-				s.carried = append(s.carried, carried{m.Name, values[0], sample})
+				s.carried = append(s.carried, carried{m.Name, values, sample.GetGauge().GetValue()})
 			}
 		}
 	}
@@ -102,8 +125,8 @@ func (s *Source) dropCarried() {
 	for _, c := range s.snapshot.Certificates {
 		known[c.Name] = true
 	}
-	s.carried = slices.DeleteFunc(s.carried, func(c carried) bool {
-		return known[c.certificate] || !slices.Contains(s.snapshot.Configured, c.certificate)
+	s.carried = slices.DeleteFunc(slices.Clone(s.carried), func(c carried) bool {
+		return known[c.labels[0]] || !slices.Contains(s.snapshot.Configured, c.labels[0])
 	})
 }
 

@@ -56,6 +56,16 @@ func TestTextfileFails(t *testing.T) {
 	if err := metrics.WriteFile(filepath.Join(t.TempDir(), "missing", "mxcert.prom"), source()); err == nil {
 		t.Error("no error")
 	}
+	// The error is the same each time, so that it is logged once, and nothing is left.
+	taken := filepath.Join(t.TempDir(), "mxcert.prom")
+	if err := os.Mkdir(taken, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	first, second := metrics.WriteFile(taken, source()), metrics.WriteFile(taken, source())
+	left, err := os.ReadDir(filepath.Dir(taken))
+	if first == nil || second == nil || first.Error() != second.Error() || err != nil || len(left) != 1 {
+		t.Errorf("%v, then %v; the directory has %v (%v)", first, second, left, err)
+	}
 	if err := new(metrics.Source).Carry(filepath.Join(t.TempDir(), "missing.prom")); err != nil {
 		t.Errorf("a missing file: %v", err)
 	}

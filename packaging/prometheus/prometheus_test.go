@@ -71,14 +71,16 @@ func TestNextSteps(t *testing.T) {
 	}
 }
 
-// Every metric of the alerts and of the dashboard exists, and every metric is shown somewhere.
+// Every metric that the alerts and the dashboard name exists, and a query uses every metric.
 func TestMetricsExist(t *testing.T) {
 	t.Parallel()
-	shown := regexp.MustCompile(`mxcert_\w+`).FindAllString(read(t, "alerts.yml")+read(t, dashboardFile), -1)
+	text, metric := read(t, "alerts.yml")+read(t, dashboardFile), regexp.MustCompile(`mxcert_\w+`)
+	shown := metric.FindAllString(text, -1)
+	used := metric.FindAllString(strings.Join(regexp.MustCompile(`(?m)^ *"?expr"?: .*$`).FindAllString(text, -1), "\n"), -1)
 	var known []string
 	for _, m := range metrics.Catalogue() {
 		known = append(known, m.Name)
-		if !slices.Contains(shown, m.Name) {
+		if !slices.Contains(used, m.Name) {
 			t.Errorf("neither an alert nor the dashboard uses %s", m.Name)
 		}
 	}
@@ -86,6 +88,36 @@ func TestMetricsExist(t *testing.T) {
 		if !slices.Contains(known, name) {
 			t.Errorf("there is no metric %s", name)
 		}
+	}
+}
+
+// Every label that the alerts and the dashboard choose by, group by or show is one of the metrics, or of a scrape.
+func TestLabelsExist(t *testing.T) {
+	t.Parallel()
+	known, all := map[string][]string{}, []string{"instance", "job"}
+	for _, m := range metrics.Catalogue() {
+		known[m.Name] = append(slices.Clone(m.Labels), "instance", "job")
+		all = append(all, m.Labels...)
+	}
+	text := strings.ReplaceAll(read(t, "alerts.yml")+read(t, dashboardFile), `\"`, `"`)
+	chosen := 0
+	for _, selector := range regexp.MustCompile(`(mxcert_\w+)\{([^{}]*)\}`).FindAllStringSubmatch(text, -1) {
+		for _, label := range regexp.MustCompile(`(\w+)\s*(?:=~|!~|!=|=)"`).FindAllStringSubmatch(selector[2], -1) {
+			if chosen++; !slices.Contains(known[selector[1]], label[1]) {
+				t.Errorf("%s has no label %s", selector[1], label[1])
+			}
+		}
+	}
+	shown := 0
+	for _, list := range regexp.MustCompile(`(?:\b(?:by|on|without|ignoring|group_left|group_right)\s*\(([^()]*)\)|\{\{\s*(?:\$labels\.)?([a-z]+)\s*\}\})`).FindAllStringSubmatch(text, -1) {
+		for _, label := range strings.FieldsFunc(list[1]+list[2], func(r rune) bool { return r == ',' || r == ' ' }) {
+			if shown++; !slices.Contains(all, label) {
+				t.Errorf("no metric has the label %s: %s", label, list[0])
+			}
+		}
+	}
+	if chosen < 10 || shown < 20 {
+		t.Errorf("the test has seen only %d labels that choose and %d that are shown", chosen, shown)
 	}
 }
 

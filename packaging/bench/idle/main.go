@@ -24,23 +24,24 @@ func main() {
 	rest := flag.Duration("rest", time.Minute, "measure the rest for `DURATION`")
 	dane := flag.Bool("dane", false, "measure the modes off and publish of dane instead, in signed zones")
 	everything := flag.Bool("told", false, "measure with nothing and with everything on that tells people, instead")
+	certificates := flag.Int("certificates", 0, "with -told, measure `N` certificates alone")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := table(ctx, *program, *rest, *dane, *everything); err != nil {
+	if err := table(ctx, *program, *rest, *dane, *everything, *certificates); err != nil {
 		fmt.Fprintln(os.Stderr, "idle:", err)
 		os.Exit(1)
 	}
 }
 
 // table prints a line for each service that is measured.
-func table(ctx context.Context, program string, rest time.Duration, dane, everything bool) error {
+func table(ctx context.Context, program string, rest time.Duration, dane, everything bool, certificates int) error {
+	if everything {
+		return told(ctx, program, rest, certificates)
+	}
 	fmt.Printf("%-24s %9s %9s %9s %12s %12s %10s %9s\n", "", "binary", "RSS", "anonymous", "CPU/minute", "wake-ups/min", "to READY", "status")
 	if dane {
 		return modes(ctx, program, rest)
-	}
-	if everything {
-		return told(ctx, program, rest)
 	}
 	for _, n := range []int{1, 100, 1000} {
 		w, err := newWorld(ctx, n)

@@ -74,7 +74,7 @@ func (s *service) stop() error {
 type usage struct {
 	rss, anonymous int64 // bytes
 	cpu            time.Duration
-	wakeups        int64 // how often a processor started to run one of its threads
+	wakeups        int64 // how often one of its threads went to sleep, and so was woken again; other load on the machine does not change that
 }
 
 // usage reads proc(5).
@@ -96,25 +96,39 @@ func (s *service) usage() (u usage, err error) {
 			return u, fmt.Errorf("%s: %q", thread, text)
 		}
 		ran, _ := strconv.ParseInt(fields[0], 10, 64)
-		slices, _ := strconv.ParseInt(fields[2], 10, 64)
-		u.cpu, u.wakeups = u.cpu+time.Duration(ran), u.wakeups+slices
+		status, err := os.ReadFile(filepath.Join(filepath.Dir(thread), "status"))
+		if err != nil {
+			return u, err
+		}
+		u.cpu, u.wakeups = u.cpu+time.Duration(ran), u.wakeups+number(string(status), "voluntary_ctxt_switches:")
 	}
 	return u, err
 }
 
-func kilobytes(status, name string) int64 {
-	_, after, _ := strings.Cut(status, name)
-	value, _, _ := strings.Cut(strings.TrimSpace(after), " ")
-	n, _ := strconv.ParseInt(value, 10, 64)
-	return n << 10
+func kilobytes(status, name string) int64 { return number(status, name) << 10 }
+
+// number returns the number behind a name that begins a line.
+func number(status, name string) int64 {
+	_, after, _ := strings.Cut(status, "\n"+name)
+	fields := strings.Fields(after)
+	if len(fields) == 0 {
+		return 0
+	}
+	n, _ := strconv.ParseInt(fields[0], 10, 64)
+	return n
 }
 
 // quiet is longer than the time after which mxcert returns the memory of its first passes.
 const quiet = 15 * time.Second
 
-// settle waits until the process has finished the work of its start, that is, until it has computed hardly anything for a while.
+// unsettled is how long to wait for a rest. With a thousand certificates there is none: a pass ends every few seconds.
+const unsettled = 3 * time.Minute
+
+// settle waits until the process has finished the work of its start, that is, until it has computed hardly anything for a while, twice: on a
+// busy machine it may not have come to it.
 func (s *service) settle(ctx context.Context) error {
-	for {
+	begun := time.Now()
+	for rests := 0; rests < 2 && time.Since(begun) < unsettled; {
 		before, err := s.usage()
 		if err != nil {
 			return err
@@ -125,8 +139,12 @@ func (s *service) settle(ctx context.Context) error {
 		case <-time.After(quiet):
 		}
 		after, err := s.usage()
-		if err != nil || after.cpu-before.cpu < 10*time.Millisecond {
+		if err != nil {
 			return err
 		}
+		if rests++; after.cpu-before.cpu > 10*time.Millisecond {
+			rests = 0
+		}
 	}
+	return nil
 }

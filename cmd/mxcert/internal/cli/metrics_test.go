@@ -51,7 +51,12 @@ func TestPrometheus(t *testing.T) {
 	eventually(t, "Prometheus knows that the certificate is served", func() bool { return strings.Contains(fetched(query), `"endpoint":`) })
 
 	exporter := freeAddress(t)
-	background(t, "prometheus-node-exporter", "--collector.disable-defaults", "--collector.textfile", "--collector.textfile.directory="+dir, "--web.listen-address="+exporter)
+	// As mxcert(7) says, node_exporter has a link to the file.
+	collected := t.TempDir()
+	if err := os.Symlink(file, filepath.Join(collected, "mxcert.prom")); err != nil {
+		t.Fatal(err)
+	}
+	background(t, "prometheus-node-exporter", "--collector.disable-defaults", "--collector.textfile", "--collector.textfile.directory="+collected, "--web.listen-address="+exporter)
 	eventually(t, "node_exporter gives the textfile", func() bool {
 		return strings.Contains(fetched("http://"+exporter+"/metrics"), "mxcert_served_matches{") &&
 			strings.Contains(fetched("http://"+exporter+"/metrics"), "node_textfile_scrape_error 0")

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,9 +19,21 @@ func TestPage(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "www", "index.html")
 	d := &Doctor{Runner: &pass.Runner{Host: &wanted.Host{Page: path}}}
+	testWritten(t, d, path, d.page)
+}
+
+func TestTextfile(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "node-exporter", "mxcert.prom")
+	d := &Doctor{Runner: &pass.Runner{Host: &wanted.Host{Metrics: wanted.Metrics{Textfile: path}}}}
+	testWritten(t, d, path, d.textfile)
+}
+
+func testWritten(t *testing.T, d *Doctor, path string, look func(context.Context) []finding.Finding) {
+	t.Helper()
 	check := func(severity finding.Severity, words string) {
 		t.Helper()
-		found := d.page(t.Context())
+		found := look(t.Context())
 		if len(found) != 1 || found[0].Severity != severity || !strings.Contains(found[0].Message, words) {
 			t.Errorf("%+v, want %s: %s", found, severity, words)
 		}
@@ -32,7 +45,7 @@ func TestPage(t *testing.T) {
 	check(finding.OK, "can be written")
 	long := time.Now().Add(-24 * time.Hour)
 	d.Daemon = &report.Daemon{Started: long, ConfigLoaded: long}
-	check(finding.Warning, "has not written the page")
+	check(finding.Warning, "has not written the ")
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}

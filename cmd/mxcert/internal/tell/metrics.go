@@ -3,9 +3,11 @@ package tell
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"slices"
+	"syscall"
 	"time"
 
 	"mxcert/cmd/mxcert/internal/report"
@@ -109,14 +111,25 @@ func (m *Metrics) writeFile(now bool) (again time.Time) {
 	err := metrics.WriteFile(m.file, m.source)
 	m.wrote = time.Now()
 	if err == nil {
+		if m.problem != "" {
+			m.log.Info("the textfile of metrics is written again", "file", m.file)
+		}
 		m.problem = ""
 		return time.Time{}
 	}
 	if m.problem != err.Error() {
-		m.log.Error("the textfile of metrics could not be written; mxcert tries again every minute", "file", m.file, "error", err)
+		m.log.Error("the textfile of metrics could not be written; mxcert tries again every minute", "file", m.file, "error", err, "hint", hintOf(err))
 	}
 	m.problem = err.Error()
 	return time.Now().Add(fileRetry)
+}
+
+// hintOf says what to do if the textfile cannot be written.
+func hintOf(err error) string {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return "free space in the file system of the textfile"
+	}
+	return "make a directory that the service may write to: see METRICS in mxcert(7)"
 }
 
 // snapshot takes the numbers out of a World. It keeps nothing else of it: reports are large.

@@ -3,6 +3,7 @@ package tell_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -103,6 +104,42 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
+// However often the configuration changes, the metrics have what it has now: every certificate, endpoint, unit and channel that leaves it leaves
+// them, and a late pass over one brings nothing back.
+func TestMetricsDoNotGrow(t *testing.T) {
+	m := tell.NewMetrics(slog.New(slog.DiscardHandler))
+	file := filepath.Join(t.TempDir(), "mxcert.prom")
+	lines := 0
+	for i := range 100 {
+		name := fmt.Sprintf("mx%03d", i)
+		r := inService(name)
+		r.Endpoints[0].Address = fmt.Sprintf("127.0.0.1:%d", 2000+i)
+		r.TLSA.Owners[0].Host = name + ".example.org"
+		r.Renewal, r.Reloads = report.Succeeded, []report.Reloaded{{Unit: name + ".service", Outcome: report.Inactive}}
+		w := world(file, r)
+		w.Host, w.Loaded = host(name), instant.Add(time.Duration(i)*time.Minute)
+		w.Host.Certificates[0].Places = []wanted.Place{{Unit: name + ".service", Reload: wanted.Always}}
+		w.Host.Metrics = wanted.Metrics{Textfile: file, Watched: true, Channels: []string{name}}
+		m.Witness(tell.Pass{Report: r})
+		m.Notified(name, "success")
+		late := inService("mx000")
+		late.Renewal = report.Succeeded
+		m.Witness(tell.Pass{Report: late})
+		text := published(t, m, w, fmt.Sprintf(`mxcert_reloads_total{unit="%s.service",result="inactive"} 1`, name), fmt.Sprintf(`mxcert_notifications_total{channel=%q,result="success"} 1`, name))
+		if n := strings.Count(text, "\n"); lines == 0 {
+			lines = n
+		} else if n != lines {
+			t.Fatalf("after %d configurations there are %d lines and not %d:\n%s", i+1, n, lines, text)
+		}
+		if i > 0 && (strings.Contains(text, fmt.Sprintf("mx%03d", i-1)) || strings.Contains(text, "mx000")) {
+			t.Fatalf("what has left is still there:\n%s", text)
+		}
+	}
+	if lines < 40 {
+		t.Errorf("the file has only %d lines", lines)
+	}
+}
+
 // A textfile that the configuration does not have any more would be read for ever.
 func TestTextfileLeaves(t *testing.T) {
 	m := tell.NewMetrics(slog.New(slog.DiscardHandler))
@@ -133,7 +170,7 @@ func TestTextfileCannotBeWritten(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if again := m.Listen(t.Context(), w); !again.IsZero() {
+	if again := m.Listen(t.Context(), w); !again.IsZero() || !strings.Contains(log.String(), "is written again") {
 		t.Errorf("the file is not written: %s", log.String())
 	}
 	if again := m.Listen(t.Context(), w); again.IsZero() {

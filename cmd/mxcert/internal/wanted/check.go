@@ -100,7 +100,8 @@ func hintOf(err error) string {
 
 // Warnings returns settings that are allowed but suspicious, in the order of the files.
 func Warnings(config *configs.Config) []configs.Problem {
-	return append(config.Warnings(dnsprovider.WarnSecret), warnWebConfig(config)...)
+	_, textfile := checkTextfile(config)
+	return slices.Concat(config.Warnings(dnsprovider.WarnSecret), warnWebConfig(config), textfile)
 }
 
 // Unreadable is a secret that this process cannot read.

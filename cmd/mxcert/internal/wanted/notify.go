@@ -163,10 +163,11 @@ type setting struct {
 	secret configs.Secret
 }
 
-// CheckFiles finds faults in the files that the configuration names for notifications: programs that cannot be run, or that others could
-// write, and templates. They are faults for those who check. They keep nothing from running: a certificate is worth more than a message.
+// CheckFiles finds faults in the files that the configuration names for those who are told: programs that cannot be run, or that others could
+// write, templates, and a textfile that cannot be written. They are faults for those who check. They keep nothing from running: a certificate is
+// worth more than a message.
 func CheckFiles(config *configs.Config) []configs.Problem {
-	var list []configs.Problem
+	list, _ := checkTextfile(config)
 	for i, c := range config.Notify {
 		path, err := "", error(nil)
 		switch body := c.Webhook.Body; {
