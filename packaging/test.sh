@@ -76,6 +76,7 @@ need openssl dbus systemd e2fsprogs lintian mandoc bind9-dnsutils sqlite3 certbo
 unpack named bind9
 unpack knotd knot
 unpack unbound unbound
+unpack certspotter certspotter
 unpack prometheus prometheus prometheus-node-exporter
 unpack pdns_server pdns-server pdns-backend-sqlite3
 if [ "${CI:-}" = true ] || [ "$(id -u)" = 0 ]; then

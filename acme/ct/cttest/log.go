@@ -22,8 +22,8 @@ import (
 	"mxcert/acme/ct/sct"
 )
 
-// mostEntries limits the entries of a log: they all fit into the first tile of static-ct.
-const mostEntries = 255
+// MostEntries limits the entries of a log: they all fit into the first tile of static-ct.
+const MostEntries = 256
 
 // entry is what a log has taken. A log that speaks both languages has the same leaves in both, with the index as the extension that
 // static-ct asks for (c2sp.org/static-ct-api).
@@ -61,13 +61,14 @@ func long(b []byte) []byte {
 	return append([]byte{byte(len(b) >> 16), byte(len(b) >> 8), byte(len(b))}, b...)
 }
 
-// Take takes a certificate or pre-certificate into the log.
+// Take takes a certificate or pre-certificate into the log. Monitors wait minutes before they read a tile of static-ct that is not full: a
+// log with MostEntries is read at once.
 func (l *Log) Take(t testing.TB, c, issuer *x509.Certificate) {
 	t.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.entries) == mostEntries {
-		t.Fatalf("a log for tests has %d entries at most", mostEntries)
+	if len(l.entries) == MostEntries {
+		t.Fatalf("a log for tests has %d entries at most", MostEntries)
 	}
 	e := entry{issuer: issuer.Raw, stamped: binary.BigEndian.AppendUint64(nil, uint64(time.Now().UnixMilli()))} //nolint:gosec // after 1970
 	if sct.IsPrecertificate(c) {
@@ -185,10 +186,12 @@ func getProof(r *http.Request, hashes [][32]byte) ([]byte, error) {
 	return json.Marshal(map[string]any{"leaf_index": i, "audit_path": path(i, hashes[:size])})
 }
 
-// firstTile returns the first tile, which is a partial one.
+// firstTile returns the first tile, full or partial.
 func firstTile(path string, size int, one func(i int) []byte) (tile []byte, err error) {
-	_, width, _ := strings.Cut(path, "000.p/")
-	n, err := strconv.Atoi(width)
+	n := MostEntries
+	if _, width, partial := strings.Cut(path, "/000.p/"); partial {
+		n, err = strconv.Atoi(width)
+	}
 	if err != nil || n < 1 || n > size {
 		return nil, fmt.Errorf("there are %d entries", size)
 	}
