@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"mxcert/acme/finding"
@@ -24,7 +25,7 @@ const (
 	storeAfter = 10 * time.Minute
 )
 
-// Watch asks sources about names, in turn. It is for one goroutine at a time.
+// Watch asks sources about names, in turn. It is for one goroutine at a time. Names and sources must not change after Begin.
 type Watch struct {
 	Sources  []Source
 	Names    Names
@@ -33,6 +34,7 @@ type Watch struct {
 	Book     *state.Book
 
 	memory  *Memory
+	plan    []turn               // all questions of all sources, from Begin on
 	asked   map[string]time.Time // by key: when the next page was asked for last
 	pages   map[string]int       // by key, in this round
 	more    map[string]bool      // by key: the round is not over
@@ -69,12 +71,13 @@ func (w *Watch) turns() (list []turn) {
 func (w *Watch) Begin(ctx context.Context) error {
 	w.asked, w.pages, w.more = map[string]time.Time{}, map[string]int{}, map[string]bool{}
 	w.held, w.last, w.failed = map[string]time.Time{}, map[string]time.Time{}, map[string]int{}
+	w.plan = w.turns()
 	places := map[string]bool{}
-	for _, t := range w.turns() {
+	for _, t := range w.plan {
 		places[t.key] = true
 	}
 	err := w.update(ctx, func(m *Memory) { m.keep(places, w.Names, time.Now()) })
-	for _, t := range w.turns() {
+	for _, t := range w.plan {
 		if w.learned(t.q) { // otherwise the first look was not finished
 			w.asked[t.key] = w.memory.place(t.key).asked
 		}
@@ -153,7 +156,7 @@ func sooner(a, b time.Time) time.Time {
 // due returns what is to be asked next, and when: of several that may be asked then, the one that waits for longest.
 func (w *Watch) due() (first turn, at time.Time) {
 	var longest time.Time
-	for _, t := range w.turns() {
+	for _, t := range w.plan {
 		when := w.asked[t.key].Add(w.Interval)
 		if w.more[t.key] {
 			when = w.asked[t.key]
@@ -288,8 +291,14 @@ func (w *Watch) fold(m *Memory, t turn, page Page, problem error, now time.Time,
 
 // of lists the names that a question is about.
 func (q Question) of(names Names) (list []string) {
+	if _, ours := names[q.Name]; ours {
+		list = append(list, q.Name)
+	}
+	if !q.Below {
+		return list
+	}
 	for name := range names {
-		if name == q.Name || q.Below && len(outside([]string{trimWild(name)}, map[string]bool{q.Name: true})) == 0 {
+		if plain := trimWild(name); name != q.Name && (plain == q.Name || strings.HasSuffix(plain, "."+q.Name)) {
 			list = append(list, name)
 		}
 	}
