@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/net/publicsuffix"
 
@@ -22,6 +23,14 @@ func (q Question) String() string {
 		return "." + q.Name
 	}
 	return q.Name
+}
+
+// Round returns how long a source needs to be asked about all of the names once, by its pace.
+func Round(s Source, names Names) (wait time.Duration) {
+	for _, q := range Questions(slices.Collect(maps.Keys(names))) {
+		wait += s.Pace(q)
+	}
+	return wait
 }
 
 // few is how many names of one registered domain are asked about one by one. Of more, one question about all of the domain takes less.

@@ -39,7 +39,7 @@ type Watch struct {
 	pages   map[string]int       // by key, in this round
 	more    map[string]bool      // by key: the round is not over
 	held    map[string]time.Time // by key or source: not to be asked before
-	last    map[string]time.Time // by source: the last request
+	free    map[string]time.Time // by source: when its pace allows the next request
 	failed  map[string]int       // by source: failures in a row
 	stored  time.Time
 	unsaved bool            // the last store has failed
@@ -70,7 +70,7 @@ func (w *Watch) turns() (list []turn) {
 // Begin reads what is remembered, and forgets what is no longer asked about. The error says why it is not known; then the watch learns anew.
 func (w *Watch) Begin(ctx context.Context) error {
 	w.asked, w.pages, w.more = map[string]time.Time{}, map[string]int{}, map[string]bool{}
-	w.held, w.last, w.failed = map[string]time.Time{}, map[string]time.Time{}, map[string]int{}
+	w.held, w.free, w.failed = map[string]time.Time{}, map[string]time.Time{}, map[string]int{}
 	w.plan = w.turns()
 	places := map[string]bool{}
 	for _, t := range w.plan {
@@ -162,7 +162,7 @@ func (w *Watch) due() (first turn, at time.Time) {
 			when = w.asked[t.key]
 		}
 		since := when
-		for _, wait := range []time.Time{w.held[t.key], w.held[t.source.Name()], w.last[t.source.Name()].Add(t.source.Pace())} {
+		for _, wait := range []time.Time{w.held[t.key], w.held[t.source.Name()], w.free[t.source.Name()]} {
 			if wait.After(when) {
 				when = wait
 			}
@@ -177,7 +177,7 @@ func (w *Watch) due() (first turn, at time.Time) {
 // schedule notes when the source and the question may be asked again.
 func (w *Watch) schedule(t turn, page Page, problem error, now time.Time) {
 	name := t.source.Name()
-	w.last[name], w.asked[t.key], w.more[t.key] = now, now, false
+	w.free[name], w.asked[t.key], w.more[t.key] = now.Add(t.source.Pace(t.q)), now, false
 	e, _ := errors.AsType[*Error](problem)
 	switch {
 	case problem == nil:
