@@ -103,7 +103,7 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
 	worlds=$!
 	# On Debian 13 what depends on the release: its systemd and its mail servers.
 	part 'end-to-end test on a real mail host of Debian 13' verbose e2e13 env MXCERT_E2E=require MXCERT_E2E_RELEASE=trixie go test -count=1 -v -timeout 60m -parallel 2 \
-		-run '^Test(FirstIssueAndNothingToDo|Daemon|DiscoverOnTheMailHost|ForeignChangesAreHealed|DoctorOnMailHosts|Journal|BeingToldByMail|PackageOnTheHost)$' ./packaging/e2e &
+		-run '^Test(FirstIssueAndNothingToDo|Daemon|DiscoverOnTheMailHost|ForeignChangesAreHealed|DoctorOnMailHosts|Journal|BeingToldByMail|CertspotterAsksMxcert|PackageOnTheHost)$' ./packaging/e2e &
 	debian13=$!
 	failed=
 	wait "$worlds" || failed=yes

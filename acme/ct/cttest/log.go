@@ -221,7 +221,8 @@ func path(i int, hashes [][32]byte) [][]byte {
 		return nil
 	}
 	k := half(n)
-	proof, other := [][]byte(nil), [32]byte{}
+	var proof [][]byte
+	var other [32]byte
 	if i < k {
 		proof, other = path(i, hashes[:k]), root(hashes[k:])
 	} else {
