@@ -25,6 +25,22 @@ func (q Question) String() string {
 	return q.Name
 }
 
+// of lists the names that a question is about.
+func (q Question) of(names Names) (list []string) {
+	if _, ours := names[q.Name]; ours {
+		list = append(list, q.Name)
+	}
+	if !q.Below {
+		return list
+	}
+	for name := range names {
+		if plain := trimWild(name); name != q.Name && (plain == q.Name || strings.HasSuffix(plain, "."+q.Name)) {
+			list = append(list, name)
+		}
+	}
+	return list
+}
+
 // Round returns how long a source needs to be asked about all of the names once, by its pace.
 func Round(s Source, names Names) (wait time.Duration) {
 	for _, q := range Questions(slices.Collect(maps.Keys(names))) {

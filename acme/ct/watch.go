@@ -5,7 +5,6 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"time"
 
 	"mxcert/acme/finding"
@@ -287,20 +286,4 @@ func (w *Watch) fold(m *Memory, t turn, page Page, problem error, now time.Time,
 			m.setPlace(key, place{cursor: m.place(key).cursor, asked: at})
 		}
 	}
-}
-
-// of lists the names that a question is about.
-func (q Question) of(names Names) (list []string) {
-	if _, ours := names[q.Name]; ours {
-		list = append(list, q.Name)
-	}
-	if !q.Below {
-		return list
-	}
-	for name := range names {
-		if plain := trimWild(name); name != q.Name && (plain == q.Name || strings.HasSuffix(plain, "."+q.Name)) {
-			list = append(list, name)
-		}
-	}
-	return list
 }
