@@ -76,6 +76,7 @@ need openssl dbus systemd e2fsprogs lintian mandoc bind9-dnsutils sqlite3 certbo
 unpack named bind9
 unpack knotd knot
 unpack unbound unbound
+unpack certspotter certspotter
 unpack prometheus prometheus prometheus-node-exporter
 unpack pdns_server pdns-server pdns-backend-sqlite3
 if [ "${CI:-}" = true ] || [ "$(id -u)" = 0 ]; then
@@ -102,7 +103,7 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
 	worlds=$!
 	# On Debian 13 what depends on the release: its systemd and its mail servers.
 	part 'end-to-end test on a real mail host of Debian 13' verbose e2e13 env MXCERT_E2E=require MXCERT_E2E_RELEASE=trixie go test -count=1 -v -timeout 60m -parallel 2 \
-		-run '^Test(FirstIssueAndNothingToDo|Daemon|DiscoverOnTheMailHost|ForeignChangesAreHealed|DoctorOnMailHosts|Journal|BeingToldByMail|PackageOnTheHost)$' ./packaging/e2e &
+		-run '^Test(FirstIssueAndNothingToDo|Daemon|DiscoverOnTheMailHost|ForeignChangesAreHealed|DoctorOnMailHosts|Journal|BeingToldByMail|CertspotterAsksMxcert|PackageOnTheHost)$' ./packaging/e2e &
 	debian13=$!
 	failed=
 	wait "$worlds" || failed=yes

@@ -37,10 +37,13 @@ func CertSpotter(base, agent string, token func() (string, error)) Source {
 
 func (certSpotter) Name() string { return "certspotter" }
 
-// Pace keeps below what is free: 100 requests in an hour. Who has a token pays for more.
-func (s certSpotter) Pace() time.Duration {
-	if s.token != nil {
+// Pace keeps below what is free in an hour: 100 requests about single names, and 10 about whole domains. Who has a token pays for more.
+func (s certSpotter) Pace(q Question) time.Duration {
+	switch {
+	case s.token != nil:
 		return 10 * time.Second
+	case q.Below:
+		return 400 * time.Second
 	}
 	return 40 * time.Second
 }
@@ -99,7 +102,7 @@ func (s certSpotter) entry(one issuance) Entry {
 		read.Names = plain(slices.Concat(read.Names, e.Names))
 		e = read
 	}
-	if len(e.SPKI) != 64 {
+	if len(e.SPKI) != 64 || !isHex(e.SPKI) {
 		e.SPKI = bundle.SPKIOf(one.DER) // at least it names this issuance
 	}
 	if one.Issuer.FriendlyName != "" {
@@ -112,6 +115,9 @@ func (s certSpotter) entry(one issuance) Entry {
 	}
 	return e
 }
+
+// isHex reports whether a text is a number in lower-case hexadecimal. The lists of what is known have such numbers, apart by spaces.
+func isHex(text string) bool { return text != "" && strings.Trim(text, "0123456789abcdef") == "" }
 
 // elements decodes a JSON array, one element after the other, so that a long one does not need its length in memory twice.
 func elements[T any](body io.Reader, most int, take func(T) error) error {

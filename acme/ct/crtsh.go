@@ -1,6 +1,7 @@
 package ct
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/json"
@@ -23,8 +24,12 @@ type crtsh struct {
 	base string
 }
 
-// mostRows limits an answer of crt.sh.
-const mostRows = 100_000
+const (
+	// mostRows limits an answer of crt.sh.
+	mostRows = 100_000
+	// mostSerial limits a serial number in hexadecimal; RFC 5280 section 4.1.2.2 allows 20 bytes.
+	mostSerial = 128
+)
 
 // CrtSh returns the service at base; "" is crt.sh. agent is product and version.
 func CrtSh(base, agent string) Source {
@@ -37,7 +42,7 @@ func CrtSh(base, agent string) Source {
 func (crtsh) Name() string { return "crtsh" }
 
 // Pace is what others have found to be tolerated, and some more.
-func (crtsh) Pace() time.Duration { return time.Minute }
+func (crtsh) Pace(Question) time.Duration { return time.Minute }
 
 // row is what is read of a line of crt.sh. A certificate and its pre-certificate have a row each.
 type row struct {
@@ -79,8 +84,9 @@ func (s crtsh) Since(ctx context.Context, q Question, cursor string) (Page, erro
 	query := url.Values{"q": {identity}, "output": {"json"}, "exclude": {"expired"}, "deduplicate": {"Y"}}
 	notYet, err := s.get(ctx, s.base+"/?"+query.Encode(), func(body io.Reader) error {
 		return elements(body, mostRows, func(one row) error {
-			page.Entries = append(page.Entries, s.entry(one))
-			return nil
+			e, err := s.entry(one)
+			page.Entries = append(page.Entries, e)
+			return err
 		})
 	})
 	if err != nil {
@@ -90,14 +96,18 @@ func (s crtsh) Since(ctx context.Context, q Question, cursor string) (Page, erro
 	return page, nil
 }
 
-func (s crtsh) entry(one row) Entry {
-	serial := strings.TrimLeft(strings.ToLower(one.Serial), "0")
+func (s crtsh) entry(one row) (Entry, error) {
+	serial := strings.ToLower(one.Serial)
+	if len(serial) > mostSerial || !isHex(serial) {
+		return Entry{}, errors.New("a certificate has no usable serial number")
+	}
+	serial = cmp.Or(strings.TrimLeft(serial, "0"), "0")
 	if len(serial)%2 == 1 {
 		serial = "0" + serial
 	}
 	id := strconv.FormatInt(one.ID, 10)
-	return Entry{Serial: finding.Quote(serial, 80), Issuer: finding.Quote(one.Issuer, mostText), Names: plain(append(strings.Fields(one.Names), strings.Fields(one.Common)...)),
-		NotBefore: one.NotBefore.Time, NotAfter: one.NotAfter.Time, Source: s.Name(), Link: s.base + "/?id=" + id, id: id}
+	return Entry{Serial: serial, Issuer: finding.Quote(one.Issuer, mostText), Names: plain(append(strings.Fields(one.Names), strings.Fields(one.Common)...)),
+		NotBefore: one.NotBefore.Time, NotAfter: one.NotAfter.Time, Source: s.Name(), Link: s.base + "/?id=" + id, id: id}, nil
 }
 
 // Complete fetches the certificate itself.

@@ -24,8 +24,8 @@ import (
 type Source interface {
 	// Name is the word by which the configuration and messages call it.
 	Name() string
-	// Pace is how far apart two requests must be, by what the service allows for free or with a token.
-	Pace() time.Duration
+	// Pace is how long after a request about a question the next request must wait, by what the service allows for free or with a token.
+	Pace(q Question) time.Duration
 	// Since returns the next page of what the service has found about a question, beginning after a cursor of an earlier page; "" is the
 	// beginning. It makes one request, which has a deadline, and returns no more than fits into memory. The error is an *Error.
 	Since(ctx context.Context, q Question, cursor string) (Page, error)

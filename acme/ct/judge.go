@@ -87,11 +87,8 @@ func (j *judge) standing(e Entry) Standing {
 
 // first reports whether none of the names of an entry was looked at before.
 func (j *judge) first(e Entry) bool {
-	for name := range j.names {
-		if j.m.Learned[name] == 0 {
-			continue
-		}
-		if slices.ContainsFunc(e.Names, func(other string) bool { return overlap(name, other) }) {
+	for _, other := range e.Names {
+		if slices.ContainsFunc(j.names.like(other), func(name string) bool { return j.m.Learned[name] != 0 }) {
 			return false
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/net/publicsuffix"
 
@@ -22,6 +23,30 @@ func (q Question) String() string {
 		return "." + q.Name
 	}
 	return q.Name
+}
+
+// of lists the names that a question is about.
+func (q Question) of(names Names) (list []string) {
+	if _, ours := names[q.Name]; ours {
+		list = append(list, q.Name)
+	}
+	if !q.Below {
+		return list
+	}
+	for name := range names {
+		if plain := trimWild(name); name != q.Name && (plain == q.Name || strings.HasSuffix(plain, "."+q.Name)) {
+			list = append(list, name)
+		}
+	}
+	return list
+}
+
+// Round returns how long a source needs to be asked about all of the names once, by its pace.
+func Round(s Source, names Names) (wait time.Duration) {
+	for _, q := range Questions(slices.Collect(maps.Keys(names))) {
+		wait += s.Pace(q)
+	}
+	return wait
 }
 
 // few is how many names of one registered domain are asked about one by one. Of more, one question about all of the domain takes less.
@@ -128,9 +153,9 @@ func (n Names) FromState(book *state.Book, certificates []string) {
 // Owners lists the certificates that are valid for a name for which the entry is valid, too. A wildcard is valid for the names directly below
 // its parent (RFC 9525 section 6.3).
 func (n Names) Owners(e Entry) (certificates []string) {
-	for name, owners := range n {
-		if slices.ContainsFunc(e.Names, func(other string) bool { return overlap(name, other) }) {
-			certificates = append(certificates, owners...)
+	for _, other := range e.Names {
+		for _, name := range n.like(other) {
+			certificates = append(certificates, n[name]...)
 		}
 	}
 	slices.Sort(certificates)
@@ -140,18 +165,29 @@ func (n Names) Owners(e Entry) (certificates []string) {
 // Shared lists those names of an entry that are ours, too.
 func (n Names) Shared(e Entry) (shared []string) {
 	for _, other := range e.Names {
-		for name := range n {
-			if overlap(name, other) {
-				shared = append(shared, other)
-				break
-			}
+		if len(n.like(other)) > 0 {
+			shared = append(shared, other)
 		}
 	}
 	return shared
 }
 
-func overlap(a, b string) bool {
-	return a == b || covers(a, b) || covers(b, a)
+// like lists our names that a certificate for the other name could stand in for: the name itself, the wildcard that covers it, and what a
+// wildcard covers. Only for a wildcard are all names looked at: hosts may have thousands, and certificates hundreds.
+func (n Names) like(other string) (names []string) {
+	if len(n[other]) > 0 {
+		names = append(names, other)
+	}
+	if strings.HasPrefix(other, "*.") {
+		for name := range n {
+			if name != other && covers(other, name) {
+				names = append(names, name)
+			}
+		}
+	} else if _, above, found := strings.Cut(other, "."); found && len(n["*."+above]) > 0 {
+		names = append(names, "*."+above)
+	}
+	return names
 }
 
 // covers reports whether a wildcard is valid for a name.

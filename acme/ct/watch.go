@@ -24,7 +24,7 @@ const (
 	storeAfter = 10 * time.Minute
 )
 
-// Watch asks sources about names, in turn. It is for one goroutine at a time.
+// Watch asks sources about names, in turn. It is for one goroutine at a time. Names and sources must not change after Begin.
 type Watch struct {
 	Sources  []Source
 	Names    Names
@@ -33,11 +33,12 @@ type Watch struct {
 	Book     *state.Book
 
 	memory  *Memory
+	plan    []turn               // all questions of all sources, from Begin on
 	asked   map[string]time.Time // by key: when the next page was asked for last
 	pages   map[string]int       // by key, in this round
 	more    map[string]bool      // by key: the round is not over
 	held    map[string]time.Time // by key or source: not to be asked before
-	last    map[string]time.Time // by source: the last request
+	free    map[string]time.Time // by source: when its pace allows the next request
 	failed  map[string]int       // by source: failures in a row
 	stored  time.Time
 	unsaved bool            // the last store has failed
@@ -68,13 +69,14 @@ func (w *Watch) turns() (list []turn) {
 // Begin reads what is remembered, and forgets what is no longer asked about. The error says why it is not known; then the watch learns anew.
 func (w *Watch) Begin(ctx context.Context) error {
 	w.asked, w.pages, w.more = map[string]time.Time{}, map[string]int{}, map[string]bool{}
-	w.held, w.last, w.failed = map[string]time.Time{}, map[string]time.Time{}, map[string]int{}
+	w.held, w.free, w.failed = map[string]time.Time{}, map[string]time.Time{}, map[string]int{}
+	w.plan = w.turns()
 	places := map[string]bool{}
-	for _, t := range w.turns() {
+	for _, t := range w.plan {
 		places[t.key] = true
 	}
 	err := w.update(ctx, func(m *Memory) { m.keep(places, w.Names, time.Now()) })
-	for _, t := range w.turns() {
+	for _, t := range w.plan {
 		if w.learned(t.q) { // otherwise the first look was not finished
 			w.asked[t.key] = w.memory.place(t.key).asked
 		}
@@ -153,13 +155,13 @@ func sooner(a, b time.Time) time.Time {
 // due returns what is to be asked next, and when: of several that may be asked then, the one that waits for longest.
 func (w *Watch) due() (first turn, at time.Time) {
 	var longest time.Time
-	for _, t := range w.turns() {
+	for _, t := range w.plan {
 		when := w.asked[t.key].Add(w.Interval)
 		if w.more[t.key] {
 			when = w.asked[t.key]
 		}
 		since := when
-		for _, wait := range []time.Time{w.held[t.key], w.held[t.source.Name()], w.last[t.source.Name()].Add(t.source.Pace())} {
+		for _, wait := range []time.Time{w.held[t.key], w.held[t.source.Name()], w.free[t.source.Name()]} {
 			if wait.After(when) {
 				when = wait
 			}
@@ -174,7 +176,7 @@ func (w *Watch) due() (first turn, at time.Time) {
 // schedule notes when the source and the question may be asked again.
 func (w *Watch) schedule(t turn, page Page, problem error, now time.Time) {
 	name := t.source.Name()
-	w.last[name], w.asked[t.key], w.more[t.key] = now, now, false
+	w.free[name], w.asked[t.key], w.more[t.key] = now.Add(t.source.Pace(t.q)), now, false
 	e, _ := errors.AsType[*Error](problem)
 	switch {
 	case problem == nil:
@@ -284,14 +286,4 @@ func (w *Watch) fold(m *Memory, t turn, page Page, problem error, now time.Time,
 			m.setPlace(key, place{cursor: m.place(key).cursor, asked: at})
 		}
 	}
-}
-
-// of lists the names that a question is about.
-func (q Question) of(names Names) (list []string) {
-	for name := range names {
-		if name == q.Name || q.Below && len(outside([]string{trimWild(name)}, map[string]bool{q.Name: true})) == 0 {
-			list = append(list, name)
-		}
-	}
-	return list
 }

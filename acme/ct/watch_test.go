@@ -34,8 +34,8 @@ type shelf struct {
 	size  int
 }
 
-func (s *shelf) Name() string        { return s.name }
-func (s *shelf) Pace() time.Duration { return s.pace }
+func (s *shelf) Name() string                   { return s.name }
+func (s *shelf) Pace(ct.Question) time.Duration { return s.pace }
 
 func (s *shelf) Since(_ context.Context, q ct.Question, cursor string) (ct.Page, error) {
 	s.asked, s.at = append(s.asked, q.String()), append(s.at, time.Now())

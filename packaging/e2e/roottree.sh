@@ -19,7 +19,7 @@ host_needs="systemd-container mmdebstrap util-linux iproute2"
 packages="
 	apt systemd systemd-sysv dbus libpam-systemd polkitd
 	exim4-daemon-heavy bind9 bind9-dnsutils bind9-utils
-	openssl ca-certificates iproute2 procps python3 python3-apt
+	openssl ca-certificates iproute2 procps python3 python3-apt certspotter sudo
 "
 postfix_packages="postfix dovecot-core dovecot-imapd"
 judges_packages="unbound unbound-host knot knot-dnssecutils pdns-server pdns-backend-sqlite3 dnsmasq-base gnutls-bin swaks"

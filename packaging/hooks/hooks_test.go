@@ -68,6 +68,8 @@ func TestCertspotter(t *testing.T) {
 		{"EVENT=discovered_cert\nCERT_FILENAME=" + bin + "/0", ""},
 		{"EVENT=discovered_cert\nCERT_FILENAME=" + bin + "/3\nSERIAL=04ab", "said 3\n\nA certificate has been discovered.\n\nIf another machine of yours ordered it: mxcert ct check --accept 04ab\n"},
 		{"EVENT=discovered_cert\nCERT_FILENAME=" + bin + "/1", "mxcert could not tell whether it is ours (exit code 1): said 1\n"},
+		{"EVENT=discovered_cert", "certspotter runs with -no_save, so that mxcert cannot tell whether it is ours\n\nA certificate"},
+		{"EVENT=malformed_cert", "A certificate has been discovered.\n"},
 		{"EVENT=error", "A certificate has been discovered.\n"},
 	} {
 		_ = os.Remove(sent)

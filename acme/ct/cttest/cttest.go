@@ -3,6 +3,7 @@
 package cttest
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -15,6 +16,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"math/big"
+	"sync"
 	"testing"
 	"time"
 
@@ -115,10 +117,13 @@ func List(scts ...[]byte) []byte {
 	return append(binary.BigEndian.AppendUint16(nil, uint16(len(body))), body...) //nolint:gosec // short
 }
 
-// Log is a log that signs.
+// Log is a log that signs, and can be served.
 type Log struct {
 	Name string
 	key  *ecdsa.PrivateKey
+
+	mu      sync.Mutex
+	entries []entry
 }
 
 // NewLog makes a log.
@@ -164,6 +169,7 @@ type Listed struct {
 	Since      time.Time
 	Start, End time.Time
 	Tiled      bool
+	URL        string // where it is; "" is an address at which nothing is
 }
 
 // LogList returns a log list in JSON, version 3.
@@ -182,11 +188,12 @@ func LogList(t testing.TB, logs ...Listed) []byte {
 		if !l.End.IsZero() {
 			entry["temporal_interval"] = map[string]any{"start_inclusive": l.Start.UTC().Format(time.RFC3339), "end_exclusive": l.End.UTC().Format(time.RFC3339)}
 		}
+		address := cmp.Or(l.URL, "https://log.example/")
 		kind := "logs"
-		if entry["url"] = "https://log.example/"; l.Tiled {
+		if entry["url"] = address; l.Tiled {
 			kind = "tiled_logs"
 			delete(entry, "url")
-			entry["submission_url"], entry["monitoring_url"] = "https://log.example/", "https://mon.log.example/"
+			entry["submission_url"], entry["monitoring_url"] = address, address
 		}
 		kinds[kind] = append(kinds[kind], entry)
 	}

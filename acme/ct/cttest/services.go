@@ -58,6 +58,15 @@ func (x *Index) Serve(t testing.TB) (address string) {
 	return server.URL
 }
 
+// Answer returns the answer to a request, as seed for fuzzing.
+func (x *Index) Answer(t testing.TB, target string) string {
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, target, nil)
+	r.Header.Set("User-Agent", "mxcert/1")
+	w := httptest.NewRecorder()
+	x.serve(w, r)
+	return w.Body.String()
+}
+
 func (x *Index) serve(w http.ResponseWriter, r *http.Request) {
 	x.mu.Lock()
 	x.asked = append(x.asked, r.URL.RawQuery)

@@ -70,6 +70,29 @@ func ReadLogs(path string) (Logs, error) {
 	return logs, nil
 }
 
+// ListTime returns when a file with a log list was made, as the list says; if it does not say it, when the file was written.
+func ListTime(path string) (time.Time, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return time.Time{}, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return time.Time{}, err
+	}
+	var said struct {
+		At time.Time `json:"log_list_timestamp"`
+	}
+	if err := json.NewDecoder(io.LimitReader(f, maxList)).Decode(&said); err != nil {
+		return time.Time{}, fmt.Errorf("%s: this is no log list in JSON, version 3", path)
+	}
+	if said.At.IsZero() {
+		return info.ModTime(), nil
+	}
+	return said.At, nil
+}
+
 // ParseLogs reads the text of a log list in JSON, version 3. A log whose key cannot be used is left out: a new kind of key must not make the
 // others useless.
 func ParseLogs(text []byte) (Logs, error) {

@@ -184,3 +184,28 @@ func FuzzEmbedded(f *testing.F) {
 		}
 	})
 }
+
+// FuzzParseLogs: whatever a log list is, it is an error, or logs with keys that fit their IDs.
+func FuzzParseLogs(f *testing.F) {
+	one, two := cttest.NewLog(f, "one"), cttest.NewLog(f, "two")
+	f.Add(cttest.LogList(f, cttest.Listed{Log: one, State: "retired", Since: time.Now()}, cttest.Listed{Log: two, Tiled: true, Start: time.Now(), End: time.Now()}))
+	f.Add([]byte(`{"operators":[{"logs":[{"key":"","log_id":"47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=","state":{"usable":{},"rejected":null}}]}]}`))
+	ca := cttest.NewCA(f, "CA")
+	c, _ := ca.Issue(f, cttest.Template(f, time.Now().Add(month), "mx.example.org"), cttest.Key(f).Public(), one, two)
+	list, err := sct.Embedded(c)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		logs, err := sct.ParseLogs(text)
+		if err == nil && len(logs) == 0 {
+			t.Error("no log and no error")
+		}
+		for _, s := range list {
+			err := s.Verify(c, ca.Certificate, logs, time.Now())
+			if _, listed := logs[s.Log]; !listed && !errors.Is(err, sct.ErrUnknownLog) {
+				t.Errorf("a log that is not listed: %v", err)
+			}
+		}
+	})
+}

@@ -24,7 +24,7 @@ func (a *app) ctCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "ct", Short: "Certificates of our names in the public logs", Args: cobra.NoArgs,
 		Long: `Looks for certificates of your names that mxcert did not order, in the logs of certificate transparency. mxcert asks services that
-have indexed the logs (ct.sources); it does not read the logs themselves. With ct.watch the daemon looks, too.`,
+have indexed the logs (ct.sources); it does not read the logs themselves. With ct.watch the daemon looks, too. mxcert-ct(7) says more.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(a.ctCheckCommand(), a.ctOursCommand())

@@ -30,6 +30,7 @@ type ctWorld struct {
 	config string
 	dir    string
 	own    *x509.Certificate
+	ownPre *x509.Certificate
 }
 
 func newCTWorld(t *testing.T, more string) *ctWorld {
@@ -49,7 +50,7 @@ ct:
 	}
 	key := cttest.Key(t)
 	c, pre := w.ca.Issue(t, cttest.Template(t, time.Now().Add(90*24*time.Hour), "mx.example.org"), key.Public())
-	w.own = c
+	w.own, w.ownPre = c, pre
 	w.index.Add(pre, c)
 	store, err := disk.Open(w.dir + "/state")
 	if err != nil {

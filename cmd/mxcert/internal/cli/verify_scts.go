@@ -91,7 +91,11 @@ func sctLines(list []sctReport) (lines []detail) {
 				word += " at " + s.At.Format(time.RFC3339)
 			}
 			if s.Error != "" {
-				faults = append(faults, s.Error)
+				fault := "does not count: "
+				if s.At != nil && !s.Checked { // the log may be newer than the list
+					fault = "cannot be checked: "
+				}
+				faults = append(faults, fault+s.Error)
 				continue
 			}
 			if words = append(words, word); s.Checked {
@@ -101,7 +105,7 @@ func sctLines(list []sctReport) (lines []detail) {
 		text := fmt.Sprintf("%d: %s", len(words), strings.Join(words, ", "))
 		switch {
 		case len(words) == 0:
-			text = "none that counts"
+			text = "none that is known to count"
 		case len(good) == len(words):
 			text += "; the signatures are good"
 		case len(good) == 0:
@@ -109,7 +113,7 @@ func sctLines(list []sctReport) (lines []detail) {
 		}
 		lines = append(lines, detail{"SCTs", text})
 		for _, fault := range faults {
-			lines = append(lines, detail{"SCTs", "does not count: " + fault})
+			lines = append(lines, detail{"SCTs", fault})
 		}
 	}
 	return lines

@@ -22,6 +22,7 @@ type transparency struct {
 	said   map[string][]finding.Finding // what was told last, by certificate
 	unread string                       // why files of ct.ours cannot be read; "" if they can
 	fault  string                       // of the store, as it was logged last
+	silent map[string]bool              // the sources that give no answer, by name
 }
 
 // transparencyTask is the look at the logs, if the configuration asks for it.
@@ -29,7 +30,7 @@ func (d *Daemon) transparencyTask(w *workload) []task {
 	if !w.runner.Host.Transparency().Watch {
 		return nil
 	}
-	t := &transparency{d: d, said: map[string][]finding.Finding{}}
+	t := &transparency{d: d, said: map[string][]finding.Finding{}, silent: map[string]bool{}}
 	return []task{{name: "ct", work: t.look}}
 }
 
@@ -46,8 +47,25 @@ func (t *transparency) look(ctx context.Context, w *workload) (next time.Time) {
 		return time.Time{}
 	}
 	t.log(err)
+	t.sources()
 	t.tell(w)
 	return next
+}
+
+// sources logs which source has stopped to answer, and which answers again: one line each. It is no fault yet, because such services are
+// often away for hours.
+func (t *transparency) sources() {
+	failing := t.watch.Memory().Failing
+	for _, s := range t.watch.Sources {
+		f, silent := failing[s.Name()]
+		switch was := t.silent[s.Name()]; {
+		case silent && !was:
+			t.d.log.Info("a source of certificate transparency gives no answer; mxcert asks it again later", "source", s.Name(), "since", report.Minute(f.Since), "detail", f.Text)
+		case was && !silent:
+			t.d.log.Info("a source of certificate transparency answers again", "source", s.Name())
+		}
+		t.silent[s.Name()] = silent
+	}
 }
 
 func (t *transparency) newWatch(w *workload) *ct.Watch {

@@ -41,6 +41,9 @@ func (d *Doctor) hostTests() []test {
 	if d.Runner.Host.Metrics.Textfile != "" {
 		tests = append(tests, test{id: "textfile", run: d.textfile})
 	}
+	if settings := d.Runner.Host.Transparency(); settings.Watch || settings.LogList != "" {
+		tests = append(tests, test{id: "ct", run: d.transparency})
+	}
 	if i := slices.IndexFunc(d.Certificates, isMail); i >= 0 {
 		resolver := d.Certificates[i].Resolver()
 		tests = append(tests, test{id: "port-25-out", run: func(ctx context.Context) []finding.Finding { return d.outgoing(ctx, resolver) }})

@@ -2,6 +2,7 @@ package wanted
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"mxcert/acme/ct"
@@ -15,6 +16,7 @@ type Transparency struct {
 	Interval time.Duration // between two questions about a name
 	Ours     []string      // patterns of files with certificates of other programs and hosts
 	LogList  string        // path; "" if no signatures of SCTs are checked
+	Bare     bool          // Cert Spotter is asked without a token
 
 	sources []configs.CTSource
 	secrets *secrets
@@ -22,8 +24,12 @@ type Transparency struct {
 
 // Transparency returns what the section ct says.
 func (h *Host) Transparency() Transparency {
-	return Transparency{Watch: h.ct.Watch, Interval: h.ct.Interval, Ours: h.ct.Ours, LogList: h.ct.LogList, sources: h.ct.Sources, secrets: h.secrets}
+	bare := slices.ContainsFunc(h.ct.Sources, func(s configs.CTSource) bool { return s.Kind == "certspotter" && s.Token == "" })
+	return Transparency{Bare: bare, Watch: h.ct.Watch, Interval: h.ct.Interval, Ours: h.ct.Ours, LogList: h.ct.LogList, sources: h.ct.Sources, secrets: h.secrets}
 }
+
+// Listed returns when the log list was made. It is for configurations that name one.
+func (t Transparency) Listed() (time.Time, error) { return sct.ListTime(t.LogList) }
 
 // Sources returns the services to ask. release is the version of the program, for the user agent. Tokens are read with each request.
 func (t Transparency) Sources(release string) (list []ct.Source) {
