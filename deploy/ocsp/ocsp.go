@@ -101,7 +101,9 @@ func Parse(der []byte, leaf, issuer *x509.Certificate, now time.Time) (*Response
 	if len(der) > Largest {
 		return nil, fault(KindInvalid, "the response is larger than %d KiB", Largest>>10)
 	}
-	r, err := ocsp.ParseResponseForCert(der, leaf, issuer)
+	// Without the issuer, the library compares the signature with a certificate inside only. With it, the library refuses a response that
+	// contains the certificate of an issuer that is no root.
+	r, err := ocsp.ParseResponseForCert(der, leaf, nil)
 	if err != nil {
 		return nil, fault(KindInvalid, "the response cannot be used: %s", finding.Quote(err.Error(), finding.MostQuoted))
 	}
@@ -136,16 +138,22 @@ func Parse(der []byte, leaf, issuer *x509.Certificate, now time.Time) (*Response
 // Expired reports whether a mail server would refuse the response for its age.
 func (r *Response) Expired(now time.Time) bool { return !now.Before(r.NextUpdate) }
 
-// responder checks who has signed: the issuer, or a certificate of the issuer for this purpose (RFC 6960 section 4.2.2.2). The library has
-// checked both signatures.
+// responder checks who has signed: the issuer, or a certificate of the issuer for this purpose (RFC 6960 section 4.2.2.2). If the response
+// contains a certificate, the library has checked that its key has signed the response.
 func responder(r *ocsp.Response, issuer *x509.Certificate, now time.Time) error {
 	c := r.Certificate
-	switch {
-	case c == nil || bytes.Equal(c.Raw, issuer.Raw):
+	if c == nil {
+		if err := r.CheckSignatureFrom(issuer); err != nil {
+			return fault(KindInvalid, "the response is not signed by %s, which has issued the certificate: %v", who(issuer), err)
+		}
 		return nil
-	case bytes.Equal(c.RawSubject, issuer.RawSubject) && bytes.Equal(c.RawSubjectPublicKeyInfo, issuer.RawSubjectPublicKeyInfo):
-		return nil // another certificate of the issuer's key
-	case !bytes.Equal(c.RawIssuer, issuer.RawSubject):
+	}
+	if bytes.Equal(c.RawSubject, issuer.RawSubject) && bytes.Equal(c.RawSubjectPublicKeyInfo, issuer.RawSubjectPublicKeyInfo) {
+		return nil // the issuer's certificate, or another one of its key
+	}
+	signed := issuer.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature)
+	switch {
+	case signed != nil, !bytes.Equal(c.RawIssuer, issuer.RawSubject):
 		return fault(KindInvalid, "the response is signed by %s, which the issuer of the certificate has not issued", who(c))
 	case !slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageOCSPSigning):
 		return fault(KindInvalid, "the response is signed by %s, a certificate that may not sign responses (no OCSPSigning)", who(c))
