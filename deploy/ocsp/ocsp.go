@@ -13,7 +13,8 @@
 //     file is then missing, empty, expired, or of another certificate, Exim answers 454 from then on. If the response expires while Exim
 //     holds it, Exim sends none, and TLS works.
 //   - tls_ocsp_file = ${if exists{PATH}{PATH}}: Exim reads the file at each connection. If it is missing, Exim sends no response, and TLS
-//     works. If it is expired or of another certificate, Exim answers 454.
+//     works. If it is expired or of another certificate, Exim answers 454. So a response has to be gone before it expires: see
+//     [Response.ServeUntil].
 //   - A file with several responses, also one of PEM blocks, does not help: GnuTLS refuses it if one of them is of another certificate.
 //
 // # The order of a change
@@ -62,6 +63,9 @@ const (
 	skew = 5 * time.Minute
 	// lifeWithoutEnd is how long a response counts that does not say when the next one comes. GnuTLS takes 15 days.
 	lifeWithoutEnd = 72 * time.Hour
+	// A response is taken away when partMargin of its life is left, or mostMargin.
+	mostMargin = 90 * time.Minute
+	partMargin = 8
 	// Largest is the size of the largest response, in bytes. Usual ones have one or two KiB.
 	Largest = 64 << 10
 )
@@ -133,6 +137,12 @@ func Parse(der []byte, leaf, issuer *x509.Certificate, now time.Time) (*Response
 		got.Status = Unknown
 	}
 	return got, nil
+}
+
+// ServeUntil returns when the response must be gone: an eighth of its life before it expires, or an hour and a half. Exim that opens the file at
+// each connection refuses TLS for everybody from the second on in which it expires. This leaves time for an hourly pass, and for clocks.
+func (r *Response) ServeUntil() time.Time {
+	return r.NextUpdate.Add(-min(mostMargin, r.NextUpdate.Sub(r.ThisUpdate)/partMargin))
 }
 
 // Expired reports whether a mail server would refuse the response for its age.

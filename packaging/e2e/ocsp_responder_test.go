@@ -150,16 +150,33 @@ func (r *responder) index(serial string) string {
 	return text + fmt.Sprintf("%s\t%s\t%s\t%s\tunknown\t/CN=mx\n", status, ends, revoked, strings.ToUpper(serial))
 }
 
-// stapling is a story whose certificates name the responder, and whose Exim reads the layout and sends the responses that mxcert writes to
-// path. setting is Exim's tls_ocsp_file.
-func stapling(t *testing.T, name, path, setting string) (*story, *responder) {
+// stapleFile is where mxcert writes the response.
+const stapleFile = "/etc/exim4/ocsp.der"
+
+// The ways to have Exim send it.
+const (
+	conditional = "tls_ocsp_file = ${if exists{" + stapleFile + "}{" + stapleFile + "}}"
+	plain       = "tls_ocsp_file = " + stapleFile
+)
+
+// stapling is a story whose certificates name the responder, and whose Exim reads the layout.
+func stapling(t *testing.T, layout, reload string) (*story, *responder) {
 	t.Helper()
-	l := findLayout(t, "exim", name)
-	l.target += `, ocsp: "` + path + `"`
-	s := begin(t, options{config: serversConfig(l.line("always"), "exim")})
+	l := findLayout(t, "exim", layout)
+	l.target += `, ocsp: "` + stapleFile + `"`
+	s := begin(t, options{config: serversConfig(l.line(reload), "exim")})
 	s.check(s.StartPebbleWith(t.Context(), 90*24*time.Hour, map[string]any{"ocspResponderURL": "http://" + responderAddress, "keyAlgorithm": "rsa"}))
 	r := startResponder(s)
-	l.script += "; printf '%s\\n' '" + setting + "' >>/etc/exim4/exim4.conf.localmacros; update-exim4.conf"
+	l.script += "\nupdate-exim4.conf"
 	s.lay(l)
 	return s, r
+}
+
+// staples adds a line to Exim's configuration.
+func (s *story) staples(line string) {
+	s.t.Helper()
+	must(s.t, s.Host, "sh", "-ec", "printf '%s\\n' \"$1\" >>/etc/exim4/exim4.conf.localmacros; update-exim4.conf; systemctl restart exim4", "sh", line)
+	for _, address := range endpoints("exim") {
+		s.check(s.AwaitPort(s.t.Context(), address))
+	}
 }

@@ -146,6 +146,7 @@ func (p *pass) success(ctx context.Context) ending {
 	if err := p.saveSuccess(); err != nil {
 		return ending{err: report.At("store", err)}
 	}
+	p.lookAtSent(ctx)
 	if hookErr == nil {
 		hookErr = p.stapleTrouble()
 	}
@@ -263,7 +264,7 @@ func (p *pass) heldAgain() bool {
 // report puts the result of the pass into words.
 func (p *pass) report(end ending) report.Certificate {
 	r := Describe(p.want, p.have)
-	r.Changed, r.Plan, r.DryRun, r.Endpoints = p.changed, p.intended, p.dryRun, endpointReports(p.seen)
+	r.Changed, r.Plan, r.DryRun, r.Endpoints = p.changed, p.intended, p.dryRun, endpointReports(p.want, p.seen)
 	r.Warnings = append(append([]string{}, p.warnings...), r.Warnings...) // in JSON a list, even if it is empty
 	p.outOfService = end.outOfService
 	r.Renewal, r.Reloads = p.renewal, p.reloaded
@@ -281,7 +282,7 @@ func (p *pass) report(end ending) report.Certificate {
 	}
 	r.HeldUntil = p.heldUntil
 	r.Issued, r.Repaired, r.Limited = p.orders, p.restored, p.have.Record.Held != nil && end.err != nil
-	r.HeldOnly = !p.heldUntil.IsZero() && p.have.Record.Failure != nil && p.have.Record.Failure.Kind == kindDrift
+	r.HeldOnly = !p.heldUntil.IsZero() && p.have.Record.Failure != nil && p.have.Record.Failure.Kind == kindDrift || p.stapleDrift != nil && end.inService
 	r.Stage = p.stage(end)
 	if code, failed := p.unpublished(); failed && end.err == nil {
 		r.Code = code

@@ -22,7 +22,7 @@ const (
 )
 
 // useStaples gets the OCSP responses that are due, and adds those that servers may send to what is wanted. A responder that gives none
-// costs no pass: the responses in place stay until they expire.
+// costs no pass: the responses in place stay until they are about to expire.
 func (p *pass) useStaples(ctx context.Context) {
 	if !p.want.Stapled() {
 		return
@@ -35,15 +35,13 @@ func (p *pass) useStaples(ctx context.Context) {
 		}
 	}
 	if asked {
-		if err := p.lineage.SaveStaples(p.staples); err != nil {
-			p.warn("the OCSP responses could not be stored: " + err.Error())
-		}
+		p.saveStaples()
 	}
 	bundles := p.have.Bundles
 	if old, err := p.have.Served(); err == nil {
 		bundles = slices.Concat(bundles, old) // a deployment may go back to them
 	}
-	p.want = p.want.WithStaples(p.staples.forServers(bundles, p.expired() && p.readsPlainly(ctx)))
+	p.want = p.want.WithStaples(p.staples.forServers(bundles, p.ended() && p.readsPlainly(ctx)))
 }
 
 // askResponder asks for the response of a certificate if it is due. It reports whether something changed that is remembered.
@@ -55,7 +53,7 @@ func (p *pass) askResponder(ctx context.Context, b *bundle.Bundle) bool {
 		one.Problem, one.NextTry = problem, time.Time{}
 		return changed
 	}
-	lacks := have == nil || have.Expired(now)
+	lacks := have == nil || !now.Before(have.ServeUntil())
 	if now.Before(one.NextTry) && !p.options.Force && (p.options.Daemon || !lacks) {
 		return false
 	}
@@ -87,14 +85,14 @@ func (p *pass) askResponder(ctx context.Context, b *bundle.Bundle) bool {
 	return true
 }
 
-// expired reports whether a response of a current certificate has expired.
-func (p *pass) expired() bool {
+// ended reports whether a response of a current certificate is too old to be served.
+func (p *pass) ended() bool {
 	return slices.ContainsFunc(p.have.Bundles, func(b *bundle.Bundle) bool {
 		if b == nil {
 			return false
 		}
 		r := p.staples.response(b)
-		return r != nil && r.Expired(time.Now())
+		return r != nil && !time.Now().Before(r.ServeUntil())
 	})
 }
 
@@ -188,10 +186,15 @@ func (p *pass) refresh(ctx context.Context) error {
 	for _, change := range p.plan.Summary().Changes {
 		p.say("deploy", fmt.Sprintf("%s (%s)", change.Path, change.Why))
 	}
+	p.stapledAnew = true
 	if err := p.write(func() error { return p.plan.Apply(p.keepDisplaced) }); err != nil {
 		return err
 	}
-	return p.compare(ctx, p.have.Bundles)
+	if err := p.compare(ctx, p.have.Bundles); err != nil {
+		return err
+	}
+	p.placedStaples()
+	return nil
 }
 
 // stapleTrouble returns what a person has to do about OCSP although the certificates are in service. What passes on its own is a warning, once
@@ -199,6 +202,9 @@ func (p *pass) refresh(ctx context.Context) error {
 func (p *pass) stapleTrouble() error {
 	if p.staples == nil {
 		return nil
+	}
+	if p.stapleDrift != nil {
+		return report.At(stageOCSP, p.stapleDrift)
 	}
 	for _, b := range p.have.Bundles {
 		if b == nil {

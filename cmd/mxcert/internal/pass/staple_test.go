@@ -76,12 +76,18 @@ func (r *responder) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 // stapledHost has a target with an OCSP response.
 func stapledHost(t *testing.T, named bool) (*host, *responder) {
 	t.Helper()
+	return staplingHost(t, named, "ocsp.der")
+}
+
+// staplingHost is the same with a server that sends the response from another file; "" for one that sends none.
+func staplingHost(t *testing.T, named bool, staple string) (*host, *responder) {
+	t.Helper()
 	r := newResponder(t)
 	options := ca.Options{RSA: true}
 	if named {
 		options.OCSP = r.URL
 	}
-	h := newHost(t, lab.Options{CA: options}, lab.ConfigOptions{})
+	h := newHost(t, lab.Options{CA: options, Staple: staple}, lab.ConfigOptions{})
 	r.set(func(r *responder) { r.ca = h.CA })
 	h.edit("- files: {", `- exim: {unit: "", unchecked: true, ocsp: "`+h.Path("tls", "ocsp.der")+`", `)
 	return h, r

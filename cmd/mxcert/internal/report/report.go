@@ -238,6 +238,7 @@ type Endpoint struct {
 	Kind       string `json:"kind,omitempty"` // of the error
 	Hint       string `json:"hint,omitempty"` // what to do about the error
 
+	OCSP     string     `json:"ocsp,omitempty"`      // what it sent along: good, none, expired or invalid; absent if no response is to be sent
 	NotAfter *time.Time `json:"not_after,omitempty"` // of the certificate that the endpoint showed; absent if the handshake failed
 	SeenAt   time.Time  `json:"seen_at"`             // when the handshake was made
 }
