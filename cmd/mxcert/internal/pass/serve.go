@@ -156,6 +156,7 @@ func (p *pass) deploy(ctx context.Context) error {
 		return errors.Join(p.revert(ctx, changedSince(left, err)), p.applied())
 	}
 	p.compareAgain(ctx)
+	p.placedStaples()
 	return p.applied()
 }
 

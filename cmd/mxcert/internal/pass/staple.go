@@ -41,7 +41,8 @@ func (p *pass) useStaples(ctx context.Context) {
 	if old, err := p.have.Served(); err == nil {
 		bundles = slices.Concat(bundles, old) // a deployment may go back to them
 	}
-	p.want = p.want.WithStaples(p.staples.forServers(bundles, p.ended() && p.readsPlainly(ctx)))
+	keep := p.ended() && p.readsPlainly(ctx)
+	p.want = p.want.WithStaples(p.staples.forServers(bundles, func(*staple) bool { return keep }))
 }
 
 // askResponder asks for the response of a certificate if it is due. It reports whether something changed that is remembered.
@@ -203,9 +204,6 @@ func (p *pass) stapleTrouble() error {
 	if p.staples == nil {
 		return nil
 	}
-	if p.stapleDrift != nil {
-		return report.At(stageOCSP, p.stapleDrift)
-	}
 	for _, b := range p.have.Bundles {
 		if b == nil {
 			continue
@@ -218,6 +216,9 @@ func (p *pass) stapleTrouble() error {
 		case p.want.StapleOf(b) == nil, one.Problem.Kind == ocsp.KindUnknown, one.Failures >= loudFailures:
 			p.warn(fmt.Sprintf("%s; %s", one.Problem.Message, one.Problem.Hint))
 		}
+	}
+	if p.stapleDrift != nil {
+		return report.At(stageOCSP, p.stapleDrift)
 	}
 	return nil
 }

@@ -75,14 +75,14 @@ func (s *staples) response(b *bundle.Bundle) *ocsp.Response {
 	return r
 }
 
-// forServers returns the responses that servers may send. keep says that those that expire soon, or have expired, are to stay.
-func (s *staples) forServers(bundles []*bundle.Bundle, keep bool) wanted.Staples {
+// forServers returns the responses that servers may send, and those that keep accepts although they expire soon, or have expired.
+func (s *staples) forServers(bundles []*bundle.Bundle, keep func(one *staple) bool) wanted.Staples {
 	list := wanted.Staples{}
 	for _, b := range bundles {
 		if b == nil {
 			continue
 		}
-		if r := s.response(b); r != nil && (keep || time.Now().Before(r.ServeUntil())) {
+		if r := s.response(b); r != nil && (time.Now().Before(r.ServeUntil()) || keep(s.of(b))) {
 			list[b.Serial()] = r.DER
 		}
 	}
@@ -162,11 +162,11 @@ func stapleReport(want wanted.Certificate, s *staples, b *bundle.Bundle) *report
 	return told
 }
 
-// withStaples adds the OCSP responses that are remembered. Status does not ask Exim how it reads an expired one: if that is still in place,
-// it counts as right.
+// withStaples adds the OCSP responses that are remembered. Status does not ask Exim how it reads one that has ended: if the last pass has left it
+// in place, it counts as right.
 func withStaples(want wanted.Certificate, have *issued.Lineage) wanted.Certificate {
 	if !want.Stapled() {
 		return want
 	}
-	return want.WithStaples(readStaples(have.Lineage).forServers(have.Bundles, true))
+	return want.WithStaples(readStaples(have.Lineage).forServers(have.Bundles, func(one *staple) bool { return one.Placed == printOf(one.Response) }))
 }

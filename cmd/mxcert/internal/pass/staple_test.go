@@ -127,7 +127,11 @@ func TestStaple(t *testing.T) {
 	if h.stapled() != first {
 		t.Fatal("the certificate has no response")
 	}
-	told := h.look(report.CodeOK).Keys[0].OCSP
+	now := h.look(report.CodeOK)
+	if sent := now.Endpoints[0].OCSP; sent != "good" || len(now.Warnings) > 0 {
+		t.Errorf("the server sends the response, and status says %q, %q", sent, now.Warnings)
+	}
+	told := now.Keys[0].OCSP
 	if told == nil || told.Status != "good" || told.Error != "" || told.NextUpdate == nil || told.NextRequest == nil || !told.NextRequest.Before(*told.NextUpdate) {
 		t.Errorf("status says %+v", told)
 	}
@@ -202,7 +206,8 @@ func TestStaple(t *testing.T) {
 func TestStapleExpires(t *testing.T) {
 	t.Parallel()
 	h, r := stapledHost(t, true)
-	r.set(func(r *responder) { r.this, r.life = time.Now().Add(-time.Minute), time.Minute+3*time.Second })
+	expires := time.Now().Add(20 * time.Second)
+	r.set(func(r *responder) { r.this, r.life = expires.Add(-2*time.Minute), 2*time.Minute }) // it is to go 15 s before it expires
 	h.pass(report.CodeOK, renew)
 	first := h.served()
 	r.set(func(r *responder) { r.down = true })
@@ -212,6 +217,10 @@ func TestStapleExpires(t *testing.T) {
 			if len(c.Warnings) == 0 || h.served() != first {
 				t.Errorf("nobody is told: %+v", c)
 			}
+			if !time.Now().Before(expires) {
+				t.Error("the response was still there when it expired")
+			}
+			h.look(report.CodeOK)
 			break
 		}
 		if time.Now().After(deadline) {
