@@ -148,7 +148,7 @@ func (p *pass) success(ctx context.Context) ending {
 	}
 	p.lookAtSent(ctx)
 	if hookErr == nil {
-		hookErr = p.stapleTrouble()
+		hookErr = p.stapleTrouble(ctx)
 	}
 	return ending{err: hookErr, inService: true}
 }
@@ -277,6 +277,7 @@ func (p *pass) report(end ending) report.Certificate {
 	}
 	r.TLSA, r.NextTLSA = p.tlsa.report(p.have.Bundles, p.seen), p.tlsa.nextTLSA()
 	r.NextOCSP = p.staples.next(p.have.Bundles)
+	p.tellNeeded(r.Keys)
 	if f := p.have.Record.Failure; f != nil && end.err != nil {
 		r.Failures, r.Failed = f.Count, &report.Error{Stage: f.Stage, Kind: f.Kind, Message: f.Message, Hint: f.Hint}
 	}

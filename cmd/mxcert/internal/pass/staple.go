@@ -107,7 +107,19 @@ func (p *pass) readsPlainly(ctx context.Context) bool {
 		}
 		p.stapling = &setting
 	}
-	return *p.stapling != "" && !strings.Contains(*p.stapling, "$")
+	return plainPath(*p.stapling)
+}
+
+// plainPath reports whether a tls_ocsp_file is a path.
+func plainPath(setting string) bool { return setting != "" && !strings.Contains(setting, "$") }
+
+// tellNeeded says of responses that Exim cannot do without them, if the pass has found that out.
+func (p *pass) tellNeeded(keys []report.Key) {
+	for _, k := range keys {
+		if k.OCSP != nil && p.stapling != nil {
+			k.OCSP.Needed = plainPath(*p.stapling)
+		}
+	}
 }
 
 // mayStaple keeps the certificate in place as long as the new one has no OCSP response, because Exim refuses TLS with the response of another
@@ -200,7 +212,7 @@ func (p *pass) refresh(ctx context.Context) error {
 
 // stapleTrouble returns what a person has to do about OCSP although the certificates are in service. What passes on its own is a warning, once
 // it is no mere hiccup.
-func (p *pass) stapleTrouble() error {
+func (p *pass) stapleTrouble(ctx context.Context) error {
 	if p.staples == nil {
 		return nil
 	}
@@ -209,6 +221,9 @@ func (p *pass) stapleTrouble() error {
 			continue
 		}
 		one := p.staples.of(b)
+		if one.Problem != nil {
+			p.readsPlainly(ctx) // for tellNeeded
+		}
 		switch {
 		case one.Problem == nil:
 		case one.Problem.Kind == ocsp.KindRevoked, one.Problem.Kind == ocsp.KindNoResponder:

@@ -63,7 +63,7 @@ func TestStapleFightIsGivenUp(t *testing.T) {
 	if len(s.Heals.At) != MaxRepairs {
 		t.Errorf("repairs: %v", s.Heals)
 	}
-	s.Heals.At[0] = s.Heals.At[0].Add(-time.Hour)
+	s.Heals.At[0] = s.Heals.At[0].Add(-time.Hour - 2*time.Second)
 	h.check(h.lineage().SaveStaples(s))
 	h.pass(report.CodeOK, byDaemon)
 	if s := readStaples(h.lineage()); len(s.Heals.At) != 1 || h.stapled() != h.served() {

@@ -223,6 +223,7 @@ type OCSP struct {
 	NextUpdate  *time.Time `json:"next_update"`  // when it expires
 	NextRequest *time.Time `json:"next_request"` // when mxcert asks again; null if it does not
 	Error       string     `json:"error"`        // why the last request brought no response that says good
+	Needed      bool       `json:"-"`            // Exim refuses TLS if it reads its files and there is no valid response, as far as the pass knows
 	Kind        string     `json:"kind,omitempty"`
 	Hint        string     `json:"hint,omitempty"`
 }
