@@ -25,6 +25,9 @@ func TestOCSPUnderLoad(t *testing.T) {
 				s.report(0, "rollback", "mx")
 			}
 			figure(t, "%d changes: %s", n, load.Stop())
+			log, err := s.Run(t.Context(), "grep", "-h", "TLS error", "/var/log/exim4/mainlog")
+			s.check(err)
+			t.Log(log.Stdout)
 		})
 	}
 }
