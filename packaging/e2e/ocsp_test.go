@@ -107,6 +107,13 @@ func TestOCSP(t *testing.T) {
 	s.sent(first, "good")
 	second := changed(s.report(0, "renew", "--now", "--new-key"))
 	s.sent(second, "good")
+	verified := func(wants bool) {
+		t.Helper()
+		if result := s.mxcert("verify", "--json"); strings.Contains(result.Stdout, `"ocsp-not-sent"`) != wants || strings.Contains(result.Stdout, `"ocsp-invalid"`) {
+			t.Errorf("verify says that no response is sent: %v", !wants)
+		}
+	}
+	verified(false)
 
 	// Down at a renewal: the old pair stays, with its response, until there is one of the new certificate.
 	r.set(func(r *responder) { r.down = true })
@@ -143,6 +150,7 @@ func TestOCSP(t *testing.T) {
 		return err != nil
 	})
 	s.sent(third, "none")
+	verified(true)
 
 	// And back again.
 	r.set(func(r *responder) { r.down, r.status, r.life = false, "V", []string{"-ndays", "7"} })
