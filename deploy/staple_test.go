@@ -56,6 +56,11 @@ func wantInPlace(t *testing.T, target deploy.Target, b *bundle.Bundle, staple []
 	if serial, has := inPlace(t, target); serial != b.Serial() || has != string(staple) {
 		t.Errorf("in place are the certificate %s and %q, not %s and %q", serial, has, b.Serial(), staple)
 	}
+	if staple != nil {
+		if served := readOr(target.OCSP + deploy.ServedSuffix); served != string(staple) {
+			t.Errorf("the copy is %q, not %q", served, staple)
+		}
+	}
 	noStaging(t, filepath.Dir(target.Certificate))
 }
 
@@ -154,7 +159,7 @@ func TestApplyNewWritesTheStaple(t *testing.T) {
 	target := stapled(t.TempDir())
 	b := fresh(t, 1)
 	paths, err := staplePlan(t, b, of(b), target).ApplyNew()
-	if err != nil || len(paths) != 3 {
+	if err != nil || len(paths) != 4 {
 		t.Fatal(paths, err)
 	}
 	wantInPlace(t, target, b, of(b))

@@ -12,7 +12,7 @@
 //   - tls_ocsp_file = PATH: Exim reads the file when it starts or reloads, and some 5 s after something has changed in its directory. If the
 //     file is then missing, empty, expired, or of another certificate, Exim answers 454 from then on. If the response expires while Exim
 //     holds it, Exim sends none, and TLS works.
-//   - tls_ocsp_file = ${if exists{PATH}{PATH}}: Exim reads the file at each connection. If it is missing, Exim sends no response, and TLS
+//   - tls_ocsp_file = ${if exists{PATH}{PATH.served}}: Exim reads the file at each connection. If it is missing, Exim sends no response, and TLS
 //     works. If it is expired or of another certificate, Exim answers 454. So a response has to be gone before it expires: see
 //     [Response.ServeUntil].
 //   - A file with several responses, also one of PEM blocks, does not help: GnuTLS refuses it if one of them is of another certificate.
@@ -22,8 +22,12 @@
 // Certificate, key and response are three files, and no rename exchanges them all. So deploy first takes the old response away, then changes
 // certificate and key, and then puts the new response in place. At every instant the path holds a response of the certificate that is in
 // place, or nothing. With the second form of tls_ocsp_file, Exim accepts each of these states, also if mxcert is killed between two of them.
-// With the first form, Exim sees the states only if it reads in the fraction of a millisecond that the change takes, or if mxcert is killed
-// just then; the next pass finishes the change. A new response of the same certificate replaces the old one in one rename.
+// With the first form, Exim sees the states only if it reads in the second that the change takes, or if mxcert is killed just then; the next
+// pass finishes the change. A new response of the same certificate replaces the old one in one rename.
+//
+// With the second form, Exim looks whether the response exists, then loads certificate and key, and then opens the response. If both names were
+// the same, a connection that is between the two when the response is taken away would get 454 (8 of 6,949 connections, in 80 changes under
+// load; no other 454 was seen). So PATH only says whether there is a response, and Exim opens a copy, PATH.served, which changes while there is none.
 //
 // Not supported: nonces (RFC 9654; public responders sign in advance and ignore them), signed requests, and responses for the CA's own
 // certificates (RFC 6961).

@@ -155,7 +155,7 @@ const stapleFile = "/etc/exim4/ocsp.der"
 
 // The ways to have Exim send it.
 const (
-	conditional = "tls_ocsp_file = ${if exists{" + stapleFile + "}{" + stapleFile + "}}"
+	conditional = "tls_ocsp_file = ${if exists{" + stapleFile + "}{" + stapleFile + ".served}}"
 	plain       = "tls_ocsp_file = " + stapleFile
 )
 

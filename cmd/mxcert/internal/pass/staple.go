@@ -10,6 +10,7 @@ import (
 
 	"mxcert/acme/bundle"
 	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/wanted"
 	"mxcert/deploy/ocsp"
 )
 
@@ -139,7 +140,7 @@ func (p *pass) mayStaple(ctx context.Context) error {
 			problem = &report.Error{Kind: ocsp.KindUnavailable, Message: "there is no OCSP response of the new certificate"}
 		}
 		first := slot.Served == "" || plan.OldNotAfter.IsZero() || plan.OldFault != ""
-		held := &unstapled{problem: problem, certificate: b, old: plan.OldNotAfter}
+		held := &unstapled{problem: problem, certificate: b, old: plan.OldNotAfter, path: p.want.StaplePath()}
 		switch ends := !first && time.Until(plan.OldNotAfter) < p.nearEnd(b); {
 		case problem.Kind == ocsp.KindRevoked, problem.Kind == ocsp.KindNoResponder && !ends, !first && !ends, demandsStaple(b):
 			return report.At("deploy", held)
@@ -163,6 +164,7 @@ type unstapled struct {
 	certificate *bundle.Bundle
 	old         time.Time // when the certificate in place ends; zero if there is none
 	plainly     bool      // Exim needs the file
+	path        string    // of the file
 }
 
 func (e *unstapled) Error() string {
@@ -184,7 +186,7 @@ func (e *unstapled) Temporary() bool {
 // Hint says what to do.
 func (e *unstapled) Hint() string {
 	if e.plainly {
-		return "to deploy it without a response, write tls_ocsp_file in Exim's configuration as ${if exists{PATH}{PATH}}, or remove tls_ocsp_file and `ocsp`; " + e.problem.Hint
+		return "to deploy it without a response, write in Exim's configuration " + wanted.ConditionalStaple(e.path) + ", or remove tls_ocsp_file and `ocsp`; " + e.problem.Hint
 	}
 	return e.problem.Hint
 }
