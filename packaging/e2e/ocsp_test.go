@@ -109,7 +109,7 @@ func TestOCSP(t *testing.T) {
 	s.sent(second, "good")
 	verified := func(wants bool) {
 		t.Helper()
-		if result := s.mxcert("verify", "--json"); strings.Contains(result.Stdout, `"ocsp-not-sent"`) != wants || strings.Contains(result.Stdout, `"ocsp-invalid"`) {
+		if result := s.mxcert("verify", "--json"); strings.Contains(result.Stdout, `"ocsp-not-sent"`) != wants {
 			t.Errorf("verify says that no response is sent: %v", !wants)
 		}
 	}

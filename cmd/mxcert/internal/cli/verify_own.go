@@ -202,7 +202,7 @@ func ownReport(endpoint string, seen survey.Host, want wanted.Certificate, curre
 		if at < len(seen.Handshakes) && h.Handshakes[at].Matches {
 			probe := served.Probe{Address: endpoint, Want: current[i]}
 			if _, err := pass.Sent(want, served.Result{Probe: probe, Shown: seen.Handshakes[at].Shown, Matches: true}); err != nil {
-				h.add(finding.New(report.KindOf(err), finding.Warning, "%s", err.Error()).Next(report.HintOf(err)))
+				h.add(finding.New("ocsp-not-sent", finding.Warning, "%s", err.Error()).Next(report.HintOf(err)))
 			}
 		}
 	}
