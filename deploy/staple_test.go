@@ -164,3 +164,45 @@ func TestApplyNewWritesTheStaple(t *testing.T) {
 	}
 	wantInPlace(t, target, b, of(b))
 }
+
+// TestCopyOfTheStaple: Exim looks whether the response exists, and later opens the copy. So the copy stays when the response is taken away, and is
+// that of the certificate whenever there is a response.
+func TestCopyOfTheStaple(t *testing.T) {
+	target := stapled(t.TempDir())
+	first, second := fresh(t, 1), fresh(t, 2)
+	apply := func(b *bundle.Bundle, staple []byte) *deploy.Plan {
+		t.Helper()
+		p := staplePlan(t, b, staple, target)
+		if err := p.Apply(keepNothing); err != nil {
+			t.Fatal(err)
+		}
+		wantInPlace(t, target, b, staple)
+		return p
+	}
+	copied := target.OCSP + deploy.ServedSuffix
+	apply(first, of(first))
+	apply(first, nil) // it expires
+	if readOr(copied) != string(of(first)) {
+		t.Error("the copy went with the response")
+	}
+	p := apply(second, of(second))
+	if err := p.Revert(); err != nil {
+		t.Fatal(err)
+	}
+	wantInPlace(t, target, first, nil)
+	apply(first, of(first))
+	p = apply(second, of(second))
+	if err := p.Revert(); err != nil {
+		t.Fatal(err)
+	}
+	wantInPlace(t, target, first, of(first))
+
+	if err := os.Remove(copied); err != nil {
+		t.Fatal(err)
+	}
+	p = staplePlan(t, first, of(first), target)
+	if s := p.Summary(); !s.StaplesOnly() || len(s.Changes) != 1 || s.Changes[0].Path != copied {
+		t.Errorf("%+v", s.Changes)
+	}
+	apply(first, of(first))
+}
