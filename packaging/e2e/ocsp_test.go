@@ -31,14 +31,13 @@ func (s *story) sends() (serial, response string) {
 // sent waits until Exim sends that: a server that has just been reloaded, or that notices new files by itself, needs some seconds.
 func (s *story) sent(serial, response string) {
 	s.t.Helper()
-	last := ""
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(200 * time.Millisecond) {
 		gotSerial, got := s.sends()
 		if gotSerial == serial && got == response {
 			return
 		}
-		if last = gotSerial + " with " + got; time.Now().After(deadline) {
-			s.t.Fatalf("served is %s; wanted %s with %s", last, serial, response)
+		if time.Now().After(deadline) {
+			s.t.Fatalf("served is %s with %s; wanted %s with %s", gotSerial, got, serial, response)
 		}
 	}
 }

@@ -36,7 +36,7 @@ func waitsForStaple(e *report.Error) bool {
 // staples says what is wrong with the OCSP responses that servers send along.
 func staples(r report.Certificate, now time.Time) (list []Matter) {
 	for _, k := range r.Keys {
-		if m, wrong := staple(r, k, now); wrong && (r.Error == nil || !waitsForStaple(r.Error)) {
+		if m, wrong := staple(k, now); wrong && (r.Error == nil || !waitsForStaple(r.Error)) {
 			m.Subject, m.Next = k.Key, finding.Quote(k.OCSP.Hint, mostText)
 			m.Cause = k.OCSP.Kind + " " + pattern(k.OCSP.Error, append([]string{r.Name}, r.Names...))
 			list = append(list, m)
@@ -59,7 +59,7 @@ func staples(r report.Certificate, now time.Time) (list []Matter) {
 }
 
 // staple says what is wrong with the OCSP response of one certificate, but for what to do.
-func staple(r report.Certificate, k report.Key, now time.Time) (m Matter, wrong bool) {
+func staple(k report.Key, now time.Time) (m Matter, wrong bool) {
 	o := k.OCSP
 	if o == nil || o.Error == "" {
 		return m, false
