@@ -27,7 +27,7 @@
 //
 // With the second form, Exim looks whether the response exists, then loads certificate and key, and then opens the response. If both names were
 // the same, a connection that is between the two when the response is taken away would get 454 (8 of 6,949 connections, in 80 changes under
-// load; no other 454 was seen). So PATH only says whether there is a response, and Exim opens a copy, PATH.served, which changes while there is none.
+// load). So PATH only says whether there is a response, and Exim opens a copy, PATH.served, which changes while there is none.
 //
 // Not supported: nonces (RFC 9654; public responders sign in advance and ignore them), signed requests, and responses for the CA's own
 // certificates (RFC 6961).
