@@ -41,12 +41,11 @@ func (p *pass) serve(ctx context.Context) error {
 		return report.At("deploy", err)
 	}
 	if p.plan.Summary().StaplesOnly() && !p.have.Record.Applying {
-		if p.mayRepairStaples() {
-			if err := p.refresh(ctx); err != nil {
-				return report.At("deploy", err)
-			}
-		} else if p.stapleDrift != nil {
+		if !p.mayRepairStaples() {
 			return p.confirm(ctx)
+		}
+		if err := p.refresh(ctx); err != nil {
+			return report.At("deploy", err)
 		}
 	}
 	if p.plan.Summary().Empty() && !p.have.Record.Applying {
