@@ -206,11 +206,17 @@ func TestStaple(t *testing.T) {
 func TestStapleExpires(t *testing.T) {
 	t.Parallel()
 	h, r := stapledHost(t, true)
-	expires := time.Now().Add(20 * time.Second)
-	r.set(func(r *responder) { r.this, r.life = expires.Add(-2*time.Minute), 2*time.Minute }) // it is to go 15 s before it expires
+	expires := time.Now().Add(time.Minute)
+	r.set(func(r *responder) { r.this, r.life = expires.Add(-6*time.Minute), 6*time.Minute }) // it is to go 45 s before it expires
 	h.pass(report.CodeOK, renew)
 	first := h.served()
 	r.set(func(r *responder) { r.down = true })
+	s := readStaples(h.lineage())
+	s.List[0].NextTry = time.Now().Add(time.Hour)
+	h.check(h.lineage().SaveStaples(s))
+	if next := h.pass(report.CodeOK, byDaemon).NextOCSP; expires.Sub(next) < 44*time.Second || expires.Sub(next) > 47*time.Second {
+		t.Errorf("the next pass is %s before the response expires, too late to take it away", expires.Sub(next))
+	}
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		h.due()
 		if c := h.pass(report.CodeOK, byDaemon); h.stapled() == "none" {
