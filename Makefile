@@ -42,8 +42,8 @@ dane: ## changes of keys with TLSA records, in compressed time: every case of th
 	@MXCERT_GRID=all MXCERT_YEARS=1000 MXCERT_HISTORIES=5000 go test -count=1 -timeout 180m -v -run '^Test(Grid|Years|NoSenderFails)' ./deploy/dane
 
 LOAD ?= 200
-load: ## what LOAD (200) deployments under load cost senders, for each server, layout, way to reload and kind of key (root; hours)
-	@MXCERT_E2E=require MXCERT_LOAD=$(LOAD) go test -count=1 -parallel 1 -timeout 600m -v -run 'TestDeploymentsUnderLoad|TestTimeToNewHandshake' ./packaging/e2e
+load: ## what LOAD (200) deployments under load cost senders, for each server, layout, way to reload and kind of key, and with OCSP responses (root; hours)
+	@MXCERT_E2E=require MXCERT_LOAD=$(LOAD) go test -count=1 -parallel 1 -timeout 600m -v -run 'TestDeploymentsUnderLoad|TestOCSPUnderLoad|TestTimeToNewHandshake' ./packaging/e2e
 
 bench: ## benchmarks
 	go test -run '^$$' -bench . -benchmem ./...

@@ -222,7 +222,10 @@ func (l *loader) checkCollisions(c *Config) {
 				l.claim(taken, join(p, "certificate"), crt, c.State)
 				l.claim(taken, join(p, "private_key"), prv, c.State)
 				l.claim(taken, join(p, "combined"), combined, c.State)
-				l.claim(taken, join(p, "ocsp"), t.StaplePath(cert.Name, key), c.State)
+				if staple := t.StaplePath(cert.Name, key); staple != "" {
+					l.claim(taken, join(p, "ocsp"), staple, c.State)
+					l.claim(taken, join(p, "ocsp"), staple+".served", c.State) // the copy, see deploy.ServedSuffix
+				}
 				if link := t.LinkPath(cert.Name, key); link != "" {
 					l.claim(taken, join(p, "directory"), link, c.State)
 					l.claim(taken, join(p, "directory"), link+".generations", c.State)

@@ -142,7 +142,7 @@ func (p *Plan) Revert() error {
 	defer t.close()
 	var back []change
 	for _, c := range p.changes {
-		if c.staple || c.old != nil {
+		if c.staple && !c.served || c.old != nil { // a copy that nothing leads to does no harm
 			back = append(back, c.back())
 		}
 	}

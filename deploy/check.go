@@ -33,9 +33,7 @@ func (t Target) checked() []file {
 	if path := t.mapPath(); path != "" {
 		list = append(list, file{path: path, target: t})
 	}
-	if t.OCSP != "" {
-		list = append(list, file{path: t.OCSP, target: t, staple: true})
-	}
+	list = append(list, t.stapleFiles(nil)...)
 	if t.Directory != "" {
 		list = append(list, file{path: t.Directory, target: t, link: "any generation"})
 	}

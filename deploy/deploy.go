@@ -21,7 +21,7 @@
 // every file written there as a change. All file operations go through [os.Root], or through descriptors that it opened.
 //
 // A target may have a file with the CA's OCSP response for the certificate (see deploy/ocsp). It is taken away before the certificate changes,
-// and the new one is put in place after that, so that it never is of another certificate.
+// and the new one is put in place after that, so that it never is of another certificate. A copy beside it changes with the certificate.
 //
 // The package does not reload a server, and does not ask which files it reads; deploy/discover does that. At the destination it refuses
 // hard links, directories that others can write to, and symbolic links, except those of generation directories. With a symbolic link it
@@ -45,7 +45,7 @@ type Target struct {
 	Combined    string // path of key and full chain in one file; {serial} stands for the serial number if SNIMap names the file
 	Directory   string // path of a link to a directory with the chain, the key and both in one file; the directories lie in Directory.generations
 	SNIMap      string // path of a file with a line for each name of the certificate: the file to use; for Postfix perhaps with the type of table in front (hash:/etc/postfix/sni)
-	OCSP        string // path of a file with the OCSP response for the certificate; "" if the server sends none
+	OCSP        string // path of a file with the OCSP response for the certificate, beside which is a copy (see ServedSuffix); "" if the server sends none
 	Default     bool   // the bundle is also for clients that ask for no name, or for one that is not in SNIMap
 
 	Owner string      // user name or number; "" keeps the owner of a replaced file

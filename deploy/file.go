@@ -16,6 +16,7 @@ type file struct {
 	target  Target
 	secret  bool // it holds the private key
 	staple  bool // it holds the OCSP response
+	served  bool // it is the copy of the OCSP response, see Target.OCSP
 	content []byte
 	link    string // it is a symbolic link, and leads there
 }
@@ -57,7 +58,7 @@ func (t Target) layouts(b *bundle.Bundle) [][]Pair {
 
 // Places lists the paths of a bundle at the target, without the files of a generation directory. If b is nil, {serial} stays in the paths.
 func (t Target) Places(b *bundle.Bundle) []string {
-	return slices.DeleteFunc([]string{t.Certificate, t.PrivateKey, t.combined(b), t.Directory, t.mapPath(), t.OCSP}, func(path string) bool { return path == "" })
+	return slices.DeleteFunc([]string{t.Certificate, t.PrivateKey, t.combined(b), t.Directory, t.mapPath(), t.OCSP, t.served()}, func(path string) bool { return path == "" })
 }
 
 // Files lists all paths of a bundle at the target that a server may read: the places, the files of the generation directory, and the

@@ -26,9 +26,7 @@ func Readable(name string, targets []Target, remembered map[string]Access) error
 		if t.Directory != "" {
 			files = append(files, t.generation(nil, filepath.Join(t.Directory+generationsSuffix, "new"))[0])
 		}
-		if t.OCSP != "" {
-			files = append(files, file{path: t.OCSP, target: t, staple: true})
-		}
+		files = append(files, t.stapleFiles(nil)...)
 		for _, f := range files {
 			problems = append(problems, r.canRead(f, remembered))
 		}

@@ -14,26 +14,51 @@ const stapleMode = 0o644
 // withdrawnSuffix ends the name, in the staging directory, of an OCSP response that was taken away.
 const withdrawnSuffix = ".withdrawn"
 
-// stapleFiles lists the file with the OCSP response, if the job has one.
-func (j Job) stapleFiles() []file {
-	if j.Target.OCSP == "" || j.Staple == nil {
-		return nil
+// ServedSuffix ends the name of the copy of an OCSP response.
+const ServedSuffix = ".served"
+
+// served returns the path of the copy of the OCSP response; "" without a response.
+func (t Target) served() string {
+	if t.OCSP == "" {
+		return ""
 	}
-	return []file{{path: j.Target.OCSP, target: j.Target, staple: true, content: j.Staple}}
+	return t.OCSP + ServedSuffix
 }
 
-// compareStaple checks the file with the OCSP response. The job's other changes begin at the index before.
+// stapleFiles lists the files with the OCSP response: the copy first, because it must be complete before the response is there.
+func (t Target) stapleFiles(response []byte) []file {
+	if t.OCSP == "" {
+		return nil
+	}
+	return []file{
+		{path: t.served(), target: t, staple: true, served: true, content: response},
+		{path: t.OCSP, target: t, staple: true, content: response},
+	}
+}
+
+// stapleFiles lists the files with the OCSP response, if the job has one.
+func (j Job) stapleFiles() []file {
+	if j.Staple == nil {
+		return nil
+	}
+	return j.Target.stapleFiles(j.Staple)
+}
+
+// compareStaple checks the files with the OCSP response. The job's other changes begin at the index before.
 func (p *Plan) compareStaple(job Job, before int, remembered map[string]Access) error {
-	f := file{path: job.Target.OCSP, target: job.Target, staple: true, content: job.Staple}
 	renews := slices.ContainsFunc(p.changes[before:], func(c change) bool { return c.newContent })
-	if f.content == nil {
-		return p.compareNoStaple(f)
+	if job.Staple == nil {
+		return p.compareNoStaple(file{path: job.Target.OCSP, target: job.Target, staple: true})
 	}
-	n := len(p.changes)
-	if err := p.compare(f, remembered); err != nil || len(p.changes) == n {
-		return err
+	for _, f := range job.stapleFiles() {
+		n := len(p.changes)
+		if err := p.compare(f, remembered); err != nil {
+			return err
+		}
+		if len(p.changes) > n && !f.served {
+			p.changes[n].withdraw = renews && p.changes[n].old != nil
+		}
 	}
-	p.changes[n].withdraw = renews && p.changes[n].old != nil
 	return nil
 }
 
@@ -54,13 +79,13 @@ func (p *Plan) compareNoStaple(f file) error {
 }
 
 // inTurn returns changes in the order of the deployment: first it takes OCSP responses away whose certificate changes, then it changes
-// certificates and keys, and then it puts the new responses in place. So at every instant a response is of the certificate beside it, or there
-// is none.
+// certificates, keys and the copies of the responses, and then it puts the new responses in place. So at every instant a response is of the
+// certificate beside it, or there is none.
 func inTurn(changes []change) []change {
 	var first, middle, last []change
 	for _, c := range changes {
 		switch {
-		case !c.staple:
+		case !c.staple, c.served:
 			middle = append(middle, c)
 		case c.content == nil:
 			first = append(first, c)

@@ -56,6 +56,11 @@ func wantInPlace(t *testing.T, target deploy.Target, b *bundle.Bundle, staple []
 	if serial, has := inPlace(t, target); serial != b.Serial() || has != string(staple) {
 		t.Errorf("in place are the certificate %s and %q, not %s and %q", serial, has, b.Serial(), staple)
 	}
+	if staple != nil {
+		if served := readOr(target.OCSP + deploy.ServedSuffix); served != string(staple) {
+			t.Errorf("the copy is %q, not %q", served, staple)
+		}
+	}
 	noStaging(t, filepath.Dir(target.Certificate))
 }
 
@@ -154,8 +159,50 @@ func TestApplyNewWritesTheStaple(t *testing.T) {
 	target := stapled(t.TempDir())
 	b := fresh(t, 1)
 	paths, err := staplePlan(t, b, of(b), target).ApplyNew()
-	if err != nil || len(paths) != 3 {
+	if err != nil || len(paths) != 4 {
 		t.Fatal(paths, err)
 	}
 	wantInPlace(t, target, b, of(b))
+}
+
+// TestCopyOfTheStaple: Exim looks whether the response exists, and later opens the copy. So the copy stays when the response is taken away, and is
+// that of the certificate whenever there is a response.
+func TestCopyOfTheStaple(t *testing.T) {
+	target := stapled(t.TempDir())
+	first, second := fresh(t, 1), fresh(t, 2)
+	apply := func(b *bundle.Bundle, staple []byte) *deploy.Plan {
+		t.Helper()
+		p := staplePlan(t, b, staple, target)
+		if err := p.Apply(keepNothing); err != nil {
+			t.Fatal(err)
+		}
+		wantInPlace(t, target, b, staple)
+		return p
+	}
+	copied := target.OCSP + deploy.ServedSuffix
+	apply(first, of(first))
+	apply(first, nil) // it expires
+	if readOr(copied) != string(of(first)) {
+		t.Error("the copy went with the response")
+	}
+	p := apply(second, of(second))
+	if err := p.Revert(); err != nil {
+		t.Fatal(err)
+	}
+	wantInPlace(t, target, first, nil)
+	apply(first, of(first))
+	p = apply(second, of(second))
+	if err := p.Revert(); err != nil {
+		t.Fatal(err)
+	}
+	wantInPlace(t, target, first, of(first))
+
+	if err := os.Remove(copied); err != nil {
+		t.Fatal(err)
+	}
+	p = staplePlan(t, first, of(first), target)
+	if s := p.Summary(); !s.StaplesOnly() || len(s.Changes) != 1 || s.Changes[0].Path != copied {
+		t.Errorf("%+v", s.Changes)
+	}
+	apply(first, of(first))
 }

@@ -129,7 +129,7 @@ func Merge(jobs []Job, parts ...Summary) Summary {
 func (c Change) rank(jobs []Job) int {
 	for i, job := range jobs {
 		t := job.Target
-		ours := t.OCSP == c.Path || slices.ContainsFunc(t.files(job.Bundle), func(f file) bool { return f.path == c.Path })
+		ours := t.OCSP == c.Path || t.served() == c.Path || slices.ContainsFunc(t.files(job.Bundle), func(f file) bool { return f.path == c.Path })
 		if ours || t.Directory != "" && (c.Path == t.Directory || strings.HasPrefix(c.Path, t.Directory+generationsSuffix+"/")) {
 			return i
 		}

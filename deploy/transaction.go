@@ -332,7 +332,7 @@ func (f *staged) undo(lineage string) error {
 
 // back returns the change that puts the old content back.
 func (c change) back() change {
-	if c.staple {
+	if c.staple && !c.served {
 		return c.stapleBack()
 	}
 	c.content, c.link, c.access = c.old.content, c.old.link, c.old.again()

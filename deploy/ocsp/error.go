@@ -9,6 +9,7 @@ const (
 	KindInvalid     = "ocsp-invalid"      // a response that must not be served
 	KindRevoked     = "ocsp-revoked"      // the CA says that the certificate is revoked
 	KindUnknown     = "ocsp-unknown"      // the CA says that it does not know the certificate
+	KindNotSent     = "ocsp-not-sent"     // a server sends no response along with the certificate
 )
 
 // Error says why there is no response that can be served.

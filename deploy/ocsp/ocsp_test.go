@@ -45,6 +45,15 @@ func newAuthority(t *testing.T, name string) authority {
 	return authority{sign(t, template, template, key.Public(), key), key}
 }
 
+// intermediate makes an authority below this one.
+func (a authority) intermediate(t *testing.T, name string) authority {
+	t.Helper()
+	key := newKey(t)
+	template := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	return authority{sign(t, template, a.cert, key.Public(), a.key), key}
+}
+
 func sign(t *testing.T, template, parent *x509.Certificate, public crypto.PublicKey, key crypto.Signer) *x509.Certificate {
 	t.Helper()
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, public, key)
@@ -97,8 +106,12 @@ func forResponses(c *x509.Certificate) {
 }
 
 func TestParse(t *testing.T) {
-	ca, other := newAuthority(t, "the CA"), newAuthority(t, "another CA")
+	ca, other := newAuthority(t, "the root"), newAuthority(t, "another CA")
+	ca = ca.intermediate(t, "the CA") // as all that issue for mail hosts: it has not signed its own certificate
 	twin := newAuthority(t, "the CA")
+	inside := func(c *x509.Certificate, by authority) []byte {
+		return response(t, by.cert, by.cert, by.key, 7, func(r *xocsp.Response) { r.Certificate = c })
+	}
 	leaf, leafKey := ca.issue(t, 7, nil)
 	delegate, delegateKey := ca.issue(t, 8, forResponses)
 	old, oldKey := ca.issue(t, 9, func(c *x509.Certificate) {
@@ -121,6 +134,8 @@ func TestParse(t *testing.T) {
 		"unknown":                {ca.says(t, 7, func(r *xocsp.Response) { r.Status = xocsp.Unknown }), ocsp.Unknown, ""},
 		"no end":                 {ca.says(t, 7, func(r *xocsp.Response) { r.NextUpdate = time.Time{} }), ocsp.Good, ""},
 		"clock a little behind":  {ca.says(t, 7, func(r *xocsp.Response) { r.ThisUpdate = time.Now().Add(2 * time.Minute) }), ocsp.Good, ""},
+		"issuer inside":          {inside(ca.cert, ca), ocsp.Good, ""},
+		"issuer of its key":      {inside(sign(t, ca.cert, ca.cert, ca.key.Public(), ca.key), ca), ocsp.Good, ""},
 		"delegated responder":    {response(t, ca.cert, delegate, delegateKey, 7, nil), ocsp.Good, ""},
 		"of another certificate": {ca.says(t, 6, nil), "", "no response matching"},
 		"from the future": {ca.says(t, 7, func(r *xocsp.Response) {
@@ -128,13 +143,16 @@ func TestParse(t *testing.T) {
 			r.NextUpdate = time.Now().Add(2 * time.Hour)
 		}), "", "not valid before"},
 		"ends before it begins":       {ca.says(t, 7, func(r *xocsp.Response) { r.NextUpdate = r.ThisUpdate.Add(-time.Hour) }), "", "ends before it begins"},
-		"signed by another CA":        {other.says(t, 7, nil), "", "bad OCSP signature"},
-		"signed by a CA of that name": {twin.says(t, 7, nil), "", "bad OCSP signature"},
+		"signed by another CA":        {other.says(t, 7, nil), "", "is not signed by"},
+		"signed by a CA of that name": {twin.says(t, 7, nil), "", "is not signed by"},
+		"another CA inside":           {inside(other.cert, other), "", "has not issued"},
+		"a CA of that name inside":    {inside(twin.cert, twin), "", "has not issued"},
+		"issuer inside, other key":    {inside(ca.cert, other), "", "embedded"},
 		"about another issuer":        {response(t, other.cert, ca.cert, ca.key, 7, func(r *xocsp.Response) { r.Certificate = nil }), "", "another issuer"},
 		"responder may not sign":      {response(t, ca.cert, leaf, leafKey, 7, nil), "", "no OCSPSigning"},
-		"responder of another CA":     {response(t, ca.cert, foreign, foreignKey, 7, nil), "", "bad OCSP signature"},
+		"responder of another CA":     {response(t, ca.cert, foreign, foreignKey, 7, nil), "", "has not issued"},
 		"responder has expired":       {response(t, ca.cert, old, oldKey, 7, nil), "", "only"},
-		"changed on the way":          {flipped, "", "bad OCSP signature"},
+		"changed on the way":          {flipped, "", "is not signed by"},
 		"an error of the responder":   {xocsp.UnauthorizedErrorResponse, "", "unauthorized"},
 		"text":                        {[]byte("<html>"), "", "cannot be used"},
 		"nothing":                     {nil, "", "cannot be used"},

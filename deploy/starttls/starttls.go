@@ -14,7 +14,7 @@
 // crypto/tls and crypto/x509 cannot speak or read all that senders with OpenSSL or GnuTLS do. If a handshake fails for such a reason, the
 // error has the kind [KindNotJudged], and its hint is the command that shows what OpenSSL sees.
 //
-// Not supported: LMTP, ManageSieve, SSL 3, client certificates, revocation (OCSP, CRL), and names that are not ASCII (use the
+// Not supported: LMTP, ManageSieve, SSL 3, client certificates, revocation (it returns the OCSP response, and does not read it), and names that are not ASCII (use the
 // A-label).
 package starttls
 
@@ -95,7 +95,7 @@ type Result struct {
 	Plain      []string            // what EHLO offered before TLS, like Extensions
 	Extensions []string            // what EHLO offered under TLS, upper case, with parameters
 	EHLO       string              // the name that the server gave itself in its reply to EHLO under TLS
-	Stapled    bool                // an OCSP response came with the certificate (RFC 6066 section 8)
+	Staple     []byte              // the OCSP response that came with the certificate (RFC 6066 section 8), DER, not checked; empty if none did
 	Findings   []finding.Finding   // oddities of the conversation that are not failures
 	Elapsed    time.Duration       // for everything but QUIT
 }
@@ -194,7 +194,7 @@ func (s *session) handshake(ctx context.Context) error {
 	}
 	state := client.ConnectionState()
 	s.result.Chain, s.result.Version, s.result.Cipher = state.PeerCertificates, state.Version, state.CipherSuite
-	s.result.Stapled = len(state.OCSPResponse) > 0
+	s.result.Staple = state.OCSPResponse
 	s.use(client)
 	s.polite = true
 	return nil

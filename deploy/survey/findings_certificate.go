@@ -84,7 +84,7 @@ func life(d time.Duration) string {
 
 // staple finds a certificate that demands a stapled response (RFC 7633) from a server that sends none.
 func (v *view) staple(r *starttls.Result) {
-	if verdict.MustStaple(r.Chain[0]) && !r.Stapled {
+	if verdict.MustStaple(r.Chain[0]) && len(r.Staple) == 0 {
 		v.add("must-staple", finding.Warning, "staple OCSP responses, or get a certificate without the demand", "the certificate demands a stapled OCSP response (must-staple), and the server sends none: senders with GnuTLS refuse it")
 	}
 }

@@ -30,7 +30,7 @@ func (j *judge) refusedAnyway(s session) {
 		if len(leaf.ExtKeyUsage) > 0 && !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageServerAuth) {
 			j.differUntil(rightUsage, PKIX, "the certificate of %s is for any usage, not for TLS servers by name: Postfix refuses it, Exim with GnuTLS and mox accept it", j.who())
 		}
-		if MustStaple(leaf) && !h.Shown.Stapled {
+		if MustStaple(leaf) && len(h.Shown.Staple) == 0 {
 			j.differUntil("get a certificate without this demand", PKIX, "the certificate of %s demands a stapled OCSP response (RFC 7633), and none came: Exim with GnuTLS refuses it, Postfix and mox accept it", j.who())
 		}
 		if !first(h.Shown.Chain, j.Roots, j.At) {

@@ -88,7 +88,7 @@ func pkixRows() []row {
 		{"cross-signed by another first", []edit{serves(good, foreignInter, inter)}, "pass deliver", []string{"senders-differ: Postfix and Exim stop there"}},
 		{"cross-signed by another last", []edit{serves(good, inter, foreignInter)}, "pass deliver", nil},
 		{"must staple, and does not", []edit{serves(server("ecdsa", inter, mustStapleIt), inter)}, "pass deliver", []string{"senders-differ: Exim with GnuTLS refuses"}},
-		{"must staple, and does", []edit{serves(server("ecdsa", inter, mustStapleIt), inter), func(f *Facts) { f.Handshakes[0].Shown.Stapled = true }}, "pass deliver", nil},
+		{"must staple, and does", []edit{serves(server("ecdsa", inter, mustStapleIt), inter), func(f *Facts) { f.Handshakes[0].Shown.Staple = []byte{1} }}, "pass deliver", nil},
 		{"no forward secrecy", []edit{staticRSA}, "pass deliver", []string{"senders-differ: Exim with GnuTLS and mox do no TLS", "senders-differ: allow ECDHE"}},
 		{"old TLS", []edit{old}, "pass deliver", []string{"senders-differ: Postfix (secure) and mox defer"}},
 		{"injection", []edit{fails("injection")}, "fail skip validation-failure", []string{"senders-differ: Postfix drops them"}},

@@ -17,6 +17,7 @@ import (
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
 	"mxcert/acme/state/disk"
+	"mxcert/deploy"
 	"mxcert/packaging/crash/operation"
 )
 
@@ -152,6 +153,10 @@ func (s *sight) lookAtStaple(path string, known map[string]*bundle.Bundle) {
 		s.state, s.why = "broken", "there is an OCSP response of no certificate"
 	case b != nil && !bytes.Equal(text, operation.StapleOf(b.Serial())):
 		s.state, s.why = "broken", fmt.Sprintf("the OCSP response is %q", text)
+	case b != nil: // Exim looks whether it exists, and opens the copy
+		if served, err := readAsServer(path + deploy.ServedSuffix); err != nil || !bytes.Equal(served, text) {
+			s.state, s.why = "broken", fmt.Sprintf("the copy of the OCSP response is %q, %v", served, err)
+		}
 	}
 }
 

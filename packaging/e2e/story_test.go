@@ -123,6 +123,9 @@ type report struct {
 		Keys []struct {
 			Serial string `json:"serial"`
 			SPKI   string `json:"spki_sha256"`
+			OCSP   *struct {
+				Status, Kind string
+			} `json:"ocsp"`
 		} `json:"keys"`
 		Stage     string `json:"stage"`
 		Changed   bool   `json:"changed"`

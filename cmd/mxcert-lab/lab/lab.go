@@ -39,6 +39,7 @@ type Options struct {
 	Keys        []string      // key types of the certificate, in mxcert's words; default ec256
 	Preload     bool          // the SMTP server loads its files once, and after Watch again
 	Watch       time.Duration // see smtpd.Options
+	Staple      string        // a file with an OCSP response that the SMTP server sends along, below tls; default none
 	Signed      bool          // the zones are signed, and the name servers validate as resolvers
 }
 
@@ -133,7 +134,11 @@ func (l *Lab) startSMTP() error {
 	opts := smtpd.Options{Listen: l.opts.SMTPListen, Preload: l.opts.Preload, Watch: l.opts.Watch}
 	for _, key := range l.opts.Keys {
 		certificate, privateKey := l.pair(key)
-		opts.Pairs = append(opts.Pairs, smtpd.Pair{Certificate: certificate, PrivateKey: privateKey})
+		pair := smtpd.Pair{Certificate: certificate, PrivateKey: privateKey}
+		if l.opts.Staple != "" {
+			pair.Staple = l.Path("tls", l.opts.Staple)
+		}
+		opts.Pairs = append(opts.Pairs, pair)
 	}
 	server, err := smtpd.Start(opts)
 	if err != nil {

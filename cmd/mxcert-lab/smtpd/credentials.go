@@ -44,5 +44,10 @@ func loadPair(pair Pair) (tls.Certificate, error) {
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("load %s: %v", pair.Certificate, err)
 	}
+	if pair.Staple != "" {
+		if certificate.OCSPStaple, err = os.ReadFile(pair.Staple); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return tls.Certificate{}, fmt.Errorf("load the OCSP response: %w", err)
+		}
+	}
 	return certificate, nil
 }

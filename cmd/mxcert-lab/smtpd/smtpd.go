@@ -20,10 +20,12 @@ import (
 	"time"
 )
 
-// Pair names the files of one certificate chain with its key. PrivateKey is "" when Certificate holds both.
+// Pair names the files of one certificate chain with its key. PrivateKey is "" when Certificate holds both. Staple is a file with an OCSP
+// response; if it is "", or there is no such file, none is sent.
 type Pair struct {
 	Certificate string
 	PrivateKey  string
+	Staple      string
 }
 
 // Options are the properties of a server.

@@ -49,7 +49,8 @@ func (h *Host) ServedBy(ctx context.Context, address, serverName, caFile string,
 	if err != nil {
 		return s, err
 	}
-	for rest := []byte(r.Stdout); ; {
+	_, chain, _ := strings.Cut(r.Stdout, "\nCertificate chain\n") // before it, an OCSP response may contain a certificate
+	for rest := []byte(chain); ; {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
 			break

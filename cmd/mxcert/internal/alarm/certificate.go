@@ -48,6 +48,9 @@ func matters(c tell.Certificate, now time.Time) []Matter {
 	for _, m := range tlsa(r, now) {
 		add(m)
 	}
+	for _, m := range staples(r, now) {
+		add(m)
+	}
 	for _, l := range r.LeftOut {
 		add(Matter{ID: "name-left-out", Subject: l.Name, Cause: pattern(l.Reason, []string{l.Name}), Severity: finding.Warning, since: l.Since,
 			What:    l.Name + " is left out: " + finding.Quote(l.Reason, mostText),
@@ -67,7 +70,7 @@ func failure(r report.Certificate, now time.Time) (Matter, bool) {
 	if waits {
 		e = r.Failed // if nothing failed before, the order only waits for the limits of the CA
 	}
-	if e == nil {
+	if e == nil || aboutStaple(e) {
 		return Matter{}, false
 	}
 	m := Matter{found: r.Failures, waits: waits, What: e.Stage + ": " + finding.Quote(report.OneLine(e.Message), mostText), Next: finding.Quote(e.Hint, mostText), Cause: causeOf(e, r)}
@@ -84,6 +87,11 @@ func failure(r report.Certificate, now time.Time) (Matter, bool) {
 		m.ID, m.passes = "dane-gate", 2
 	case e.Kind == "account":
 		m.ID = "account-refused"
+	case waitsForStaple(e):
+		m.ID = ocspWaits
+		if e.Kind != ocspRevoked && e.Kind != ocspUseless {
+			m.Severity, m.age = finding.Warning, firstResponse
+		}
 	case e.Stage == "hook":
 		m.ID, m.passes = "hook-failed", 2 // one of pre.d also keeps the renewal from starting
 	case r.OutOfService || r.Code == report.CodeNotInService || slices.Contains([]string{"deploy", "reload", "verify"}, e.Stage):
@@ -94,7 +102,7 @@ func failure(r report.Certificate, now time.Time) (Matter, bool) {
 		m.ID, m.passes = "renewal-failed", 2
 	}
 	if urgent(r, now) {
-		m.passes = 0
+		m.passes, m.age = 0, 0
 	}
 	return m, true
 }

@@ -28,6 +28,11 @@ var titles = map[string][2]string{ //nolint:gochecknoglobals // a constant table
 	"tlsa-mismatch":          {"TLSA records do not fit what is served", "the TLSA records fit again"},
 	"tlsa-blocked":           {"the TLSA records need you", "the TLSA records are in order again"},
 	"tlsa-late":              {"a change of TLSA records takes longer than planned", "the TLSA records are up to date"},
+	ocspRevoked:              {"the CA has revoked the certificate", "the certificate in service is not revoked"},
+	ocspResponse:             {"no valid OCSP response comes", "there is a valid OCSP response again"},
+	ocspNotSent:              {"the server does not send the OCSP response", "the server sends the OCSP response again"},
+	ocspWaits:                {"the new certificate waits for its OCSP response", "the new certificate is in service"},
+	ocspUseless:              {"the certificate has no OCSP", "the certificate has OCSP again"},
 	"name-left-out":          {"a name is left out", "the name is back"},
 	"ct-unknown-certificate": {"a certificate that mxcert did not order", "the certificate that mxcert did not order is gone"},
 }
@@ -36,7 +41,6 @@ var titles = map[string][2]string{ //nolint:gochecknoglobals // a constant table
 var bySource = map[string][2]string{ //nolint:gochecknoglobals // a constant table
 	"senders": {"senders meet a fault", "senders do not meet the fault any more"},
 	"tlsrpt":  {"senders report failures", "senders report the failures no more"},
-	"ocsp":    {"the OCSP response is not in order", "the OCSP response is in order again"},
 	"ct":      {"certificate transparency", "certificate transparency"},
 }
 

@@ -55,6 +55,12 @@ func fails(name string, times int, e report.Error) report.Certificate {
 	return r
 }
 
+// stapled describes a response of a week that is valid for so long yet, and why no newer one comes.
+func stapled(left time.Duration, kind, problem, hint string) *report.OCSP {
+	this, next := noon.Add(left-7*24*time.Hour), noon.Add(left)
+	return &report.OCSP{Status: "good", ThisUpdate: &this, NextUpdate: &next, Kind: kind, Error: problem, Hint: hint}
+}
+
 // kinds are one case of each kind of matter, by what it shows.
 func kinds() []struct {
 	name     string
@@ -122,7 +128,25 @@ func kinds() []struct {
 			About("0badcafe").Next("ask who ordered it; if nobody did, ask the CA to revoke it, and set a CAA record with accounturi")), nil},
 		{"senders meet a fault", look("senders", finding.New("senders-mta_sts", finding.Error, "the policy of example.org does not name mx.example.org").About("example.org").Next("mxcert verify --domain example.org shows each address")), nil},
 		{"senders report", look("tlsrpt", finding.New("certificate-expired", finding.Error, "Google met certificate-expired on mx2.example.org, 12 sessions").About("mx2.example.org")), nil},
-		{"OCSP", look("ocsp", finding.New("ocsp-unreachable", finding.Warning, "the responder of E7 does not answer; the response is good until 2026-12-01 12:00 UTC").Next("nothing yet: mxcert tries again")), nil},
+		{"revoked", mx(func(r *report.Certificate) {
+			r.Error, r.Code = &report.Error{Stage: "ocsp", Kind: "ocsp-revoked", Message: "the CA says that the certificate with serial 4f1d was revoked", Hint: "mxcert renew --now --new-key"}, report.CodeFailed
+			r.Keys[0].OCSP = stapled(48*time.Hour, "ocsp-revoked", "the CA says that the certificate with serial 4f1d was revoked at 2026-11-30T11:00:00Z (keyCompromise)", "replace it at once, with a new key: mxcert renew --now --new-key")
+		}), nil},
+		{"a responder is down, and the response ends soon", mx(func(r *report.Certificate) {
+			r.Keys[0].OCSP = stapled(30*time.Hour, "ocsp-unavailable", "the OCSP responder http://ocsp.example gave no usable answer: connection refused", "mxcert asks again")
+		}), nil},
+		{"a response has expired, and Exim needs it", mx(func(r *report.Certificate) {
+			r.Keys[0].OCSP = stapled(-time.Hour, "ocsp-unknown", "the OCSP responder does not know the certificate with serial 4f1d", "ask the CA")
+			r.Keys[0].OCSP.Needed = true
+		}), nil},
+		{"no responder", mx(func(r *report.Certificate) {
+			r.Keys[0].OCSP = &report.OCSP{Status: "none", Kind: "ocsp-no-responder", Error: "the certificate (from \"E7\") names no OCSP responder, so nothing can be written to /etc/exim4/ocsp.der", Hint: "remove `ocsp: /etc/exim4/ocsp.der` from the target"}
+		}), nil},
+		{"a revoked certificate is not deployed", mx(func(r *report.Certificate) {
+			r.Stage, r.OutOfService, r.Code = report.Issued, true, report.CodeNotInService
+			r.Error = &report.Error{Stage: "deploy", Kind: "ocsp-revoked", Message: "the CA says that the certificate with serial 4f1d was revoked; the certificate with serial 4f1d is not deployed", Hint: "replace it at once"}
+			r.Keys[0].OCSP = &report.OCSP{Status: "revoked", Kind: "ocsp-revoked", Error: "the CA says that the certificate with serial 4f1d was revoked", Hint: "replace it at once"}
+		}), nil},
 		{"many certificates, one cause", func(w *tell.World) {
 			for i := range 250 {
 				name := fmt.Sprintf("mx%03d", i)

@@ -128,6 +128,12 @@ func printEndpoints(out sheet, c report.Certificate) {
 			what = "error: " + e.Error
 		case !e.Matches:
 			what = "serves another certificate, serial " + e.Serial
+		case e.OCSP == "good":
+			what += ", with its OCSP response"
+		case e.OCSP == "none":
+			what += ", without its OCSP response"
+		case e.OCSP != "":
+			what += ", with a bad OCSP response (" + e.OCSP + ")"
 		}
 		if time.Since(e.SeenAt) > time.Minute {
 			what += ", seen " + report.Until(e.SeenAt)

@@ -26,6 +26,7 @@ import (
 	"mxcert/deploy/survey"
 	"mxcert/deploy/verdict"
 
+	"mxcert/cmd/mxcert/internal/pass"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/wanted"
 )
@@ -114,7 +115,7 @@ func lookAtOwn(ctx context.Context, store *state.Book, want wanted.Certificate, 
 		group.Go(func() error {
 			at, name := addressAndPort(ctx, endpoint)
 			seen.hosts[i] = survey.LookAtEndpoint(ctx, want.ServerName(), at, options)
-			reports[i] = ownReport(seen.hosts[i], want, have.Bundles, options)
+			reports[i] = ownReport(endpoint, seen.hosts[i], want, have.Bundles, options)
 			reports[i].SCTs = sctsOf(seen.hosts[i], task.logs, cmp.Or(options.At, time.Now()))
 			if name != "" {
 				reports[i].Address = name
@@ -188,7 +189,7 @@ func deployed(want wanted.Certificate) (leaves []*x509.Certificate) {
 }
 
 // ownReport is the report on an endpoint that must show the current certificates, one for each key type.
-func ownReport(seen survey.Host, want wanted.Certificate, current []*bundle.Bundle, o survey.Options) hostReport {
+func ownReport(endpoint string, seen survey.Host, want wanted.Certificate, current []*bundle.Bundle, o survey.Options) hostReport {
 	h := newHostReport(seen)
 	for i, key := range want.Keys {
 		at := slices.IndexFunc(seen.Handshakes, func(s verdict.Handshake) bool {
@@ -198,6 +199,12 @@ func ownReport(seen survey.Host, want wanted.Certificate, current []*bundle.Bund
 			at = 0 // the first has failed, and so would all others
 		}
 		h.judgeOwn(at, seen.Handshakes, string(key), current[i], want.HostNames(), o)
+		if at < len(seen.Handshakes) && h.Handshakes[at].Matches {
+			probe := served.Probe{Address: endpoint, Want: current[i]}
+			if _, err := pass.Sent(want, served.Result{Probe: probe, Shown: seen.Handshakes[at].Shown, Matches: true}); err != nil {
+				h.add(finding.New("ocsp-not-sent", finding.Warning, "%s", err.Error()).Next(report.HintOf(err)))
+			}
+		}
 	}
 	for i, s := range seen.Handshakes {
 		if s.Shown != nil && !h.Handshakes[i].Matches {

@@ -122,7 +122,7 @@ func TestStaplingOfOurs(t *testing.T) {
 		s := Server{Sending: discover.Sending{Kind: "exim", Stapling: tt.setting}, files: map[string]file{}}
 		found := s.staple([]string{ours})
 		one(t, tt.setting, []finding.Finding{found}, tt.severity, tt.says)
-		if found.Severity != finding.OK && !strings.Contains(found.Hint, "${if exists{"+ours+"}{"+ours+"}}") {
+		if found.Severity != finding.OK && !strings.Contains(found.Hint, "${if exists{"+ours+"}{"+ours+".served}}") {
 			t.Errorf("%q: the hint is %q", tt.setting, found.Hint)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"mxcert/acme/finding"
 	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/wanted"
 	"mxcert/deploy/ocsp"
 )
 
@@ -82,7 +83,7 @@ func (s Server) stapleOfOurs(ours []string) (found finding.Finding, wrong bool) 
 
 // conditional returns the setting that lets Exim go on without a response.
 func conditional(path string) string {
-	return "write in Exim's configuration: tls_ocsp_file = ${if exists{" + path + "}{" + path + "}}"
+	return "write in Exim's configuration: " + wanted.ConditionalStaple(path)
 }
 
 // served returns the first certificate that Exim reads, and that of its issuer.

@@ -31,7 +31,7 @@ func tryFirst(plan *deploy.Plan) *deploy.Plan {
 	return plan
 }
 
-// settle is how long Exim may take to open its files for a connection.
+// settle is how long Exim may take to open its files for a connection. It takes milliseconds, and more on a busy machine.
 const settle = 300 * time.Millisecond
 
 // remotePlan is a plan that the install helper has made, and keeps as long as the connection is open.

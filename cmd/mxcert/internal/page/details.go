@@ -151,6 +151,13 @@ func shows(e report.Endpoint, looked time.Time) (list parts) {
 	default:
 		list = parts{mark{"bad", "✗", "another one"}.show()}
 	}
+	switch e.OCSP {
+	case "":
+	case "good":
+		list = append(list, el("div", class("small soft"), text("with its OCSP response")))
+	default:
+		list = append(list, el("div", mark{"warn", "!", "OCSP response: " + finding.Quote(e.OCSP, 20)}.show()))
+	}
 	if e.Serial != "" {
 		list = append(list, el("div", class("serial"), text(finding.Quote(e.Serial, 64))))
 	}

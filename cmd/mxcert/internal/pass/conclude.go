@@ -146,8 +146,9 @@ func (p *pass) success(ctx context.Context) ending {
 	if err := p.saveSuccess(); err != nil {
 		return ending{err: report.At("store", err)}
 	}
+	p.lookAtSent(ctx)
 	if hookErr == nil {
-		hookErr = p.stapleTrouble()
+		hookErr = p.stapleTrouble(ctx)
 	}
 	return ending{err: hookErr, inService: true}
 }
@@ -263,7 +264,7 @@ func (p *pass) heldAgain() bool {
 // report puts the result of the pass into words.
 func (p *pass) report(end ending) report.Certificate {
 	r := Describe(p.want, p.have)
-	r.Changed, r.Plan, r.DryRun, r.Endpoints = p.changed, p.intended, p.dryRun, endpointReports(p.seen)
+	r.Changed, r.Plan, r.DryRun, r.Endpoints = p.changed, p.intended, p.dryRun, endpointReports(p.want, p.seen)
 	r.Warnings = append(append([]string{}, p.warnings...), r.Warnings...) // in JSON a list, even if it is empty
 	p.outOfService = end.outOfService
 	r.Renewal, r.Reloads = p.renewal, p.reloaded
@@ -276,12 +277,13 @@ func (p *pass) report(end ending) report.Certificate {
 	}
 	r.TLSA, r.NextTLSA = p.tlsa.report(p.have.Bundles, p.seen), p.tlsa.nextTLSA()
 	r.NextOCSP = p.staples.next(p.have.Bundles)
+	p.tellNeeded(r.Keys)
 	if f := p.have.Record.Failure; f != nil && end.err != nil {
 		r.Failures, r.Failed = f.Count, &report.Error{Stage: f.Stage, Kind: f.Kind, Message: f.Message, Hint: f.Hint}
 	}
 	r.HeldUntil = p.heldUntil
 	r.Issued, r.Repaired, r.Limited = p.orders, p.restored, p.have.Record.Held != nil && end.err != nil
-	r.HeldOnly = !p.heldUntil.IsZero() && p.have.Record.Failure != nil && p.have.Record.Failure.Kind == kindDrift
+	r.HeldOnly = !p.heldUntil.IsZero() && p.have.Record.Failure != nil && p.have.Record.Failure.Kind == kindDrift || p.stapleDrift != nil && end.inService
 	r.Stage = p.stage(end)
 	if code, failed := p.unpublished(); failed && end.err == nil {
 		r.Code = code

@@ -177,12 +177,15 @@ func files(want wanted.Certificate, bundles []*bundle.Bundle) []string {
 	return once
 }
 
-func endpointReports(results []served.Result) []report.Endpoint {
+func endpointReports(want wanted.Certificate, results []served.Result) []report.Endpoint {
 	list := make([]report.Endpoint, len(results))
 	for i, r := range results {
 		list[i] = report.Endpoint{Address: r.Address, ServerName: r.ServerName, Key: r.Key, Serial: r.Serial, Matches: r.Matches, SeenAt: r.At}
 		if r.Shown != nil {
 			list[i].NotAfter = new(r.Shown.Chain[0].NotAfter.UTC())
+		}
+		if sent, _ := sentTo(want, r); sent != "" {
+			list[i].OCSP = string(sent)
 		}
 		if r.Err != nil {
 			list[i].Error, list[i].Kind, list[i].Hint = r.Err.Error(), report.KindOf(r.Err), report.HintOf(r.Err)

@@ -104,7 +104,12 @@ func lookAtFiles(ctx context.Context, r *report.Certificate, files *helper.Looke
 		}
 		r.Warnings = append(r.Warnings, fmt.Sprintf("mxcert deploy %s restores the files; a running daemon does that within a minute", want.Name))
 		r.Code = report.CodeNotInService
-		if held := contention(have.Record, want.Name, want.Fingerprint(), changesText(found.Changes)); held != nil && have.WasServed() {
+		if found.StaplesOnly() { // the certificate is in place
+			r.Stage, r.Code = report.Deployed, report.CodeFailed
+			if held := readStaples(have.Lineage).contention(want, have.Bundles, changesText(found.Changes)); held != nil {
+				r.Error = report.NewError(report.At(stageOCSP, held))
+			}
+		} else if held := contention(have.Record.Heals, want.Name, want.Fingerprint(), changesText(found.Changes)); held != nil && have.WasServed() {
 			r.Error = report.NewError(report.At("deploy", held))
 		}
 	}
@@ -113,7 +118,12 @@ func lookAtFiles(ctx context.Context, r *report.Certificate, files *helper.Looke
 // lookAtEndpoints compares what is served with what is issued.
 func lookAtEndpoints(ctx context.Context, r *report.Certificate, want wanted.Certificate, have *issued.Lineage) (seen []served.Result) {
 	seen = served.Await(ctx, Probes(want, have.Bundles), lookPatience, want.VerifyTimeout, served.Matching)
-	r.Endpoints = endpointReports(seen)
+	r.Endpoints = endpointReports(want, seen)
+	for _, s := range seen {
+		if _, err := sentTo(want, s); err != nil {
+			r.Warnings = append(r.Warnings, sentText(err))
+		}
+	}
 	if err := served.Problems(seen, served.Matching, want.Kinds()...); err != nil {
 		r.Code = report.CodeNotInService
 		if r.Error == nil {

@@ -96,6 +96,10 @@ type pass struct {
 	staples  *staples // the OCSP responses; nil if servers get none from mxcert
 	stapling *string  // Exim's tls_ocsp_file; nil until it is asked
 
+	stapleDrift *driftError // something else keeps changing the files with responses; nil if not
+
+	stapledAnew bool // this pass has changed the files beside an OCSP response, or the response
+
 	orderKeys map[bundle.KeyType]crypto.Signer // the keys that orders certify, if TLSA records decide
 	unwelcome []bundle.KeyType                 // whose current key the CA has refused, and no TLSA record names it
 

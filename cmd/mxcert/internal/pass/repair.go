@@ -38,7 +38,7 @@ func (p *pass) mayRepair(what string) error {
 	if !p.repairs() {
 		return nil
 	}
-	if drift := contention(p.have.Record, p.want.Name, p.want.Fingerprint(), what); drift != nil {
+	if drift := contention(p.have.Record.Heals, p.want.Name, p.want.Fingerprint(), what); drift != nil {
 		p.heldUntil = drift.until
 		return drift
 	}
@@ -48,13 +48,18 @@ func (p *pass) mayRepair(what string) error {
 // repaired counts one repair.
 func (p *pass) repaired() {
 	if p.repairs() {
-		p.have.Record.Heals = state.Heals{At: append(recentRepairs(p.have.Record, p.want.Fingerprint()), time.Now().UTC()), Fingerprint: p.want.Fingerprint()}
+		p.have.Record.Heals = oneMore(p.have.Record.Heals, p.want.Fingerprint())
 	}
 }
 
+// oneMore adds a repair.
+func oneMore(heals state.Heals, fingerprint string) state.Heals {
+	return state.Heals{At: append(recentRepairs(heals, fingerprint), time.Now().UTC()), Fingerprint: fingerprint}
+}
+
 // contention returns the error that stops the repairs for the rest of an hour, or nil while there were only a few.
-func contention(record state.Record, name, fingerprint, what string) *driftError {
-	repairs := recentRepairs(record, fingerprint)
+func contention(heals state.Heals, name, fingerprint, what string) *driftError {
+	repairs := recentRepairs(heals, fingerprint)
 	if len(repairs) < MaxRepairs {
 		return nil
 	}
@@ -67,11 +72,11 @@ func untilRepair(repairs []time.Time) time.Time {
 }
 
 // recentRepairs returns the repairs that count.
-func recentRepairs(record state.Record, fingerprint string) []time.Time {
-	if record.Heals.Fingerprint != fingerprint {
+func recentRepairs(heals state.Heals, fingerprint string) []time.Time {
+	if heals.Fingerprint != fingerprint {
 		return nil // the operator's edit may have ended the fight
 	}
-	return repairsOfHour(record.Heals.At, time.Now())
+	return repairsOfHour(heals.At, time.Now())
 }
 
 // repairsOfHour returns the repairs of the current hour. It ignores repairs in the future: the clock was ahead when they were recorded.

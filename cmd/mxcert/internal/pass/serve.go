@@ -41,11 +41,15 @@ func (p *pass) serve(ctx context.Context) error {
 		return report.At("deploy", err)
 	}
 	if p.plan.Summary().StaplesOnly() && !p.have.Record.Applying {
+		if !p.mayRepairStaples() {
+			return p.confirm(ctx)
+		}
 		if err := p.refresh(ctx); err != nil {
 			return report.At("deploy", err)
 		}
 	}
 	if p.plan.Summary().Empty() && !p.have.Record.Applying {
+		p.placedStaples()
 		return p.confirm(ctx)
 	}
 	if err := p.mayStaple(ctx); err != nil {
@@ -145,11 +149,13 @@ func (p *pass) deploy(ctx context.Context) error {
 	}
 	p.wrote = append(p.wrote, p.plan.Summary().Changes...)
 	p.changed = p.changed || len(p.wrote) > 0
+	p.stapledAnew = p.want.Stapled()
 	left := p.prints()
 	if err := p.activate(ctx); err != nil {
 		return errors.Join(p.revert(ctx, changedSince(left, err)), p.applied())
 	}
 	p.compareAgain(ctx)
+	p.placedStaples()
 	return p.applied()
 }
 

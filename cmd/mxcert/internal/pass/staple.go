@@ -10,6 +10,7 @@ import (
 
 	"mxcert/acme/bundle"
 	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/wanted"
 	"mxcert/deploy/ocsp"
 )
 
@@ -22,7 +23,7 @@ const (
 )
 
 // useStaples gets the OCSP responses that are due, and adds those that servers may send to what is wanted. A responder that gives none
-// costs no pass: the responses in place stay until they expire.
+// costs no pass: the responses in place stay until they are about to expire.
 func (p *pass) useStaples(ctx context.Context) {
 	if !p.want.Stapled() {
 		return
@@ -35,15 +36,14 @@ func (p *pass) useStaples(ctx context.Context) {
 		}
 	}
 	if asked {
-		if err := p.lineage.SaveStaples(p.staples); err != nil {
-			p.warn("the OCSP responses could not be stored: " + err.Error())
-		}
+		p.saveStaples()
 	}
 	bundles := p.have.Bundles
 	if old, err := p.have.Served(); err == nil {
 		bundles = slices.Concat(bundles, old) // a deployment may go back to them
 	}
-	p.want = p.want.WithStaples(p.staples.forServers(bundles, p.expired() && p.readsPlainly(ctx)))
+	keep := p.ended() && p.readsPlainly(ctx)
+	p.want = p.want.WithStaples(p.staples.forServers(bundles, func(*staple) bool { return keep }))
 }
 
 // askResponder asks for the response of a certificate if it is due. It reports whether something changed that is remembered.
@@ -55,7 +55,7 @@ func (p *pass) askResponder(ctx context.Context, b *bundle.Bundle) bool {
 		one.Problem, one.NextTry = problem, time.Time{}
 		return changed
 	}
-	lacks := have == nil || have.Expired(now)
+	lacks := have == nil || !now.Before(have.ServeUntil())
 	if now.Before(one.NextTry) && !p.options.Force && (p.options.Daemon || !lacks) {
 		return false
 	}
@@ -87,14 +87,14 @@ func (p *pass) askResponder(ctx context.Context, b *bundle.Bundle) bool {
 	return true
 }
 
-// expired reports whether a response of a current certificate has expired.
-func (p *pass) expired() bool {
+// ended reports whether a response of a current certificate is too old to be served.
+func (p *pass) ended() bool {
 	return slices.ContainsFunc(p.have.Bundles, func(b *bundle.Bundle) bool {
 		if b == nil {
 			return false
 		}
 		r := p.staples.response(b)
-		return r != nil && r.Expired(time.Now())
+		return r != nil && !time.Now().Before(r.ServeUntil())
 	})
 }
 
@@ -108,7 +108,19 @@ func (p *pass) readsPlainly(ctx context.Context) bool {
 		}
 		p.stapling = &setting
 	}
-	return *p.stapling != "" && !strings.Contains(*p.stapling, "$")
+	return plainPath(*p.stapling)
+}
+
+// plainPath reports whether a tls_ocsp_file is a path.
+func plainPath(setting string) bool { return setting != "" && !strings.Contains(setting, "$") }
+
+// tellNeeded says of responses that Exim cannot do without them, if the pass has found that out.
+func (p *pass) tellNeeded(keys []report.Key) {
+	for _, k := range keys {
+		if k.OCSP != nil && p.stapling != nil {
+			k.OCSP.Needed = plainPath(*p.stapling)
+		}
+	}
 }
 
 // mayStaple keeps the certificate in place as long as the new one has no OCSP response, because Exim refuses TLS with the response of another
@@ -128,7 +140,7 @@ func (p *pass) mayStaple(ctx context.Context) error {
 			problem = &report.Error{Kind: ocsp.KindUnavailable, Message: "there is no OCSP response of the new certificate"}
 		}
 		first := slot.Served == "" || plan.OldNotAfter.IsZero() || plan.OldFault != ""
-		held := &unstapled{problem: problem, certificate: b, old: plan.OldNotAfter}
+		held := &unstapled{problem: problem, certificate: b, old: plan.OldNotAfter, path: p.want.StaplePath()}
 		switch ends := !first && time.Until(plan.OldNotAfter) < p.nearEnd(b); {
 		case problem.Kind == ocsp.KindRevoked, problem.Kind == ocsp.KindNoResponder && !ends, !first && !ends, demandsStaple(b):
 			return report.At("deploy", held)
@@ -152,6 +164,7 @@ type unstapled struct {
 	certificate *bundle.Bundle
 	old         time.Time // when the certificate in place ends; zero if there is none
 	plainly     bool      // Exim needs the file
+	path        string    // of the file
 }
 
 func (e *unstapled) Error() string {
@@ -173,7 +186,7 @@ func (e *unstapled) Temporary() bool {
 // Hint says what to do.
 func (e *unstapled) Hint() string {
 	if e.plainly {
-		return "to deploy it without a response, write tls_ocsp_file in Exim's configuration as ${if exists{PATH}{PATH}}, or remove tls_ocsp_file and `ocsp`; " + e.problem.Hint
+		return "to deploy it without a response, write in Exim's configuration " + wanted.ConditionalStaple(e.path) + ", or remove tls_ocsp_file and `ocsp`; " + e.problem.Hint
 	}
 	return e.problem.Hint
 }
@@ -188,15 +201,20 @@ func (p *pass) refresh(ctx context.Context) error {
 	for _, change := range p.plan.Summary().Changes {
 		p.say("deploy", fmt.Sprintf("%s (%s)", change.Path, change.Why))
 	}
+	p.stapledAnew = true
 	if err := p.write(func() error { return p.plan.Apply(p.keepDisplaced) }); err != nil {
 		return err
 	}
-	return p.compare(ctx, p.have.Bundles)
+	if err := p.compare(ctx, p.have.Bundles); err != nil {
+		return err
+	}
+	p.placedStaples()
+	return nil
 }
 
 // stapleTrouble returns what a person has to do about OCSP although the certificates are in service. What passes on its own is a warning, once
 // it is no mere hiccup.
-func (p *pass) stapleTrouble() error {
+func (p *pass) stapleTrouble(ctx context.Context) error {
 	if p.staples == nil {
 		return nil
 	}
@@ -205,6 +223,9 @@ func (p *pass) stapleTrouble() error {
 			continue
 		}
 		one := p.staples.of(b)
+		if one.Problem != nil {
+			p.readsPlainly(ctx) // for tellNeeded
+		}
 		switch {
 		case one.Problem == nil:
 		case one.Problem.Kind == ocsp.KindRevoked, one.Problem.Kind == ocsp.KindNoResponder:
@@ -212,6 +233,9 @@ func (p *pass) stapleTrouble() error {
 		case p.want.StapleOf(b) == nil, one.Problem.Kind == ocsp.KindUnknown, one.Failures >= loudFailures:
 			p.warn(fmt.Sprintf("%s; %s", one.Problem.Message, one.Problem.Hint))
 		}
+	}
+	if p.stapleDrift != nil {
+		return report.At(stageOCSP, p.stapleDrift)
 	}
 	return nil
 }

@@ -16,8 +16,9 @@ import (
 
 // staples is what is remembered about the OCSP responses of a lineage's certificates.
 type staples struct {
-	Version int      `json:"version"`
-	List    []staple `json:"staples"`
+	Version int         `json:"version"`
+	List    []staple    `json:"staples"`
+	Heals   state.Heals `json:"heals,omitzero"` // when mxcert has repaired files with responses; see staple_repair.go
 }
 
 // staple is what is remembered about the response of one certificate.
@@ -28,6 +29,7 @@ type staple struct {
 	NextTry  time.Time     `json:"next_try,omitzero"`  // when mxcert asks again
 	Failures int           `json:"failures,omitempty"` // requests in a row without a response that says good
 	Problem  *report.Error `json:"problem,omitempty"`  // of the last request; nil if it brought a response that says good
+	Placed   string        `json:"placed,omitempty"`   // what a pass has found or put in place, see printOf; "" if that is not known
 }
 
 // mostStaples limits what is remembered: the current certificates, and those to which a deployment may go back.
@@ -73,21 +75,21 @@ func (s *staples) response(b *bundle.Bundle) *ocsp.Response {
 	return r
 }
 
-// forServers returns the responses that servers may send. keep says that the expired ones are to stay.
-func (s *staples) forServers(bundles []*bundle.Bundle, keep bool) wanted.Staples {
+// forServers returns the responses that servers may send, and those that keep accepts although they expire soon, or have expired.
+func (s *staples) forServers(bundles []*bundle.Bundle, keep func(one *staple) bool) wanted.Staples {
 	list := wanted.Staples{}
 	for _, b := range bundles {
 		if b == nil {
 			continue
 		}
-		if r := s.response(b); r != nil && (keep || !r.Expired(time.Now())) {
+		if r := s.response(b); r != nil && (time.Now().Before(r.ServeUntil()) || keep(s.of(b))) {
 			list[b.Serial()] = r.DER
 		}
 	}
 	return list
 }
 
-// next returns when the first response of the bundles is due; zero if none is.
+// next returns when the first response of the bundles is to be fetched, or taken away; zero if there is nothing to do.
 func (s *staples) next(bundles []*bundle.Bundle) (next time.Time) {
 	if s == nil {
 		return next
@@ -96,8 +98,14 @@ func (s *staples) next(bundles []*bundle.Bundle) (next time.Time) {
 		if b == nil {
 			continue
 		}
-		if at := s.of(b).NextTry; !at.IsZero() && (next.IsZero() || at.Before(next)) {
-			next = at
+		times := []time.Time{s.of(b).NextTry}
+		if r := s.response(b); r != nil && time.Now().Before(r.ServeUntil()) {
+			times = append(times, r.ServeUntil())
+		}
+		for _, at := range times {
+			if !at.IsZero() && (next.IsZero() || at.Before(next)) {
+				next = at
+			}
 		}
 	}
 	return next
@@ -154,11 +162,11 @@ func stapleReport(want wanted.Certificate, s *staples, b *bundle.Bundle) *report
 	return told
 }
 
-// withStaples adds the OCSP responses that are remembered. Status does not ask Exim how it reads an expired one: if that is still in place,
-// it counts as right.
+// withStaples adds the OCSP responses that are remembered. Status does not ask Exim how it reads one that has ended: if the last pass has left it
+// in place, it counts as right.
 func withStaples(want wanted.Certificate, have *issued.Lineage) wanted.Certificate {
 	if !want.Stapled() {
 		return want
 	}
-	return want.WithStaples(readStaples(have.Lineage).forServers(have.Bundles, true))
+	return want.WithStaples(readStaples(have.Lineage).forServers(have.Bundles, func(one *staple) bool { return one.Placed == printOf(one.Response) }))
 }

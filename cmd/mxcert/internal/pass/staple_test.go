@@ -76,12 +76,18 @@ func (r *responder) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 // stapledHost has a target with an OCSP response.
 func stapledHost(t *testing.T, named bool) (*host, *responder) {
 	t.Helper()
+	return staplingHost(t, named, "ocsp.der")
+}
+
+// staplingHost is the same with a server that sends the response from another file; "" for one that sends none.
+func staplingHost(t *testing.T, named bool, staple string) (*host, *responder) {
+	t.Helper()
 	r := newResponder(t)
 	options := ca.Options{RSA: true}
 	if named {
 		options.OCSP = r.URL
 	}
-	h := newHost(t, lab.Options{CA: options}, lab.ConfigOptions{})
+	h := newHost(t, lab.Options{CA: options, Staple: staple}, lab.ConfigOptions{})
 	r.set(func(r *responder) { r.ca = h.CA })
 	h.edit("- files: {", `- exim: {unit: "", unchecked: true, ocsp: "`+h.Path("tls", "ocsp.der")+`", `)
 	return h, r
@@ -121,7 +127,11 @@ func TestStaple(t *testing.T) {
 	if h.stapled() != first {
 		t.Fatal("the certificate has no response")
 	}
-	told := h.look(report.CodeOK).Keys[0].OCSP
+	now := h.look(report.CodeOK)
+	if sent := now.Endpoints[0].OCSP; sent != "good" || len(now.Warnings) > 0 {
+		t.Errorf("the server sends the response, and status says %q, %q", sent, now.Warnings)
+	}
+	told := now.Keys[0].OCSP
 	if told == nil || told.Status != "good" || told.Error != "" || told.NextUpdate == nil || told.NextRequest == nil || !told.NextRequest.Before(*told.NextUpdate) {
 		t.Errorf("status says %+v", told)
 	}
@@ -196,16 +206,27 @@ func TestStaple(t *testing.T) {
 func TestStapleExpires(t *testing.T) {
 	t.Parallel()
 	h, r := stapledHost(t, true)
-	r.set(func(r *responder) { r.this, r.life = time.Now().Add(-time.Minute), time.Minute+3*time.Second })
+	expires := time.Now().Add(time.Minute)
+	r.set(func(r *responder) { r.this, r.life = expires.Add(-6*time.Minute), 6*time.Minute }) // it is to go 45 s before it expires
 	h.pass(report.CodeOK, renew)
 	first := h.served()
 	r.set(func(r *responder) { r.down = true })
+	s := readStaples(h.lineage())
+	s.List[0].NextTry = time.Now().Add(time.Hour)
+	h.check(h.lineage().SaveStaples(s))
+	if next := h.pass(report.CodeOK, byDaemon).NextOCSP; expires.Sub(next) < 44*time.Second || expires.Sub(next) > 47*time.Second {
+		t.Errorf("the next pass is %s before the response expires, too late to take it away", expires.Sub(next))
+	}
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		h.due()
 		if c := h.pass(report.CodeOK, byDaemon); h.stapled() == "none" {
 			if len(c.Warnings) == 0 || h.served() != first {
 				t.Errorf("nobody is told: %+v", c)
 			}
+			if !time.Now().Before(expires) {
+				t.Error("the response was still there when it expired")
+			}
+			h.look(report.CodeOK)
 			break
 		}
 		if time.Now().After(deadline) {

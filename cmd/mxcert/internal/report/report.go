@@ -224,6 +224,7 @@ type OCSP struct {
 	NextUpdate  *time.Time `json:"next_update"`  // when it expires
 	NextRequest *time.Time `json:"next_request"` // when mxcert asks again; null if it does not
 	Error       string     `json:"error"`        // why the last request brought no response that says good
+	Needed      bool       `json:"-"`            // Exim refuses TLS if it reads its files and there is no valid response, as far as the pass knows
 	Kind        string     `json:"kind,omitempty"`
 	Hint        string     `json:"hint,omitempty"`
 }
@@ -239,6 +240,7 @@ type Endpoint struct {
 	Kind       string `json:"kind,omitempty"` // of the error
 	Hint       string `json:"hint,omitempty"` // what to do about the error
 
+	OCSP     string     `json:"ocsp,omitempty"`      // what it sent along: good, none, expired or invalid; absent if no response is to be sent
 	NotAfter *time.Time `json:"not_after,omitempty"` // of the certificate that the endpoint showed; absent if the handshake failed
 	SeenAt   time.Time  `json:"seen_at"`             // when the handshake was made
 }

@@ -1,6 +1,9 @@
 package wanted
 
-import "mxcert/acme/bundle"
+import (
+	"mxcert/acme/bundle"
+	"mxcert/deploy"
+)
 
 // Staples holds the OCSP responses that servers may send, by the serial number of the certificate.
 type Staples map[string][]byte
@@ -16,6 +19,11 @@ func (c Certificate) StaplePath() string {
 		}
 	}
 	return ""
+}
+
+// ConditionalStaple returns Exim's setting that sends the response at a path if there is one, and works without one.
+func ConditionalStaple(path string) string {
+	return "tls_ocsp_file = ${if exists{" + path + "}{" + path + deploy.ServedSuffix + "}}"
 }
 
 // WithStaples returns the certificate with OCSP responses. They belong to the files, and are no part of the configuration.
