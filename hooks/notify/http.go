@@ -3,6 +3,8 @@ package notify
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -47,11 +49,6 @@ func isLoopback(host string) bool {
 	return host == "localhost" || err == nil && address.IsLoopback()
 }
 
-// caller makes requests for one channel. The zero caller is ready.
-type caller struct {
-	transport http.RoundTripper // nil: a new one for each request, with the system's roots and the proxy of the environment
-}
-
 // request is one request to a secret address.
 type request struct {
 	what    string // whom the error names, such as: the webhook
@@ -59,10 +56,12 @@ type request struct {
 	kind    string // content type
 	body    []byte
 	header  map[string]string
+	roots   *x509.CertPool // nil: the system's
+	setting string         // that names a file with roots, below the channel; "" if there is none
 }
 
 // call makes one request. It follows no redirect, because the message and the URL would go along.
-func (c caller) call(ctx context.Context, r request) error {
+func (r request) call(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if err := CheckURL(r.address); err != nil {
@@ -78,15 +77,16 @@ func (c caller) call(ctx context.Context, r request) error {
 		q.Header.Set(name, value)
 	}
 	secrets := secretsOf(r.address, q.URL)
-	transport := c.transport
-	if transport == nil {
-		transport = &http.Transport{
-			Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext, TLSHandshakeTimeout: 10 * time.Second,
-			ResponseHeaderTimeout: patience, MaxResponseHeaderBytes: 64 << 10, DisableKeepAlives: true, ForceAttemptHTTP2: true,
-		}
+	transport := &http.Transport{
+		Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext, TLSHandshakeTimeout: 10 * time.Second,
+		TLSClientConfig: &tls.Config{RootCAs: r.roots, MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true,
+		ResponseHeaderTimeout: patience, MaxResponseHeaderBytes: 64 << 10, DisableKeepAlives: true,
 	}
 	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	response, err := client.Do(q)
+	if e := untrusted(err, r.what+" at "+q.URL.Host, r.setting, secrets...); e != nil {
+		return e
+	}
 	if err != nil {
 		return &Error{message: fmt.Sprintf("%s at %s does not answer: %s", r.what, q.URL.Host, reasonOf(err, secrets...)), kind: Unreachable, temporary: true, cause: contextOf(err),
 			hint: "does this host reach " + q.URL.Host + ", and is the certificate there valid?"}

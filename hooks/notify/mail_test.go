@@ -342,11 +342,11 @@ func TestRelayAbroad(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			relay := &Relay{Address: address, User: "mxcert", Password: fixed(token), Roots: pool}
+			relay := &Relay{Address: address, User: "mxcert", Password: fixed(token)}
 			if !tt.trusted {
-				relay.Roots = x509.NewCertPool()
+				pool = x509.NewCertPool()
 			}
-			c := &conversation{relay: relay, secret: token}
+			c := &conversation{relay: relay, secret: token, roots: pool}
 			defer conn.Close()
 			err = c.begin(conn, "127.0.0.1", "587", tt.local)
 			if tt.says == "" && (err != nil || r.user == "" && !tt.local) {
@@ -366,7 +366,7 @@ func TestRelayAbroad(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		c := &conversation{relay: &Relay{Address: "127.0.0.1:465", User: "mxcert", Password: fixed(token), Roots: pool}, secret: token}
+		c := &conversation{relay: &Relay{Address: "127.0.0.1:465", User: "mxcert", Password: fixed(token)}, secret: token, roots: pool}
 		if err := c.begin(conn, "127.0.0.1", implicitTLS, false); err != nil {
 			t.Error(err)
 		}

@@ -30,10 +30,10 @@ const (
 // Relay is a mail server that takes mail by SMTP. The connection is encrypted and its certificate is checked. Only a relay at a loopback
 // address needs neither: what goes there stays on this host, and its certificate, which has another name, may be what mxcert reports.
 type Relay struct {
-	Address  string         // host:port
-	User     string         // "" if it wants no login
-	Password Secret         // nil without User
-	Roots    *x509.CertPool // nil: the system's
+	Address  string // host:port
+	User     string // "" if it wants no login
+	Password Secret // nil without User
+	CAFile   string // path of a PEM file with the roots to trust, which is read for each message; "": those of the system
 }
 
 // conversation is one connection to a relay.
@@ -41,6 +41,7 @@ type conversation struct {
 	relay  *Relay
 	client *smtp.Client
 	secret string
+	roots  *x509.CertPool // nil: the system's
 }
 
 // open connects, encrypts and logs in. The caller closes the conversation, also after an error.
@@ -50,6 +51,9 @@ func (r *Relay) open(ctx context.Context) (c *conversation, end func(), err erro
 		if c.secret, err = r.Password(); err != nil {
 			return c, func() {}, err
 		}
+	}
+	if c.roots, err = rootsIn(r.CAFile); err != nil {
+		return c, func() {}, err
 	}
 	host, port, err := net.SplitHostPort(r.Address)
 	if err != nil {
@@ -67,7 +71,7 @@ func (r *Relay) open(ctx context.Context) (c *conversation, end func(), err erro
 // begin greets, encrypts and logs in. local says that the relay is on this host.
 func (c *conversation) begin(conn net.Conn, host, port string, local bool) (err error) {
 	conn = &cappedConn{Conn: conn, left: mostReplies}
-	config := &tls.Config{ServerName: host, RootCAs: c.relay.Roots, MinVersion: tls.VersionTLS12, InsecureSkipVerify: local} //nolint:gosec // see Relay
+	config := &tls.Config{ServerName: host, RootCAs: c.roots, MinVersion: tls.VersionTLS12, InsecureSkipVerify: local} //nolint:gosec // see Relay
 	if port == implicitTLS {
 		conn = tls.Client(conn, config)
 	}
@@ -176,9 +180,12 @@ func (r *Relay) send(ctx context.Context, from string, to []string, text []byte)
 	return nil
 }
 
-// probe tests the password and, if online is set, the relay up to the login.
+// probe tests the password, the roots and, if online is set, the relay up to the login.
 func (r *Relay) probe(ctx context.Context, online bool) error {
 	if !online {
+		if err := CheckRoots(r.CAFile); err != nil {
+			return err
+		}
 		if r.User != "" {
 			_, err := r.Password()
 			return err
@@ -212,9 +219,8 @@ func (c *conversation) said(what string, err error) *Error {
 // unreachable explains why there is no answer, or why its certificate is not accepted.
 func (c *conversation) unreachable(err error) *Error {
 	address := c.relay.Address
-	if bad, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return &Error{message: fmt.Sprintf("the certificate of the relay %s is wrong: %s", address, without(bad.Err.Error(), c.secret)), kind: Encryption, temporary: true,
-			hint: "write the relay's name as its certificate has it; the certificate must lead to a root that this host trusts"}
+	if e := untrusted(err, "the relay "+address, "mail.via.ca_file", c.secret); e != nil {
+		return e
 	}
 	reason := reasonOf(err, c.secret)
 	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
