@@ -21,6 +21,8 @@ import (
 const (
 	// relayTime limits one conversation with a relay.
 	relayTime = 60 * time.Second
+	// goodbye is how long the relay has for its last word.
+	goodbye = 5 * time.Second
 	// mostReplies limits what a relay may say in one conversation, in bytes.
 	mostReplies = 256 << 10
 	// implicitTLS is the port on which TLS comes before the first word (RFC 8314).
@@ -44,7 +46,8 @@ type conversation struct {
 	roots  *x509.CertPool // nil: the system's
 }
 
-// open connects, encrypts and logs in. The caller closes the conversation, also after an error.
+// open connects, encrypts and logs in. The caller ends the conversation, also after an error. It ends with QUIT, because relays count clients
+// that hang up among those that attack them.
 func (r *Relay) open(ctx context.Context) (c *conversation, end func(), err error) {
 	c = &conversation{relay: r}
 	if r.User != "" {
@@ -64,7 +67,14 @@ func (r *Relay) open(ctx context.Context) (c *conversation, end func(), err erro
 		return c, func() {}, c.unreachable(err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = plain.Close() })
-	end = func() { stop(); _ = plain.Close() }
+	end = func() {
+		if c.client != nil {
+			_ = plain.SetDeadline(time.Now().Add(goodbye))
+			_ = c.client.Quit()
+		}
+		stop()
+		_ = plain.Close()
+	}
 	return c, end, c.begin(plain, host, port, isLoopback(host))
 }
 
@@ -78,8 +88,7 @@ func (c *conversation) begin(conn net.Conn, host, port string, local bool) (err 
 	if c.client, err = smtp.NewClient(conn, host); err != nil {
 		return c.said("greets with an error", err)
 	}
-	hello, _ := os.Hostname()
-	if err := c.client.Hello(domainOf(hello)); err != nil {
+	if err := c.client.Hello(greeting(conn.LocalAddr())); err != nil {
 		return c.said("greets with an error", err)
 	}
 	c.client.SkipSMTPUTF8(true) // the mail is ASCII: a relay must not demand more of the next one
@@ -87,6 +96,23 @@ func (c *conversation) begin(conn net.Conn, host, port string, local bool) (err 
 		return err
 	}
 	return c.login(local)
+}
+
+// greeting is how this host calls itself: by its full name or, as RFC 5321 section 4.1.4 has it for a host without one, by its address. Many
+// relays take no short name.
+func greeting(local net.Addr) string {
+	name, _ := os.Hostname()
+	if name = domainOf(name); strings.Contains(name, ".") {
+		return name
+	}
+	address, ok := local.(*net.TCPAddr)
+	switch {
+	case !ok:
+		return name
+	case address.IP.To4() != nil:
+		return "[" + address.IP.String() + "]"
+	}
+	return "[IPv6:" + address.IP.String() + "]" // without its zone
 }
 
 // encrypt starts TLS, unless it has begun with the connection. At a loopback address it does so only if the login needs it.
@@ -171,7 +197,6 @@ func (r *Relay) send(ctx context.Context, from string, to []string, text []byte)
 	if err := data.Close(); err != nil {
 		return c.said("does not take the mail", err)
 	}
-	_ = c.client.Quit() // it has the mail
 	if len(refused) > 0 {
 		refused[0].temporary = false // the others have it: sending it again would repeat it to them
 		refused[0].message += fmt.Sprintf("; it has taken it for %d of %d", len(to)-len(refused), len(to))
@@ -194,11 +219,8 @@ func (r *Relay) probe(ctx context.Context, online bool) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, relayTime)
 	defer cancel()
-	c, end, err := r.open(ctx)
-	defer end()
-	if err == nil {
-		_ = c.client.Quit()
-	}
+	_, end, err := r.open(ctx)
+	end()
 	return err
 }
 
