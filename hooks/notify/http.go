@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -135,24 +136,31 @@ func retryAfter(value string) time.Duration {
 	return 0
 }
 
-// secretsOf lists what of a URL may be repeated in answers and errors, the longest first.
+// secretsOf lists what of a URL may be repeated in answers and errors, as it is written and decoded, the longest first.
 func secretsOf(text string, u *url.URL) []string {
 	list := []string{text, u.String(), u.RequestURI(), u.RawQuery}
 	if password, ok := u.User.Password(); ok {
 		list = append(list, password)
 	}
-	for _, part := range strings.Split(u.Path, "/") {
-		if len(part) >= 8 { // shorter ones are words such as hooks
-			list = append(list, part)
+	for _, part := range strings.Split(u.EscapedPath(), "/") {
+		if decoded, err := url.PathUnescape(part); err == nil && len(decoded) >= 8 { // shorter ones are words such as hooks
+			list = append(list, part, decoded)
 		}
 	}
-	for _, values := range u.Query() {
-		for _, value := range values {
-			if len(value) >= 4 {
-				list = append(list, value)
-			}
+	var values []string
+	for _, pair := range strings.Split(u.RawQuery, "&") {
+		_, value, _ := strings.Cut(pair, "=")
+		values = append(values, value)
+	}
+	for _, decoded := range u.Query() {
+		values = append(values, decoded...)
+	}
+	for _, value := range values {
+		if len(value) >= 4 {
+			list = append(list, value, url.QueryEscape(value))
 		}
 	}
+	slices.SortStableFunc(list, func(a, b string) int { return len(b) - len(a) })
 	return list
 }
 

@@ -32,8 +32,8 @@ func TestHostileTextByRelays(t *testing.T) {
 			continue
 		}
 		// Exim delivers one mail to each recipient, Postfix too; nobody else gets one.
-		w.within(20*time.Second, "the mails arrive", func() bool { return len(w.letters(server)) >= 2 })
-		list := w.letters(server)
+		w.within(20*time.Second, "the mails arrive", func() bool { return len(w.letters(w.relay(server))) >= 2 })
+		list := w.letters(w.relay(server))
 		if len(list) != 2 {
 			t.Errorf("%s: %d mails", server, len(list))
 		}

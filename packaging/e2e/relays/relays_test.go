@@ -119,9 +119,9 @@ func (w *town) arrived(server string, want map[string]int) {
 	for _, n := range want {
 		total += n
 	}
-	w.within(20*time.Second, "the mails arrive", func() bool { return len(w.letters(server)) >= total })
+	w.within(20*time.Second, "the mails arrive", func() bool { return len(w.letters(w.relay(server))) >= total })
 	got, seen := map[string]int{}, map[string]bool{}
-	for _, l := range w.letters(server) {
+	for _, l := range w.letters(w.relay(server)) {
 		got[l.Header.Get("To")]++
 		w.wellFormed(server, l)
 		id := l.Header.Get("Message-Id")

@@ -91,10 +91,10 @@ type letter struct {
 	raw, text string
 }
 
-// letters reads the mails that a relay has delivered.
-func (w *town) letters(server string) (list []letter) {
+// letters reads the mails that a mail server has delivered, the oldest first.
+func (w *town) letters(h *world.Host) (list []letter) {
 	w.t.Helper()
-	for _, raw := range strings.Split(w.must(w.relay(server), "sh", "-c", "for f in /srv/mail/box/new/*; do [ ! -e $f ] || { cat $f; printf '\\036'; }; done"), "\x1e") {
+	for _, raw := range strings.Split(w.must(h, "sh", "-c", "for f in $(ls -tr /srv/mail/box/new/* 2>/dev/null); do cat $f; printf '\\036'; done"), "\x1e") {
 		if raw == "" {
 			continue
 		}
