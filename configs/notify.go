@@ -72,6 +72,11 @@ func (l *loader) channelValue(kind string, value *yaml.Node, path string) {
 	if kind == channelWebhook || kind == channelPing {
 		l.hideValue(value)
 		l.hideAll(value, "body", "ca_file")
+		for i := 1; value.Kind == yaml.MappingNode && i < len(value.Content); i += 2 {
+			if strings.Contains(value.Content[i].Value, "://") { // the URL under a wrong key
+				l.hideValue(value.Content[i])
+			}
+		}
 	}
 	if value.Kind != yaml.ScalarNode || value.Tag == "!!null" {
 		return
@@ -300,6 +305,8 @@ func (l *loader) checkBody(p, body string) {
 	case slices.Contains(bodies(), body):
 	case path.IsAbs(body):
 		l.checkPath(p, body)
+	case strings.Contains(body, "://"):
+		l.bad(p, "write it as url; body names what is sent to it", "is a URL")
 	case strings.Contains(body, "{"):
 		l.bad(p, "put it into a file, and write the path of the file", "%s is a template itself; mxcert reads one from a file", quote(body))
 	case strings.ContainsAny(body, "/."):

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -224,13 +225,22 @@ func (r *Relay) probe(ctx context.Context, online bool) error {
 	return err
 }
 
+// secrets lists what a relay may repeat: the password, and what PLAIN and LOGIN make of it.
+func (c *conversation) secrets() []string {
+	if c.secret == "" {
+		return nil
+	}
+	encode := base64.StdEncoding.EncodeToString
+	return []string{encode([]byte("\x00" + c.relay.User + "\x00" + c.secret)), encode([]byte(c.secret)), c.secret}
+}
+
 // said explains an error of the conversation: an answer of the relay, or none.
 func (c *conversation) said(what string, err error) *Error {
 	answer, ok := errors.AsType[*textproto.Error](err)
 	if !ok {
 		return c.unreachable(err)
 	}
-	e := &Error{message: fmt.Sprintf("the relay %s %s: \"%d %s\"", c.relay.Address, what, answer.Code, without(answer.Msg, c.secret)), kind: Refused, temporary: answer.Code/100 == 4,
+	e := &Error{message: fmt.Sprintf("the relay %s %s: \"%d %s\"", c.relay.Address, what, answer.Code, without(answer.Msg, c.secrets()...)), kind: Refused, temporary: answer.Code/100 == 4,
 		hint: "may this host send mail through the relay, with these addresses?"}
 	if e.temporary {
 		e.hint = "the relay takes it later; otherwise look at its log"
@@ -241,10 +251,10 @@ func (c *conversation) said(what string, err error) *Error {
 // unreachable explains why there is no answer, or why its certificate is not accepted.
 func (c *conversation) unreachable(err error) *Error {
 	address := c.relay.Address
-	if e := untrusted(err, "the relay "+address, "mail.via.ca_file", c.secret); e != nil {
+	if e := untrusted(err, "the relay "+address, "mail.via.ca_file", c.secrets()...); e != nil {
 		return e
 	}
-	reason := reasonOf(err, c.secret)
+	reason := reasonOf(err, c.secrets()...)
 	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
 		reason = "it has closed the connection, or has not answered in time"
 	}

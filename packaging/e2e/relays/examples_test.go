@@ -93,7 +93,10 @@ func examples(t *testing.T, file string) (configurations, others []string) {
 		switch {
 		case i%2 == 0:
 		case strings.HasPrefix(strings.TrimLeft(text, "\n "), "notify:\n"):
-			configurations = append(configurations, strings.ReplaceAll(text, "\n   ", "\n")) // as in a list
+			if strings.HasPrefix(text, "\n   notify:") { // in a list
+				text = strings.ReplaceAll(text, "\n   ", "\n")
+			}
+			configurations = append(configurations, text)
 		default:
 			others = append(others, text)
 		}
@@ -101,10 +104,8 @@ func examples(t *testing.T, file string) (configurations, others []string) {
 	return configurations, others
 }
 
-// Each example of the documentation sends a message as it is written: the names in it are those of servers of this test.
-func TestExamplesAreSent(t *testing.T) {
-	t.Parallel()
-	w := newTown(t)
+// examplesAreSent: each example of the documentation sends a message as it is written. The names in it are those of servers of this test.
+func examplesAreSent(t *testing.T, w *town) {
 	d := w.serveDesk()
 	w.check(w.Here.Write("/etc/hosts", w.hosts+world.ReceiverIPv4+" hooks.example\n"+address("exim", good)+" relay.example\n", 0o644))
 	w.secret("chat-url", "https://hooks.example/services/the-secret-of-the-chat")

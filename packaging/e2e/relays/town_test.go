@@ -20,6 +20,7 @@ import (
 // A town has mxcert on the sender and the relays on the receiver.
 type town struct {
 	*world.World
+
 	Here *world.Host // the sender, with Exim's root tree
 
 	t              testing.TB
