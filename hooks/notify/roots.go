@@ -20,7 +20,7 @@ func CheckRoots(path string) error {
 // rootsIn reads the certificates of a PEM file. The pool is nil, which stands for the roots of the system, if path is empty.
 func rootsIn(path string) (*x509.CertPool, error) {
 	if path == "" {
-		return nil, nil //nolint:nilnil // as tls.Config has it
+		return nil, nil
 	}
 	text, err := readSmall(path, mostRoots)
 	if err != nil {

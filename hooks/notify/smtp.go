@@ -89,7 +89,8 @@ func (c *conversation) begin(conn net.Conn, host, port string, local bool) (err 
 	if c.client, err = smtp.NewClient(conn, host); err != nil {
 		return c.said("greets with an error", err)
 	}
-	if err := c.client.Hello(greeting(conn.LocalAddr())); err != nil {
+	name, _ := os.Hostname() // without one, its address will do
+	if err := c.client.Hello(greeting(name, conn.LocalAddr())); err != nil {
 		return c.said("greets with an error", err)
 	}
 	c.client.SkipSMTPUTF8(true) // the mail is ASCII: a relay must not demand more of the next one
@@ -101,8 +102,7 @@ func (c *conversation) begin(conn net.Conn, host, port string, local bool) (err 
 
 // greeting is how this host calls itself: by its full name or, as RFC 5321 section 4.1.4 has it for a host without one, by its address. Many
 // relays take no short name.
-func greeting(local net.Addr) string {
-	name, _ := os.Hostname()
+func greeting(name string, local net.Addr) string {
 	if name = domainOf(name); strings.Contains(name, ".") {
 		return name
 	}

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"mxcert/cmd/mxcert-lab/issuer"
-	"mxcert/packaging/e2e/mailhost"
 	"mxcert/packaging/e2e/world"
 )
 
@@ -76,22 +75,21 @@ virtual unix - n n - - virtual
 anvil unix - - n - 1 anvil
 `
 
-// dovecot checks passwords for Postfix. Its methods are those that mxcert prefers in this order.
-func dovecot(release mailhost.Release) string {
-	head, check := "protocols =\nauth_mechanisms = %s\n", fmt.Sprintf("passdb {\ndriver = static\nargs = password=%s\n}\n", password)
-	if release == mailhost.Debian13 {
-		head = "dovecot_config_version = 2.4.0\ndovecot_storage_version = 2.4.0\nprotocols {\n}\nauth_mechanisms = %s\n"
-		check = fmt.Sprintf("passdb static {\npassword = %s\n}\n", password)
-	}
-	return fmt.Sprintf(head, "scram-sha-256 plain login") + `log_path = /var/log/dovecot.log
+// dovecot checks passwords for Postfix. mxcert uses SCRAM-SHA-256, if it is offered; Exim offers PLAIN and LOGIN.
+const dovecot = `protocols =
+auth_mechanisms = scram-sha-256 plain login
+log_path = /var/log/dovecot.log
 ssl = no
-` + check + `service auth {
-unix_listener /var/spool/postfix/private/auth {
-mode = 0666
+passdb {
+  driver = static
+  args = password=` + password + `
 }
+service auth {
+  unix_listener /var/spool/postfix/private/auth {
+    mode = 0666
+  }
 }
 `
-}
 
 const eximConf = `primary_hostname = exim.example
 local_interfaces = <; %s
@@ -207,7 +205,7 @@ func (w *town) servePostfix() {
 			master += fmt.Sprintf("%s:465 inet n - n - - smtpd\n%s  -o smtpd_tls_wrappermode=yes\n", ip, options)
 		}
 	}
-	for path, text := range map[string]string{"/etc/postfix/main.cf": postfixMain, "/etc/postfix/master.cf": master, "/etc/dovecot/relay.conf": dovecot(w.Release)} {
+	for path, text := range map[string]string{"/etc/postfix/main.cf": postfixMain, "/etc/postfix/master.cf": master, "/etc/dovecot/relay.conf": dovecot} {
 		w.check(h.Write(path, text, 0o644))
 	}
 	p, err := h.Start("dovecot", "-F", "-c", "/etc/dovecot/relay.conf")

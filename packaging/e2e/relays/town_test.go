@@ -31,7 +31,7 @@ type town struct {
 func newTown(t testing.TB) *town {
 	t.Helper()
 	mailhost.Require(t)
-	w := &town{World: world.Start(t, ""), t: t}
+	w := &town{World: world.Start(t, mailhost.Debian12), t: t} // the dialect of Dovecot is that of 2.3
 	w.Here = w.Sender.In(world.Exim)
 	program, err := mailhost.Build(t.Context(), "mxcert/cmd/mxcert")
 	w.check(err)
