@@ -124,6 +124,13 @@ func answers(t *testing.T, w *town) {
 		noPassword(t, server, doctor.Stdout+doctor.Stderr)
 		w.arrived(server, want)
 	}
+	// What was greylisted is taken when it is sent again.
+	w.check(w.relay("exim").Write("/etc/relays/known", "", 0o644))
+	before := len(w.letters(w.relay("exim")))
+	if list, result := w.notify("later"); result.Code != 0 || !list["later"].OK {
+		t.Errorf("after greylisting: exit %d, %+v", result.Code, list)
+	}
+	w.within(20*time.Second, "the greylisted mail arrives", func() bool { return len(w.letters(w.relay("exim"))) == before+1 })
 }
 
 // arrived waits for mails by their recipients, and looks at each.

@@ -115,6 +115,7 @@ mail:
   accept
 rcpt:
   defer local_parts = later
+        condition = ${if !exists{/etc/relays/known}}
         message = 4.2.0 Greylisted, come back later
   deny local_parts = nobody
        message = 5.1.1 Nobody of that name
