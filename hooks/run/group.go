@@ -7,6 +7,7 @@ import (
 	"time"
 )
 
+// firstLook and mostPause limit the pauses between two looks at a group.
 const firstLook, mostPause = 2 * time.Millisecond, 200 * time.Millisecond
 
 // awaitGroup waits until a process group has no member but its leader, for at most d, or until stop is closed. The leader, which has ended and
