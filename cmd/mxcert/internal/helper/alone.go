@@ -26,7 +26,12 @@ func ownUnit(list, root string) string {
 	text, _ := os.ReadFile(list) // "" is in no unit
 	for line := range strings.Lines(string(text)) {
 		if name, found := strings.CutPrefix(strings.TrimSpace(line), "0::"); found && strings.HasPrefix(path.Base(name), "mxcert-hook@") {
-			return path.Join(root, name, "cgroup.procs")
+			for _, hierarchy := range []string{"", "unified", "systemd"} { // the first alone; or both kinds beside each other
+				file := path.Join(root, hierarchy, name, "cgroup.procs")
+				if _, err := os.Stat(file); err == nil {
+					return file
+				}
+			}
 		}
 	}
 	return ""
