@@ -363,6 +363,9 @@ type Via struct {
 	User string `yaml:"user"`
 	// Password for the login. Use a reference such as cred:relay.
 	Password Secret `yaml:"password"`
+	// Absolute path of a PEM file with the roots to trust for the relay's certificate, for a relay with a CA of your own. Empty: those of the
+	// system.
+	CAFile string `yaml:"ca_file"`
 }
 
 // Webhook is a channel that makes an HTTP request.
@@ -371,6 +374,9 @@ type Webhook struct {
 	URL Secret `yaml:"url"`
 	// What mxcert sends: json, slack, ntfy, matrix, or the absolute path of a template.
 	Body string `yaml:"body" default:"json"`
+	// Absolute path of a PEM file with the roots to trust for the server's certificate, for a server with a CA of your own. Empty: those of the
+	// system.
+	CAFile string `yaml:"ca_file"`
 }
 
 // CT says how mxcert looks for certificates of our names in the logs.

@@ -71,7 +71,12 @@ func (l *loader) channel(n *yaml.Node, path string, to *Channel) {
 func (l *loader) channelValue(kind string, value *yaml.Node, path string) {
 	if kind == channelWebhook || kind == channelPing {
 		l.hideValue(value)
-		l.hideAll(value, "body")
+		l.hideAll(value, "body", "ca_file")
+		for i := 1; value.Kind == yaml.MappingNode && i < len(value.Content); i += 2 {
+			if strings.Contains(value.Content[i].Value, "://") { // the URL under a wrong key
+				l.hideValue(value.Content[i])
+			}
+		}
 	}
 	if value.Kind != yaml.ScalarNode || value.Tag == "!!null" {
 		return
@@ -89,7 +94,7 @@ func (l *loader) via(n *yaml.Node, path string, to *Via) {
 	const section = `{smtp: "relay.example:587", user: NAME, password: "cred:relay"}`
 	switch {
 	case n.Kind == yaml.MappingNode:
-		l.hideAll(n, "smtp", "user")
+		l.hideAll(n, "smtp", "user", "ca_file")
 		l.mapping(n, path, reflect.ValueOf(to).Elem())
 		if to.SMTP == "" && !l.touched[path] && !l.unknown[path] && len(n.Content) > 0 {
 			l.missing(join(path, "smtp"), "write the relay's host and port, or via: sendmail")
@@ -145,6 +150,7 @@ func (l *loader) checkChannel(p string, c *Channel) {
 	case channelWebhook:
 		l.checkHook(join(p, "webhook.url"), c.Webhook.URL, "chat-url")
 		l.checkBody(join(p, "webhook.body"), c.Webhook.Body)
+		l.checkPath(join(p, "webhook.ca_file"), c.Webhook.CAFile)
 	case channelExec:
 		if c.Exec == "" {
 			l.missing(join(p, channelExec), "write the path of a program, such as /usr/local/sbin/page")
@@ -236,6 +242,10 @@ func (l *loader) checkVia(p string, v *Via) {
 		l.bad(join(p, "user"), "remove it", "%s contains a control character", quote(v.User))
 	}
 	l.checkSecret(join(p, "password"), v.Password, variable{})
+	l.checkPath(join(p, "ca_file"), v.CAFile)
+	if host, _, err := net.SplitHostPort(v.SMTP); v.CAFile != "" && err == nil && isLoopback(host) {
+		l.warn(join(p, "ca_file"), "remove it", "has no effect: mxcert does not check the certificate of a relay on this host")
+	}
 }
 
 // relayAddress returns host:port.
@@ -295,6 +305,8 @@ func (l *loader) checkBody(p, body string) {
 	case slices.Contains(bodies(), body):
 	case path.IsAbs(body):
 		l.checkPath(p, body)
+	case strings.Contains(body, "://"):
+		l.bad(p, "write it as url; body names what is sent to it", "is a URL")
 	case strings.Contains(body, "{"):
 		l.bad(p, "put it into a file, and write the path of the file", "%s is a template itself; mxcert reads one from a file", quote(body))
 	case strings.ContainsAny(body, "/."):
@@ -331,6 +343,9 @@ func (e encoder) encodeVia(v Via) *yaml.Node {
 	n := mappingOf(plain("smtp"), text(v.SMTP))
 	if v.User != "" {
 		n.Content = append(n.Content, plain("user"), text(v.User), plain("password"), text(v.Password.String()))
+	}
+	if v.CAFile != "" {
+		n.Content = append(n.Content, plain("ca_file"), text(v.CAFile))
 	}
 	return n
 }

@@ -3,6 +3,7 @@ package configs
 import (
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -28,6 +29,10 @@ func (l *loader) checkReport(c *Config) {
 		l.bad(p, "write it elsewhere, such as /var/www/mxcert/index.html", "%s is among the files of the configuration", quote(page))
 	case page == c.ACME.CAFile || page == c.ACME.RootsFile || page == c.CT.LogList || page == c.Metrics.Textfile || page == c.Metrics.WebConfig:
 		l.bad(p, "give each a path of its own", "%s is also the file of another setting", quote(page))
+	case slices.ContainsFunc(c.Notify, func(n Channel) bool {
+		return page == n.Exec || page == n.Webhook.Body || page == n.Webhook.CAFile || page == n.Mail.Via.CAFile
+	}):
+		l.bad(p, "give each a path of its own", "%s is also the file of a channel", quote(page))
 	default:
 		l.checkPageAmongTargets(p, page, c)
 	}

@@ -99,7 +99,7 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
 	part 'end-to-end test on a real mail host of Debian 12' verbose e2e env MXCERT_E2E=require go test -count=1 -v -timeout 60m -parallel 3 \
 		-skip '^Test(AnsibleFleet|DeploymentsUnderLoad|DiscoverOnTheMailHost|DNSWorld|HostileDNS|MistakesOfUsers|OCSPUnderLoad|PackageIsReproducible|PackagesKeepDecisions|RPM|TimeToNewHandshake|WallAtRandom)$' ./packaging/e2e
 	part 'end-to-end test of senders and DANE' verbose e2eworlds env MXCERT_E2E=require go test -p 1 -count=1 -v -timeout 60m -parallel 3 \
-		./packaging/e2e/mailhost ./packaging/e2e/senders ./packaging/e2e/world ./packaging/e2e/dane &
+		./packaging/e2e/mailhost ./packaging/e2e/relays ./packaging/e2e/senders ./packaging/e2e/world ./packaging/e2e/dane &
 	worlds=$!
 	# On Debian 13 what depends on the release: its systemd and its mail servers.
 	part 'end-to-end test on a real mail host of Debian 13' verbose e2e13 env MXCERT_E2E=require MXCERT_E2E_RELEASE=trixie go test -count=1 -v -timeout 60m -parallel 2 \

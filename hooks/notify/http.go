@@ -3,6 +3,8 @@ package notify
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +12,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -47,11 +50,6 @@ func isLoopback(host string) bool {
 	return host == "localhost" || err == nil && address.IsLoopback()
 }
 
-// caller makes requests for one channel. The zero caller is ready.
-type caller struct {
-	transport http.RoundTripper // nil: a new one for each request, with the system's roots and the proxy of the environment
-}
-
 // request is one request to a secret address.
 type request struct {
 	what    string // whom the error names, such as: the webhook
@@ -59,10 +57,12 @@ type request struct {
 	kind    string // content type
 	body    []byte
 	header  map[string]string
+	roots   *x509.CertPool // nil: the system's
+	setting string         // that names a file with roots, below the channel; "" if there is none
 }
 
 // call makes one request. It follows no redirect, because the message and the URL would go along.
-func (c caller) call(ctx context.Context, r request) error {
+func (r request) call(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if err := CheckURL(r.address); err != nil {
@@ -78,15 +78,16 @@ func (c caller) call(ctx context.Context, r request) error {
 		q.Header.Set(name, value)
 	}
 	secrets := secretsOf(r.address, q.URL)
-	transport := c.transport
-	if transport == nil {
-		transport = &http.Transport{
-			Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext, TLSHandshakeTimeout: 10 * time.Second,
-			ResponseHeaderTimeout: patience, MaxResponseHeaderBytes: 64 << 10, DisableKeepAlives: true, ForceAttemptHTTP2: true,
-		}
+	transport := &http.Transport{
+		Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext, TLSHandshakeTimeout: 10 * time.Second,
+		TLSClientConfig: &tls.Config{RootCAs: r.roots, MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true,
+		ResponseHeaderTimeout: patience, MaxResponseHeaderBytes: 64 << 10, DisableKeepAlives: true,
 	}
 	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	response, err := client.Do(q)
+	if e := untrusted(err, r.what+" at "+q.URL.Host, r.setting, secrets...); e != nil {
+		return e
+	}
 	if err != nil {
 		return &Error{message: fmt.Sprintf("%s at %s does not answer: %s", r.what, q.URL.Host, reasonOf(err, secrets...)), kind: Unreachable, temporary: true, cause: contextOf(err),
 			hint: "does this host reach " + q.URL.Host + ", and is the certificate there valid?"}
@@ -135,24 +136,31 @@ func retryAfter(value string) time.Duration {
 	return 0
 }
 
-// secretsOf lists what of a URL may be repeated in answers and errors, the longest first.
+// secretsOf lists what of a URL may be repeated in answers and errors, as it is written and decoded, the longest first.
 func secretsOf(text string, u *url.URL) []string {
 	list := []string{text, u.String(), u.RequestURI(), u.RawQuery}
 	if password, ok := u.User.Password(); ok {
 		list = append(list, password)
 	}
-	for _, part := range strings.Split(u.Path, "/") {
-		if len(part) >= 8 { // shorter ones are words such as hooks
-			list = append(list, part)
+	for _, part := range strings.Split(u.EscapedPath(), "/") {
+		if decoded, err := url.PathUnescape(part); err == nil && len(decoded) >= 8 { // shorter ones are words such as hooks
+			list = append(list, part, decoded)
 		}
 	}
-	for _, values := range u.Query() {
-		for _, value := range values {
-			if len(value) >= 4 {
-				list = append(list, value)
-			}
+	var values []string
+	for _, pair := range strings.Split(u.RawQuery, "&") {
+		_, value, _ := strings.Cut(pair, "=")
+		values = append(values, value)
+	}
+	for _, decoded := range u.Query() {
+		values = append(values, decoded...)
+	}
+	for _, value := range values {
+		if len(value) >= 4 {
+			list = append(list, value, url.QueryEscape(value))
 		}
 	}
+	slices.SortStableFunc(list, func(a, b string) int { return len(b) - len(a) })
 	return list
 }
 

@@ -73,7 +73,7 @@ func TestAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			address := server(t, tt.answer)
-			err := NewWebhook("chat", fixed(address), BodyJSON).Send(t.Context(), alarm())
+			err := NewWebhook("chat", Webhook{URL: fixed(address)}).Send(t.Context(), alarm())
 			if tt.says == "" {
 				if err != nil {
 					t.Fatal(err)
@@ -148,7 +148,7 @@ func TestHanging(t *testing.T) {
 			})
 			ctx, cancel := context.WithCancel(t.Context())
 			go func() { <-reached; cancel() }()
-			err := NewWebhook("chat", fixed(address), BodyJSON).Send(ctx, alarm())
+			err := NewWebhook("chat", Webhook{URL: fixed(address)}).Send(ctx, alarm())
 			e, ok := errors.AsType[*Error](err)
 			if !ok || !e.Temporary() || strings.Contains(err.Error(), token) {
 				t.Errorf("%v", err)
@@ -202,7 +202,7 @@ func TestBodies(t *testing.T) {
 				}
 				check(t, r.Header, string(text), v)
 			})
-			channel := NewWebhook("chat", fixed(address), body)
+			channel := NewWebhook("chat", Webhook{URL: fixed(address), Body: body})
 			if err := channel.Send(t.Context(), alarm()); err != nil {
 				t.Error(err)
 			}
@@ -322,7 +322,7 @@ func TestURLs(t *testing.T) {
 		}
 	}
 	unreadable := errors.New("secret cred:chat-url: no")
-	if err := NewWebhook("chat", func() (string, error) { return "", unreadable }, BodyJSON).Send(t.Context(), alarm()); !errors.Is(err, unreadable) {
+	if err := NewWebhook("chat", Webhook{URL: func() (string, error) { return "", unreadable }}).Send(t.Context(), alarm()); !errors.Is(err, unreadable) {
 		t.Error(err)
 	}
 }

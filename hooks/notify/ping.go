@@ -9,8 +9,6 @@ import (
 // ping is a dead man's switch as healthchecks.io documents it: a request to its URL says that all is well, one to URL/fail that it is not.
 // The body is kept there for people. https://healthchecks.io/docs/http_api/
 type ping struct {
-	caller
-
 	name string
 	url  Secret
 }
@@ -32,7 +30,7 @@ func (p *ping) Ping(ctx context.Context, well bool, text string) error {
 	if !well {
 		address = failing(address)
 	}
-	return p.call(ctx, request{what: "the dead man's switch", address: address, kind: "text/plain; charset=utf-8", body: []byte(lines(text, mostPing))})
+	return request{what: "the dead man's switch", address: address, kind: "text/plain; charset=utf-8", body: []byte(lines(text, mostPing))}.call(ctx)
 }
 
 // Probe tests what a ping needs, without sending one.

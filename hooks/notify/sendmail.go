@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"mxcert/hooks/run"
 )
@@ -15,6 +16,10 @@ const sendmailPath = "/usr/sbin/sendmail"
 // exTempFail is the exit status of sendmail if the same mail may be sent later (sysexits.h).
 const exTempFail = 75
 
+// sendmailAfter is how long a process that sendmail leaves behind may take to get out of its group. Exim delivers in one: killed there, the
+// mail would wait for the next run of the queue, which is up to half an hour later.
+const sendmailAfter = 20 * time.Second
+
 // bySendmail hands a mail to the sendmail of this host. The recipients are in its headers, which only compose writes. Its own line ends are
 // LF, as programs of a Unix host have them.
 func (m *mailer) bySendmail(ctx context.Context, text []byte) error {
@@ -22,7 +27,7 @@ func (m *mailer) bySendmail(ctx context.Context, text []byte) error {
 		return err
 	}
 	output, err := run.Command{Program: m.Sendmail, Args: []string{"-t", "-i"}, Dir: "/", Input: bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n")),
-		Timeout: programTime, Grace: programGrace, Join: true}.Run(ctx)
+		Timeout: programTime, Grace: programGrace, After: sendmailAfter, Join: true}.Run(ctx)
 	if err == nil {
 		return nil
 	}

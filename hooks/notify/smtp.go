@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +22,8 @@ import (
 const (
 	// relayTime limits one conversation with a relay.
 	relayTime = 60 * time.Second
+	// goodbye is how long the relay has for its last word.
+	goodbye = 5 * time.Second
 	// mostReplies limits what a relay may say in one conversation, in bytes.
 	mostReplies = 256 << 10
 	// implicitTLS is the port on which TLS comes before the first word (RFC 8314).
@@ -30,10 +33,10 @@ const (
 // Relay is a mail server that takes mail by SMTP. The connection is encrypted and its certificate is checked. Only a relay at a loopback
 // address needs neither: what goes there stays on this host, and its certificate, which has another name, may be what mxcert reports.
 type Relay struct {
-	Address  string         // host:port
-	User     string         // "" if it wants no login
-	Password Secret         // nil without User
-	Roots    *x509.CertPool // nil: the system's
+	Address  string // host:port
+	User     string // "" if it wants no login
+	Password Secret // nil without User
+	CAFile   string // path of a PEM file with the roots to trust, which is read for each message; "": those of the system
 }
 
 // conversation is one connection to a relay.
@@ -41,15 +44,20 @@ type conversation struct {
 	relay  *Relay
 	client *smtp.Client
 	secret string
+	roots  *x509.CertPool // nil: the system's
 }
 
-// open connects, encrypts and logs in. The caller closes the conversation, also after an error.
+// open connects, encrypts and logs in. The caller ends the conversation, also after an error. It ends with QUIT, because relays count clients
+// that hang up among those that attack them.
 func (r *Relay) open(ctx context.Context) (c *conversation, end func(), err error) {
 	c = &conversation{relay: r}
 	if r.User != "" {
 		if c.secret, err = r.Password(); err != nil {
 			return c, func() {}, err
 		}
+	}
+	if c.roots, err = rootsIn(r.CAFile); err != nil {
+		return c, func() {}, err
 	}
 	host, port, err := net.SplitHostPort(r.Address)
 	if err != nil {
@@ -60,22 +68,29 @@ func (r *Relay) open(ctx context.Context) (c *conversation, end func(), err erro
 		return c, func() {}, c.unreachable(err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = plain.Close() })
-	end = func() { stop(); _ = plain.Close() }
+	end = func() {
+		if c.client != nil {
+			_ = plain.SetDeadline(time.Now().Add(goodbye))
+			_ = c.client.Quit()
+		}
+		stop()
+		_ = plain.Close()
+	}
 	return c, end, c.begin(plain, host, port, isLoopback(host))
 }
 
 // begin greets, encrypts and logs in. local says that the relay is on this host.
 func (c *conversation) begin(conn net.Conn, host, port string, local bool) (err error) {
 	conn = &cappedConn{Conn: conn, left: mostReplies}
-	config := &tls.Config{ServerName: host, RootCAs: c.relay.Roots, MinVersion: tls.VersionTLS12, InsecureSkipVerify: local} //nolint:gosec // see Relay
+	config := &tls.Config{ServerName: host, RootCAs: c.roots, MinVersion: tls.VersionTLS12, InsecureSkipVerify: local} //nolint:gosec // see Relay
 	if port == implicitTLS {
 		conn = tls.Client(conn, config)
 	}
 	if c.client, err = smtp.NewClient(conn, host); err != nil {
 		return c.said("greets with an error", err)
 	}
-	hello, _ := os.Hostname()
-	if err := c.client.Hello(domainOf(hello)); err != nil {
+	name, _ := os.Hostname() // without one, its address will do
+	if err := c.client.Hello(greeting(name, conn.LocalAddr())); err != nil {
 		return c.said("greets with an error", err)
 	}
 	c.client.SkipSMTPUTF8(true) // the mail is ASCII: a relay must not demand more of the next one
@@ -83,6 +98,22 @@ func (c *conversation) begin(conn net.Conn, host, port string, local bool) (err 
 		return err
 	}
 	return c.login(local)
+}
+
+// greeting is how this host calls itself: by its full name or, as RFC 5321 section 4.1.4 has it for a host without one, by its address. Many
+// relays take no short name.
+func greeting(name string, local net.Addr) string {
+	if name = domainOf(name); strings.Contains(name, ".") {
+		return name
+	}
+	address, ok := local.(*net.TCPAddr)
+	switch {
+	case !ok:
+		return name
+	case address.IP.To4() != nil:
+		return "[" + address.IP.String() + "]"
+	}
+	return "[IPv6:" + address.IP.String() + "]" // without its zone
 }
 
 // encrypt starts TLS, unless it has begun with the connection. At a loopback address it does so only if the login needs it.
@@ -167,7 +198,6 @@ func (r *Relay) send(ctx context.Context, from string, to []string, text []byte)
 	if err := data.Close(); err != nil {
 		return c.said("does not take the mail", err)
 	}
-	_ = c.client.Quit() // it has the mail
 	if len(refused) > 0 {
 		refused[0].temporary = false // the others have it: sending it again would repeat it to them
 		refused[0].message += fmt.Sprintf("; it has taken it for %d of %d", len(to)-len(refused), len(to))
@@ -176,9 +206,12 @@ func (r *Relay) send(ctx context.Context, from string, to []string, text []byte)
 	return nil
 }
 
-// probe tests the password and, if online is set, the relay up to the login.
+// probe tests the password, the roots and, if online is set, the relay up to the login.
 func (r *Relay) probe(ctx context.Context, online bool) error {
 	if !online {
+		if err := CheckRoots(r.CAFile); err != nil {
+			return err
+		}
 		if r.User != "" {
 			_, err := r.Password()
 			return err
@@ -187,12 +220,18 @@ func (r *Relay) probe(ctx context.Context, online bool) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, relayTime)
 	defer cancel()
-	c, end, err := r.open(ctx)
-	defer end()
-	if err == nil {
-		_ = c.client.Quit()
-	}
+	_, end, err := r.open(ctx)
+	end()
 	return err
+}
+
+// secrets lists what a relay may repeat: the password, and what PLAIN and LOGIN make of it.
+func (c *conversation) secrets() []string {
+	if c.secret == "" {
+		return nil
+	}
+	encode := base64.StdEncoding.EncodeToString
+	return []string{encode([]byte("\x00" + c.relay.User + "\x00" + c.secret)), encode([]byte(c.secret)), c.secret}
 }
 
 // said explains an error of the conversation: an answer of the relay, or none.
@@ -201,7 +240,7 @@ func (c *conversation) said(what string, err error) *Error {
 	if !ok {
 		return c.unreachable(err)
 	}
-	e := &Error{message: fmt.Sprintf("the relay %s %s: \"%d %s\"", c.relay.Address, what, answer.Code, without(answer.Msg, c.secret)), kind: Refused, temporary: answer.Code/100 == 4,
+	e := &Error{message: fmt.Sprintf("the relay %s %s: \"%d %s\"", c.relay.Address, what, answer.Code, without(answer.Msg, c.secrets()...)), kind: Refused, temporary: answer.Code/100 == 4,
 		hint: "may this host send mail through the relay, with these addresses?"}
 	if e.temporary {
 		e.hint = "the relay takes it later; otherwise look at its log"
@@ -212,11 +251,10 @@ func (c *conversation) said(what string, err error) *Error {
 // unreachable explains why there is no answer, or why its certificate is not accepted.
 func (c *conversation) unreachable(err error) *Error {
 	address := c.relay.Address
-	if bad, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return &Error{message: fmt.Sprintf("the certificate of the relay %s is wrong: %s", address, without(bad.Err.Error(), c.secret)), kind: Encryption, temporary: true,
-			hint: "write the relay's name as its certificate has it; the certificate must lead to a root that this host trusts"}
+	if e := untrusted(err, "the relay "+address, "mail.via.ca_file", c.secrets()...); e != nil {
+		return e
 	}
-	reason := reasonOf(err, c.secret)
+	reason := reasonOf(err, c.secrets()...)
 	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
 		reason = "it has closed the connection, or has not answered in time"
 	}

@@ -27,7 +27,7 @@ func CheckTemplate(path string) error {
 
 // fromTemplate writes a message with a template in the syntax of package text/template, see [evaluate]. A body that begins with a brace or a bracket must be JSON, and is sent as such.
 func fromTemplate(path string, m Message) (request, error) {
-	text, err := readTemplate(path)
+	text, err := readSmall(path, mostTemplate)
 	if err != nil {
 		return request{}, &Error{message: fmt.Sprintf("the template %s cannot be read: %v", path, err), kind: Setting, cause: sentinelOf(err), hint: "write the template there, readable by the user " + serviceUser}
 	}
@@ -54,8 +54,8 @@ func templateError(path string, err error) error {
 		hint: "mxcert-notify(7) has a template that works, and lists the fields"}
 }
 
-// readTemplate reads a small regular file, and does not wait for the writer of a pipe.
-func readTemplate(path string) (string, error) {
+// readSmall reads a regular file of at most so many bytes, and does not wait for the writer of a pipe.
+func readSmall(path string, most int) (string, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return "", reasonOfPath(err)
@@ -64,9 +64,9 @@ func readTemplate(path string) (string, error) {
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
 		return "", errors.New("it is not a regular file")
 	}
-	text, err := io.ReadAll(io.LimitReader(f, mostTemplate+1))
-	if err == nil && len(text) > mostTemplate {
-		err = fmt.Errorf("it is larger than %d KiB", mostTemplate>>10)
+	text, err := io.ReadAll(io.LimitReader(f, int64(most)+1))
+	if err == nil && len(text) > most {
+		err = fmt.Errorf("it is larger than %d KiB", most>>10)
 	}
 	return string(text), err
 }

@@ -19,43 +19,53 @@ func Bodies() []string { return []string{BodyJSON, BodySlack, BodyNtfy, BodyMatr
 
 // webhook sends messages by an HTTP request.
 type webhook struct {
-	caller
+	Webhook
 
 	name string
-	url  Secret
-	body string
 }
 
-// NewWebhook returns a channel that makes an HTTP request to a secret URL. body is one of [Bodies], or the absolute path of a template,
-// which is read for each message.
-func NewWebhook(name string, url Secret, body string) Channel {
-	return &webhook{name: name, url: url, body: body}
+// Webhook says how a channel makes an HTTP request.
+type Webhook struct {
+	URL    Secret
+	Body   string // one of [Bodies], or the absolute path of a template, which is read for each message; "" is [BodyJSON]
+	CAFile string // path of a PEM file with the roots to trust, which is read for each message; "": those of the system
+}
+
+// NewWebhook returns a channel that makes an HTTP request to a secret URL.
+func NewWebhook(name string, w Webhook) Channel {
+	return &webhook{name: name, Webhook: w}
 }
 
 func (w *webhook) Name() string { return w.name }
 
 // Send makes the request. It succeeds if the answer has a status 2xx.
 func (w *webhook) Send(ctx context.Context, m Message) error {
-	address, err := readURL(w.url)
+	address, err := readURL(w.URL)
 	if err != nil {
 		return err
 	}
-	r, err := bodyOf(w.body, m.Clean())
+	r, err := bodyOf(w.Body, m.Clean())
 	if err != nil {
 		return err
 	}
-	r.what, r.address = "the webhook", address
-	return w.call(ctx, r)
+	if r.roots, err = rootsIn(w.CAFile); err != nil {
+		return err
+	}
+	r.what, r.address, r.setting = "the webhook", address, "webhook.ca_file"
+	return r.call(ctx)
 }
 
 // Probe tests what a message needs, without sending one.
 func (w *webhook) Probe(context.Context, bool) error {
-	if strings.HasPrefix(w.body, "/") {
-		if err := CheckTemplate(w.body); err != nil {
+	if strings.HasPrefix(w.Body, "/") {
+		if err := CheckTemplate(w.Body); err != nil {
 			return err
 		}
 	}
-	_, err := readURL(w.url)
+	if err := CheckRoots(w.CAFile); err != nil {
+		return err
+	}
+	_, err := readURL(w.URL)
 	return err
 }
 

@@ -2,7 +2,7 @@
 //
 // A program gets [Path], LANG and the variables of its caller. It gets nothing of mxcert's own environment, which may hold the secrets of a
 // DNS provider. It runs without a shell, in its own session, for a limited time. When the time is up, or the context ends, its process group
-// gets SIGTERM and is then killed. When the program ends, run kills every process that is left in its group. Only a process that has made
+// gets SIGTERM and is then killed. When the program ends, run kills every process that is left in its group, at once or after [Command.After]. Only a process that has made
 // another session (setsid) can outlive a call, and mxcert does not wait for it. If a child has to outlive its program, start it with
 // systemd-run.
 //
@@ -45,6 +45,7 @@ type Command struct {
 
 	Timeout time.Duration // required
 	Grace   time.Duration // between SIGTERM and SIGKILL; 0 kills at once
+	After   time.Duration // how long what it has started may go on in its group after its end; 0 kills at once
 
 	Keep int  // bytes of each output that are kept; 0 means 64 KiB
 	Join bool // standard error goes to Stdout too, in the order in which both were written
@@ -99,7 +100,9 @@ func (c Command) supervise(ctx context.Context, command *exec.Cmd) error {
 		close(ended)
 	}()
 	var stopped error
-	if !within(ended, c.Timeout, ctx.Done()) {
+	if within(ended, c.Timeout, ctx.Done()) {
+		awaitGroup(pid, c.After, ctx.Done())
+	} else {
 		stopped = c.stopped(ctx)
 		if c.Grace > 0 {
 			_ = syscall.Kill(-pid, syscall.SIGTERM)

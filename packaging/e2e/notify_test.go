@@ -13,6 +13,7 @@ import (
 // channelsConfig tells people in each way that needs nobody outside of the host.
 const channelsConfig = hostConfig + `notify:
   - {name: desk, mail: {to: [root@localhost], from: mxcert@mx.example.org, via: sendmail}}
+  - {name: slow, mail: {to: [slow@localhost], from: mxcert@mx.example.org, via: sendmail}}
   - {name: relay, mail: {to: [root@localhost], from: mxcert@mx.example.org, via: {smtp: "127.0.0.1:25"}}}
   - {name: page, exec: /usr/local/sbin/page}
   - {name: lost, exec: /usr/local/sbin/lost}
@@ -49,6 +50,10 @@ func toldByMail(t *testing.T, server mailhost.Server) {
 	}
 	s := begin(t, options{service: true, config: config, server: server})
 	s.check(s.Put("/usr/local/sbin/page", []byte("#!/bin/sh\nid -un > /root/paged\ncat >> /root/paged\n"), 0o755))
+	// A delivery that takes longer than sendmail, as one to another host does: systemd must not end it with the helper.
+	s.check(s.Put("/usr/local/sbin/slow", []byte("#!/bin/sh\nsleep 3\ncat >/tmp/slow\n"), 0o755))
+	must(t, s.Host, "sh", "-ec", `echo slow:x:1234:1234::/home/slow:/bin/sh >>/etc/passwd; echo slow:x:1234: >>/etc/group
+		install -d -o slow -g slow /home/slow; echo '"|/usr/local/sbin/slow"' >/home/slow/.forward; chown slow:slow /home/slow/.forward`)
 	must(t, s.Host, "systemctl", "start", "mxcert.service")
 
 	sent := func(code int, names ...string) (r sentReport) {
@@ -76,6 +81,20 @@ func toldByMail(t *testing.T, server mailhost.Server) {
 	m, err := mail.ReadMessage(strings.NewReader(first))
 	if err != nil || m.Header.Get("Message-Id") == "" || !strings.Contains(m.Header.Get("From"), "mxcert@mx.example.org") || !strings.Contains(m.Header.Get("Subject"), "test") {
 		t.Errorf("%v\n%s", err, first)
+	}
+
+	// When nothing but the helper's own sendmail delivers: after the pass, whose reload has Exim run its queue.
+	if result := s.mxcert("renew"); result.Code != 0 {
+		t.Fatalf("renew: exit %d", result.Code)
+	}
+	const runs = "rm -f /tmp/slow; grep -c 'Start queue run' /var/log/exim4/mainlog || true"
+	before := must(t, s.Host, "sh", "-c", runs)
+	sent(0, "slow")
+	within(t, 60*time.Second, "the slow mail arrives", func() bool {
+		return strings.Contains(must(t, s.Host, "sh", "-c", "cat /tmp/slow || true"), "Auto-Submitted: auto-generated")
+	})
+	if after := must(t, s.Host, "sh", "-c", runs); after != before {
+		t.Errorf("%s runs of the queue, then %s: this proves nothing", before, after)
 	}
 
 	// Why a helper: in a sandbox like that of the service, the same program fails.

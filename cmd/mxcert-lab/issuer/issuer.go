@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
+	"net"
 	"testing"
 	"time"
 
@@ -35,7 +36,7 @@ func New(t testing.TB) *Issuer {
 	return &Issuer{certificate: certificate, key: key}
 }
 
-// Issue makes a bundle with a new ec256 key for names; it has been valid for an hour, and ends after life (which may be negative).
+// Issue makes a bundle with a new ec256 key for names and IP addresses; it has been valid for an hour, and ends after life (which may be negative).
 func (i *Issuer) Issue(t testing.TB, life time.Duration, names ...string) *bundle.Bundle {
 	t.Helper()
 	return i.IssueFor(t, newKey(t), life, names...)
@@ -46,8 +47,15 @@ func (i *Issuer) IssueFor(t testing.TB, key crypto.Signer, life time.Duration, n
 	t.Helper()
 	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
 	check(t, err)
-	template := &x509.Certificate{SerialNumber: serial, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(life), DNSNames: names,
+	template := &x509.Certificate{SerialNumber: serial, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(life),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+	for _, name := range names {
+		if ip := net.ParseIP(name); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, name)
+		}
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, i.certificate, key.Public(), i.key)
 	check(t, err)
 	text, err := bundle.MarshalKey(key)

@@ -82,7 +82,8 @@ type lane struct {
 	Error   string           `json:"error,omitempty"`
 	Tries   int              `json:"tries,omitempty"` // that failed in a row
 
-	next time.Time // when it tries again
+	next  time.Time     // when it tries again
+	pause time.Duration // how long that was after its last try
 }
 
 // recipient is a channel that gets messages.
@@ -162,7 +163,7 @@ func (b *Book) adjust(now time.Time) {
 	}
 	for _, l := range b.Lanes {
 		past(&l.Failing)
-		if l.next.After(now.Add(mostPause)) {
+		if l.next.After(now.Add(l.pause)) { // the clock went back
 			l.next = now
 		}
 	}

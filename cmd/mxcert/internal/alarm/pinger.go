@@ -30,7 +30,8 @@ type pinger struct {
 	round   round // to be told
 	last    round // what was told
 	at      time.Time
-	tries   int // that failed in a row
+	tries   int       // that failed in a row
+	rest    time.Time // until when the other side wants to be left alone
 	waits   bool
 	busy    bool
 	ended   bool
@@ -112,7 +113,7 @@ func (p *pinger) stop() {
 
 // start makes a ping, if one waits. The caller holds the teller's mu.
 func (p *pinger) start(ctx context.Context) {
-	if p.busy || p.ended || !p.waits || ctx.Err() != nil {
+	if p.busy || p.ended || !p.waits || ctx.Err() != nil || p.timer != nil && time.Until(p.rest) > 0 {
 		return
 	}
 	if p.timer != nil {
@@ -150,7 +151,9 @@ func (p *pinger) failed(ctx context.Context, err error) {
 	if p.tries == 0 {
 		p.teller.log.Warn("a dead man's switch does not hear mxcert", "channel", p.channel.Name, "error", err)
 	}
-	pause := min(mostPingPause, firstPause<<min(p.tries, 10))
+	rest := min(leftAlone(err), pingEvery)
+	pause := max(min(mostPingPause, firstPause<<min(p.tries, 10)), rest)
+	p.rest = time.Now().Add(rest)
 	p.tries++
 	p.teller.counts(p.channel.Name, "failure")
 	p.timer = time.AfterFunc(pause, func() {

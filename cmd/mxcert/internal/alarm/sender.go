@@ -162,6 +162,7 @@ func (s *sender) failed(l *lane, err error) {
 	if errors.As(err, &passing) && passing.Temporary() || errors.Is(err, context.DeadlineExceeded) {
 		pause = min(mostPause, firstPause<<min(l.Tries, 10))
 	}
+	pause = max(pause, leftAlone(err))
 	text := finding.Quote(err.Error(), finding.MostQuoted)
 	if l.Tries == 0 || l.Error != text {
 		t.log.Warn("a channel cannot deliver", "channel", s.channel.Name, "waiting", len(l.Queue), "next_try", now.Add(pause).Format(time.RFC3339), "error", text, journal.NotTold.Attr())
@@ -169,9 +170,20 @@ func (s *sender) failed(l *lane, err error) {
 	if l.Tries == 0 {
 		l.Failing = now
 	}
-	l.Error, l.Tries, l.next = text, min(l.Tries+1, 1000), now.Add(pause)
+	l.Error, l.Tries, l.next, l.pause = text, min(l.Tries+1, 1000), now.Add(pause), pause
 	t.counts(s.channel.Name, "failure")
 	t.save(false)
+}
+
+// leftAlone returns how long the other side wants to be left alone (Retry-After); 0 if it did not say.
+func leftAlone(err error) time.Duration {
+	if e, ok := errors.AsType[interface {
+		error
+		RetryAfter() time.Duration
+	}](err); ok {
+		return e.RetryAfter()
+	}
+	return 0
 }
 
 // counts counts a message.

@@ -13,6 +13,7 @@ import (
 	"mxcert/acme/state"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/wanted"
+	"mxcert/deploy/mx"
 	"mxcert/hooks/notify"
 )
 
@@ -53,7 +54,10 @@ func ChooseChannels(host *wanted.Host, names []string) ([]wanted.Channel, error)
 
 // SendTest sends a test message by each channel, several at once, and says what became of each.
 func SendTest(ctx context.Context, channels []wanted.Channel) []Sent {
-	host, _ := os.Hostname()
+	host := mx.HostName() // as in other messages
+	if host == "" {
+		host, _ = os.Hostname()
+	}
 	return together(channels, func(c wanted.Channel) Sent {
 		start := time.Now()
 		err := sendTest(ctx, c, host)

@@ -70,7 +70,11 @@ func serveHook(ctx context.Context, host *wanted.Host, conn *wire.Conn) error {
 		return fmt.Errorf("no order: %w", err)
 	}
 	result, refused := obeyHook(ctx, host, order)
-	return errors.Join(refused, answer(ctx, conn, result))
+	err := errors.Join(refused, answer(ctx, conn, result))
+	if err == nil && isMail(host, order) {
+		awaitDelivery(ctx)
+	}
+	return err
 }
 
 // obeyHook carries out one order. refused says why it was not one that this helper obeys.

@@ -60,6 +60,13 @@ func notSent(ctx context.Context, err error, temporary bool) error {
 	return &unsent{err, temporary}
 }
 
+// isMail reports whether an order, which was obeyed, has sent a mail.
+func isMail(host *wanted.Host, text []byte) bool {
+	order, err := parseHook(text)
+	channel, _ := host.Channel(order.Name)
+	return err == nil && order.Event == eventNotify && channel.Kind == "mail"
+}
+
 // obeyNotify sends a message by a channel of the configuration. The configuration, which only root can write, says to whom or with which
 // program. The message is text from the service: it is bounded and cleaned, and goes to standard input only.
 func obeyNotify(ctx context.Context, host *wanted.Host, order hookOrder) (answer hookAnswer, refused error) {

@@ -65,11 +65,11 @@ func (h *Host) channel(c configs.Channel) Channel {
 	case "mail":
 		m := notify.Mail{To: c.Mail.To, From: c.Mail.From}
 		if via := c.Mail.Via; via.SMTP != "" {
-			m.Relay = &notify.Relay{Address: via.SMTP, User: via.User, Password: secret(via.Password)}
+			m.Relay = &notify.Relay{Address: via.SMTP, User: via.User, Password: secret(via.Password), CAFile: via.CAFile}
 		}
 		out.Sender, out.AsRoot = notify.NewMail(c.Name, m), m.Relay == nil
 	case "webhook":
-		out.Sender = notify.NewWebhook(c.Name, secret(c.Webhook.URL), c.Webhook.Body)
+		out.Sender = notify.NewWebhook(c.Name, notify.Webhook{URL: secret(c.Webhook.URL), Body: c.Webhook.Body, CAFile: c.Webhook.CAFile})
 	case "exec":
 		out.Sender, out.AsRoot = notify.NewExec(c.Name, c.Exec), true
 	case "ping":
@@ -164,24 +164,28 @@ type setting struct {
 }
 
 // CheckFiles finds faults in the files that the configuration names for those who are told: programs that cannot be run, or that others could
-// write, templates, and a textfile that cannot be written. They are faults for those who check. They keep nothing from running: a certificate is
-// worth more than a message.
+// write, templates, roots, and a textfile that cannot be written. They are faults for those who check. They keep nothing from running: a
+// certificate is worth more than a message.
 func CheckFiles(config *configs.Config) []configs.Problem {
 	list, _ := checkTextfile(config)
-	for i, c := range config.Notify {
-		path, err := "", error(nil)
-		switch body := c.Webhook.Body; {
-		case c.Kind == "exec":
-			path, err = fmt.Sprintf("notify[%d].exec", i), notify.CheckProgram(c.Exec)
-		case c.Kind == "webhook" && strings.HasPrefix(body, "/"):
-			path, err = fmt.Sprintf("notify[%d].webhook.body", i), notify.CheckTemplate(body)
-		}
+	note := func(path string, err error) {
 		if err == nil || errors.Is(err, fs.ErrPermission) { // not everybody who checks may look there
-			continue
+			return
 		}
 		p := config.At(path)
 		p.Message, p.Hint = path+": "+err.Error(), hintOf(err)
 		list = append(list, p)
+	}
+	for i, c := range config.Notify {
+		path := fmt.Sprintf("notify[%d].", i)
+		if c.Kind == "exec" {
+			note(path+"exec", notify.CheckProgram(c.Exec))
+		}
+		if strings.HasPrefix(c.Webhook.Body, "/") {
+			note(path+"webhook.body", notify.CheckTemplate(c.Webhook.Body))
+		}
+		note(path+"webhook.ca_file", notify.CheckRoots(c.Webhook.CAFile))
+		note(path+"mail.via.ca_file", notify.CheckRoots(c.Mail.Via.CAFile))
 	}
 	return list
 }

@@ -1,0 +1,50 @@
+package wanted_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"mxcert/cmd/mxcert/internal/wanted"
+	"mxcert/configs"
+)
+
+// CheckFiles says what is wrong with each file that a channel needs, at its place in the configuration.
+func TestCheckFilesOfChannels(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for name, text := range map[string]string{"bad.tmpl": "{{.Subjekt}}", "good.tmpl": "{{.Subject}}", "roots.pem": "none", "page": "#!/bin/sh\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config, err := configs.Parse("/etc/mxcert/mxcert.yaml", []byte(good+fmt.Sprintf(`notify:
+  - {name: desk, mail: {to: a@example.org, via: {smtp: relay.example, ca_file: %[1]s/roots.pem}}}
+  - {name: gone, mail: {to: a@example.org, via: {smtp: relay.example, ca_file: %[1]s/gone.pem}}}
+  - {name: chat, webhook: {url: "cred:chat", body: %[1]s/bad.tmpl, ca_file: %[1]s/roots.pem}}
+  - {name: page, exec: %[1]s/page}
+  - {name: fine, webhook: {url: "cred:chat", body: %[1]s/good.tmpl}}
+  - {name: alive, ping: "cred:ping"}
+`, dir)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"notify[0].mail.via.ca_file: the roots in " + dir + "/roots.pem cannot be used: it holds no PEM certificate",
+		"notify[1].mail.via.ca_file: the roots in " + dir + "/gone.pem cannot be used: no such file or directory",
+		"notify[2].webhook.body: the template " + dir + "/bad.tmpl cannot be used: line 1: there is no field .Subjekt",
+		"notify[2].webhook.ca_file: the roots in " + dir + "/roots.pem cannot be used: it holds no PEM certificate",
+		"notify[3].exec: " + dir + "/page is not executable",
+	}
+	list := wanted.CheckFiles(config)
+	for i, p := range list {
+		if i >= len(want) || !strings.HasPrefix(p.Message, want[i]) || p.Hint == "" || p.Line == 0 {
+			t.Errorf("%d:%d: %s (%s)", p.Line, p.Column, p.Message, p.Hint)
+		}
+	}
+	if len(list) != len(want) {
+		t.Errorf("%d faults, not %d", len(list), len(want))
+	}
+}
