@@ -41,6 +41,7 @@ func newEntry(r slog.Record, attrs []slog.Attr, prefix string) entry {
 		if a.Key == Key {
 			if id := IDs()[Event(value)]; id != "" {
 				e.fields["MESSAGE_ID"] = id
+				e.explain()
 			}
 			continue
 		}
@@ -52,6 +53,15 @@ func newEntry(r slog.Record, attrs []slog.Attr, prefix string) entry {
 	}
 	e.message = limit(strings.ReplaceAll(printable(words.String()), "\n", "\n  "), mostMessage) // indented: a line of foreign text looks like none of ours
 	return e
+}
+
+// explain makes sure that an entry has the fields that its explanation may show. Of a field that an entry lacks, journalctl -x shows the name.
+func (e *entry) explain() {
+	for _, name := range []string{"MXCERT_ERROR", "MXCERT_DETAIL", "MXCERT_HINT"} {
+		if _, has := e.fields[name]; !has {
+			e.fields[name] = ""
+		}
+	}
 }
 
 // inGroup puts the names of groups into the keys of attributes.

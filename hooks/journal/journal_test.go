@@ -104,6 +104,8 @@ func TestEntries(t *testing.T) {
 		}, "mx: pass failed: out of order (stage=order kind=ca-error order=https://ca/1) → wait", systemd.PriErr, map[string]string{
 			"MESSAGE_ID": "321edc103171473fafed65bf7b3371aa", "MXCERT_CERTIFICATE": "mx", "MXCERT_STAGE": "order", "MXCERT_KIND": "ca-error",
 			"MXCERT_ERROR": "out of order", "MXCERT_HINT": "wait", "MXCERT_ORDER": "https://ca/1"}},
+		{"an event without a hint", func(l *slog.Logger) { l.Warn("TXT records remain", "error", "refused", TXTRemain.Attr()) }, "TXT records remain: refused", systemd.PriWarning,
+			map[string]string{"MXCERT_ERROR": "refused", "MXCERT_DETAIL": "", "MXCERT_HINT": ""}},
 		{"a success", func(l *slog.Logger) {
 			l.Info("certificate in service", "certificate", "mx", "serial", []string{"0a", "0b"}, "next_renewal", &at, Served.Attr())
 		}, `mx: certificate in service (serial="0a 0b" next_renewal=2026-03-01T11:00:00Z)`, systemd.PriInfo, map[string]string{
@@ -130,8 +132,8 @@ func TestEntries(t *testing.T) {
 			t.Errorf("%s: %d %q, want %d %q", tt.what, got[0].priority, got[0].message, tt.priority, tt.message)
 		}
 		for name, want := range tt.fields {
-			if got := got[0].fields[name]; got != want {
-				t.Errorf("%s: %s is %q, want %q", tt.what, name, got, want)
+			if got, has := got[0].fields[name]; got != want || !has && name != "MESSAGE_ID" {
+				t.Errorf("%s: %s is %q (%t), want %q", tt.what, name, got, has, want)
 			}
 		}
 	}

@@ -7,9 +7,11 @@ import (
 	"strings"
 	"time"
 
+	"mxcert/acme/finding"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/tell"
 	"mxcert/cmd/mxcert/internal/wanted"
+	"mxcert/hooks/journal"
 )
 
 const (
@@ -149,7 +151,7 @@ func (p *pinger) pinged(r round) {
 // failed notes a failure, and tries again soon.
 func (p *pinger) failed(ctx context.Context, err error) {
 	if p.tries == 0 {
-		p.teller.log.Warn("a dead man's switch does not hear mxcert", "channel", p.channel.Name, "error", err)
+		p.teller.log.Warn("a dead man's switch does not hear mxcert", "channel", p.channel.Name, "error", finding.Quote(err.Error(), finding.MostQuoted), "hint", hintOf(err), journal.NotTold.Attr())
 	}
 	rest := min(leftAlone(err), pingEvery)
 	pause := max(min(mostPingPause, firstPause<<min(p.tries, 10)), rest)

@@ -165,7 +165,7 @@ func (s *sender) failed(l *lane, err error) {
 	pause = max(pause, leftAlone(err))
 	text := finding.Quote(err.Error(), finding.MostQuoted)
 	if l.Tries == 0 || l.Error != text {
-		t.log.Warn("a channel cannot deliver", "channel", s.channel.Name, "waiting", len(l.Queue), "next_try", now.Add(pause).Format(time.RFC3339), "error", text, journal.NotTold.Attr())
+		t.log.Warn("a channel cannot deliver", "channel", s.channel.Name, "waiting", len(l.Queue), "next_try", now.Add(pause).Format(time.RFC3339), "error", text, "hint", hintOf(err), journal.NotTold.Attr())
 	}
 	if l.Tries == 0 {
 		l.Failing = now
@@ -184,6 +184,17 @@ func leftAlone(err error) time.Duration {
 		return e.RetryAfter()
 	}
 	return 0
+}
+
+// hintOf says what to do about an error of a channel; "" if the error does not say.
+func hintOf(err error) string {
+	if e, ok := errors.AsType[interface {
+		error
+		Hint() string
+	}](err); ok {
+		return finding.Quote(e.Hint(), mostText)
+	}
+	return ""
 }
 
 // counts counts a message.

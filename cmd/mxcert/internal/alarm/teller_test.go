@@ -65,6 +65,11 @@ func (c *channel) messages() []notify.Message {
 	return slices.Clone(c.got)
 }
 
+// hinted is an error that says what to do.
+type hinted struct{ error }
+
+func (hinted) Hint() string { return "ask the desk" }
+
 func (c *channel) fails(err error) { c.mu.Lock(); c.err = err; c.mu.Unlock() }
 
 // events returns the events of the messages that came since the last call.
@@ -227,7 +232,7 @@ func TestUrgent(t *testing.T) {
 // A channel that fails or hangs delays no other, and gets everything when it works again.
 func TestChannelsFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		good, bad, hanging, alive := &channel{name: "good"}, &channel{name: "bad", err: errors.New("503")}, &channel{name: "hanging", hangs: true}, &channel{name: "alive"}
+		good, bad, hanging, alive := &channel{name: "good"}, &channel{name: "bad", err: hinted{errors.New("503")}}, &channel{name: "hanging", hangs: true}, &channel{name: "alive"}
 		w := newWorld(t, sends(hanging), sends(bad), sends(good), pings(alive))
 		kill := w.start()
 		w.pass(nil, 0)
@@ -252,7 +257,7 @@ func TestChannelsFail(t *testing.T) {
 		defer w.start()()
 		w.pass(nil, 0)
 		bad.expect(t, "alarm", "recovered")
-		if n := strings.Count(w.log.String(), "a channel cannot deliver"); n > 4 {
+		if n := strings.Count(w.log.String(), "a channel cannot deliver"); n > 4 || !strings.Contains(w.log.String(), `hint="ask the desk"`) {
 			t.Errorf("%d lines in the log:\n%s", n, w.log)
 		}
 	})

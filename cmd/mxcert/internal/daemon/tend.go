@@ -128,7 +128,7 @@ func (d *Daemon) logResult(ctx context.Context, o *order, result report.Certific
 	switch {
 	case replaced, result.Error != nil && stopped, o.dropped(result):
 	case repeats:
-		o.log.Info("the files are left alone", "detail", report.OneLine(result.Error.Message), journal.LeftAlone.Attr())
+		o.log.Info("the files are left alone", "detail", report.OneLine(result.Error.Message), "hint", result.Error.Hint, journal.LeftAlone.Attr())
 	default:
 		logbook.Result(o.log, result)
 	}

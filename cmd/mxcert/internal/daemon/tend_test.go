@@ -155,7 +155,7 @@ func TestLogResult(t *testing.T) {
 		{"refused", t.Context(), pass.Options{Rollback: true}, false, []report.Certificate{{Error: &report.Error{Kind: pass.KindRefused, Message: "there is no earlier one"}}}, `level=INFO msg="a command was refused" detail="there is no earlier one" event=command-refused`},
 		{"waits", t.Context(), byDaemon, false, []report.Certificate{backoff}, `level=INFO msg="the order waits" detail="not yet" hint=--now event=order-waits`},
 		{"a fight is given up", t.Context(), byDaemon, false, []report.Certificate{held}, `level=ERROR msg="pass failed" stage=deploy kind=drift error="a fight" hint="stop it" event=left-alone`},
-		{"it is still given up", t.Context(), byDaemon, false, []report.Certificate{held, held}, `level=INFO msg="the files are left alone" detail="a fight" event=left-alone`},
+		{"it is still given up", t.Context(), byDaemon, false, []report.Certificate{held, held}, `level=INFO msg="the files are left alone" detail="a fight" hint="stop it" event=left-alone`},
 		{"a command fails meanwhile", t.Context(), pass.Options{}, false, []report.Certificate{held, held}, `level=ERROR msg="pass failed" stage=deploy kind=drift error="a fight" hint="stop it" event=left-alone`},
 		{"changed", t.Context(), byDaemon, false, []report.Certificate{changed}, `level=INFO msg="certificate in service" stage=served serial="[0a 0b]" next_renewal=` + in.Format(time.RFC3339) + " event=served"},
 		{"nothing to do", t.Context(), byDaemon, false, []report.Certificate{{Stage: report.Served}}, ""},
