@@ -158,10 +158,14 @@ func (p *pinger) failed(ctx context.Context, err error) {
 	p.rest = time.Now().Add(rest)
 	p.tries++
 	p.teller.counts(p.channel.Name, "failure")
-	p.timer = time.AfterFunc(pause, func() {
+	var timer *time.Timer
+	timer = time.AfterFunc(pause, func() {
 		p.teller.mu.Lock()
 		defer p.teller.mu.Unlock()
-		p.timer, p.waits = nil, true
-		p.start(ctx)
+		if p.timer == timer { // otherwise a ping was made in the same moment for another reason
+			p.timer, p.waits = nil, true
+			p.start(ctx)
+		}
 	})
+	p.timer = timer
 }

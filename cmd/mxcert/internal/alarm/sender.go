@@ -82,12 +82,16 @@ func (s *sender) start(ctx context.Context) {
 		s.timer = nil
 	}
 	if wait := time.Until(l.next); wait > 0 {
-		s.timer = time.AfterFunc(wait, func() {
+		var timer *time.Timer
+		timer = time.AfterFunc(wait, func() {
 			s.teller.mu.Lock()
 			defer s.teller.mu.Unlock()
-			s.timer = nil
-			s.start(ctx)
+			if s.timer == timer { // otherwise it was started again in the same moment
+				s.timer = nil
+				s.start(ctx)
+			}
 		})
+		s.timer = timer
 		return
 	}
 	s.busy = true
