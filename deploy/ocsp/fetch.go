@@ -52,7 +52,7 @@ func Fetch(ctx context.Context, leaf, issuer *x509.Certificate) (*Response, erro
 		if err != nil {
 			problems = append(problems, err)
 		}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil && len(problems) > 0 {
 			break
 		}
 	}

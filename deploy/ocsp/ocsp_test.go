@@ -247,6 +247,11 @@ func TestFetch(t *testing.T) {
 	if _, err := ocsp.Fetch(ctx, silent, ca.cert); err == nil {
 		t.Error("an interrupted request gave no error")
 	}
+	// A name that is too long for a request by GET, when the process ends.
+	silent, _ = ca.issue(t, 7, func(l *x509.Certificate) { l.OCSPServer = []string{"http://192.0.2.1/" + strings.Repeat("x", 300)} })
+	if _, err := ocsp.Fetch(ctx, silent, ca.cert); err == nil {
+		t.Error("an interrupted request gave no error")
+	}
 	without, _ := ca.issue(t, 7, func(l *x509.Certificate) { l.OCSPServer = []string{"ldap://x", "file:///x", "http://user@x/"} })
 	if _, err := ocsp.Fetch(t.Context(), without, ca.cert); err == nil || ocsp.Responder(without) != "" {
 		t.Error("a responder that is not on the web was asked")
