@@ -42,6 +42,9 @@ const (
 	SendersWell    Event = "senders-well"   // a fault is gone
 	ReportedFault  Event = "reported-fault" // senders have reported a failure (RFC 8460) that holds
 	ReportedWell   Event = "reported-well"  // such a failure is over
+	LogsFault      Event = "logs-fault"     // the logs have a certificate that mxcert did not order, or cannot be looked at
+	LogsWell       Event = "logs-well"      // such a fault is over
+	StapleFailed   Event = "ocsp-failed"    // there is no OCSP response that can be sent along
 	TXTRemain      Event = "txt-remain"
 	NotTold        Event = "not-told" // a notification could not be sent
 )
@@ -80,6 +83,9 @@ func IDs() map[Event]string {
 		SendersWell:    "de9a13dbd56b48cea6ac9d3a13f2349b",
 		ReportedFault:  "b53b87e1c8de4785b7a2ab5bc1801411",
 		ReportedWell:   "c4a464c94a254469b36fbfb4835d9e87",
+		LogsFault:      "0657653bcd7349a6afb7c134be7db46b",
+		LogsWell:       "e7c995cc0ca04835983a078a05797890",
+		StapleFailed:   "250b0ff4e0ef45188c885fe0c7b7783f",
 		TXTRemain:      "9f924b9317ea4ccfa24285e9e39ae2b3",
 		NotTold:        "175b4a70d6934432a0ff87e4c93209af",
 	}

@@ -11,6 +11,7 @@ import (
 	"mxcert/acme/finding"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/tell"
+	"mxcert/hooks/journal"
 )
 
 // transparency watches the logs of certificate transparency for the certificates of one configuration. Nothing in it is fatal: what fails is
@@ -138,9 +139,9 @@ func (t *transparency) report(certificate string, before, now []finding.Finding)
 		if f.Severity == finding.Error {
 			say = log.Error
 		}
-		say("certificate transparency", "id", f.ID, "subject", f.Subject, "detail", report.OneLine(f.Message), "hint", f.Hint)
+		say("certificate transparency", "id", f.ID, "subject", f.Subject, "detail", report.OneLine(f.Message), "hint", f.Hint, journal.LogsFault.Attr())
 	}
 	for _, f := range apart(before, now) {
-		log.Info("certificate transparency: this is over", "id", f.ID, "subject", f.Subject)
+		log.Info("certificate transparency: this is over", "id", f.ID, "subject", f.Subject, journal.LogsWell.Attr())
 	}
 }

@@ -203,7 +203,7 @@ func TestTransparencyLearnsThenAlarms(t *testing.T) {
 		alien := w.issue(cttest.Key(w.t), "*.example.org")
 		w.run(14 * time.Hour)
 		w.alarmed(alien)
-		if lines := w.lines("certificate transparency"); len(lines) != 1 || !w.log.has("level=ERROR", "certificate=mx", "id=ct-unknown-certificate", bundle.SerialOf(alien)) {
+		if lines := w.lines("certificate transparency"); len(lines) != 1 || !w.log.has("level=ERROR", "certificate=mx", "id=ct-unknown-certificate", bundle.SerialOf(alien), "event=logs-fault") {
 			w.t.Errorf("the journal has %d lines:\n%s", len(lines), w.log)
 		}
 		index.Asked()

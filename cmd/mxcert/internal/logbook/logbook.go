@@ -6,6 +6,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"strings"
 
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/hooks/journal"
@@ -90,7 +91,7 @@ func failed(log *slog.Logger, r report.Certificate) {
 	if s := serials(r); len(s) > 0 && outOfService(e.Stage) { // it is about these certificates
 		attrs = append(attrs, "serial", s)
 	}
-	log.Error("pass failed", append(attrs, EventOf(e).Attr())...)
+	log.Error("pass failed", append(attrs, eventOf(e).Attr())...)
 }
 
 // inService logs that what was issued, or was changed by others, is in service.
@@ -106,8 +107,8 @@ func inService(log *slog.Logger, r report.Certificate) {
 	log.Info("certificate in service", append(attrs, event.Attr())...)
 }
 
-// EventOf returns the event of a failure: what a person does next decides which.
-func EventOf(e *report.Error) journal.Event {
+// eventOf returns the event of a failure: what a person does next decides which.
+func eventOf(e *report.Error) journal.Event {
 	switch e.Kind {
 	case "dane", "dane-unknown":
 		return journal.GateClosed
@@ -115,6 +116,9 @@ func EventOf(e *report.Error) journal.Event {
 		return journal.LeftAlone
 	case "rate-limited":
 		return journal.Limited
+	}
+	if e.Stage == "ocsp" || strings.HasPrefix(e.Kind, "ocsp-") {
+		return journal.StapleFailed
 	}
 	switch e.Stage {
 	case "account":
