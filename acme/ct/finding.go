@@ -51,7 +51,7 @@ func (f Failing) finding(source string) finding.Finding {
 	if f.Token {
 		hint = "put a valid token into the secret that ct.sources names"
 	}
-	return finding.New(SourceFails, finding.Warning, "mxcert cannot look for unknown certificates since %s: %s", minute(f.Since), finding.Quote(f.Text, finding.MostQuoted)).About(source).Next(hint)
+	return finding.New(SourceFails, finding.Warning, "mxcert has not been able to look for unknown certificates since %s: %s", minute(f.Since), finding.Quote(f.Text, finding.MostQuoted)).About(source).Next(hint)
 }
 
 func (u Unknown) finding(names Names, caa func(string) []string, now time.Time) finding.Finding {

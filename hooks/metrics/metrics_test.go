@@ -124,6 +124,24 @@ func TestCatalogue(t *testing.T) {
 	}
 }
 
+// The manual page mxcert(7) has each metric, with its labels and its text.
+func TestManual(t *testing.T) {
+	text, err := os.ReadFile("../../packaging/man/mxcert.7.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := strings.ReplaceAll(string(text), `\`, "")
+	for _, m := range metrics.Catalogue() {
+		labels := ""
+		if len(m.Labels) > 0 {
+			labels = "{" + strings.Join(m.Labels, ", ") + "}"
+		}
+		if entry := m.Name + labels + "\n: " + m.Help + "\n"; !strings.Contains(page, "\n"+entry) {
+			t.Errorf("mxcert(7) lacks\n%s", entry)
+		}
+	}
+}
+
 // What leaves the configuration leaves the metrics.
 func TestLeaves(t *testing.T) {
 	s := source()

@@ -34,6 +34,8 @@ var titles = map[string][2]string{ //nolint:gochecknoglobals // a constant table
 	ocspWaits:                {"the new certificate waits for its OCSP response", "the new certificate is in service"},
 	ocspUseless:              {"the certificate has no OCSP", "the certificate has OCSP again"},
 	"name-left-out":          {"a name is left out", "the name is back"},
+	"ct-source":              {"the logs of certificates cannot be looked at", "the logs of certificates can be looked at again"},
+	"ct-ours":                {"files of ct.ours cannot be read", "the files of ct.ours can be read again"},
 	"ct-unknown-certificate": {"a certificate that mxcert did not order", "the certificate that mxcert did not order is gone"},
 }
 
@@ -41,7 +43,6 @@ var titles = map[string][2]string{ //nolint:gochecknoglobals // a constant table
 var bySource = map[string][2]string{ //nolint:gochecknoglobals // a constant table
 	"senders": {"senders meet a fault", "senders do not meet the fault any more"},
 	"tlsrpt":  {"senders report failures", "senders report the failures no more"},
-	"ct":      {"certificate transparency", "certificate transparency"},
 }
 
 // title says what a matter is, or that it is over.

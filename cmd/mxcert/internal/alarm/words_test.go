@@ -37,6 +37,19 @@ func golden(t *testing.T, name, text string) {
 	}
 }
 
+// The manual page mxcert-notify(7) has each id, with its title.
+func TestManual(t *testing.T) {
+	page, err := os.ReadFile("../../../../packaging/man/mxcert-notify.7.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, title := range titles {
+		if entry := id + "\n: " + title[0] + "\n"; !strings.Contains(string(page), "\n"+entry) {
+			t.Errorf("mxcert-notify(7) lacks\n%s", entry)
+		}
+	}
+}
+
 var noon = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
 
 // well is a certificate with which all is well.

@@ -79,7 +79,7 @@ func TestSourcesOfTransparency(t *testing.T) {
 	h.remember(func(m *ct.Memory) {
 		m.Failing["certspotter"] = ct.Failing{Since: time.Now(), Text: "Cert Spotter answered 401", Token: true}
 	})
-	h.saysCT("warning certspotter: mxcert cannot look for unknown certificates", "put a valid token")
+	h.saysCT("warning certspotter: mxcert has not been able to look for unknown certificates", "put a valid token")
 	h.remember(func(m *ct.Memory) {
 		m.Failing["certspotter"] = ct.Failing{Since: time.Now(), Text: "Cert Spotter answered 500"}
 	})
