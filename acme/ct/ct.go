@@ -63,6 +63,8 @@ type Entry struct {
 const (
 	// mostNames limits the names of an entry that are kept; a certificate may have hundreds.
 	mostNames = 20
+	// fewNames is how many are kept if there is no room.
+	fewNames = 3
 	// mostText limits foreign text that is kept, in bytes.
 	mostText = 200
 )

@@ -51,6 +51,45 @@ func TestThousandNames(t *testing.T) {
 	})
 }
 
+// However much there is to remember, the state reads it back: a certificate that is unknown must not become one that was learned.
+func TestMemoryHasAnEnd(t *testing.T) {
+	store, err := disk.Open(t.TempDir() + "/state")
+	if err != nil {
+		t.Fatal(err)
+	}
+	book, m := state.New(store), &ct.Memory{Learned: map[string]int64{"mx.example.org": 1}}
+	until := time.Now().AddDate(0, 3, 0)
+	for i := range 6000 {
+		for kind, list := range []*[]string{&m.Issued, &m.Found, &m.Accepted} {
+			*list = append(*list, fmt.Sprintf("%036x %064x %d", i, kind, until.Unix()+int64(i)))
+		}
+	}
+	for i := range 200 {
+		e := ct.Entry{Serial: fmt.Sprintf("%036x", 1<<40+i), Issuer: strings.Repeat("x", 200), NotAfter: until, Source: "crtsh", Link: strings.Repeat("x", 200)}
+		for n := range 20 {
+			e.Names = append(e.Names, fmt.Sprintf("%d.%s.mx.example.org", n, strings.Repeat("x", 230)))
+		}
+		m.Unknown = append(m.Unknown, ct.Unknown{Entry: e, Seen: time.Now()})
+	}
+	if err := m.Store(book); err != nil {
+		t.Fatal(err)
+	}
+	if m, err = ct.Read(book); err != nil || len(m.Unknown) != 200 || len(m.Learned) != 1 {
+		t.Fatalf("%d unknown, %d names learned: %v", len(m.Unknown), len(m.Learned), err)
+	}
+	m.Unknown = m.Unknown[:10]
+	for i := range 6000 {
+		m.Found = append(m.Found, fmt.Sprintf("%036x %064x %d", i, 1, until.Unix()))
+		m.Accepted = append(m.Accepted, fmt.Sprintf("%036x %064x %d", i, 2, until.Unix()))
+	}
+	if err := m.Store(book); err != nil {
+		t.Fatal(err)
+	}
+	if m, err = ct.Read(book); err != nil || len(m.Accepted) < 6000 || len(m.Found) > 4000 || len(m.Unknown) != 10 {
+		t.Errorf("%d accepted, %d learned, %d unknown: %v", len(m.Accepted), len(m.Found), len(m.Unknown), err)
+	}
+}
+
 // A thousand domains of their own take longer than the interval: none is left out, the requests stay below what is free, and what is
 // remembered stays small.
 func TestThousandDomains(t *testing.T) {

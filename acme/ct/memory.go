@@ -22,6 +22,7 @@ const (
 	mostKnown   = 4000 // certificates in each list of known ones
 	mostUnknown = 200
 	mostPlaces  = 5000 // questions, and names
+	mostBytes   = 900 << 10
 	// afterlife is how long an unknown certificate is told after it has expired.
 	afterlife = 7 * 24 * time.Hour
 )
@@ -94,10 +95,32 @@ func Update(ctx context.Context, book *state.Book, change func(*Memory)) (*Memor
 	return m, errors.Join(err, m.Store(book))
 }
 
-// Store stores it.
+// Store stores it, without what it has no room for.
 func (m *Memory) Store(book *state.Book) error {
 	m.Version = state.Version
+	m.fit(time.Now())
 	return book.Remember(state.Transparency, m)
+}
+
+// fit drops known certificates until the state would read the memory back: otherwise all of it is lost, and what is unknown is learned. Our own
+// go first, because most of them are in the state, and those that somebody has accepted last.
+func (m *Memory) fit(now time.Time) {
+	for _, list := range []*[]string{&m.Issued, &m.Found, &m.Accepted} {
+		for most := mostKnown; most > 0 && m.size() > mostBytes; most /= 2 {
+			*list = prune(*list, most, now)
+		}
+	}
+	if m.size() > mostBytes { // of names
+		for i := range m.Unknown {
+			m.Unknown[i].Names = m.Unknown[i].Names[:min(len(m.Unknown[i].Names), fewNames)]
+		}
+	}
+}
+
+// size returns how many bytes the state writes.
+func (m *Memory) size() int {
+	text, _ := json.MarshalIndent(m, "", "  ") // plain values: it cannot fail
+	return len(text)
 }
 
 // clean makes the maps, and bounds what somebody else may have written.
@@ -141,7 +164,7 @@ func (m *Memory) keep(places map[string]bool, names Names, now time.Time) {
 	maps.DeleteFunc(m.Places, func(key, _ string) bool { return !places[key] })
 	maps.DeleteFunc(m.Learned, func(name string, _ int64) bool { return len(names[name]) == 0 })
 	for _, list := range []*[]string{&m.Found, &m.Accepted, &m.Issued} {
-		*list = prune(*list, now)
+		*list = prune(*list, mostKnown, now)
 	}
 	m.Unknown = slices.DeleteFunc(m.Unknown, func(u Unknown) bool { return now.After(u.NotAfter.Add(afterlife)) })
 }
@@ -164,19 +187,19 @@ func parseLine(text string) (serial, spki string, until time.Time) {
 	return strings.TrimPrefix(fields[0], "-"), strings.TrimPrefix(fields[1], "-"), time.Unix(unix, 0)
 }
 
-// prune drops what has expired, and of too many those that expire first.
-func prune(list []string, now time.Time) []string {
+// prune drops what has expired, and of more than most those that expire first.
+func prune(list []string, most int, now time.Time) []string {
 	list = slices.DeleteFunc(list, func(text string) bool {
 		_, _, until := parseLine(text)
 		return now.After(until.Add(afterlife))
 	})
-	if len(list) > mostKnown {
+	if len(list) > most {
 		slices.SortFunc(list, func(a, b string) int {
 			_, _, x := parseLine(a)
 			_, _, y := parseLine(b)
 			return y.Compare(x)
 		})
-		list = list[:mostKnown]
+		list = list[:most]
 	}
 	return list
 }
