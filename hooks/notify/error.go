@@ -30,6 +30,7 @@ type Error struct {
 	kind      string
 	hint      string
 	temporary bool
+	partly    bool
 	after     time.Duration
 	cause     error // only a sentinel of the context or of the file system
 }
@@ -45,6 +46,9 @@ func (e *Error) Hint() string { return e.hint }
 
 // Temporary reports whether the same message may be sent later.
 func (e *Error) Temporary() bool { return e.temporary }
+
+// Partly reports whether some of several recipients have the message: to send it again would repeat it to them.
+func (e *Error) Partly() bool { return e.partly }
 
 // RetryAfter returns how long the other side wants to be left alone; 0 if it did not say. It is at most a day.
 func (e *Error) RetryAfter() time.Duration { return e.after }

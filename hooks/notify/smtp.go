@@ -199,7 +199,7 @@ func (r *Relay) send(ctx context.Context, from string, to []string, text []byte)
 		return c.said("does not take the mail", err)
 	}
 	if len(refused) > 0 {
-		refused[0].temporary = false // the others have it: sending it again would repeat it to them
+		refused[0].temporary, refused[0].partly = false, true
 		refused[0].message += fmt.Sprintf("; it has taken it for %d of %d", len(to)-len(refused), len(to))
 		return refused[0]
 	}

@@ -44,6 +44,42 @@ func TestRetryAfter(t *testing.T) {
 	})
 }
 
+// toSome is an answer of a relay that does not take a mail for one of several recipients.
+type toSome struct{ error }
+
+func (toSome) Partly() bool { return true }
+
+// If one of several recipients is refused, the others get each message, once.
+func TestOneOfSeveralIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		desk := &channel{name: "desk"}
+		desk.fails(toSome{errors.New("550 nobody")})
+		w := newWorld(t, sends(desk))
+		defer w.start()()
+		w.pass(broken(), 2)
+		elapse(5 * time.Hour)
+		w.pass(nil, 0)
+		elapse(5 * time.Hour)
+		w.mu.Lock()
+		tries := w.counted["desk failure"]
+		w.mu.Unlock()
+		_, undelivered, err := Stored(w.book, nil)
+		if err != nil || tries != 2 || len(undelivered) != 1 || undelivered[0].Waiting != 0 || undelivered[0].Error != "550 nobody" {
+			t.Errorf("%d messages; undelivered: %+v, %v", tries, undelivered, err)
+		}
+		if n := strings.Count(w.log.String(), "a channel cannot deliver to all"); n != 1 {
+			t.Errorf("%d lines in the log", n)
+		}
+		desk.fails(nil)
+		w.pass(broken(), 2)
+		elapse(time.Hour)
+		desk.expect(t, "alarm")
+		if _, undelivered, err = Stored(w.book, nil); err != nil || len(undelivered) != 0 {
+			t.Errorf("%+v, %v", undelivered, err)
+		}
+	})
+}
+
 // A hundred changes that nobody can be told: the queue has an end, and what came late says how many are missing, also after a restart.
 func TestQueueHasAnEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -117,6 +117,8 @@ func (s *sender) work(ctx context.Context) {
 		case l == nil:
 		case err == nil:
 			s.delivered(l, before, more)
+		case someHaveIt(err):
+			s.partly(l, before, more, err)
 		case ctx.Err() == nil:
 			s.failed(l, err)
 		}
@@ -136,19 +138,41 @@ func attempt(ctx context.Context, do func(context.Context) error) (err error) {
 	return do(limited)
 }
 
-// delivered removes a message that was sent. The queue may have lost it meanwhile, because it was full.
-func (s *sender) delivered(l *lane, m notify.Message, more int) {
-	t := s.teller
+// sent removes a message that was sent. The queue may have lost it meanwhile, because it was full.
+func (l *lane) sent(m notify.Message, more int) {
 	if len(l.Queue) > 0 && same(l.Queue[0], m) {
 		l.Queue = l.Queue[1:]
 	} else {
 		more++
 	}
 	l.More = max(0, l.More-more)
-	if l.Tries > 0 {
+	l.Tries, l.next = 0, time.Time{}
+}
+
+// partly notes that some recipients have a message, and others do not. It is not sent again, because it would come to the first ones each
+// time, and keep newer ones from them.
+func (s *sender) partly(l *lane, m notify.Message, more int, err error) {
+	t, text := s.teller, finding.Quote(err.Error(), finding.MostQuoted)
+	l.sent(m, more)
+	if l.Failing.IsZero() || l.Error != text {
+		t.log.Warn("a channel cannot deliver to all", "channel", s.channel.Name, "error", text, "hint", hintOf(err), journal.NotTold.Attr())
+	}
+	if l.Failing.IsZero() {
+		l.Failing = time.Now().UTC().Truncate(time.Second)
+	}
+	l.Error = text
+	t.counts(s.channel.Name, "failure")
+	t.save(false)
+}
+
+// delivered removes a message that everybody has.
+func (s *sender) delivered(l *lane, m notify.Message, more int) {
+	t := s.teller
+	l.sent(m, more)
+	if !l.Failing.IsZero() {
 		t.log.Info("a channel delivers again", "channel", s.channel.Name, "since", l.Failing.Format(time.RFC3339))
 	}
-	l.Failing, l.Error, l.Tries, l.next = time.Time{}, "", 0, time.Time{}
+	l.Failing, l.Error = time.Time{}, ""
 	t.counts(s.channel.Name, "success")
 	t.save(false)
 }
@@ -171,12 +195,21 @@ func (s *sender) failed(l *lane, err error) {
 	if l.Tries == 0 || l.Error != text {
 		t.log.Warn("a channel cannot deliver", "channel", s.channel.Name, "waiting", len(l.Queue), "next_try", now.Add(pause).Format(time.RFC3339), "error", text, "hint", hintOf(err), journal.NotTold.Attr())
 	}
-	if l.Tries == 0 {
+	if l.Failing.IsZero() {
 		l.Failing = now
 	}
 	l.Error, l.Tries, l.next, l.pause = text, min(l.Tries+1, 1000), now.Add(pause), pause
 	t.counts(s.channel.Name, "failure")
 	t.save(false)
+}
+
+// someHaveIt reports whether some recipients have the message.
+func someHaveIt(err error) bool {
+	e, ok := errors.AsType[interface {
+		error
+		Partly() bool
+	}](err)
+	return ok && e.Partly()
 }
 
 // leftAlone returns how long the other side wants to be left alone (Retry-After); 0 if it did not say.
