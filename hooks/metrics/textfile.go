@@ -20,6 +20,8 @@ const (
 	mostRead = 32 << 20
 	// leftover is how old a temporary file is that nobody will rename any more.
 	leftover = 10 * time.Minute
+	// unfinished ends the names of temporary files: a copy of somebody, such as mxcert.prom20261130, is none.
+	unfinished = ".new"
 )
 
 // WriteFile replaces a textfile of node_exporter: its mode is 0644, and its readers see the old numbers or the new ones. The temporary file is
@@ -42,7 +44,7 @@ func WriteFile(file string, s *Source) error {
 
 // replace writes a temporary file and renames it.
 func replace(file string, parts [][]byte) error {
-	f, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file))
+	f, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*"+unfinished)
 	if err != nil {
 		return err
 	}
@@ -62,7 +64,7 @@ func replace(file string, parts [][]byte) error {
 
 // removeLeftovers removes temporary files of processes that were killed while they wrote.
 func removeLeftovers(file string) {
-	list, _ := filepath.Glob(escape(file) + "[0-9]*") // the pattern is good
+	list, _ := filepath.Glob(escape(file) + ".[0-9]*" + unfinished) // the pattern is good
 	for _, name := range list {
 		if info, err := os.Lstat(name); err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) > leftover {
 			_ = os.Remove(name) // the next time, otherwise

@@ -3,6 +3,7 @@ package metrics_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,13 +28,15 @@ func TestTextfile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "mxcert.prom")
-	old, fresh := file+"123", file+"456"
-	for _, name := range []string{old, fresh, filepath.Join(dir, "other.prom1")} {
-		write(t, name, "half")
-	}
+	old, fresh, kept := file+".123.new", file+".456.new", file+"20261130" // a copy that somebody has made
 	long := time.Now().Add(-time.Hour)
-	if err := os.Chtimes(old, long, long); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{old, fresh, kept, filepath.Join(dir, "other.prom.1.new")} {
+		if write(t, name, "half"); name == fresh {
+			continue
+		}
+		if err := os.Chtimes(name, long, long); err != nil {
+			t.Fatal(err)
+		}
 	}
 	write(t, file, "mxcert_served_matches 0\n")
 	text := prom(t, file, source())
@@ -45,7 +48,7 @@ func TestTextfile(t *testing.T) {
 		t.Errorf("%v %v", info.Mode(), err)
 	}
 	left, err := filepath.Glob(filepath.Join(dir, "*"))
-	if err != nil || len(left) != 3 || !strings.Contains(strings.Join(left, " "), fresh) { // what another process may be writing stays
+	if err != nil || len(left) != 4 || !slices.Contains(left, fresh) || !slices.Contains(left, kept) { // what another process may be writing stays
 		t.Errorf("the directory has %v", left)
 	}
 }
