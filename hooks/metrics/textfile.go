@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
@@ -132,7 +133,7 @@ func (s *Source) dropCarried() {
 
 // readFile parses a textfile.
 func readFile(file string) (map[string]*dto.MetricFamily, error) {
-	f, err := os.Open(file)
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0) // nobody may write to a pipe
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -140,6 +141,9 @@ func readFile(file string) (map[string]*dto.MetricFamily, error) {
 		return nil, err
 	}
 	defer f.Close() //nolint:errcheck // it is read only
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, err // there are no numbers in anything else
+	}
 	parser := expfmt.NewTextParser(model.LegacyValidation)
 	return parser.TextToMetricFamilies(io.LimitReader(f, mostRead))
 }
