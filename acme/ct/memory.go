@@ -22,6 +22,8 @@ const (
 	mostKnown   = 4000 // certificates in each list of known ones
 	mostUnknown = 200
 	mostPlaces  = 5000 // questions, and names
+	mostBytes   = 900 << 10
+	lineBytes   = 120 // of a usual line of a list, as it is stored
 	// afterlife is how long an unknown certificate is told after it has expired.
 	afterlife = 7 * 24 * time.Hour
 )
@@ -82,9 +84,13 @@ func Update(ctx context.Context, book *state.Book, change func(*Memory)) (*Memor
 	}
 	defer release()
 	m, err := Read(book)
-	if err != nil && !errors.Is(err, state.ErrDamaged) {
-		change(m)
-		return m, err
+	if err != nil {
+		if aside, _ := book.SetAside(state.Transparency); aside == "" && !errors.Is(err, state.ErrDamaged) {
+			change(m)
+			return m, err
+		} else if aside != "" {
+			err = fmt.Errorf("%w; it is kept as %s", err, aside)
+		}
 	}
 	before, _ := json.Marshal(m) // plain values: it cannot fail
 	change(m)
@@ -97,7 +103,30 @@ func Update(ctx context.Context, book *state.Book, change func(*Memory)) (*Memor
 // Store stores it.
 func (m *Memory) Store(book *state.Book) error {
 	m.Version = state.Version
+	m.fit()
 	return book.Remember(state.Transparency, m)
+}
+
+// fit drops what is known until the state reads the memory back: it would count a larger one as damaged, and the watch would learn anew and forget
+// what is unknown. Of the longest list, it drops those that expire first.
+func (m *Memory) fit() {
+	for {
+		text, err := json.MarshalIndent(m, "", "  ") // as the state writes it
+		over := len(text) - mostBytes
+		if err != nil || over <= 0 {
+			return
+		}
+		longest := &m.Issued
+		for _, list := range []*[]string{&m.Found, &m.Accepted} {
+			if len(*list) > len(*longest) {
+				longest = list
+			}
+		}
+		if len(*longest) == 0 {
+			return
+		}
+		*longest = latest(*longest, len(*longest)-min(over/lineBytes, len(*longest)/10)-1) // others may then be longer
+	}
 }
 
 // clean makes the maps, and bounds what somebody else may have written.
@@ -166,17 +195,25 @@ func parseLine(text string) (serial, spki string, until time.Time) {
 
 // prune drops what has expired, and of too many those that expire first.
 func prune(list []string, now time.Time) []string {
-	list = slices.DeleteFunc(list, func(text string) bool {
+	return latest(unexpired(list, now), mostKnown)
+}
+
+func unexpired(list []string, now time.Time) []string {
+	return slices.DeleteFunc(list, func(text string) bool {
 		_, _, until := parseLine(text)
 		return now.After(until.Add(afterlife))
 	})
-	if len(list) > mostKnown {
-		slices.SortFunc(list, func(a, b string) int {
-			_, _, x := parseLine(a)
-			_, _, y := parseLine(b)
-			return y.Compare(x)
-		})
-		list = list[:mostKnown]
+}
+
+// latest keeps of too many those that expire last.
+func latest(list []string, most int) []string {
+	if len(list) <= most {
+		return list
 	}
-	return list
+	slices.SortFunc(list, func(a, b string) int {
+		_, _, x := parseLine(a)
+		_, _, y := parseLine(b)
+		return y.Compare(x)
+	})
+	return list[:most]
 }
