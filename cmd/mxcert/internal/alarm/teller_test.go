@@ -382,3 +382,23 @@ func TestPanicKeepsNoLock(t *testing.T) {
 		chat.expect(t, "alarm")
 	})
 }
+
+// A dead man's switch that is down is not asked again whenever a pass ends.
+func TestPingsPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		alive := &channel{name: "alive", err: errors.New("503")}
+		w := newWorld(t, pings(alive))
+		defer w.start()()
+		for range 60 {
+			w.pass(nil, 0)
+		}
+		if n := w.counted["alive failure"]; n > 5 {
+			t.Errorf("%d pings in two minutes", n)
+		}
+		alive.fails(nil)
+		elapse(10 * time.Minute)
+		if want := []string{"well"}; !slices.Equal(alive.pings(), want) {
+			t.Errorf("the switch heard %q", alive.pings())
+		}
+	})
+}
