@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -107,6 +108,7 @@ func (s *Source) Carry(file string) error {
 			values, ok := valuesOf(sample, m.Labels)
 			switch {
 			case !ok:
+			case m.Counter && !(sample.GetCounter().GetValue() < math.MaxInt64): // also what is no number: it would stay so for good
 			case m.Counter:
 				s.count(m.Name, values[0], values[1], max(0, sample.GetCounter().GetValue()))
 			case !m.Counter && len(values) > 0 && m.Labels[0] == "certificate" && sample.Gauge != nil:
