@@ -96,11 +96,14 @@ func (s certSpotter) Since(ctx context.Context, q Question, cursor string) (Page
 
 // entry prefers what the certificate itself says to what the service says about it.
 func (s certSpotter) entry(one issuance) Entry {
-	e := Entry{SPKI: strings.ToLower(one.SPKI), Issuer: one.Issuer.Name, Names: plain(one.Names), NotBefore: one.NotBefore.UTC(), NotAfter: one.NotAfter.UTC()}
+	e := Entry{SPKI: strings.ToLower(one.SPKI), Issuer: one.Issuer.Name, Names: plain(one.Names), NotBefore: storable(one.NotBefore), NotAfter: storable(one.NotAfter)}
 	if c, err := x509.ParseCertificate(one.DER); err == nil {
 		read := FromCertificate(c)
 		read.Names = plain(slices.Concat(read.Names, e.Names))
 		e = read
+	}
+	if len(e.Serial) > mostSerial {
+		e.Serial = ""
 	}
 	if len(e.SPKI) != 64 || !isHex(e.SPKI) {
 		e.SPKI = bundle.SPKIOf(one.DER) // at least it names this issuance
@@ -114,6 +117,18 @@ func (s certSpotter) entry(one issuance) Entry {
 		e.Link = crtshURL + "/?serial=" + e.Serial
 	}
 	return e
+}
+
+// storable returns a time in UTC. The zone can make it one that JSON does not have.
+func storable(t time.Time) time.Time {
+	t = t.UTC()
+	switch {
+	case t.Year() < 1:
+		return time.Time{}
+	case t.Year() > 9999:
+		return time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+	}
+	return t
 }
 
 // isHex reports whether a text is a number in lower-case hexadecimal. The lists of what is known have such numbers, apart by spaces.

@@ -65,6 +65,10 @@ const (
 	mostNames = 20
 	// fewNames is how many are kept if there is no room.
 	fewNames = 3
+	// mostNameBytes limits all of them together: 200 certificates with the longest names must fit into the memory.
+	mostNameBytes = 2000
+	// longestName is the length of the longest name in DNS, in bytes.
+	longestName = 253
 	// mostText limits foreign text that is kept, in bytes.
 	mostText = 200
 )
@@ -84,11 +88,13 @@ func namesOf(c *x509.Certificate) []string {
 	return plain(names)
 }
 
-// plain returns names in lower case, each once.
+// plain returns names in lower case, each once. What is longer than any name in DNS is left out: it can be none of ours.
 func plain(names []string) []string {
 	list := make([]string, 0, len(names))
 	for _, name := range names {
-		list = append(list, strings.TrimSuffix(strings.ToLower(strings.TrimSpace(name)), "."))
+		if name = strings.TrimSuffix(strings.ToLower(strings.TrimSpace(name)), "."); len(name) <= longestName {
+			list = append(list, name)
+		}
 	}
 	slices.Sort(list)
 	return slices.Compact(list)

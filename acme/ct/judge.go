@@ -137,7 +137,13 @@ func (j *judge) bounded(e Entry) Entry {
 			shared = append(shared, name)
 		}
 	}
-	e.Names = shared[:min(len(shared), mostNames)]
+	e.Names = nil
+	left := mostNameBytes
+	for _, name := range shared[:min(len(shared), mostNames)] {
+		if left -= len(name); left >= 0 || len(e.Names) == 0 {
+			e.Names = append(e.Names, name)
+		}
+	}
 	return e
 }
 

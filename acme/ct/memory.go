@@ -23,6 +23,7 @@ const (
 	mostUnknown = 200
 	mostPlaces  = 5000 // questions, and names
 	mostBytes   = 900 << 10
+	lineBytes   = 120 // of a usual line of a list, as it is stored
 	// afterlife is how long an unknown certificate is told after it has expired.
 	afterlife = 7 * 24 * time.Hour
 )
@@ -83,9 +84,13 @@ func Update(ctx context.Context, book *state.Book, change func(*Memory)) (*Memor
 	}
 	defer release()
 	m, err := Read(book)
-	if err != nil && !errors.Is(err, state.ErrDamaged) {
-		change(m)
-		return m, err
+	if err != nil {
+		if aside, _ := book.SetAside(state.Transparency); aside == "" && !errors.Is(err, state.ErrDamaged) {
+			change(m)
+			return m, err
+		} else if aside != "" {
+			err = fmt.Errorf("%w; it is kept as %s", err, aside)
+		}
 	}
 	before, _ := json.Marshal(m) // plain values: it cannot fail
 	change(m)
@@ -98,29 +103,37 @@ func Update(ctx context.Context, book *state.Book, change func(*Memory)) (*Memor
 // Store stores it, without what it has no room for.
 func (m *Memory) Store(book *state.Book) error {
 	m.Version = state.Version
-	m.fit(time.Now())
+	m.fit()
 	return book.Remember(state.Transparency, m)
 }
 
-// fit drops known certificates until the state would read the memory back: otherwise all of it is lost, and what is unknown is learned. Our own
-// go first, because most of them are in the state, and those that somebody has accepted last.
-func (m *Memory) fit(now time.Time) {
-	for _, list := range []*[]string{&m.Issued, &m.Found, &m.Accepted} {
-		for most := mostKnown; most > 0 && m.size() > mostBytes; most /= 2 {
-			*list = prune(*list, most, now)
+// fit drops what is known until the state reads the memory back: it would count a larger one as damaged, and the watch would learn anew and forget
+// what is unknown. What somebody has accepted goes last. Of a list, those go that expire first.
+func (m *Memory) fit() {
+	for over := m.over(); over > 0; over = m.over() {
+		list := &m.Found
+		if len(m.Issued) > len(m.Found) {
+			list = &m.Issued
 		}
+		if len(*list) == 0 {
+			list = &m.Accepted
+		}
+		if len(*list) == 0 {
+			break
+		}
+		*list = latest(*list, len(*list)-min(over/lineBytes, len(*list)/10)-1) // the other one may then be longer
 	}
-	if m.size() > mostBytes { // of names
+	if m.over() > 0 { // of names
 		for i := range m.Unknown {
 			m.Unknown[i].Names = m.Unknown[i].Names[:min(len(m.Unknown[i].Names), fewNames)]
 		}
 	}
 }
 
-// size returns how many bytes the state writes.
-func (m *Memory) size() int {
+// over returns how many bytes more than the limit the state would write.
+func (m *Memory) over() int {
 	text, _ := json.MarshalIndent(m, "", "  ") // plain values: it cannot fail
-	return len(text)
+	return len(text) - mostBytes
 }
 
 // clean makes the maps, and bounds what somebody else may have written.
@@ -164,7 +177,7 @@ func (m *Memory) keep(places map[string]bool, names Names, now time.Time) {
 	maps.DeleteFunc(m.Places, func(key, _ string) bool { return !places[key] })
 	maps.DeleteFunc(m.Learned, func(name string, _ int64) bool { return len(names[name]) == 0 })
 	for _, list := range []*[]string{&m.Found, &m.Accepted, &m.Issued} {
-		*list = prune(*list, mostKnown, now)
+		*list = prune(*list, now)
 	}
 	m.Unknown = slices.DeleteFunc(m.Unknown, func(u Unknown) bool { return now.After(u.NotAfter.Add(afterlife)) })
 }
@@ -187,19 +200,27 @@ func parseLine(text string) (serial, spki string, until time.Time) {
 	return strings.TrimPrefix(fields[0], "-"), strings.TrimPrefix(fields[1], "-"), time.Unix(unix, 0)
 }
 
-// prune drops what has expired, and of more than most those that expire first.
-func prune(list []string, most int, now time.Time) []string {
-	list = slices.DeleteFunc(list, func(text string) bool {
+// prune drops what has expired, and of too many those that expire first.
+func prune(list []string, now time.Time) []string {
+	return latest(unexpired(list, now), mostKnown)
+}
+
+func unexpired(list []string, now time.Time) []string {
+	return slices.DeleteFunc(list, func(text string) bool {
 		_, _, until := parseLine(text)
 		return now.After(until.Add(afterlife))
 	})
-	if len(list) > most {
-		slices.SortFunc(list, func(a, b string) int {
-			_, _, x := parseLine(a)
-			_, _, y := parseLine(b)
-			return y.Compare(x)
-		})
-		list = list[:most]
+}
+
+// latest keeps of too many those that expire last.
+func latest(list []string, most int) []string {
+	if len(list) <= most {
+		return list
 	}
-	return list
+	slices.SortFunc(list, func(a, b string) int {
+		_, _, x := parseLine(a)
+		_, _, y := parseLine(b)
+		return y.Compare(x)
+	})
+	return list[:most]
 }

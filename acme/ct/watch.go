@@ -257,6 +257,9 @@ func (w *Watch) learned(q Question) bool {
 
 // fold puts an answer into the memory.
 func (w *Watch) fold(m *Memory, t turn, page Page, problem error, now time.Time, done bool) {
+	for _, list := range []*[]string{&m.Found, &m.Accepted, &m.Issued} {
+		*list = unexpired(*list, now) // a daemon may run for years
+	}
 	j := newJudge(m, w.Names, once(w.Ours), now)
 	for _, e := range page.Entries {
 		j.note(e)

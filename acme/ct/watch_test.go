@@ -4,11 +4,15 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -440,6 +444,100 @@ func TestDamagedMemory(t *testing.T) {
 		w.run(7 * time.Hour)
 		if _, err := ct.Read(w.book); err != nil || len(s.asked) == 0 {
 			t.Errorf("%v, asked %d times", err, len(s.asked))
+		}
+	})
+}
+
+// A service that answers with what the state cannot keep must not make mxcert forget what it has found.
+func TestUnknownOutlivesHostileAnswers(t *testing.T) {
+	for name, change := range map[string]func(*ct.Entry){
+		"a long name": func(e *ct.Entry) { e.Names = append(e.Names, strings.Repeat("a", 2<<20)) },
+		"many long names": func(e *ct.Entry) {
+			for i := range 100 {
+				e.Names = append(e.Names, fmt.Sprintf("%0250d", i))
+			}
+		},
+		"a hundred issued": nil,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &shelf{name: "certspotter"}
+			w := newWorld(t, s)
+			w.begin()
+			w.run(time.Hour)
+			first, _ := w.issue(cttest.Key(t), "mx.example.org")
+			s.list = append(s.list, first)
+			for i := range 300 {
+				one := first
+				one.Serial, one.SPKI = fmt.Sprintf("%032x", i), fmt.Sprintf("%064x", i)
+				if change != nil {
+					change(&one)
+				}
+				if s.list = append(s.list, one); name == "a long name" {
+					break
+				}
+			}
+			w.run(8 * time.Hour)
+			if told := w.told("mx"); !strings.Contains(told, first.Serial) {
+				t.Errorf("%s: %s", name, told)
+			}
+			w.begin()
+			if told := w.told("mx"); !strings.Contains(told, first.Serial) {
+				t.Errorf("%s, after a restart: %s", name, told)
+			}
+		})
+	}
+}
+
+// What is known stays below what the state reads, however long the daemon runs.
+func TestKnownFits(t *testing.T) {
+	w := newWorld(t)
+	m, _ := ct.Read(w.book)
+	for i := range 12_000 {
+		text := fmt.Sprintf("%036x %064x %d", i, i, 4_000_000_000+i)
+		m.Issued, m.Found = append(m.Issued, text), append(m.Found, text)
+	}
+	if err := m.Store(w.book); err != nil {
+		t.Fatal(err)
+	}
+	read, err := ct.Read(w.book)
+	if err != nil || len(read.Issued) < 3000 || len(read.Found) < 3000 || !slices.Contains(read.Issued, m.Issued[0]) {
+		t.Errorf("%v; %d issued, %d found", err, len(read.Issued), len(read.Found))
+	}
+}
+
+// A zone can make a year that JSON does not have.
+func TestYearsThatNothingStores(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `[{"id":"1","dns_names":["mx.example.org"],"not_before":"0000-01-01T00:00:00+12:00","not_after":"9999-12-31T23:59:59-12:00"}]`)
+	}))
+	defer server.Close()
+	page, err := ct.CertSpotter(server.URL, "mxcert", nil).Since(t.Context(), ct.Question{Name: "mx.example.org"}, "")
+	if err != nil || len(page.Entries) != 1 {
+		t.Fatalf("%+v, %v", page, err)
+	}
+	if text, err := json.Marshal(page.Entries[0]); err != nil || page.Entries[0].NotAfter.Year() != 9999 {
+		t.Errorf("%s, %v", text, err)
+	}
+}
+
+// What a later mxcert has written is kept.
+func TestLaterMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, &shelf{name: "certspotter"})
+		file := filepath.Join(filepath.Dir(w.book.Lineage("mx").Folder()), "..", "transparency.json")
+		if err := os.WriteFile(file, []byte(`{"version": 99}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w.watch = &ct.Watch{Sources: w.sources, Names: w.names, Interval: 6 * time.Hour, Book: w.book, Ours: ct.NewOurs}
+		if err := w.watch.Begin(t.Context()); err == nil || !strings.Contains(err.Error(), "it is kept as transparency.json.damaged") {
+			t.Errorf("%v", err)
+		}
+		w.run(7 * time.Hour)
+		if text, err := os.ReadFile(file + ".damaged"); err != nil || string(text) != `{"version": 99}` {
+			t.Errorf("%s: %v", text, err)
+		}
+		if _, err := ct.Read(w.book); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -56,6 +56,9 @@ func Fetch(ctx context.Context, leaf, issuer *x509.Certificate) (*Response, erro
 			break
 		}
 	}
+	if len(problems) == 0 { // there was no time for a question
+		problems = append(problems, ctx.Err())
+	}
 	last := problems[len(problems)-1]
 	return nil, fault(KindUnavailable, "the OCSP responder %s gave no usable answer: %s", finding.Quote(address, finding.MostQuoted), last).
 		next("mxcert asks again; if it stays so, can this host reach it (curl -v %s), and does the CA report trouble?", finding.Quote(address, finding.MostQuoted))

@@ -282,3 +282,14 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// A pass that is stopped has no time for a question that is too long for GET.
+func TestFetchStopped(t *testing.T) {
+	a := newAuthority(t, "CA")
+	leaf, _ := a.issue(t, 5, func(c *x509.Certificate) { c.OCSPServer = []string{"http://ocsp.example/" + strings.Repeat("a", 200)} })
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if r, err := ocsp.Fetch(ctx, leaf, a.cert); r != nil || err == nil || !strings.Contains(err.Error(), "canceled") {
+		t.Errorf("%v, %v", r, err)
+	}
+}

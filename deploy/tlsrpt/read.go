@@ -37,18 +37,24 @@ func Read(r io.Reader) ([]Report, error) {
 
 // fromMailbox reads the reports of an mbox: mails one after another, each after a line that starts with "From " (RFC 4155).
 func fromMailbox(r *bufio.Reader) (reports []Report, fault error) {
-	box := &mailbox{r: r}
+	box, kept := &mailbox{r: r}, 0
 	for box.next() {
 		found, err := fromMail(box)
 		if _, e := io.Copy(io.Discard, box); err == nil {
 			err = e
 		}
 		reports = append(reports, found...)
+		for _, r := range found {
+			kept += weight(r)
+		}
 		switch {
 		case errors.Is(err, errLarge) && box.err != nil:
 			return reports, err
 		case err != nil && !errors.Is(err, ErrNone) && fault == nil:
 			fault = err
+		}
+		if kept > mostKept {
+			return reports, fmt.Errorf("it has more than %d policies and failures", mostKept)
 		}
 		if len(reports) > mostReports {
 			return reports[:mostReports], fmt.Errorf("it has more than %d reports", mostReports)

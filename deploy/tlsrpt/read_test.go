@@ -261,3 +261,33 @@ func checkRead(t *testing.T, input []byte) {
 		}
 	}
 }
+
+// A small mailbox can unpack to more than fits into memory.
+func TestMailboxOfMany(t *testing.T) {
+	t.Parallel()
+	var policies strings.Builder
+	for i := range mostPolicies {
+		fmt.Fprintf(&policies, `,{"policy":{"policy-domain":"%d.example"}}`, i)
+	}
+	report := fmt.Sprintf(`{"report-id":"x","date-range":{"start-datetime":"2026-01-01","end-datetime":"2026-01-02"},"policies":[%s]}`, policies.String()[1:])
+	mail := "From a@example.org Thu Jan  1 00:00:00 2026\nContent-Type: application/tlsrpt+json\n\n" + report + "\n"
+	reports, err := Read(strings.NewReader(strings.Repeat(mail, 200)))
+	if want := mostKept/mostPolicies + 1; err == nil || len(reports) > want || len(reports) < want-2 {
+		t.Errorf("%d reports: %v", len(reports), err)
+	}
+}
+
+func TestNewest(t *testing.T) {
+	t.Parallel()
+	var list []Report
+	for i := range 1000 {
+		at := time.Date(2026, 1, 1, 0, i, 0, 0, time.UTC)
+		list = Newest(append(list, Report{ID: fmt.Sprint(i), From: at, Until: at, Policies: []Policy{{Failures: make([]Failure, 8)}}}), 100)
+		if len(list) > 20 {
+			t.Fatalf("%d reports", len(list))
+		}
+	}
+	if list[len(list)-1].ID != "999" || len(list) < 10 {
+		t.Errorf("%d reports, the last is %s", len(list), list[len(list)-1].ID)
+	}
+}

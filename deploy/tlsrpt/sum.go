@@ -54,6 +54,33 @@ func Unique(reports []Report) []Report {
 	})
 }
 
+// weight counts what a report has: it stands for the memory that it needs.
+func weight(r Report) int {
+	n := 1 + len(r.Policies)
+	for _, p := range r.Policies {
+		n += len(p.Failures)
+	}
+	return n
+}
+
+// Newest drops the oldest reports, and those that are there twice, until all together have no more than so many reports, policies and failures.
+// It does so only if they have twice as many: that is cheap for whoever adds one report after another.
+func Newest(reports []Report, most int) []Report {
+	sum := 0
+	for _, r := range reports {
+		sum += weight(r)
+	}
+	if sum <= 2*most {
+		return reports
+	}
+	list := Unique(reports)
+	first, sum := len(list), 0
+	for ; first > 0 && sum+weight(list[first-1]) <= most; first-- {
+		sum += weight(list[first-1])
+	}
+	return slices.Clone(list[first:])
+}
+
 // Senders sums unique reports up by organisation, the one with the most sessions first.
 func Senders(reports []Report) []Sender {
 	index := map[string]int{}

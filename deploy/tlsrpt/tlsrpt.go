@@ -34,6 +34,8 @@ const (
 	mostParts = 100
 	// mostReports limits the reports of one input.
 	mostReports = 10_000
+	// mostKept limits the policies and failures of all reports of one input.
+	mostKept = 200_000
 	// mostPolicies and mostFailures limit what is different in one report: failures that differ only in the sender's address are one.
 	mostPolicies, mostFailures = 2_000, 2_000
 	// mostText limits a text of a report, in bytes. No DNS name is longer than 253.

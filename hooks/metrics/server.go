@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -166,7 +167,7 @@ func (s *Server) start() error {
 	flags := &web.FlagConfig{WebConfigFile: &file, WebSystemdSocket: &none, WebListenAddresses: &[]string{}}
 	go func() {
 		defer close(r.ended)
-		err := web.Serve(netutil.LimitListener(listener, mostConnections), r.http, flags, slog.New(discardInfo{s.log.Handler()}))
+		err := web.Serve(netutil.LimitListener(listener, mostConnections), r.http, flags, slog.New(discardInfo{s.log.Handler(), new(atomic.Int64)}))
 		_ = listener.Close() // Serve may have failed before it took the listener
 		if !errors.Is(err, http.ErrServerClosed) {
 			s.log.Error("metrics are not served any more; mxcert tries again after the next pass", "error", err)
@@ -186,8 +187,22 @@ func (r *running) lives() bool {
 	}
 }
 
-// discardInfo is a log without what exporter-toolkit says when all is well.
-type discardInfo struct{ slog.Handler }
+// discardInfo is a log without what exporter-toolkit says when all is well. It logs an error for each request while its file is bad, and anybody
+// who reaches the address could fill the journal so: of these, one a minute is enough.
+type discardInfo struct {
+	slog.Handler
+
+	last *atomic.Int64 // when one was logged, in seconds
+}
+
+// Handle is part of [slog.Handler].
+func (d discardInfo) Handle(ctx context.Context, r slog.Record) error {
+	now, last := time.Now().Unix(), d.last.Load()
+	if since := now - last; since >= 0 && since < int64(retry/time.Second) || !d.last.CompareAndSwap(last, now) {
+		return nil
+	}
+	return d.Handler.Handle(ctx, r)
+}
 
 func (d discardInfo) Enabled(ctx context.Context, level slog.Level) bool {
 	return level > slog.LevelInfo && d.Handler.Enabled(ctx, level)

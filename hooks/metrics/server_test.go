@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -268,4 +269,45 @@ func certificate(t *testing.T, dir string) *x509.CertPool {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(text)
 	return roots
+}
+
+// Whoever asks while the web configuration is bad does not fill the log.
+func TestBrokenWebConfigIsLoggedOnce(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "web.yaml")
+	write(t, file, "http_server_config: {http2: false}\n")
+	var log lockedBuilder
+	srv := metrics.NewServer(slog.New(slog.NewTextHandler(&log, nil)), source(), nil)
+	t.Cleanup(srv.Close)
+	settings := metrics.Settings{Listen: free(t), WebConfig: file}
+	if again := srv.Apply(settings); !again.IsZero() {
+		t.Fatal("a good file is refused")
+	}
+	write(t, file, "tls_server_config: [\n")
+	for range 20 {
+		if code, text := ask(t, client(nil), "http://"+settings.Listen+"/metrics", "", ""); code == 200 {
+			t.Fatalf("with a broken file: %s", text)
+		}
+	}
+	if n := strings.Count(log.String(), "level=ERROR"); n != 1 {
+		t.Errorf("%d lines:\n%s", n, log.String())
+	}
+}
+
+// lockedBuilder is a log that several goroutines write.
+type lockedBuilder struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *lockedBuilder) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *lockedBuilder) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
 }

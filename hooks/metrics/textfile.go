@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
@@ -108,6 +110,7 @@ func (s *Source) Carry(file string) error {
 			values, ok := valuesOf(sample, m.Labels)
 			switch {
 			case !ok:
+			case m.Counter && !(sample.GetCounter().GetValue() < math.MaxInt64): // also what is no number: it would stay so for good
 			case m.Counter:
 				s.count(m.Name, values[0], values[1], max(0, sample.GetCounter().GetValue()))
 			case !m.Counter && len(values) > 0 && m.Labels[0] == "certificate" && sample.Gauge != nil:
@@ -134,7 +137,7 @@ func (s *Source) dropCarried() {
 
 // readFile parses a textfile.
 func readFile(file string) (map[string]*dto.MetricFamily, error) {
-	f, err := os.Open(file)
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0) // nobody may write to a pipe
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -142,6 +145,9 @@ func readFile(file string) (map[string]*dto.MetricFamily, error) {
 		return nil, err
 	}
 	defer f.Close() //nolint:errcheck // it is read only
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, err // there are no numbers in anything else
+	}
 	parser := expfmt.NewTextParser(model.LegacyValidation)
 	return parser.TextToMetricFamilies(io.LimitReader(f, mostRead))
 }

@@ -1,6 +1,7 @@
 package metrics_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -130,4 +131,28 @@ func FuzzCarry(f *testing.F) {
 		s.Count([]string{"mx"}, []string{"u"}, nil)
 		scrape(t, server(t, s, nil).Handler())
 	})
+}
+
+// A counter that is no number would stay so: nothing added to it makes it one.
+func TestCarryNoNumbers(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "mxcert.prom")
+	text := "# TYPE mxcert_renewals_total counter\n"
+	for i, value := range []string{"NaN", "+Inf", "-Inf", "-3", "1e300"} {
+		text += fmt.Sprintf("mxcert_renewals_total{certificate=\"mx%d\",result=\"success\"} %s\n", i, value)
+	}
+	write(t, file, text)
+	s := &metrics.Source{}
+	if err := s.Carry(file); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 5 {
+		s.Renewed(fmt.Sprintf("mx%d", i), metrics.Success)
+	}
+	out := prom(t, file, s)
+	for i := range 5 {
+		if line := fmt.Sprintf(`mxcert_renewals_total{certificate="mx%d",result="success"} 1`, i); !strings.Contains(out, line+"\n") {
+			t.Errorf("%s is missing:\n%s", line, out)
+		}
+	}
 }

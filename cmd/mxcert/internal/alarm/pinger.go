@@ -64,8 +64,11 @@ func (t *Teller) ping(ctx context.Context, channels []wanted.Channel, w tell.Wor
 			continue
 		}
 		if p.at.IsZero() || p.at.After(now) || p.last.well != r.well || now.Sub(p.at) >= pingEnough || w.Final && now.Sub(p.at) > time.Minute {
-			p.round, p.waits = r, true
-			p.start(ctx)
+			news := p.timer == nil || p.round.well != r.well || w.Final // else the timer tries again: a pass that ends is no reason to ask more often
+			if p.round = r; news {
+				p.waits = true
+				p.start(ctx)
+			}
 		}
 		again = sooner(again, now.Add(pingEvery))
 	}

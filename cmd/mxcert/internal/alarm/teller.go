@@ -92,7 +92,18 @@ func (t *Teller) Listen(ctx context.Context, w tell.World) (again time.Time) {
 	if !t.open(ctx, w) {
 		return time.Now().Add(lockAgain)
 	}
+	again = t.update(ctx, w, channels)
+	if w.Final || len(channels) == 0 {
+		t.end(ctx)
+		return time.Time{}
+	}
+	return again
+}
+
+// update notes what is known, and starts to send what follows. A panic must not keep the lock: then no channel would ever send again.
+func (t *Teller) update(ctx context.Context, w tell.World, channels []wanted.Channel) (again time.Time) {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	now := time.Now()
 	var to []recipient
 	for _, c := range channels {
@@ -114,11 +125,6 @@ func (t *Teller) Listen(ctx context.Context, w tell.World) (again time.Time) {
 	again = sooner(again, t.ping(ctx, channels, w, now))
 	if t.loaded = w.Loaded; t.unsaved {
 		again = sooner(again, now.Add(saveAgain))
-	}
-	t.mu.Unlock()
-	if w.Final || len(channels) == 0 {
-		t.end(ctx)
-		return time.Time{}
 	}
 	return again
 }
@@ -192,6 +198,7 @@ func (b *Book) sound() *Book {
 	for name, l := range b.Lanes {
 		if l != nil {
 			l.Queue = l.Queue[max(0, len(l.Queue)-mostQueued):]
+			l.More, l.Tries = max(0, l.More), max(0, l.Tries)
 			clean.Lanes[name] = l
 		}
 	}

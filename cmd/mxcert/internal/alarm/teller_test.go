@@ -324,7 +324,8 @@ func TestFullDisk(t *testing.T) {
 
 // A state that cannot be read or written costs a line in the log, and a message is sent all the same.
 func TestDamagedState(t *testing.T) {
-	for _, text := range []string{"{", `{"version": 1, "entries": [null, {}], "channels": {"chat": null, "x": {"queue": [{}]}}, "messages": -1e300}`, `{"version": 99}`, ""} {
+	for _, text := range []string{"{", `{"version": 1, "entries": [null, {}], "channels": {"chat": null, "x": {"queue": [{}]}}, "messages": -1e300}`,
+		`{"version": 1, "channels": {"chat": {"more": -9, "tries": -9}}}`, `{"version": 99}`, ""} {
 		synctest.Test(t, func(t *testing.T) {
 			chat := &channel{name: "chat"}
 			w := newWorld(t, sends(chat))
@@ -343,4 +344,66 @@ func TestDamagedState(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What an earlier process has counted wrongly keeps no channel from failing and trying again.
+func TestDamagedTries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		chat := &channel{name: "chat", err: context.DeadlineExceeded}
+		w := newWorld(t, sends(chat))
+		if err := w.book.Remember(state.Alarms, &Book{Version: 1, Lanes: map[string]*lane{"chat": {Tries: -9, Queue: []notify.Message{{Text: "old"}}}}}); err != nil {
+			t.Fatal(err)
+		}
+		defer w.start()()
+		w.pass(broken(), 2)
+		chat.fails(nil)
+		elapse(time.Hour)
+		if n := len(chat.messages()); n != 2 {
+			t.Errorf("%d messages arrived", n)
+		}
+	})
+}
+
+// A panic keeps no lock: the next call works.
+func TestPanicKeepsNoLock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		chat := &channel{name: "chat"}
+		w := newWorld(t, sends(chat))
+		log := slog.New(slog.NewTextHandler(w.log, nil))
+		teller := New(log, "mx.example.org", nil)
+		teller.of = func(*wanted.Host) []wanted.Channel { return w.channels }
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("no panic")
+				}
+			}()
+			teller.update(t.Context(), tell.World{}, w.channels) // without a book
+		}()
+		w.hub = tell.New(log, "1.0", teller)
+		defer w.hub.Close(t.Context())
+		w.hub.InForce(w.host, w.book)
+		w.pass(broken(), 2)
+		chat.expect(t, "alarm")
+	})
+}
+
+// A dead man's switch that is down is not asked again whenever a pass ends.
+func TestPingsPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		alive := &channel{name: "alive", err: errors.New("503")}
+		w := newWorld(t, pings(alive))
+		defer w.start()()
+		for range 60 {
+			w.pass(nil, 0)
+		}
+		if n := w.counted["alive failure"]; n > 5 {
+			t.Errorf("%d pings in two minutes", n)
+		}
+		alive.fails(nil)
+		elapse(10 * time.Minute)
+		if want := []string{"well"}; !slices.Equal(alive.pings(), want) {
+			t.Errorf("the switch heard %q", alive.pings())
+		}
+	})
 }

@@ -28,6 +28,8 @@ const (
 	reportsTime = 2 * time.Minute
 	// sameTick is more than two changes of files can be apart and have the same time.
 	sameTick = 2 * time.Second
+	// mostLooked limits the reports, policies and failures that one look keeps until its end. The memory has room for fewer.
+	mostLooked = 50_000
 	// mostUnread limits the lines about files that cannot be read.
 	mostUnread = 10
 )
@@ -50,7 +52,11 @@ func (d *Daemon) readReports(ctx context.Context, w *workload) (next time.Time) 
 	now := time.Now()
 	var memory reported.Memory
 	if err := w.runner.Store.Remembered(state.Reported, &memory); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		d.log.Warn("what senders reported before is not known; the directory is read again", "error", err)
+		aside := ""
+		if !errors.Is(err, fs.ErrPermission) {
+			aside, _ = w.runner.Store.SetAside(state.Reported) // if that fails, it is overwritten
+		}
+		d.log.Warn("what senders reported before is not known; the directory is read again", "error", err, "kept_as", aside)
 		memory = reported.Memory{}
 	}
 	if memory.Read.After(now.Add(reportsPause)) { // the clock was wrong
@@ -150,6 +156,7 @@ func (l *reportLook) take(f tlsrpt.File) {
 	for _, r := range f.Reports { // many forged ones must not fill the memory
 		l.reports = append(l.reports, reported.Short(r))
 	}
+	l.reports = tlsrpt.Newest(l.reports, mostLooked)
 }
 
 // unknown lists the reports that are not remembered yet: files that changed just before the last look are read again.

@@ -16,7 +16,8 @@ import (
 const fileMode = 0o640
 
 // Write replaces a file with what fill writes, at once: a reader finds the old page or the new one, whole. A replaced file keeps its mode and,
-// as far as this process may give it, its owner and group; a new one gets mode 0640. A link at path is replaced, not followed.
+// as far as this process may give it, its owner and group; a new one gets mode 0640. A link at path is replaced, not followed. A device, a pipe
+// or a link to one, such as /dev/null, is an error: replacing it would break the programs that use it.
 func Write(path string, fill func(io.Writer) error) error {
 	var content bytes.Buffer
 	if err := fill(&content); err != nil {
@@ -26,11 +27,17 @@ func Write(path string, fill func(io.Writer) error) error {
 	if err == nil && before.IsDir() {
 		return &writeError{path, syscall.EISDIR}
 	}
+	if at, err := os.Stat(path); err == nil && !at.Mode().IsRegular() && !at.IsDir() {
+		return &writeError{path, errSpecial}
+	}
 	if err := replace(path, content.Bytes(), before); err != nil {
 		return &writeError{path, err}
 	}
 	return nil
 }
+
+// errSpecial says that there is something else than a file.
+var errSpecial = errors.New("it is a device, a pipe or a socket")
 
 // replace writes a file beside path, and gives it that name. before is what is there; nil if nothing is.
 func replace(path string, content []byte, before fs.FileInfo) (err error) {
@@ -92,6 +99,8 @@ func (e *writeError) Hint() string {
 		return fmt.Sprintf("give the directory %s to the user that writes the page: chown mxcert %s", directory, directory)
 	case errors.Is(e.err, syscall.ENOSPC), errors.Is(e.err, syscall.EDQUOT):
 		return "make room on the disk"
+	case errors.Is(e.err, errSpecial):
+		return "name a file; mxcert report writes to standard output if FILE is -"
 	case errors.Is(e.err, syscall.EISDIR):
 		return "name a file in that directory"
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -143,5 +144,26 @@ func TestListenerPauses(t *testing.T) {
 	}
 	if _, err := os.Stat(host.Page); err == nil {
 		t.Error("it was written again at once")
+	}
+}
+
+// What is no file stays: root may be asked to write to /dev/null.
+func TestWriteSpecial(t *testing.T) {
+	t.Parallel()
+	pipe, link := filepath.Join(t.TempDir(), "pipe"), filepath.Join(t.TempDir(), "link")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(pipe, link); err != nil {
+		t.Fatal(err)
+	}
+	for path, kind := range map[string]os.FileMode{pipe: os.ModeNamedPipe, link: os.ModeSymlink} {
+		err := page.Write(path, put("page"))
+		if err == nil || !strings.Contains(report.HintOf(err), "if FILE is -") {
+			t.Errorf("%s: %v", path, err)
+		}
+		if info, err := os.Lstat(path); err != nil || info.Mode().Type() != kind {
+			t.Errorf("%s is now %v: %v", path, info.Mode(), err)
+		}
 	}
 }

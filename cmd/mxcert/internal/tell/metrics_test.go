@@ -10,7 +10,9 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -219,4 +221,13 @@ func TestMetricsListen(t *testing.T) {
 	if code, _ := get("/metrics"); code != 0 {
 		t.Errorf("at the end it still listens: %d", code)
 	}
+}
+
+// A pipe at the place of the textfile keeps nobody waiting for a writer.
+func TestTextfileIsPipe(t *testing.T) {
+	w := world(filepath.Join(t.TempDir(), "mxcert.prom"), inService("mx"))
+	if err := syscall.Mkfifo(w.Host.Metrics.Textfile, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	published(t, tell.NewMetrics(slog.New(slog.DiscardHandler)), w, `mxcert_build_info{version="1.0",goversion="`+runtime.Version()+`"} 1`)
 }
