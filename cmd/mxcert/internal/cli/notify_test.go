@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -230,5 +231,33 @@ func TestBadChannelsDelayNothing(t *testing.T) {
 	}
 	if events := desk.events(); !slices.Equal(events, []string{"alarm", "recovered"}) {
 		t.Errorf("the good channel was told %v", events)
+	}
+}
+
+// TestResultBeforeTheNews: a command prints its result although a channel hangs, and waits for the channel after that.
+func TestResultBeforeTheNews(t *testing.T) {
+	t.Parallel()
+	bad := newBadServer(t)
+	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
+	text, err := os.ReadFile(h.config)
+	h.check(err)
+	h.write(string(text) + fmt.Sprintf("notify:\n  - {name: switch, ping: %q}\n", bad.URL+"/hang"))
+	out, ended := &transcript{}, make(chan int, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() { ended <- Run(ctx, testRelease, []string{"-c", h.config, "renew", "--json"}, out, io.Discard) }()
+	eventually(t, "a ping that hangs", func() bool { return bad.hanging.Load() == 1 })
+	eventually(t, "the result", func() bool {
+		var r report.Report
+		return json.Unmarshal([]byte(out.String()), &r) == nil && r.Changed
+	})
+	select {
+	case code := <-ended:
+		t.Errorf("it ended with %d before the ping", code)
+	default:
+	}
+	bad.CloseClientConnections()
+	if code := <-ended; code != int(report.CodeOK) {
+		t.Errorf("exit code %d", code)
 	}
 }

@@ -66,27 +66,35 @@ func (a *app) pass(ctx context.Context, config *configs.Config, names []string, 
 	if err != nil {
 		return err
 	}
-	r, err := a.passes(ctx, h, names, options)
-	if err != nil {
-		return err
-	}
-	return a.finishCertificates(r)
+	return a.passesThen(ctx, h, names, options, a.finishCertificates)
 }
 
 // passes makes one pass over the chosen certificates of a host. If a daemon runs, the daemon makes the passes.
-func (a *app) passes(ctx context.Context, h *wanted.Host, names []string, options pass.Options) (*report.Report, error) {
+func (a *app) passes(ctx context.Context, h *wanted.Host, names []string, options pass.Options) (r *report.Report, err error) {
+	err = a.passesThen(ctx, h, names, options, func(done *report.Report) error {
+		r = done
+		return nil
+	})
+	return r, err
+}
+
+// passesThen does the same, and shows the report before it tells people what was found: a channel that hangs does not delay the result.
+func (a *app) passesThen(ctx context.Context, h *wanted.Host, names []string, options pass.Options, show func(*report.Report) error) error {
 	wants, err := choose(h, names)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if !options.DryRun {
 		if r, err := a.passByDaemon(ctx, h, names, options); !errors.Is(err, daemon.ErrNone) {
-			return r, err
+			if err != nil {
+				return err
+			}
+			return show(r)
 		}
 	}
 	runner, err := a.runner(h, options.DryRun)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer runner.Close()
 	narrator := a.narrate()
@@ -113,10 +121,11 @@ func (a *app) passes(ctx context.Context, h *wanted.Host, names []string, option
 		return r
 	})
 	narrator.end()
+	err = show(report.Sum(reports))
 	if !options.DryRun {
 		closeHub(ctx, hub)
 	}
-	return report.Sum(reports), nil
+	return err
 }
 
 // lastWords limits how long a command tells people what it has found, after its work.
