@@ -35,3 +35,22 @@ func PageProblems(config *configs.Config) []configs.Problem {
 	}
 	return []configs.Problem{p}
 }
+
+// ReportProblems finds out early whether the reports of senders (tlsrpt.directory) have a place. It is no fault of the configuration: the
+// directory may be made later.
+func ReportProblems(config *configs.Config) []configs.Problem {
+	directory := config.TLSRPT.Directory
+	if directory == "" {
+		return nil
+	}
+	p := config.At("tlsrpt.directory")
+	switch info, err := os.Stat(directory); {
+	case errors.Is(err, fs.ErrNotExist):
+		p.Message, p.Hint = fmt.Sprintf("tlsrpt.directory: the directory %s does not exist", directory), "make it, and let the mail server write there: see mxcert-tlsrpt(7)"
+	case err != nil || info.IsDir():
+		return nil
+	default:
+		p.Message, p.Hint = fmt.Sprintf("tlsrpt.directory: %s is not a directory", directory), "name the directory into which the mail server puts the mails: see mxcert-tlsrpt(7)"
+	}
+	return []configs.Problem{p}
+}
