@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -63,6 +64,27 @@ func TestWrite(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), path) || strings.Contains(err.Error(), ".new") || !strings.Contains(report.HintOf(err), hint) {
 			t.Errorf("%s: %v, %s", path, err, report.HintOf(err))
 		}
+	}
+}
+
+// What is no file stays: a device, a pipe, what a link leads to. The test makes its own: it must not cost the host its /dev/null.
+func TestWriteKeepsDevices(t *testing.T) {
+	t.Parallel()
+	directory := t.TempDir()
+	pipe, link, out, nowhere, inner := filepath.Join(directory, "pipe"), filepath.Join(directory, "link"), filepath.Join(directory, "stdout"), filepath.Join(directory, "nowhere"), filepath.Join(directory, "inner")
+	if err := errors.Join(syscall.Mkfifo(pipe, 0o600), os.Symlink(pipe, link), os.Symlink("/proc/self/fd/1", out), os.Symlink("missing", nowhere), os.Symlink(directory, inner)); err != nil {
+		t.Fatal(err)
+	}
+	for path, hint := range map[string]string{pipe: "or - for standard output", link: "or - for standard output", out: "or - for standard output", inner: "name a file in that directory"} {
+		before, _ := os.Lstat(path)
+		err := page.Write(path, put("x"))
+		after, _ := os.Lstat(path)
+		if err == nil || !strings.Contains(report.HintOf(err), hint) || !os.SameFile(before, after) {
+			t.Errorf("%s: %v, %q, %v", path, err, report.HintOf(err), after)
+		}
+	}
+	if err := page.Write(nowhere, put("x")); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -30,6 +30,8 @@ func PageProblems(config *configs.Config) []configs.Problem {
 		p.Message, p.Hint = fmt.Sprintf("report.html: %s is not a directory", directory), "name a file in a directory"
 	case errTarget == nil && target.IsDir():
 		p.Message, p.Hint = fmt.Sprintf("report.html: %s is a directory, but the page is one file", page), "name a file in it, such as "+filepath.Join(page, "index.html")
+	case errTarget == nil && !target.Mode().IsRegular() && target.Mode().Type() != fs.ModeSymlink:
+		p.Message, p.Hint = fmt.Sprintf("report.html: %s is a device, a pipe or a socket, which mxcert does not replace", page), "name a file"
 	default:
 		return nil
 	}
