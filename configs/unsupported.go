@@ -21,6 +21,14 @@ func refusals() []refusal {
 	}
 }
 
+// later says what to do about a section of the contract that this version does not know at all. It is empty for every other path.
+func later(path string) (hint string) {
+	if path == "fleet" {
+		return "remove it; each host orders and deploys its own certificates"
+	}
+	return ""
+}
+
 // refuse records a fault if this version does not support the setting at path, and reports whether it did.
 func (l *loader) refuse(path string, value *yaml.Node) bool {
 	if value.Kind == yaml.AliasNode {

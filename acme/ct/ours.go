@@ -184,6 +184,7 @@ func (o *Ours) fromFile(file string) error {
 
 // Certificates reads all certificates of a text in PEM, or the one in DER.
 func Certificates(text []byte) (list []*x509.Certificate) {
+	text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")) // editors of Windows write it, and it would hide the first block
 	if !bytes.Contains(text, []byte("-----BEGIN ")) {
 		if c, err := x509.ParseCertificate(text); err == nil {
 			list = append(list, c)

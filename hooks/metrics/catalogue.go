@@ -89,7 +89,7 @@ func Catalogue() []Metric {
 					b.add(float64(c.Unknown), c.Name)
 				}
 			})},
-		{Name: renewals, Help: "Orders at the certificate authority.", Labels: []string{"certificate", "result"}, Counter: true},
+		{Name: renewals, Help: "Passes that ordered at the certificate authority, with all key types of the certificate.", Labels: []string{"certificate", "result"}, Counter: true},
 		{Name: reloads, Help: "Reloads of units.", Labels: []string{"unit", "result"}, Counter: true},
 		{Name: notifications, Help: "Messages to people.", Labels: []string{"channel", "result"}, Counter: true},
 	}

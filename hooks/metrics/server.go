@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -108,7 +109,7 @@ func (s *Server) Apply(settings Settings) (again time.Time) {
 	}
 	if err := s.start(); err != nil {
 		if s.problem != err.Error() {
-			s.log.Error("metrics cannot be served; mxcert tries again every minute", "address", settings.Listen, "error", err)
+			s.log.Error("metrics cannot be served; mxcert tries again every minute", "address", settings.Listen, "error", err, "hint", hintOf(settings, err))
 		}
 		s.problem = err.Error()
 		return time.Now().Add(retry)
@@ -116,6 +117,22 @@ func (s *Server) Apply(settings Settings) (again time.Time) {
 	s.log.Info("metrics are served", "address", s.running.at.String())
 	s.problem = ""
 	return time.Time{}
+}
+
+// hintOf says what to do if the server cannot listen.
+func hintOf(settings Settings, err error) string {
+	_, port, _ := net.SplitHostPort(settings.Listen)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return "another program listens there (ss -ltnp sport = :" + port + "): set metrics.listen to another port"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return "this host does not have the address: correct metrics.listen"
+	case errors.Is(err, syscall.EACCES):
+		return "the service has no right to listen on this port: set metrics.listen to one above 1023, such as 9743"
+	case settings.WebConfig != "":
+		return "correct " + settings.WebConfig + ", which the service must be able to read"
+	}
+	return "correct metrics.listen"
 }
 
 // Address is where the server listens; nil if it does not.

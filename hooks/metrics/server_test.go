@@ -132,7 +132,7 @@ func TestAddressInUse(t *testing.T) {
 			t.Fatal("nobody tries again")
 		}
 	}
-	if n := strings.Count(log.String(), "level=ERROR"); n != 1 || !strings.Contains(log.String(), "address already in use") {
+	if n := strings.Count(log.String(), "level=ERROR"); n != 1 || !strings.Contains(log.String(), "address already in use") || !strings.Contains(log.String(), "another program listens there") {
 		t.Errorf("the log says %s", log.String())
 	}
 	if err := l.Close(); err != nil {

@@ -49,3 +49,21 @@ certificates: [{name: mx, domains: [mx.example.org], deploy: [{files: {certifica
 		t.Errorf("the page has examples of %v, and %d templates", kinds, templates)
 	}
 }
+
+// The page about everything does not deny what the program does.
+func TestLimitsAreTrue(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("mxcert.7.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, limits, _ := strings.Cut(string(page), "\n# LIMITS\n")
+	limits, _, _ = strings.Cut(limits, "\n# ")
+	for _, setting := range []string{"notify: []", "ct: {watch: true}", "fleet: {alone: true}"} {
+		name, _, _ := strings.Cut(setting, ":")
+		_, err := configs.Parse("/mxcert.yaml", []byte("acme: {agree_tos: true}\ndns: {provider: rfc2136}\ncertificates: [{name: mx, domains: [mx.example.org], deploy: [files: {combined: /srv/mx.pem}]}]\n"+setting+"\n"))
+		if refused := err != nil; refused != strings.Contains(limits, "**"+name+"** is refused") || !refused && strings.Contains(limits, "notification") {
+			t.Errorf("%s: refused %v (%v), and the page says:\n%s", name, refused, err, limits)
+		}
+	}
+}

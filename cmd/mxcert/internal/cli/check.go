@@ -58,7 +58,7 @@ func (a *app) check(ctx context.Context) error {
 	var notes []string
 	if config != nil {
 		secrets, held := a.unreadable(ctx, config)
-		r.Warnings, notes = problemReports(slices.Concat(wanted.Warnings(config), secrets, wanted.MisspeltVariables(config), wanted.PageProblems(config))), held
+		r.Warnings, notes = problemReports(slices.Concat(wanted.Warnings(config), secrets, wanted.MisspeltVariables(config), wanted.PageProblems(config), wanted.ReportProblems(config))), held
 	}
 	switch {
 	case a.json:
@@ -66,11 +66,10 @@ func (a *app) check(ctx context.Context) error {
 			return err
 		}
 	case isProblem:
+		a.warnings(r.Warnings)
 		return &report.Exit{Code: report.CodeFault, Err: problems}
 	case !a.quiet:
-		for _, w := range r.Warnings {
-			fmt.Fprintf(a.stderr, "warning: %s:%d:%d: %s\n", w.File, w.Line, w.Column, w.Message)
-		}
+		a.warnings(r.Warnings)
 		for _, note := range notes {
 			fmt.Fprintf(a.stderr, "note: %s\n", note)
 		}
@@ -80,6 +79,19 @@ func (a *app) check(ctx context.Context) error {
 		return &report.Exit{Code: report.CodeFault}
 	}
 	return nil
+}
+
+// warnings prints what is suspicious, and what to do about it.
+func (a *app) warnings(list []problemReport) {
+	for _, w := range list {
+		if a.quiet {
+			return
+		}
+		fmt.Fprintf(a.stderr, "warning: %s:%d:%d: %s\n", w.File, w.Line, w.Column, w.Message)
+		if w.Hint != "" {
+			fmt.Fprintf(a.stderr, "    %s\n", w.Hint)
+		}
+	}
 }
 
 // withFiles adds faults in the files that the configuration names to an error about the configuration.

@@ -107,7 +107,7 @@ func (a *app) ctCheck(ctx context.Context, accept []string, all bool) error {
 	found, asked := watch.Check(ctx, memory, func(source, question string) { narrator.speak("ct")("ct", "asking "+source+" about "+question) })
 	narrator.end()
 	if len(accept) > 0 {
-		if found, err = acceptThem(ctx, store, found, accept); err != nil {
+		if found, err = acceptThem(ctx, store, found, asked, accept); err != nil {
 			return err
 		}
 	}
@@ -133,7 +133,7 @@ func (a *app) transparency(host *wanted.Host, store *state.Book) (*ct.Watch, []s
 }
 
 // acceptThem stores that the certificates with these serials are known.
-func acceptThem(ctx context.Context, store *state.Book, found []ct.Judged, serials []string) ([]ct.Judged, error) {
+func acceptThem(ctx context.Context, store *state.Book, found []ct.Judged, asked []ct.Asked, serials []string) ([]ct.Judged, error) {
 	wanted := map[string]bool{}
 	for _, serial := range serials {
 		wanted[strings.ToLower(strings.ReplaceAll(serial, ":", ""))] = true
@@ -147,6 +147,12 @@ func acceptThem(ctx context.Context, store *state.Book, found []ct.Judged, seria
 	}
 	for serial := range wanted {
 		if serial != "all" && !met[serial] {
+			if at := slices.IndexFunc(asked, func(s ct.Asked) bool { return s.Err != nil }); at >= 0 {
+				return nil, &report.Exit{Code: report.CodeTemporary, Err: &hinted{
+					text: "nothing is accepted: no source shows a certificate with the serial " + finding.Quoted(serial, 80) + ", but " + asked[at].Source + " did not answer everything: " + finding.Line(asked[at].Err),
+					hint: "try again when it answers",
+				}}
+			}
 			return nil, &hinted{text: "no certificate of your names has the serial " + finding.Quoted(serial, 80) + ": nothing is accepted", hint: "mxcert ct check --all lists them"}
 		}
 	}

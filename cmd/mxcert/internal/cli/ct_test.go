@@ -112,6 +112,9 @@ func TestCTCheck(t *testing.T) {
 		t.Errorf("%d: %s", code, out)
 	}
 	w.index.Fail(func(rw http.ResponseWriter, _ *http.Request) { http.Error(rw, "down", http.StatusBadGateway) })
+	if code, out := w.run("ct", "check", "--accept", "abcd"); code != 75 || !strings.Contains(out, "nothing is accepted") || !strings.Contains(out, "did not answer everything") {
+		t.Errorf("%d: %s", code, out)
+	}
 	if code, out := w.run("ct", "check"); code != 75 || !strings.Contains(out, "answered 502") {
 		t.Errorf("%d: %s", code, out)
 	}
@@ -137,6 +140,7 @@ func TestCTOurs(t *testing.T) {
 	}
 	ask(append(inPEM(w.own), inPEM(w.ca.Certificate)...), 0, "ours: its key is that of certificate mx")
 	ask(w.own.Raw, 0, "ours")
+	ask(append([]byte("\xef\xbb\xbf"), append(inPEM(w.own), inPEM(w.ca.Certificate)...)...), 0, "ours") // an editor of Windows has saved it
 	ask(inPEM(web), 0, "file "+elsewhere)
 	ask(inPEM(alien), 3, "not ours: mxcert did not order it")
 	ask([]byte("hello"), 1, "no certificate")

@@ -51,7 +51,13 @@ func (d *Doctor) transparency(ctx context.Context) (found []finding.Finding) {
 	for _, f := range memory.Findings(names, func(string) []string { return nil }, sources, time.Now())[""] {
 		found = append(found, called("ct", f))
 	}
-	return orWell(append(found, d.aliens(ctx, memory, names)...), "no unknown certificate is in the logs, as far as %s", reach(memory, sources, settings.Bare))
+	found = append(found, d.aliens(ctx, memory, names)...)
+	if len(memory.Learned) == 0 && len(found) == 0 && !slices.ContainsFunc(sources, func(s ct.Source) bool { return memory.Failing[s.Name()].Since.IsZero() }) {
+		first := memory.Failing[sources[0].Name()]
+		return append(found, doubtful("nobody has looked for unknown certificates yet: no source has answered since %s: %s", report.Minute(first.Since), finding.Quote(first.Text, finding.MostQuoted)).
+			About(sources[0].Name()).Next("mxcert ct check asks now; the daemon asks again by itself"))
+	}
+	return orWell(found, "%s", reach(memory, sources, settings.Bare))
 }
 
 // listed judges the age of the log list.
@@ -80,12 +86,12 @@ func reach(memory *ct.Memory, sources []ct.Source, bare bool) string {
 			answer = append(answer, name)
 		}
 	}
-	text := strings.Join(answer, " and ") + " knows"
+	text := "no unknown certificate is in the logs, as far as " + strings.Join(answer, " and ") + map[bool]string{true: " knows", false: " know"}[len(answer) == 1]
 	switch {
 	case len(memory.Learned) == 0:
-		text += "; the first look has not ended"
+		text = "the first look at the logs has not ended; " + strings.Join(answer, " and ") + map[bool]string{true: " is", false: " are"}[len(answer) == 1] + " asked"
 	case len(answer) == 0:
-		text = "was known before"
+		text = "no unknown certificate is in the logs, as far as was known before"
 	}
 	if len(silent) > 0 {
 		text += "; " + strings.Join(silent, " and ") + " gave no answer"

@@ -46,7 +46,7 @@ func TestUnknownCertificate(t *testing.T) {
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{Extra: "ct: {watch: true}\n"})
 	h.edit(h.CA.DirectoryURL(), "https://acme-v02.api.letsencrypt.org/directory")
 	h.check(os.MkdirAll(h.Path("state"), 0o700))
-	h.saysCT("ok : no unknown certificate", "certspotter (without a token) knows; the first look has not ended")
+	h.saysCT("ok : the first look at the logs has not ended; certspotter (without a token) is asked")
 	name := h.doctor().Certificates[0].Names[0]
 	h.remember(func(m *ct.Memory) {
 		m.Learned[name] = 1
@@ -71,10 +71,11 @@ func TestSourcesOfTransparency(t *testing.T) {
 	}
 	h.edit("hooks:", "ct: {watch: true, interval: 1h, sources: [certspotter]}\nhooks:")
 	h.check(os.MkdirAll(h.Path("state"), 0o700))
-	h.saysCT("ok : no unknown certificate")
+	h.saysCT("ok : the first look at the logs has not ended")
 	h.edit("domains: [mx.example.org]", "domains: ["+strings.Join(domains, ", ")+"]")
 	h.saysCT("warning certspotter: certspotter can be asked about all names once in 1h3m20s only, and ct.interval is 1h", `{token: "cred:ct"}`)
 	h.edit("sources: [certspotter]", `sources: [{certspotter: {token: "cred:ct"}}]`)
+	h.remember(func(m *ct.Memory) { m.Learned["mx.example0.org"] = 1 })
 	h.saysCT("ok : no unknown certificate is in the logs, as far as certspotter knows")
 	h.remember(func(m *ct.Memory) {
 		m.Failing["certspotter"] = ct.Failing{Since: time.Now(), Text: "Cert Spotter answered 401", Token: true}
@@ -83,7 +84,9 @@ func TestSourcesOfTransparency(t *testing.T) {
 	h.remember(func(m *ct.Memory) {
 		m.Failing["certspotter"] = ct.Failing{Since: time.Now(), Text: "Cert Spotter answered 500"}
 	})
-	h.saysCT("ok : no unknown certificate is in the logs", "certspotter gave no answer")
+	h.saysCT("ok : no unknown certificate is in the logs, as far as was known before; certspotter gave no answer")
+	h.remember(func(m *ct.Memory) { m.Learned = map[string]int64{} })
+	h.saysCT("warning certspotter: nobody has looked for unknown certificates yet", "Cert Spotter answered 500", "mxcert ct check asks now")
 }
 
 // A log list that is old or broken.

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 )
 
@@ -16,19 +17,18 @@ import (
 const fileMode = 0o640
 
 // Write replaces a file with what fill writes, at once: a reader finds the old page or the new one, whole. A replaced file keeps its mode and,
-// as far as this process may give it, its owner and group; a new one gets mode 0640. A link at path is replaced, not followed. A device, a pipe
-// or a link to one, such as /dev/null, is an error: replacing it would break the programs that use it.
+// as far as this process may give it, its owner and group; a new one gets mode 0640. A link to a file is replaced, not followed. A device or a
+// pipe, also one behind a link, is refused: root would take /dev/null or /dev/stdout away from every program of the host.
 func Write(path string, fill func(io.Writer) error) error {
 	var content bytes.Buffer
 	if err := fill(&content); err != nil {
 		return err
 	}
 	before, err := os.Lstat(path)
-	if err == nil && before.IsDir() {
-		return &writeError{path, syscall.EISDIR}
-	}
-	if at, err := os.Stat(path); err == nil && !at.Mode().IsRegular() && !at.IsDir() {
-		return &writeError{path, errSpecial}
+	if err == nil {
+		if err := replaceable(path, before); err != nil {
+			return &writeError{path, err}
+		}
 	}
 	if err := replace(path, content.Bytes(), before); err != nil {
 		return &writeError{path, err}
@@ -36,8 +36,29 @@ func Write(path string, fill func(io.Writer) error) error {
 	return nil
 }
 
-// errSpecial says that there is something else than a file.
+// errSpecial refuses what is no file.
 var errSpecial = errors.New("it is a device, a pipe or a socket")
+
+// replaceable refuses what a file must not take the place of.
+func replaceable(path string, before fs.FileInfo) error {
+	if before.Mode().Type() == fs.ModeSymlink {
+		if target, _ := os.Readlink(path); strings.HasPrefix(target, "/proc/") {
+			return errSpecial // /dev/stdout
+		}
+		after, err := os.Stat(path)
+		if err != nil {
+			return nil //nolint:nilerr // it leads nowhere
+		}
+		before = after
+	}
+	switch {
+	case before.IsDir():
+		return syscall.EISDIR
+	case !before.Mode().IsRegular():
+		return errSpecial
+	}
+	return nil
+}
 
 // replace writes a file beside path, and gives it that name. before is what is there; nil if nothing is.
 func replace(path string, content []byte, before fs.FileInfo) (err error) {
@@ -99,10 +120,10 @@ func (e *writeError) Hint() string {
 		return fmt.Sprintf("give the directory %s to the user that writes the page: chown mxcert %s", directory, directory)
 	case errors.Is(e.err, syscall.ENOSPC), errors.Is(e.err, syscall.EDQUOT):
 		return "make room on the disk"
-	case errors.Is(e.err, errSpecial):
-		return "name a file; mxcert report writes to standard output if FILE is -"
 	case errors.Is(e.err, syscall.EISDIR):
 		return "name a file in that directory"
+	case errors.Is(e.err, errSpecial):
+		return "name a file, or - for standard output"
 	}
 	return ""
 }

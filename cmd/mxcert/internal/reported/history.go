@@ -128,12 +128,14 @@ func (c *certificate) between(from, until time.Time) (list []service) {
 	return list
 }
 
-// changed returns the last time that a certificate went into service; zero if none is known.
-func (c *certificate) changed() time.Time {
-	if len(c.services) == 0 {
-		return time.Time{}
+// changed returns when a certificate first went into service after a time or, if none did, last before it; zero if none is known.
+func (c *certificate) changed(after time.Time) (at time.Time) {
+	for _, s := range c.services {
+		if at = s.from; !at.Before(after) {
+			break
+		}
 	}
-	return c.services[len(c.services)-1].from
+	return at
 }
 
 // ownLook says what mxcert itself met when it looked as a sender to the domain of a failure; "" if it did not look.

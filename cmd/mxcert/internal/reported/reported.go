@@ -84,7 +84,7 @@ func (h *history) judge(s tlsrpt.Sum) report.Reported {
 		for _, in := range c.between(s.First, s.Last) {
 			f.Generations = append(f.Generations, inService(in))
 		}
-		changed = c.changed()
+		changed = c.changed(s.Last)
 	}
 	switch {
 	case s.Later:

@@ -86,6 +86,21 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// A later renewal does not change since when a failure is fixed.
+func TestFixedOnce(t *testing.T) {
+	t.Parallel()
+	h := past()
+	c := &h.certificates[0]
+	c.services[1].until = at("2026-05-01T00:00:00Z")
+	c.services = append(c.services, service{Generation: state.Generation{ID: "newer", Key: bundle.KeyType("ec256"), NotAfter: at("2026-08-01T00:00:00Z")}, from: at("2026-05-01T00:00:00Z")})
+	for d, want := range map[int]string{1: "2026-03-03T09:30:00Z", 3: "2026-05-01T00:00:00Z", 4: "2026-05-01T00:00:00Z"} {
+		f := h.judge(tlsrpt.Failures(tlsrpt.Unique([]tlsrpt.Report{day(d, "Google", met("certificate-expired", "mx2.example.org", 12))}))[0])
+		if f.State != report.Fixed || f.Since == nil || !f.Since.Equal(at(want)) {
+			t.Errorf("the report of day %d: %s %v", d, f.State, f.Since)
+		}
+	}
+}
+
 // Failures of several days are one, those after a week without any are another; reports that come twice count once.
 func TestSums(t *testing.T) {
 	t.Parallel()

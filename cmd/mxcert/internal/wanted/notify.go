@@ -56,7 +56,7 @@ func (h *Host) channel(c configs.Channel) Channel {
 		return func() (string, error) {
 			value, err := h.secrets.read(s)
 			if err != nil {
-				err = &secretError{err}
+				err = &secretError{err, s}
 			}
 			return value, err
 		}
@@ -82,7 +82,11 @@ func (h *Host) channel(c configs.Channel) Channel {
 }
 
 // secretError says that a secret cannot be read. The message can be sent when somebody has put it there.
-type secretError struct{ error }
+type secretError struct {
+	error
+
+	secret configs.Secret
+}
 
 // Unwrap returns the cause.
 func (e *secretError) Unwrap() error { return e.error }
@@ -95,7 +99,14 @@ func (e *secretError) Temporary() bool { return true }
 
 // Hint says what to do.
 func (e *secretError) Hint() string {
-	return cmp.Or(hintOf(e.error), "put the value there, readable by the service's user")
+	hint := "correct it, and let only the service's user read it: chown root:mxcert FILE; chmod 0640 FILE"
+	switch {
+	case strings.HasPrefix(string(e.secret), "env:"):
+		hint = "set the variable where the service starts, or write cred:NAME and put the value into /etc/mxcert/credentials/NAME"
+	case errors.Is(e.error, fs.ErrNotExist):
+		hint = "put the value there, readable by the service's user"
+	}
+	return cmp.Or(hintOf(e.error), hint)
 }
 
 // deputised is a channel whose messages a deputy sends.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/wanted"
 	"mxcert/configs"
 )
@@ -46,5 +47,27 @@ func TestCheckFilesOfChannels(t *testing.T) {
 	}
 	if len(list) != len(want) {
 		t.Errorf("%d faults, not %d", len(list), len(want))
+	}
+}
+
+// The next step about a secret is one that helps: a file that is there already is not put there again.
+func TestSecretHints(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for secret, want := range map[string]string{
+		"file:" + dir + "/missing": "put the value there",
+		"file:" + dir:              "chown root:mxcert FILE; chmod 0640 FILE",
+		"env:MXCERT_NO_SUCH":       "set the variable where the service starts",
+	} {
+		config, err := configs.Parse("/mxcert.yaml", []byte("acme: {agree_tos: true}\ndns: {provider: rfc2136}\ncertificates: [{name: mx, domains: [mx.example.org], deploy: [files: {combined: /srv/mx.pem}]}]\n"+
+			"notify: [{name: alive, ping: \""+secret+"\"}]\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		host, _ := wanted.From(config)
+		err = host.Channels()[0].Pinger.Ping(t.Context(), true, "")
+		if hint := report.HintOf(err); !strings.Contains(hint, want) {
+			t.Errorf("%s: %v, and then %q", secret, err, hint)
+		}
 	}
 }
