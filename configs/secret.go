@@ -113,7 +113,7 @@ func readCredential(dir, fallback, name string) (string, error) {
 	}
 	value, err := readSecret(filepath.Join(fallback, name), private)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("%s, and not in %s: put the value there, mode 0600: %w", first, fallback, fs.ErrNotExist)
+		return "", fmt.Errorf("%s, and not in %s: put the value there, mode 0640, owner root, group mxcert: %w", first, fallback, fs.ErrNotExist)
 	}
 	return value, err
 }
@@ -135,7 +135,7 @@ func readSecret(name string, allowed func(fs.FileInfo) error) (string, error) {
 		return "", fmt.Errorf("%s is larger than %d KiB", name, maxSecret>>10)
 	}
 	if err := allowed(info); err != nil {
-		return "", fmt.Errorf("%s %v: chmod 0600 %s", name, err, name)
+		return "", fmt.Errorf("%s %v: %s", name, err, lock(info, name))
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxSecret))
 	if err != nil {
@@ -154,6 +154,15 @@ func private(info fs.FileInfo) error {
 		return fmt.Errorf("has mode %04o, so its group has access to it", mode)
 	}
 	return nil
+}
+
+// lock is the command that keeps others from a file, so that the service can still read it: what belongs to root it reads by its group.
+func lock(info fs.FileInfo, name string) string {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if _, err := user.LookupGroup(serviceGroup); err == nil && ok && stat.Uid == 0 {
+		return fmt.Sprintf("chown root:%[1]s %[2]s; chmod 0640 %[2]s", serviceGroup, name)
+	}
+	return "chmod 0600 " + name
 }
 
 // trustedGroup reports whether a file's group is root's (systemd shows its access list as this group's permission),
@@ -190,7 +199,7 @@ func (l *loader) checkSecret(p string, s Secret, about variable) {
 	case near != "":
 		l.warnOf(about, p, "did you mean "+near+":…?", "mxcert uses the value as it is, although it looks like a reference")
 	default:
-		l.warnOf(about, p, "write cred:NAME and put the value into "+credentials+"/NAME, mode 0600", "the secret stands in the configuration file, where everybody who can read the file sees it")
+		l.warnOf(about, p, "write cred:NAME and put the value into "+credentials+"/NAME, mode 0640, owner root, group mxcert", "the secret stands in the configuration file, where everybody who can read the file sees it")
 	}
 }
 

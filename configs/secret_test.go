@@ -55,7 +55,7 @@ func TestSecretRead(t *testing.T) {
 		{"cred:empty", "", "secret cred:empty: it is empty"},
 		{"cred:large", "", "larger than 64 KiB"},
 		{"cred:pipe", "", "not a regular file"},
-		{"cred:missing", "", "secret cred:missing: not in " + dir + ", and not in /etc/mxcert/credentials: put the value there, mode 0600"},
+		{"cred:missing", "", "secret cred:missing: not in " + dir + ", and not in /etc/mxcert/credentials: put the value there, mode 0640, owner root, group mxcert"},
 		{"cred:../good", "", "takes the name of a file, not a path"},
 		{"cred:..", "", "takes the name of a file, not a path"},
 		{"file:good", "", "takes an absolute path"},

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -91,8 +92,13 @@ func TestPackageOnTheHost(t *testing.T) {
 		t.Errorf("journalctl explains %d events of %d", n, len(journal.IDs()))
 	}
 	s.check(s.Put("/etc/mxcert/mxcert.yaml", []byte(hostConfig), 0o644))
-	s.check(s.Put("/etc/mxcert/credentials/tsig", []byte(s.TSIGSecret+"\n"), 0o640))
-	must(t, s.Host, "chgrp", "mxcert", "/etc/mxcert/credentials/tsig")
+	s.check(s.Put("/etc/mxcert/credentials/tsig", []byte(s.TSIGSecret+"\n"), 0o644))
+	refused := s.mxcert("doctor", "--json")
+	command := regexp.MustCompile(`chown root:mxcert [^"; ]+; chmod 0640 [^"; ]+`).FindString(refused.Stdout + refused.Stderr)
+	if refused.Code == 0 || command == "" {
+		t.Errorf("a secret that everybody can read: exit code %d, and no command", refused.Code)
+	}
+	must(t, s.Host, "sh", "-ec", command) // the service can read it now
 	must(t, s.Host, "mxcert", "polkit", "--install")
 	must(t, s.Host, "systemctl", "start", "mxcert")
 	first := s.servedByAuthority()

@@ -147,7 +147,7 @@ func TestHeldSecrets(t *testing.T) {
 func TestExplain(t *testing.T) {
 	t.Parallel()
 	h := held{"tsig": "LoadCredentialEncrypted=tsig:/etc/credstore.encrypted/mxcert.tsig"}
-	missing := errors.New("secret cred:tsig: not in /etc/mxcert/credentials: put the value there, mode 0600")
+	missing := errors.New("secret cred:tsig: not in /etc/mxcert/credentials: put the value there, mode 0640, owner root, group mxcert")
 	err := h.explain("cred:tsig", missing, "renew")
 	if want := "systemd hands cred:tsig only to mxcert.service (" + h["tsig"] + "), and no daemon answers"; err.Error() != want ||
 		!strings.HasSuffix(report.HintOf(err), "systemd-run --pipe --wait --quiet -p "+h["tsig"]+" mxcert renew") || report.CodeOf(err) != report.CodePermission {
