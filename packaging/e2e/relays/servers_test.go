@@ -98,6 +98,7 @@ tls_on_connect_ports = 465
 spool_directory = /var/spool/exim4-relay
 log_file_path = /var/log/exim4/relay-%%slog
 log_selector = +smtp_no_mail +smtp_protocol_error
+smtp_accept_max = 100
 smtp_accept_max_per_host = 100
 smtp_enforce_sync = true
 host_lookup =
