@@ -22,7 +22,10 @@ const (
 	credentials    = "/etc/mxcert/credentials"
 	credentialsEnv = "CREDENTIALS_DIRECTORY" // set by systemd (systemd.exec(5))
 	serviceGroup   = "mxcert"
-	maxSecret      = 64 << 10
+
+	// credentialAccess is the access of a credential that root keeps for the service.
+	credentialAccess = "mode 0640, owner root, group " + serviceGroup
+	maxSecret        = 64 << 10
 )
 
 // isReference reports whether s says where a secret is, instead of being one.
@@ -113,7 +116,7 @@ func readCredential(dir, fallback, name string) (string, error) {
 	}
 	value, err := readSecret(filepath.Join(fallback, name), private)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("%s, and not in %s: put the value there, mode 0640, owner root, group mxcert: %w", first, fallback, fs.ErrNotExist)
+		return "", fmt.Errorf("%s, and not in %s: put the value there, %s: %w", first, fallback, credentialAccess, fs.ErrNotExist)
 	}
 	return value, err
 }
@@ -199,7 +202,7 @@ func (l *loader) checkSecret(p string, s Secret, about variable) {
 	case near != "":
 		l.warnOf(about, p, "did you mean "+near+":…?", "mxcert uses the value as it is, although it looks like a reference")
 	default:
-		l.warnOf(about, p, "write cred:NAME and put the value into "+credentials+"/NAME, mode 0640, owner root, group mxcert", "the secret stands in the configuration file, where everybody who can read the file sees it")
+		l.warnOf(about, p, "write cred:NAME and put the value into "+credentials+"/NAME, "+credentialAccess, "the secret stands in the configuration file, where everybody who can read the file sees it")
 	}
 }
 

@@ -14,7 +14,8 @@ type refusal struct {
 	hint string
 }
 
-// refusals is the only list of settings that are not supported yet. When you build one, delete its line.
+// refusals lists the settings that the configuration knows and that are not supported yet; [later] has the others. When you build one, delete its
+// line.
 func refusals() []refusal {
 	return []refusal{
 		{"state", isSection, "state: etcd", "give the path of a directory"},

@@ -18,18 +18,7 @@ import (
 )
 
 // ownExim delivers the mail of this host.
-const ownExim = `primary_hostname = mx.example.org
-begin routers
-all:
-  driver = accept
-  transport = box
-begin transports
-box:
-  driver = appendfile
-  directory = /srv/mail/box
-  maildir_format
-  user = Debian-exim
-`
+const ownExim = "primary_hostname = mx.example.org\n" + eximBox
 
 // desk is the server that the examples call.
 type desk struct {

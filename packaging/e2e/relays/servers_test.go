@@ -91,6 +91,19 @@ service auth {
 }
 `
 
+// eximBox delivers every mail into one directory.
+const eximBox = `begin routers
+all:
+  driver = accept
+  transport = box
+begin transports
+box:
+  driver = appendfile
+  directory = /srv/mail/box
+  maildir_format
+  user = Debian-exim
+`
+
 const eximConf = `primary_hostname = exim.example
 local_interfaces = <; %s
 daemon_smtp_ports = 587 : 465
@@ -125,17 +138,7 @@ data:
   deny condition = ${if match{$recipients}{spam}}
        message = 5.7.1 This looks like spam
   accept
-begin routers
-all:
-  driver = accept
-  transport = box
-begin transports
-box:
-  driver = appendfile
-  directory = /srv/mail/box
-  maildir_format
-  user = Debian-exim
-begin authenticators
+` + eximBox + `begin authenticators
 plain:
   driver = plaintext
   public_name = PLAIN
