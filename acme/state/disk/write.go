@@ -52,7 +52,7 @@ func replace(path string, value []byte) error {
 // made, if a sweep removed it before it was locked.
 func persist(dir string, work func() error) error {
 	err := work()
-	for range 10 {
+	for range 1000 { // one sweep can cost one round; a bound, because a directory may be missing for good
 		if !errors.Is(err, fs.ErrNotExist) {
 			break
 		}
