@@ -452,7 +452,7 @@ type Etcd struct {
 	CAFile string `yaml:"ca_file"`
 	// Absolute path of a PEM file with this host's client certificate. Its common name is the user of etcd.
 	Certificate string `yaml:"certificate"`
-	// Absolute path of its key.
+	// Absolute path of its key, or a reference such as cred:etcd.
 	PrivateKey string `yaml:"private_key"`
 }
 

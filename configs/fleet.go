@@ -157,8 +157,17 @@ func guessEndpoint(s string) string {
 
 // checkClient checks what proves to the cluster who this host is. By https it is needed: etcd knows a user by the name in the certificate.
 func (l *loader) checkClient(e *Etcd) {
-	for p, file := range map[string]string{"fleet.etcd.ca_file": e.CAFile, "fleet.etcd.certificate": e.Certificate, "fleet.etcd.private_key": e.PrivateKey} {
-		l.checkPath(p, file)
+	l.checkPath("fleet.etcd.ca_file", e.CAFile)
+	l.checkPath("fleet.etcd.certificate", e.Certificate)
+	const key = "fleet.etcd.private_key"
+	switch {
+	case strings.Contains(e.PrivateKey, "PRIVATE KEY"):
+		l.index.hide(key, e.PrivateKey)
+		l.bad(key, "write it to a file, and its path here, or cred:etcd", "is a key, not the path of one")
+	case isReference(e.PrivateKey):
+		l.checkSecret(key, Secret(e.PrivateKey), variable{})
+	default:
+		l.checkPath(key, e.PrivateKey)
 	}
 	secure := len(e.Endpoints) > 0 && strings.HasPrefix(e.Endpoints[0], "https://")
 	const hint = "the cluster knows this host by its client certificate, and the role of its common name; README.md shows how to make one"
@@ -166,7 +175,7 @@ func (l *loader) checkClient(e *Etcd) {
 	case e.Certificate == "" && (secure || e.PrivateKey != ""):
 		l.missing("fleet.etcd.certificate", hint)
 	case e.PrivateKey == "" && (secure || e.Certificate != ""):
-		l.missing("fleet.etcd.private_key", "name the key of "+e.Certificate)
+		l.missing(key, "name the key of "+e.Certificate)
 	case e.PrivateKey != "" && e.PrivateKey == e.CAFile:
 		l.bad("fleet.etcd.ca_file", "name the certificate of the CA", "is the file of the client's key")
 	}

@@ -6,14 +6,19 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
+
+	"mxcert/configs"
 )
 
 // client is the client certificate of this host for the store of its fleet. Something else renews it; so the files are read for each
 // connection.
 type client struct {
-	certificate, privateKey string // paths
+	certificate string // path
+	privateKey  string // path, or a reference to a secret
+	secrets     *secrets
 
 	mu   sync.Mutex
 	last *tls.Certificate // that was read and fitted together
@@ -44,7 +49,7 @@ func (c *client) load() (*tls.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fleet.etcd.certificate: %w", err)
 	}
-	key, err := os.ReadFile(c.privateKey)
+	key, err := c.key()
 	if err != nil {
 		return nil, fmt.Errorf("fleet.etcd.private_key: %w", err)
 	}
@@ -53,6 +58,14 @@ func (c *client) load() (*tls.Certificate, error) {
 		return nil, fmt.Errorf("fleet.etcd.certificate: %s and %s are no certificate with its key: %v", c.certificate, c.privateKey, err)
 	}
 	return &pair, nil
+}
+
+func (c *client) key() ([]byte, error) {
+	if filepath.IsAbs(c.privateKey) {
+		return os.ReadFile(c.privateKey)
+	}
+	text, err := c.secrets.read(configs.Secret(c.privateKey))
+	return []byte(text), err
 }
 
 // valid says what is wrong with the time of a certificate.

@@ -31,7 +31,7 @@ func fleetOf(config *configs.Config, secrets *secrets) *Fleet {
 	}
 	etcd := config.Fleet.Etcd
 	return &Fleet{Name: config.Fleet.Name, Host: cmp.Or(config.Fleet.Host, shortHostName()), Endpoints: etcd.Endpoints, source: config.Fleet,
-		client: &client{certificate: etcd.Certificate, privateKey: etcd.PrivateKey}, secrets: secrets}
+		client: &client{certificate: etcd.Certificate, privateKey: etcd.PrivateKey, secrets: secrets}, secrets: secrets}
 }
 
 // shortHostName is the first label of this host's name, in lower case; "" if it is no name of one host.
