@@ -49,6 +49,8 @@ var permitted = map[string][]string{
 	"mxcert/acme/dnsprovider":    {"mxcert/acme/dnsupdate", "mxcert/acme/resolve"},
 	"mxcert/acme/dnsupdate":      {},
 	"mxcert/acme/finding":        {},
+	"mxcert/acme/fleet":          {"mxcert/acme/fleet/seal", "mxcert/acme/schedule", "mxcert/acme/state"}, // the ledger that hosts share
+	"mxcert/acme/fleet/seal":     {},
 	"mxcert/acme/issued":         {"mxcert/acme/schedule", "mxcert/acme/state"},
 	"mxcert/acme/resolve":        {},
 	"mxcert/acme/schedule":       {},
@@ -92,6 +94,8 @@ var leaves = []string{"mxcert/acme/authority", "mxcert/acme/bundle", "mxcert/acm
 
 // homes says which package trees may import a library, directly. The bundle is standard library alone.
 var homes = map[string][]string{
+	"filippo.io/age":                   {"mxcert/acme/fleet/seal"}, // and edwards25519: no other room handles keys of the fleet
+	"filippo.io/edwards25519":          {"mxcert/acme/fleet/seal"},
 	"github.com/arran4/golang-ical":    {"mxcert/cmd/mxcert/internal/page"},
 	"github.com/go-acme/lego/v4":       {"mxcert/acme"},
 	"github.com/go-jose/go-jose/v4":    {"mxcert/acme", "mxcert/cmd"}, // import reads the keys of others
