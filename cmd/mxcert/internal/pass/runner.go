@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"mxcert/acme"
+	"mxcert/acme/fleet"
 	"mxcert/acme/state"
 	"mxcert/cmd/mxcert/internal/helper"
 	"mxcert/cmd/mxcert/internal/wanted"
@@ -16,7 +17,8 @@ type Runner struct {
 	Store   *state.Book
 	CAs     *acme.Authorities
 	Helper  *helper.Client
-	Drift   Drift // nil if no daemon watches the files
+	Drift   Drift         // nil if no daemon watches the files
+	Fleet   *fleet.Member // nil if this host shares nothing with others; its store is that of Store then
 
 	reloads reloads
 }

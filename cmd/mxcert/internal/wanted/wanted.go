@@ -60,6 +60,7 @@ type Certificate struct {
 	RootsID     string           // identifies their content; "" if Roots is nil
 
 	MailDomains     []string      // whose MX hosts are looked at
+	InFleet         bool          // other hosts may want names, too
 	ConfirmAfter    time.Duration // how far apart two looks must be that agree
 	PublicAddresses []netip.Addr  // of this host, beside those of its interfaces
 
