@@ -30,7 +30,7 @@ func Join(f *wanted.Fleet, p Process, disk state.Store, log *slog.Logger) (membe
 	if err != nil {
 		return nil, nothing, err
 	}
-	shared, err := open(f)
+	shared, err := open(f, Prefix(f.Name))
 	if err != nil {
 		return nil, nothing, err
 	}
