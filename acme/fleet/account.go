@@ -8,78 +8,52 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
 	"time"
 
 	"mxcert/acme/state"
 )
 
-// storedAccount is the payload of an account.
-type storedAccount struct {
-	head
-	Sealed []byte `json:"sealed"` // a [secretAccount]
-}
-
-type secretAccount struct {
-	Fleet   string `json:"fleet"`
-	Place   string `json:"place"`
-	Account []byte `json:"account"` // as on the disk
-}
-
-func accountPlace(ca string) string { return path.Join("account", ca) }
+func accountPlace(ca string) string { return place{kind: kindAccount, name: ca}.String() }
 func diskAccount(ca string) string  { return "accounts/" + ca + "/account.json" }
 
-func hashOf(value []byte) string {
-	sum := sha256.Sum256(value)
+// hashOf tells two records of an account apart.
+func hashOf(account *state.Account) string {
+	if account == nil {
+		return ""
+	}
+	text, _ := json.Marshal(account)
+	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:12])
 }
 
 // readAccount returns what the store has of an account; nil if it has none that can be used.
-func (m *Member) readAccount(ctx context.Context, ca string) (account []byte, generation, revision int64, err error) {
+func (m *Member) readAccount(ctx context.Context, ca string) (account *state.Account, generation, revision int64, err error) {
 	place := accountPlace(ca)
 	v, err := m.get(ctx, place)
 	if err != nil || v.Revision == 0 {
 		return nil, 0, 0, err
 	}
-	account, generation, err = m.openAccount(place, v.Value)
-	if before := m.mark(place); err == nil && generation < before.Generation {
-		err = refusedFor(place, errReplayed, "generation %d after %d", generation, before.Generation)
-	}
+	found, generation, err := m.vault().openAccount(v.Value, ca, m.mark(place).Generation)
 	m.fault(place, err)
-	if errors.Is(err, errLater) {
+	switch {
+	case isRefused(err, LaterVersion):
 		return nil, 0, 0, err
-	}
-	if err != nil {
+	case err != nil:
 		return nil, 0, v.Revision, nil //nolint:nilerr // it is reported, and replaced with what is on this disk
 	}
-	return account, generation, v.Revision, nil
-}
-
-func (m *Member) openAccount(place string, value []byte) ([]byte, int64, error) {
-	var s storedAccount
-	if _, err := m.unwrap(place, value, &s); err != nil {
-		return nil, 0, err
-	}
-	var secret secretAccount
-	if err := m.unsealed(place, s.Sealed, &secret); err != nil {
-		return nil, 0, err
-	}
-	var account state.Account
-	if secret.Fleet != m.set.Name || secret.Place != place {
-		return nil, 0, refusedFor(place, errSwapped, "%.100q", secret.Place)
-	}
-	if err := json.Unmarshal(secret.Account, &account); err != nil || account.Version != state.Version {
-		return nil, 0, refusedFor(place, errGarbage, "")
-	}
-	return secret.Account, s.Generation, nil
+	return &found, generation, v.Revision, nil
 }
 
 // saveAccount stores an account in the store of the fleet, if it can be asked, and on the disk. If another host has changed the account
 // meanwhile, that one is written to the disk, and the error says to try again.
 func (m *Member) saveAccount(key, ca string, value []byte) error {
+	var account state.Account
+	if err := json.Unmarshal(value, &account); err != nil {
+		return m.disk.Replace(key, value)
+	}
 	ctx, cancel := background()
 	defer cancel()
-	err := m.shareAccount(ctx, ca, value, false)
+	err := m.shareAccount(ctx, ca, &account, false)
 	if errors.Is(err, errTakeTheirs) {
 		if err := m.takeAccount(ctx, ca); err != nil {
 			return err
@@ -95,7 +69,7 @@ func (m *Member) saveAccount(key, ca string, value []byte) error {
 var errTakeTheirs = errors.New("another host has changed it")
 
 // shareAccount gives the store an account. ours says that this host's counts whatever the store has.
-func (m *Member) shareAccount(ctx context.Context, ca string, value []byte, ours bool) error {
+func (m *Member) shareAccount(ctx context.Context, ca string, account *state.Account, ours bool) error {
 	place := accountPlace(ca)
 	for {
 		theirs, generation, revision, err := m.readAccount(ctx, ca)
@@ -103,23 +77,19 @@ func (m *Member) shareAccount(ctx context.Context, ca string, value []byte, ours
 			return err
 		}
 		before := m.mark(place)
-		if theirs != nil && hashOf(theirs) == hashOf(value) {
-			return m.seen(place, mark{Generation: generation, Hash: hashOf(value)})
+		if theirs != nil && hashOf(theirs) == hashOf(account) {
+			return m.seen(place, mark{Generation: generation, Hash: hashOf(account)})
 		}
 		if generation > before.Generation && !ours {
 			return errTakeTheirs
 		}
-		sealed, err := m.sealed(secretAccount{Fleet: m.set.Name, Place: place, Account: value})
-		if err != nil {
-			return err
-		}
 		next := max(generation, before.Generation) + 1
-		text, err := m.wrap(place, next, &storedAccount{Sealed: sealed})
+		text, err := m.vault().sealAccount(ca, next, *account)
 		if err != nil {
 			return err
 		}
 		if err = m.swap(ctx, nil, place, revision, text); err == nil {
-			return m.seen(place, mark{Generation: next, Hash: hashOf(value)})
+			return m.seen(place, mark{Generation: next, Hash: hashOf(account)})
 		}
 		if !errors.Is(err, state.ErrChanged) {
 			return err
@@ -133,10 +103,7 @@ func (m *Member) takeAccount(ctx context.Context, ca string) error {
 	if err != nil || theirs == nil {
 		return err
 	}
-	var account state.Account
-	if err := json.Unmarshal(theirs, &account); err != nil {
-		return err
-	}
+	account := *theirs
 	ours, ok, err := m.book.Account(account.Directory)
 	if err == nil && ok && ours.URL != account.URL && ours.Key != account.Key {
 		kept, err := m.book.RetireAccount(account.Directory, time.Now())
@@ -145,7 +112,7 @@ func (m *Member) takeAccount(ctx context.Context, ca string) error {
 		}
 		m.log.Warn("the account of the fleet is used from now on; that of this host is kept", "file", kept)
 	}
-	if err := m.disk.Replace(diskAccount(ca), theirs); err != nil {
+	if err := m.book.SaveAccount(account); err != nil {
 		return err
 	}
 	return m.seen(accountPlace(ca), mark{Generation: generation, Hash: hashOf(theirs)})
@@ -171,16 +138,16 @@ func (m *Member) adoptAccount(ctx context.Context, ca string) error {
 	if err != nil {
 		return err
 	}
-	ours, err := m.disk.Read(diskAccount(ca))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	ours, err := m.accountHere(ca)
+	if err != nil {
 		return nil //nolint:nilerr // the order itself says what is wrong with it
 	}
 	before := m.mark(place)
-	changed := len(ours) > 0 && hashOf(ours) != before.Hash
+	changed := ours != nil && hashOf(ours) != before.Hash
 	switch {
-	case len(ours) == 0 && theirs == nil, theirs != nil && len(ours) > 0 && hashOf(theirs) == hashOf(ours) && generation == before.Generation:
+	case ours == nil && theirs == nil, theirs != nil && ours != nil && hashOf(theirs) == hashOf(ours) && generation == before.Generation:
 		return nil
-	case len(ours) == 0:
+	case ours == nil:
 		return m.takeAccount(ctx, ca)
 	case theirs == nil, changed && sameAccount(ours, theirs):
 		return m.shareAccount(ctx, ca, ours, true)
@@ -190,11 +157,21 @@ func (m *Member) adoptAccount(ctx context.Context, ca string) error {
 	return m.shareAccount(ctx, ca, ours, true)
 }
 
-// sameAccount reports whether two records are of one account, of which this host has changed something while the store was away.
-func sameAccount(ours, theirs []byte) bool {
-	var a, b state.Account
-	return json.Unmarshal(ours, &a) == nil && json.Unmarshal(theirs, &b) == nil && a.URL != "" && a.URL == b.URL
+// accountHere returns the account on this disk; nil if there is none.
+func (m *Member) accountHere(ca string) (*state.Account, error) {
+	text, err := m.disk.Read(diskAccount(ca))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil //nolint:nilnil // there is none
+	}
+	var account state.Account
+	if err == nil {
+		err = json.Unmarshal(text, &account)
+	}
+	return &account, err
 }
+
+// sameAccount reports whether two records are of one account, of which this host has changed something while the store was away.
+func sameAccount(a, b *state.Account) bool { return a.URL != "" && a.URL == b.URL }
 
 // mostAccounts bounds how many CAs are looked at.
 const mostAccounts = 20

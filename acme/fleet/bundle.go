@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"path"
 	"slices"
 	"time"
 
@@ -23,33 +22,8 @@ type Shared struct {
 	Created    time.Time
 }
 
-// published is the payload of a bundle.
-type published struct {
-	head
-	Name      string         `json:"name"`
-	KeyType   bundle.KeyType `json:"key_type"`
-	Serial    string         `json:"serial"`
-	SPKI      string         `json:"spki_sha256"`
-	NotAfter  time.Time      `json:"not_after"`
-	Names     []string       `json:"names"`
-	Directory string         `json:"directory"`
-	Order     string         `json:"order,omitempty"`
-	Created   time.Time      `json:"created"`
-	Chain     string         `json:"chain"`  // PEM, the leaf first
-	Sealed    []byte         `json:"sealed"` // a [secretKey]
-}
-
-// secretKey is what is sealed of a bundle. It says what it is for, so that it counts nowhere else.
-type secretKey struct {
-	Fleet      string `json:"fleet"`
-	Place      string `json:"place"`
-	Generation int64  `json:"generation"`
-	SPKI       string `json:"spki_sha256"`
-	Key        string `json:"key"` // PKCS #8 PEM
-}
-
 func bundlePlace(name string, key bundle.KeyType) string {
-	return path.Join("certificate", name, string(key))
+	return place{kindBundle, name, key}.String()
 }
 
 // Take returns the bundle of a key type that the fleet has and this host does not have yet; nil if there is none. It refuses what is forged,
@@ -68,61 +42,32 @@ func (m *Member) Take(ctx context.Context, name string, key bundle.KeyType) (*Sh
 	if err != nil {
 		return nil, err
 	}
-	p, b, err := m.read(place, value.Value)
-	if err == nil {
-		err = m.older(place, p)
-	}
+	before := m.mark(place)
+	s, err := m.vault().openBundle(value.Value, name, key, before.Generation)
 	m.fault(place, err)
 	if err != nil {
 		return nil, err
 	}
-	if m.isRevoked(name, p.Serial) {
+	now := markOf(s)
+	switch {
+	case m.isRevoked(name, now.Serial):
 		return nil, nil //nolint:nilnil // nobody may want it
-	}
-	now := markOf(p)
-	if m.onDisk(name, p.Serial) {
+	case m.onDisk(name, now.Serial):
 		return nil, m.seen(place, now)
-	}
-	if before := m.mark(place); before.Serial != now.Serial && !before.before(now) || m.shorter(name, key, p.NotAfter) {
+	case before.Serial != now.Serial && !before.before(now), m.shorter(name, key, now.NotAfter):
 		return nil, nil //nolint:nilnil // what this host has is as good
 	}
-	return &Shared{
-		Bundle: b, Generation: p.Generation, Host: p.Host, Names: p.Names, Directory: p.Directory, Order: p.Order, Created: p.Created,
-	}, nil
+	return s, nil
 }
 
-func markOf(p *published) mark {
-	return mark{Generation: p.Generation, Serial: p.Serial, NotAfter: p.NotAfter}
+func markOf(s *Shared) mark {
+	return mark{Generation: s.Generation, Serial: s.Bundle.Serial(), NotAfter: s.Bundle.NotAfter().UTC()}
 }
 
-// older refuses a bundle that is older than what this host has seen.
-func (m *Member) older(place string, p *published) error {
-	if before := m.mark(place); p.Generation < before.Generation {
-		return refusedFor(place, errReplayed, "generation %d of serial %.80s, after %d", p.Generation, p.Serial, before.Generation)
-	}
-	return nil
-}
-
-// read opens a bundle and proves that all that it says of itself is true.
-func (m *Member) read(place string, value []byte) (*published, *bundle.Bundle, error) {
-	var p published
-	if _, err := m.unwrap(place, value, &p); err != nil {
-		return nil, nil, err
-	}
-	var secret secretKey
-	if err := m.unsealed(place, p.Sealed, &secret); err != nil {
-		return nil, nil, err
-	}
-	b, err := bundle.Parse([]byte(p.Chain), []byte(secret.Key))
-	switch {
-	case err != nil:
-		return nil, nil, refusedFor(place, errGarbage, "%.200v", err)
-	case secret.Fleet != m.set.Name || secret.Place != place || secret.Generation != p.Generation || secret.SPKI != p.SPKI:
-		return nil, nil, refusedFor(place, errSwapped, "its key is for %.100q", secret.Place)
-	case bundlePlace(p.Name, p.KeyType) != place || b.KeyType() != p.KeyType || b.Serial() != p.Serial || b.SPKI() != p.SPKI || !b.NotAfter().Equal(p.NotAfter):
-		return nil, nil, refusedFor(place, errGarbage, "the certificate is not the one that it describes")
-	}
-	return &p, b, nil
+// isRefused reports whether a value was refused for that reason.
+func isRefused(err error, id string) bool {
+	r, ok := errors.AsType[*Refused](err)
+	return ok && r.ID == id
 }
 
 // onDisk reports whether a readable generation on this host's disk has a serial.
@@ -167,8 +112,7 @@ func (m *Member) Taken(name string, key bundle.KeyType, s *Shared) error {
 	if m == nil || s == nil {
 		return nil
 	}
-	now := mark{Generation: s.Generation, Serial: s.Bundle.Serial(), NotAfter: s.Bundle.NotAfter().UTC()}
-	if err := m.seen(bundlePlace(name, key), now); err != nil {
+	if err := m.seen(bundlePlace(name, key), markOf(s)); err != nil {
 		return err
 	}
 	l := m.book.Lineage(name)

@@ -2,12 +2,12 @@ package fleet
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"regexp"
 	"slices"
+	"time"
 
 	"mxcert/acme/state"
 )
@@ -33,13 +33,11 @@ func (s *Settings) check() error {
 
 // cluster is the value that says whose the store is.
 type cluster struct {
-	head
 	Made string `json:"made"` // random
 }
 
 // alive is the value of a host that is at work.
 type alive struct {
-	head
 	Session string `json:"session"`
 }
 
@@ -78,9 +76,11 @@ func (m *Member) look(ctx context.Context) (lookedAt, error) {
 	if at.identity, err = m.shared.Identity(ctx); err != nil {
 		return at, err
 	}
-	if err := m.learnRecipients(ctx); err != nil { // they decide whose signature counts
+	values, _, err := m.shared.Below(ctx, recipientsRoom) // they decide whose signature counts
+	if err != nil {
 		return at, err
 	}
+	m.believe(values)
 	if at.made, err = m.whose(ctx, at.identity); err != nil {
 		return at, err
 	}
@@ -97,16 +97,16 @@ func (m *Member) whose(ctx context.Context, identity string) (made string, err e
 		return "", err
 	}
 	var c cluster
-	_, err = m.unwrap(clusterPlace, value.Value, &c)
+	_, _, err = m.vault().readNote(value.Value, clusterPlace, 0, &c)
 	switch {
 	case err == nil:
 		return c.Made, nil
-	case errors.Is(err, errLater):
-		return "", refusal("upgrade mxcert on this host; until then it serves what it has", "%v", err)
+	case isRefused(err, LaterVersion):
+		return "", refusal("install this version of mxcert on this host as well; until then it serves what it has", "%v", err)
 	}
-	var theirs envelope
-	var h head
-	if json.Unmarshal(value.Value, &theirs) == nil && json.Unmarshal([]byte(theirs.Payload), &h) == nil && h.Fleet != "" {
+	var h note
+	theirs, parseErr := parse(value.Value, clusterPlace)
+	if parseErr == nil && decode(theirs.Payload, clusterPlace, &h) == nil && h.Fleet != "" {
 		if h.Fleet != m.set.Name {
 			return "", refusal("give each fleet a prefix of its own (fleet.name), or correct fleet.name", "the store holds the fleet %.80q at this prefix, and this host belongs to %q", h.Fleet, m.set.Name)
 		}
@@ -149,15 +149,12 @@ func (m *Member) twin(ctx context.Context) error {
 		return err
 	}
 	var a alive
-	signer, err := m.unwrap(place, value.Value, &a)
-	if errors.Is(err, errLater) {
-		return nil // this host itself, before a downgrade: the later versions are refused one by one
+	_, signer, err := m.vault().readNote(value.Value, place, 0, &a)
+	if err != nil {
+		return nil //nolint:nilerr // garbage in the place of a lease says nothing about another host
 	}
 	if signer != m.set.Identity.Recipient() {
 		return refusal("give each host a name of its own (fleet.host)", "another host of the fleet has the name %q: its recipient is %.80q", m.set.Host, string(signer))
-	}
-	if err != nil {
-		return nil //nolint:nilerr // garbage in the place of a lease says nothing about another host
 	}
 	m.mu.Lock()
 	ours := slices.Contains(m.memory.Sessions, a.Session) || a.Session == m.set.Session
@@ -204,7 +201,7 @@ func (m *Member) enter(ctx context.Context) error {
 // begin marks an empty store as this fleet's.
 func (m *Member) begin(ctx context.Context) (made string, err error) {
 	c := cluster{Made: random()}
-	value, err := m.wrap(clusterPlace, 1, &c)
+	value, err := m.vault().note(clusterPlace, 1, time.Now(), c)
 	if err != nil {
 		return "", err
 	}

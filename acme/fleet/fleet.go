@@ -43,6 +43,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mxcert/acme/bundle"
@@ -70,6 +71,8 @@ type Member struct {
 	book   *state.Book // of the disk
 	log    *slog.Logger
 
+	trust atomic.Pointer[trust]
+
 	remembering sync.Mutex // held while the memory changes
 
 	mu        sync.Mutex
@@ -85,7 +88,7 @@ type Member struct {
 	interest  map[string]bool // certificates of which values are kept
 	overtaken map[string]time.Time
 	own       map[string]*noted // what this host says about each certificate
-	queue     map[string][]byte // revocations that wait to be written, by key
+	queue     map[string]Revoked // that wait to be written, by key
 	known     map[string]*knownHosts
 	revoked   map[string][]Revoked
 	wake      chan struct{}
@@ -107,9 +110,10 @@ func New(set Settings, shared state.Shared, disk state.Store, log *slog.Logger) 
 	m := &Member{
 		set: set, shared: shared, disk: disk, book: state.New(disk), log: log.With("fleet", set.Name),
 		faults: map[string]string{}, leads: map[string]*Lead{}, waiting: map[string]bool{}, values: map[string]state.Versioned{},
-		interest: map[string]bool{}, overtaken: map[string]time.Time{}, own: map[string]*noted{}, queue: map[string][]byte{},
+		interest: map[string]bool{}, overtaken: map[string]time.Time{}, own: map[string]*noted{}, queue: map[string]Revoked{},
 		known: map[string]*knownHosts{}, revoked: map[string][]Revoked{}, wake: make(chan struct{}, 1),
 	}
+	m.trust.Store(newTrust(set.Name, set.Identity.Recipient(), set.Recipients))
 	m.recall()
 	return m, nil
 }
@@ -169,16 +173,14 @@ func (m *Member) fault(place string, err error) {
 	}
 }
 
+// vault returns what seals and opens with whom this host trusts now.
+func (m *Member) vault() vault {
+	return vault{fleet: m.set.Name, host: m.set.Host, identity: m.set.Identity, trust: m.trust.Load()}
+}
+
 // keyTypes are all that a certificate may have.
 func keyTypes() []bundle.KeyType {
 	return []bundle.KeyType{bundle.EC256, bundle.EC384, bundle.RSA2048, bundle.RSA3072, bundle.RSA4096}
-}
-
-// known reports whether this host's process may ask, and is at work as a daemon.
-func (m *Member) daemon() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.running
 }
 
 // background is the context of what must end although its caller does not wait.

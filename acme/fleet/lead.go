@@ -2,13 +2,12 @@ package fleet
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
 	"slices"
 	"sync"
+	"time"
 
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
@@ -20,6 +19,7 @@ type Lead struct {
 
 	member *Member
 	name   string
+	store  state.Shared // with the lock of this lead as its fence
 	unlock func()
 
 	mu     sync.Mutex
@@ -58,7 +58,8 @@ func (m *Member) Lead(ctx context.Context, name string, danger Danger) (*Lead, e
 func (m *Member) lead(ctx context.Context, name string) (*Lead, error) {
 	lead := &Lead{member: m, name: name, orders: map[bundle.KeyType]*orderInStore{}}
 	err := m.ask(ctx, func(ctx context.Context) (err error) {
-		lead.unlock, err = m.shared.Lock(ctx, "lock/certificate/"+name)
+		lead.store = m.shared.Holder()
+		lead.unlock, err = lead.store.Lock(ctx, "lock/certificate/"+name)
 		return err
 	})
 	if err != nil {
@@ -91,19 +92,12 @@ func (l *Lead) adopt(ctx context.Context) error {
 	return nil
 }
 
-// storedOrder is the payload of an order in flight. It is empty if there is none any more: its generation still counts.
-type storedOrder struct {
-	head
-	Sealed []byte `json:"sealed,omitempty"` // a [secretOrder]
+// endedOrder is the note in the place of an order that is over. Its sequence goes on from the generation of the order.
+type endedOrder struct {
+	Ended bool `json:"ended"`
 }
 
-type secretOrder struct {
-	Fleet string `json:"fleet"`
-	Place string `json:"place"`
-	Order []byte `json:"order"` // as on the disk
-}
-
-func orderPlace(name string, key bundle.KeyType) string { return path.Join("order", name, string(key)) }
+func orderPlace(name string, key bundle.KeyType) string { return place{kindOrder, name, key}.String() }
 
 // adoptOrder adopts the order in flight of a key type. If the store has lost it, the one on this host's disk stays: it is paid for.
 func (l *Lead) adoptOrder(ctx context.Context, key bundle.KeyType) error {
@@ -118,12 +112,9 @@ func (l *Lead) adoptOrder(ctx context.Context, key bundle.KeyType) error {
 	if value.Revision == 0 {
 		return nil
 	}
-	order, generation, err := m.readOrder(place, value.Value)
-	if err == nil && generation < before.Generation {
-		err = refusedFor(place, errReplayed, "generation %d after %d", generation, before.Generation)
-	}
+	order, generation, err := m.readOrder(l.name, key, value.Value, before.Generation)
 	m.fault(place, err)
-	if errors.Is(err, errLater) {
+	if isRefused(err, LaterVersion) {
 		return err // a later mxcert has an order in flight: another one would be a second
 	}
 	if err != nil {
@@ -131,7 +122,7 @@ func (l *Lead) adoptOrder(ctx context.Context, key bundle.KeyType) error {
 	}
 	known.generation, known.live = generation, order != nil
 	if order != nil && !l.ended(ctx, key, order) {
-		if err := m.disk.Replace(diskOrder(l.name, key), order); err != nil {
+		if err := m.book.Lineage(l.name).SaveOrder(*order); err != nil {
 			return err
 		}
 	}
@@ -139,11 +130,7 @@ func (l *Lead) adoptOrder(ctx context.Context, key bundle.KeyType) error {
 }
 
 // ended reports whether the certificate of an order is already here, or in the store.
-func (l *Lead) ended(ctx context.Context, key bundle.KeyType, text []byte) bool {
-	var order state.Order
-	if json.Unmarshal(text, &order) != nil {
-		return true // nobody can use it
-	}
+func (l *Lead) ended(ctx context.Context, key bundle.KeyType, order *state.Order) bool {
 	if order.URL == "" {
 		return false
 	}
@@ -156,27 +143,21 @@ func (l *Lead) ended(ctx context.Context, key bundle.KeyType, text []byte) bool 
 	if err != nil || v.Revision == 0 {
 		return false
 	}
-	p, _, err := l.member.read(place, v.Value)
-	return err == nil && p.Order == order.URL
+	s, err := l.member.vault().openBundle(v.Value, l.name, key, 0)
+	return err == nil && s.Order == order.URL
 }
 
-// readOrder returns the order, nil if there is none any more.
-func (m *Member) readOrder(place string, value []byte) (order []byte, generation int64, err error) {
-	var s storedOrder
-	if _, err := m.unwrap(place, value, &s); err != nil {
-		return nil, 0, err
+// readOrder returns the order, nil if it is over. known is the newest generation that this host has seen.
+func (m *Member) readOrder(name string, key bundle.KeyType, value []byte, known int64) (*state.Order, int64, error) {
+	order, generation, _, err := m.vault().openOrder(value, name, key, known)
+	if err == nil {
+		return &order, generation, nil
 	}
-	if len(s.Sealed) == 0 {
-		return nil, s.Generation, nil
+	var over endedOrder
+	if n, _, noteErr := m.vault().readNote(value, orderPlace(name, key), known, &over); noteErr == nil {
+		return nil, n.Sequence, nil
 	}
-	var secret secretOrder
-	if err := m.unsealed(place, s.Sealed, &secret); err != nil {
-		return nil, 0, err
-	}
-	if secret.Fleet != m.set.Name || secret.Place != place {
-		return nil, 0, refusedFor(place, errSwapped, "%.100q", secret.Place)
-	}
-	return secret.Order, s.Generation, nil
+	return nil, 0, err
 }
 
 func diskOrder(name string, key bundle.KeyType) string { return "orders/" + name + "." + string(key) + ".json" }
@@ -220,45 +201,35 @@ func (l *Lead) lose() {
 	}
 }
 
-// loseLeads ends all leads: one lock of this host's was lost, and the store refuses all that it writes until that is released. Orders in
-// flight are adopted by whoever leads next.
-func (m *Member) loseLeads(err error) {
-	m.mu.Lock()
-	var leads []*Lead
-	for _, l := range m.leads {
-		if !l.Alone {
-			leads = append(leads, l)
-		}
+// lost ends a lead whose lock was lost: the store refuses what is written under it. Orders in flight are adopted by whoever leads next.
+func (l *Lead) lost(err error) {
+	if l == nil {
+		return
 	}
-	m.mu.Unlock()
-	for _, l := range leads {
-		m.log.Warn("the right to order a certificate was lost", "certificate", l.name, "error", err)
-		l.lose()
-	}
+	l.member.log.Warn("the right to order a certificate was lost", "certificate", l.name, "error", err)
+	l.lose()
 }
 
 // save stores an order in flight in the store, before the disk.
-func (l *Lead) save(ctx context.Context, key bundle.KeyType, order []byte) error {
+func (l *Lead) save(ctx context.Context, key bundle.KeyType, order *state.Order) error {
 	m, place := l.member, orderPlace(l.name, key)
 	l.mu.Lock()
 	known := *l.orders[key]
 	l.mu.Unlock()
-	s := storedOrder{}
-	if order != nil {
-		sealed, err := m.sealed(secretOrder{Fleet: m.set.Name, Place: place, Order: order})
-		if err != nil {
-			return err
-		}
-		s.Sealed = sealed
-	}
 	known.generation++
-	value, err := m.wrap(place, known.generation, &s)
+	var value []byte
+	var err error
+	if order == nil {
+		value, err = m.vault().note(place, known.generation, time.Now(), endedOrder{true})
+	} else {
+		value, err = m.vault().sealOrder(l.name, known.generation, *order)
+	}
 	if err != nil {
 		return err
 	}
 	known.revision, err = l.put(ctx, place, known.revision, value)
 	if errors.Is(err, state.ErrLocked) {
-		m.loseLeads(err)
+		l.lost(err)
 	}
 	if err != nil {
 		return err
@@ -278,10 +249,10 @@ func (l *Lead) put(ctx context.Context, place string, revision int64, value []by
 			if !l.held() {
 				return state.ErrLocked
 			}
-			if now, err = l.member.shared.Swap(ctx, place, revision, value); !errors.Is(err, state.ErrChanged) {
+			if now, err = l.store.Swap(ctx, place, revision, value); !errors.Is(err, state.ErrChanged) {
 				return err
 			}
-			v, err := l.member.shared.Get(ctx, place)
+			v, err := l.store.Get(ctx, place)
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}

@@ -4,12 +4,12 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"time"
 
-	"mxcert/acme/fleet/seal"
 	"mxcert/acme/state"
 )
 
@@ -21,8 +21,7 @@ type memory struct {
 	Made     string                    `json:"made,omitempty"`     // the mark of the fleet in it
 	Sessions []string                  `json:"sessions,omitempty"` // the last ones of the daemon, newest first
 	Taken    map[string]mark           `json:"taken,omitempty"`    // the newest generation seen here, by the key of its value
-	Removed  []seal.Recipient          `json:"removed,omitempty"`  // for good
-	Added    map[seal.Recipient]string `json:"added,omitempty"`    // whose host each is
+	Trust    json.RawMessage           `json:"trust,omitempty"`    // statements about recipients
 	Away     *away                     `json:"away,omitempty"`
 	Up       time.Time                 `json:"up,omitzero"` // since when the store answers
 	Hosts    []string                  `json:"hosts,omitempty"`
@@ -56,7 +55,7 @@ func (m *Member) recall() {
 		m.refuse(&Refusal{Why: err.Error(), Advice: "install the mxcert that wrote it, or a later one"})
 	}
 	if err != nil || remembered.Fleet != m.set.Name {
-		remembered = memory{Removed: remembered.Removed} // another fleet has other generations
+		remembered = memory{Trust: remembered.Trust} // another fleet has other generations
 	}
 	m.mu.Lock()
 	m.memory = remembered
@@ -90,7 +89,7 @@ func (m *Member) remember(change func(*memory) bool) error {
 		return err
 	}
 	if now.Fleet != m.set.Name {
-		now = memory{Removed: now.Removed}
+		now = memory{Trust: now.Trust}
 	}
 	changed := change(&now)
 	if changed {

@@ -30,7 +30,7 @@ func (m *Member) Offer(ctx context.Context, lead *Lead, name string, g state.Gen
 		err = m.offer(ctx, lead, place, name, g, b)
 	}
 	if errors.Is(err, state.ErrLocked) {
-		m.loseLeads(err)
+		lead.lost(err)
 	}
 	if err != nil {
 		return fmt.Errorf("offer %s to the fleet: %w", name, err)
@@ -50,22 +50,22 @@ func (m *Member) needless(name, place string, b *bundle.Bundle) bool {
 	if !known || value.Revision == 0 {
 		return false
 	}
-	p, _, err := m.read(place, value.Value)
-	return err == nil && !m.betterThan(place, p, b)
+	theirs, err := m.vault().openBundle(value.Value, name, b.KeyType(), 0)
+	return err == nil && !m.betterThan(place, theirs, b)
 }
 
 // betterThan reports whether a bundle of this host should replace what the fleet has, without an order.
-func (m *Member) betterThan(place string, p *published, b *bundle.Bundle) bool {
-	before := m.mark(place)
+func (m *Member) betterThan(place string, theirs *Shared, b *bundle.Bundle) bool {
+	before, p := m.mark(place), markOf(theirs)
 	switch {
 	case p.Serial == b.Serial():
 		return p.Generation < before.Generation && before.Serial == b.Serial()
 	case p.Generation < before.Generation:
 		return before.Serial == b.Serial()
 	case p.Generation == before.Generation && before.Serial == b.Serial():
-		return covers(b, p.Names) && b.NotAfter().After(p.NotAfter)
+		return covers(b, theirs.Names) && b.NotAfter().After(p.NotAfter)
 	case before.Generation == 0: // this host was alone before
-		return covers(b, p.Names) && b.NotAfter().After(p.NotAfter)
+		return covers(b, theirs.Names) && b.NotAfter().After(p.NotAfter)
 	}
 	return false
 }
@@ -83,16 +83,20 @@ func (m *Member) offer(ctx context.Context, lead *Lead, place, name string, g st
 	before := m.mark(place)
 	next := before.Generation + 1
 	if value.Revision != 0 {
-		p, _, err := m.read(place, value.Value)
+		theirs, err := m.vault().openBundle(value.Value, name, b.KeyType(), 0)
+		var p mark
+		if err == nil {
+			p = markOf(theirs)
+		}
 		switch {
-		case errors.Is(err, errLater):
+		case isRefused(err, LaterVersion):
 			return err
-		case errors.Is(err, errForged) && lead == nil && !m.mayOverwrite(place):
+		case isRefused(err, Forged) && lead == nil && !m.mayOverwrite(place):
 			return err
 		case err != nil: // it is replaced with what is on this disk
 		case p.Serial == b.Serial() && (p.Generation >= before.Generation || before.Serial != b.Serial()):
-			return m.seen(place, markOf(p)) // it is there: perhaps an answer was lost
-		case lead == nil && !m.betterThan(place, p, b):
+			return m.seen(place, p) // it is there: perhaps an answer was lost
+		case lead == nil && !m.betterThan(place, theirs, b):
 			return nil
 		default:
 			next = max(next, p.Generation+1)
@@ -105,15 +109,7 @@ func (m *Member) offer(ctx context.Context, lead *Lead, place, name string, g st
 }
 
 func (m *Member) publish(ctx context.Context, lead *Lead, place, name string, revision, generation int64, g state.Generation, b *bundle.Bundle) error {
-	sealed, err := m.sealed(secretKey{Fleet: m.set.Name, Place: place, Generation: generation, SPKI: b.SPKI(), Key: string(b.KeyPEM())})
-	if err != nil {
-		return err
-	}
-	p := published{
-		Name: name, KeyType: b.KeyType(), Serial: b.Serial(), SPKI: b.SPKI(), NotAfter: b.NotAfter().UTC(), Names: g.Names,
-		Directory: g.Directory, Order: g.Order, Created: g.Created.UTC(), Chain: string(b.FullchainPEM()), Sealed: sealed,
-	}
-	value, err := m.wrap(place, generation, &p)
+	value, err := m.vault().sealBundle(name, generation, g, b)
 	if err != nil {
 		return err
 	}
@@ -121,7 +117,7 @@ func (m *Member) publish(ctx context.Context, lead *Lead, place, name string, re
 		return err
 	}
 	m.fault(place, nil)
-	return m.seen(place, markOf(&p))
+	return m.seen(place, mark{Generation: generation, Serial: b.Serial(), NotAfter: b.NotAfter().UTC()})
 }
 
 // overwriting is how long after a value of an unknown signer another may be replaced: two hosts that do not know each other, by a mistake in
@@ -157,7 +153,11 @@ func (m *Member) swap(ctx context.Context, lead *Lead, place string, revision in
 		if lead != nil && !lead.held() {
 			return state.ErrLocked
 		}
-		now, err := m.shared.Swap(ctx, place, revision, value)
+		store := m.shared
+		if lead != nil {
+			store = lead.store
+		}
+		now, err := store.Swap(ctx, place, revision, value)
 		if err == nil {
 			m.keep(state.Versioned{Key: place, Value: value, Revision: now})
 		}

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -93,7 +94,11 @@ func (o overlay) order(key, name string, keyType bundle.KeyType, value []byte) e
 	if !lead.Alone {
 		ctx, cancel := background()
 		defer cancel()
-		if err := lead.save(ctx, keyType, value); err != nil {
+		var order state.Order
+		if err := json.Unmarshal(value, &order); err != nil {
+			return &state.Error{Op: "store", Path: o.name(key), Err: err}
+		}
+		if err := lead.save(ctx, keyType, &order); err != nil {
 			return &state.Error{Op: "store", Path: o.name(key), Err: fmt.Errorf("hand it to the fleet: %w", err)}
 		}
 	}

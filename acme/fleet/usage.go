@@ -8,16 +8,11 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"mxcert/acme/schedule"
 	"mxcert/acme/state"
 )
-
-// storedUsage is the payload of what the fleet has asked of a CA. It is no secret.
-type storedUsage struct {
-	head
-	Usage json.RawMessage `json:"usage"`
-}
 
 func usagePlace(ca string) string { return path.Join("usage", ca) }
 func diskUsage(ca string) string  { return "accounts/" + ca + "/usage.json" }
@@ -29,7 +24,7 @@ func agreedUsage(ca string) string { return "fleet/usage/" + ca + ".json" }
 // the store away, the disk alone counts; what it notes is merged later.
 func (m *Member) lockUsage(ctx context.Context) (unlock func(), err error) {
 	err = m.ask(ctx, func(ctx context.Context) error {
-		unlock, err = m.shared.Lock(ctx, "lock/usage")
+		unlock, err = m.shared.Holder().Lock(ctx, "lock/usage")
 		return err
 	})
 	switch {
@@ -85,11 +80,7 @@ func (m *Member) saveUsage(ca string, value []byte) {
 			merged = mergeUsage(m.usageAt(agreedUsage(ca)), ours, *theirs)
 		}
 		merged.Version = state.Version
-		text, err := json.Marshal(merged)
-		if err != nil {
-			return
-		}
-		wrapped, err := m.wrap(usagePlace(ca), 0, &storedUsage{Usage: text})
+		wrapped, err := m.vault().note(usagePlace(ca), 0, time.Now(), merged)
 		if err != nil {
 			return
 		}
@@ -100,9 +91,6 @@ func (m *Member) saveUsage(ca string, value []byte) {
 			return
 		}
 		if !errors.Is(err, state.ErrChanged) {
-			if errors.Is(err, state.ErrLocked) {
-				m.loseLeads(err)
-			}
 			return // it is on the disk, and merged when the store is back
 		}
 	}
@@ -118,15 +106,11 @@ func (m *Member) readUsage(ctx context.Context, ca string) (*state.Usage, int64)
 	if v.Revision == 0 {
 		return nil, 0
 	}
-	var s storedUsage
 	var usage state.Usage
-	_, err = m.unwrap(place, v.Value, &s)
-	if err == nil && json.Unmarshal(s.Usage, &usage) != nil {
-		err = refusedFor(place, errGarbage, "")
-	}
+	_, _, err = m.vault().readNote(v.Value, place, 0, &usage)
 	m.fault(place, err)
 	switch {
-	case errors.Is(err, errLater), err == nil && usage.Version > state.Version:
+	case isRefused(err, LaterVersion), err == nil && usage.Version > state.Version:
 		return nil, -1
 	case err != nil:
 		return nil, v.Revision
@@ -154,7 +138,7 @@ func mergeUsage(agreed, ours, theirs state.Usage) state.Usage {
 
 func (m *Member) usageAt(key string) (usage state.Usage) {
 	text, err := m.disk.Read(key)
-	if err != nil || !frugal(text) || json.Unmarshal(text, &usage) != nil {
+	if err != nil || shallow(text) != nil || json.Unmarshal(text, &usage) != nil {
 		return state.Usage{}
 	}
 	return usage
