@@ -25,7 +25,7 @@ func (p *planner) remove() {
 
 // mayRemove reports whether nothing can need the record of a key any more.
 func (p *planner) mayRemove(o Ours) bool {
-	if p.f.Applying {
+	if p.f.Applying || p.f.Elsewhere != nil && p.f.Elsewhere.Unknown != "" {
 		return false
 	}
 	if slices.ContainsFunc(p.live(), withSPKI(o.SPKI)) { // the place goes, or the matching type: harmless judges it

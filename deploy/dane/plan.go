@@ -47,6 +47,10 @@ type Facts struct {
 	// Unasked says that the service that holds the zone was not asked what it has, because a look changes nothing.
 	Unasked bool
 	Names   []string // names in the certificates that endpoints were seen to serve: their records stay
+
+	Elsewhere *Elsewhere // the other hosts of the fleet; nil if there is none
+	joined    bool       // what they say is in the facts
+	doubt     string     // why it is not known what they serve
 }
 
 // Plan is what to do next.
@@ -142,6 +146,7 @@ type target struct {
 }
 
 func newPlanner(s *State, f Facts) *planner {
+	f = f.together()
 	p := &planner{s: s, f: f, types: f.types()}
 	p.out.Phases, p.out.Waits = map[bundle.KeyType]Phase{}, map[bundle.KeyType]Wait{}
 	for i := range f.Owners {
