@@ -53,6 +53,7 @@ var permitted = map[string][]string{
 	"mxcert/acme/schedule":       {},
 	"mxcert/acme/state":          {"mxcert/acme/schedule"},
 	"mxcert/acme/state/disk":     {"mxcert/acme/state"},
+	"mxcert/acme/state/etcd":     {"mxcert/acme/state"},
 	"mxcert/configs":             {"mxcert/acme/resolve"}, // reads resolvers with the parser that flags have
 	"mxcert/deploy":              {},
 	"mxcert/deploy/discover":     {"mxcert/deploy"},
@@ -77,6 +78,8 @@ var permitted = map[string][]string{
 
 	// For the tests of stores; nothing that is shipped links it.
 	"mxcert/acme/state/storetest": {"mxcert/acme/state"},
+	// Members of etcd in the process of a test; likewise.
+	"mxcert/acme/state/etcd/etcdtest": {},
 	// A CA, a log and the services that have indexed it, for tests.
 	"mxcert/acme/ct/cttest": {"mxcert/acme/ct/sct"},
 	// For the tests of publishers, likewise.
@@ -102,6 +105,11 @@ var homes = map[string][]string{
 	"github.com/wneessen/go-mail":      {"mxcert/hooks"},
 	"go.yaml.in/yaml/v4":               {"mxcert/configs"},
 	"github.com/prometheus":            {"mxcert/hooks/metrics"},
+	"go.etcd.io/etcd/client":           {"mxcert/acme/state/etcd"},
+	"go.etcd.io/etcd/api":              {"mxcert/acme/state/etcd"},
+	"go.etcd.io/etcd/server":           {"mxcert/acme/state/etcd/etcdtest"},
+	"go.uber.org/zap":                  {"mxcert/acme/state/etcd"}, // etcd's client wants one that is silent
+	"google.golang.org/grpc":           {"mxcert/acme/state/etcd"},
 	"golang.org/x/net/netutil":         {"mxcert/hooks/metrics"},
 	"golang.org/x/crypto":              {"mxcert/deploy/ocsp"}, // and tests make responses with it
 	"github.com/spf13/cobra":           {"mxcert/cmd", "mxcert/packaging/man"},
