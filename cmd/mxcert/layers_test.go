@@ -14,12 +14,13 @@ import (
 var permitted = map[string][]string{
 	"mxcert/cmd/mxcert": {"cli"},
 	"adopt":             {"mxcert/acme/issued", "mxcert/acme/schedule", "mxcert/acme/state"},
-	"cli":               {"adopt", "alarm", "daemon", "doctor", "helper", "logbook", "page", "pass", "privilege", "report", "reported", "revoke", "setup", "tell", "wanted", "wire", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/ct", "mxcert/acme/ct/sct", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/resolve", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy/dane", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/deploy/survey", "mxcert/deploy/tlsrpt", "mxcert/deploy/verdict", "mxcert/hooks/journal", "mxcert/hooks/unit"},
-	"daemon":            {"helper", "logbook", "pass", "report", "reported", "tell", "wanted", "wire", "mxcert/acme", "mxcert/acme/ct", "mxcert/acme/issued", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy/dane", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/survey", "mxcert/deploy/tlsrpt", "mxcert/deploy/verdict", "mxcert/hooks/journal", "mxcert/hooks/notify", "mxcert/hooks/sdnotify", "mxcert/hooks/watch"}, // the look as a sender: what deployments came to
+	"cli":               {"adopt", "alarm", "daemon", "doctor", "engine", "helper", "logbook", "page", "pass", "privilege", "report", "reported", "revoke", "setup", "tell", "wanted", "wire", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/ct", "mxcert/acme/ct/sct", "mxcert/acme/dnsprovider", "mxcert/acme/fleet", "mxcert/acme/fleet/seal", "mxcert/acme/issued", "mxcert/acme/resolve", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy/dane", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/deploy/survey", "mxcert/deploy/tlsrpt", "mxcert/deploy/verdict", "mxcert/hooks/journal", "mxcert/hooks/unit"},
+	"daemon":            {"engine", "helper", "logbook", "pass", "report", "reported", "tell", "wanted", "wire", "mxcert/acme", "mxcert/acme/ct", "mxcert/acme/issued", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy/dane", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/survey", "mxcert/deploy/tlsrpt", "mxcert/deploy/verdict", "mxcert/hooks/journal", "mxcert/hooks/notify", "mxcert/hooks/sdnotify", "mxcert/hooks/watch"}, // the look as a sender: what deployments came to
 	"doctor":            {"helper", "pass", "report", "reported", "wanted", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/ct", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/preflight", "mxcert/acme/resolve", "mxcert/acme/state", "mxcert/deploy/dane", "mxcert/deploy/discover", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/ocsp", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/deploy/survey", "mxcert/deploy/tlsrpt", "mxcert/deploy/verdict", "mxcert/hooks/script", "mxcert/hooks/unit"},
+	"engine":            {"wanted", "mxcert/acme/fleet", "mxcert/acme/state", "mxcert/acme/state/etcd"}, // the only room with the client of etcd
 	"helper":            {"report", "wanted", "wire", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/discover", "mxcert/deploy/ocsp", "mxcert/hooks/notify", "mxcert/hooks/script", "mxcert/hooks/unit"},
 	"logbook":           {"report", "mxcert/hooks/journal"},
-	"pass":              {"helper", "report", "wanted", "mxcert/acme", "mxcert/acme/ari", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/preflight", "mxcert/acme/resolve", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/deploy", "mxcert/deploy/dane", "mxcert/deploy/mx", "mxcert/deploy/ocsp", "mxcert/deploy/served", "mxcert/hooks/unit", "mxcert/hooks/watch"},
+	"pass":              {"helper", "report", "wanted", "mxcert/acme", "mxcert/acme/ari", "mxcert/acme/dnsprovider", "mxcert/acme/fleet", "mxcert/acme/issued", "mxcert/acme/preflight", "mxcert/acme/resolve", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/deploy", "mxcert/deploy/dane", "mxcert/deploy/mx", "mxcert/deploy/ocsp", "mxcert/deploy/served", "mxcert/hooks/unit", "mxcert/hooks/watch"},
 	"alarm":             {"report", "tell", "wanted", "mxcert/acme/state", "mxcert/hooks/journal", "mxcert/hooks/notify"},
 	"page":              {"report", "tell", "wanted", "mxcert/acme/state"},
 	"privilege":         {},
@@ -28,7 +29,7 @@ var permitted = map[string][]string{
 	"revoke":            {"pass", "report", "wanted", "mxcert/acme", "mxcert/acme/issued", "mxcert/acme/state", "mxcert/deploy/served"},
 	"setup":             {"report", "wanted", "mxcert/acme/dnsprovider", "mxcert/acme/resolve", "mxcert/acme/session", "mxcert/acme/transport", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/discover", "mxcert/deploy/mx", "mxcert/deploy/starttls", "mxcert/hooks/unit"},
 	"tell":              {"report", "wanted", "mxcert/acme/state", "mxcert/hooks/metrics"},
-	"wanted":            {"mxcert/acme", "mxcert/acme/account", "mxcert/acme/ct", "mxcert/acme/ct/sct", "mxcert/acme/dnsprovider", "mxcert/acme/resolve", "mxcert/acme/schedule", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/dane", "mxcert/deploy/dane/publish", "mxcert/hooks/metrics", "mxcert/hooks/notify"},
+	"wanted":            {"mxcert/acme", "mxcert/acme/account", "mxcert/acme/ct", "mxcert/acme/ct/sct", "mxcert/acme/dnsprovider", "mxcert/acme/fleet", "mxcert/acme/fleet/seal", "mxcert/acme/resolve", "mxcert/acme/schedule", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/dane", "mxcert/deploy/dane/publish", "mxcert/hooks/metrics", "mxcert/hooks/notify"},
 	"wire":              {},
 
 	// A door for packaging/man, which cannot import what is internal to cmd/mxcert.
@@ -48,6 +49,8 @@ var permitted = map[string][]string{
 	"mxcert/acme/dnsprovider":    {"mxcert/acme/dnsupdate", "mxcert/acme/resolve"},
 	"mxcert/acme/dnsupdate":      {},
 	"mxcert/acme/finding":        {},
+	"mxcert/acme/fleet":          {"mxcert/acme/fleet/seal", "mxcert/acme/schedule", "mxcert/acme/state"}, // the ledger that hosts share
+	"mxcert/acme/fleet/seal":     {},
 	"mxcert/acme/issued":         {"mxcert/acme/schedule", "mxcert/acme/state"},
 	"mxcert/acme/resolve":        {},
 	"mxcert/acme/schedule":       {},
@@ -94,6 +97,8 @@ var leaves = []string{"mxcert/acme/authority", "mxcert/acme/bundle", "mxcert/acm
 
 // homes says which package trees may import a library, directly. The bundle is standard library alone.
 var homes = map[string][]string{
+	"filippo.io/age":                   {"mxcert/acme/fleet/seal"}, // and edwards25519: no other room handles keys of the fleet
+	"filippo.io/edwards25519":          {"mxcert/acme/fleet/seal"},
 	"github.com/arran4/golang-ical":    {"mxcert/cmd/mxcert/internal/page"},
 	"github.com/go-acme/lego/v4":       {"mxcert/acme"},
 	"github.com/go-jose/go-jose/v4":    {"mxcert/acme", "mxcert/cmd"}, // import reads the keys of others

@@ -36,6 +36,8 @@ type Host struct {
 	ReportDirectory string // where reports of senders arrive (RFC 8460); "" if mxcert reads none by itself
 	Metrics         Metrics
 
+	Fleet *Fleet // nil if this host is in none
+
 	rootsID  string
 	ct       configs.CT
 	acme     *configs.ACME
@@ -60,6 +62,7 @@ type Certificate struct {
 	RootsID     string           // identifies their content; "" if Roots is nil
 
 	MailDomains     []string      // whose MX hosts are looked at
+	InFleet         bool          // other hosts may want names, too
 	ConfirmAfter    time.Duration // how far apart two looks must be that agree
 	PublicAddresses []netip.Addr  // of this host, beside those of its interfaces
 
@@ -102,6 +105,7 @@ const (
 func From(config *configs.Config) (*Host, error) {
 	roots, id, err := readRoots("acme.roots_file", config.ACME.RootsFile)
 	h := &Host{ReportDirectory: config.TLSRPT.Directory, Directories: config.ACME.Directories, State: config.State, Fingerprint: config.Fingerprint(), Roots: roots, rootsID: id, acme: &config.ACME, secrets: &secrets{kept: map[configs.Secret]string{}}, zones: new(resolve.Zones), ct: config.CT, Metrics: metricsOf(config), channels: config.Notify, Page: config.Report.HTML}
+	h.Fleet = fleetOf(config, h.secrets)
 	first := firstOfMaps(config)
 	for _, c := range config.Certificates {
 		h.Certificates = append(h.Certificates, h.certificate(config, c, first))
