@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/json"
@@ -33,7 +34,23 @@ type Keys struct {
 	identity *seal.Identity
 	trusted  func() []seal.Recipient
 	ask      func(context.Context, func(context.Context) error) error
+	forgets  time.Duration
 }
+
+// Keys returns what hosts share about the keys of a certificate.
+func (m *Member) Keys(_ string) *Keys { return nil }
+
+// NewKeys returns what hosts share about a certificate. trusted lists the recipients that this host trusts now; ask, if it is not nil, calls a
+// function that asks the store.
+func NewKeys(name string, set Settings, store state.Shared, trusted func() []seal.Recipient, ask func(context.Context, func(context.Context) error) error) *Keys {
+	if ask == nil {
+		ask = func(ctx context.Context, f func(context.Context) error) error { return f(ctx) }
+	}
+	return &Keys{name: name, fleet: set.Name, host: set.Host, store: store, identity: set.Identity, trusted: trusted, ask: ask, forgets: set.Forget}
+}
+
+// Forget is how long a host that is away counts.
+func (k *Keys) Forget() time.Duration { return cmp.Or(k.forgets, 14*24*time.Hour) }
 
 // Sight is what the store has at one moment.
 type Sight struct {

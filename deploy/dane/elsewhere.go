@@ -34,6 +34,12 @@ type Statement struct {
 	Addresses []string  `json:"addresses,omitempty"` // of the host, for which it speaks
 }
 
+// Says reports whether two statements say the same, whenever they were made.
+func (s Statement) Says(other Statement) bool {
+	return s.Host == other.Host && s.Mode == other.Mode && s.Certain == other.Certain && slices.Equal(s.Serves, other.Serves) &&
+		slices.Equal(s.Has, other.Has) && slices.Equal(s.Addresses, other.Addresses)
+}
+
 // Heard is what the store of a fleet says about another host.
 type Heard struct {
 	Host      string
