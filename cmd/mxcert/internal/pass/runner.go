@@ -18,10 +18,8 @@ type Runner struct {
 	CAs     *acme.Authorities
 	Helper  *helper.Client
 	Drift   Drift         // nil if no daemon watches the files
-	Fleet   *fleet.Member // nil if this host shares nothing with others; its store is that of Store then
-
-	Fleet *fleet.Member // nil if this host is in none
-	Leave func() error  // closes its connections; nil if there are none
+	Fleet   *fleet.Member // nil if this host is in none; otherwise Store is the book in its store
+	Leave   func() error  // closes its connections; nil if there are none
 
 	reloads reloads
 }

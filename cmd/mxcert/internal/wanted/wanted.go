@@ -117,7 +117,7 @@ func (h *Host) certificate(config *configs.Config, c configs.Certificate, first 
 	w := Certificate{Name: c.Name, Names: slices.Concat(c.Domains, c.Optional), Optional: c.Optional, ReuseKey: c.ReuseKey, Profile: config.ACME.Profile, Directories: config.ACME.Directories,
 		Roots: h.Roots, RootsID: h.rootsID, Require: resolve.Require(c.DNS.Propagation.Require),
 		Patience: c.DNS.Propagation.Timeout, VerifyTimeout: c.Verify.Timeout, HookDirectory: config.Hooks.Directory, HookTimeout: config.Hooks.Timeout,
-		MailDomains: c.MailDomains, ConfirmAfter: c.MailDomainsConfirm, PublicAddresses: PublicAddresses(config),
+		MailDomains: c.MailDomains, ConfirmAfter: c.MailDomainsConfirm, PublicAddresses: PublicAddresses(config), InFleet: config.Fleet.On(),
 		source: c, acme: h.acme, secrets: h.secrets, zones: h.zones}
 	for _, key := range c.Keys {
 		w.Keys = append(w.Keys, bundle.KeyType(key))
