@@ -83,8 +83,8 @@ func (k *Keys) next(key bundle.KeyType) string {
 	return "certificate/" + k.name + "/next/" + string(key)
 }
 
-// remembered is the value of the place together.
-type remembered struct {
+// togetherValue is the value of the place together.
+type togetherValue struct {
 	Forgotten map[string]time.Time `json:"forgotten,omitempty"`
 	Text      json.RawMessage      `json:"tlsa,omitempty"`
 }
@@ -135,7 +135,7 @@ func (k *Keys) readTogether(s *Sight, v state.Versioned) error {
 	if v.Revision == 0 {
 		return nil
 	}
-	var r remembered
+	var r togetherValue
 	err := k.open(k.together(), v.Value, &r)
 	if errors.Is(err, errLaterTLSA) {
 		return err
@@ -229,7 +229,7 @@ const atOnce = 100
 // has forgotten, and returns the new text; nil for no change. It is called again if somebody else was faster.
 func (k *Keys) Change(ctx context.Context, change func(text []byte, forgotten map[string]time.Time) ([]byte, error)) error {
 	return k.ask(ctx, func(ctx context.Context) error {
-		return k.swap(ctx, func(r *remembered) (bool, error) {
+		return k.swap(ctx, func(r *togetherValue) (bool, error) {
 			text, err := change(r.Text, r.Forgotten)
 			if err != nil || text == nil {
 				return false, err
@@ -240,18 +240,18 @@ func (k *Keys) Change(ctx context.Context, change func(text []byte, forgotten ma
 	})
 }
 
-func (k *Keys) swap(ctx context.Context, change func(*remembered) (bool, error)) error {
+func (k *Keys) swap(ctx context.Context, change func(*togetherValue) (bool, error)) error {
 	for {
 		v, err := k.store.Get(ctx, k.together())
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		var r remembered
+		var r togetherValue
 		if v.Revision > 0 {
 			if err := k.open(k.together(), v.Value, &r); errors.Is(err, errLaterTLSA) {
 				return err
 			} else if err != nil {
-				r = remembered{} // what hosts have on their disks takes its place
+				r = togetherValue{} // what hosts have on their disks takes its place
 			}
 		}
 		changed, err := change(&r)
@@ -321,7 +321,7 @@ func (k *Keys) forget(ctx context.Context, host string, at time.Time) error {
 		return err
 	}
 	known := err == nil
-	err = k.swap(ctx, func(r *remembered) (bool, error) {
+	err = k.swap(ctx, func(r *togetherValue) (bool, error) {
 		if !known && r.Text == nil {
 			return false, nil // nobody looks after records of this certificate
 		}
