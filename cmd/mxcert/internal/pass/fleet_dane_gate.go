@@ -143,7 +143,7 @@ func (p *pass) sayKeys(ctx context.Context, proven bool, more []string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, fleetPatience)
 	defer cancel()
-	if err := t.fleet.keys.Say(ctx, text); err != nil {
+	if err := t.fleet.keys.Say(ctx, s.Number, text); err != nil {
 		return err
 	}
 	t.fleet.number = s.Number
