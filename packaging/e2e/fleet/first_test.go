@@ -73,8 +73,8 @@ func TestGround(t *testing.T) {
 
 	w.say("healthy")
 	for _, h := range hosts {
-		if n := h.wire.judge(w.orders.rank); n < 10 {
-			t.Errorf("%s: %d sessions", h.name, n)
+		if n, err := h.wire.judge(w.orders.rank); n < 10 || err != nil {
+			t.Errorf("%s: %d sessions, %v", h.name, n, err)
 		}
 	}
 }

@@ -37,14 +37,16 @@ type town struct {
 	identity map[string]string
 	all      []string // recipients: of the hosts, and the recovery key last
 	cables   int
-	program  string // package of the mxcert that hosts get
+	dane     bool // mxcert publishes TLSA records of the certificate
+
+	generations map[string]int64 // that were seen last, by certificate and key type
 }
 
 // newTown starts the center and the members of etcd, and boots no host yet.
 func newTown(t testing.TB) *town {
 	t.Helper()
 	mailhost.Require(t)
-	w := &town{t: t, began: time.Now(), center: world.Alone(t, "center", world.Etcd), identity: map[string]string{}, program: "mxcert/cmd/mxcert"}
+	w := &town{t: t, began: time.Now(), center: world.Alone(t, "center", world.Etcd), identity: map[string]string{}, generations: map[string]int64{}}
 	w.ip(w.center.PID(), "link", "add", "switch", "type", "bridge")
 	w.ip(w.center.PID(), "address", "add", townAddress+"/24", "dev", "switch")
 	w.ip(w.center.PID(), "link", "set", "switch", "up")
