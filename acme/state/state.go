@@ -7,7 +7,7 @@
 //
 //	accounts/CA/            account.json, usage.json, lock (shared by all processes that use the account, see ShareAccount)
 //	lineages/NAME/          record.json, lock, one folder a generation; names.json (see Names), names.lock, senders.json;
-//	                        tlsa.json is what is remembered about TLSA records
+//	                        tlsa.json is what is remembered about TLSA records; others.json which names only other hosts want
 //	lineages/NAME/GEN/      privkey.pem fullchain.pem cert.pem chain.pem meta.json; revoked.json if it was revoked
 //	lineages/NAME/next/     KEY.pem: the private key that follows the current one, if TLSA records name it beforehand
 //	lineages/NAME/displaced files that a deployment replaced
