@@ -191,7 +191,7 @@ func (r *joinReport) addClock(p engine.Probed) {
 func (r *joinReport) addHosts(seen fleetSeen, own string) {
 	trusted := map[string]bool{own: true}
 	for _, t := range seen.Recipients {
-		trusted[string(t.Recipient)] = t.State != recipientRemoved
+		trusted[t.Recipient] = t.State != recipientRemoved
 	}
 	if !trusted[own] {
 		r.Checks = append(r.Checks, joinCheck{Check: "hosts", Result: "error", Message: "the recipient of this host was removed from the fleet, which is for good",
@@ -201,8 +201,8 @@ func (r *joinReport) addHosts(seen fleetSeen, own string) {
 	var names []string
 	for _, h := range seen.Hosts {
 		names = append(names, h.Host)
-		if h.Recipient != "" && !trusted[string(h.Recipient)] {
-			r.warn("hosts", "if it is one of yours, add it to fleet.recipients on all hosts, or on a host that is trusted: mxcert fleet recipients add "+string(h.Recipient)+" --host "+h.Host,
+		if h.Recipient != "" && !trusted[h.Recipient] {
+			r.warn("hosts", "if it is one of yours, add it to fleet.recipients on all hosts, or on a host that is trusted: mxcert fleet recipients add "+h.Recipient+" --host "+h.Host,
 				"this host does not trust %s, so it takes nothing from it", h.Host)
 		}
 	}
@@ -216,7 +216,7 @@ func (r *joinReport) addHosts(seen fleetSeen, own string) {
 // plan says what this host would do about a type of key.
 func (f *fleetSight) plan(ctx context.Context, want wanted.Certificate, key bundle.KeyType, seen fleetSeen) joinPlan {
 	p := joinPlan{Certificate: want.Name, Key: string(key)}
-	i := slices.IndexFunc(seen.Certificates, func(n fleet.Newest) bool { return n.Name == want.Name && n.Key == key })
+	i := slices.IndexFunc(seen.Certificates, func(n fleet.Newest) bool { return n.Name == want.Name && n.Key == string(key) })
 	if i >= 0 {
 		n := seen.Certificates[i]
 		p.Generation, p.Serial, p.NotAfter, p.From = n.Generation, n.Serial, instant(n.NotAfter), n.Host

@@ -88,7 +88,7 @@ func (f *fleetSight) recipients(ctx context.Context) (*recipientsReport, error) 
 	r := &recipientsReport{Report: report.Report{Certificates: []report.Certificate{}}, Fleet: f.host.Fleet.Name, Recipients: []fleetRecipient{}, Encrypted: []string{}}
 	overview, err := f.Overview(ctx)
 	for _, t := range overview.Recipients {
-		r.Recipients = append(r.Recipients, fleetRecipient{Recipient: string(t.Recipient), Host: t.Host, State: t.State, Source: t.Source})
+		r.Recipients = append(r.Recipients, fleetRecipient{Recipient: t.Recipient, Host: t.Host, State: t.State, Source: t.Source})
 	}
 	return r, err
 }
@@ -174,18 +174,18 @@ func (f *fleetSight) find(ctx context.Context, who string) (recipient seal.Recip
 		return "", "", fleetFailed(err)
 	}
 	for _, t := range overview.Recipients {
-		if (who == string(t.Recipient) || who == t.Host) && t.State != recipientRemoved {
-			if recipient != "" && recipient != t.Recipient {
+		if (who == t.Recipient || who == t.Host) && t.State != recipientRemoved {
+			if recipient != "" && string(recipient) != t.Recipient {
 				return "", "", report.Usage("%s has several recipients: give the one that you mean (mxcert fleet recipients lists them)", who)
 			}
-			recipient, host = t.Recipient, t.Host
+			recipient, host = seal.Recipient(t.Recipient), t.Host
 		}
 	}
 	for _, h := range overview.Hosts {
 		if recipient == "" && who == h.Host && h.Recipient != "" {
-			recipient, host = h.Recipient, h.Host
+			recipient, host = seal.Recipient(h.Recipient), h.Host
 		}
-		if recipient == h.Recipient && host == "" {
+		if string(recipient) == h.Recipient && host == "" {
 			host = h.Host
 		}
 	}

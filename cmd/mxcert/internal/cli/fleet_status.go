@@ -77,8 +77,8 @@ type fleetCopy struct {
 type fleetRecipient struct {
 	Recipient string `json:"recipient"`
 	Host      string `json:"host"`
-	State     string `json:"state"` // configured, added or removed
-	Source    string `json:"source"`
+	State     string `json:"state"`  // trusted, removed or unknown
+	Source    string `json:"source"` // this host, configured, added or removed
 }
 
 func (a *app) fleetStatus(ctx context.Context) error {
@@ -138,10 +138,10 @@ func newFleetReport(name, host string, seen fleetSeen, health fleet.Health, away
 		r.Faults = []string{}
 	}
 	for _, h := range seen.Hosts {
-		r.Hosts = append(r.Hosts, fleetHost{Host: h.Host, Alive: h.Alive, Seen: instant(h.Seen), Version: h.Version, Recipient: string(h.Recipient)})
+		r.Hosts = append(r.Hosts, fleetHost{Host: h.Host, Alive: h.Alive, Seen: instant(h.Seen), Version: h.Version, Recipient: h.Recipient})
 	}
 	for _, t := range seen.Recipients {
-		r.Recipients = append(r.Recipients, fleetRecipient{Recipient: string(t.Recipient), Host: t.Host, State: t.State, Source: t.Source})
+		r.Recipients = append(r.Recipients, fleetRecipient{Recipient: t.Recipient, Host: t.Host, State: t.State, Source: t.Source})
 	}
 	for _, newest := range newestOf(seen) {
 		r.Certificates = append(r.Certificates, newFleetCertificate(newest, seen, now))
@@ -177,17 +177,17 @@ func newestOf(seen fleetSeen) []fleet.Newest {
 	for name, hosts := range seen.deployed {
 		for _, h := range hosts {
 			for key, d := range h.Keys {
-				i := slices.IndexFunc(list, func(n fleet.Newest) bool { return n.Name == name && string(n.Key) == key })
+				i := slices.IndexFunc(list, func(n fleet.Newest) bool { return n.Name == name && n.Key == key })
 				switch {
 				case i < 0:
-					list = append(list, fleet.Newest{Name: name, Key: bundle.KeyType(key), Generation: d.Generation, Serial: d.Serial, NotAfter: d.NotAfter})
+					list = append(list, fleet.Newest{Name: name, Key: key, Generation: d.Generation, Serial: d.Serial, NotAfter: d.NotAfter})
 				case list[i].Host == "" && d.Generation > list[i].Generation:
 					list[i].Generation, list[i].Serial, list[i].NotAfter = d.Generation, d.Serial, d.NotAfter
 				}
 			}
 			for _, key := range h.Wish.Keys {
-				if !slices.ContainsFunc(list, func(n fleet.Newest) bool { return n.Name == name && n.Key == key }) {
-					list = append(list, fleet.Newest{Name: name, Key: key})
+				if !slices.ContainsFunc(list, func(n fleet.Newest) bool { return n.Name == name && n.Key == string(key) }) {
+					list = append(list, fleet.Newest{Name: name, Key: string(key)})
 				}
 			}
 		}
@@ -197,10 +197,10 @@ func newestOf(seen fleetSeen) []fleet.Newest {
 }
 
 func newFleetCertificate(newest fleet.Newest, seen fleetSeen, now time.Time) fleetCertificate {
-	c := fleetCertificate{Name: newest.Name, Key: string(newest.Key), Generation: newest.Generation, Serial: newest.Serial, NotAfter: instant(newest.NotAfter), Host: newest.Host, Hosts: []fleetCopy{}}
+	c := fleetCertificate{Name: newest.Name, Key: newest.Key, Generation: newest.Generation, Serial: newest.Serial, NotAfter: instant(newest.NotAfter), Host: newest.Host, Hosts: []fleetCopy{}}
 	for _, d := range seen.deployed[newest.Name] {
-		wanted := slices.Contains(d.Wish.Keys, newest.Key)
-		if has := d.Keys[string(newest.Key)]; wanted || has.Serial != "" || has.Served != "" {
+		wanted := slices.Contains(d.Wish.Keys, bundle.KeyType(newest.Key))
+		if has := d.Keys[newest.Key]; wanted || has.Serial != "" || has.Served != "" {
 			c.Hosts = append(c.Hosts, newFleetCopy(d, has, newest, wanted, now))
 		}
 	}

@@ -35,7 +35,7 @@ func says(host string, alive bool, onDisk, served string) fleet.Deployed {
 
 func seenOf(hosts ...fleet.Deployed) fleetSeen {
 	seen := fleetSeen{deployed: map[string][]fleet.Deployed{"mx": hosts}}
-	seen.Certificates = []fleet.Newest{{Name: "mx", Key: bundle.EC256, Generation: 7, Serial: newSerial, NotAfter: fleetNow.AddDate(0, 2, 0), Host: "mx1"}}
+	seen.Certificates = []fleet.Newest{{Name: "mx", Key: string(bundle.EC256), Generation: 7, Serial: newSerial, NotAfter: fleetNow.AddDate(0, 2, 0), Host: "mx1"}}
 	for _, h := range hosts {
 		seen.Hosts = append(seen.Hosts, fleet.HostInfo{Host: h.Host, Alive: h.Alive, Seen: h.Seen, Version: "1.2.0", Recipient: "age10p4j5xm4eyrtgruex90mjpdjymdf3rdq3rwq65g27ypeva670dhse57qhx"})
 	}
