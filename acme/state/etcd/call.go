@@ -85,6 +85,9 @@ func (l *link) ask(ctx context.Context, at int, what kind, left int, run func(co
 	}
 	var mark atomic.Bool
 	err = run(context.WithValue(ctx, sentMark{}, &mark))
+	if err != nil {
+		err = l.dials.why(l.endpoints[at].address, err)
+	}
 	return mark.Load(), err
 }
 

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 )
 
@@ -15,11 +17,12 @@ import (
 type dials struct {
 	mu      sync.Mutex
 	waiting map[string][]chan error // by address
+	last    map[string]error        // by address: of the last attempt, if that failed
 	client  func() *tls.Certificate // of this host
 }
 
 func newDials() *dials {
-	return &dials{waiting: map[string][]chan error{}, client: func() *tls.Certificate { return nil }}
+	return &dials{waiting: map[string][]chan error{}, last: map[string]error{}, client: func() *tls.Certificate { return nil }}
 }
 
 // next returns a channel that gets the error of the next attempt to connect to an address that fails.
@@ -47,6 +50,26 @@ func (d *dials) failed(address string, err error) {
 		c <- err
 	}
 	delete(d.waiting, address)
+	d.last[address] = err
+}
+
+func (d *dials) worked(address string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.last, address)
+}
+
+// why returns what gRPC means with an error of its own.
+func (d *dials) why(address string, err error) error {
+	if _, theirs := errors.AsType[rpctypes.EtcdError](err); theirs || code(err) != codes.Unavailable {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if last := d.last[address]; last != nil {
+		return last
+	}
+	return err
 }
 
 func (d *dials) dial(ctx context.Context, address string) (net.Conn, error) {
@@ -72,13 +95,14 @@ func (o *observed) Read(p []byte) (int, error) {
 	if o.heard {
 		return n, err
 	}
-	switch {
+	switch o.heard = n > 0; {
 	case n > 4 && !settings(p):
 		o.dials.failed(o.address, errForeign)
+	case n > 0:
+		o.dials.worked(o.address)
 	case err != nil && !errors.Is(err, net.ErrClosed):
 		o.dials.failed(o.address, err)
 	}
-	o.heard = n > 0
 	return n, err
 }
 

@@ -151,15 +151,17 @@ func (l *link) asked() (at int, moved <-chan struct{}) {
 	return l.at, l.moved
 }
 
-// leave asks the next member from now on, unless somebody else has left this one. Watches move, too.
+// leave asks the next member from now on, unless somebody else has left this one. Watches move, too; at the only member they begin again.
 func (l *link) leave(at int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if at != l.at || len(l.endpoints) == 1 || l.ended {
+	if at != l.at || l.ended {
 		return
 	}
-	l.at = (at + 1) % len(l.endpoints)
-	l.client.SetEndpoints(l.endpoints[l.at].url)
+	if len(l.endpoints) > 1 {
+		l.at = (at + 1) % len(l.endpoints)
+		l.client.SetEndpoints(l.endpoints[l.at].url)
+	}
 	close(l.moved)
 	l.moved = make(chan struct{})
 }

@@ -31,8 +31,9 @@ func (l *link) reason(err error) (text, hint string) {
 	switch {
 	case errors.Is(err, rpctypes.ErrNoLeader), errors.Is(err, rpctypes.ErrNotLeader), strings.Contains(err.Error(), "raft proposal dropped"):
 		return "has no leader: the cluster has lost its quorum", "start the members of etcd that are down, and check the network between them: etcdctl endpoint status --cluster"
-	case errors.Is(err, errSilent), errors.Is(err, context.DeadlineExceeded), code(err) == codes.DeadlineExceeded:
-		return "does not answer in time", "check that etcd is running there, and that no firewall is in the way: etcdctl endpoint health"
+	case errors.Is(err, errSilent), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled),
+		code(err) == codes.DeadlineExceeded, code(err) == codes.Canceled, strings.Contains(err.Error(), "keepalive ping failed"):
+		return silence, silenceHint
 	case errors.Is(err, rpctypes.ErrTooManyRequests):
 		return "has too many requests", "look at the load of etcd"
 	}
@@ -42,6 +43,11 @@ func (l *link) reason(err error) (text, hint string) {
 	}
 	return "fails: " + plain(err), said.hint
 }
+
+const (
+	silence     = "does not answer in time"
+	silenceHint = "check that etcd is running there, and that no firewall is in the way: etcdctl endpoint health"
+)
 
 // hinted is an error that says what to do.
 type hinted interface {
@@ -130,11 +136,12 @@ func netReason(err error) (text, hint string) {
 		return "refuses the connection", "start etcd there, and check that it listens for clients at this address (--listen-client-urls)"
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
 		return "cannot be reached: there is no route to it", "check the network of this host"
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+	case errors.Is(err, io.EOF), strings.Contains(err.Error(), "error reading from server"), strings.Contains(err.Error(), "transport is closing"),
+		errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return "ends the connection", "see the log of etcd; check that the scheme in fleet.etcd.endpoints is right"
 	}
 	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() || errors.Is(err, os.ErrDeadlineExceeded) {
-		return "does not answer in time", "check that etcd is running there, and that no firewall is in the way: etcdctl endpoint health"
+		return silence, silenceHint
 	}
 	return "", ""
 }

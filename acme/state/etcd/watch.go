@@ -61,7 +61,7 @@ func (l *link) follow(ctx context.Context, from, end string, revision int64, han
 		if known, ok := errors.AsType[*cause](err); ok {
 			return known
 		}
-		if ctx.Err() != nil || !away(err) || time.Since(w.good) > l.patience {
+		if ctx.Err() != nil || !away(err) || time.Since(w.good) >= l.patience {
 			return l.explain(ctx, failures)
 		}
 		l.leave(at)
@@ -69,7 +69,7 @@ func (l *link) follow(ctx context.Context, from, end string, revision int64, han
 	}
 }
 
-// stream is a watch at one member. It ends when that is left.
+// stream is a watch at one member. It ends when that is left, or does not begin within its share of the patience.
 func (w *watch) stream(ctx context.Context, at int, moved <-chan struct{}) error {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
@@ -80,7 +80,9 @@ func (w *watch) stream(ctx context.Context, at int, moved <-chan struct{}) error
 		case <-ctx.Done():
 		}
 	}()
-	if err := w.connected(ctx, at); err != nil {
+	silent := time.AfterFunc(w.patience/time.Duration(len(w.endpoints)), cancel)
+	defer silent.Stop()
+	if err := w.ready(ctx, w.endpoints[at].address); err != nil {
 		return err
 	}
 	stream, err := etcdserverpb.NewWatchClient(w.client.ActiveConnection()).Watch(ctx)
@@ -99,17 +101,11 @@ func (w *watch) stream(ctx context.Context, at int, moved <-chan struct{}) error
 		if err != nil {
 			return rpctypes.Error(err)
 		}
+		silent.Stop()
 		if err := w.take(answer); err != nil {
 			return err
 		}
 	}
-}
-
-// connected waits for a connection to a member.
-func (w *watch) connected(ctx context.Context, at int) error {
-	ctx, cancel := context.WithTimeout(ctx, w.patience/time.Duration(len(w.endpoints)))
-	defer cancel()
-	return w.ready(ctx, w.endpoints[at].address)
 }
 
 // take handles an answer.
