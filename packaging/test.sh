@@ -6,13 +6,17 @@ log=$(mktemp -d)
 trap 'rm -rf "$log"' EXIT
 left_out=
 
-part() { # part NAME COMMAND…: runs it, prints its time
+part() { # part NAME COMMAND…: runs it, prints its time. If it fails, the other parts still run, and the end of the script fails
 	name=$1
 	shift
 	start=$(date +%s)
 	echo "== $name"
-	"$@"
-	echo "== $name: $(($(date +%s) - start)) s"
+	if "$@"; then
+		echo "== $name: $(($(date +%s) - start)) s"
+	else
+		echo "== $name: FAILED after $(($(date +%s) - start)) s"
+		echo "$name" >>"$log/failed"
+	fi
 }
 
 need() { # need PACKAGE…: installs Debian packages that are missing, where possible
@@ -105,13 +109,15 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
 	part 'end-to-end test on a real mail host of Debian 13' verbose e2e13 env MXCERT_E2E=require MXCERT_E2E_RELEASE=trixie go test -count=1 -v -timeout 60m -parallel 2 \
 		-run '^Test(FirstIssueAndNothingToDo|Daemon|DiscoverOnTheMailHost|ForeignChangesAreHealed|DoctorOnMailHosts|Journal|BeingToldByMail|CertspotterAsksMxcert|PackageOnTheHost)$' ./packaging/e2e &
 	debian13=$!
-	failed=
-	wait "$worlds" || failed=yes
-	wait "$debian13" || failed=yes
-	[ -z "$failed" ]
+	wait "$worlds" "$debian13"
 else
 	left_out="$left_out
   the end-to-end test on a real mail host (systemd, Exim, BIND in a container): it needs root and Debian; run: sudo make e2e"
+fi
+if [ -e "$log/failed" ]; then
+	echo 'These parts failed:'
+	sed 's/^/  /' "$log/failed"
+	exit 1
 fi
 if [ -n "$left_out" ]; then
 	echo "Passed, but left out:$left_out"

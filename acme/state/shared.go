@@ -37,6 +37,9 @@ type Shared interface {
 	// Lend gives a key a value that is removed when the lease ends.
 	Lend(ctx context.Context, key string, value []byte, lease int64) error
 
+	// Holder returns the same store for another holder of locks, with the same connection: its locks are a fence for its own changes alone. So
+	// somebody who does two things at once does not lose the one with the lock of the other. Its Close ends its locks and leaves the connection.
+	Holder() Shared
 	// Identity returns what names the store itself and stays when its members change (etcd: the ID of the cluster).
 	Identity(ctx context.Context) (string, error)
 	// Close ends all leases of locks, and the connections.

@@ -14,12 +14,13 @@ import (
 var permitted = map[string][]string{
 	"mxcert/cmd/mxcert": {"cli"},
 	"adopt":             {"mxcert/acme/issued", "mxcert/acme/schedule", "mxcert/acme/state"},
-	"cli":               {"adopt", "alarm", "daemon", "doctor", "helper", "logbook", "page", "pass", "privilege", "report", "reported", "revoke", "setup", "tell", "wanted", "wire", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/ct", "mxcert/acme/ct/sct", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/resolve", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy/dane", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/deploy/survey", "mxcert/deploy/tlsrpt", "mxcert/deploy/verdict", "mxcert/hooks/journal", "mxcert/hooks/unit"},
-	"daemon":            {"helper", "logbook", "pass", "report", "reported", "tell", "wanted", "wire", "mxcert/acme", "mxcert/acme/ct", "mxcert/acme/issued", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy/dane", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/survey", "mxcert/deploy/tlsrpt", "mxcert/deploy/verdict", "mxcert/hooks/journal", "mxcert/hooks/notify", "mxcert/hooks/sdnotify", "mxcert/hooks/watch"}, // the look as a sender: what deployments came to
+	"cli":               {"adopt", "alarm", "daemon", "doctor", "engine", "helper", "logbook", "page", "pass", "privilege", "report", "reported", "revoke", "setup", "tell", "wanted", "wire", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/ct", "mxcert/acme/ct/sct", "mxcert/acme/dnsprovider", "mxcert/acme/fleet", "mxcert/acme/fleet/seal", "mxcert/acme/issued", "mxcert/acme/resolve", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy/dane", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/deploy/survey", "mxcert/deploy/tlsrpt", "mxcert/deploy/verdict", "mxcert/hooks/journal", "mxcert/hooks/unit"},
+	"daemon":            {"engine", "helper", "logbook", "pass", "report", "reported", "tell", "wanted", "wire", "mxcert/acme", "mxcert/acme/ct", "mxcert/acme/fleet", "mxcert/acme/issued", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy/dane", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/survey", "mxcert/deploy/tlsrpt", "mxcert/deploy/verdict", "mxcert/hooks/journal", "mxcert/hooks/notify", "mxcert/hooks/sdnotify", "mxcert/hooks/watch"}, // the look as a sender: what deployments came to
 	"doctor":            {"helper", "pass", "report", "reported", "wanted", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/ct", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/preflight", "mxcert/acme/resolve", "mxcert/acme/state", "mxcert/deploy/dane", "mxcert/deploy/discover", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/ocsp", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/deploy/survey", "mxcert/deploy/tlsrpt", "mxcert/deploy/verdict", "mxcert/hooks/script", "mxcert/hooks/unit"},
+	"engine":            {"wanted", "mxcert/acme/fleet", "mxcert/acme/state", "mxcert/acme/state/etcd"}, // the only room with the client of etcd
 	"helper":            {"report", "wanted", "wire", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/discover", "mxcert/deploy/ocsp", "mxcert/hooks/notify", "mxcert/hooks/script", "mxcert/hooks/unit"},
 	"logbook":           {"report", "mxcert/hooks/journal"},
-	"pass":              {"helper", "report", "wanted", "mxcert/acme", "mxcert/acme/ari", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/preflight", "mxcert/acme/resolve", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/deploy", "mxcert/deploy/dane", "mxcert/deploy/mx", "mxcert/deploy/ocsp", "mxcert/deploy/served", "mxcert/hooks/unit", "mxcert/hooks/watch"},
+	"pass":              {"helper", "report", "wanted", "mxcert/acme", "mxcert/acme/ari", "mxcert/acme/dnsprovider", "mxcert/acme/fleet", "mxcert/acme/issued", "mxcert/acme/preflight", "mxcert/acme/resolve", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/deploy", "mxcert/deploy/dane", "mxcert/deploy/mx", "mxcert/deploy/ocsp", "mxcert/deploy/served", "mxcert/hooks/unit", "mxcert/hooks/watch"},
 	"alarm":             {"report", "tell", "wanted", "mxcert/acme/state", "mxcert/hooks/journal", "mxcert/hooks/notify"},
 	"page":              {"report", "tell", "wanted", "mxcert/acme/state"},
 	"privilege":         {},
@@ -27,8 +28,8 @@ var permitted = map[string][]string{
 	"reported":          {"report", "wanted", "mxcert/acme/state", "mxcert/deploy/mx", "mxcert/deploy/tlsrpt"}, // what was served is in the state
 	"revoke":            {"pass", "report", "wanted", "mxcert/acme", "mxcert/acme/issued", "mxcert/acme/state", "mxcert/deploy/served"},
 	"setup":             {"report", "wanted", "mxcert/acme/dnsprovider", "mxcert/acme/resolve", "mxcert/acme/session", "mxcert/acme/transport", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/discover", "mxcert/deploy/mx", "mxcert/deploy/starttls", "mxcert/hooks/unit"},
-	"tell":              {"report", "wanted", "mxcert/acme/state", "mxcert/hooks/metrics"},
-	"wanted":            {"mxcert/acme", "mxcert/acme/account", "mxcert/acme/ct", "mxcert/acme/ct/sct", "mxcert/acme/dnsprovider", "mxcert/acme/resolve", "mxcert/acme/schedule", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/dane", "mxcert/deploy/dane/publish", "mxcert/hooks/metrics", "mxcert/hooks/notify"},
+	"tell":              {"report", "wanted", "mxcert/acme/fleet", "mxcert/acme/state", "mxcert/hooks/metrics"},
+	"wanted":            {"mxcert/acme", "mxcert/acme/account", "mxcert/acme/ct", "mxcert/acme/ct/sct", "mxcert/acme/dnsprovider", "mxcert/acme/fleet", "mxcert/acme/fleet/seal", "mxcert/acme/resolve", "mxcert/acme/schedule", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/dane", "mxcert/deploy/dane/publish", "mxcert/hooks/metrics", "mxcert/hooks/notify"},
 	"wire":              {},
 
 	// A door for packaging/man, which cannot import what is internal to cmd/mxcert.
@@ -55,6 +56,7 @@ var permitted = map[string][]string{
 	"mxcert/acme/schedule":       {},
 	"mxcert/acme/state":          {"mxcert/acme/schedule"},
 	"mxcert/acme/state/disk":     {"mxcert/acme/state"},
+	"mxcert/acme/state/etcd":     {"mxcert/acme/state"},
 	"mxcert/configs":             {"mxcert/acme/resolve"}, // reads resolvers with the parser that flags have
 	"mxcert/deploy":              {},
 	"mxcert/deploy/discover":     {"mxcert/deploy"},
@@ -79,10 +81,12 @@ var permitted = map[string][]string{
 
 	// For the tests of stores; nothing that is shipped links it.
 	"mxcert/acme/state/storetest": {"mxcert/acme/state"},
+	// Members of etcd in the process of a test; likewise.
+	"mxcert/acme/state/etcd/etcdtest": {},
 	// A CA, a log and the services that have indexed it, for tests.
 	"mxcert/acme/ct/cttest": {"mxcert/acme/ct/sct"},
-	// For the tests of publishers, likewise.
-	"mxcert/deploy/dane/publish/publishtest": {"mxcert/acme/resolve", "mxcert/deploy/dane"},
+	// For the tests of publishers, likewise; a port at which nobody listens comes from the lab.
+	"mxcert/deploy/dane/publish/publishtest": {"mxcert/acme/resolve", "mxcert/cmd/mxcert-lab/port", "mxcert/deploy/dane"},
 }
 
 // internal is where the rooms of the program are; the list names them without it.
@@ -106,6 +110,11 @@ var homes = map[string][]string{
 	"github.com/wneessen/go-mail":      {"mxcert/hooks"},
 	"go.yaml.in/yaml/v4":               {"mxcert/configs"},
 	"github.com/prometheus":            {"mxcert/hooks/metrics"},
+	"go.etcd.io/etcd/client":           {"mxcert/acme/state/etcd"},
+	"go.etcd.io/etcd/api":              {"mxcert/acme/state/etcd"},
+	"go.etcd.io/etcd/server":           {"mxcert/acme/state/etcd/etcdtest"},
+	"go.uber.org/zap":                  {"mxcert/acme/state/etcd"}, // etcd's client wants one that is silent
+	"google.golang.org/grpc":           {"mxcert/acme/state/etcd"},
 	"golang.org/x/net/netutil":         {"mxcert/hooks/metrics"},
 	"golang.org/x/crypto":              {"mxcert/deploy/ocsp"}, // and tests make responses with it
 	"github.com/spf13/cobra":           {"mxcert/cmd", "mxcert/packaging/man"},

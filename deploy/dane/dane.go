@@ -41,6 +41,7 @@ type Settings struct {
 	KeyLifetime time.Duration // after which a roll begins by itself; 0: never
 	Ignore      []string      // names or addresses of authoritative servers that do not count; they stay visible
 	TTL         time.Duration // of records that mxcert adds
+	Elsewhere   bool          // another host of the fleet looks after the records, so ours stay whatever the mode is here
 }
 
 // Owner is where the TLSA records of one port of one host are (RFC 7672 section 2.2).

@@ -18,6 +18,11 @@ func (s *State) Claim(e Edit, at time.Time) {
 		if i < len(e.Keys) {
 			o.SPKI = e.Keys[i]
 		}
+		for _, f := range s.Former {
+			if f.equal(o) && !o.Added.After(f.Added) { // in a fleet clocks differ: a claim is later than what it follows
+				o.Added = f.Added.Add(1)
+			}
+		}
 		s.Former = slices.DeleteFunc(s.Former, o.equal)
 		if !slices.ContainsFunc(s.Ours, o.equal) {
 			s.Ours = append(s.Ours, o)

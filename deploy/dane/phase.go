@@ -135,6 +135,9 @@ func (p *planner) unprobed() string {
 		if why := p.foreign(t); why != "" {
 			return why
 		}
+		if p.f.doubt != "" {
+			return p.f.doubt
+		}
 		if !p.f.Probed {
 			return "not every address of every name has answered yet, and some may serve a key that the records would lack"
 		}
@@ -188,6 +191,8 @@ func (p *planner) retiring(r Roll) (Wait, bool) {
 		switch {
 		case p.f.Serving[old.SPKI]:
 			return Wait{For: "something still serves the old key"}, true
+		case p.f.doubt != "":
+			return Wait{For: p.f.doubt}, true
 		case !p.f.AllSeen:
 			return Wait{For: "an endpoint did not answer, and may still serve the old key"}, true
 		case p.f.Applying:

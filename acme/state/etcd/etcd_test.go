@@ -1,0 +1,41 @@
+package etcd
+
+import (
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"mxcert/acme/state"
+	"mxcert/acme/state/etcd/etcdtest"
+	"mxcert/acme/state/storetest"
+)
+
+var prefixes atomic.Int64
+
+// settings are for a part of a cluster that no other test uses.
+func settings(c *etcdtest.Cluster) Settings {
+	return Settings{Endpoints: c.Endpoints(), Prefix: fmt.Sprintf("/mxcert/v1/test%d/", prefixes.Add(1)), Holder: "mx1", Lease: 2 * time.Second}
+}
+
+func open(t *testing.T, s Settings) *Store {
+	t.Helper()
+	opened, err := Open(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := opened.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return opened.(*Store)
+}
+
+func TestStore(t *testing.T) {
+	cluster := etcdtest.Start(t, 1)
+	storetest.Run(t, func(t *testing.T) func() state.Store {
+		s := settings(cluster)
+		return func() state.Store { return open(t, s) }
+	})
+}

@@ -1,0 +1,20 @@
+//go:build !nofleet
+
+package engine
+
+import (
+	"mxcert/acme/state"
+	"mxcert/acme/state/etcd"
+	"mxcert/cmd/mxcert/internal/wanted"
+)
+
+// Built reports whether this mxcert can be in a fleet.
+const Built = true
+
+func open(f *wanted.Fleet) (state.Shared, error) {
+	secure, err := f.TLS()
+	if err != nil {
+		return nil, err
+	}
+	return etcd.Open(etcd.Settings{Endpoints: f.Endpoints, TLS: secure, Prefix: Prefix(f.Name), Holder: f.Host})
+}
