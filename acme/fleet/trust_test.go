@@ -11,8 +11,8 @@ import (
 	"mxcert/acme/state"
 )
 
-// must returns a statement.
-func must(t testing.TB) func(state.Versioned, error) state.Versioned {
+// stated returns a statement.
+func stated(t testing.TB) func(state.Versioned, error) state.Versioned {
 	return func(value state.Versioned, err error) state.Versioned {
 		t.Helper()
 		if err != nil {
@@ -41,7 +41,7 @@ func wantTrust(t testing.TB, what string, tr *trust, want ...*seal.Identity) {
 func TestTrustIsConfiguredAndAddedWithoutRemoved(t *testing.T) {
 	a, b, c, d := newIdentity(t), newIdentity(t), newIdentity(t), newIdentity(t)
 	now := time.Now()
-	ok := must(t)
+	ok := stated(t)
 	start := newTrust("berlin", a.Recipient(), []seal.Recipient{b.Recipient()})
 	wantTrust(t, "as configured", start, a, b)
 
@@ -89,7 +89,7 @@ func TestTrustIsConfiguredAndAddedWithoutRemoved(t *testing.T) {
 func TestStatementsOfOthersAreRefused(t *testing.T) {
 	a, b, stranger, victim := newIdentity(t), newIdentity(t), newIdentity(t), newIdentity(t)
 	now := time.Now()
-	ok := must(t)
+	ok := stated(t)
 	tr := newTrust("berlin", a.Recipient(), []seal.Recipient{b.Recipient()})
 	paris := newTrust("paris", a.Recipient(), nil)
 	good := ok(tr.add(b, victim.Recipient(), "hv", now))
@@ -157,7 +157,7 @@ func TestTwoThatRemoveEachOtherBothLeave(t *testing.T) {
 
 func TestTheDiskRemembersTheTrust(t *testing.T) {
 	a, b, c, d := newIdentity(t), newIdentity(t), newIdentity(t), newIdentity(t)
-	ok := must(t)
+	ok := stated(t)
 	now := time.Now()
 	start := newTrust("berlin", a.Recipient(), []seal.Recipient{b.Recipient(), d.Recipient()})
 	full, _ := start.learn([]state.Versioned{ok(start.add(b, c.Recipient(), "hc", now))})
@@ -200,7 +200,7 @@ func TestTheDiskRemembersTheTrust(t *testing.T) {
 func TestAFloodOfStatementsIsBounded(t *testing.T) {
 	a, b, c := newIdentity(t), newIdentity(t), newIdentity(t)
 	tr := newTrust("berlin", a.Recipient(), []seal.Recipient{b.Recipient()})
-	good := must(t)(tr.add(b, c.Recipient(), "hc", time.Now()))
+	good := stated(t)(tr.add(b, c.Recipient(), "hc", time.Now()))
 	flood := []state.Versioned{good}
 	e, err := parse(good.Value, "")
 	if err != nil {
