@@ -57,6 +57,34 @@ type alongside struct {
 	own     fleet.Wish
 }
 
+// servedFirst is what came of a deployment before an order.
+type servedFirst struct {
+	done    bool
+	bundles []*bundle.Bundle
+	err     error
+}
+
+// serveFirst puts in service what is issued already, before an order has to ask the fleet's store, which may hang.
+func (p *pass) serveFirst(ctx context.Context) (first servedFirst) {
+	if p.Fleet == nil || p.options.DryRun || p.options.DeployOnly || p.options.Rollback || p.options.Publish || !p.have.Any() || ctx.Err() != nil {
+		return first
+	}
+	if !p.anyDue() && !p.urgent() {
+		return first
+	}
+	first.bundles = slices.Clone(p.have.Bundles)
+	first.err, first.done = p.serve(ctx), true
+	return first
+}
+
+// serveUnless puts in service what is issued, unless that was done before an order that has come to nothing.
+func (p *pass) serveUnless(ctx context.Context, first servedFirst) error {
+	if first.done && slices.Equal(first.bundles, p.have.Bundles) {
+		return first.err
+	}
+	return p.serve(ctx)
+}
+
 // ownWish is what this host wants, whatever the others do.
 func (p *pass) ownWish() fleet.Wish {
 	want := p.want

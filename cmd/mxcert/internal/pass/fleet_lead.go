@@ -115,6 +115,15 @@ func waiting(err error) error {
 	return err
 }
 
+// interrupted says in words of the fleet why an order did not go on: the store went away, or this host has lost the lead, so that the order
+// could not be noted for the next host. That is no failure of the order, which whoever leads next goes on with.
+func (p *pass) interrupted(err error) error {
+	if p.Fleet == nil || !errors.Is(err, state.ErrAway) && !errors.Is(err, state.ErrLocked) {
+		return err
+	}
+	return waiting(err)
+}
+
 // soonest returns when to try again: the store may be back, or the other host may be done, before a time that is far away.
 func soonest(until time.Time) time.Time {
 	again := time.Now().Add(fleetAgain)
@@ -179,6 +188,7 @@ func (p *pass) reseed(ctx context.Context) {
 	if p.Fleet == nil || p.options.DryRun || ctx.Err() != nil || p.have == nil {
 		return
 	}
+	p.TellRevoked(p.lineage)
 	for i, key := range p.want.Keys {
 		b, slot := p.have.Bundles[i], p.have.Record.Slot(key)
 		if b == nil || p.along.offered[key] || slot.RolledBack || p.have.Revoked(key) != "" || time.Now().After(b.NotAfter()) {
@@ -195,5 +205,10 @@ func (p *pass) endFleet() {
 	p.endLead()
 	if p.along.offers != nil {
 		<-p.along.offers
+	}
+	if p.Fleet != nil && !p.options.DryRun && !p.options.Daemon {
+		if err := p.Tell(context.Background()); err != nil && !errors.Is(err, state.ErrAway) {
+			p.say("fleet", "the other hosts could not be told what this host serves: "+err.Error())
+		}
 	}
 }

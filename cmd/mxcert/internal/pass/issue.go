@@ -133,7 +133,7 @@ func (p *pass) order(ctx context.Context, i int, key bundle.KeyType, reason stri
 	}
 	got, err := p.CAs.Issue(ctx, p.demand(i, key, accounts))
 	if err != nil {
-		return report.At(stageOf(err), err)
+		return report.At(stageOf(err), p.interrupted(err))
 	}
 	p.warnAll(got.Warnings)
 	generation, err := p.lineage.AddFound(got.Bundle, p.names, p.foundOf(p.names), got.Directory, got.Order, time.Now())

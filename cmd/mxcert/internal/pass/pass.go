@@ -143,6 +143,7 @@ func (p *pass) run(ctx context.Context) report.Certificate {
 	p.askRenewalInfo(ctx)
 	p.useLook(ctx)
 	p.takeAll(ctx)
+	first := p.serveFirst(ctx)
 	issueErr := p.issue(ctx) // wanted → issued
 	if options.DryRun {
 		planErr := p.planOnly(ctx)
@@ -160,7 +161,7 @@ func (p *pass) run(ctx context.Context) report.Certificate {
 	if p.resumes {
 		p.sweepTXT(ctx)
 	}
-	serveErr := p.serve(ctx) // issued → deployed → served, or back
+	serveErr := p.serveUnless(ctx, first) // issued → deployed → served, or back
 	if p.noticesLost(serveErr) && issueErr == nil {
 		issueErr, serveErr = p.replaceLost(ctx, serveErr)
 	}
@@ -261,6 +262,7 @@ func (p *pass) load(ctx context.Context) (err error) {
 		stepped = p.have.StepForward()
 	}
 	if err == nil {
+		p.learnRevoked()
 		p.mergeWishes(ctx)
 		p.takeFound() // the gate judges the records of these names, too
 	}
