@@ -18,6 +18,7 @@ import (
 
 	"mxcert/acme/dnsupdate"
 	"mxcert/cmd/mxcert-lab/nameserver"
+	"mxcert/cmd/mxcert-lab/port"
 )
 
 const (
@@ -290,7 +291,7 @@ func TestLostAnswers(t *testing.T) {
 // loses passes messages on to a server, and its answers back over TCP only.
 func loses(t *testing.T, server string) string {
 	t.Helper()
-	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	tcp, err := net.Listen("tcp", port.Address(t))
 	if err != nil {
 		t.Fatal(err)
 	}

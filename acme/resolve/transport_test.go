@@ -17,6 +17,7 @@ import (
 
 	"mxcert/acme/resolve"
 	"mxcert/cmd/mxcert-lab/nameserver"
+	"mxcert/cmd/mxcert-lab/port"
 )
 
 // TestDevicesOnTheWay: what drops, refuses or changes questions and answers costs time, and no answer.
@@ -95,7 +96,7 @@ func TestMixedCase(t *testing.T) {
 // hostile is a server of UDP and TCP on one port, which answer a question with speak.
 func hostile(t testing.TB, datagram func(question []byte) []byte, stream func(conn net.Conn, question []byte)) string {
 	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", port.Address(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +15,7 @@ import (
 	"github.com/miekg/dns"
 
 	"mxcert/acme/resolve"
+	"mxcert/cmd/mxcert-lab/port"
 )
 
 // wildZone has the records of a zone that begins with a wildcard for everything, as hosters make them.
@@ -162,16 +163,7 @@ func startServer(t *testing.T, pkg, name string, args ...string) {
 
 func freePort(t *testing.T) string {
 	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	_, port, err := net.SplitHostPort(listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
+	return strconv.Itoa(port.Reserve(t))
 }
 
 // awaitSigned waits until the server has signed its zones: an answer about a missing name has the records that prove it.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 
 	"mxcert/acme/resolve"
 	"mxcert/acme/state"
+	"mxcert/cmd/mxcert-lab/port"
 	"mxcert/deploy/dane"
 )
 
@@ -179,16 +181,7 @@ func awaitSigned(t *testing.T, address string) {
 
 func freePort(t *testing.T) string {
 	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = listener.Close() }()
-	_, port, err := net.SplitHostPort(listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
+	return strconv.Itoa(port.Reserve(t))
 }
 
 // believer is a resolver that passes on what an authoritative server answers, as a validator does that found the DS records of its zones.

@@ -7,7 +7,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"mxcert/acme/bundle"
+	"mxcert/cmd/mxcert-lab/port"
 	"mxcert/cmd/mxcert-lab/smtpd"
 	"mxcert/deploy/starttls"
 )
@@ -111,11 +111,7 @@ func TestProbes(t *testing.T) {
 func TestLook(t *testing.T) {
 	t.Parallel()
 	wanted, other := sign(t, bundle.EC256), sign(t, bundle.EC256)
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = closed.Close()
+	closed := port.Address(t)
 	for _, tt := range []struct {
 		what                  string
 		shows                 *bundle.Bundle
@@ -131,7 +127,7 @@ func TestLook(t *testing.T) {
 		{what: "no STARTTLS", shows: wanted, faults: smtpd.Faults{NoStartTLS: true}, kind: starttls.KindSTARTTLSNotSupported, reloadable: true},
 		{what: "the handshake is cut", shows: wanted, faults: smtpd.Faults{DropAt: smtpd.Handshake}, kind: "connection-lost"},
 		{what: "the greeting is a refusal", shows: wanted, faults: smtpd.Faults{Replies: map[smtpd.Step]string{smtpd.Greeting: "554 no\r\n"}}, kind: "rejected"},
-		{what: "a closed port", address: closed.Addr().String(), kind: "connection-refused"},
+		{what: "a closed port", address: closed, kind: "connection-refused"},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			t.Parallel()

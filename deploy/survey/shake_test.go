@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"mxcert/cmd/mxcert-lab/port"
 	"mxcert/cmd/mxcert-lab/smtpd"
 	"mxcert/deploy/starttls"
 	"mxcert/deploy/verdict"
@@ -128,7 +129,7 @@ func TestPortsOfOurs(t *testing.T) {
 	t.Parallel()
 	for _, ours := range []bool{true, false} {
 		w := newWorld(t, "mx A 127.5.7.4")
-		b, other, closed := w.issue("mx.example.org"), freePort(t), freePort(t)
+		b, other, closed := w.issue("mx.example.org"), port.Reserve(t), port.Reserve(t)
 		w.mail("127.5.7.4", "mx.example.org", smtpd.Faults{}, b)
 		w.mailAt("127.5.7.4", other, "mx.example.org", smtpd.Faults{}, b)
 		options := w.options()

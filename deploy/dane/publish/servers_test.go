@@ -5,16 +5,17 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
 
+	"mxcert/cmd/mxcert-lab/port"
 	"mxcert/deploy/dane/publish/publishtest"
 )
 
@@ -181,16 +182,7 @@ func startServer(t *testing.T, pkg, name string, args ...string) {
 
 func freePort(t *testing.T) string {
 	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	_, port, err := net.SplitHostPort(listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
+	return strconv.Itoa(port.Reserve(t))
 }
 
 // awaitZone waits until the server serves the zone, signed.
