@@ -19,6 +19,7 @@ import (
 	"mxcert/cmd/mxcert-lab/lab"
 
 	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/wanted"
 )
 
 // town is a fleet of hosts in one mail world, with a real etcd.
@@ -67,18 +68,39 @@ func newTown(t testing.TB, names ...string) *town {
 // join makes the host a member, as a process that starts does.
 func (h *citizen) join() {
 	h.t.Helper()
-	of := h.wants().Fleet
-	settings, err := of.Settings()
-	h.check(err)
-	opened, err := etcd.Open(etcd.Settings{Endpoints: of.Endpoints, Prefix: "/mxcert/v1/berlin/", Holder: h.name, Patience: time.Second, Lease: 2 * time.Second})
-	h.check(err)
-	h.store = &watched{Shared: opened, calls: &calls{}}
 	files, err := disk.Open(h.Path("state"))
 	h.check(err)
-	h.member, err = fleet.New(settings, h.store, files, slog.New(slog.DiscardHandler))
-	h.check(err)
+	h.member, h.store = memberAt(h.wants().Fleet, files)
+	opened := h.store.Shared
 	h.leave = sync.OnceFunc(func() { _ = opened.Close() })
 	h.t.Cleanup(h.leave)
+}
+
+// memberOf is the member of a process of its own; nil without a fleet.
+func memberOf(of *wanted.Fleet, files state.Store) *fleet.Member {
+	if of == nil {
+		return nil
+	}
+	member, _ := memberAt(of, files)
+	return member
+}
+
+// memberAt joins a fleet. Its locks end soon after a process that is killed.
+func memberAt(of *wanted.Fleet, files state.Store) (*fleet.Member, *watched) {
+	settings, err := of.Settings()
+	if err != nil {
+		panic(err)
+	}
+	opened, err := etcd.Open(etcd.Settings{Endpoints: of.Endpoints, Prefix: "/mxcert/v1/" + of.Name + "/", Holder: of.Host, Patience: time.Second, Lease: 2 * time.Second})
+	if err != nil {
+		panic(err)
+	}
+	store := &watched{Shared: opened, calls: &calls{}}
+	member, err := fleet.New(settings, store, files, slog.New(slog.DiscardHandler))
+	if err != nil {
+		panic(err)
+	}
+	return member, store
 }
 
 // runs keeps the host alive in the fleet, as a daemon does, and returns where it hears of changes.
