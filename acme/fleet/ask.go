@@ -18,12 +18,21 @@ func (m *Member) ask(ctx context.Context, f func(context.Context) error) error {
 	if err := m.ready(ctx); err != nil {
 		return err
 	}
+	began := time.Now()
 	err := f(ctx)
-	if ctx.Err() == nil || err == nil {
-		m.judge(err)
-	}
+	m.learnFrom(ctx, err, time.Since(began))
 	return err
 }
+
+// learnFrom judges an answer. If the caller's patience has ended, that says something about the store only if it was long enough.
+func (m *Member) learnFrom(ctx context.Context, err error, waited time.Duration) {
+	if err == nil || ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) && waited >= enough {
+		m.judge(err)
+	}
+}
+
+// enough is how long an answer may take before the store counts as away.
+const enough = 2 * time.Second
 
 // ready returns nil if the store may be asked. The first call makes the first checks.
 func (m *Member) ready(ctx context.Context) error {
@@ -48,15 +57,17 @@ func (m *Member) ready(ctx context.Context) error {
 		}
 		return m.down
 	}
+	began := time.Now()
 	err := m.enter(ctx)
-	if ctx.Err() == nil || err == nil {
-		m.judge(err)
-	}
+	m.learnFrom(ctx, err, time.Since(began))
 	return err
 }
 
 // unusable reports whether an error means that the store cannot be used now.
 func unusable(err error) bool {
+	if errors.Is(err, state.ErrLocked) {
+		return false // it has answered
+	}
 	return errors.Is(err, state.ErrAway) || errors.Is(err, fs.ErrPermission) || errors.Is(err, context.DeadlineExceeded)
 }
 
@@ -72,15 +83,35 @@ func (m *Member) judge(err error) {
 		if !errors.Is(err, state.ErrAway) {
 			err = fmt.Errorf("%w: %w", state.ErrAway, err)
 		}
+		m.fail(err)
+	case full(err):
 		m.mu.Lock()
-		m.down = err
+		m.isFull = true
 		m.mu.Unlock()
 		m.noteAway(err)
-	case full(err):
-		m.noteAway(err)
 	case err == nil:
-		m.noteUp()
+		m.mu.Lock()
+		isFull := m.isFull
+		m.mu.Unlock()
+		if !isFull {
+			m.noteUp()
+		}
 	}
+}
+
+// fail keeps the store from being asked until Run finds it again.
+func (m *Member) fail(err error) {
+	m.mu.Lock()
+	m.down = err
+	m.mu.Unlock()
+	m.noteAway(err)
+}
+
+// wrote notes that the store accepts changes.
+func (m *Member) wrote() {
+	m.mu.Lock()
+	m.isFull = false
+	m.mu.Unlock()
 }
 
 // noteAway remembers since when the store is away: also after a restart of this host.
@@ -136,7 +167,7 @@ func hintOf(err error) string {
 	return "see that etcd runs and that this host reaches its endpoints; nothing need be done for mail"
 }
 
-// awayError is what callers get if the store cannot be used; nil if err has another cause.
+// isAway reports whether an error means that nothing can be ordered now.
 func isAway(err error) bool { return unusable(err) || full(err) }
 
 // tell wakes whoever wants to know that Health has changed.

@@ -3,7 +3,6 @@ package fleet
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"slices"
 	"time"
 
@@ -35,12 +34,15 @@ func (m *Member) Take(ctx context.Context, name string, key bundle.KeyType) (*Sh
 		return nil, nil //nolint:nilnil // there is none
 	}
 	place := bundlePlace(name, key)
-	value, err := m.value(ctx, name, place)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && value.Revision == 0 {
-		return nil, nil //nolint:nilnil // there is none
+	if m.soon(name) {
+		return nil, nil //nolint:nilnil // Run wakes the certificate if there is one
 	}
+	value, err := m.value(ctx, name, place)
 	if err != nil {
 		return nil, err
+	}
+	if value.Revision == 0 {
+		return nil, nil //nolint:nilnil // there is none
 	}
 	before := m.mark(place)
 	s, err := m.vault().openBundle(value.Value, name, key, before.Generation)
@@ -58,6 +60,18 @@ func (m *Member) Take(ctx context.Context, name string, key bundle.KeyType) (*Sh
 		return nil, nil //nolint:nilnil // what this host has is as good
 	}
 	return s, nil
+}
+
+// soon reports whether Run is at work and has not read yet what the store has of a certificate.
+func (m *Member) soon(name string) bool {
+	m.mu.Lock()
+	m.interest[name] = true
+	soon := m.running && !m.loaded[name] && m.leads[name] == nil
+	m.mu.Unlock()
+	if soon {
+		m.nudge()
+	}
+	return soon
 }
 
 func markOf(s *Shared) mark {

@@ -80,14 +80,16 @@ type Member struct {
 	down      error  // why the store is not asked now; nil if it may be
 	entered   bool   // the first checks have passed
 	running   bool   // Run is at work
+	isFull    bool   // the store takes no changes
 	asked     chan struct{}
 	faults    map[string]string // by the key of a value
 	leads     map[string]*Lead
 	waiting   map[string]bool // certificates that this host waits to order
 	values    map[string]state.Versioned
 	interest  map[string]bool // certificates of which values are kept
+	loaded    map[string]bool // all of their values were read
 	overtaken map[string]time.Time
-	own       map[string]*noted // what this host says about each certificate
+	own       map[string]*noted  // what this host says about each certificate
 	queue     map[string]Revoked // that wait to be written, by key
 	known     map[string]*knownHosts
 	revoked   map[string][]Revoked
@@ -110,11 +112,12 @@ func New(set Settings, shared state.Shared, disk state.Store, log *slog.Logger) 
 	m := &Member{
 		set: set, shared: shared, disk: disk, book: state.New(disk), log: log.With("fleet", set.Name),
 		faults: map[string]string{}, leads: map[string]*Lead{}, waiting: map[string]bool{}, values: map[string]state.Versioned{},
-		interest: map[string]bool{}, overtaken: map[string]time.Time{}, own: map[string]*noted{}, queue: map[string]Revoked{},
+		interest: map[string]bool{}, loaded: map[string]bool{}, overtaken: map[string]time.Time{}, own: map[string]*noted{}, queue: map[string]Revoked{},
 		known: map[string]*knownHosts{}, revoked: map[string][]Revoked{}, wake: make(chan struct{}, 1),
 	}
 	m.trust.Store(newTrust(set.Name, set.Identity.Recipient(), set.Recipients))
 	m.recall()
+	m.recallTrust()
 	return m, nil
 }
 
@@ -142,10 +145,7 @@ func (m *Member) Health() Health {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	h := Health{Up: true, Since: m.memory.Up}
-	if away := m.memory.Away; away != nil {
-		h = Health{Since: away.Since, Reason: away.Reason, Hint: away.Hint}
-	}
+	h := m.memory.health()
 	for _, place := range slices.Sorted(maps.Keys(m.faults)) {
 		if len(h.Faults) == mostFaults {
 			break

@@ -69,7 +69,7 @@ func (m *Member) lead(ctx context.Context, name string) (*Lead, error) {
 		err = lead.adopt(ctx)
 	}
 	if err != nil {
-		lead.unlock()
+		lead.lose()
 		return nil, err
 	}
 	m.mu.Lock()
@@ -160,7 +160,9 @@ func (m *Member) readOrder(name string, key bundle.KeyType, value []byte, known 
 	return nil, 0, err
 }
 
-func diskOrder(name string, key bundle.KeyType) string { return "orders/" + name + "." + string(key) + ".json" }
+func diskOrder(name string, key bundle.KeyType) string {
+	return "orders/" + name + "." + string(key) + ".json"
+}
 
 // held reports whether this host still leads, as far as it knows.
 func (l *Lead) held() bool {
@@ -198,6 +200,7 @@ func (l *Lead) lose() {
 	l.member.mu.Unlock()
 	if l.unlock != nil {
 		l.unlock()
+		_ = l.store.Close() // only this holder
 	}
 }
 
@@ -250,6 +253,9 @@ func (l *Lead) put(ctx context.Context, place string, revision int64, value []by
 				return state.ErrLocked
 			}
 			if now, err = l.store.Swap(ctx, place, revision, value); !errors.Is(err, state.ErrChanged) {
+				if err == nil {
+					l.member.wrote()
+				}
 				return err
 			}
 			v, err := l.store.Get(ctx, place)

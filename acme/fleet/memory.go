@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,16 +14,15 @@ import (
 
 // memory is what this host remembers about its fleet, in fleet.json: small, and never needed to serve mail.
 type memory struct {
-	Version  int                       `json:"version"`
-	Fleet    string                    `json:"fleet"`
-	Cluster  string                    `json:"cluster,omitempty"`  // what names the store
-	Made     string                    `json:"made,omitempty"`     // the mark of the fleet in it
-	Sessions []string                  `json:"sessions,omitempty"` // the last ones of the daemon, newest first
-	Taken    map[string]mark           `json:"taken,omitempty"`    // the newest generation seen here, by the key of its value
-	Trust    json.RawMessage           `json:"trust,omitempty"`    // statements about recipients
-	Away     *away                     `json:"away,omitempty"`
-	Up       time.Time                 `json:"up,omitzero"` // since when the store answers
-	Hosts    []string                  `json:"hosts,omitempty"`
+	Version  int                  `json:"version"`
+	Fleet    string               `json:"fleet"`
+	Cluster  string               `json:"cluster,omitempty"`  // what names the store
+	Made     string               `json:"made,omitempty"`     // the mark of the fleet in it
+	Sessions []string             `json:"sessions,omitempty"` // the last ones of the daemon, newest first
+	Taken    map[string]mark      `json:"taken,omitempty"`    // the newest generation seen here, by the key of its value
+	Away     *away                `json:"away,omitempty"`
+	Up       time.Time            `json:"up,omitzero"`     // since when the store answers
+	Hosts    map[string]time.Time `json:"hosts,omitempty"` // when each was last at work
 }
 
 // mark says what the newest value of a key was.
@@ -55,7 +53,7 @@ func (m *Member) recall() {
 		m.refuse(&Refusal{Why: err.Error(), Advice: "install the mxcert that wrote it, or a later one"})
 	}
 	if err != nil || remembered.Fleet != m.set.Name {
-		remembered = memory{Trust: remembered.Trust} // another fleet has other generations
+		remembered = memory{} // another fleet has other generations
 	}
 	m.mu.Lock()
 	m.memory = remembered
@@ -89,7 +87,7 @@ func (m *Member) remember(change func(*memory) bool) error {
 		return err
 	}
 	if now.Fleet != m.set.Name {
-		now = memory{Trust: now.Trust}
+		now = memory{}
 	}
 	changed := change(&now)
 	if changed {
@@ -171,4 +169,11 @@ func (r *Refusal) Is(target error) bool { return target == state.ErrAway }
 
 func refusal(advice, format string, args ...any) *Refusal {
 	return &Refusal{Why: fmt.Sprintf(format, args...), Advice: advice}
+}
+
+func (all *memory) health() Health {
+	if all.Away != nil {
+		return Health{Since: all.Away.Since, Reason: all.Away.Reason, Hint: all.Away.Hint}
+	}
+	return Health{Up: !all.Up.IsZero(), Since: all.Up}
 }

@@ -45,7 +45,7 @@ func (m *Member) Offer(ctx context.Context, lead *Lead, name string, g state.Gen
 func (m *Member) needless(name, place string, b *bundle.Bundle) bool {
 	m.mu.Lock()
 	value, known := m.values[place]
-	known = known && m.running && m.down == nil && m.interest[name]
+	known = known && m.running && m.down == nil && m.loaded[name]
 	m.mu.Unlock()
 	if !known || value.Revision == 0 {
 		return false
@@ -159,6 +159,7 @@ func (m *Member) swap(ctx context.Context, lead *Lead, place string, revision in
 		}
 		now, err := store.Swap(ctx, place, revision, value)
 		if err == nil {
+			m.wrote()
 			m.keep(state.Versioned{Key: place, Value: value, Revision: now})
 		}
 		return err
@@ -167,16 +168,7 @@ func (m *Member) swap(ctx context.Context, lead *Lead, place string, revision in
 
 // value returns a value of a certificate: what Run has learned, or what the store says.
 func (m *Member) value(ctx context.Context, name, place string) (state.Versioned, error) {
-	m.mu.Lock()
-	kept, ok := m.values[place]
-	fresh := m.running && m.interest[name] && m.leads[name] == nil
-	down := m.down
-	m.interest[name] = true
-	m.mu.Unlock()
-	if fresh {
-		if !ok && down != nil {
-			return kept, down
-		}
+	if kept, known := m.learned(name, place); known {
 		return kept, nil
 	}
 	v, err := m.get(ctx, place)
@@ -184,6 +176,14 @@ func (m *Member) value(ctx context.Context, name, place string) (state.Versioned
 		m.keep(v)
 	}
 	return v, err
+}
+
+// learned returns a value that Run has learned.
+func (m *Member) learned(name, place string) (state.Versioned, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.interest[name] = true
+	return m.values[place], m.running && m.loaded[name] && m.leads[name] == nil
 }
 
 // keep keeps a value that a certificate of this host has, if it is newer than the one that is kept.

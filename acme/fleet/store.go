@@ -23,8 +23,8 @@ type kept struct {
 	keeper state.Housekeeper
 }
 
-func (k kept) Sweep(folder string) error               { return k.keeper.Sweep(folder) }
-func (k kept) Inspect() ([]finding.Finding, error)     { return k.keeper.Inspect() }
+func (k kept) Sweep(folder string) error           { return k.keeper.Sweep(folder) }
+func (k kept) Inspect() ([]finding.Finding, error) { return k.keeper.Inspect() }
 
 // Store returns the store for this host's book: that of the disk, which also hands orders in flight, accounts and budgets to the fleet. All
 // reads are from the disk.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"path"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -23,14 +24,16 @@ func agreedUsage(ca string) string { return "fleet/usage/" + ca + ".json" }
 // lockUsage waits until this host alone changes the budgets of the fleet, and merges what other hosts have noted into those on this disk. With
 // the store away, the disk alone counts; what it notes is merged later.
 func (m *Member) lockUsage(ctx context.Context) (unlock func(), err error) {
+	var holder state.Shared
 	err = m.ask(ctx, func(ctx context.Context) error {
-		unlock, err = m.shared.Holder().Lock(ctx, "lock/usage")
+		holder = m.shared.Holder()
+		unlock, err = holder.Lock(ctx, "lock/usage")
 		return err
 	})
 	switch {
 	case err == nil:
 		m.mergeAllUsage(ctx)
-		return unlock, nil
+		return func() { unlock(); _ = holder.Close() }, nil
 	case isAway(err):
 		return func() {}, nil
 	}
@@ -174,4 +177,35 @@ func foldersAndNames(names, folders []string) (all []string) {
 	slices.Sort(all)
 	all = slices.Compact(all)
 	return all[:min(len(all), mostAccounts)]
+}
+
+// syncUsage merges what this host has noted while the store was away.
+func (m *Member) syncUsage(ctx context.Context) error {
+	folders, err := m.disk.List("accounts")
+	if err != nil {
+		return nil //nolint:nilerr // the next order says so
+	}
+	for _, ca := range foldersAndNames(nil, folders) {
+		if reflect.DeepEqual(m.usageAt(diskUsage(ca)), m.usageAt(agreedUsage(ca))) {
+			continue
+		}
+		if err := m.syncOne(ctx, ca); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *Member) syncOne(ctx context.Context, ca string) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	unlock, err := overlay{Store: m.disk, m: m}.Lock(ctx, usageLock)
+	if err != nil {
+		return nil //nolint:nilerr // another process is at it: it merges
+	}
+	defer unlock()
+	if text, err := m.disk.Read(diskUsage(ca)); err == nil {
+		m.saveUsage(ca, text)
+	}
+	return ctx.Err()
 }
