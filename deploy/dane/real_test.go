@@ -161,7 +161,7 @@ func startServer(t *testing.T, address, pkg, name, dir, config string, args ...s
 // awaitSigned waits until the server signs its denials with NSEC and NSEC3.
 func awaitSigned(t *testing.T, address string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for zone, proof := range map[string]uint16{"nsec.test.": dns.TypeNSEC, "nsec3.test.": dns.TypeNSEC3, "_tcp.cut.nsec.test.": dns.TypeNSEC, "_tcp.cut.nsec3.test.": dns.TypeNSEC3, "plain.test.": dns.TypeSOA} {
 		for done := false; !done; time.Sleep(50 * time.Millisecond) {
