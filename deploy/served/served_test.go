@@ -250,17 +250,18 @@ func TestAwait(t *testing.T) {
 			t.Parallel()
 			e := newEndpoint(t, smtpd.Options{}, bundle.EC256)
 			tt.before(e)
+			began := time.Now() // before the timer starts
 			if tt.after != nil {
 				timer := time.AfterFunc(300*time.Millisecond, func() { tt.after(e) })
 				t.Cleanup(func() { timer.Stop() })
 			}
-			patience, began := 800*time.Millisecond, time.Now()
+			patience := 800 * time.Millisecond
 			if tt.ok {
-				patience = 10 * time.Second
+				patience = time.Minute
 			}
-			results := Await(t.Context(), e.probes(wanted), patience, 10*time.Second, tt.satisfied)
+			results := Await(t.Context(), e.probes(wanted), patience, time.Minute, tt.satisfied)
 			took := time.Since(began)
-			if len(results) != 1 || tt.satisfied(results[0]) != tt.ok || took < tt.least || took > 8*time.Second {
+			if len(results) != 1 || tt.satisfied(results[0]) != tt.ok || took < tt.least || took > 30*time.Second {
 				t.Errorf("after %s: %+v", took, results)
 			}
 		})
@@ -274,7 +275,7 @@ func TestAwaitSlowServer(t *testing.T) {
 	e := newEndpoint(t, smtpd.Options{}, bundle.EC256)
 	e.put(wanted)
 	e.SetFaults(smtpd.Faults{GreetingDelay: time.Second})
-	if results := Await(t.Context(), e.probes(wanted), 100*time.Millisecond, 10*time.Second, Matching); !All(results) {
+	if results := Await(t.Context(), e.probes(wanted), 100*time.Millisecond, time.Minute, Matching); !All(results) {
 		t.Errorf("%+v", results[0].Err)
 	}
 	if results := Await(t.Context(), e.probes(wanted), 100*time.Millisecond, 300*time.Millisecond, Matching); All(results) {
@@ -290,7 +291,7 @@ func TestAwaitIsStopped(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(200*time.Millisecond, cancel)
 	began := time.Now()
-	if results := Await(ctx, e.probes(sign(t, bundle.EC256)), time.Minute, time.Minute, Matching); All(results) || time.Since(began) > 5*time.Second {
+	if results := Await(ctx, e.probes(sign(t, bundle.EC256)), time.Minute, time.Minute, Matching); All(results) || time.Since(began) > 30*time.Second {
 		t.Errorf("after %s: %+v", time.Since(began), results)
 	}
 }
@@ -302,7 +303,7 @@ func TestAwaitManyProcesses(t *testing.T) {
 	e := newEndpoint(t, smtpd.Options{}, bundle.EC256)
 	e.put(wanted)
 	probes := Probes([]string{e.Address()}, "mx.example.org", e.keys, []*bundle.Bundle{wanted}, true)
-	if results := Await(t.Context(), probes, time.Second, 10*time.Second, Matching); !All(results) || e.Count() != timesOfMany {
+	if results := Await(t.Context(), probes, time.Minute, time.Minute, Matching); !All(results) || e.Count() != timesOfMany {
 		t.Errorf("%d handshakes: %+v", e.Count(), results)
 	}
 	if Look(t.Context(), probes); e.Count() != timesOfMany+1 {
