@@ -226,6 +226,8 @@ func TestTwoKeyTypes(t *testing.T) {
 // Await waits for a server that comes round, and gives up when it does not.
 func TestAwait(t *testing.T) {
 	t.Parallel()
+	// The pauses double: what is left of the patience at the end is less than the next one.
+	const patience = 800 * time.Millisecond
 	wanted, other := sign(t, bundle.EC256), sign(t, bundle.EC256)
 	for _, tt := range []struct {
 		what      string
@@ -242,9 +244,9 @@ func TestAwait(t *testing.T) {
 			e.put(wanted)
 			e.SetFaults(smtpd.Faults{DropAt: smtpd.Greeting})
 		}, func(e *endpoint) { e.SetFaults(smtpd.Faults{}) }, Matching, true, 300 * time.Millisecond},
-		{"another certificate", func(e *endpoint) { e.put(other) }, nil, Matching, false, 500 * time.Millisecond},
+		{"another certificate", func(e *endpoint) { e.put(other) }, nil, Matching, false, (patience - firstPause) / 2},
 		{"the way back", func(e *endpoint) { e.put(wanted) }, func(e *endpoint) { e.put(other) }, Another, true, 300 * time.Millisecond},
-		{"no way back", func(e *endpoint) { e.put(wanted) }, nil, Another, false, 500 * time.Millisecond},
+		{"no way back", func(e *endpoint) { e.put(wanted) }, nil, Another, false, (patience - firstPause) / 2},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			t.Parallel()
@@ -255,7 +257,7 @@ func TestAwait(t *testing.T) {
 				timer := time.AfterFunc(300*time.Millisecond, func() { tt.after(e) })
 				t.Cleanup(func() { timer.Stop() })
 			}
-			patience := 800 * time.Millisecond
+			patience := patience
 			if tt.ok {
 				patience = time.Minute
 			}
