@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"mxcert/acme/bundle"
 	"mxcert/acme/state"
 )
 
@@ -512,3 +513,6 @@ func certificateOf(place string) (name string, ok bool) {
 	name, _, found := strings.Cut(rest, "/")
 	return name, ok && found && name != ""
 }
+
+func nextPlace(name string, key bundle.KeyType) string { return place{kindNext, name, key}.String() }
+func tlsaPlace(name string) string                     { return path.Join("certificate", name, "tlsa") }
