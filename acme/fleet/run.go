@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"mxcert/acme/bundle"
 	"mxcert/acme/state"
 )
 
@@ -47,7 +48,10 @@ func (m *Member) Run(ctx context.Context, changed func(names []string)) {
 		return
 	}
 	m.mu.Lock()
-	m.running, m.onChange, m.asked = true, changed, make(chan struct{})
+	m.running, m.onChange = true, changed
+	if m.asked == nil {
+		m.asked = make(chan struct{})
+	}
 	m.mu.Unlock()
 	defer func() {
 		m.mu.Lock()
@@ -512,3 +516,6 @@ func certificateOf(place string) (name string, ok bool) {
 	name, _, found := strings.Cut(rest, "/")
 	return name, ok && found && name != ""
 }
+
+func nextPlace(name string, key bundle.KeyType) string { return place{kindNext, name, key}.String() }
+func tlsaPlace(name string) string                     { return path.Join("certificate", name, "tlsa") }
