@@ -5,25 +5,45 @@
 //
 // What is shared, below the prefix of the fleet:
 //
-//	cluster                      whose fleet this is: version, name, when it was made
-//	certificate/NAME/KEY         the newest bundle: chain, sealed key, serial, SPKI, generation, notAfter, host, signature
-//	certificate/NAME/next/KEY    the sealed next key of a rollover (TLSA)
-//	certificate/NAME/tlsa        what hosts remember together about the TLSA records
-//	order/NAME/KEY               the order in flight with its sealed key
-//	account/CA                   the sealed account; usage/CA: its budgets and failures
-//	lock/…                       who does what now: leases
-//	host/ID/alive                a short lease: the host is at work
-//	host/ID/seen                 a long lease: the host is not forgotten; its recipient, version and time
-//	host/ID/deployed/NAME        what it wants, has on disk and was seen to serve
-//	recipient/AGE1…              a signed statement: added or removed, by whom, when
+//	cluster                            whose fleet this is: name, and a mark of when it was made
+//	certificate/NAME/KEY               the newest bundle: chain, sealed key, serial, SPKI, generation, notAfter, host
+//	certificate/NAME/next/KEY          the sealed next key of a rollover (TLSA)
+//	certificate/NAME/tlsa              what hosts remember together about the TLSA records
+//	certificate/NAME/revoked/SERIAL    that a certificate was revoked
+//	order/NAME/KEY                     the order in flight with its sealed key
+//	account/CA                         the sealed account; usage/CA: its budgets and failures
+//	lock/…                             who does what now: leases
+//	hosts                              the names of the hosts
+//	host/ID/alive                      a lease of 3 minutes: the host is at work
+//	host/ID/seen                       a lease of 14 days: the host is not forgotten; its recipient, version and time
+//	host/ID/deployed/NAME              what it wants, has on disk and was seen to serve
+//	recipient/AGE1…                    a statement: added or removed, by whom, when
 //
-// Every value has a version; a later one is refused by name. Everything that a host believes is signed by a recipient that it trusts.
+// # Values
+//
+// Every value is signed by the host that wrote it, together with its key and the name of the fleet, and has a version: a later one is refused
+// by name. What follows another has a generation, one more than before. A host remembers on its disk the generation that it has seen of each
+// value, and refuses older ones. So who can write to the store can neither forge a value, nor put it in another place, nor bring back an old
+// one; who can read it reads no key (package seal).
+//
+// # Trust
+//
+// A host trusts the recipients of its configuration, itself, and what these have added by a statement. A removal is remembered on the disk for
+// good, and wins. What a removed recipient had added before its removal stays, if this host has seen it before.
+//
+// # When the store is away
+//
+// The first call that fails says so to all others, which then fail at once; [Member.Run] asks again in the background. A command, without
+// Run, asks no more. A call ends after the patience of the store, 5 s. Leases decide who is alive: by the clock of the store, not of hosts.
 package fleet
 
 import (
 	"context"
-	"errors"
 	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"mxcert/acme/bundle"
@@ -39,23 +59,79 @@ type Settings struct {
 	Recipients []seal.Recipient // that this host trusts, as configured: all hosts, and the recovery key
 	Alone      bool             // may order without the store, late
 	Forget     time.Duration    // how long a host that is away counts; 0: 14 days
+	Session    string           // random, of a process that calls Run: a second host with the same name is noticed, and nobody asks the store before Run does; "": of a command
+	Version    string           // of this mxcert, for people
 }
 
 // Member is this host in its fleet. A nil Member is no fleet: its methods say so or do nothing.
-type Member struct{}
+type Member struct {
+	set    Settings
+	shared state.Shared
+	disk   state.Store
+	book   *state.Book // of the disk
+	log    *slog.Logger
 
-// New returns the member. It asks the store nothing. disk is the store of this host.
-func New(_ Settings, _ state.Shared, _ state.Store, _ *slog.Logger) (*Member, error) {
-	return nil, errors.New("not built yet")
+	trust atomic.Pointer[trust]
+
+	remembering sync.Mutex // held while the memory changes
+
+	mu        sync.Mutex
+	memory    memory // a copy of what is on the disk
+	down      error  // why the store is not asked now; nil if it may be
+	entered   bool   // the first checks have passed
+	running   bool   // Run is at work
+	isFull    bool   // the store takes no changes
+	asked     chan struct{}
+	faults    map[string]string // by the key of a value
+	leads     map[string]*Lead
+	waiting   map[string]bool // certificates that this host waits to order
+	values    map[string]state.Versioned
+	interest  map[string]bool // certificates of which values are kept
+	loaded    map[string]bool // all of their values were read
+	overtaken map[string]time.Time
+	own       map[string]*noted  // what this host says about each certificate
+	queue     map[string]Revoked // that wait to be written, by key
+	known     map[string]*knownHosts
+	revoked   map[string][]Revoked
+	wake      chan struct{}
+	onChange  func(names []string)
 }
 
-// Store returns the store for this host's book: that of the disk, which also hands orders in flight, accounts and budgets to the fleet. All
-// reads are from the disk.
-func (m *Member) Store() state.Store { return nil }
+// New returns the member. It asks the store nothing. disk is the store of this host.
+func New(set Settings, shared state.Shared, disk state.Store, log *slog.Logger) (*Member, error) {
+	if err := set.check(); err != nil {
+		return nil, err
+	}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	set.Forget = orDefault(set.Forget, forgetAfter)
+	runs := set.Session != ""
+	if !runs {
+		set.Session = random()
+	}
+	m := &Member{
+		set: set, shared: shared, disk: disk, book: state.New(disk), log: log.With("fleet", set.Name),
+		faults: map[string]string{}, leads: map[string]*Lead{}, waiting: map[string]bool{}, values: map[string]state.Versioned{},
+		interest: map[string]bool{}, loaded: map[string]bool{}, overtaken: map[string]time.Time{}, own: map[string]*noted{}, queue: map[string]Revoked{},
+		known: map[string]*knownHosts{}, revoked: map[string][]Revoked{}, wake: make(chan struct{}, 1), running: runs,
+	}
+	if runs {
+		m.asked = make(chan struct{})
+	}
+	m.trust.Store(newTrust(set.Name, set.Identity.Recipient(), set.Recipients))
+	m.recall()
+	m.recallTrust()
+	return m, nil
+}
 
-// Run keeps this host alive in the fleet and learns what others do, until ctx ends: for the daemon. It calls changed with the names of
-// certificates about which others have written something new, and with none if what [Member.Health] says has changed.
-func (m *Member) Run(_ context.Context, _ func(names []string)) {}
+// Name returns the names of the fleet and of this host in it.
+func (m *Member) Name() (fleet, host string) {
+	if m == nil {
+		return "", ""
+	}
+	return m.set.Name, m.set.Host
+}
 
 // Health is how the store is, as far as this host knows.
 type Health struct {
@@ -67,106 +143,54 @@ type Health struct {
 }
 
 // Health returns it. It asks nobody.
-func (m *Member) Health() Health { return Health{} }
-
-// Wish is what a host wants of a certificate.
-type Wish struct {
-	Names    []string         `json:"names"`              // that it must have
-	Optional []string         `json:"optional,omitempty"` // that it should have
-	Keys     []bundle.KeyType `json:"keys"`
+func (m *Member) Health() Health {
+	if m == nil {
+		return Health{}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h := m.memory.health()
+	for _, place := range slices.Sorted(maps.Keys(m.faults)) {
+		if len(h.Faults) == mostFaults {
+			break
+		}
+		h.Faults = append(h.Faults, m.faults[place])
+	}
+	return h
 }
 
-// Merged is what the hosts of a fleet want together of a certificate.
-type Merged struct {
-	Wish
-	By map[string][]string // which hosts want a name, for names that this host does not want itself
+// mostFaults is how many faults Health lists.
+const mostFaults = 20
+
+// fault notes what is wrong with a value; nil: nothing any more.
+func (m *Member) fault(place string, err error) {
+	m.mu.Lock()
+	before := m.faults[place]
+	if err == nil {
+		delete(m.faults, place)
+	} else if len(m.faults) < 1000 || before != "" {
+		m.faults[place] = err.Error()
+	}
+	m.mu.Unlock()
+	if err != nil && err.Error() != before {
+		m.log.Error("a value in the store of the fleet is refused", "key", place, "error", err)
+	}
 }
 
-// Merge returns what the hosts want together, with this host's own wish first. With a store that is away, it is what was last known.
-func (m *Member) Merge(_ context.Context, _ string, own Wish) Merged { return Merged{Wish: own} }
-
-// Shared is a bundle that another host has offered: checked, and later than what this host has taken or offered before.
-type Shared struct {
-	Bundle     *bundle.Bundle
-	Generation int64
-	Host       string // that offered it
-	Names      []string
-	Directory  string // URL of the CA's directory
-	Order      string
-	Created    time.Time
+// vault returns what seals and opens with whom this host trusts now.
+func (m *Member) vault() vault {
+	return vault{fleet: m.set.Name, host: m.set.Host, identity: m.set.Identity, trust: m.trust.Load()}
 }
 
-// Take returns the bundle of a key type that the fleet has and this host does not have yet; nil if there is none. It refuses what is forged,
-// replayed, or not what it says: such an error says what, and does not stop a pass.
-func (m *Member) Take(_ context.Context, _ string, _ bundle.KeyType) (*Shared, error) {
-	return nil, nil //nolint:nilnil // there is none
+// keyTypes are all that a certificate may have.
+func keyTypes() []bundle.KeyType {
+	return []bundle.KeyType{bundle.EC256, bundle.EC384, bundle.RSA2048, bundle.RSA3072, bundle.RSA4096}
 }
 
-// Taken notes, durably on this host's disk, that a bundle is stored here: an older generation is refused from now on.
-func (m *Member) Taken(_ string, _ bundle.KeyType, _ *Shared) error { return nil }
-
-// Lead is the right to order a certificate for the fleet.
-type Lead struct {
-	Alone bool // without the store
+// background is the context of what must end although its caller does not wait.
+func background() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), patience)
 }
 
-// Lead waits until this host alone may order a certificate, or ctx ends (ErrLocked, with the name of the host that orders). What the holder
-// before has left, an order in flight, is on this host's disk then. danger says that less than a fifth of the life is left; managed that mxcert
-// manages TLSA records of it. Without the store the error is [*Held], unless this host may order alone.
-func (m *Member) Lead(_ context.Context, _ string, _ Danger) (*Lead, error) { return &Lead{}, nil }
-
-// Danger is what decides whether a host orders without the store.
-type Danger struct {
-	NotAfter time.Time     // of what this host serves; zero if it serves nothing
-	Life     time.Duration // of that certificate
-	Managed  bool          // mxcert manages TLSA records of it
-}
-
-// Held says that a host waits with an order, and until when.
-type Held struct {
-	Until  time.Time
-	Why    string
-	Advice string
-}
-
-// Error says why.
-func (e *Held) Error() string { return e.Why }
-
-// Offer gives the fleet the bundle of a generation that is on this host's disk, if the fleet has none or an older one: after an order, and
-// when the store was lost.
-func (m *Member) Offer(_ context.Context, _ *Lead, _ string, _ state.Generation, _ *bundle.Bundle) error {
-	return nil
-}
-
-// Release ends a lead. It may be called twice.
-func (l *Lead) Release() {}
-
-// Deployed is what a host says about a certificate: what it wants, has and serves.
-type Deployed struct {
-	Host    string                `json:"host"`
-	Alive   bool                  `json:"-"` // it is at work now
-	Seen    time.Time             `json:"-"` // when it was last at work
-	At      time.Time             `json:"at"`
-	Wish    Wish                  `json:"wish"`
-	Keys    map[string]Deployment `json:"keys"`    // by key type
-	OnDisk  []string              `json:"on_disk"` // SPKIs of the keys that it has, next ones included
-	Serving []string              `json:"serving"` // SPKIs that its endpoints were seen to serve
-	Certain bool                  `json:"certain"` // every endpoint has answered
-	Problem string                `json:"problem,omitempty"`
-}
-
-// Deployment is what a host has of one key type.
-type Deployment struct {
-	Serial     string    `json:"serial,omitempty"` // on its disk
-	Generation int64     `json:"generation,omitempty"`
-	NotAfter   time.Time `json:"not_after,omitzero"`
-	Served     string    `json:"served,omitempty"` // the serial that handshakes have shown; "" if none has
-	At         time.Time `json:"at,omitzero"`      // when
-}
-
-// Note says what this host wants, has and serves. It stores it on the disk, and in the store soon; it waits for nobody.
-func (m *Member) Note(_ string, _ Deployed) {}
-
-// Hosts returns what all hosts that are not forgotten say about a certificate, this one included. The error is ErrAway if the store cannot be
-// asked; then the list is what was last known.
-func (m *Member) Hosts(_ context.Context, _ string) ([]Deployed, error) { return nil, nil }
+// patience bounds what is done without a context of its own.
+const patience = 5 * time.Second

@@ -22,7 +22,11 @@ const (
 
 // Error says what is refused, why, and what to do.
 func (r *Refused) Error() string {
-	return fmt.Sprintf("%s in the store of the fleet is refused (%s): %s; %s", r.Key, r.ID, r.Why, r.Next)
+	key := r.Key
+	if quoted := fmt.Sprintf("%.200q", key); quoted != `"`+key+`"` { // strangers choose keys
+		key = quoted
+	}
+	return fmt.Sprintf("%s in the store of the fleet is refused (%s): %s; %s", key, r.ID, r.Why, r.Next)
 }
 
 // refused makes a refusal with the next step that fits its word.

@@ -3,7 +3,6 @@ package fleet
 import (
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"mxcert/acme/fleet/seal"
@@ -71,20 +70,20 @@ func newTrust(fleet string, own seal.Recipient, configured []seal.Recipient) *tr
 func (t *trust) trusts(r seal.Recipient) bool { return t.effective[r] }
 
 // recipients returns to whom secrets are encrypted, sorted.
-func (t *trust) recipients() []seal.Recipient { return slices.Sorted(maps.Keys(t.effective)) }
+func (t *trust) recipients() []seal.Recipient { return sorted(t.effective) }
 
 // conclude returns the recipients that are configured, or added by one that is among them, and not removed.
 func (t *trust) conclude() map[seal.Recipient]bool {
 	effective := map[seal.Recipient]bool{}
 	for recipient := range t.configured {
-		if _, gone := t.removed[recipient]; !gone {
+		if !t.isRemoved(recipient) {
 			effective[recipient] = true
 		}
 	}
 	for before := -1; before != len(effective); {
 		before = len(effective)
 		for recipient, signers := range t.added {
-			if _, gone := t.removed[recipient]; gone || effective[recipient] {
+			if t.isRemoved(recipient) || effective[recipient] {
 				continue
 			}
 			for signer := range signers {
@@ -97,47 +96,76 @@ func (t *trust) conclude() map[seal.Recipient]bool {
 	return effective
 }
 
-// learn returns the trust with what the store says now: all values below recipient/. It also returns what is refused.
+// learn returns the trust with what the store says now: all values below recipient/. It also returns what is refused, at most [mostProblems].
 func (t *trust) learn(values []state.Versioned) (*trust, []error) {
 	next := t.clone()
-	rest, problems := t.readAll(values)
-	for again := true; again; { // an addition may make the signer of another one trusted
-		again = false
-		rest = slices.DeleteFunc(rest, func(s statement) bool {
-			if s.State != isAdded || !next.effective[s.by] || next.removed[s.Recipient].State != "" {
-				return false
-			}
-			if err := next.keep(s); err != nil {
-				problems = append(problems, err)
-			} else {
-				again = true
-			}
-			return true
-		})
-		next.effective = next.conclude()
-	}
+	found, refusals := next.readAll(values)
+	found = next.learnAdded(found, &refusals)
 	// Who signs a removal is judged by the trust before all removals of this look: of two that remove each other, both leave.
 	before := next.effective
-	for _, s := range rest {
-		_, gone := next.removed[s.Recipient]
+	for _, s := range found {
 		switch {
-		case gone:
+		case refusals.forged > mostForged:
+		case next.isRemoved(s.Recipient) && s.State == isRemoved:
+		case next.isRemoved(s.Recipient):
+			refusals.add(refused(Replayed, recipientKey(s.Recipient), "it says that a host is added which was removed for good"))
 		case !before[s.by]:
-			problems = append(problems, t.stranger(s))
+			refusals.add(next.stranger(s))
 		default:
-			if err := next.keep(s); err != nil {
-				problems = append(problems, err)
-			}
+			refusals.kept(next.keep(s))
 		}
 	}
 	next.effective = next.conclude()
-	return next, problems
+	return next, refusals.errors
+}
+
+// learnAdded keeps the additions whose signers are trusted, and returns the other statements. One may make the signer of another trusted.
+func (t *trust) learnAdded(found []statement, refusals *problems) []statement {
+	for again := true; again; {
+		again = false
+		found = slices.DeleteFunc(found, func(s statement) bool {
+			if s.State != isAdded || !t.effective[s.by] || t.isRemoved(s.Recipient) || refusals.forged > mostForged {
+				return false
+			}
+			err := t.keep(s)
+			refusals.kept(err)
+			again = again || err == nil
+			return true
+		})
+		t.effective = t.conclude()
+	}
+	return found
+}
+
+// problems are the first refusals of a look.
+type problems struct {
+	errors []error
+	forged int // statements in the name of one who is trusted
+}
+
+const (
+	mostProblems = 50   // that one look returns
+	mostForged   = 2000 // after which a look accepts nothing more: a stranger can write very many, and each signature costs 0.1 ms
+)
+
+func (p *problems) add(err error) {
+	if err != nil && len(p.errors) < mostProblems {
+		p.errors = append(p.errors, err)
+	}
+}
+
+// kept adds what [trust.keep] returned.
+func (p *problems) kept(err error) {
+	p.add(err)
+	if err != nil {
+		p.forged++
+	}
 }
 
 // stranger is the refusal of a statement of one who is not trusted.
 func (t *trust) stranger(s statement) error {
 	why := "which this host does not trust"
-	if _, gone := t.removed[s.by]; gone {
+	if t.isRemoved(s.by) {
 		why = "which was removed from the fleet"
 	}
 	return refused(Forged, recipientKey(s.Recipient), "%.70q has signed that it is %s, %s", string(s.by), s.State, why)
@@ -145,20 +173,22 @@ func (t *trust) stranger(s statement) error {
 
 // readAll reads the statements that this host has not accepted yet, without their signatures: most values of a flood have signers that nobody
 // trusts.
-func (t *trust) readAll(values []state.Versioned) (found []statement, problems []error) {
+func (t *trust) readAll(values []state.Versioned) (found []statement, refusals problems) {
 	for _, value := range values {
 		s, err := t.read(value.Key, value.Value)
 		switch {
 		case err != nil:
-			problems = append(problems, err)
-		case s.State == isRemoved || t.added[s.Recipient][s.by].State == "":
+			refusals.add(err)
+		case s.State == isRemoved || t.isRemoved(s.Recipient) || t.added[s.Recipient][s.by].State == "":
 			found = append(found, s)
 		}
 	}
-	return found, problems
+	return found, refusals
 }
 
-// read reads a statement of the place key. Its signature is not verified yet.
+func (t *trust) isRemoved(r seal.Recipient) bool { return t.removed[r].State != "" }
+
+// read reads a statement of the place key; "" is any. Its signature is not verified yet.
 func (t *trust) read(key string, value []byte) (statement, error) {
 	e, err := parse(value, key)
 	if err != nil {
@@ -169,7 +199,7 @@ func (t *trust) read(key string, value []byte) (statement, error) {
 		return statement{}, err
 	}
 	s.by, s.value = e.Signer, value
-	if s.Fleet != t.fleet || recipientKey(s.Recipient) != key {
+	if s.Fleet != t.fleet || key != "" && recipientKey(s.Recipient) != key {
 		return statement{}, refused(Swapped, key, "it is about %.70q in the fleet %.80q", string(s.Recipient), s.Fleet)
 	}
 	if s.State != isAdded && s.State != isRemoved {
@@ -222,99 +252,3 @@ func (t *trust) clone() *trust {
 	}
 	return &next
 }
-
-// state signs a statement for the store.
-func (t *trust) say(identity *seal.Identity, r seal.Recipient, host, is string, at time.Time) (state.Versioned, error) {
-	value, err := wrap(identity, kindRecipient, statement{Version: version, Fleet: t.fleet, Recipient: r, Host: host, State: is, At: at.UTC()})
-	return state.Versioned{Key: recipientKey(r), Value: value}, err
-}
-
-// add returns the statement that a recipient belongs to the fleet.
-func (t *trust) add(identity *seal.Identity, r seal.Recipient, host string, at time.Time) (state.Versioned, error) {
-	if _, err := seal.ParseRecipient(string(r)); err != nil {
-		return state.Versioned{}, err
-	}
-	if s, gone := t.removed[r]; gone {
-		return state.Versioned{}, refused(Replayed, recipientKey(r), "it was removed at %s, for good; the host needs a new identity (age-keygen)",
-			s.At.Format(time.RFC3339))
-	}
-	return t.say(identity, r, host, isAdded, at)
-}
-
-// remove returns the statements that a recipient is removed, and those that sign again what it has signed: its removals, and its additions of
-// recipients in keep.
-func (t *trust) remove(identity *seal.Identity, r seal.Recipient, host string, keep []seal.Recipient, at time.Time) ([]state.Versioned, error) {
-	first, err := t.say(identity, r, host, isRemoved, at)
-	statements, problem := []state.Versioned{first}, err
-	again := func(s statement) {
-		value, err := t.say(identity, s.Recipient, s.Host, s.State, s.At)
-		if err != nil {
-			problem = err
-		}
-		statements = append(statements, value)
-	}
-	for _, other := range slices.Sorted(maps.Keys(t.removed)) {
-		if s := t.removed[other]; s.by == r {
-			again(s)
-		}
-	}
-	for _, other := range slices.Sorted(maps.Keys(t.added)) {
-		if s, signed := t.added[other][r]; signed && slices.Contains(keep, other) && t.effective[other] {
-			again(s)
-		}
-	}
-	return statements, problem
-}
-
-// vouched returns the recipients that leave together with one, because nobody else who stays has added them, sorted.
-func (t *trust) vouched(r seal.Recipient) []seal.Recipient {
-	without := t.clone()
-	without.removed[r] = statement{State: isRemoved}
-	left := without.conclude()
-	return slices.DeleteFunc(t.recipients(), func(other seal.Recipient) bool { return other == r || left[other] })
-}
-
-// missing returns what must be written to the store again: removals that this host remembers and that the store does not have by a signer
-// who is trusted, so that hosts which join learn them; and additions that the store has lost.
-func (t *trust) missing(identity *seal.Identity, values []state.Versioned) (lost []state.Versioned, err error) {
-	there := map[string]statement{}
-	for _, value := range values {
-		if s, err := t.read(value.Key, value.Value); err == nil {
-			there[value.Key] = s
-		}
-	}
-	put := func(s statement) {
-		if !t.effective[s.by] { // a host that joins would not believe it
-			fresh, problem := t.say(identity, s.Recipient, s.Host, s.State, s.At)
-			if problem != nil {
-				err = problem
-				return
-			}
-			s.value = fresh.Value
-		}
-		lost = append(lost, state.Versioned{Key: recipientKey(s.Recipient), Value: s.value})
-	}
-	for _, recipient := range slices.SortedFunc(maps.Keys(t.removed), compare) {
-		if s := there[recipientKey(recipient)]; s.State != isRemoved || !t.effective[s.by] {
-			put(t.removed[recipient])
-		}
-	}
-	for _, recipient := range slices.SortedFunc(maps.Keys(t.added), compare) {
-		if s := there[recipientKey(recipient)]; t.effective[recipient] && (s.State != isAdded || !t.effective[s.by]) {
-			put(t.best(recipient))
-		}
-	}
-	return lost, err
-}
-
-// best is an addition of a recipient by one who is trusted.
-func (t *trust) best(r seal.Recipient) statement {
-	for _, signer := range slices.SortedFunc(maps.Keys(t.added[r]), compare) {
-		if t.effective[signer] {
-			return t.added[r][signer]
-		}
-	}
-	return statement{Recipient: r, State: isAdded}
-}
-
-func compare(a, b seal.Recipient) int { return strings.Compare(string(a), string(b)) }

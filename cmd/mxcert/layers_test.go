@@ -15,7 +15,7 @@ var permitted = map[string][]string{
 	"mxcert/cmd/mxcert": {"cli"},
 	"adopt":             {"mxcert/acme/issued", "mxcert/acme/schedule", "mxcert/acme/state"},
 	"cli":               {"adopt", "alarm", "daemon", "doctor", "engine", "helper", "logbook", "page", "pass", "privilege", "report", "reported", "revoke", "setup", "tell", "wanted", "wire", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/ct", "mxcert/acme/ct/sct", "mxcert/acme/dnsprovider", "mxcert/acme/fleet", "mxcert/acme/fleet/seal", "mxcert/acme/issued", "mxcert/acme/resolve", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy/dane", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/deploy/survey", "mxcert/deploy/tlsrpt", "mxcert/deploy/verdict", "mxcert/hooks/journal", "mxcert/hooks/unit"},
-	"daemon":            {"engine", "helper", "logbook", "pass", "report", "reported", "tell", "wanted", "wire", "mxcert/acme", "mxcert/acme/ct", "mxcert/acme/issued", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy/dane", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/survey", "mxcert/deploy/tlsrpt", "mxcert/deploy/verdict", "mxcert/hooks/journal", "mxcert/hooks/notify", "mxcert/hooks/sdnotify", "mxcert/hooks/watch"}, // the look as a sender: what deployments came to
+	"daemon":            {"engine", "helper", "logbook", "pass", "report", "reported", "tell", "wanted", "wire", "mxcert/acme", "mxcert/acme/ct", "mxcert/acme/fleet", "mxcert/acme/issued", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy/dane", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/survey", "mxcert/deploy/tlsrpt", "mxcert/deploy/verdict", "mxcert/hooks/journal", "mxcert/hooks/notify", "mxcert/hooks/sdnotify", "mxcert/hooks/watch"}, // the look as a sender: what deployments came to
 	"doctor":            {"helper", "pass", "report", "reported", "wanted", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/ct", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/preflight", "mxcert/acme/resolve", "mxcert/acme/state", "mxcert/deploy/dane", "mxcert/deploy/discover", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/ocsp", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/deploy/survey", "mxcert/deploy/tlsrpt", "mxcert/deploy/verdict", "mxcert/hooks/script", "mxcert/hooks/unit"},
 	"engine":            {"wanted", "mxcert/acme/fleet", "mxcert/acme/state", "mxcert/acme/state/etcd"}, // the only room with the client of etcd
 	"helper":            {"report", "wanted", "wire", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/discover", "mxcert/deploy/ocsp", "mxcert/hooks/notify", "mxcert/hooks/script", "mxcert/hooks/unit"},
@@ -28,7 +28,7 @@ var permitted = map[string][]string{
 	"reported":          {"report", "wanted", "mxcert/acme/state", "mxcert/deploy/mx", "mxcert/deploy/tlsrpt"}, // what was served is in the state
 	"revoke":            {"pass", "report", "wanted", "mxcert/acme", "mxcert/acme/issued", "mxcert/acme/state", "mxcert/deploy/served"},
 	"setup":             {"report", "wanted", "mxcert/acme/dnsprovider", "mxcert/acme/resolve", "mxcert/acme/session", "mxcert/acme/transport", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/discover", "mxcert/deploy/mx", "mxcert/deploy/starttls", "mxcert/hooks/unit"},
-	"tell":              {"report", "wanted", "mxcert/acme/state", "mxcert/hooks/metrics"},
+	"tell":              {"report", "wanted", "mxcert/acme/fleet", "mxcert/acme/state", "mxcert/hooks/metrics"},
 	"wanted":            {"mxcert/acme", "mxcert/acme/account", "mxcert/acme/ct", "mxcert/acme/ct/sct", "mxcert/acme/dnsprovider", "mxcert/acme/fleet", "mxcert/acme/fleet/seal", "mxcert/acme/resolve", "mxcert/acme/schedule", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/dane", "mxcert/deploy/dane/publish", "mxcert/hooks/metrics", "mxcert/hooks/notify"},
 	"wire":              {},
 
@@ -85,8 +85,8 @@ var permitted = map[string][]string{
 	"mxcert/acme/state/etcd/etcdtest": {},
 	// A CA, a log and the services that have indexed it, for tests.
 	"mxcert/acme/ct/cttest": {"mxcert/acme/ct/sct"},
-	// For the tests of publishers, likewise.
-	"mxcert/deploy/dane/publish/publishtest": {"mxcert/acme/resolve", "mxcert/deploy/dane"},
+	// For the tests of publishers, likewise; a port at which nobody listens comes from the lab.
+	"mxcert/deploy/dane/publish/publishtest": {"mxcert/acme/resolve", "mxcert/cmd/mxcert-lab/port", "mxcert/deploy/dane"},
 }
 
 // internal is where the rooms of the program are; the list names them without it.

@@ -25,7 +25,7 @@ import (
 type Statement struct {
 	Version   int       `json:"version"`
 	Host      string    `json:"host"`
-	Number    int64     `json:"number"` // grows with each statement of the host
+	Number    int64     `json:"number"` // grows with each statement of the host: nanoseconds since 1970, or more
 	At        time.Time `json:"at"`
 	Mode      Mode      `json:"mode,omitempty"`      // in force there
 	Serves    []string  `json:"serves"`              // SPKIs that its endpoints show, or may show at any moment
@@ -34,12 +34,18 @@ type Statement struct {
 	Addresses []string  `json:"addresses,omitempty"` // of the host, for which it speaks
 }
 
+// Says reports whether two statements say the same, whenever they were made.
+func (s Statement) Says(other Statement) bool {
+	return s.Host == other.Host && s.Mode == other.Mode && s.Certain == other.Certain && slices.Equal(s.Serves, other.Serves) &&
+		slices.Equal(s.Has, other.Has) && slices.Equal(s.Addresses, other.Addresses)
+}
+
 // Heard is what the store of a fleet says about another host.
 type Heard struct {
 	Host      string
 	Alive     bool       // it is at work
 	Member    bool       // it is not forgotten, by the store's clock
-	Forgotten bool       // an operator has forgotten it, and it has said nothing since
+	Forgotten time.Time  // an operator has forgotten it then; zero if not
 	Statement *Statement // the last one; nil if there is none
 }
 
@@ -87,14 +93,15 @@ func (p *Peer) hear(h Heard, at state.Instant) {
 	switch s := h.Statement; {
 	case s == nil:
 	case s.Number > p.Number:
-		p.Statement, p.Forgotten = *s, p.Forgotten && !h.Alive
+		p.Statement, p.Forgotten = *s, false
 	case s.Number < p.Number:
 		p.Replayed = true
 	}
 	if h.Alive {
 		p.Last = at.At
 	}
-	p.Forgotten = h.Forgotten || p.Forgotten && !h.Alive
+	said := !h.Forgotten.IsZero() && p.Number <= h.Forgotten.UnixNano() && h.Statement == nil
+	p.Forgotten = (p.Forgotten || said) && !h.Alive
 }
 
 // count adds the time for which the host was not at work.

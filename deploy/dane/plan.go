@@ -61,6 +61,8 @@ type Plan struct {
 	Roll   []bundle.KeyType // order these with their next key now
 	Add    []Edit           // complete for all key types and names together
 	Remove []Edit
+	// Narrows are the SPKIs that senders accept after Add, if it comes to a place where they accept more until now; nil if it does not.
+	Narrows []string
 	// Show are the records that should be there, by owner: for `tlsa show`, and for the operator in mode gate.
 	Show []Wanted
 	// Wait are key types without a certificate that must not be ordered with a key of their own: senders would refuse it. They are in Roll once

@@ -19,8 +19,6 @@ type Shared struct {
 	Ours    []Ours                         `json:"ours,omitempty"`
 	Former  []Ours                         `json:"former,omitempty"`
 	Marks   map[string]Mark                `json:"marks,omitempty"` // by host
-	// Forgotten are hosts that an operator has forgotten, by their names, with the number of the last statement that does not count.
-	Forgotten map[string]int64 `json:"forgotten,omitempty"`
 }
 
 // SharedRoll is about the keys of one type.

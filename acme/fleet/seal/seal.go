@@ -33,7 +33,7 @@ var (
 	ErrDamaged = errors.New("it is damaged or truncated")
 )
 
-// Seal encrypts a secret of at most [MaxSecret] bytes to 1 to [MaxRecipients] recipients, each once. The result does not tell who they are.
+// Seal encrypts a secret of at most [MaxSecret] bytes to 1 to [MaxRecipients] recipients, each once.
 func Seal(secret []byte, recipients []Recipient) ([]byte, error) {
 	recipients = slices.Compact(slices.Sorted(slices.Values(recipients)))
 	switch {

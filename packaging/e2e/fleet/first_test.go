@@ -15,6 +15,7 @@ func TestGround(t *testing.T) {
 	w.letIn("mx1", "mx3")
 	hosts := w.boot(1, 3)
 	first := hosts[0]
+	w.say("hosts")
 	if r, err := w.members[1].Run(t.Context(), "env", "ETCDCTL_API=3", "etcdctl", "--endpoints", w.endpoints()[0], "--cacert", "/etc/etcd/ca.pem", "get", "x"); err != nil || r.Code == 0 {
 		t.Errorf("a client without a certificate: exit status %d, %v\n%s", r.Code, err, r.Stdout)
 	}
@@ -53,22 +54,27 @@ func TestGround(t *testing.T) {
 	w.check(w.pull(t.Context(), &first.plug, "up"))
 	expect("mended", true, true, true)
 
+	w.say("cables")
 	// A member that is killed, stopped or has a full disk is missed by nobody.
 	w.members[1].kill()
 	w.within(30*time.Second, "two of three members take a write", func() error { return w.writes() })
+	w.say("killed")
 	w.check(w.members[1].start(t.Context(), "existing"))
 	w.check(w.members[2].freeze(true))
 	w.within(30*time.Second, "two of three members take a write", func() error { return w.writes() })
+	w.say("frozen")
 	w.check(w.members[2].freeze(false))
 	w.check(w.members[2].fill(t.Context()))
 	w.within(30*time.Second, "two of three members take a write", func() error { return w.writes() })
+	w.say("full")
 	w.check(w.members[2].free(t.Context()))
 	w.check(w.members[2].revive(t.Context()))
 	w.check(w.etcdReady(t.Context()))
 
+	w.say("healthy")
 	for _, h := range hosts {
-		if n := h.wire.judge(w.orders.rank); n < 10 {
-			t.Errorf("%s: %d sessions", h.name, n)
+		if n, err := h.wire.judge(w.orders.rank); n < 10 || err != nil {
+			t.Errorf("%s: %d sessions, %v", h.name, n, err)
 		}
 	}
 }

@@ -88,9 +88,8 @@ func (r *recorder) rank(serial string) (int, bool) {
 
 // alone checks that there was never more than one live order. An order lives from its first request to its last. One that nobody finalized and
 // that died with its host, before its URL was stored, is the duplicate that no lock can prevent: its number is returned.
-func (r *recorder) alone() (lost int, err error) {
+func alone(list []*order) (lost int, err error) {
 	var errs []error
-	list := r.list()
 	for i, a := range list {
 		if a.finalized.IsZero() {
 			lost++

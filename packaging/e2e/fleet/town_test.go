@@ -26,6 +26,7 @@ const (
 // A town is a switch with all that a fleet needs.
 type town struct {
 	t       testing.TB
+	began   time.Time
 	center  *world.Host // name server, authority, the switch
 	members []*member
 	hosts   []*host
@@ -36,15 +37,16 @@ type town struct {
 	identity map[string]string
 	all      []string // recipients: of the hosts, and the recovery key last
 	cables   int
-	program  string // package of the mxcert that hosts get
+	dane     bool // mxcert publishes TLSA records of the certificate
+
+	generations map[string]int64 // that were seen last, by certificate and key type
 }
 
 // newTown starts the center and the members of etcd, and boots no host yet.
 func newTown(t testing.TB) *town {
 	t.Helper()
 	mailhost.Require(t)
-	began := time.Now()
-	w := &town{t: t, center: world.Alone(t, "center", world.Etcd), identity: map[string]string{}, program: "mxcert/cmd/mxcert"}
+	w := &town{t: t, began: time.Now(), center: world.Alone(t, "center", world.Etcd), identity: map[string]string{}, generations: map[string]int64{}}
 	w.ip(w.center.PID(), "link", "add", "switch", "type", "bridge")
 	w.ip(w.center.PID(), "address", "add", townAddress+"/24", "dev", "switch")
 	w.ip(w.center.PID(), "link", "set", "switch", "up")
@@ -56,7 +58,7 @@ func newTown(t testing.TB) *town {
 	}
 	w.eachMember(func(m *member) error { return m.start(w.t.Context(), "new") })
 	w.check(w.etcdReady(t.Context()))
-	t.Logf("name server, authority and %d members of etcd: %v", len(w.members), time.Since(began).Round(time.Millisecond))
+	w.say("name server, authority and %d members of etcd", len(w.members))
 	return w
 }
 
@@ -65,6 +67,12 @@ func (w *town) check(err error) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+// say tells a reader of the log how far it is.
+func (w *town) say(format string, arguments ...any) {
+	w.t.Helper()
+	w.t.Logf("%s "+format, append([]any{time.Since(w.began).Round(time.Millisecond)}, arguments...)...)
 }
 
 // ip runs ip(8) in the network of a process.

@@ -17,7 +17,8 @@ const probePause = 100 * time.Millisecond
 // A wire is what senders see of a host, all the time, over boots: sessions with STARTTLS from inside, which no cut of a cable disturbs.
 type wire struct {
 	t    testing.TB
-	host *host
+	name string
+	host *mailhost.Host
 	load *mailhost.Load
 	past []mailhost.Session // of boots before
 	bad  []string           // sessions that reached a server and had no TLS
@@ -25,7 +26,7 @@ type wire struct {
 
 // watch starts to look.
 func watch(t testing.TB, h *host) *wire {
-	v := &wire{t: t, host: h}
+	v := &wire{t: t, name: h.name, host: h.Host}
 	v.resume()
 	return v
 }
@@ -65,33 +66,42 @@ func (v *wire) serial(since time.Time) string {
 }
 
 // judge ends the look: no handshake failed, and nothing older was served than what had been served before.
-func (v *wire) judge(order func(serial string) (int, bool)) (sessions int) {
-	v.t.Helper()
+func (v *wire) judge(rank func(serial string) (int, bool)) (sessions int, err error) {
 	if v.load != nil {
 		v.rest()
 	}
+	var errs []error
 	for _, bad := range v.bad {
-		v.t.Errorf("%s: senders had no certificate: %s", v.host.name, bad)
+		errs = append(errs, fmt.Errorf("%s: senders had no certificate: %s", v.name, bad))
 	}
+	sessions, err = forward(v.past, rank)
+	if err != nil {
+		errs = append(errs, fmt.Errorf("%s: %w", v.name, err))
+	}
+	return sessions, errors.Join(errs...)
+}
+
+// forward checks that sessions, in the order of their beginnings, saw no older certificate after a newer one. What a host has at first, nobody
+// has issued.
+func forward(list []mailhost.Session, rank func(serial string) (int, bool)) (sessions int, err error) {
 	newest, of := -1, ""
-	for _, s := range v.past {
+	var errs []error
+	for _, s := range list {
 		if s.Serial == "" {
 			continue
 		}
 		sessions++
-		n, known := order(s.Serial)
-		if !known {
-			if newest >= 0 {
-				v.t.Errorf("%s: at %v it served %s, which nobody issued, after %s", v.host.name, s.Secured, s.Serial, of)
-			}
-			continue // what the host began with
+		n, known := rank(s.Serial)
+		switch {
+		case !known && newest >= 0:
+			errs = append(errs, fmt.Errorf("at %s it served %s, which nobody issued, after %s", clock(s.Secured), s.Serial, of))
+		case known && n < newest:
+			errs = append(errs, fmt.Errorf("at %s it served %s again, after %s", clock(s.Secured), s.Serial, of))
+		case known:
+			newest, of = n, s.Serial
 		}
-		if n < newest {
-			v.t.Errorf("%s: at %v it served %s again, after %s", v.host.name, s.Secured, s.Serial, of)
-		}
-		newest, of = n, s.Serial
 	}
-	return sessions
+	return sessions, errors.Join(errs...)
 }
 
 // serve waits until all hosts serve one certificate, which is not the given one.

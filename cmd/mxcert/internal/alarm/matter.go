@@ -178,9 +178,10 @@ func found(topic tell.Topic, list []finding.Finding) (matters []Matter) {
 	return matters
 }
 
-// inconclusive reports whether a pass says nothing about the certificate.
+// inconclusive reports whether a pass says nothing about the certificate. An order that waits for another host of the fleet, or for its
+// store, is no fault: the health of the store is a matter of its own, and so is a certificate that ends soon.
 func inconclusive(r report.Certificate) bool {
-	return r.Error != nil && slices.Contains([]string{"interrupted", "locked", "refused"}, r.Error.Kind)
+	return r.Error != nil && slices.Contains([]string{"interrupted", "locked", "refused", "fleet-busy", "fleet-away"}, r.Error.Kind)
 }
 
 // worstFirst orders errors before warnings.

@@ -15,6 +15,7 @@ import (
 type Process struct {
 	Release string // version of the program
 	Session string // random: what tells this daemon from another host with the same name; "" for a command
+	Looks   bool   // it changes nothing, neither in the store nor on the disk
 }
 
 // Join returns the member that a configuration describes, and what closes its connections. Without a fleet (nil) it is nil, which is a member
@@ -29,14 +30,19 @@ func Join(f *wanted.Fleet, p Process, disk state.Store, log *slog.Logger) (membe
 	if err != nil {
 		return nil, nothing, err
 	}
-	shared, err := open(f)
+	settings.Session, settings.Version = p.Session, p.Release
+	shared, err := open(f, Prefix(f.Name))
 	if err != nil {
 		return nil, nothing, err
 	}
-	if member, err = fleet.New(settings, shared, disk, log); err != nil {
-		return nil, nothing, errors.Join(err, shared.Close())
+	closeStore = shared.Close
+	if p.Looks {
+		shared, disk = stillShared{shared}, stillDisk{disk}
 	}
-	return member, shared.Close, nil
+	if member, err = fleet.New(settings, shared, disk, log); err != nil {
+		return nil, nothing, errors.Join(err, closeStore())
+	}
+	return member, closeStore, nil
 }
 
 // Prefix is where a fleet has its keys in the store: what a role of etcd has to allow.

@@ -36,6 +36,7 @@ func (p *pass) advanceTLSA(ctx context.Context, proven bool) {
 		p.freshTLSA(ctx)
 	}
 	if t.cancel(); t.quiet || ctx.Err() != nil && !proven {
+		p.tellFleet(ctx, proven)
 		return
 	}
 	if proven { // what was shown before the deployment is over
@@ -46,6 +47,7 @@ func (p *pass) advanceTLSA(ctx context.Context, proven bool) {
 	if proven && !p.options.DryRun {
 		p.promote()
 	}
+	p.tellFleet(ctx, proven)
 	p.judgeTLSA()
 	p.planTLSA()
 	if p.options.DryRun || ctx.Err() != nil {
@@ -68,6 +70,7 @@ func (p *pass) advanceTLSA(ctx context.Context, proven bool) {
 	}
 	p.edit(ctx)
 	p.dropFree()
+	p.endFleetEdit(ctx)
 	p.warnAll(t.plan.Warnings)
 	p.planTLSA() // for the report: what was just added is not waited for any more
 }
@@ -100,6 +103,9 @@ func (p *pass) edit(ctx context.Context) {
 	if t.listed == nil {
 		t.listed = map[dane.Place][]string{}
 	}
+	if !p.beginFleetEdit(ctx) {
+		return
+	}
 	p.remove(ctx, publisher)
 	p.add(ctx, publisher)
 	if t.edited { // otherwise the plan says when to try again, more and more seldom
@@ -122,6 +128,7 @@ func (p *pass) remove(ctx context.Context, publisher dane.Publisher) {
 		err := publisher.Remove(ctx, e.Place, parseAll(e.Records))
 		if err != nil {
 			p.tlsaFault(fmt.Sprintf("TLSA records at %s could not be removed by %s", e.Place.Name, publisher), err)
+			p.tlsa.unsure = true
 			continue
 		}
 		t := p.tlsa
@@ -137,13 +144,18 @@ func (p *pass) add(ctx context.Context, publisher dane.Publisher) {
 	for _, e := range t.plan.Add {
 		t.state.Claim(e, time.Now())
 	}
-	if err := p.saveTLSA(); err != nil {
+	err := p.saveTLSA()
+	if err == nil {
+		err = p.claimForFleet(ctx)
+	}
+	if err != nil {
 		p.tlsaFault("no TLSA record is added, because it cannot be noted before", err)
 		return
 	}
 	for _, e := range t.plan.Add {
 		if err := publisher.Add(ctx, e.Place, parseAll(e.Records), t.settings.TTL); err != nil {
 			p.tlsaFault(fmt.Sprintf("TLSA records at %s could not be added by %s", e.Place.Name, publisher), err)
+			t.unsure = true
 			continue
 		}
 		t.listed[e.Place] = append(slices.Clone(t.listed[e.Place]), e.Records...)

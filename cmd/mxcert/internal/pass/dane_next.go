@@ -69,6 +69,9 @@ func (p *pass) makeNext(key bundle.KeyType) bool {
 	if t.settings.Mode == dane.Check && roll.Asked == nil {
 		return false
 	}
+	if t.fleet != nil {
+		return p.shareNext(key)
+	}
 	next, err := p.storeNext(key)
 	if err != nil {
 		p.warn(fmt.Sprintf("the next %s key could not be stored, so no record of it is published: %v", key, err))

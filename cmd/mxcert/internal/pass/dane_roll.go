@@ -33,10 +33,11 @@ func (t *tlsa) facts(bundles []*bundle.Bundle, applying bool) dane.Facts {
 		}
 	}
 	for _, key := range t.types {
-		if next, ok := t.keys[key]; ok {
+		if next, ok := t.keys[key]; ok && t.shares(key) {
 			f.Next = append(f.Next, next.KeyOf)
 		}
 	}
+	f.Elsewhere = t.elsewhere()
 	return f
 }
 
@@ -102,6 +103,7 @@ func (p *pass) rollDue(ctx context.Context, key bundle.KeyType) string {
 		return ""
 	}
 	p.joinTLSA(ctx)
+	p.hearOnce(ctx)
 	if p.options.Roll != nil && !t.guarded() || t.settings.Mode == dane.Check && !t.asks() {
 		return p.newKeyAsked(key) // without records that senders check, there is nothing to wait for
 	}
@@ -138,6 +140,7 @@ func (p *pass) chooseKey(ctx context.Context, i int, key bundle.KeyType) error {
 		return nil
 	}
 	p.joinTLSA(ctx)
+	p.hearOnce(ctx)
 	t, current := p.tlsa, p.have.Bundles[i]
 	if !t.guarded() {
 		if next, ok := t.keys[key]; ok && p.options.NewKey && current != nil && p.unused(key, next.SPKI) {

@@ -17,10 +17,9 @@ type Runner struct {
 	Store   *state.Book
 	CAs     *acme.Authorities
 	Helper  *helper.Client
-	Drift   Drift // nil if no daemon watches the files
-
-	Fleet *fleet.Member // nil if this host is in none
-	Leave func() error  // closes its connections; nil if there are none
+	Drift   Drift         // nil if no daemon watches the files
+	Fleet   *fleet.Member // nil if this host is in none; otherwise Store is the book in its store
+	Leave   func() error  // closes its connections; nil if there are none
 
 	reloads reloads
 }

@@ -57,6 +57,7 @@ type Certificate struct {
 
 	Issued      []Issuance `json:"-"` // in this pass
 	Repaired    bool       `json:"-"` // this pass has put back into service what something else had changed
+	Elsewhere   bool       `json:"-"` // the error says only that another host of the fleet orders, or that the store of the fleet is away
 	Limited     bool       `json:"-"` // the error says only that the order waits for a limit of the CA
 	RenewalDue  time.Time  `json:"-"` // of the current certificates; in the past while orders fail; zero if there are none
 	LastSuccess time.Time  `json:"-"` // when a pass last found or put the certificate in service; zero if none did

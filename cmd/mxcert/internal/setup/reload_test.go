@@ -5,12 +5,14 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"mxcert/cmd/mxcert-lab/port"
 )
 
 // A reload closes Exim's port for a moment: whoever connects after reload has returned is let in.
 func TestReloadAwaitsThePort(t *testing.T) {
 	d := newDebian(t, "")
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.Listen("tcp", port.Address(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,83 @@
+package fleet
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+
+	"mxcert/acme/state"
+)
+
+// trustFile keeps the statements about recipients on this host's disk: removals count for good.
+const trustFile = "fleet/trust.json"
+
+// keptTrust is its content.
+type keptTrust struct {
+	Version int    `json:"version"`
+	Fleet   string `json:"fleet"`
+	remembered
+}
+
+// recallTrust reads what this host remembers of recipients.
+func (m *Member) recallTrust() {
+	text, err := m.disk.Read(trustFile)
+	if err != nil {
+		return
+	}
+	var kept keptTrust
+	if shallow(text) != nil || json.Unmarshal(text, &kept) != nil {
+		m.log.Error("what this host remembers of the fleet's recipients is damaged; it is learned again from the store", "file", m.disk.Path(trustFile))
+		return
+	}
+	if kept.Fleet != m.set.Name {
+		return
+	}
+	next, problems := m.trust.Load().recall(kept.remembered)
+	for _, problem := range problems {
+		m.log.Warn("a statement about a recipient is damaged; it is learned again from the store", "error", problem)
+	}
+	m.trust.Store(next)
+}
+
+// believe learns from all values below recipient/ whom to trust, and remembers it before it counts.
+func (m *Member) believe(values []state.Versioned) {
+	next, problems := m.trust.Load().learn(values)
+	text, err := json.Marshal(keptTrust{version, m.set.Name, next.memory()})
+	if before, readErr := m.disk.Read(trustFile); err == nil && (readErr != nil || !bytes.Equal(before, text)) && (readErr == nil || len(values) > 0) {
+		err = m.disk.Replace(trustFile, text)
+	}
+	if err != nil {
+		m.log.Error("whom the fleet trusts cannot be stored on this host; what was stored before counts", "error", err)
+		return
+	}
+	m.trust.Store(next)
+	m.mu.Lock()
+	for place := range m.faults {
+		if strings.HasPrefix(place, recipientsRoom+"/") {
+			delete(m.faults, place)
+		}
+	}
+	m.mu.Unlock()
+	for _, problem := range problems {
+		if r, ok := errors.AsType[*Refused](problem); ok {
+			m.fault(r.Key, problem)
+		}
+	}
+}
+
+// restoreStatements writes statements again that the store has lost, so that hosts which join learn them.
+func (m *Member) restoreStatements(ctx context.Context, values []state.Versioned) error {
+	lost := m.trust.Load().missing(values)
+	there := map[string]int64{}
+	for _, v := range values {
+		there[v.Key] = v.Revision
+	}
+	for _, v := range lost {
+		if err := m.swap(ctx, nil, v.Key, there[v.Key], v.Value); err != nil && !errors.Is(err, state.ErrChanged) {
+			return err
+		}
+	}
+	return nil
+}

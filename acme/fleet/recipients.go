@@ -1,0 +1,303 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"mxcert/acme/fleet/seal"
+	"mxcert/acme/state"
+)
+
+// Trust is a recipient that this host knows.
+type Trust struct {
+	Recipient string    `json:"recipient"`
+	Host      string    `json:"host,omitempty"` // whose it is
+	State     string    `json:"state"`          // trusted, removed, or unknown: added by nobody who is trusted
+	Source    string    `json:"source"`         // this host, configured, added, or removed
+	By        string    `json:"by,omitempty"`   // who has added or removed it
+	At        time.Time `json:"at,omitzero"`
+}
+
+// Recipients lists the recipients that this host knows, as far as it has learned.
+func (m *Member) Recipients() (list []Trust) {
+	if m == nil {
+		return nil
+	}
+	t := m.trust.Load()
+	own := m.set.Identity.Recipient()
+	all := t.recipients()
+	for r := range t.removed {
+		all = append(all, r)
+	}
+	slices.Sort(all)
+	for _, r := range slices.Compact(all) {
+		about := Trust{Recipient: string(r), State: "trusted", Source: "configured"}
+		switch s, gone := t.removed[r]; {
+		case gone:
+			about.State, about.Source, about.Host, about.By, about.At = isRemoved, isRemoved, s.Host, string(s.by), s.At
+		case r == own:
+			about.Source, about.Host = "this host", m.set.Host
+		case !t.configured[r]:
+			about.Source = isAdded
+			for _, s := range t.added[r] {
+				about.Host, about.By, about.At = s.Host, string(s.by), s.At
+			}
+		}
+		list = append(list, about)
+	}
+	return list
+}
+
+// AddRecipient makes all hosts trust a recipient, and encrypts all secrets anew, so that it can open them.
+func (m *Member) AddRecipient(ctx context.Context, r seal.Recipient, host string) error {
+	if m == nil {
+		return refusal("", "this host is in no fleet")
+	}
+	if err := m.learnTrust(ctx); err != nil {
+		return err
+	}
+	statement, err := m.trust.Load().add(m.set.Identity, r, host, time.Now())
+	if err != nil {
+		return err
+	}
+	if err := m.put(ctx, statement); err != nil {
+		return err
+	}
+	_, err = m.sealAgain(ctx)
+	return err
+}
+
+// RemoveRecipient makes all hosts stop trusting a recipient, for good, and encrypts all secrets anew, without it. It returns the keys of the
+// values that were written. What the recipient could read before it can still know: new private keys are the caller's matter.
+func (m *Member) RemoveRecipient(ctx context.Context, r seal.Recipient) (changed []string, err error) {
+	if m == nil {
+		return nil, refusal("", "this host is in no fleet")
+	}
+	if r == m.set.Identity.Recipient() {
+		return nil, refusal("run this on another host of the fleet", "a host cannot remove itself")
+	}
+	if err := m.learnTrust(ctx); err != nil {
+		return nil, err
+	}
+	t := m.trust.Load()
+	host := ""
+	for _, known := range m.Recipients() {
+		if known.Recipient == string(r) {
+			host = known.Host
+		}
+	}
+	statements, err := t.remove(m.set.Identity, r, host, t.vouched(r), time.Now())
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range statements {
+		if err := m.put(ctx, s); err != nil {
+			return nil, err
+		}
+	}
+	return m.sealAgain(ctx)
+}
+
+// learnTrust reads the statements in the store.
+func (m *Member) learnTrust(ctx context.Context) error {
+	return m.ask(ctx, func(ctx context.Context) error {
+		values, _, err := m.shared.Below(ctx, recipientsRoom)
+		if err == nil {
+			m.believe(values)
+		}
+		return err
+	})
+}
+
+// put writes a statement and believes it.
+func (m *Member) put(ctx context.Context, s state.Versioned) error {
+	if err := m.replace(ctx, s.Key, s.Value); err != nil {
+		return err
+	}
+	return m.learnTrust(ctx)
+}
+
+// sealAgain encrypts all secrets in the store anew, to those who are trusted now, and signs them. Their generations stay.
+func (m *Member) sealAgain(ctx context.Context) (changed []string, err error) {
+	places, err := m.sealedPlaces(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range places {
+		done, err := m.sealOne(ctx, p)
+		if err != nil {
+			return changed, fmt.Errorf("encrypt %s anew: %w", p, err)
+		}
+		if done {
+			changed = append(changed, p.String())
+		}
+	}
+	return changed, nil
+}
+
+// sealedPlaces lists where secrets may be.
+func (m *Member) sealedPlaces(ctx context.Context) (places []place, err error) {
+	var certificates, orders, accounts []string
+	if err := m.ask(ctx, func(context.Context) (err error) {
+		if certificates, err = m.shared.List("certificate"); err != nil {
+			return err
+		}
+		if orders, err = m.shared.List("order"); err != nil {
+			return err
+		}
+		accounts, err = m.shared.List("account")
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	for _, key := range keyTypes() {
+		for _, name := range first(certificates, mostCertificates) {
+			name = strings.TrimSuffix(name, "/")
+			places = append(places, place{kindBundle, name, key}, place{kindNext, name, key})
+		}
+		for _, name := range first(orders, mostCertificates) {
+			places = append(places, place{kindOrder, strings.TrimSuffix(name, "/"), key})
+		}
+	}
+	for _, name := range first(accounts, mostAccounts) {
+		places = append(places, place{kind: kindAccount, name: name})
+	}
+	return places, nil
+}
+
+// mostCertificates bounds how many certificates of the store are looked at.
+const mostCertificates = 2000
+
+// sealOne encrypts one secret anew. What somebody changes meanwhile is tried again.
+func (m *Member) sealOne(ctx context.Context, p place) (done bool, err error) {
+	for range 5 {
+		v, err := m.get(ctx, p.String())
+		if err != nil || v.Revision == 0 {
+			return false, err
+		}
+		d, s, err := m.vault().open(v.Value, p, 0)
+		if err != nil {
+			return false, nil //nolint:nilerr // an ended order, or what nobody can open
+		}
+		value, err := m.vault().write(p, *d, *s)
+		if err != nil {
+			return false, err
+		}
+		if err := m.swap(ctx, nil, p.String(), v.Revision, value); !errors.Is(err, state.ErrChanged) {
+			return err == nil, err
+		}
+	}
+	return false, state.ErrChanged
+}
+
+// Newest is the newest certificate of a name in the store.
+type Newest struct {
+	Name       string    `json:"name"`
+	Key        string    `json:"key"`
+	Generation int64     `json:"generation"`
+	Serial     string    `json:"serial"`
+	SPKI       string    `json:"spki_sha256"`
+	NotAfter   time.Time `json:"not_after"`
+	Host       string    `json:"host"` // that has ordered it
+}
+
+// Overview is what the store has, for people.
+type Overview struct {
+	Hosts        []HostInfo `json:"hosts"`
+	Certificates []Newest   `json:"certificates"`
+	Recipients   []Trust    `json:"recipients"`
+}
+
+// Overview looks at the whole store. If it cannot be asked, the error is ErrAway, and what this host remembers is returned.
+func (m *Member) Overview(ctx context.Context) (Overview, error) {
+	if m == nil {
+		return Overview{}, nil
+	}
+	hosts, hostsErr := m.allHosts(ctx)
+	certificates, err := m.allNewest(ctx)
+	return Overview{Hosts: hosts, Certificates: certificates, Recipients: m.Recipients()}, errors.Join(hostsErr, err)
+}
+
+func (m *Member) allHosts(ctx context.Context) (list []HostInfo, err error) {
+	names, err := m.hostNames(ctx)
+	if err != nil {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		for host, at := range m.memory.Hosts {
+			list = append(list, HostInfo{Host: host, Seen: at})
+		}
+		slices.SortFunc(list, func(a, b HostInfo) int { return strings.Compare(a.Host, b.Host) })
+		return list, err
+	}
+	for part := range slices.Chunk(names, 50) {
+		var keys []string
+		for _, host := range part {
+			keys = append(keys, "host/"+host+"/alive", "host/"+host+"/seen")
+		}
+		values, err := m.many(ctx, keys)
+		if err != nil {
+			return list, err
+		}
+		for i, host := range part {
+			info := m.readInfo(host, values[2*i:2*i+2])
+			if last := m.lastSeen(host); info.Seen.Before(last) {
+				info.Seen = last
+			}
+			if info.Seen.IsZero() {
+				continue // never seen, or forgotten
+			}
+			list = append(list, info)
+		}
+	}
+	return list, nil
+}
+
+func (m *Member) allNewest(ctx context.Context) (list []Newest, err error) {
+	var names []string
+	if err := m.ask(ctx, func(context.Context) (err error) {
+		names, err = m.shared.List("certificate")
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	for _, name := range first(names, mostCertificates) {
+		name = strings.TrimSuffix(name, "/")
+		var keys []string
+		for _, key := range keyTypes() {
+			keys = append(keys, bundlePlace(name, key))
+		}
+		values, err := m.many(ctx, keys)
+		if errors.Is(err, fs.ErrInvalid) {
+			continue
+		}
+		if err != nil {
+			return list, err
+		}
+		for i, key := range keyTypes() {
+			if values[i].Revision == 0 {
+				continue
+			}
+			p := place{kindBundle, name, key}
+			d, _, err := m.vault().describe(values[i].Value, p, m.mark(p.String()).Generation)
+			m.fault(p.String(), err)
+			if err == nil {
+				list = append(list, Newest{Name: name, Key: string(key), Generation: d.Generation, Serial: d.Serial, SPKI: d.SPKI, NotAfter: d.NotAfter, Host: d.Host})
+			}
+		}
+	}
+	return list, nil
+}
+
+// Known returns what the disk of this host remembers of the health of its fleet's store: for those who may not read the host's identity.
+func Known(disk state.Store) Health {
+	var remembered memory
+	if state.New(disk).Remembered(state.Fleet, &remembered) != nil {
+		return Health{}
+	}
+	return remembered.health()
+}

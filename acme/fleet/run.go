@@ -1,0 +1,521 @@
+package fleet
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"math/rand/v2"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"mxcert/acme/bundle"
+	"mxcert/acme/state"
+)
+
+// How often a host speaks to the store.
+const (
+	aliveLease  = 3 * time.Minute
+	aliveEvery  = time.Minute
+	seenEvery   = 15 * time.Minute
+	forgetAfter = 14 * 24 * time.Hour
+
+	probeFirst = 2 * time.Second // after a failure
+	probeLast  = time.Minute
+
+	hostsAgain   = 2 * time.Second  // what others have is read anew while somebody lacks something
+	hostsCalm    = 15 * time.Second // and otherwise
+	perHost      = 300 * time.Millisecond
+	perStatement = 400 * time.Millisecond
+	sayAgain     = 10 * time.Minute
+	tick         = 500 * time.Millisecond
+)
+
+// jittered spreads what many hosts do: a tenth to either side.
+func jittered(d time.Duration) time.Duration {
+	return d*9/10 + rand.N(d/5+1)
+}
+
+// Run keeps this host alive in the fleet and learns what others do, until ctx ends: for the daemon. It calls changed with the names of
+// certificates about which others have written something new, and with none if what [Member.Health] says has changed.
+func (m *Member) Run(ctx context.Context, changed func(names []string)) {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	m.running, m.onChange = true, changed
+	if m.asked == nil {
+		m.asked = make(chan struct{})
+	}
+	m.mu.Unlock()
+	defer func() {
+		m.mu.Lock()
+		m.running, m.onChange = false, nil
+		m.mu.Unlock()
+	}()
+	pause := probeFirst
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := m.partake(ctx)
+		if ctx.Err() != nil {
+			m.answered()
+			return
+		}
+		if errors.Is(err, state.ErrChanged) { // changes were lost: everything is read again
+			sleep(ctx, jittered(tick))
+			continue
+		}
+		if !errors.Is(err, state.ErrAway) {
+			err = fmt.Errorf("%w: %w", state.ErrAway, err)
+		}
+		m.fail(err)
+		m.mu.Lock()
+		m.entered = false
+		m.mu.Unlock()
+		m.answered()
+		if time.Since(began) > probeLast {
+			pause = probeFirst
+		}
+		sleep(ctx, jittered(pause))
+		pause = min(2*pause, probeLast)
+	}
+}
+
+// answered lets those go on who wait for the first answer of the store.
+func (m *Member) answered() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.asked != nil {
+		close(m.asked)
+		m.asked = nil
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// partake takes part in the fleet until something fails.
+func (m *Member) partake(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	p := &part{m: m}
+	if err := m.enter(ctx); err != nil {
+		return err
+	}
+	if err := p.arrive(ctx); err != nil {
+		return err
+	}
+	m.wrote()
+	m.judge(nil)
+	m.answered()
+	failed := make(chan error, 3)
+	var watching sync.WaitGroup
+	for folder, learn := range map[string]func([]state.Versioned){
+		"certificate": m.learnCertificates, "order": m.learnOrders, recipientsRoom: func([]state.Versioned) { p.relearn() },
+	} {
+		watching.Go(func() {
+			err := m.shared.Watch(ctx, folder, p.revision, learn)
+			if err == nil {
+				err = state.ErrChanged
+			}
+			failed <- err
+		})
+	}
+	err := p.work(ctx, failed)
+	cancel()
+	watching.Wait()
+	return err
+}
+
+// part is one time that a host takes part.
+type part struct {
+	m        *Member
+	revision int64 // from which on changes are watched
+	alive    int64 // lease
+	seen     int64 // lease
+	next     struct{ alive, seen, say time.Time }
+
+	mu    sync.Mutex
+	stale bool // recipients
+}
+
+func (p *part) relearn() {
+	p.mu.Lock()
+	p.stale = true
+	p.mu.Unlock()
+	p.m.nudge()
+}
+
+// arrive makes this host known, and reads what it needs.
+func (p *part) arrive(ctx context.Context) error {
+	m := p.m
+	if err := m.remember(func(all *memory) bool {
+		if slices.Contains(all.Sessions, m.set.Session) {
+			return false
+		}
+		all.Sessions = first(append([]string{m.set.Session}, all.Sessions...), 2)
+		return true
+	}); err != nil {
+		return err
+	}
+	values, revision, err := m.shared.Below(ctx, recipientsRoom)
+	if err != nil {
+		return err
+	}
+	p.revision = revision
+	m.believe(values)
+	if err := m.restoreStatements(ctx, values); err != nil {
+		return err
+	}
+	if err := p.beat(ctx); err != nil {
+		return err
+	}
+	if err := p.beSeen(ctx); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	before := m.values
+	m.values, m.loaded = map[string]state.Versioned{}, map[string]bool{} // revisions of a restored store can be smaller
+	for _, n := range m.own {
+		n.dirty = true // it may have lost it
+	}
+	names := slices.Sorted(maps.Keys(m.interest))
+	m.mu.Unlock()
+	var changed []string
+	for _, name := range names {
+		if err := m.learnAll(ctx, name); err != nil {
+			return err
+		}
+		if m.differs(name, before) {
+			changed = append(changed, name)
+		}
+	}
+	m.changedNames(changed...)
+	return m.syncUsage(ctx)
+}
+
+// differs reports whether the store has something else of a certificate than before, or lacks what this host has.
+func (m *Member) differs(name string, before map[string]state.Versioned) bool {
+	m.mu.Lock()
+	values := maps.Clone(m.values)
+	m.mu.Unlock()
+	for place, v := range values {
+		of, _ := certificateOf(place)
+		if of == name && !bytes.Equal(v.Value, before[place].Value) {
+			return true
+		}
+	}
+	for _, key := range keyTypes() {
+		place := bundlePlace(name, key)
+		if mark := m.mark(place); mark.Generation > 0 {
+			s, err := m.vault().openBundle(values[place].Value, name, key, mark.Generation)
+			if err != nil || s.Generation < mark.Generation {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// beat renews the lease that says that this host is at work.
+func (p *part) beat(ctx context.Context) error {
+	m := p.m
+	p.next.alive = time.Now().Add(jittered(aliveEvery))
+	if p.alive != 0 {
+		err := m.shared.Renew(ctx, p.alive)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if err := m.twin(ctx); err != nil { // another host may have the name by now
+		return err
+	}
+	lease, err := m.shared.Grant(ctx, aliveLease)
+	if err != nil {
+		return err
+	}
+	value, err := m.vault().note(m.hostPlace("alive"), 0, time.Now(), alive{m.set.Session})
+	if err != nil {
+		return err
+	}
+	if err := m.shared.Lend(ctx, m.hostPlace("alive"), value, lease); err != nil {
+		return err
+	}
+	p.alive = lease
+	return nil
+}
+
+// beSeen says when this host was last at work, for longer.
+func (p *part) beSeen(ctx context.Context) error {
+	m := p.m
+	p.next.seen = time.Now().Add(jittered(seenEvery))
+	if err := m.twin(ctx); err != nil {
+		return err
+	}
+	if err := m.enlist(ctx, m.set.Host, true); err != nil {
+		return err
+	}
+	if err := m.shared.Remove(m.hostPlace("forgotten")); err != nil {
+		return err
+	}
+	if p.seen != 0 && m.shared.Renew(ctx, p.seen) != nil {
+		p.seen = 0
+	}
+	if p.seen == 0 {
+		lease, err := m.shared.Grant(ctx, m.set.Forget)
+		if err != nil {
+			return err
+		}
+		p.seen = lease
+	}
+	value, err := m.vault().note(m.hostPlace("seen"), 0, time.Now(), seenValue{m.set.Version})
+	if err != nil {
+		return err
+	}
+	return m.shared.Lend(ctx, m.hostPlace("seen"), value, p.seen)
+}
+
+// work does what is due, until something fails.
+func (p *part) work(ctx context.Context, failed <-chan error) error {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for {
+		if err := p.once(ctx); err != nil {
+			return err
+		}
+		select {
+		case err := <-failed:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-p.m.wake:
+		case <-ticker.C:
+		}
+	}
+}
+
+func (p *part) once(ctx context.Context) error {
+	m, now := p.m, time.Now()
+	m.mu.Lock()
+	down := m.down
+	m.mu.Unlock()
+	if down != nil {
+		return down // another caller has seen it
+	}
+	p.mu.Lock()
+	stale := p.stale
+	p.stale = false
+	p.mu.Unlock()
+	if stale {
+		if err := m.learnTrust(ctx); err != nil {
+			return err
+		}
+	}
+	if now.After(p.next.alive) {
+		if err := p.beat(ctx); err != nil {
+			return err
+		}
+	}
+	if now.After(p.next.seen) {
+		if err := p.beSeen(ctx); err != nil {
+			return err
+		}
+	}
+	if err := m.sendQueue(ctx); err != nil && isAway(err) {
+		return err
+	}
+	for _, name := range p.m.names() {
+		if err := p.certificate(ctx, name, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// names lists the certificates of this host.
+func (m *Member) names() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Sorted(maps.Keys(m.interest))
+}
+
+// certificate sends what this host says of a certificate, and reads what others say.
+func (p *part) certificate(ctx context.Context, name string, now time.Time) error {
+	m := p.m
+	m.mu.Lock()
+	loaded := m.loaded[name]
+	n, known, certificates := m.own[name], m.known[name], len(m.interest)
+	hosts := max(1, len(m.memory.Hosts))
+	if n != nil && !n.dirty && now.Sub(n.sent) > max(sayAgain, time.Duration(hosts*certificates)*perStatement) {
+		n.dirty = true // so that others see how old it is
+	}
+	m.mu.Unlock()
+	if !loaded {
+		if err := m.learnAll(ctx, name); err != nil {
+			return err
+		}
+		if m.differs(name, nil) {
+			m.changedNames(name)
+		}
+	}
+	if err := m.send(ctx, name); err != nil {
+		if isAway(err) && !full(err) {
+			return err
+		}
+		m.log.Warn("what this host has cannot be told to the fleet", "certificate", name, "error", err)
+	}
+	if known != nil && !known.at.IsZero() && now.Sub(known.at) < m.hostsPause(name, hosts, certificates) {
+		return nil
+	}
+	before := m.knownOf(name)
+	if err := m.askHosts(ctx, name); err != nil {
+		return err
+	}
+	if !sameSaid(before, m.knownOf(name), false) {
+		m.changedNames(name)
+	}
+	return nil
+}
+
+// hostsPause is how long what others say counts as new: shorter while somebody lacks what this host has.
+func (m *Member) hostsPause(name string, hosts, certificates int) time.Duration {
+	own := m.ownSaid(name)
+	if own != nil {
+		for _, s := range m.knownOf(name) {
+			if s.Alive && slices.ContainsFunc(own.OnDisk, func(spki string) bool { return !slices.Contains(s.OnDisk, spki) }) {
+				return max(hostsAgain, time.Duration(hosts)*perHost)
+			}
+		}
+	}
+	return max(hostsCalm, time.Duration(hosts*certificates)*perStatement)
+}
+
+// learnAll reads what the store has of a certificate.
+func (m *Member) learnAll(ctx context.Context, name string) error {
+	keys := []string{tlsaPlace(name)}
+	for _, key := range keyTypes() {
+		keys = append(keys, bundlePlace(name, key), nextPlace(name, key))
+	}
+	var serials []string
+	if err := m.ask(ctx, func(context.Context) (err error) {
+		serials, err = m.shared.List(path.Join("certificate", name, "revoked"))
+		return err
+	}); err != nil {
+		return err
+	}
+	for _, serial := range first(serials, mostRevoked) {
+		if !strings.HasSuffix(serial, "/") {
+			keys = append(keys, revokedPlace(name, serial))
+		}
+	}
+	m.mu.Lock()
+	m.interest[name] = true
+	m.mu.Unlock()
+	for part := range slices.Chunk(keys, 100) {
+		values, err := m.many(ctx, part)
+		if err != nil {
+			return err
+		}
+		for _, v := range values {
+			m.learnValue(name, v)
+		}
+	}
+	m.mu.Lock()
+	m.loaded[name] = true
+	m.mu.Unlock()
+	return nil
+}
+
+// learnValue takes in a value of a certificate of this host. It reports whether it is something new.
+func (m *Member) learnValue(name string, v state.Versioned) bool {
+	if strings.HasPrefix(v.Key, path.Join("certificate", name, "revoked")+"/") {
+		if v.Revision == 0 || v.Value == nil {
+			return false
+		}
+		r, err := m.readRevoked(name, v)
+		return err == nil && m.learnRevoked(name, r)
+	}
+	if v.Value == nil {
+		v.Revision = 0 // it was removed
+	}
+	m.mu.Lock()
+	before, known := m.values[v.Key]
+	if known && before.Revision > v.Revision && v.Revision != 0 {
+		m.mu.Unlock()
+		return false
+	}
+	m.values[v.Key] = v
+	m.mu.Unlock()
+	return before.Revision != v.Revision
+}
+
+// learnCertificates takes in changes below certificate/.
+func (m *Member) learnCertificates(values []state.Versioned) {
+	var names []string
+	for _, v := range values {
+		name, ok := certificateOf(v.Key)
+		m.mu.Lock()
+		ok = ok && m.interest[name]
+		m.mu.Unlock()
+		if !ok || len(v.Value) > maxValue {
+			continue
+		}
+		own := false
+		if e, err := parse(v.Value, v.Key); err == nil {
+			own = e.Signer == m.set.Identity.Recipient()
+		}
+		if m.learnValue(name, v) && !own && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	m.changedNames(names...)
+}
+
+// learnOrders wakes the certificates that this host waits to order.
+func (m *Member) learnOrders(values []state.Versioned) {
+	var names []string
+	for _, v := range values {
+		name, _, _ := strings.Cut(strings.TrimPrefix(v.Key, "order/"), "/")
+		m.mu.Lock()
+		waits := m.waiting[name]
+		m.mu.Unlock()
+		if !waits || v.Value == nil {
+			continue
+		}
+		var over endedOrder
+		if _, _, err := m.vault().readNote(v.Value, v.Key, 0, &over); err == nil && over.Ended && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	m.changedNames(names...)
+}
+
+func (m *Member) changedNames(names ...string) {
+	m.mu.Lock()
+	changed := m.onChange
+	m.mu.Unlock()
+	if changed != nil && len(names) > 0 {
+		changed(names)
+	}
+}
+
+// certificateOf returns the certificate that a key belongs to.
+func certificateOf(place string) (name string, ok bool) {
+	rest, ok := strings.CutPrefix(place, "certificate/")
+	name, _, found := strings.Cut(rest, "/")
+	return name, ok && found && name != ""
+}
+
+func nextPlace(name string, key bundle.KeyType) string { return place{kindNext, name, key}.String() }
+func tlsaPlace(name string) string                     { return path.Join("certificate", name, "tlsa") }

@@ -1,0 +1,53 @@
+package fleet
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// fleetStatus is what `mxcert fleet status --json` prints, as its documentation says.
+type fleetStatus struct {
+	Fleet, Host string
+	Engine      struct {
+		Up           bool
+		Since        time.Time
+		Reason, Hint string
+	}
+	Hosts []struct {
+		Host      string
+		Alive     bool
+		Recipient string
+	}
+	Certificates []struct {
+		Name, Key, Serial string
+		Generation        int64
+		Host              string
+		Hosts             []struct {
+			Host    string
+			Wanted  bool
+			OnDisk  string `json:"on_disk"`
+			Served  string
+			Matches bool
+			Reason  string
+		}
+	}
+	Recipients []struct {
+		Recipient, Host, State string
+	}
+	code int
+}
+
+// fleetStatus asks a host.
+func (w *town) fleetStatus(ctx context.Context, h *host) (s fleetStatus, err error) {
+	r, err := h.Run(ctx, "mxcert", "fleet", "status", "--json")
+	if err != nil {
+		return s, err
+	}
+	if err := json.Unmarshal([]byte(r.Stdout), &s); err != nil {
+		return s, fmt.Errorf("fleet status: exit status %d: %w\n%s%s", r.Code, err, r.Stdout, r.Stderr)
+	}
+	s.code = r.Code
+	return s, nil
+}

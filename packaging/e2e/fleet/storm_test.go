@@ -1,0 +1,138 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"testing"
+	"time"
+)
+
+// MXCERT_FLEET_FAULTS faults (8) come at random moments of orders, changes of keys and deployments. Senders never miss a certificate, no host goes
+// back to an older one, and two orders never live at once; after each fault all hosts come to serve the newest certificate.
+func (w *town) storm(t *testing.T) {
+	count := number(t, "MXCERT_FLEET_FAULTS", 8)
+	seed := uint64(number(t, "MXCERT_FLEET_SEED", int(time.Now().UnixNano()%1e9)))
+	fmt.Fprintf(os.Stdout, "figure: %s: seed %d\n", t.Name(), seed)
+	pick := rand.New(rand.NewPCG(seed, seed)) //nolint:gosec // a test
+	order := pick.Perm(len(faults))
+	for n := range count {
+		f := faults[order[n%len(order)]]
+		w.round(t, f, pick)
+		if t.Failed() {
+			t.Fatalf("after %d of %d faults, seed %d", n+1, count, seed)
+		}
+	}
+	figure(t, "%d faults with real processes, seed %d", count, seed)
+}
+
+// round is one fault: something is begun, the fault comes, is healed, and everything becomes as it should be.
+func (w *town) round(t *testing.T, f fault, pick *rand.Rand) {
+	t.Helper()
+	ctx := t.Context()
+	h, moment := w.anyHost(pick), moments[pick.IntN(len(moments))]
+	delay, hold := scale(pick, moment.at), 500*time.Millisecond+scale(pick, 4*time.Second)
+	if long := number(t, "MXCERT_FLEET_FAULTS", 8) > 20; long && pick.IntN(6) == 0 {
+		hold += 35 * time.Second // longer than a lock outlives its holder
+	}
+	began := time.Now()
+	action, ended := w.action(ctx, pick, h)
+	if moment.step != "" {
+		w.orders.saw(ctx, moment.step, began)
+	}
+	pause(ctx, delay)
+	at, heal, err := f.hurt(ctx, w, pick)
+	if err != nil {
+		t.Errorf("%s (%s): %v", f.name, at, err)
+	}
+	hurt := time.Since(began)
+	pause(ctx, hold)
+	if err := heal(); err != nil {
+		t.Errorf("%s (%s), healing: %v", f.name, at, err)
+	}
+	said := <-ended
+	if err := w.settled(ctx); err != nil {
+		t.Errorf("%s (%s) for %v, %s of %s on %s: %v\n%s", f.name, at, hold.Round(time.Millisecond), moment.name, action, h.name, err, said)
+		w.tell()
+	}
+	t.Logf("%v: %s (%s) for %v, %v after the beginning (%s) of %s on %s; all well again %v later: %s", time.Since(w.began).Round(time.Second), f.name, at, hold.Round(time.Millisecond),
+		hurt.Round(time.Millisecond), moment.name, action, h.name, (time.Since(began) - hurt).Round(100*time.Millisecond), said)
+}
+
+// action begins something on a host: an order, a change of keys or a deployment. How it ends does not matter: the fault may meet it.
+func (w *town) action(ctx context.Context, pick *rand.Rand, h *host) (name string, ended chan string) {
+	commands := [][]string{{"renew", "--now", "mx"}, {"renew", "--now", "mx"}, {"deploy", "mx"}}
+	if w.dane {
+		commands = append(commands, []string{"tlsa", "roll", "mx"}, []string{"tlsa", "roll", "mx"})
+	}
+	command := commands[pick.IntN(len(commands))]
+	ended = make(chan string, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+		defer cancel()
+		r, err := h.Run(ctx, append([]string{"mxcert"}, command...)...)
+		ended <- fmt.Sprintf("exit status %d, %v: %s", r.Code, err, tail(r.Stdout+r.Stderr, 4))
+	}()
+	return command[0] + " " + command[1], ended
+}
+
+// settled waits until all members and hosts are well and all hosts serve the newest certificate that the authority gave out.
+func (w *town) settled(ctx context.Context) error {
+	if err := w.etcdReady(ctx); err != nil {
+		return fmt.Errorf("etcd: %w", err)
+	}
+	return wait(ctx, laterLimit, func() error {
+		serial, err := w.agreed(5*time.Second, "", w.hosts...)
+		if err != nil {
+			return err
+		}
+		if n, _ := w.orders.rank(serial); n != len(w.orders.issued())-1 {
+			return fmt.Errorf("all hosts serve %s, which is number %d of %d", serial, n+1, len(w.orders.issued()))
+		}
+		return w.generationsGrow(ctx)
+	})
+}
+
+// generationsGrow checks that no generation that a host has is older than what it had before, as `fleet status` tells it.
+func (w *town) generationsGrow(ctx context.Context) error {
+	status, err := w.fleetStatus(ctx, w.hosts[0])
+	if err != nil {
+		return err
+	}
+	for _, c := range status.Certificates {
+		if before := w.generations[c.Name+" "+c.Key]; c.Generation < before {
+			w.t.Errorf("%s %s: generation %d after %d", c.Name, c.Key, c.Generation, before)
+		}
+		w.generations[c.Name+" "+c.Key] = c.Generation
+	}
+	if len(status.Certificates) == 0 {
+		return errors.New("fleet status knows no certificate")
+	}
+	return nil
+}
+
+// tell shows what the hosts think, for a failure.
+func (w *town) tell() {
+	w.t.Helper()
+	for _, h := range w.hosts {
+		r, _ := h.Run(w.t.Context(), "sh", "-c", "mxcert fleet status; journalctl --no-pager -o short-precise -u mxcert -n 60")
+		w.t.Logf("--- %s\n%s%s", h.name, r.Stdout, r.Stderr)
+	}
+	for _, o := range w.orders.list() {
+		w.t.Logf("order %s of %v: %s to %s, finalized %s, serial %s", o.id, o.hosts, clock(o.made), clock(o.last), clock(o.finalized), o.serial)
+	}
+}
+
+// scale is a random part of a time.
+func scale(pick *rand.Rand, most time.Duration) time.Duration {
+	return time.Duration(pick.Int64N(int64(most) + 1))
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
