@@ -112,7 +112,8 @@ type game struct {
 	free   *history // of what is swapped without one
 
 	tokens, written, suffered, refused atomic.Int64
-	suffering                          sync.Mutex // one at a time
+	enough                             func() bool // beside the faults
+	suffering                          sync.Mutex  // one at a time
 }
 
 // host is one of them, with its own lines to all members.
@@ -148,7 +149,7 @@ func (g *game) play(ctx context.Context) {
 	var playing sync.WaitGroup
 	for _, h := range g.hosts {
 		playing.Go(func() {
-			for ctx.Err() == nil && g.suffered.Load() < int64(g.faults) {
+			for ctx.Err() == nil && (g.suffered.Load() < int64(g.faults) || !g.enough()) {
 				h.write(ctx)
 				h.swap(ctx)
 				sleep(ctx, rand.N(20*time.Millisecond))
@@ -187,7 +188,7 @@ func (h *host) write(ctx context.Context) {
 			h.refused.Add(1)
 		}
 	}
-	if rand.N(2) == 0 || !h.suffering.TryLock() {
+	if rand.N(2) == 0 || h.suffered.Load() >= int64(h.faults) || !h.suffering.TryLock() {
 		write()
 		return
 	}
@@ -261,15 +262,19 @@ func (g *game) judge() porcupine.CheckResult {
 	return worst
 }
 
-// playAll plays several games at once on one cluster, and says what became of each.
-func playAll(t *testing.T, cluster *etcdtest.Cluster, games, faults int, unfenced bool) (results []porcupine.CheckResult) {
+// playAll plays several games at once on one cluster, while something else happens to it, and says what became of each.
+func playAll(t *testing.T, cluster *etcdtest.Cluster, games, faults int, unfenced bool, meanwhile func()) (results []porcupine.CheckResult) {
 	t.Helper()
 	list := make([]*game, games)
+	var over atomic.Bool
 	var playing sync.WaitGroup
 	for i := range list {
 		list[i] = newGame(t, cluster, fmt.Sprint("mx", i), faults, unfenced)
+		list[i].enough = over.Load
 		playing.Go(func() { list[i].play(t.Context()) })
 	}
+	meanwhile()
+	over.Store(true)
 	playing.Wait()
 	operations, suffered, refused := 0, int64(0), int64(0)
 	for _, g := range list {
@@ -290,7 +295,8 @@ func TestHistories(t *testing.T) {
 	for _, members := range []int{1, 3} {
 		t.Run(fmt.Sprint(members), func(t *testing.T) {
 			t.Parallel()
-			for i, result := range playAll(t, etcdtest.Start(t, members), 3, 2, false) {
+			cluster := etcdtest.Start(t, members)
+			for i, result := range playAll(t, cluster, 3, 2, false, func() { trouble(t, cluster, members/3*4) }) {
 				if result != porcupine.Ok {
 					t.Errorf("game %d: %s", i, result)
 				}
@@ -303,7 +309,7 @@ func TestHistories(t *testing.T) {
 func TestHistoriesWithoutFence(t *testing.T) {
 	t.Parallel()
 	wrong := 0
-	for _, result := range playAll(t, etcdtest.Start(t, 1), 3, 2, true) {
+	for _, result := range playAll(t, etcdtest.Start(t, 1), 3, 2, true, func() {}) {
 		if result == porcupine.Illegal {
 			wrong++
 		}

@@ -165,6 +165,7 @@ type process struct {
 const asHolder = "MXCERT_TEST_HOLDER"
 
 func TestMain(m *testing.M) {
+	etcdtest.Main()
 	if place := os.Getenv(asHolder); place != "" {
 		holdFor(strings.Split(place, " "))
 		return
