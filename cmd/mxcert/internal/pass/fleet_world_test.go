@@ -38,6 +38,8 @@ type citizen struct {
 	member *fleet.Member
 	store  *watched // what the member asks
 	leave  func()
+
+	session string // of a daemon; "" for a command, which is a process of its own
 }
 
 func newTown(t testing.TB, names ...string) *town {
@@ -70,7 +72,7 @@ func (h *citizen) join() {
 	h.t.Helper()
 	files, err := disk.Open(h.Path("state"))
 	h.check(err)
-	h.member, h.store = memberAt(h.wants().Fleet, files)
+	h.member, h.store = memberAt(h.wants().Fleet, files, h.session)
 	opened := h.store.Shared
 	h.leave = sync.OnceFunc(func() { _ = opened.Close() })
 	h.t.Cleanup(h.leave)
@@ -81,12 +83,12 @@ func memberOf(of *wanted.Fleet, files state.Store) *fleet.Member {
 	if of == nil {
 		return nil
 	}
-	member, _ := memberAt(of, files)
+	member, _ := memberAt(of, files, "")
 	return member
 }
 
 // memberAt joins a fleet. Its locks end soon after a process that is killed.
-func memberAt(of *wanted.Fleet, files state.Store) (*fleet.Member, *watched) {
+func memberAt(of *wanted.Fleet, files state.Store, session string) (*fleet.Member, *watched) {
 	settings, err := of.Settings()
 	if err != nil {
 		panic(err)
@@ -95,6 +97,7 @@ func memberAt(of *wanted.Fleet, files state.Store) (*fleet.Member, *watched) {
 	if err != nil {
 		panic(err)
 	}
+	settings.Session = session
 	store := &watched{Shared: opened, calls: &calls{}}
 	member, err := fleet.New(settings, store, files, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -103,7 +106,15 @@ func memberAt(of *wanted.Fleet, files state.Store) (*fleet.Member, *watched) {
 	return member, store
 }
 
-// runs keeps the host alive in the fleet, as a daemon does, and returns where it hears of changes.
+// serves makes the member that of a daemon, which does not run yet.
+func (h *citizen) serves() {
+	h.t.Helper()
+	h.leave()
+	h.session = "of a daemon"
+	h.join()
+}
+
+// runs keeps the host alive in the fleet, and returns where it hears of changes.
 func (h *citizen) runs() <-chan []string {
 	h.t.Helper()
 	heard := make(chan []string, 100)
@@ -149,6 +160,10 @@ func (h *citizen) run(ctx context.Context, options Options) report.Certificate {
 	h.t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
+	if h.session == "" {
+		h.leave()
+		h.join()
+	}
 	r := h.fleetRunner()
 	h.mu.Lock()
 	h.said = nil
