@@ -30,6 +30,7 @@ func Join(f *wanted.Fleet, p Process, disk state.Store, log *slog.Logger) (membe
 	if err != nil {
 		return nil, nothing, err
 	}
+	settings.Session, settings.Version = p.Session, p.Release
 	shared, err := open(f)
 	if err != nil {
 		return nil, nothing, err
