@@ -19,6 +19,8 @@ import (
 	"go.uber.org/zap"
 )
 
+const loopback = "127.0.0.1"
+
 // Cluster is one or more members.
 type Cluster struct {
 	Members []*Member
@@ -34,7 +36,7 @@ func Start(t testing.TB, members int, options ...func(*embed.Config)) *Cluster {
 	c := &Cluster{t: t, dir: t.TempDir(), options: options}
 	for i := range members {
 		m := &Member{cluster: c, name: fmt.Sprintf("m%d", i)}
-		m.clients, m.peers = newLine(t), newLine(t)
+		m.clients, m.peers = newLine(t, loopback), newLine(t, loopback)
 		c.Members = append(c.Members, m)
 	}
 	t.Cleanup(c.stop)
@@ -184,8 +186,11 @@ func (m *Member) Resume() {
 }
 
 // Line returns a new way for one client to this member, which can be broken without disturbing other clients.
-func (m *Member) Line() *Line {
-	line := newLine(m.cluster.t)
+func (m *Member) Line() *Line { return m.LineAt(loopback) }
+
+// LineAt is Line, at another address of the loopback interface.
+func (m *Member) LineAt(address string) *Line {
+	line := newLine(m.cluster.t, address)
 	line.lead(m.clients.Address())
 	m.cluster.t.Cleanup(line.close)
 	return line

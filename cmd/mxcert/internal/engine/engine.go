@@ -31,7 +31,7 @@ func Join(f *wanted.Fleet, p Process, disk state.Store, log *slog.Logger) (membe
 		return nil, nothing, err
 	}
 	settings.Session, settings.Version = p.Session, p.Release
-	shared, err := open(f)
+	shared, err := open(f, Prefix(f.Name))
 	if err != nil {
 		return nil, nothing, err
 	}
