@@ -25,15 +25,16 @@ func agreedUsage(ca string) string { return "fleet/usage/" + ca + ".json" }
 // the store away, the disk alone counts; what it notes is merged later.
 func (m *Member) lockUsage(ctx context.Context) (unlock func(), err error) {
 	var holder state.Shared
-	err = m.ask(ctx, func(ctx context.Context) error {
+	var release func()
+	err = m.ask(ctx, func(ctx context.Context) (err error) {
 		holder = m.shared.Holder()
-		unlock, err = holder.Lock(ctx, "lock/usage")
+		release, err = holder.Lock(ctx, "lock/usage")
 		return err
 	})
 	switch {
 	case err == nil:
 		m.mergeAllUsage(ctx)
-		return func() { unlock(); _ = holder.Close() }, nil
+		return func() { release(); _ = holder.Close() }, nil
 	case isAway(err):
 		return func() {}, nil
 	}
