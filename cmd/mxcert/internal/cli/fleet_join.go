@@ -112,12 +112,14 @@ func (f *fleetSight) checkJoin(ctx context.Context) *joinReport {
 	found, seen, err := doctor.LookAtFleet(ctx, of, f.Member)
 	for _, one := range found {
 		r.Checks = append(r.Checks, joinCheck{Check: strings.TrimPrefix(one.ID, "fleet-"), Result: one.Severity, Message: one.Message, Hint: one.Hint})
-		if one.Severity == finding.Error {
+		if one.Severity == finding.Error && (err == nil || one.ID != "fleet-engine") {
 			r.failed = report.CodeFault
 		}
 	}
 	if err != nil {
-		if r.failed = fleetCode(err); r.failed != report.CodeTemporary {
+		if r.failed == report.CodeOK && fleetCode(err) == report.CodeTemporary {
+			r.failed = report.CodeTemporary
+		} else {
 			r.failed = report.CodeFault
 		}
 		return r

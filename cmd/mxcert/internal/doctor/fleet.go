@@ -16,7 +16,7 @@ import (
 const (
 	// fewSeconds is how far clocks may differ without a word: certificates and leases are judged by different clocks.
 	fewSeconds = 30 * time.Second
-	// clientSoon is how long before its end a client certificate is worth a word.
+	// clientSoon is how long before its end a client certificate is worth a word, or a quarter of its life if that is less.
 	clientSoon = 14 * 24 * time.Hour
 )
 
@@ -95,7 +95,7 @@ func client(of *wanted.Fleet, now time.Time) finding.Finding {
 		return bad("%s", err).Next(report.HintOf(err))
 	}
 	text, until := leaf.Subject.CommonName, report.Minute(leaf.NotAfter)
-	if leaf.NotAfter.Sub(now) < clientSoon {
+	if leaf.NotAfter.Sub(now) < min(clientSoon, leaf.NotAfter.Sub(leaf.NotBefore)/4) {
 		return doubtful("the client certificate %q, by which the cluster knows this host, ends at %s", text, until).
 			Next("issue a new one with the same common name, and write it over the old one; mxcert reads it by itself")
 	}
