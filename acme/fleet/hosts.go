@@ -77,6 +77,8 @@ type said struct {
 	Alive    bool      `json:"alive"`
 	Seen     time.Time `json:"seen,omitzero"`
 	Sequence int64     `json:"sequence"`
+
+	revisions [3]int64 // of alive, seen and deployed, as they were read
 }
 
 func (s said) deployed() Deployed {
@@ -189,6 +191,12 @@ func (m *Member) askHosts(ctx context.Context, name string) error {
 // judgeHost reads what a host says. ok is false if it is forgotten, or has never said anything about the certificate.
 func (m *Member) judgeHost(host, name string, values []state.Versioned, before said) (s said, ok bool) {
 	now := time.Now().UTC().Truncate(time.Second)
+	revisions := [3]int64{values[0].Revision, values[1].Revision, values[3].Revision}
+	if before.Alive && before.revisions == revisions && values[2].Revision == 0 { // nothing is new
+		before.Seen = now
+		m.sawHost(host, now)
+		return before, true
+	}
 	info := m.readInfo(host, values)
 	if values[2].Revision != 0 && !info.Alive && values[1].Revision == 0 && m.forgotten(host, values[2]) {
 		return said{}, false
@@ -221,7 +229,7 @@ func (m *Member) judgeHost(host, name string, values []state.Versioned, before s
 			s = said{Deployed: d.bounded(), Sequence: n.Sequence}
 		}
 	}
-	s.Host, s.Alive, s.Seen = host, info.Alive, info.Seen
+	s.Host, s.Alive, s.Seen, s.revisions = host, info.Alive, info.Seen, revisions
 	return s, s.Sequence != 0
 }
 

@@ -71,8 +71,8 @@ func (m *Member) refuse(why *Refusal) {
 
 // remember changes the memory, durably: other processes of this host change it, too. change returns false if nothing is to be stored.
 func (m *Member) remember(change func(*memory) bool) error {
-	m.remembering.Lock()
-	defer m.remembering.Unlock()
+	m.remembering <- struct{}{}
+	defer func() { <-m.remembering }()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	release, err := m.book.Hold(ctx, state.Fleet)
