@@ -290,6 +290,12 @@ func (m *Member) hostIndex(ctx context.Context) ([]string, int64, error) {
 	if err != nil || v.Revision == 0 {
 		return nil, 0, err
 	}
+	m.mu.Lock()
+	last := m.index
+	m.mu.Unlock()
+	if last.revision == v.Revision {
+		return slices.Clone(last.hosts), v.Revision, nil
+	}
 	var list hostList
 	_, _, err = m.vault().readNote(v.Value, hostsPlace, 0, &list)
 	m.fault(hostsPlace, err)
@@ -297,7 +303,17 @@ func (m *Member) hostIndex(ctx context.Context) ([]string, int64, error) {
 		return nil, -1, nil
 	}
 	form := nameForm()
-	return slices.DeleteFunc(list.Hosts, func(host string) bool { return len(host) > 200 || !form.MatchString(host) }), v.Revision, nil
+	hosts := slices.DeleteFunc(list.Hosts, func(host string) bool { return len(host) > 200 || !form.MatchString(host) })
+	m.mu.Lock()
+	m.index = indexAt{v.Revision, slices.Clone(hosts)}
+	m.mu.Unlock()
+	return hosts, v.Revision, nil
+}
+
+// indexAt is the list of hosts as it was read.
+type indexAt struct {
+	revision int64
+	hosts    []string
 }
 
 // enlist changes the list of hosts in the store.
