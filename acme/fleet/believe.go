@@ -69,10 +69,7 @@ func (m *Member) believe(values []state.Versioned) {
 
 // restoreStatements writes statements again that the store has lost, so that hosts which join learn them.
 func (m *Member) restoreStatements(ctx context.Context, values []state.Versioned) error {
-	lost, err := m.trust.Load().missing(m.set.Identity, values)
-	if err != nil {
-		return err
-	}
+	lost := m.trust.Load().missing(values)
 	there := map[string]int64{}
 	for _, v := range values {
 		there[v.Key] = v.Revision

@@ -59,7 +59,7 @@ type Settings struct {
 	Recipients []seal.Recipient // that this host trusts, as configured: all hosts, and the recovery key
 	Alone      bool             // may order without the store, late
 	Forget     time.Duration    // how long a host that is away counts; 0: 14 days
-	Session    string           // random, one for each process, so that a second host with the same name is noticed; "": drawn by New
+	Session    string           // random, of a process that calls Run: a second host with the same name is noticed, and nobody asks the store before Run does; "": of a command
 	Version    string           // of this mxcert, for people
 }
 
@@ -107,14 +107,18 @@ func New(set Settings, shared state.Shared, disk state.Store, log *slog.Logger) 
 		log = slog.New(slog.DiscardHandler)
 	}
 	set.Forget = orDefault(set.Forget, forgetAfter)
-	if set.Session == "" {
+	runs := set.Session != ""
+	if !runs {
 		set.Session = random()
 	}
 	m := &Member{
 		remembering: make(chan struct{}, 1), set: set, shared: shared, disk: disk, book: state.New(disk), log: log.With("fleet", set.Name),
 		faults: map[string]string{}, leads: map[string]*Lead{}, waiting: map[string]bool{}, values: map[string]state.Versioned{},
 		interest: map[string]bool{}, loaded: map[string]bool{}, overtaken: map[string]time.Time{}, own: map[string]*noted{}, queue: map[string]Revoked{},
-		known: map[string]*knownHosts{}, revoked: map[string][]Revoked{}, wake: make(chan struct{}, 1),
+		known: map[string]*knownHosts{}, revoked: map[string][]Revoked{}, wake: make(chan struct{}, 1), running: runs,
+	}
+	if runs {
+		m.asked = make(chan struct{})
 	}
 	m.trust.Store(newTrust(set.Name, set.Identity.Recipient(), set.Recipients))
 	m.recall()

@@ -23,6 +23,8 @@ type memory struct {
 	Away     *away                `json:"away,omitempty"`
 	Up       time.Time            `json:"up,omitzero"`     // since when the store answers
 	Hosts    map[string]time.Time `json:"hosts,omitempty"` // when each was last at work
+
+	Forgotten map[string]int64 `json:"forgotten,omitempty"` // the sequence of the last note by which somebody has forgotten a host by hand
 }
 
 // mark says what the newest value of a key was.

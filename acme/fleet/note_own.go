@@ -161,6 +161,9 @@ func (m *Member) Flush(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	if err := m.wasHere(ctx); err != nil {
+		return err
+	}
 	m.mu.Lock()
 	names := slices.Sorted(maps.Keys(m.own))
 	m.mu.Unlock()
@@ -170,6 +173,21 @@ func (m *Member) Flush(ctx context.Context) error {
 		}
 	}
 	return m.sendQueue(ctx)
+}
+
+// wasHere has a host count that commands alone keep, from a timer, unless it counts already. With Run at work, that is its task.
+func (m *Member) wasHere(ctx context.Context) error {
+	m.mu.Lock()
+	running := m.running
+	m.mu.Unlock()
+	if running {
+		return nil
+	}
+	v, err := m.get(ctx, m.hostPlace("seen"))
+	if err != nil || v.Revision != 0 {
+		return err
+	}
+	return m.ask(ctx, (&part{m: m}).beSeen)
 }
 
 // send sends what this host says about a certificate, if the store does not have it.

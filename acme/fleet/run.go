@@ -47,7 +47,10 @@ func (m *Member) Run(ctx context.Context, changed func(names []string)) {
 		return
 	}
 	m.mu.Lock()
-	m.running, m.onChange, m.asked = true, changed, make(chan struct{})
+	m.running, m.onChange = true, changed
+	if m.asked == nil {
+		m.asked = make(chan struct{})
+	}
 	m.mu.Unlock()
 	defer func() {
 		m.mu.Lock()

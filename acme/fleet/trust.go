@@ -105,14 +105,14 @@ func (t *trust) learn(values []state.Versioned) (*trust, []error) {
 	before := next.effective
 	for _, s := range found {
 		switch {
-		case refusals.count > mostRefusals:
+		case refusals.forged > mostForged:
 		case next.isRemoved(s.Recipient) && s.State == isRemoved:
 		case next.isRemoved(s.Recipient):
 			refusals.add(refused(Replayed, recipientKey(s.Recipient), "it says that a host is added which was removed for good"))
 		case !before[s.by]:
 			refusals.add(next.stranger(s))
 		default:
-			refusals.add(next.keep(s))
+			refusals.kept(next.keep(s))
 		}
 	}
 	next.effective = next.conclude()
@@ -124,11 +124,11 @@ func (t *trust) learnAdded(found []statement, refusals *problems) []statement {
 	for again := true; again; {
 		again = false
 		found = slices.DeleteFunc(found, func(s statement) bool {
-			if s.State != isAdded || !t.effective[s.by] || t.isRemoved(s.Recipient) || refusals.count > mostRefusals {
+			if s.State != isAdded || !t.effective[s.by] || t.isRemoved(s.Recipient) || refusals.forged > mostForged {
 				return false
 			}
 			err := t.keep(s)
-			refusals.add(err)
+			refusals.kept(err)
 			again = again || err == nil
 			return true
 		})
@@ -137,24 +137,28 @@ func (t *trust) learnAdded(found []statement, refusals *problems) []statement {
 	return found
 }
 
-// problems are the first refusals of a look. A stranger can write very many values; each signature costs about 0.1 ms.
+// problems are the first refusals of a look.
 type problems struct {
 	errors []error
-	count  int
+	forged int // statements in the name of one who is trusted
 }
 
 const (
 	mostProblems = 50   // that one look returns
-	mostRefusals = 2000 // after which a look accepts nothing more
+	mostForged   = 2000 // after which a look accepts nothing more: a stranger can write very many, and each signature costs 0.1 ms
 )
 
 func (p *problems) add(err error) {
-	if err == nil {
-		return
-	}
-	p.count++
-	if len(p.errors) < mostProblems {
+	if err != nil && len(p.errors) < mostProblems {
 		p.errors = append(p.errors, err)
+	}
+}
+
+// kept adds what [trust.keep] returned.
+func (p *problems) kept(err error) {
+	p.add(err)
+	if err != nil {
+		p.forged++
 	}
 }
 

@@ -27,21 +27,26 @@ func (t *trust) add(identity *seal.Identity, r seal.Recipient, host string, at t
 	return t.say(identity, r, host, isAdded, at)
 }
 
-// remove returns the statements that sign again what a recipient has signed: its removals, and its additions of recipients in keep; and as
-// the last one that it is removed. They are written in this order: who is interrupted removes nobody else.
+// remove returns what is to be written to remove a recipient, in this order, so that who is interrupted removes nobody else: its additions of
+// recipients in keep, signed again; the removals by it and by those that leave with it, signed again; and last, that it is removed.
 func (t *trust) remove(identity *seal.Identity, r seal.Recipient, host string, keep []seal.Recipient, at time.Time) ([]state.Versioned, error) {
+	after := t.clone()
 	var all []statement
-	for _, other := range sorted(t.removed) {
-		if s := t.removed[other]; s.by == r {
-			all = append(all, s)
-		}
-	}
 	for _, other := range sorted(t.added) {
 		if s, signed := t.added[other][r]; signed && slices.Contains(keep, other) && t.effective[other] {
 			all = append(all, s)
+			after.added[other][identity.Recipient()] = s
 		}
 	}
-	all = append(all, statement{Recipient: r, Host: host, State: isRemoved, At: at})
+	gone := statement{Recipient: r, Host: host, State: isRemoved, At: at}
+	after.removed[r] = gone
+	after.effective = after.conclude()
+	for _, other := range sorted(t.removed) {
+		if s := t.removed[other]; other != r && !after.effective[s.by] {
+			all = append(all, s)
+		}
+	}
+	all = append(all, gone)
 	values := make([]state.Versioned, len(all))
 	for i, s := range all {
 		value, err := t.say(identity, s.Recipient, s.Host, s.State, s.At)
@@ -62,31 +67,23 @@ func (t *trust) vouched(r seal.Recipient) []seal.Recipient {
 }
 
 // missing returns what must be written to the store again, where it does not have it by a signer who is trusted: removals, so that hosts which
-// join learn them, and additions that count. values is what the store has below recipient/. A statement whose signer was removed is signed
-// again.
-func (t *trust) missing(identity *seal.Identity, values []state.Versioned) ([]state.Versioned, error) {
-	there := map[string]statement{}
+// join learn them, and additions that count. values is what the store has below recipient/.
+//
+// A host does not sign again by itself what one who was removed has signed: it may have been deceived before it knew.
+func (t *trust) missing(values []state.Versioned) []state.Versioned {
+	there := map[seal.Recipient]string{}
 	for _, value := range values {
 		if s, err := t.read(value.Key, value.Value); err == nil && t.effective[s.by] && t.holds(s) {
-			there[value.Key] = s
+			there[s.Recipient] = s.State
 		}
 	}
 	var lost []state.Versioned
 	for _, s := range t.standing() {
-		if there[recipientKey(s.Recipient)].State == s.State {
-			continue
+		if there[s.Recipient] != s.State {
+			lost = append(lost, state.Versioned{Key: recipientKey(s.Recipient), Value: s.value})
 		}
-		value := state.Versioned{Key: recipientKey(s.Recipient), Value: s.value}
-		if !t.effective[s.by] {
-			fresh, err := t.say(identity, s.Recipient, s.Host, s.State, s.At)
-			if err != nil {
-				return nil, err
-			}
-			value = fresh
-		}
-		lost = append(lost, value)
 	}
-	return lost, nil
+	return lost
 }
 
 // holds reports whether a statement is one that this host has verified, or verifies.
@@ -94,11 +91,14 @@ func (t *trust) holds(s statement) bool {
 	return bytes.Equal(s.value, t.removed[s.Recipient].value) || bytes.Equal(s.value, t.added[s.Recipient][s.by].value) || s.verify() == nil
 }
 
-// standing returns the statements that the store should have: one for each recipient that was removed, or added by one who is trusted.
+// standing returns the statements of signers who are trusted that the store should have: one for each recipient that was removed, or is
+// trusted because it was added.
 func (t *trust) standing() []statement {
 	var all []statement
 	for _, recipient := range sorted(t.removed) {
-		all = append(all, t.removed[recipient])
+		if s := t.removed[recipient]; t.effective[s.by] {
+			all = append(all, s)
+		}
 	}
 	for _, recipient := range sorted(t.added) {
 		signers := slices.DeleteFunc(sorted(t.added[recipient]), func(signer seal.Recipient) bool { return !t.effective[signer] })

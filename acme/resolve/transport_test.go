@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -46,17 +47,26 @@ func TestDevicesOnTheWay(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			s := listen(t, judged(t), "127.0.0.1:0")
+			var extended atomic.Int32 // answers to questions with EDNS
+			if edit := faults.Edit; edit != nil {
+				faults.Edit = func(request, reply *dns.Msg) *dns.Msg {
+					if request.IsEdns0() != nil {
+						extended.Add(1)
+					}
+					return edit(request, reply)
+				}
+			}
 			s.SetFaults(faults)
 			r := ask(s)
 			if got := r.LookIPv4(t.Context(), "mx1.secure.test"); got.State != resolve.Secure || len(got.Records) != 2 {
 				t.Errorf("%+v", got)
 			}
-			start := time.Now()
+			before := extended.Load()
 			if got := r.LookIPv4(t.Context(), "none.secure.test"); got.State != resolve.Secure || !got.Denied() {
 				t.Errorf("%+v", got)
 			}
-			if took := time.Since(start); strings.Contains(what, "EDNS") && took > time.Second {
-				t.Errorf("the next question took %s, too", took)
+			if again := extended.Load() - before; strings.Contains(what, "EDNS") && (before == 0 || again > 0) {
+				t.Errorf("EDNS was tried %d times, and %d times again", before, again)
 			}
 		})
 	}
@@ -157,7 +167,7 @@ func TestHostileServers(t *testing.T) {
 		{"garbage", func(q []byte) []byte { return append(q[:2:2], strings.Repeat("\xff", 500)...) }, func(c net.Conn, q []byte) { _, _ = c.Write([]byte(strings.Repeat("\xff", 1<<16))) }},
 		{"a pointer to itself", func(q []byte) []byte { return append(header(q[:12:12], 1), 0xc0, 12, 0, 1, 0, 1) }, func(c net.Conn, q []byte) {}},
 		{"many records announced", func(q []byte) []byte { return header(q, 0xffff) }, func(c net.Conn, q []byte) {}},
-		{"a length and nothing", truncated, func(c net.Conn, q []byte) { _, _ = c.Write([]byte{0xff, 0xff}); time.Sleep(20 * time.Second) }},
+		{"a length and nothing", truncated, func(c net.Conn, q []byte) { _, _ = c.Write([]byte{0xff, 0xff}); time.Sleep(time.Minute) }},
 		{"one byte a second", truncated, func(c net.Conn, q []byte) {
 			_, _ = c.Write([]byte{0xff, 0xff})
 			for range 60 {
@@ -200,7 +210,7 @@ func TestHostileServers(t *testing.T) {
 			if got.State != resolve.Failed || got.Err == nil || got.Denied() {
 				t.Errorf("%+v", got)
 			}
-			if took := time.Since(start); took > 14*time.Second {
+			if took := time.Since(start); took > 30*time.Second {
 				t.Errorf("it took %s", took)
 			}
 			if used := after.TotalAlloc - before.TotalAlloc; used > 8<<20 {
@@ -212,7 +222,7 @@ func TestHostileServers(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 			defer cancel()
 			start = time.Now()
-			if r.LookIPv6(ctx, "mx.example.org"); time.Since(start) > time.Second {
+			if r.LookIPv6(ctx, "mx.example.org"); time.Since(start) > 1800*time.Millisecond { // a datagram is waited for longer
 				t.Errorf("the end of the context came %s too late", time.Since(start))
 			}
 		})

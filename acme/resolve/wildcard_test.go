@@ -169,7 +169,7 @@ func freePort(t *testing.T) string {
 // awaitSigned waits until the server has signed its zones: an answer about a missing name has the records that prove it.
 func awaitSigned(t *testing.T, address string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for zone, proof := range map[string]uint16{"nsec.test.": dns.TypeNSEC, "nsec3.test.": dns.TypeNSEC3, "plain.test.": dns.TypeSOA} {
 		for done := false; !done; time.Sleep(50 * time.Millisecond) {

@@ -205,7 +205,7 @@ func TestSecondResolver(t *testing.T) {
 		if _, err := r.Locate(t.Context(), "mx.example.org"); err != nil {
 			t.Fatal(err)
 		}
-		if took := time.Since(start); i > 0 && took > time.Second {
+		if took := time.Since(start); i > 0 && took > 5*time.Second { // to wait for the dead one takes six
 			t.Errorf("question %d took %s", i+1, took)
 		}
 	}

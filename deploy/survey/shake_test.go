@@ -34,7 +34,7 @@ func (p *peer) seen() (total, most, quits int, commands []string) {
 // settle waits until the server has noticed that all clients are gone.
 func (p *peer) settle(t *testing.T) {
 	t.Helper()
-	for range 200 {
+	for range 3000 {
 		p.mu.Lock()
 		now := p.now
 		p.mu.Unlock()
@@ -219,7 +219,7 @@ func TestCancelledBefore(t *testing.T) {
 	start := time.Now()
 	LookAtDomain(ctx, "example.org", w.options())
 	LookAtHost(ctx, netip.MustParseAddr("127.5.7.7").String(), w.options())
-	if took := time.Since(start); took > time.Second {
+	if took := time.Since(start); took > 4*time.Second {
 		t.Errorf("ends after %s", took)
 	}
 }

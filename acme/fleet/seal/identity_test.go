@@ -135,7 +135,12 @@ func TestAnIdentityNeverShowsItsSecret(t *testing.T) {
 			t.Errorf("a secret is shown: %q", secret)
 		}
 	}
-	if !strings.Contains(all, string(identity.Recipient())) {
-		t.Error("nothing is shown: this test looks at the wrong text")
+	public := "identity of " + string(identity.Recipient())
+	text, err := json.Marshal(map[string]any{"i": identity})
+	if err != nil || string(text) != `{"i":"`+public+`"}` {
+		t.Errorf("as JSON it is %s, %v", text, err)
+	}
+	if got := fmt.Sprintf("%#v %v %s %x", *identity, identity, identity, identity); got != strings.Join([]string{public, public, public, public}, " ") {
+		t.Errorf("it prints as %s", got)
 	}
 }

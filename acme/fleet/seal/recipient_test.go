@@ -84,6 +84,11 @@ func TestPointsThatNobodyHasAreRefused(t *testing.T) {
 			t.Errorf("u = %s: a secret was encrypted to it", name)
 		}
 	}
+	for name, want := range map[string]string{"p+9, the base point not reduced": "not reduced", "2, on the twist": "not on the curve", "-1": "small order"} {
+		if _, err := ParseRecipient(encode(bad[name])); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("u = %s: the error is %v, want one with %q", name, err, want)
+		}
+	}
 	if _, err := ParseRecipient(encode(montgomery(9, 0))); err != nil {
 		t.Errorf("the base point has prime order and is refused: %v", err)
 	}

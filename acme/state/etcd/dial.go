@@ -5,49 +5,75 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"slices"
 	"sync"
-	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 )
 
-// dials tells who waits for a connection why it failed: gRPC keeps that as text.
+// dials tells those who wait for a connection why it failed: gRPC keeps only a text of that.
 type dials struct {
 	mu      sync.Mutex
 	waiting map[string][]chan error // by address
-	last    map[string]error
+	last    map[string]error        // by address: of the last attempt, if that failed
+	client  func() *tls.Certificate // of this host
 }
 
-func newDials() *dials { return &dials{waiting: map[string][]chan error{}, last: map[string]error{}} }
+func newDials() *dials {
+	return &dials{waiting: map[string][]chan error{}, last: map[string]error{}, client: func() *tls.Certificate { return nil }}
+}
 
 // next returns a channel that gets the error of the next attempt to connect to an address that fails.
-func (d *dials) next(address string) <-chan error {
+func (d *dials) next(address string) chan error {
+	c := make(chan error, 1)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	c := make(chan error, 1)
 	d.waiting[address] = append(d.waiting[address], c)
 	return c
+}
+
+// forget ends next.
+func (d *dials) forget(address string, c chan error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.waiting[address] = slices.DeleteFunc(d.waiting[address], func(w chan error) bool { return w == c }); len(d.waiting[address]) == 0 {
+		delete(d.waiting, address)
+	}
 }
 
 func (d *dials) failed(address string, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.last[address] = err
 	for _, c := range d.waiting[address] {
 		c <- err
 	}
 	delete(d.waiting, address)
+	d.last[address] = err
 }
 
 func (d *dials) worked(address string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.last, address)
-	delete(d.waiting, address)
+}
+
+// why returns what gRPC means with an error of its own.
+func (d *dials) why(address string, err error) error {
+	if _, theirs := errors.AsType[rpctypes.EtcdError](err); theirs || code(err) != codes.Unavailable {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if last := d.last[address]; last != nil {
+		return last
+	}
+	return err
 }
 
 func (d *dials) dial(ctx context.Context, address string) (net.Conn, error) {
-	conn, err := (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext(ctx, "tcp", address)
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {
 		d.failed(address, err)
 		return nil, err
@@ -55,31 +81,56 @@ func (d *dials) dial(ctx context.Context, address string) (net.Conn, error) {
 	return &observed{Conn: conn, dials: d, address: address}, nil
 }
 
-// observed is a connection that notes what ends it before the first answer of the server.
+// observed is a connection that tells what ends it before etcd has said something.
 type observed struct {
 	net.Conn
 	dials   *dials
 	address string
-	plain   bool
 	heard   bool
 }
 
+// Read is that of the connection; gRPC reads in one goroutine.
 func (o *observed) Read(p []byte) (int, error) {
 	n, err := o.Conn.Read(p)
-	if !o.heard {
-		if err != nil && !errors.Is(err, net.ErrClosed) {
-			o.dials.failed(o.address, err)
-		}
-		if n > 0 {
-			o.heard = true
-			o.dials.worked(o.address)
-		}
+	if o.heard {
+		return n, err
+	}
+	switch o.heard = n > 0; {
+	case n > 4 && !settings(p):
+		o.dials.failed(o.address, errForeign)
+	case n > 0:
+		o.dials.worked(o.address)
+	case err != nil && !errors.Is(err, net.ErrClosed):
+		o.dials.failed(o.address, err)
 	}
 	return n, err
 }
 
+// errForeign is what a server is that does not speak HTTP/2.
+var errForeign = errors.New("it does not speak the protocol of etcd")
+
+// settings reports whether bytes begin with a SETTINGS frame, as each server of HTTP/2 does (RFC 9113, section 3.4).
+func settings(p []byte) bool { return p[0] == 0 && p[3] == 4 }
+
+// credentials returns TLS that tells why a handshake failed.
 func (d *dials) credentials(config *tls.Config) credentials.TransportCredentials {
+	d.client = func() *tls.Certificate { return clientCertificate(config) }
 	return &noted{TransportCredentials: credentials.NewTLS(config), dials: d}
+}
+
+// clientCertificate returns what this host shows, to explain why it is refused.
+func clientCertificate(config *tls.Config) *tls.Certificate {
+	if config.GetClientCertificate != nil {
+		certificate, err := config.GetClientCertificate(&tls.CertificateRequestInfo{})
+		if err != nil {
+			return nil
+		}
+		return certificate
+	}
+	if len(config.Certificates) > 0 {
+		return &config.Certificates[0]
+	}
+	return nil
 }
 
 // noted notes why a handshake failed.
@@ -102,7 +153,7 @@ func (n *noted) ClientHandshake(ctx context.Context, authority string, conn net.
 	return &observed{Conn: secure, dials: n.dials, address: address}, info, nil
 }
 
-// Clone is needed by gRPC.
+// Clone is for gRPC.
 func (n *noted) Clone() credentials.TransportCredentials {
 	return &noted{TransportCredentials: n.TransportCredentials.Clone(), dials: n.dials}
 }

@@ -3,13 +3,13 @@ package etcd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
-	"net/url"
+	"slices"
 	"strings"
 	"syscall"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"mxcert/acme/state"
@@ -31,60 +31,82 @@ func (c *cause) Hint() string { return c.hint }
 // Unwrap returns what a caller may test for.
 func (c *cause) Unwrap() []error { return c.is }
 
-// away reports whether an answer is none, or one that another member may not give.
-func away(err error) bool {
-	if err == nil {
-		return false
-	}
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		return true
-	}
-	switch code(err) {
-	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Internal, codes.Unknown, codes.DataLoss:
-		return true
-	}
-	return errors.Is(err, rpctypes.ErrNotLeader) || errors.Is(err, rpctypes.ErrTooManyRequests)
+// failure is what became of asking one member.
+type failure struct {
+	at  int
+	err error
 }
 
-func code(err error) codes.Code {
-	if e, ok := errors.AsType[rpctypes.EtcdError](err); ok {
-		return e.Code()
-	}
-	return status.Code(err)
+// note adds a failure; the last one of a member counts.
+func note(list []failure, at int, err error) []failure {
+	list = slices.DeleteFunc(list, func(f failure) bool { return f.at == at })
+	return append(list, failure{at, rpctypes.Error(err)})
 }
 
-// explain says in the words of state what a call came to.
-func (l *link) explain(ctx context.Context, endpoint string, err error) error {
-	if err == nil {
-		return nil
-	}
-	err = rpctypes.Error(err)
-	where := endpoint
-	if u, parseErr := url.Parse(endpoint); parseErr == nil {
-		where = u.Host
+// explain says in the words of state what a call came to. The last failure decides.
+func (l *link) explain(ctx context.Context, failures []failure) error {
+	err := failures[len(failures)-1].err
+	if known, ok := errors.AsType[*cause](err); ok {
+		return known
 	}
 	switch {
 	case l.ctx.Err() != nil:
 		return &cause{text: "the store is closed", is: []error{fs.ErrClosed}}
-	case errors.Is(err, rpctypes.ErrPermissionDenied), errors.Is(err, rpctypes.ErrUserEmpty), errors.Is(err, rpctypes.ErrUserNotFound):
-		return &cause{text: "etcd permits it not to the user of this client certificate", is: []error{fs.ErrPermission}}
+	case errors.Is(ctx.Err(), context.Canceled):
+		return &cause{text: "the call was cancelled", is: []error{ctx.Err()}}
+	case errors.Is(err, rpctypes.ErrPermissionDenied), errors.Is(err, rpctypes.ErrUserEmpty), errors.Is(err, rpctypes.ErrUserNotFound),
+		errors.Is(err, rpctypes.ErrRoleNotFound), errors.Is(err, rpctypes.ErrAuthFailed):
+		return l.denied()
 	case errors.Is(err, rpctypes.ErrNoSpace):
-		return &cause{text: "etcd at " + where + " is full", is: []error{syscall.ENOSPC}}
+		return &cause{text: "the space quota of etcd is used up", is: []error{syscall.ENOSPC},
+			hint: "compact and defragment etcd, or raise --quota-backend-bytes, then run: etcdctl alarm disarm"}
 	case errors.Is(err, rpctypes.ErrLeaseNotFound):
 		return &cause{text: "the lease has ended", is: []error{fs.ErrNotExist}}
-	case errors.Is(ctx.Err(), context.Canceled):
-		return &cause{text: "it was cancelled", is: []error{ctx.Err()}}
+	case errors.Is(err, rpctypes.ErrCompacted):
+		return errCompacted
+	case errors.Is(err, rpctypes.ErrRequestTooLarge), errors.Is(err, rpctypes.ErrTooManyOps):
+		return &cause{text: "it is too much for one transaction of etcd", hint: "leave --max-request-bytes and --max-txn-ops of etcd at their defaults, or above"}
+	case !away(err):
+		return &cause{text: "etcd answers: " + plain(err), hint: "see the log of etcd"}
 	}
-	is := []error{state.ErrAway}
-	if ctx.Err() != nil {
-		is = append(is, ctx.Err())
-	}
-	return &cause{text: "etcd at " + where + ": " + plain(err), is: is}
+	return l.unreachable(ctx, failures)
 }
 
-func plain(err error) string {
-	if s, ok := status.FromError(err); ok {
-		return strings.TrimPrefix(s.Message(), "etcdserver: ")
+// denied says who lacks what.
+func (l *link) denied() *cause {
+	user := "the user of this host"
+	if name := l.user(); name != "" {
+		user = fmt.Sprintf("the user %q (the common name of this host's client certificate)", name)
 	}
-	return strings.TrimPrefix(err.Error(), "etcdserver: ")
+	return &cause{text: "etcd does not permit it to " + user, is: []error{fs.ErrPermission},
+		hint: "give the user a role that may read and write the keys of the fleet: etcdctl role grant-permission ROLE --prefix=true readwrite " +
+			l.prefix + ", then etcdctl user grant-role USER ROLE"}
+}
+
+// unreachable says of each member why it did not do it.
+func (l *link) unreachable(ctx context.Context, failures []failure) *cause {
+	c := &cause{is: []error{state.ErrAway}}
+	if ctx.Err() != nil {
+		c.is = append(c.is, ctx.Err())
+	}
+	var texts []string
+	for _, f := range failures {
+		text, hint := l.reason(f.err)
+		if c.hint == "" {
+			c.hint = hint
+		}
+		texts = append(texts, l.endpoints[f.at].address+" "+text)
+	}
+	c.text = "etcd cannot be asked: " + strings.Join(texts, "; ")
+	return c
+}
+
+// plain is what a server says, in one line.
+func plain(err error) string {
+	text := err.Error()
+	if s, ok := status.FromError(err); ok {
+		text = s.Message()
+	}
+	text = fmt.Sprintf("%.200q", strings.TrimPrefix(text, "etcdserver: "))
+	return text[1 : len(text)-1]
 }

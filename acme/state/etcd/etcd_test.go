@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"fmt"
+	"os"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,8 +14,8 @@ import (
 
 var prefixes atomic.Int64
 
-// settings are for a part of a cluster that no other test uses.
-func settings(c *etcdtest.Cluster) Settings {
+// room returns the settings of a part of a cluster that no other test uses.
+func room(c *etcdtest.Cluster) Settings {
 	return Settings{Endpoints: c.Endpoints(), Prefix: fmt.Sprintf("/mxcert/v1/test%d/", prefixes.Add(1)), Holder: "mx1", Lease: 2 * time.Second}
 }
 
@@ -35,7 +36,10 @@ func open(t *testing.T, s Settings) *Store {
 func TestStore(t *testing.T) {
 	cluster := etcdtest.Start(t, 1)
 	storetest.Run(t, func(t *testing.T) func() state.Store {
-		s := settings(cluster)
+		s := room(cluster)
 		return func() state.Store { return open(t, s) }
 	})
 }
+
+// long reports whether the tests may take minutes: make fleet.
+func long() bool { return os.Getenv("MXCERT_FLEET") == "long" }

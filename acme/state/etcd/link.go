@@ -5,7 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"strings"
+	"net"
+	"net/url"
 	"sync"
 	"time"
 
@@ -13,7 +14,6 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/grpclog"
 )
 
@@ -24,191 +24,144 @@ type nowhere struct{}
 
 func (nowhere) Write(p []byte) (int, error) { return len(p), nil }
 
-// link is a connection to one member at a time. When a member does not answer, the next one is asked.
+// link is a connection to one member at a time. If a member does not answer, the next one is asked.
 type link struct {
-	client   *clientv3.Client
-	dials    *dials
-	prefix   string
-	holder   string
-	patience time.Duration
-	lease    time.Duration
+	client    *clientv3.Client
+	dials     *dials
+	prefix    string
+	holder    string
+	patience  time.Duration
+	lease     time.Duration
+	endpoints []endpoint
 
-	mu        sync.Mutex
-	endpoints []string
-	at        int
+	mu    sync.Mutex
+	at    int           // which endpoint is asked
+	moved chan struct{} // closed when it is left
+	ended bool
 
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 }
 
+// endpoint is where a member is: its URL, and host:port.
+type endpoint struct{ url, address string }
+
+// largestAnswer bounds what one answer may take of memory: 100 values of 1 MiB, and some more.
+const largestAnswer = 128 << 20
+
 func connect(s Settings) (*link, error) {
 	quiet()
-	if err := check(s); err != nil {
+	endpoints, err := check(s)
+	if err != nil {
 		return nil, err
 	}
 	d := newDials()
 	options := []grpc.DialOption{
 		grpc.WithContextDialer(d.dial),
-		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: time.Second, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 30 * time.Second},
+		grpc.WithChainUnaryInterceptor(once),
+		grpc.WithConnectParams(grpc.ConnectParams{ // an attempt without a call; each call makes its own
+			Backoff:           backoff.Config{BaseDelay: time.Second, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Minute},
 			MinConnectTimeout: s.Patience,
 		}),
 	}
 	if s.TLS != nil {
 		options = append(options, grpc.WithTransportCredentials(d.credentials(s.TLS)))
 	}
-	at := start(s.Holder, len(s.Endpoints))
+	at := first(s.Holder, len(endpoints))
 	client, err := clientv3.New(clientv3.Config{
-		Endpoints:            []string{s.Endpoints[at]},
-		DialKeepAliveTime:    10 * time.Second,
+		Endpoints:            []string{endpoints[at].url},
+		DialKeepAliveTime:    10 * time.Second, // etcd refuses more than one in 5 s
 		DialKeepAliveTimeout: s.Patience,
 		MaxUnaryRetries:      1,
+		MaxCallSendMsgSize:   2 << 20,
+		MaxCallRecvMsgSize:   largestAnswer,
 		Logger:               zap.NewNop(),
 		DialOptions:          options,
 	})
 	if err != nil {
 		return nil, err
 	}
-	l := &link{client: client, dials: d, prefix: s.Prefix, holder: s.Holder, patience: s.Patience, lease: s.Lease, endpoints: s.Endpoints, at: at}
+	l := &link{client: client, dials: d, prefix: s.Prefix, holder: s.Holder, patience: s.Patience, lease: s.Lease, endpoints: endpoints, at: at,
+		moved: make(chan struct{})}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	return l, nil
 }
 
-func check(s Settings) error {
+func check(s Settings) ([]endpoint, error) {
 	if len(s.Endpoints) == 0 {
-		return errors.New("there are no endpoints")
+		return nil, errors.New("there are no endpoints")
 	}
-	scheme := "https://"
+	scheme := "https"
 	if s.TLS == nil {
-		scheme = "http://"
+		scheme = "http"
 	}
-	for _, e := range s.Endpoints {
-		if !strings.HasPrefix(e, scheme) {
-			return fmt.Errorf("the endpoint %q does not begin with %s", e, scheme)
+	list := make([]endpoint, len(s.Endpoints))
+	for i, text := range s.Endpoints {
+		u, err := url.Parse(text)
+		if err != nil || u.Scheme != scheme || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.User != nil {
+			return nil, fmt.Errorf("the endpoint %q is not %s://HOST:PORT", text, scheme)
 		}
+		if _, port, err := net.SplitHostPort(u.Host); err != nil || port == "" {
+			return nil, fmt.Errorf("the endpoint %q has no port; that of etcd is 2379", text)
+		}
+		list[i] = endpoint{url: scheme + "://" + u.Host, address: u.Host}
 	}
-	return nil
+	return list, nil
 }
 
-// start spreads hosts over the members.
-func start(holder string, members int) int {
+// first spreads hosts over the members.
+func first(holder string, members int) int {
 	sum := fnv.New32a()
 	_, _ = sum.Write([]byte(holder))
 	return int(sum.Sum32() % uint32(members)) //nolint:gosec // a few members
 }
 
+// shut ends what runs, and the connection.
 func (l *link) shut() error {
-	l.cancel()
-	l.running.Wait()
-	err := l.client.Close()
-	if errors.Is(err, context.Canceled) {
+	l.mu.Lock()
+	ended := l.ended
+	l.ended = true
+	l.mu.Unlock()
+	if ended {
 		return nil
 	}
-	return err
+	l.cancel()
+	l.running.Wait()
+	if err := l.client.Close(); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
 }
 
-// endpoint returns which member is asked now.
-func (l *link) endpoint() (at int, name string) {
+// run runs a function beside the caller. Shut waits for it; after that nothing is run.
+func (l *link) run(task func()) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.at, l.endpoints[l.at]
+	if !l.ended {
+		l.running.Go(task)
+	}
+	return !l.ended
 }
 
-// leave asks the next member from now on, unless somebody else has left this one.
+// asked returns which member is asked now, and what is closed when it is left.
+func (l *link) asked() (at int, moved <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.at, l.moved
+}
+
+// leave asks the next member from now on, unless somebody else has left this one. Watches move, too; at the only member they begin again.
 func (l *link) leave(at int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if at != l.at || len(l.endpoints) == 1 {
+	if at != l.at || l.ended {
 		return
 	}
-	l.at = (at + 1) % len(l.endpoints)
-	l.client.SetEndpoints(l.endpoints[l.at])
-}
-
-// kind says what may be done with a call that was not answered.
-type kind bool
-
-const (
-	reads   kind = false // another member may be asked
-	changes kind = true  // it may have happened: only what was not sent may be sent again
-)
-
-// call makes a call of a member, and of another one if that does not answer. It takes at most the patience.
-func (l *link) call(ctx context.Context, what kind, run func(context.Context) error) error {
-	within, cancel := context.WithTimeout(ctx, l.patience)
-	defer cancel()
-	stop := context.AfterFunc(l.ctx, cancel)
-	defer stop()
-	deadline, _ := within.Deadline()
-	var err error
-	for left := len(l.endpoints); left > 0; left-- {
-		share := time.Until(deadline) / time.Duration(left)
-		at, name := l.endpoint()
-		if err = l.ready(within, name, share); err == nil {
-			sent := false
-			sent, err = true, l.attempt(within, what, share, run)
-			if err == nil || !away(err) {
-				return l.explain(ctx, name, err)
-			}
-			if sent && what == changes {
-				l.leave(at)
-				return l.explain(ctx, name, err)
-			}
-		}
-		err = l.explain(ctx, name, err)
-		if ctx.Err() != nil || l.ctx.Err() != nil {
-			return err
-		}
-		l.leave(at)
+	if len(l.endpoints) > 1 {
+		l.at = (at + 1) % len(l.endpoints)
+		l.client.SetEndpoints(l.endpoints[l.at].url)
 	}
-	return err
+	close(l.moved)
+	l.moved = make(chan struct{})
 }
-
-func (l *link) attempt(ctx context.Context, what kind, share time.Duration, run func(context.Context) error) error {
-	if what == reads {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, share)
-		defer cancel()
-	}
-	return run(ctx)
-}
-
-// ready waits until there is a connection, or no hope for one.
-func (l *link) ready(ctx context.Context, name string, share time.Duration) error {
-	conn := l.client.ActiveConnection()
-	if conn.GetState() == connectivity.Ready {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, share)
-	defer cancel()
-	failed := l.dials.next(strings.TrimPrefix(strings.TrimPrefix(name, "https://"), "http://"))
-	conn.ResetConnectBackoff()
-	watching, done := context.WithCancel(ctx)
-	defer done()
-	changed := make(chan struct{}, 1)
-	go func() {
-		for watching.Err() == nil {
-			state := conn.GetState()
-			if state == connectivity.Idle {
-				conn.Connect()
-			}
-			if state == connectivity.Ready || state == connectivity.Shutdown {
-				changed <- struct{}{}
-				return
-			}
-			conn.WaitForStateChange(watching, state)
-		}
-	}()
-	select {
-	case <-changed:
-		return nil
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-		return errSilent
-	}
-}
-
-// errSilent is what happens if a member does not even refuse.
-var errSilent = errors.New("no answer")

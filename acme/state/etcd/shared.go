@@ -2,11 +2,11 @@ package etcd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"strconv"
 	"strings"
-	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/client/v3"
@@ -67,7 +67,7 @@ func (s *Store) some(ctx context.Context, keys []string) ([]state.Versioned, err
 		ops[i] = clientv3.OpGet(s.full(key))
 	}
 	var answer *clientv3.TxnResponse
-	err := s.call(ctx, reads, func(ctx context.Context) (err error) {
+	err := s.call(ctx, repeats, func(ctx context.Context) (err error) {
 		answer, err = s.client.Txn(ctx).Then(ops...).Commit()
 		return err
 	})
@@ -84,30 +84,46 @@ func (s *Store) some(ctx context.Context, keys []string) ([]state.Versioned, err
 	return list, nil
 }
 
-// values is how many values one request reads.
-const values = 32
-
-// Below reads a folder, page by page, at one revision.
+// Below reads a folder, page by page, at one revision. It leaves out what is no value of a store, such as the keys of locks.
 func (s *Store) Below(ctx context.Context, folder string) (list []state.Versioned, revision int64, err error) {
 	if !validFolder(folder) {
 		return nil, 0, s.failed("read", folder, fs.ErrInvalid)
 	}
-	from, end := s.below(folder), after(s.below(folder))
 	for {
-		answer, err := s.scan(ctx, from, end, revision, values)
-		if err != nil {
-			return nil, 0, s.failed("read", folder, err)
+		list, revision, err = s.values(ctx, s.below(folder))
+		if !errors.Is(err, errCompacted) || ctx.Err() != nil {
+			return list, revision, s.failed("read", folder, err)
 		}
-		revision = max(revision, answer.Header.Revision)
+	}
+}
+
+// A page of values has at least a few, and else about 2 MiB: the size of those before says how many that are.
+const (
+	leastValues, mostValues = 16, 1000
+	pageBytes               = 2 << 20
+)
+
+func (s *Store) values(ctx context.Context, base string) (list []state.Versioned, revision int64, err error) {
+	from, limit, bytes, count := base, leastValues, 0, 0
+	for {
+		answer, err := s.scan(ctx, from, after(base), revision, int64(limit))
+		if err != nil {
+			return nil, 0, err
+		}
+		if revision == 0 {
+			revision = answer.Header.Revision
+		}
 		for _, kv := range answer.Kvs {
 			if v := s.versioned(kv); valid(v.Key) {
 				list = append(list, v)
 			}
+			count, bytes = count+1, bytes+len(kv.Key)+len(kv.Value)
 		}
 		if !answer.More {
 			return list, revision, nil
 		}
 		from = string(answer.Kvs[len(answer.Kvs)-1].Key) + "\x00"
+		limit = min(max(pageBytes*count/max(bytes, 1), leastValues), mostValues)
 	}
 }
 
@@ -122,22 +138,6 @@ func (s *Store) Swap(ctx context.Context, key string, revision int64, value []by
 	now, err := s.change(ctx, []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(s.full(key)), "=", revision)},
 		[]clientv3.Op{clientv3.OpPut(s.full(key), string(value))})
 	return now, s.failed("write", key, err)
-}
-
-// Grant makes a lease. Its length is rounded up to seconds.
-func (s *Store) Grant(ctx context.Context, ttl time.Duration) (int64, error) {
-	lease, err := s.grant(ctx, ttl)
-	return int64(lease), s.failed("write", "", err)
-}
-
-// Renew renews a lease.
-func (s *Store) Renew(ctx context.Context, lease int64) error {
-	return s.failed("write", "", s.renew(ctx, clientv3.LeaseID(lease)))
-}
-
-// Lend gives a key a value until a lease ends.
-func (s *Store) Lend(ctx context.Context, key string, value []byte, lease int64) error {
-	return s.failed("write", key, s.put(ctx, key, value, clientv3.WithLease(clientv3.LeaseID(lease))))
 }
 
 // Identity returns the ID of the cluster in hexadecimal, as etcdctl shows it.

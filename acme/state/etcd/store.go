@@ -52,36 +52,57 @@ func (s *Store) Remove(key string) error {
 const page = 256
 
 // List asks for the keys of a folder, page by page, at one revision; it steps over what is deeper.
-func (s *Store) List(folder string) ([]string, error) {
+func (s *Store) List(folder string) (names []string, err error) {
 	if !validFolder(folder) {
 		return nil, s.failed("read", folder, fs.ErrInvalid)
 	}
-	names, err := s.list(folder)
+	err = s.bounded(func(ctx context.Context) error {
+		names, err = s.list(ctx, s.below(folder))
+		return err
+	}, errCompacted)
 	return names, s.failed("read", folder, err)
 }
 
-func (s *Store) list(folder string) (names []string, err error) {
-	base := s.below(folder)
-	end, from, revision := after(base), base, int64(0)
+// bounded does something that needs several calls within the patience, again as long as it comes to an error.
+func (s *Store) bounded(do func(context.Context) error, again error) error {
+	ctx, cancel := context.WithTimeout(s.ctx, s.patience)
+	defer cancel()
 	for {
-		answer, err := s.scan(context.Background(), from, end, revision, page, clientv3.WithKeysOnly())
+		if err := do(ctx); !errors.Is(err, again) || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+func (s *Store) list(ctx context.Context, base string) (names []string, err error) {
+	from, revision := base, int64(0)
+	for {
+		answer, err := s.scan(ctx, from, after(base), revision, page, clientv3.WithKeysOnly())
 		if err != nil {
 			return nil, err
 		}
-		revision = answer.Header.Revision
 		for _, kv := range answer.Kvs {
-			if name := element(strings.TrimPrefix(string(kv.Key), base)); (len(names) == 0 || names[len(names)-1] != name) && listed(name) {
+			name := element(strings.TrimPrefix(string(kv.Key), base))
+			if known := len(names) > 0 && names[len(names)-1] == name; !known && valid(strings.TrimSuffix(name, "/")) {
 				names = append(names, name)
 			}
 		}
 		if !answer.More {
 			return names, nil
 		}
-		last := strings.TrimPrefix(string(answer.Kvs[len(answer.Kvs)-1].Key), base)
-		if from = base + last + "\x00"; strings.Contains(last, "/") {
-			from = after(base + element(last))
+		if revision == 0 {
+			revision = answer.Header.Revision
 		}
+		from = next(base, string(answer.Kvs[len(answer.Kvs)-1].Key))
 	}
+}
+
+// next returns where the page after a key begins: after its folder, if that is below the one that is listed.
+func next(base, last string) string {
+	if name := element(strings.TrimPrefix(last, base)); strings.HasSuffix(name, "/") {
+		return after(base + name)
+	}
+	return last + "\x00"
 }
 
 // element returns the first element of a key, with its slash if it is a folder.
@@ -93,12 +114,10 @@ func element(key string) string {
 	return name
 }
 
-func listed(name string) bool { return valid(strings.TrimSuffix(name, "/")) }
-
 // scan asks for a page of a range.
 func (s *Store) scan(ctx context.Context, from, end string, revision int64, limit int64, options ...clientv3.OpOption) (answer *clientv3.GetResponse, err error) {
 	options = append(options, clientv3.WithRange(end), clientv3.WithLimit(limit), clientv3.WithRev(revision))
-	err = s.call(ctx, reads, func(ctx context.Context) (err error) {
+	err = s.call(ctx, repeats, func(ctx context.Context) (err error) {
 		answer, err = s.client.Get(ctx, from, options...)
 		return err
 	})
@@ -108,33 +127,34 @@ func (s *Store) scan(ctx context.Context, from, end string, revision int64, limi
 // maxOps is how many operations etcd does in one transaction, by default.
 const maxOps = 128
 
-// Rename moves a value or a folder in one transaction, if nothing changed since it was read.
+// Rename moves a value or a folder in one transaction, if nothing has changed since it was read; otherwise it reads again. A folder has at most
+// 120 values and about 1 MiB.
 func (s *Store) Rename(from, to string) error {
 	if !valid(from) || !valid(to) || strings.HasPrefix(to, from+"/") {
 		return s.failed("rename", from, fs.ErrInvalid)
 	}
-	for {
-		err := s.rename(from, to)
-		if !errors.Is(err, state.ErrChanged) {
-			return s.failed("rename", from, err)
-		}
-	}
+	err := s.bounded(func(ctx context.Context) error { return s.rename(ctx, from, to) }, state.ErrChanged)
+	return s.failed("rename", from, err)
 }
 
-func (s *Store) rename(from, to string) error {
-	value, err := s.scan(context.Background(), s.full(from), s.full(from)+"\x00", 0, 1)
+func (s *Store) rename(ctx context.Context, from, to string) error {
+	value, err := s.scan(ctx, s.full(from), s.full(from)+"\x00", 0, 1)
 	if err != nil {
 		return err
 	}
-	if len(value.Kvs) == 1 {
-		if from == to {
-			return nil
-		}
-		ifs, ops := move(value.Kvs[0], s.full(to))
-		_, err := s.change(context.Background(), ifs, append(ops, clientv3.OpDelete(s.full(from))))
-		return err
+	if len(value.Kvs) == 0 {
+		return s.renameFolder(ctx, s.below(from), s.below(to))
 	}
-	all, err := s.scan(context.Background(), s.below(from), after(s.below(from)), value.Header.Revision, maxOps)
+	if from == to {
+		return nil
+	}
+	ifs, ops := move(value.Kvs, s.full(from), s.full(to))
+	_, err = s.change(ctx, ifs, append(ops, clientv3.OpDelete(s.full(from))))
+	return err
+}
+
+func (s *Store) renameFolder(ctx context.Context, from, to string) error {
+	all, err := s.scan(ctx, from, after(from), 0, folderOps)
 	switch {
 	case err != nil:
 		return err
@@ -142,35 +162,32 @@ func (s *Store) rename(from, to string) error {
 		return fs.ErrNotExist
 	case from == to:
 		return nil
+	case all.More:
+		return fmt.Errorf("the folder has %d values: that is too much for one transaction", all.Count)
 	}
-	return s.renameFolder(from, to, all)
-}
-
-func (s *Store) renameFolder(from, to string, all *clientv3.GetResponse) error {
-	target := s.below(to)
-	there, err := s.scan(context.Background(), target, after(target), 0, 1, clientv3.WithKeysOnly())
+	there, err := s.scan(ctx, to, after(to), 0, 1, clientv3.WithKeysOnly())
 	if err != nil {
 		return err
 	}
 	if len(there.Kvs) > 0 {
 		return fs.ErrExist
 	}
-	ifs := []clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(target).WithRange(after(target)), "=", 0)}
-	var ops []clientv3.Op
-	for _, kv := range all.Kvs {
-		same, put := move(kv, target+strings.TrimPrefix(string(kv.Key), s.below(from)))
-		ifs, ops = append(ifs, same...), append(ops, put...)
-	}
-	ops = append(ops, clientv3.OpDelete(s.below(from), clientv3.WithPrefix()))
-	if all.More || len(ifs) >= maxOps {
-		return fmt.Errorf("the folder has %d values: that is too much for one transaction", all.Count)
-	}
-	_, err = s.change(context.Background(), ifs, ops)
+	ifs, ops := move(all.Kvs, from, to)
+	// Nobody may have added a key: neither here, after what was read, nor there.
+	ifs = append(ifs, clientv3.Compare(clientv3.ModRevision(from).WithRange(after(from)), "<", all.Header.Revision+1),
+		clientv3.Compare(clientv3.CreateRevision(to).WithRange(after(to)), "=", 0))
+	_, err = s.change(ctx, ifs, append(ops, clientv3.OpDelete(from, clientv3.WithPrefix())))
 	return err
 }
 
-// move returns what gives a value another key, with its lease, if it is still what was read.
-func move(kv *mvccpb.KeyValue, to string) ([]clientv3.Cmp, []clientv3.Op) {
-	return []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(string(kv.Key)), "=", kv.ModRevision)},
-		[]clientv3.Op{clientv3.OpPut(to, string(kv.Value), clientv3.WithLease(clientv3.LeaseID(kv.Lease)))}
+// folderOps is how many values a folder can have, so that the transaction has at most 128 conditions with those of the fence: etcd's default.
+const folderOps = 120
+
+// move returns what gives values other keys, with their leases, if they are still what was read.
+func move(values []*mvccpb.KeyValue, from, to string) (ifs []clientv3.Cmp, ops []clientv3.Op) {
+	for _, kv := range values {
+		ifs = append(ifs, clientv3.Compare(clientv3.ModRevision(string(kv.Key)), "=", kv.ModRevision))
+		ops = append(ops, clientv3.OpPut(to+strings.TrimPrefix(string(kv.Key), from), string(kv.Value), clientv3.WithLease(clientv3.LeaseID(kv.Lease))))
+	}
+	return ifs, ops
 }

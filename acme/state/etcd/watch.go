@@ -15,10 +15,10 @@ import (
 	"mxcert/acme/state"
 )
 
-// Watch follows a folder. It goes on at another member where one has stopped.
+// Watch follows a folder. If a member stops, it goes on at another one. If none has answered for the patience, the error is ErrAway.
 func (s *Store) Watch(ctx context.Context, folder string, revision int64, changed func([]state.Versioned)) error {
 	if !validFolder(folder) {
-		return s.failed("read", folder, fs.ErrInvalid)
+		return s.failed("watch", folder, fs.ErrInvalid)
 	}
 	err := s.follow(ctx, s.below(folder), after(s.below(folder)), revision, func(events []*clientv3.Event) {
 		var list []state.Versioned
@@ -35,75 +35,106 @@ func (s *Store) Watch(ctx context.Context, folder string, revision int64, change
 			changed(list)
 		}
 	})
-	return s.failed("read", folder, err)
+	return s.failed("watch", folder, err)
+}
+
+// watch is what one call of follow knows.
+type watch struct {
+	*link
+	from, end string
+	revision  int64     // up to which everything was seen
+	cluster   uint64    // whose revision that is; 0: not known yet
+	good      time.Time // when a member last answered
+	handle    func([]*clientv3.Event)
 }
 
 // follow calls handle with what changes in a range after a revision, until ctx ends, changes are lost, or no member answers.
-func (l *link) follow(ctx context.Context, from, end string, revision int64, handle func(events []*clientv3.Event)) error {
+func (l *link) follow(ctx context.Context, from, end string, revision int64, handle func([]*clientv3.Event)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stop := context.AfterFunc(l.ctx, cancel)
-	defer stop()
+	defer context.AfterFunc(l.ctx, cancel)()
+	w := &watch{link: l, from: from, end: end, revision: revision, good: time.Now(), handle: handle}
 	for {
-		started := time.Now()
-		at, name := l.endpoint()
-		err := l.stream(ctx, from, end, &revision, handle)
-		if ctx.Err() != nil {
-			return l.explain(ctx, name, ctx.Err())
-		}
+		at, moved := l.asked()
+		err := w.stream(ctx, at, moved)
+		failures := []failure{{at, rpctypes.Error(err)}}
 		if known, ok := errors.AsType[*cause](err); ok {
 			return known
 		}
-		if !away(err) {
-			return l.explain(ctx, name, err)
+		if ctx.Err() != nil || !away(err) || time.Since(w.good) >= l.patience {
+			return l.explain(ctx, failures)
 		}
 		l.leave(at)
-		if time.Since(started) < time.Second { // the next one may be no better
-			select {
-			case <-ctx.Done():
-			case <-time.After(time.Second/2 + rand.N(time.Second/2)):
-			}
-		}
+		sleep(ctx, pause+rand.N(pause))
 	}
 }
 
-// stream is one connection of a watch.
-func (l *link) stream(ctx context.Context, from, end string, revision *int64, handle func(events []*clientv3.Event)) error {
+// stream is a watch at one member. It ends when that is left, or does not begin within its share of the patience.
+func (w *watch) stream(ctx context.Context, at int, moved <-chan struct{}) error {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
-	if err := l.call(ctx, reads, func(context.Context) error { return nil }); err != nil {
+	go func() {
+		select {
+		case <-moved:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	silent := time.AfterFunc(w.patience/time.Duration(len(w.endpoints)), cancel)
+	defer silent.Stop()
+	if err := w.ready(ctx, w.endpoints[at].address); err != nil {
 		return err
 	}
-	stream, err := etcdserverpb.NewWatchClient(l.client.ActiveConnection()).Watch(ctx)
+	stream, err := etcdserverpb.NewWatchClient(w.client.ActiveConnection()).Watch(ctx)
 	if err != nil {
 		return err
 	}
-	if err := stream.Send(&etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_CreateRequest{CreateRequest: &etcdserverpb.WatchCreateRequest{
-		Key: []byte(from), RangeEnd: []byte(end), StartRevision: *revision + 1,
-	}}}); err != nil {
+	request := &etcdserverpb.WatchCreateRequest{Key: []byte(w.from), RangeEnd: []byte(w.end), StartRevision: w.revision + 1, ProgressNotify: true}
+	if err := stream.Send(&etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_CreateRequest{CreateRequest: request}}); err != nil {
 		return err
 	}
-	for {
+	for opened := false; ; opened = true {
 		answer, err := stream.Recv()
-		switch {
-		case err != nil:
+		if opened {
+			w.good = time.Now() // until now, it was
+		}
+		if err != nil {
 			return rpctypes.Error(err)
-		case answer.CompactRevision > 0:
-			return errCompacted
-		case answer.Canceled && strings.Contains(answer.CancelReason, "permission denied"):
-			return rpctypes.ErrPermissionDenied
-		case answer.Canceled:
-			return errors.New(answer.CancelReason)
-		case len(answer.Events) > 0:
-			events := make([]*clientv3.Event, len(answer.Events))
-			for i, e := range answer.Events {
-				events[i] = (*clientv3.Event)(e)
-			}
-			handle(events)
-			*revision = events[len(events)-1].Kv.ModRevision // that of the answer may be later than what it holds
+		}
+		silent.Stop()
+		if err := w.take(answer); err != nil {
+			return err
 		}
 	}
 }
 
-// errCompacted says that etcd has forgotten changes.
-var errCompacted = &cause{text: "etcd has forgotten changes that were not seen yet", is: []error{state.ErrChanged}}
+// take handles an answer.
+func (w *watch) take(answer *etcdserverpb.WatchResponse) error {
+	switch {
+	case answer.CompactRevision > 0:
+		return errCompacted
+	case answer.Canceled && strings.Contains(answer.CancelReason, "permission denied"):
+		return rpctypes.ErrPermissionDenied
+	case answer.Canceled:
+		return errors.New(answer.CancelReason)
+	case answer.Created && (answer.Header.Revision < w.revision || w.cluster != 0 && w.cluster != answer.Header.ClusterId):
+		return errOlder
+	case answer.Created:
+		w.cluster = answer.Header.ClusterId
+	case len(answer.Events) > 0:
+		events := make([]*clientv3.Event, len(answer.Events))
+		for i, e := range answer.Events {
+			events[i] = (*clientv3.Event)(e)
+		}
+		w.handle(events)
+		w.revision = events[len(events)-1].Kv.ModRevision // that of the answer may be later than what it has
+	default:
+		w.revision = max(w.revision, answer.Header.Revision) // nothing has changed until then
+	}
+	return nil
+}
+
+var (
+	errCompacted = &cause{text: "etcd has forgotten changes that were not seen yet", is: []error{state.ErrChanged}}
+	errOlder     = &cause{text: "etcd has an older state than before: it was restored, or it is another one", is: []error{state.ErrChanged}}
+)

@@ -188,7 +188,7 @@ func freePort(t *testing.T) string {
 // awaitZone waits until the server serves the zone, signed.
 func awaitZone(t *testing.T, address string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for ; ; time.Sleep(50 * time.Millisecond) {
 		for _, rr := range ask(ctx, address, zone, dns.TypeDNSKEY) {

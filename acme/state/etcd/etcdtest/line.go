@@ -3,6 +3,7 @@ package etcdtest
 import (
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -11,20 +12,22 @@ import (
 type Line struct {
 	listener net.Listener
 
-	mu      sync.Mutex
-	changed *sync.Cond
-	target  string // "" refuses
-	cut     bool
-	hang    bool
-	delay   time.Duration
-	conns   map[net.Conn]struct{}
-	closed  bool
-	serving sync.WaitGroup
+	mu       sync.Mutex
+	changed  *sync.Cond
+	target   string // "" refuses
+	cut      bool
+	hang     bool
+	delay    time.Duration
+	accepted int
+	conns    map[net.Conn]struct{}
+	closed   bool
+	serving  sync.WaitGroup
+	carried  atomic.Int64
 }
 
-func newLine(t testing.TB) *Line {
+func newLine(t testing.TB, address string) *Line {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +40,26 @@ func newLine(t testing.TB) *Line {
 // Address returns where to connect.
 func (l *Line) Address() string { return l.listener.Addr().String() }
 
-// Cut ends all connections and refuses new ones.
+// URL returns where a client without TLS connects.
+func (l *Line) URL() string { return "http://" + l.Address() }
+
+// Accepted returns how many connections were made so far.
+func (l *Line) Accepted() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.accepted
+}
+
+// Carried returns how many bytes went to and fro so far.
+func (l *Line) Carried() int64 { return l.carried.Load() }
+
+// Refuse closes the address for good.
+func (l *Line) Refuse() {
+	_ = l.listener.Close()
+	l.fault(l.drop)
+}
+
+// Cut ends all connections, and new ones at once.
 func (l *Line) Cut() { l.fault(func() { l.cut = true; l.drop() }) }
 
 // Drop ends all connections; new ones are accepted.
@@ -80,6 +102,7 @@ func (l *Line) serve() {
 		if err != nil {
 			return
 		}
+		l.fault(func() { l.accepted++ })
 		l.serving.Go(func() { l.connect(conn) })
 	}
 }
@@ -129,6 +152,7 @@ func (l *Line) copy(to, from net.Conn) {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
+		l.carried.Add(int64(n))
 		if n > 0 && !l.pass() {
 			return
 		}

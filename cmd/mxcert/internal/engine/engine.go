@@ -30,7 +30,8 @@ func Join(f *wanted.Fleet, p Process, disk state.Store, log *slog.Logger) (membe
 	if err != nil {
 		return nil, nothing, err
 	}
-	shared, err := open(f)
+	settings.Session, settings.Version = p.Session, p.Release
+	shared, err := open(f, Prefix(f.Name))
 	if err != nil {
 		return nil, nothing, err
 	}

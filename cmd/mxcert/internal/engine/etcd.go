@@ -11,10 +11,10 @@ import (
 // Built reports whether this mxcert can be in a fleet.
 const Built = true
 
-func open(f *wanted.Fleet) (state.Shared, error) {
+func open(f *wanted.Fleet, prefix string) (state.Shared, error) {
 	secure, err := f.TLS()
 	if err != nil {
 		return nil, err
 	}
-	return etcd.Open(etcd.Settings{Endpoints: f.Endpoints, TLS: secure, Prefix: Prefix(f.Name), Holder: f.Host})
+	return etcd.Open(etcd.Settings{Endpoints: f.Endpoints, TLS: secure, Prefix: prefix, Holder: f.Host})
 }

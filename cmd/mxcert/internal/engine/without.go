@@ -10,7 +10,7 @@ import (
 // Built reports whether this mxcert can be in a fleet.
 const Built = false
 
-func open(*wanted.Fleet) (state.Shared, error) { return nil, missing{} }
+func open(*wanted.Fleet, string) (state.Shared, error) { return nil, missing{} }
 
 // missing is the error about a part that was left out.
 type missing struct{}

@@ -127,35 +127,50 @@ func TestFleetAway(t *testing.T) {
 	c.served()
 }
 
-// A pass of the daemon asks the store of the fleet nothing before its deployment is proven: here each call to it hangs, also after its context
-// has ended, until the mail server shows the certificate.
+// A pass of the daemon asks the store of the fleet nothing before its deployment is proven, whether an order is due or not: here each call to
+// it hangs, also after its context has ended, until the mail server shows the certificate.
 func TestFleetHangs(t *testing.T) {
 	t.Parallel()
-	c := newTown(t, "mx1", "mx2")
-	h := c.hosts[0]
-	serial := h.pass(report.CodeOK, renew).Keys[0].Serial
-	h.runs()
-	over := h.store.calls.hangs()
-	defer over()
-	h.put("tls/mx.crt", "lost")
-	proven := make(chan struct{})
-	r, ended := h.fleetRunner(), make(chan report.Certificate, 1)
-	go func() {
-		ended <- r.Run(t.Context(), r.Host.Certificates[0], byDaemon, func(stage, message string) {
-			if stage == "verify" && strings.Contains(message, "shows serial "+serial) {
-				close(proven)
-			}
-		})
-	}()
-	select {
-	case <-proven:
-	case <-time.After(time.Minute): // the end of a test that would never end
-		t.Errorf("the pass waits for the store of the fleet: %q", h.store.calls.made())
+	for _, due := range []bool{false, true} {
+		c := newTown(t, "mx1", "mx2")
+		h := c.hosts[0]
+		serial := h.pass(report.CodeOK, renew).Keys[0].Serial
+		if due {
+			h.expires()
+		}
+		h.serves()
+		over := h.store.calls.hangs()
+		defer over()
+		h.runs()
+		h.put("tls/mx.crt", "lost")
+		proven := make(chan struct{})
+		shown := sync.OnceFunc(func() { close(proven) })
+		r, ended := h.fleetRunner(), make(chan report.Certificate, 1)
+		go func() {
+			ended <- r.Run(t.Context(), r.Host.Certificates[0], byDaemon, func(stage, message string) {
+				if stage == "verify" && strings.Contains(message, "shows serial "+serial) {
+					shown()
+				}
+			})
+		}()
+		select {
+		case <-proven:
+		case <-time.After(time.Minute): // the end of a test that would never end
+			t.Errorf("due %v: the pass waits for the store of the fleet: %q", due, h.store.calls.made())
+		}
+		over()
+		if r := <-ended; !due && (r.Code != report.CodeOK || r.Stage != report.Served || !r.Changed) || h.file("mx.crt") == "lost" {
+			t.Errorf("due %v: %+v, %+v", due, r, r.Error)
+		}
 	}
-	over()
-	if r := <-ended; r.Code != report.CodeOK || r.Stage != report.Served || !r.Changed {
-		t.Errorf("%+v, %+v", r, r.Error)
-	}
+}
+
+// expires makes the certificate due.
+func (h *citizen) expires() {
+	h.t.Helper()
+	h.remember(func(r *state.Record) {
+		r.Slot(bundle.EC256).RenewAt, r.Slot(bundle.EC256).Renewal = time.Now().Add(-time.Hour), state.RenewalInfo{NextCheck: time.Now().Add(time.Hour)}
+	})
 }
 
 // Names of all hosts are in one certificate, whichever host orders it, and each report says who wants which. Another order is placed only
@@ -165,23 +180,23 @@ func TestFleetNames(t *testing.T) {
 	c := newTown(t, "mx1", "mx2")
 	c.hosts[1].edit(`"mx.example.org", "host7.example.org"`, `"mx.example.org", "host7.example.org", "example.com"`)
 	c.hosts[0].pass(report.CodeOK, renew)
-	r := c.hosts[1].pass(report.CodeOK, byDaemon)
+	r := c.hosts[1].pass(report.CodeOK, renew)
 	if !slices.Contains(r.Names, "example.com") || c.placed() != 2 {
 		t.Errorf("mx2: %+v, %d orders", r, c.placed())
 	}
-	r = c.hosts[0].pass(report.CodeOK, byDaemon)
+	r = c.hosts[0].pass(report.CodeOK, renew)
 	if !slices.Contains(r.Names, "example.com") || r.Reasons["example.com"] != "wanted by mx2" || len(r.Missing) > 0 || c.placed() != 2 {
 		t.Errorf("mx1: %+v, %d orders", r, c.placed())
 	}
 	if seen := c.hosts[0].look(report.CodeOK); seen.Reasons["example.com"] != "wanted by mx2" || len(seen.Warnings) > 0 {
 		t.Errorf("a look: %+v", seen)
 	}
-	if serial := c.served(); c.hosts[0].pass(report.CodeOK, byDaemon).Changed || serial != c.served() {
+	if serial := c.served(); c.hosts[0].pass(report.CodeOK, renew).Changed || serial != c.served() {
 		t.Error("hosts order in turn")
 	}
 	c.hosts[1].edit(`, "example.com"`, "")
-	c.hosts[1].pass(report.CodeOK, byDaemon)
-	r = c.hosts[0].pass(report.CodeOK, byDaemon)
+	c.hosts[1].pass(report.CodeOK, renew)
+	r = c.hosts[0].pass(report.CodeOK, renew)
 	if slices.Contains(r.Names, "example.com") || c.placed() != 3 {
 		t.Errorf("nobody wants it any more: %+v, %d orders", r, c.placed())
 	}
@@ -196,7 +211,7 @@ func TestFleetTypo(t *testing.T) {
 		h.pass(report.CodeOK, renew)
 	}
 	c.hosts[1].edit(`"mx.example.org", "host7.example.org"`, `"mx.example.org", "host7.example.org", "mx.exampel.org"`)
-	if r := c.hosts[1].run(t.Context(), byDaemon); r.Code == report.CodeOK || !strings.Contains(r.Error.Message, "exampel") {
+	if r := c.hosts[1].run(t.Context(), renew); r.Code == report.CodeOK || !strings.Contains(r.Error.Message, "exampel") {
 		t.Errorf("mx2: %+v, %+v", r, r.Error)
 	}
 	r := c.hosts[0].pass(report.CodeOK, atOnce)
@@ -204,12 +219,12 @@ func TestFleetTypo(t *testing.T) {
 	if at < 0 || r.Reasons["mx.exampel.org"] != "wanted by mx2" || slices.Contains(r.Names, "") || r.Stage != report.Served || c.placed() != 2 {
 		t.Errorf("mx1: %+v, %d orders", r, c.placed())
 	}
-	r = c.hosts[1].run(t.Context(), byDaemon)
+	r = c.hosts[1].run(t.Context(), renew)
 	if !strings.Contains(strings.Join(r.Warnings, "\n"), "it is not for mx.exampel.org, which the configuration of this host requires") {
 		t.Errorf("mx2 does not say why it keeps what it has: %+v", r)
 	}
 	c.hosts[1].edit(`, "mx.exampel.org"`, "")
-	c.hosts[1].pass(report.CodeOK, byDaemon)
+	c.hosts[1].pass(report.CodeOK, renew)
 	if c.served(); c.placed() != 2 {
 		t.Errorf("%d orders", c.placed())
 	}

@@ -19,6 +19,7 @@ import (
 	"mxcert/cmd/mxcert-lab/lab"
 
 	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/wanted"
 )
 
 // town is a fleet of hosts in one mail world, with a real etcd.
@@ -37,6 +38,8 @@ type citizen struct {
 	member *fleet.Member
 	store  *watched // what the member asks
 	leave  func()
+
+	session string // of a daemon; "" for a command, which is a process of its own
 }
 
 func newTown(t testing.TB, names ...string) *town {
@@ -67,21 +70,51 @@ func newTown(t testing.TB, names ...string) *town {
 // join makes the host a member, as a process that starts does.
 func (h *citizen) join() {
 	h.t.Helper()
-	of := h.wants().Fleet
-	settings, err := of.Settings()
-	h.check(err)
-	opened, err := etcd.Open(etcd.Settings{Endpoints: of.Endpoints, Prefix: "/mxcert/v1/berlin/", Holder: h.name, Patience: time.Second, Lease: 2 * time.Second})
-	h.check(err)
-	h.store = &watched{Shared: opened, calls: &calls{}}
 	files, err := disk.Open(h.Path("state"))
 	h.check(err)
-	h.member, err = fleet.New(settings, h.store, files, slog.New(slog.DiscardHandler))
-	h.check(err)
+	h.member, h.store = memberAt(h.wants().Fleet, files, h.session)
+	opened := h.store.Shared
 	h.leave = sync.OnceFunc(func() { _ = opened.Close() })
 	h.t.Cleanup(h.leave)
 }
 
-// runs keeps the host alive in the fleet, as a daemon does, and returns where it hears of changes.
+// memberOf is the member of a process of its own; nil without a fleet.
+func memberOf(of *wanted.Fleet, files state.Store) *fleet.Member {
+	if of == nil {
+		return nil
+	}
+	member, _ := memberAt(of, files, "")
+	return member
+}
+
+// memberAt joins a fleet. Its locks end soon after a process that is killed.
+func memberAt(of *wanted.Fleet, files state.Store, session string) (*fleet.Member, *watched) {
+	settings, err := of.Settings()
+	if err != nil {
+		panic(err)
+	}
+	opened, err := etcd.Open(etcd.Settings{Endpoints: of.Endpoints, Prefix: "/mxcert/v1/" + of.Name + "/", Holder: of.Host, Patience: time.Second, Lease: 2 * time.Second})
+	if err != nil {
+		panic(err)
+	}
+	settings.Session = session
+	store := &watched{Shared: opened, calls: &calls{}}
+	member, err := fleet.New(settings, store, files, slog.New(slog.DiscardHandler))
+	if err != nil {
+		panic(err)
+	}
+	return member, store
+}
+
+// serves makes the member that of a daemon, which does not run yet.
+func (h *citizen) serves() {
+	h.t.Helper()
+	h.leave()
+	h.session = "of a daemon"
+	h.join()
+}
+
+// runs keeps the host alive in the fleet, and returns where it hears of changes.
 func (h *citizen) runs() <-chan []string {
 	h.t.Helper()
 	heard := make(chan []string, 100)
@@ -127,6 +160,10 @@ func (h *citizen) run(ctx context.Context, options Options) report.Certificate {
 	h.t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
+	if h.session == "" {
+		h.leave()
+		h.join()
+	}
 	r := h.fleetRunner()
 	h.mu.Lock()
 	h.said = nil

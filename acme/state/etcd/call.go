@@ -1,0 +1,169 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+)
+
+// kind says what may be done about a call that was not answered.
+type kind bool
+
+const (
+	repeats kind = false // it may be made again: a read, or what makes no difference the second time
+	changes kind = true  // it may have happened: only what was not sent, or was refused, is sent again
+)
+
+// pause is how long a call waits for an election, before it asks all members again.
+const pause = 200 * time.Millisecond
+
+// call makes a call of one member, and of the others if that one does not answer. It takes at most the patience. It returns a [*cause].
+//
+// A member without a leader refuses. Then the call waits for one. If all members are out of reach, it does not wait.
+func (l *link) call(ctx context.Context, what kind, run func(context.Context) error) error {
+	within, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), l.patience)
+	defer cancel()
+	defer context.AfterFunc(l.ctx, cancel)()
+	var failures []failure
+	for {
+		leaderless := false
+		for left := len(l.endpoints); left > 0; left-- {
+			at, _ := l.asked()
+			sent, err := l.ask(within, at, what, left, run)
+			if err == nil {
+				return nil
+			}
+			failures = note(failures, at, err)
+			refused := refusal(err)
+			if !away(err) || sent && !refused && what == changes || ctx.Err() != nil || l.ctx.Err() != nil {
+				if away(err) {
+					l.leave(at)
+				}
+				return l.explain(ctx, failures)
+			}
+			leaderless = leaderless || refused
+			l.leave(at)
+		}
+		if !leaderless || !sleep(within, pause+rand.N(pause)) {
+			return l.explain(ctx, failures)
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// ask makes a call of a member: within its share of the time, if others can be asked the same.
+func (l *link) ask(ctx context.Context, at int, what kind, left int, run func(context.Context) error) (sent bool, err error) {
+	deadline, _ := ctx.Deadline()
+	share, cancel := context.WithTimeout(ctx, time.Until(deadline)/time.Duration(left))
+	defer cancel()
+	if err := l.ready(share, l.endpoints[at].address); err != nil {
+		return false, err
+	}
+	if what == repeats {
+		ctx = share
+	}
+	var mark atomic.Bool
+	err = run(context.WithValue(ctx, sentMark{}, &mark))
+	if err != nil {
+		err = l.dials.why(l.endpoints[at].address, err)
+	}
+	return mark.Load(), err
+}
+
+type sentMark struct{}
+
+// once makes a call fail if its connection breaks, instead of waiting for another one, and marks whether it may have reached the member.
+func once(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+	var to peer.Peer
+	err := invoke(ctx, method, request, reply, conn, append(options, grpc.WaitForReady(false), grpc.Peer(&to))...)
+	if mark, ok := ctx.Value(sentMark{}).(*atomic.Bool); ok && to.Addr != nil {
+		mark.Store(true)
+	}
+	return err
+}
+
+// errSilent is what happens if a member does not even refuse.
+var errSilent = errors.New("no answer")
+
+// ready waits until there is a connection, or an attempt to make one has failed.
+func (l *link) ready(ctx context.Context, address string) error {
+	conn := l.client.ActiveConnection()
+	if conn.GetState() == connectivity.Ready {
+		return nil
+	}
+	failed := l.dials.next(address)
+	defer l.dials.forget(address, failed)
+	conn.ResetConnectBackoff()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	connected := make(chan struct{})
+	go func() {
+		defer close(connected)
+		for ctx.Err() == nil {
+			switch now := conn.GetState(); now {
+			case connectivity.Ready, connectivity.Shutdown:
+				return
+			case connectivity.Idle:
+				conn.Connect()
+				fallthrough
+			default:
+				conn.WaitForStateChange(ctx, now)
+			}
+		}
+	}()
+	select {
+	case err := <-failed:
+		return err
+	case <-connected:
+		if ctx.Err() != nil {
+			return errSilent
+		}
+		return nil
+	}
+}
+
+// away reports whether an answer is none, or one that another member may not give.
+func away(err error) bool {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || refusal(err) || errors.Is(err, rpctypes.ErrTooManyRequests) {
+		return true
+	}
+	switch code(err) {
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Internal, codes.Unknown, codes.DataLoss, codes.Unimplemented:
+		return true
+	}
+	return false
+}
+
+// refusal reports whether a member has not tried to do what it was asked, and soon may.
+func refusal(err error) bool {
+	return errors.Is(err, rpctypes.ErrNoLeader) || errors.Is(err, rpctypes.ErrNotLeader) || errors.Is(err, rpctypes.ErrAuthOldRevision) ||
+		strings.Contains(err.Error(), "raft proposal dropped")
+}
+
+func code(err error) codes.Code {
+	if e, ok := errors.AsType[rpctypes.EtcdError](err); ok {
+		return e.Code()
+	}
+	return status.Code(err)
+}
