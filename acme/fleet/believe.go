@@ -67,6 +67,22 @@ func (m *Member) believe(values []state.Versioned) {
 	}
 }
 
+// readTrust reads the values below recipient/ and learns from them. If strangers have written so many there that nobody can look at all of
+// them, ok is false: what this host remembers counts, and the fault is reported.
+func (m *Member) readTrust(ctx context.Context) (values []state.Versioned, revision int64, ok bool, err error) {
+	values, revision, err = m.shared.Below(ctx, recipientsRoom)
+	switch {
+	case errors.Is(err, state.ErrDamaged):
+		m.fault(recipientsRoom, refused(Truncated, recipientsRoom, "%v", err))
+		return nil, revision, false, nil
+	case err != nil:
+		return nil, 0, false, err
+	}
+	m.fault(recipientsRoom, nil)
+	m.believe(values)
+	return values, revision, true, nil
+}
+
 // restoreStatements writes statements again that the store has lost, so that hosts which join learn them.
 func (m *Member) restoreStatements(ctx context.Context, values []state.Versioned) error {
 	lost := m.trust.Load().missing(values)

@@ -168,14 +168,15 @@ func (p *part) arrive(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	values, revision, err := m.shared.Below(ctx, recipientsRoom)
+	values, revision, ok, err := m.readTrust(ctx)
 	if err != nil {
 		return err
 	}
 	p.revision = revision
-	m.believe(values)
-	if err := m.restoreStatements(ctx, values); err != nil {
-		return err
+	if ok {
+		if err := m.restoreStatements(ctx, values); err != nil {
+			return err
+		}
 	}
 	if err := p.beat(ctx); err != nil {
 		return err
