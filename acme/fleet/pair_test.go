@@ -27,6 +27,7 @@ func (h *stormHost) start(daemon bool, change ...func(*Settings)) *Member {
 	h.t.Helper()
 	h.weather = newWeather(1, 0)
 	h.weather.calm.Store(true)
+	h.weather.force(h.sky)
 	p := h.disk.process()
 	set := Settings{Name: "berlin", Host: h.name, Identity: h.identity, Recipients: h.all}
 	for _, c := range change {

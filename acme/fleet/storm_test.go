@@ -44,6 +44,7 @@ type stormHost struct {
 	all      []seal.Recipient
 	disk     *memoryDisk
 
+	sky        string         // how every call of a process that starts fails
 	served     *bundle.Bundle // by the mail server
 	generation int64
 	passes     int
