@@ -98,9 +98,12 @@ func (p *pass) mergeWishes(ctx context.Context) {
 	if p.Fleet == nil {
 		return
 	}
+	p.along.own = p.ownWish()
+	if p.options.DryRun {
+		return // a merge makes known what this host wants; what the others want is what was last known
+	}
 	ctx, cancel := context.WithTimeout(ctx, fleetPatience)
 	defer cancel()
-	p.along.own = p.ownWish()
 	merged := p.Fleet.Merge(ctx, p.want.Name, p.along.own)
 	names := []state.OtherName{}
 	for _, name := range slices.Concat(merged.Names, merged.Optional) {
@@ -113,9 +116,6 @@ func (p *pass) mergeWishes(ctx context.Context) {
 		return
 	}
 	p.others = names
-	if p.options.DryRun {
-		return
-	}
 	if err := p.lineage.SaveOthers(names); err != nil {
 		p.warn("what other hosts want could not be stored: " + err.Error())
 	}

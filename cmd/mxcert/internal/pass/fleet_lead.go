@@ -138,6 +138,7 @@ func (p *pass) danger(i int) fleet.Danger {
 	d := fleet.Danger{Managed: p.want.DANE().Mode == dane.Publish}
 	if b := p.have.Bundles[i]; b != nil {
 		d.NotAfter, d.Life = b.NotAfter(), b.NotAfter().Sub(b.Leaf().NotBefore)
+		d.Serial = b.Serial()
 	}
 	return d
 }
