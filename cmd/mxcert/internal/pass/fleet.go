@@ -57,6 +57,11 @@ type alongside struct {
 	own     fleet.Wish
 }
 
+func newAlongside() alongside {
+	return alongside{offered: map[bundle.KeyType]bool{}, looked: map[bundle.KeyType]bool{}, answers: map[bundle.KeyType]bool{}, old: map[bundle.KeyType]bool{},
+		planned: map[bundle.KeyType]string{}}
+}
+
 // servedFirst is what came of a deployment before an order.
 type servedFirst struct {
 	done    bool

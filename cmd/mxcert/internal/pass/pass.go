@@ -187,7 +187,9 @@ func (p *pass) unproven(ctx context.Context) error {
 func (r *Runner) start(ctx context.Context, want wanted.Certificate, options Options, say acme.Progress) (p *pass, leave func(), err error) {
 	p = &pass{Runner: r, want: want, options: options, say: say, lineage: r.Store.Lineage(want.Name), resolver: want.Resolver()}
 	p.want.InFleet = r.Fleet != nil
-	p.along = alongside{offered: map[bundle.KeyType]bool{}, looked: map[bundle.KeyType]bool{}, answers: map[bundle.KeyType]bool{}, old: map[bundle.KeyType]bool{}, planned: map[bundle.KeyType]string{}}
+	if r.Fleet != nil {
+		p.along = newAlongside()
+	}
 	if options.DryRun {
 		return p, p.closePlan, nil
 	}
