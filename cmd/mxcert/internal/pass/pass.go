@@ -139,10 +139,12 @@ func (p *pass) run(ctx context.Context) report.Certificate {
 	}
 	p.startTLSA(ctx)
 	repairErr := p.finishHalfDone(ctx)
-	p.startLook(ctx)
-	p.askRenewalInfo(ctx)
-	p.useLook(ctx)
 	p.takeAll(ctx)
+	p.startLook(ctx)
+	if !p.taken { // what is taken is put in service first: neither DNS nor the CA is waited for
+		p.askRenewalInfo(ctx)
+		p.useLook(ctx)
+	}
 	first := p.serveFirst(ctx)
 	issueErr := p.issue(ctx) // wanted → issued
 	if options.DryRun {
