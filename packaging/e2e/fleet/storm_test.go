@@ -2,7 +2,6 @@ package fleet
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -91,24 +90,27 @@ func (w *town) settled(ctx context.Context) error {
 		if n, _ := w.orders.rank(serial); n != len(w.orders.issued())-1 {
 			return fmt.Errorf("all hosts serve %s, which is number %d of %d", serial, n+1, len(w.orders.issued()))
 		}
-		return w.generationsGrow(ctx)
+		return w.well(ctx)
 	})
 }
 
-// generationsGrow checks that no generation that a host has is older than what it had before, as `fleet status` tells it.
-func (w *town) generationsGrow(ctx context.Context) error {
-	status, err := w.fleetStatus(ctx, w.hosts[0])
-	if err != nil {
-		return err
-	}
-	for _, c := range status.Certificates {
-		if before := w.generations[c.Name+" "+c.Key]; c.Generation < before {
-			w.t.Errorf("%s %s: generation %d after %d", c.Name, c.Key, c.Generation, before)
+// well checks what the hosts say of the fleet: every daemon is at work and in reach of etcd, and no generation that a host has is older than
+// what it had before.
+func (w *town) well(ctx context.Context) error {
+	for _, h := range w.hosts {
+		status, err := w.fleetStatus(ctx, h)
+		if err != nil {
+			return err
 		}
-		w.generations[c.Name+" "+c.Key] = c.Generation
-	}
-	if len(status.Certificates) == 0 {
-		return errors.New("fleet status knows no certificate")
+		if err := status.wrong(len(w.hosts)); err != nil {
+			return fmt.Errorf("%s: %w", h.name, err)
+		}
+		for _, c := range status.Certificates {
+			if before := w.generations[c.Name+" "+c.Key]; c.Generation < before {
+				w.t.Errorf("%s: %s %s: generation %d after %d", h.name, c.Name, c.Key, c.Generation, before)
+			}
+			w.generations[c.Name+" "+c.Key] = c.Generation
+		}
 	}
 	return nil
 }
