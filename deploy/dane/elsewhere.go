@@ -66,6 +66,10 @@ func (s *State) Hear(list []Heard, at state.Instant, forget time.Duration) {
 	if s.Peers == nil && len(list) > 0 {
 		s.Peers = map[string]*Peer{}
 	}
+	before := map[string]bool{}
+	for name, p := range s.Peers {
+		before[name] = p != nil && p.Alive
+	}
 	for _, h := range list {
 		known := s.Peers[h.Host] != nil
 		if !known && h.Statement == nil {
@@ -81,10 +85,11 @@ func (s *State) Hear(list []Heard, at state.Instant, forget time.Duration) {
 			delete(s.Peers, name)
 			continue
 		}
+		was := before[name]
 		if !slices.ContainsFunc(list, func(h Heard) bool { return h.Host == name }) {
 			p.Alive = false
 		}
-		p.count(at, forget)
+		p.count(at, was, forget)
 	}
 }
 
@@ -104,12 +109,16 @@ func (p *Peer) hear(h Heard, at state.Instant) {
 	p.Forgotten = (p.Forgotten || said) && !h.Alive
 }
 
-// count adds the time for which the host was not at work.
-func (p *Peer) count(at state.Instant, forget time.Duration) {
-	if p.Alive {
+// longestGap is how much time between two looks at the store counts: if it was away for longer, nobody knows who was at work meanwhile.
+const longestGap = 2 * time.Hour
+
+// count adds the time for which the host was not at work: between two looks at the store that have both not found it.
+func (p *Peer) count(at state.Instant, was bool, forget time.Duration) {
+	switch {
+	case p.Alive:
 		p.Away = 0
-	} else {
-		p.Away += at.Counted(p.Seen)
+	case !was:
+		p.Away += min(at.Counted(p.Seen), longestGap)
 	}
 	p.Seen = at
 	p.Forgotten = p.Forgotten || !p.Alive && p.Away >= forget

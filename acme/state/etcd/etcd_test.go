@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"fmt"
+	"os"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -39,3 +40,6 @@ func TestStore(t *testing.T) {
 		return func() state.Store { return open(t, s) }
 	})
 }
+
+// long reports whether the tests may take minutes: make fleet.
+func long() bool { return os.Getenv("MXCERT_FLEET") == "long" }

@@ -3,6 +3,7 @@ package etcdtest
 import (
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -21,6 +22,7 @@ type Line struct {
 	conns    map[net.Conn]struct{}
 	closed   bool
 	serving  sync.WaitGroup
+	carried  atomic.Int64
 }
 
 func newLine(t testing.TB, address string) *Line {
@@ -47,6 +49,9 @@ func (l *Line) Accepted() int {
 	defer l.mu.Unlock()
 	return l.accepted
 }
+
+// Carried returns how many bytes went to and fro so far.
+func (l *Line) Carried() int64 { return l.carried.Load() }
 
 // Refuse closes the address for good.
 func (l *Line) Refuse() {
@@ -147,6 +152,7 @@ func (l *Line) copy(to, from net.Conn) {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
+		l.carried.Add(int64(n))
 		if n > 0 && !l.pass() {
 			return
 		}

@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -57,8 +59,8 @@ func newFleet(t *testing.T, hosts int) *fleetOf {
 	return f
 }
 
-// keys lists what the store has.
-func (f *fleetOf) keys() (keys []string) {
+// get asks the store itself.
+func (f *fleetOf) get(key string, options ...clientv3.OpOption) *clientv3.GetResponse {
 	f.t.Helper()
 	client, err := clientv3.New(clientv3.Config{Endpoints: f.cluster.Endpoints(), DialTimeout: 5 * time.Second})
 	if err != nil {
@@ -67,14 +69,30 @@ func (f *fleetOf) keys() (keys []string) {
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(f.t.Context(), 5*time.Second)
 	defer cancel()
-	got, err := client.Get(ctx, "", clientv3.WithPrefix(), clientv3.WithKeysOnly())
+	got, err := client.Get(ctx, key, options...)
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	for _, kv := range got.Kvs {
+	return got
+}
+
+// keys lists what the store has.
+func (f *fleetOf) keys() (keys []string) {
+	f.t.Helper()
+	for _, kv := range f.get("", clientv3.WithPrefix(), clientv3.WithKeysOnly()).Kvs {
 		keys = append(keys, string(kv.Key))
 	}
 	return keys
+}
+
+// value returns the value of a key.
+func (f *fleetOf) value(key string) []byte {
+	f.t.Helper()
+	got := f.get(key)
+	if len(got.Kvs) != 1 {
+		f.t.Fatalf("the store has no %s: %q", key, f.keys())
+	}
+	return got.Kvs[0].Value
 }
 
 // document runs a command with --json and reads its document.
@@ -122,6 +140,7 @@ func TestFleetOfTwo(t *testing.T) {
 	}
 	mx1.report(report.CodeOK, "renew")
 	first := served(mx1)
+	f.recovers("mx/ec256")
 
 	before := f.keys()
 	plan := document[joinReport](mx2, report.CodeOK, "fleet", "join")
@@ -158,6 +177,20 @@ func TestFleetOfTwo(t *testing.T) {
 	}
 	if served(mx1) != first || served(mx2) != first {
 		t.Error("the store is away, and something else is served")
+	}
+}
+
+// recovers opens what is in the store with the recovery key alone, as mxcert-fleet(7) says.
+func (f *fleetOf) recovers(certificate string) {
+	f.t.Helper()
+	var envelope struct{ Payload []byte }
+	var payload struct{ Sealed []byte }
+	f.hosts[0].check(json.Unmarshal(f.value("/mxcert/v1/berlin/certificate/"+certificate), &envelope))
+	f.hosts[0].check(json.Unmarshal(envelope.Payload, &payload))
+	opened, err := age.Decrypt(bytes.NewReader(payload.Sealed), f.age[len(f.age)-1])
+	f.hosts[0].check(err)
+	if text, err := io.ReadAll(opened); err != nil || !bytes.Contains(text, []byte("PRIVATE KEY")) {
+		f.t.Errorf("the recovery key opens no key: %v", err)
 	}
 }
 

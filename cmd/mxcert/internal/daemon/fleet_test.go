@@ -108,7 +108,7 @@ func TestFleetHangs(t *testing.T) {
 	d := h.daemon()
 	serial := c.awaitOther(t, "")
 	d.stop()
-	c.etcd.Members[0].Line().Hang()
+	c.etcd.Members[0].Pause()
 	d = h.again()
 	h.writeTo("tls/mx.crt", "lost")
 	eventually(t, "the repair", func() bool { return h.shown() == serial })

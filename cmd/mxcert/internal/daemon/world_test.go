@@ -351,7 +351,7 @@ func (h *host) again() *running {
 
 func (h *host) againWith(look surveyor) *running {
 	h.t.Helper()
-	for range 50 {
+	for range 600 {
 		d := h.daemonWith(look)
 		eventually(h.t, "the start of a daemon", func() bool { return len(d.ended) > 0 || d.log.String() != "" })
 		if len(d.ended) == 0 {
@@ -369,7 +369,7 @@ func (h *host) againWith(look surveyor) *running {
 // eventually waits until something has happened.
 func eventually(t *testing.T, what string, happened func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !happened(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); !happened(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("this does not happen: %s", what)
 		}
