@@ -81,11 +81,11 @@ func (w *town) boot(numbers ...int) (booted []*host) {
 	return hosts
 }
 
-// log is what mxcert said on a host, and what the host has to say of it.
+// log is what mxcert says of the fleet, what it said before, and what it was at: the stacks of its goroutines.
 func (h *host) log() string {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	r, err := h.Run(ctx, "sh", "-c", "journalctl --no-pager -o short-precise -u mxcert > /tmp/log; sed -n 1,120p /tmp/log; sed 1,120d /tmp/log | tail -n 150; timeout 9 mxcert fleet status")
+	r, err := h.Run(ctx, "sh", "-c", "timeout 9 mxcert fleet status; journalctl --no-pager -o short-precise -u mxcert | head -n 400; systemctl kill -s QUIT mxcert; sleep 1; journalctl --no-pager -o cat -u mxcert | grep -A10000 SIGQUIT | head -n 700")
 	return fmt.Sprintf("--- %s: %v\n%s%s", h.name, err, r.Stdout, r.Stderr)
 }
 
