@@ -42,7 +42,14 @@ func TestFleet(t *testing.T) {
 	}
 	figure(t, "from the end of an order to the wire of the third host: median %v of %v; to that of the host that ordered: median %v of %v", median(times), times, median(own), own)
 	w.served(serial)
+	yesterday, err := w.snapshot(t.Context())
+	w.check(err)
 	w.storm(t)
+	w.lose(t, yesterday)
+	w.enter(t)
+	if long(t) {
+		w.upgrade(t)
+	}
 	w.conclude()
 }
 
