@@ -44,12 +44,14 @@ func TestFleet(t *testing.T) {
 	w.served(serial)
 	yesterday, err := w.snapshot(t.Context())
 	w.check(err)
+	w.publish(t)
 	w.storm(t)
 	w.lose(t, yesterday)
 	w.enter(t)
 	if long(t) {
 		w.upgrade(t)
 	}
+	w.judgeTLSA(t)
 	w.conclude()
 }
 

@@ -113,6 +113,10 @@ func (w *town) config(h *host) string {
 	if h.server == mailhost.Postfix {
 		target = "postfix: {certificate: /etc/postfix/tls/mx.crt, private_key: /etc/postfix/tls/mx.key}"
 	}
+	dane := ""
+	if w.dane {
+		dane = daneConfig
+	}
 	return configHead + fmt.Sprintf(`fleet:
   name: berlin
   host: %s
@@ -125,7 +129,7 @@ certificates:
     deploy:
       - %s
     verify: {endpoints: ["127.0.0.1:25"], timeout: 60s}
-`, h.name, strings.Join(w.all, ", "), strings.Join(endpoints, ", "), target)
+%s`, h.name, strings.Join(w.all, ", "), strings.Join(endpoints, ", "), target, dane)
 }
 
 // install puts mxcert on hosts, each with its certificate for etcd and an identity that is made by the commands of the README, and starts nothing.

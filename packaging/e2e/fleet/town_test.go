@@ -37,6 +37,7 @@ type town struct {
 	all     []string // recipients: of the hosts, and the recovery key
 	cables  int
 	dane    bool // mxcert publishes TLSA records of the certificate
+	lookers *lookers
 
 	generations map[string]int64 // that were seen last, by certificate and key type
 }
