@@ -183,6 +183,29 @@ func TestLabIsNotLinkedIntoMxcert(t *testing.T) {
 	}
 }
 
+// A server of etcd is for tests alone. Its client is in one room, and a build without fleets has nothing of it.
+func TestEtcdIsWhereItBelongs(t *testing.T) {
+	etcd := regexp.MustCompile(`^(go\.etcd\.io|google\.golang\.org/grpc|go\.uber\.org/zap)(/|$)`)
+	client := false
+	for _, dep := range strings.Fields(goList(t, "-deps", "mxcert/cmd/mxcert")) {
+		client = client || dep == "go.etcd.io/etcd/client/v3"
+		if strings.HasPrefix(dep, "go.etcd.io/etcd/server") || strings.HasPrefix(dep, "mxcert/acme/state/etcd/etcdtest") || strings.Contains(dep, "porcupine") {
+			t.Errorf("mxcert links %s", dep)
+		}
+	}
+	if !client {
+		t.Error("mxcert does not link the client of etcd: this test sees nothing")
+	}
+	for _, dep := range strings.Fields(goList(t, "-tags", "nofleet", "-deps", "mxcert/cmd/mxcert")) {
+		if etcd.MatchString(dep) || dep == "mxcert/acme/state/etcd" {
+			t.Errorf("mxcert without fleets links %s", dep)
+		}
+	}
+	if deps := goList(t, "-deps", "mxcert/acme/state/etcd/etcdtest"); !strings.Contains(deps, "go.etcd.io/etcd/server") {
+		t.Error("etcdtest links no server: this test sees nothing")
+	}
+}
+
 // What others get from acme/resolve has no type of the library that speaks DNS, so that the library can be changed there alone.
 func TestResolveHidesItsLibrary(t *testing.T) {
 	out, err := exec.Command("go", "doc", "-all", "mxcert/acme/resolve").Output()
