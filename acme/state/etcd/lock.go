@@ -143,8 +143,8 @@ func (s *Store) claim(ctx context.Context, h *hold, blockers string) (answer *cl
 	if err != nil {
 		return nil, err
 	}
-	err = s.call(ctx, changes, func(ctx context.Context) (err error) {
-		answer, err = s.client.Txn(ctx).
+	err = s.call(ctx, changes, func(ctx context.Context, client *clientv3.Client) (err error) {
+		answer, err = client.Txn(ctx).
 			If(clientv3.Compare(clientv3.CreateRevision(blockers).WithRange(after(blockers)), "=", 0)).
 			Then(clientv3.OpPut(h.key, string(value), clientv3.WithLease(h.lease))).
 			Else(clientv3.OpGet(blockers, clientv3.WithPrefix(), clientv3.WithLimit(1))).Commit()
