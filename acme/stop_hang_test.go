@@ -105,7 +105,7 @@ func TestStopWhileItHangs(t *testing.T) {
 			_, err := w.issue(ctx, nil)
 			once.Do(func() { t.Error("it did not get there") })
 			took := time.Since(stopped)
-			if t.Logf("%s after the stop", took.Round(time.Millisecond)); !errors.Is(err, context.Canceled) || took > 5*time.Second { // half a second, on a machine of its own
+			if t.Logf("%s after the stop", took.Round(time.Millisecond)); !errors.Is(err, context.Canceled) || took > 20*time.Second { // half a second, on a machine of its own; a request would be waited for longer
 				t.Errorf("%v after %s", err, took)
 			}
 			w.clean(t, "after the stop")

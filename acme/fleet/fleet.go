@@ -73,7 +73,7 @@ type Member struct {
 
 	trust atomic.Pointer[trust]
 
-	remembering sync.Mutex // held while the memory changes
+	remembering chan struct{} // holds one while the memory changes
 
 	mu        sync.Mutex
 	memory    memory // a copy of what is on the disk
@@ -93,6 +93,7 @@ type Member struct {
 	queue     map[string]Revoked // that wait to be written, by key
 	known     map[string]*knownHosts
 	revoked   map[string][]Revoked
+	index     indexAt
 	wake      chan struct{}
 	onChange  func(names []string)
 }
@@ -111,7 +112,7 @@ func New(set Settings, shared state.Shared, disk state.Store, log *slog.Logger) 
 		set.Session = random()
 	}
 	m := &Member{
-		set: set, shared: shared, disk: disk, book: state.New(disk), log: log.With("fleet", set.Name),
+		remembering: make(chan struct{}, 1), set: set, shared: shared, disk: disk, book: state.New(disk), log: log.With("fleet", set.Name),
 		faults: map[string]string{}, leads: map[string]*Lead{}, waiting: map[string]bool{}, values: map[string]state.Versioned{},
 		interest: map[string]bool{}, loaded: map[string]bool{}, overtaken: map[string]time.Time{}, own: map[string]*noted{}, queue: map[string]Revoked{},
 		known: map[string]*knownHosts{}, revoked: map[string][]Revoked{}, wake: make(chan struct{}, 1), running: runs,

@@ -77,6 +77,8 @@ type said struct {
 	Alive    bool      `json:"alive"`
 	Seen     time.Time `json:"seen,omitzero"`
 	Sequence int64     `json:"sequence"`
+
+	revisions [3]int64 // of alive, seen and deployed, as they were read
 }
 
 func (s said) deployed() Deployed {
@@ -189,14 +191,19 @@ func (m *Member) askHosts(ctx context.Context, name string) error {
 // judgeHost reads what a host says. ok is false if it is forgotten, or has never said anything about the certificate.
 func (m *Member) judgeHost(host, name string, values []state.Versioned, before said) (s said, ok bool) {
 	now := time.Now().UTC().Truncate(time.Second)
+	revisions := [3]int64{values[0].Revision, values[1].Revision, values[3].Revision}
+	if before.Alive && before.revisions == revisions && values[2].Revision == 0 { // nothing is new
+		before.Seen = now
+		m.sawHost(host, now)
+		return before, true
+	}
 	info := m.readInfo(host, values)
 	if values[2].Revision != 0 && !info.Alive && values[1].Revision == 0 && m.forgotten(host, values[2]) {
-		m.forgetHere(host)
 		return said{}, false
 	}
 	last := m.lastSeen(host)
 	if values[1].Revision == 0 && !info.Alive && (last.IsZero() || now.Sub(last) > m.set.Forget) {
-		m.forgetHere(host)
+		_ = m.forgetHere(host, 0) // otherwise next time
 		return said{}, false
 	}
 	if info.Alive {
@@ -205,6 +212,7 @@ func (m *Member) judgeHost(host, name string, values []state.Versioned, before s
 	if info.Seen.Before(last) {
 		info.Seen = last
 	}
+	info.Seen = earlierOf(info.Seen, now) // its clock may be ahead
 	m.sawHost(host, info.Seen)
 	if host == m.set.Host {
 		return said{}, false // it is known here
@@ -222,7 +230,7 @@ func (m *Member) judgeHost(host, name string, values []state.Versioned, before s
 			s = said{Deployed: d.bounded(), Sequence: n.Sequence}
 		}
 	}
-	s.Host, s.Alive, s.Seen = host, info.Alive, info.Seen
+	s.Host, s.Alive, s.Seen, s.revisions = host, info.Alive, info.Seen, revisions
 	return s, s.Sequence != 0
 }
 
@@ -283,6 +291,12 @@ func (m *Member) hostIndex(ctx context.Context) ([]string, int64, error) {
 	if err != nil || v.Revision == 0 {
 		return nil, 0, err
 	}
+	m.mu.Lock()
+	last := m.index
+	m.mu.Unlock()
+	if last.revision == v.Revision {
+		return slices.Clone(last.hosts), v.Revision, nil
+	}
 	var list hostList
 	_, _, err = m.vault().readNote(v.Value, hostsPlace, 0, &list)
 	m.fault(hostsPlace, err)
@@ -290,7 +304,29 @@ func (m *Member) hostIndex(ctx context.Context) ([]string, int64, error) {
 		return nil, -1, nil
 	}
 	form := nameForm()
-	return slices.DeleteFunc(list.Hosts, func(host string) bool { return len(host) > 200 || !form.MatchString(host) }), v.Revision, nil
+	hosts := slices.DeleteFunc(list.Hosts, func(host string) bool { return len(host) > 200 || !form.MatchString(host) })
+	m.mu.Lock()
+	m.index = indexAt{v.Revision, slices.Clone(hosts)}
+	m.mu.Unlock()
+	return hosts, v.Revision, nil
+}
+
+// unread makes what hosts say count as not read yet. Called with the lock.
+func (m *Member) unread() {
+	m.index = indexAt{}
+	for name, known := range m.known {
+		list := slices.Clone(known.list) // others may be reading it
+		for i := range list {
+			list[i].revisions = [3]int64{}
+		}
+		m.known[name] = &knownHosts{list, known.at}
+	}
+}
+
+// indexAt is the list of hosts as it was read.
+type indexAt struct {
+	revision int64
+	hosts    []string
 }
 
 // enlist changes the list of hosts in the store.
@@ -352,22 +388,36 @@ func (m *Member) sawHost(host string, at time.Time) {
 	})
 }
 
-func (m *Member) forgetHere(host string) {
-	if m.lastSeen(host).IsZero() {
-		return
+// forgetHere forgets a host on this disk; note is that of who has forgotten it by hand, or 0.
+func (m *Member) forgetHere(host string, note int64) error {
+	if m.lastSeen(host).IsZero() && note == 0 {
+		return nil
 	}
-	_ = m.remember(func(all *memory) bool {
+	return m.remember(func(all *memory) bool {
 		delete(all.Hosts, host)
+		if note != 0 && (len(all.Forgotten) < mostHosts || all.Forgotten[host] != 0) {
+			if all.Forgotten == nil {
+				all.Forgotten = map[string]int64{}
+			}
+			all.Forgotten[host] = note
+		}
 		return true
 	})
 }
 
-// forgotten reports whether somebody has forgotten a host by hand.
+// forgotten reports whether somebody has forgotten a host by hand, since this host has last heard of that: the same note again is a replay, by
+// which a host that is back could be made to count no more.
 func (m *Member) forgotten(host string, v state.Versioned) bool {
 	var by struct{}
-	_, _, err := m.vault().readNote(v.Value, v.Key, 0, &by)
+	n, _, err := m.vault().readNote(v.Value, v.Key, 0, &by)
 	m.fault(v.Key, err)
-	return err == nil
+	if err != nil {
+		return false
+	}
+	m.mu.Lock()
+	before := m.memory.Forgotten[host]
+	m.mu.Unlock()
+	return n.Sequence > before && m.forgetHere(host, n.Sequence) == nil
 }
 
 // Forget makes all hosts forget one that is gone for good: what it wanted, and which keys it served. It must not be at work.
@@ -386,7 +436,8 @@ func (m *Member) Forget(ctx context.Context, host string) error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	value, err := m.vault().note(at+"forgotten", 0, time.Now(), struct{}{})
+	now := time.Now()
+	value, err := m.vault().note(at+"forgotten", now.UnixMilli(), now, struct{}{})
 	if err == nil {
 		err = m.replace(ctx, at+"forgotten", value)
 	}
@@ -399,7 +450,7 @@ func (m *Member) Forget(ctx context.Context, host string) error {
 		err = m.enlist(ctx, host, false)
 	}
 	if err == nil {
-		m.forgetHere(host)
+		err = m.forgetHere(host, now.UnixMilli())
 	}
 	return err
 }

@@ -23,6 +23,8 @@ type memory struct {
 	Away     *away                `json:"away,omitempty"`
 	Up       time.Time            `json:"up,omitzero"`     // since when the store answers
 	Hosts    map[string]time.Time `json:"hosts,omitempty"` // when each was last at work
+
+	Forgotten map[string]int64 `json:"forgotten,omitempty"` // the sequence of the last note by which somebody has forgotten a host by hand
 }
 
 // mark says what the newest value of a key was.
@@ -69,8 +71,8 @@ func (m *Member) refuse(why *Refusal) {
 
 // remember changes the memory, durably: other processes of this host change it, too. change returns false if nothing is to be stored.
 func (m *Member) remember(change func(*memory) bool) error {
-	m.remembering.Lock()
-	defer m.remembering.Unlock()
+	m.remembering <- struct{}{}
+	defer func() { <-m.remembering }()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	release, err := m.book.Hold(ctx, state.Fleet)

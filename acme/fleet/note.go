@@ -3,7 +3,6 @@ package fleet
 import (
 	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
 	"mxcert/acme/fleet/seal"
@@ -29,13 +28,6 @@ func (v vault) note(key string, sequence int64, at time.Time, value any) ([]byte
 	return wrap(v.identity, kindNote, note{version, v.fleet, key, v.host, sequence, at.UTC(), text})
 }
 
-// ofHost reports whether a place below host/ID/ has the note of that host.
-func (n *note) ofHost() bool {
-	rest, personal := strings.CutPrefix(n.Key, "host/")
-	host, _, _ := strings.Cut(rest, "/")
-	return !personal || host == n.Host
-}
-
 // readNote reads a note in a place into a value. known is the highest sequence that this host has seen there. It returns the note, and who
 // signed it.
 func (v vault) readNote(text []byte, key string, known int64, into any) (*note, seal.Recipient, error) {
@@ -46,8 +38,6 @@ func (v vault) readNote(text []byte, key string, known int64, into any) (*note, 
 		return nil, "", err
 	case n.Fleet != v.fleet || n.Key != key:
 		return nil, "", refused(Swapped, key, "it was written for %.80q of the fleet %.80q", n.Key, n.Fleet)
-	case !n.ofHost():
-		return nil, "", refused(Swapped, key, "the host %.80q has written it, in the place of another one", n.Host)
 	case n.Sequence < known:
 		return nil, "", refused(Replayed, key, "it is note %d of %.80q, and this host has seen note %d", n.Sequence, n.Host, known)
 	}

@@ -33,7 +33,6 @@ const (
 	perHost      = 300 * time.Millisecond
 	perStatement = 400 * time.Millisecond
 	sayAgain     = 10 * time.Minute
-	tick         = 500 * time.Millisecond
 )
 
 // jittered spreads what many hosts do: a tenth to either side.
@@ -67,7 +66,7 @@ func (m *Member) Run(ctx context.Context, changed func(names []string)) {
 			return
 		}
 		if errors.Is(err, state.ErrChanged) { // changes were lost: everything is read again
-			sleep(ctx, jittered(tick))
+			sleep(ctx, jittered(time.Second/2))
 			continue
 		}
 		if !errors.Is(err, state.ErrAway) {
@@ -169,14 +168,15 @@ func (p *part) arrive(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	values, revision, err := m.shared.Below(ctx, recipientsRoom)
+	values, revision, ok, err := m.readTrust(ctx)
 	if err != nil {
 		return err
 	}
 	p.revision = revision
-	m.believe(values)
-	if err := m.restoreStatements(ctx, values); err != nil {
-		return err
+	if ok {
+		if err := m.restoreStatements(ctx, values); err != nil {
+			return err
+		}
 	}
 	if err := p.beat(ctx); err != nil {
 		return err
@@ -186,6 +186,7 @@ func (p *part) arrive(ctx context.Context) error {
 	}
 	m.mu.Lock()
 	before := m.values
+	m.unread()
 	m.values, m.loaded = map[string]state.Versioned{}, map[string]bool{} // revisions of a restored store can be smaller
 	for _, n := range m.own {
 		n.dirty = true // it may have lost it
@@ -288,30 +289,33 @@ func (p *part) beSeen(ctx context.Context) error {
 
 // work does what is due, until something fails.
 func (p *part) work(ctx context.Context, failed <-chan error) error {
-	ticker := time.NewTicker(tick)
-	defer ticker.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
-		if err := p.once(ctx); err != nil {
-			return err
-		}
 		select {
 		case err := <-failed:
 			return err
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-p.m.wake:
-		case <-ticker.C:
+		case <-timer.C:
 		}
+		next, err := p.once(ctx)
+		if err != nil {
+			return err
+		}
+		timer.Reset(max(0, time.Until(next)))
 	}
 }
 
-func (p *part) once(ctx context.Context) error {
+// once does what is due now, and returns when something will be.
+func (p *part) once(ctx context.Context) (next time.Time, err error) {
 	m, now := p.m, time.Now()
 	m.mu.Lock()
 	down := m.down
 	m.mu.Unlock()
 	if down != nil {
-		return down // another caller has seen it
+		return next, down // another caller has seen it
 	}
 	p.mu.Lock()
 	stale := p.stale
@@ -319,28 +323,31 @@ func (p *part) once(ctx context.Context) error {
 	p.mu.Unlock()
 	if stale {
 		if err := m.learnTrust(ctx); err != nil {
-			return err
+			return next, err
 		}
 	}
-	if now.After(p.next.alive) {
+	if !now.Before(p.next.alive) {
 		if err := p.beat(ctx); err != nil {
-			return err
+			return next, err
 		}
 	}
-	if now.After(p.next.seen) {
+	if !now.Before(p.next.seen) {
 		if err := p.beSeen(ctx); err != nil {
-			return err
+			return next, err
 		}
 	}
+	next = earlierOf(p.next.alive, p.next.seen)
 	if err := m.sendQueue(ctx); err != nil && isAway(err) {
-		return err
+		return next, err
 	}
 	for _, name := range p.m.names() {
-		if err := p.certificate(ctx, name, now); err != nil {
-			return err
+		due, err := p.certificate(ctx, name, now)
+		if err != nil {
+			return next, err
 		}
+		next = earlierOf(next, due)
 	}
-	return nil
+	return next, nil
 }
 
 // names lists the certificates of this host.
@@ -350,55 +357,89 @@ func (m *Member) names() []string {
 	return slices.Sorted(maps.Keys(m.interest))
 }
 
-// certificate sends what this host says of a certificate, and reads what others say.
-func (p *part) certificate(ctx context.Context, name string, now time.Time) error {
+// certificate sends what this host says of a certificate, and reads what others say. It returns when it is due again.
+func (p *part) certificate(ctx context.Context, name string, now time.Time) (next time.Time, err error) {
 	m := p.m
 	m.mu.Lock()
 	loaded := m.loaded[name]
-	n, known, certificates := m.own[name], m.known[name], len(m.interest)
-	hosts := max(1, len(m.memory.Hosts))
-	if n != nil && !n.dirty && now.Sub(n.sent) > max(sayAgain, time.Duration(hosts*certificates)*perStatement) {
-		n.dirty = true // so that others see how old it is
-	}
 	m.mu.Unlock()
 	if !loaded {
 		if err := m.learnAll(ctx, name); err != nil {
-			return err
+			return next, err
 		}
 		if m.differs(name, nil) {
 			m.changedNames(name)
 		}
 	}
-	if err := m.send(ctx, name); err != nil {
-		if isAway(err) && !full(err) {
-			return err
-		}
-		m.log.Warn("what this host has cannot be told to the fleet", "certificate", name, "error", err)
+	said, err := p.tell(ctx, name, now)
+	if err != nil {
+		return next, err
 	}
-	if known != nil && !known.at.IsZero() && now.Sub(known.at) < m.hostsPause(name, hosts, certificates) {
-		return nil
+	m.mu.Lock()
+	known := m.known[name]
+	m.mu.Unlock()
+	if known != nil && !known.at.IsZero() {
+		if due := known.at.Add(m.hostsPause(name)); now.Before(due) {
+			return earlierOf(said, due), nil
+		}
 	}
 	before := m.knownOf(name)
 	if err := m.askHosts(ctx, name); err != nil {
-		return err
+		return next, err
 	}
 	if !sameSaid(before, m.knownOf(name), false) {
 		m.changedNames(name)
 	}
-	return nil
+	return earlierOf(said, now.Add(m.hostsPause(name))), nil
+}
+
+// tell sends what this host says, if it is new, or was said long ago.
+func (p *part) tell(ctx context.Context, name string, now time.Time) (next time.Time, err error) {
+	m := p.m
+	again := max(sayAgain, m.each(perStatement))
+	m.mu.Lock()
+	n := m.own[name]
+	if n == nil {
+		m.mu.Unlock()
+		return now.Add(again), nil
+	}
+	next = n.sent.Add(again)
+	if !n.sent.IsZero() && !now.Before(next) {
+		n.dirty, next = true, now.Add(again) // so that others see how old it is
+	}
+	dirty := n.dirty
+	m.mu.Unlock()
+	if !dirty {
+		return next, nil
+	}
+	if err := m.send(ctx, name); isAway(err) && !full(err) {
+		return next, err
+	} else if err != nil {
+		m.log.Warn("what this host has cannot be told to the fleet", "certificate", name, "error", err)
+		return now.Add(jittered(aliveEvery)), nil
+	}
+	return now.Add(jittered(again)), nil
+}
+
+// each returns a time for all hosts and all certificates of this host.
+func (m *Member) each(one time.Duration) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return time.Duration(max(1, len(m.memory.Hosts))*len(m.interest)) * one
 }
 
 // hostsPause is how long what others say counts as new: shorter while somebody lacks what this host has.
-func (m *Member) hostsPause(name string, hosts, certificates int) time.Duration {
+func (m *Member) hostsPause(name string) time.Duration {
 	own := m.ownSaid(name)
 	if own != nil {
-		for _, s := range m.knownOf(name) {
+		known := m.knownOf(name)
+		for _, s := range known {
 			if s.Alive && slices.ContainsFunc(own.OnDisk, func(spki string) bool { return !slices.Contains(s.OnDisk, spki) }) {
-				return max(hostsAgain, time.Duration(hosts)*perHost)
+				return max(hostsAgain, time.Duration(len(known))*perHost)
 			}
 		}
 	}
-	return max(hostsCalm, time.Duration(hosts*certificates)*perStatement)
+	return max(hostsCalm, m.each(perStatement))
 }
 
 // learnAll reads what the store has of a certificate.
@@ -448,6 +489,9 @@ func (m *Member) learnValue(name string, v state.Versioned) bool {
 	}
 	if v.Value == nil {
 		v.Revision = 0 // it was removed
+	}
+	if strings.HasPrefix(v.Key, path.Join("certificate", name, "keys")+"/") {
+		return true // whoever wants to know it asks
 	}
 	m.mu.Lock()
 	before, known := m.values[v.Key]

@@ -26,7 +26,7 @@ func agreedUsage(ca string) string { return "fleet/usage/" + ca + ".json" }
 func (m *Member) lockUsage(ctx context.Context) (unlock func(), err error) {
 	var holder state.Shared
 	var release func()
-	err = m.ask(ctx, func(ctx context.Context) error {
+	err = m.ask(ctx, func(ctx context.Context) (err error) {
 		holder = m.shared.Holder()
 		release, err = holder.Lock(ctx, "lock/usage")
 		return err

@@ -48,7 +48,15 @@ const (
 	mostAddresses = 64
 )
 
+func cleanBefore(list []Before) []Before {
+	list = slices.DeleteFunc(list, func(b Before) bool {
+		return !plainName(b.Owner) || slices.ContainsFunc(b.Records, notARecord) || b.TTL < 0
+	})
+	return list[max(0, len(list)-mostBefore):]
+}
+
 func (s *State) cleanFleet() {
+	s.Before = cleanBefore(s.Before)
 	maps.DeleteFunc(s.Peers, func(name string, p *Peer) bool { return p == nil || !plainName(name) || p.Host != name })
 	for i, name := range slices.Sorted(maps.Keys(s.Peers)) {
 		if i >= mostPeers {

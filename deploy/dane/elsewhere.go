@@ -66,6 +66,10 @@ func (s *State) Hear(list []Heard, at state.Instant, forget time.Duration) {
 	if s.Peers == nil && len(list) > 0 {
 		s.Peers = map[string]*Peer{}
 	}
+	before := map[string]bool{}
+	for name, p := range s.Peers {
+		before[name] = p != nil && p.Alive
+	}
 	for _, h := range list {
 		known := s.Peers[h.Host] != nil
 		if !known && h.Statement == nil {
@@ -81,10 +85,11 @@ func (s *State) Hear(list []Heard, at state.Instant, forget time.Duration) {
 			delete(s.Peers, name)
 			continue
 		}
+		was := before[name]
 		if !slices.ContainsFunc(list, func(h Heard) bool { return h.Host == name }) {
 			p.Alive = false
 		}
-		p.count(at, forget)
+		p.count(at, was, forget)
 	}
 }
 
@@ -104,12 +109,16 @@ func (p *Peer) hear(h Heard, at state.Instant) {
 	p.Forgotten = (p.Forgotten || said) && !h.Alive
 }
 
-// count adds the time for which the host was not at work.
-func (p *Peer) count(at state.Instant, forget time.Duration) {
-	if p.Alive {
+// longestGap is how much time between two looks at the store counts: if it was away for longer, nobody knows who was at work meanwhile.
+const longestGap = 2 * time.Hour
+
+// count adds the time for which the host was not at work: between two looks at the store that have both not found it.
+func (p *Peer) count(at state.Instant, was bool, forget time.Duration) {
+	switch {
+	case p.Alive:
 		p.Away = 0
-	} else {
-		p.Away += at.Counted(p.Seen)
+	case !was:
+		p.Away += min(at.Counted(p.Seen), longestGap)
 	}
 	p.Seen = at
 	p.Forgotten = p.Forgotten || !p.Alive && p.Away >= forget
@@ -177,6 +186,27 @@ func (e *Elsewhere) Publishes() bool {
 	return e != nil && slices.ContainsFunc(e.Hosts, func(h Host) bool { return h.Mode == Publish || h.Mode == ByHand })
 }
 
+// serves says which other hosts serve a key, or may; "" if none does.
+func (e *Elsewhere) serves(spki string) string {
+	if e == nil {
+		return ""
+	}
+	var names []string
+	doubt := ""
+	for _, h := range e.Hosts {
+		if slices.Contains(h.Serves, spki) {
+			names = append(names, h.Name)
+			if !h.Alive {
+				doubt = fmt.Sprintf("; %s, and if it never comes back: mxcert fleet forget %s", h.Doubt, h.Name)
+			}
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s still %s the old key, or may%s", listed(names), verb(len(names), "serves", "serve"), doubt)
+}
+
 // doubt says why it is not known what the other hosts serve; "" if it is.
 func (e *Elsewhere) doubt() string {
 	if e.Unknown != "" {
@@ -198,7 +228,7 @@ func (e *Elsewhere) doubt() string {
 	}
 	text := listed(other) + ", and may still serve the old key"
 	if len(away) > 0 {
-		text += fmt.Sprintf("; if %s never %s back: mxcert fleet forget %s", verb(len(away), "it", "they"), verb(len(away), "comes", "come"), away[0])
+		text += "; if it never comes back: mxcert fleet forget " + away[0]
 	}
 	return text
 }

@@ -17,7 +17,7 @@ import (
 
 // newSimFleet makes a fleet of two to four hosts that already share a certificate.
 func newSimFleet(seed uint64, without rule) *simFleet {
-	f := &simFleet{Rand: rand.New(rand.NewPCG(seed, 15)), w: newSimWorld(), store: newSimStore(), without: without, forget: 4 * day}
+	f := &simFleet{Rand: rand.New(rand.NewPCG(seed, 15)), w: newSimWorld(), store: newSimStore(), without: without, forget: 5 * day}
 	types := []bundle.KeyType{bundle.EC256, bundle.RSA2048}[:1+f.IntN(2)]
 	owners := []Owner{{"mx.example.org", 25}, {"mx2.example.org", 25}}[:1+f.IntN(2)]
 	ttl := []time.Duration{5 * time.Minute, time.Hour}[f.IntN(2)]
@@ -29,7 +29,7 @@ func newSimFleet(seed uint64, without rule) *simFleet {
 	settings := Settings{Mode: Publish, TTL: ttl, Hold: time.Hour, KeyLifetime: time.Duration(30+f.IntN(60)) * time.Hour}
 	first := map[bundle.KeyType]*simKey{}
 	for _, key := range types {
-		first[key] = newSimKey(key)
+		first[key] = f.newKey(key)
 		f.store.bundles[key] = simNext{first[key], 1}
 	}
 	for i := range 2 + f.IntN(3) {
@@ -62,6 +62,11 @@ func (f *simFleet) live(time_ time.Duration) {
 		var ready []*simMember
 		next := f.w.now + time.Hour
 		for _, m := range f.hosts {
+			if m.alive() && !f.store.down {
+				m.reached = f.w.now
+			} else if m.cut && f.w.now-m.reached > f.forget-day { // a host that serves and is not heard for longer is forgotten
+				m.cut = false
+			}
 			switch {
 			case m.running, !m.off && m.wakes <= f.w.now:
 				ready = append(ready, m)
@@ -69,6 +74,7 @@ func (f *simFleet) live(time_ time.Duration) {
 				next = min(next, m.wakes)
 			}
 		}
+		f.end()
 		if f.w.now >= fault {
 			f.fault()
 			fault = f.w.now + f.pause()
@@ -94,6 +100,7 @@ func (f *simFleet) step(m *simMember) {
 	if m.running {
 		return
 	}
+	f.trace("%s ends: %v %v", m.name, m.plan.Phases, m.plan.Waits)
 	m.kill = 0
 	if f.store.leader == m.name {
 		f.store.leader = ""
@@ -115,11 +122,27 @@ func (f *simFleet) finish(m *simMember) {
 	}
 }
 
+// lasts says for how long something lasts.
+func (f *simFleet) lasts(most time.Duration, do func()) {
+	f.ends = append(f.ends, yearEnd{f.w.now + time.Duration(f.Float64()*float64(most)), do})
+}
+
+// end ends faults.
+func (f *simFleet) end() {
+	f.ends = slices.DeleteFunc(f.ends, func(e yearEnd) bool {
+		if e.at > f.w.now {
+			return false
+		}
+		e.do()
+		return true
+	})
+}
+
 func (f *simFleet) pause() time.Duration { return time.Duration(f.ExpFloat64() * float64(8*time.Hour)) }
 
 // heal ends all faults.
 func (f *simFleet) heal() {
-	f.store.down = false
+	f.store.down, f.ends = false, nil
 	for _, m := range f.hosts {
 		m.cut, m.noCA, m.broken, m.kill = false, false, 0, 0
 		if m.off {
@@ -152,7 +175,7 @@ func (m *simMember) out() {
 func (m *simMember) on() {
 	m.off, m.online, m.wakes = false, m.w.now, m.w.now
 	_, forgotten := m.fleet.store.forgotten[m.name]
-	if forgotten || m.w.now-m.offSince >= m.fleet.forget {
+	if forgotten || m.w.now-m.reached >= m.fleet.forget-day {
 		m.reset()
 		return
 	}
@@ -163,12 +186,16 @@ func (m *simMember) on() {
 			said = *s.Said
 		}
 	}
-	for key, k := range m.current { // what was in the files: proven, or about to be
+	for _, key := range m.types { // what was in the files: proven, or about to be
+		k := m.current[key]
+		if k == nil {
+			continue
+		}
 		served := k
 		if !slices.Contains(said.Serves, k.spki) {
 			served = nil
-			for _, other := range m.kept {
-				if other.kind == key && slices.Contains(said.Serves, other.spki) {
+			for _, other := range m.fleet.born {
+				if m.kept[other.spki] != nil && other.kind == key && slices.Contains(said.Serves, other.spki) {
 					served = other
 				}
 			}
@@ -176,6 +203,7 @@ func (m *simMember) on() {
 		for _, a := range m.addresses {
 			m.w.serve(a+"/"+string(key), served)
 		}
+		m.fleet.trace("%s comes back with %.6s, said %.6q, current %.6s", m.name, served.of().SPKI, said.Serves, k.spki)
 	}
 }
 
@@ -192,17 +220,26 @@ func (f *simFleet) fault() {
 	m := f.hosts[f.IntN(len(f.hosts))]
 	z := f.w.zones[0]
 	s := z.servers[f.IntN(len(z.servers))]
-	switch f.IntN(16) {
+	kind := f.IntN(16)
+	f.trace("fault %d at %s (off %v, cut %v, down %v)", kind, m.name, m.off, m.cut, f.store.down)
+	switch kind {
 	case 0, 1:
-		if m.off {
-			m.on()
-		} else {
+		if !m.off {
 			m.out()
+			f.lasts(3*day, func() {
+				if m.off {
+					m.on()
+				}
+			})
 		}
 	case 2:
-		m.cut = !m.cut
+		if !m.cut {
+			m.cut, m.cutSince = true, f.w.now
+			f.lasts(2*day, func() { m.cut = false })
+		}
 	case 3:
-		f.store.down = !f.store.down
+		f.store.down = true
+		f.lasts(day, func() { f.store.down = false })
 	case 4:
 		if f.IntN(3) == 0 { // wiped
 			f.store = newSimStore()
@@ -228,6 +265,7 @@ func (f *simFleet) fault() {
 	case 10:
 		if b := m.backup; b != nil && !m.off { // the state directory is an old one
 			f.kill(m)
+			m.online = f.w.now // what it says about its disk is that of another
 			m.stored, m.next, m.generation, m.current, m.backup = b.stored, maps.Clone(b.next), maps.Clone(b.generation), maps.Clone(b.current), nil
 		}
 	case 11:
@@ -236,9 +274,11 @@ func (f *simFleet) fault() {
 		m.broken, m.halfway = 1+f.IntN(3), f.IntN(2) == 0
 	case 13:
 		a := m.addresses[f.IntN(len(m.addresses))]
-		f.w.deaf[a] = !f.w.deaf[a]
+		f.w.deaf[a] = true
+		f.lasts(day, func() { f.w.deaf[a] = false })
 	case 14:
-		s.silent = !s.silent
+		s.silent = true
+		f.lasts(day/2, func() { s.silent = false })
 	case 15:
 		if f.IntN(2) == 0 {
 			f.rollBack(m)
@@ -267,12 +307,24 @@ func (f *simFleet) rollBack(m *simMember) {
 		return
 	}
 	key := m.types[f.IntN(len(m.types))]
-	for _, spki := range slices.Sorted(maps.Keys(m.kept)) {
-		if k := m.kept[spki]; k.kind == key && k != m.current[key] && f.IntN(2) == 0 {
+	for _, k := range f.born {
+		if m.kept[k.spki] != nil && !f.leaked(k) && k.kind == key && k != m.current[key] && f.IntN(2) == 0 {
 			m.current[key] = k
 			return
 		}
 	}
+}
+
+// leaked reports whether somebody has asked to replace a key because it has leaked.
+func (f *simFleet) leaked(k *simKey) bool {
+	return slices.ContainsFunc(f.hosts, func(m *simMember) bool {
+		var s State
+		if m.stored == nil || json.Unmarshal(m.stored, &s) != nil || s.Keys[k.kind] == nil {
+			return false
+		}
+		r := s.Keys[k.kind]
+		return r.Asked != nil && slices.Contains(r.Asked.Leaked, k.spki) || slices.ContainsFunc(r.Retired, func(o Retired) bool { return o.SPKI == k.spki && o.Compromised })
+	})
 }
 
 // converges waits until all hosts serve the same keys and are steady. A last change of keys has to come to its end.
@@ -287,6 +339,7 @@ func (f *simFleet) converges() string {
 		}
 		m.settings.KeyLifetime = 0
 	}
+	f.ask(f.hosts[0])
 	for end := f.w.now + 20*day; f.w.now < end; {
 		for _, m := range f.hosts {
 			f.step(m)
@@ -299,7 +352,10 @@ func (f *simFleet) converges() string {
 	}
 	text := ""
 	for _, m := range f.hosts {
-		text += fmt.Sprintf("%s %v %v; ", m.name, m.plan.Phases, m.plan.Waits)
+		text += fmt.Sprintf("%s %v %v", m.name, m.plan.Phases, m.plan.Waits)
+		for _, key := range m.types {
+			text += fmt.Sprintf(" %d:%.6s of %d:%.6s serves %.6q next %.6s %+v; ", m.generation[key], m.current[key].of().SPKI, f.store.bundles[key].generation, f.store.bundles[key].key.spki, m.state.Said.Serves, m.state.Keys[key].Next, *m.state.Keys[key])
+		}
 	}
 	return "it does not come to rest: " + text
 }
@@ -321,6 +377,11 @@ func (f *simFleet) calm() bool {
 // wrong returns what is wrong after some time.
 func (f *simFleet) wrong(life time.Duration) string {
 	f.live(life)
+	if traced {
+		for _, line := range f.history {
+			fmt.Println(line)
+		}
+	}
 	if len(f.w.model.faults)+len(f.faults) > 0 {
 		return strings.Join(slices.Concat(f.w.model.faults, f.faults), "\n")
 	}
@@ -352,7 +413,9 @@ func fleets(t *testing.T) int {
 func TestFleets(t *testing.T) {
 	t.Parallel()
 	rolls := 0
+	first, _ := strconv.ParseUint(os.Getenv("MXCERT_FLEET_FIRST"), 10, 64)
 	for seed := range uint64(fleets(t)) {
+		seed += first
 		f := newSimFleet(seed, allRules)
 		if wrong := f.wrong(21 * day); wrong != "" {
 			t.Errorf("fleet %d: %s", seed, wrong)

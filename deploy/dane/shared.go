@@ -18,7 +18,8 @@ type Shared struct {
 	Keys    map[bundle.KeyType]*SharedRoll `json:"keys,omitempty"`
 	Ours    []Ours                         `json:"ours,omitempty"`
 	Former  []Ours                         `json:"former,omitempty"`
-	Marks   map[string]Mark                `json:"marks,omitempty"` // by host
+	Marks   map[string]Mark                `json:"marks,omitempty"`  // by host
+	Before  []Before                       `json:"before,omitempty"` // newest last
 }
 
 // SharedRoll is about the keys of one type.
@@ -33,6 +34,54 @@ type Mark struct {
 	At      time.Time `json:"at"`
 	Without []string  `json:"without,omitempty"` // SPKIs whose records go
 	Only    []string  `json:"only,omitempty"`    // the first records come to some place, and they are of these SPKIs; nil: there are others
+}
+
+// Before is a set that a host has found where it added records: senders may hold it, even if no other host's look has met it.
+type Before struct {
+	Set
+	Owner string    `json:"owner"` // [Owner.Name]
+	At    time.Time `json:"at"`
+	By    string    `json:"by"`
+}
+
+func (b Before) equal(other Before) bool {
+	return b.Owner == other.Owner && b.At.Equal(other.At) && b.By == other.By
+}
+
+// mostBefore limits the sets that hosts tell each other.
+const mostBefore = 64
+
+// Found notes which sets were at the places of an edit before it: the memory of looks has them from now on, and the other hosts hear of them.
+// It does nothing in a plan without a fleet.
+func (s *State) Found(e Edit, f Facts, host string) {
+	listed, known := f.listed(e.Place)
+	if !known || len(listed) == 0 || f.Elsewhere == nil {
+		return
+	}
+	for i, owner := range f.Owners {
+		if f.place(i).same(e.Place) {
+			b := Before{Set{slices.Clone(listed), max(f.ttl(), f.Settings.TTL)}.sorted(), owner.Name(), f.At.At, host}
+			s.before(b)
+		}
+	}
+}
+
+func (s *State) before(b Before) {
+	if slices.ContainsFunc(s.Before, b.equal) {
+		return
+	}
+	s.Before = append(s.Before, b)
+	s.Before = s.Before[max(0, len(s.Before)-mostBefore):]
+	h := s.Memory[b.Owner]
+	if h == nil {
+		return
+	}
+	if i := slices.IndexFunc(h.Known, func(c Cached) bool { return slices.Equal(c.Records, b.Records) && c.TTL >= b.TTL }); i >= 0 {
+		h.Known[i].Given, h.Known[i].Gone = true, 0
+		return
+	}
+	h.Known = append(h.Known, Cached{Set: b.Set, Given: true})
+	h.bound()
 }
 
 // mostRequests limits the requests of one key type that are remembered together.
@@ -51,7 +100,7 @@ func (c *Shared) Forbids(host, spki string) string {
 
 // Clean leaves out what mxcert does not write.
 func (c *Shared) Clean() {
-	c.Ours, c.Former = cleanOurs(c.Ours, mostOurs), cleanOurs(c.Former, mostFormer)
+	c.Ours, c.Former, c.Before = cleanOurs(c.Ours, mostOurs), cleanOurs(c.Former, mostFormer), cleanBefore(c.Before)
 	for key, r := range c.Keys {
 		if r == nil {
 			delete(c.Keys, key)
@@ -72,6 +121,9 @@ func (c *Shared) Clean() {
 // Take adds to the state what other hosts have noted.
 func (s *State) Take(c *Shared, at state.Instant) {
 	s.Ours, s.Former = unite(s.Ours, s.Former, c.Ours, c.Former)
+	for _, b := range c.Before {
+		s.before(b)
+	}
 	for key, shared := range c.Keys {
 		if shared == nil {
 			continue
@@ -121,6 +173,13 @@ func (a Asked) with(b Asked) *Asked {
 func (s *State) Give(c *Shared) {
 	c.Version = state.Version
 	c.Ours, c.Former = unite(c.Ours, c.Former, s.Ours, s.Former)
+	for _, b := range s.Before {
+		if !slices.ContainsFunc(c.Before, b.equal) {
+			c.Before = append(c.Before, b)
+		}
+	}
+	slices.SortStableFunc(c.Before, func(a, b Before) int { return a.At.Compare(b.At) })
+	c.Before = c.Before[max(0, len(c.Before)-mostBefore):]
 	if c.Keys == nil {
 		c.Keys = map[bundle.KeyType]*SharedRoll{}
 	}

@@ -68,8 +68,10 @@ type simFleet struct {
 	hosts   []*simMember
 	without rule
 	forget  time.Duration
-	settled map[string]int // keys that were served by a host, and how often another was
+	born    []*simKey
+	ends    []yearEnd
 	faults  []string
+	history []string // if traced
 }
 
 // simMember is a host in the fleet.
@@ -80,6 +82,8 @@ type simMember struct {
 	skew       time.Duration
 	cut        bool // it does not reach the store
 	off        bool // it does not run, and serves nothing
+	cutSince   time.Duration
+	reached    time.Duration // when it was last heard
 	offSince   time.Duration
 	online     time.Duration // since when it is at work
 	generation map[bundle.KeyType]int64
@@ -102,6 +106,20 @@ type simDisk struct {
 	next       map[bundle.KeyType]*simKey
 	generation map[bundle.KeyType]int64
 	current    map[bundle.KeyType]*simKey
+}
+
+// trace keeps what happens, for a person who looks for a fault.
+func (f *simFleet) trace(format string, args ...any) {
+	if traced {
+		f.history = append(f.history, fmt.Sprintf("%v ", f.w.now)+fmt.Sprintf(format, args...))
+	}
+}
+
+// newKey makes a key, and remembers which came first: what happens must not depend on their random names.
+func (f *simFleet) newKey(key bundle.KeyType) *simKey {
+	k := newSimKey(key)
+	f.born = append(f.born, k)
+	return k
 }
 
 // alive reports whether the lease of the host is there.
@@ -222,7 +240,7 @@ func (m *simMember) hear() {
 			m.number = said.Number
 			continue
 		}
-		h := Heard{Host: other.name, Alive: other.alive(), Member: other.alive() || m.w.now-other.offSince < m.fleet.forget, Forgotten: s.forgotten[other.name]}
+		h := Heard{Host: other.name, Alive: other.alive(), Member: other.alive() || m.w.now-max(other.offSince, other.cutSince) < m.fleet.forget, Forgotten: s.forgotten[other.name]}
 		if text != nil {
 			h.Statement = &said
 		}
@@ -322,6 +340,9 @@ func (m *simMember) say(proven bool, more ...string) bool {
 			}
 		}
 	}
+	for _, k := range m.current {
+		serves = append(serves, k.spki)
+	}
 	if !s.Certain && m.state.Said != nil {
 		serves = append(serves, m.state.Said.Serves...)
 	}
@@ -355,6 +376,7 @@ func (m *simMember) say(proven bool, more ...string) bool {
 		}
 	})
 	m.number = s.Number
+	m.fleet.trace("%s says %v: serves %.6q certain %v", m.name, done, s.Serves, s.Certain)
 	return done
 }
 
@@ -491,7 +513,12 @@ func (m *simMember) deploy() {
 		return
 	}
 	for _, a := range m.addresses {
-		m.effect(func() { m.show(a, m.current) })
+		m.effect(func() {
+			m.show(a, m.current)
+			for _, k := range m.current {
+				m.fleet.trace("%s shows %.6s at %s", m.name, k.spki, a)
+			}
+		})
 	}
 	m.prove(m.heardAll())
 }
@@ -575,7 +602,7 @@ func (m *simMember) make(key bundle.KeyType) bool {
 	}
 	k := m.next[key]
 	if k == nil || !m.unspent(key, k.spki) || m.state.Shared[key].SPKI == k.spki {
-		k = newSimKey(key)
+		k = m.fleet.newKey(key)
 		m.effect(func() { m.next[key] = k })
 	}
 	generation := max(m.state.Shared[key].Generation, m.fleet.store.next[key].generation) + 1
@@ -608,6 +635,7 @@ func (m *simMember) edit(f Facts) {
 	if len(m.plan.Add)+len(m.plan.Remove) > 0 && m.announce(f) {
 		for _, e := range m.plan.Remove {
 			m.effect(func() {
+				m.fleet.trace("%s removes %.6q at %s (unknown %q, peers %+v)", m.name, e.Keys, e.Place.Name, m.unknown, m.state.Elsewhere("").Hosts)
 				_ = m.w.update(e.Place, func(list []string) []string {
 					return slices.DeleteFunc(list, func(r string) bool { return slices.Contains(e.Records, r) })
 				})
@@ -615,11 +643,13 @@ func (m *simMember) edit(f Facts) {
 		}
 		for _, e := range m.plan.Add {
 			m.state.Claim(e, m.instant().At)
+			m.state.Found(e, f, m.name)
 		}
 		m.save()
 		if m.unknown != "" || m.change() {
 			for _, e := range m.plan.Add {
 				m.effect(func() {
+					m.fleet.trace("%s adds %.6q at %s narrows %.6q (unknown %q)", m.name, e.Keys, e.Place.Name, m.plan.Narrows, m.unknown)
 					_ = m.w.update(e.Place, func(list []string) []string { return slices.Concat(list, e.Records) })
 				})
 			}

@@ -22,7 +22,8 @@ type State struct {
 	// Peers are the other hosts of the fleet, and Shared the next keys that its store has: by key type, the highest generation that was met.
 	Peers  map[string]*Peer              `json:"peers,omitempty"`
 	Shared map[bundle.KeyType]SharedNext `json:"shared,omitempty"`
-	Said   *Statement                    `json:"said,omitempty"` // what this host has said last about its keys
+	Before []Before                      `json:"before,omitempty"` // as in [Shared]
+	Said   *Statement                    `json:"said,omitempty"`   // what this host has said last about its keys
 }
 
 // SharedNext is a next key that is in the store of the fleet.

@@ -68,7 +68,7 @@ func (w *town) boot(numbers ...int) (booted []*host) {
 			w.t.Cleanup(h.Kill)
 			w.t.Cleanup(func() {
 				if w.t.Failed() {
-					w.t.Log(h.Diagnose())
+					w.t.Log(h.log())
 				}
 			})
 		}
@@ -79,6 +79,14 @@ func (w *town) boot(numbers ...int) (booted []*host) {
 		h.wire = watch(w.t, h)
 	}
 	return hosts
+}
+
+// log is what mxcert said on a host, and what the host has to say of it.
+func (h *host) log() string {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	r, err := h.Run(ctx, "sh", "-c", "journalctl --no-pager -o short-precise -u mxcert > /tmp/log; sed -n 1,120p /tmp/log; sed 1,120d /tmp/log | tail -n 150; timeout 9 mxcert fleet status")
+	return fmt.Sprintf("--- %s: %v\n%s%s", h.name, err, r.Stdout, r.Stderr)
 }
 
 // ageKey makes an identity as an operator does, and returns it with its recipient.

@@ -113,13 +113,9 @@ func (w *town) generationsGrow(ctx context.Context) error {
 	return nil
 }
 
-// tell shows what the hosts think, for a failure.
+// tell shows the orders, for a failure.
 func (w *town) tell() {
 	w.t.Helper()
-	for _, h := range w.hosts {
-		r, _ := h.Run(w.t.Context(), "sh", "-c", "mxcert fleet status; journalctl --no-pager -o short-precise -u mxcert -n 60")
-		w.t.Logf("--- %s\n%s%s", h.name, r.Stdout, r.Stderr)
-	}
 	for _, o := range w.orders.list() {
 		w.t.Logf("order %s of %v: %s to %s, finalized %s, serial %s", o.id, o.hosts, clock(o.made), clock(o.last), clock(o.finalized), o.serial)
 	}

@@ -98,7 +98,7 @@ func printFleetHosts(out sheet, hosts []fleetHost, now time.Time) {
 		}
 		seen := "-"
 		if h.Seen != nil {
-			seen = age(now.Sub(*h.Seen)) + " ago"
+			seen = howOld(now.Sub(*h.Seen)) + " ago"
 		}
 		for i, cell := range []string{cut(h.Host, widestHost), map[bool]string{true: "alive", false: "away"}[h.Alive], seen, cut(orDash(h.Version), 12), cut(orDash(h.Recipient), 14)} {
 			columns[i].cells = append(columns[i].cells, cell)
@@ -135,7 +135,7 @@ func printFleetCertificate(out sheet, c fleetCertificate) {
 				continue
 			}
 		}
-		for i, cell := range []string{cut(h.Host, widestHost), map[bool]string{true: "yes", false: "no"}[h.Wanted], which(h.OnDisk, c.Serial), which(h.Served, c.Serial), age(time.Duration(h.Age) * time.Second)} {
+		for i, cell := range []string{cut(h.Host, widestHost), map[bool]string{true: "yes", false: "no"}[h.Wanted], which(h.OnDisk, c.Serial), which(h.Served, c.Serial), howOld(time.Duration(h.Age) * time.Second)} {
 			columns[i].cells = append(columns[i].cells, cell)
 		}
 		below = append(below, h.Reason)
@@ -174,8 +174,8 @@ func cut(text string, most int) string {
 	return text
 }
 
-// age says how old something is, in few characters.
-func age(d time.Duration) string {
+// howOld says how old something is, in few characters.
+func howOld(d time.Duration) string {
 	switch d = max(d, 0); {
 	case d < 2*time.Minute:
 		return fmt.Sprintf("%d s", int(d.Seconds()))

@@ -41,6 +41,9 @@ func TestFleet(t *testing.T) {
 	if n := c.world.placed(); n != 1 {
 		t.Errorf("%d orders", n)
 	}
+	for _, d := range daemons {
+		d.rest() // as ten seconds after the last pass
+	}
 	got := c.hosts[1].asked(report.CodeOK, Order{Force: true})
 	if second := c.awaitOther(t, first); second != got.Keys[0].Serial || c.world.placed() != 2 {
 		t.Errorf("%s is served, %s was issued, %d orders", second, got.Keys[0].Serial, c.world.placed())
@@ -108,7 +111,7 @@ func TestFleetHangs(t *testing.T) {
 	d := h.daemon()
 	serial := c.awaitOther(t, "")
 	d.stop()
-	c.etcd.Members[0].Line().Hang()
+	c.etcd.Members[0].Pause()
 	d = h.again()
 	h.writeTo("tls/mx.crt", "lost")
 	eventually(t, "the repair", func() bool { return h.shown() == serial })

@@ -44,7 +44,7 @@ const untilIdle = 10 * time.Second
 // rest closes connections that would time out before they are used again, and returns memory.
 func (d *Daemon) rest() {
 	if w := d.current(); w != nil {
-		w.runner.Close()
+		w.runner.CAs.Close() // and not the connections of the fleet, which watch
 	}
 	runtime.GC() // pools free their memory in two steps
 	debug.FreeOSMemory()

@@ -143,6 +143,9 @@ func (p *pass) add(ctx context.Context, publisher dane.Publisher) {
 	t := p.tlsa
 	for _, e := range t.plan.Add {
 		t.state.Claim(e, time.Now())
+		if t.fleet != nil {
+			t.state.Found(e, t.facts(p.have.Bundles, p.have.Record.Applying), t.fleet.keys.Host())
+		}
 	}
 	err := p.saveTLSA()
 	if err == nil {

@@ -165,7 +165,7 @@ func (p *pass) statement(proven bool, more []string) dane.Statement {
 		if old, err := p.have.Bundle(p.have.Record.Slot(key).Served); err == nil && !(s.Certain && len(p.seen) > 0) {
 			serves = append(serves, old.SPKI())
 		}
-		if b := p.have.Bundles[i]; b != nil && proven {
+		if b := p.have.Bundles[i]; b != nil { // in service, or as soon as the gate lets it
 			serves = append(serves, b.SPKI())
 		}
 	}

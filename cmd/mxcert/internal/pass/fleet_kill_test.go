@@ -31,9 +31,7 @@ func TestFleetAdoptsOrders(t *testing.T) {
 				case n != 1:
 					t.Errorf("%d orders, %d of them before the end of the first:\n%s", n, before, out)
 				}
-				if r := c.hosts[0].pass(report.CodeOK, byDaemon); r.Keys[0].Serial != c.hosts[1].slot("ec256").Current && r.Stage != report.Served {
-					t.Errorf("%+v", r)
-				}
+				c.hosts[0].pass(report.CodeOK, renew)
 				if c.served(); len(c.world.World.Challenges()) > 0 {
 					t.Errorf("records remain: %v", c.world.World.Challenges())
 				}

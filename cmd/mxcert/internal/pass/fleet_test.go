@@ -180,23 +180,23 @@ func TestFleetNames(t *testing.T) {
 	c := newTown(t, "mx1", "mx2")
 	c.hosts[1].edit(`"mx.example.org", "host7.example.org"`, `"mx.example.org", "host7.example.org", "example.com"`)
 	c.hosts[0].pass(report.CodeOK, renew)
-	r := c.hosts[1].pass(report.CodeOK, byDaemon)
+	r := c.hosts[1].pass(report.CodeOK, renew)
 	if !slices.Contains(r.Names, "example.com") || c.placed() != 2 {
 		t.Errorf("mx2: %+v, %d orders", r, c.placed())
 	}
-	r = c.hosts[0].pass(report.CodeOK, byDaemon)
+	r = c.hosts[0].pass(report.CodeOK, renew)
 	if !slices.Contains(r.Names, "example.com") || r.Reasons["example.com"] != "wanted by mx2" || len(r.Missing) > 0 || c.placed() != 2 {
 		t.Errorf("mx1: %+v, %d orders", r, c.placed())
 	}
 	if seen := c.hosts[0].look(report.CodeOK); seen.Reasons["example.com"] != "wanted by mx2" || len(seen.Warnings) > 0 {
 		t.Errorf("a look: %+v", seen)
 	}
-	if serial := c.served(); c.hosts[0].pass(report.CodeOK, byDaemon).Changed || serial != c.served() {
+	if serial := c.served(); c.hosts[0].pass(report.CodeOK, renew).Changed || serial != c.served() {
 		t.Error("hosts order in turn")
 	}
 	c.hosts[1].edit(`, "example.com"`, "")
-	c.hosts[1].pass(report.CodeOK, byDaemon)
-	r = c.hosts[0].pass(report.CodeOK, byDaemon)
+	c.hosts[1].pass(report.CodeOK, renew)
+	r = c.hosts[0].pass(report.CodeOK, renew)
 	if slices.Contains(r.Names, "example.com") || c.placed() != 3 {
 		t.Errorf("nobody wants it any more: %+v, %d orders", r, c.placed())
 	}
@@ -211,7 +211,7 @@ func TestFleetTypo(t *testing.T) {
 		h.pass(report.CodeOK, renew)
 	}
 	c.hosts[1].edit(`"mx.example.org", "host7.example.org"`, `"mx.example.org", "host7.example.org", "mx.exampel.org"`)
-	if r := c.hosts[1].run(t.Context(), byDaemon); r.Code == report.CodeOK || !strings.Contains(r.Error.Message, "exampel") {
+	if r := c.hosts[1].run(t.Context(), renew); r.Code == report.CodeOK || !strings.Contains(r.Error.Message, "exampel") {
 		t.Errorf("mx2: %+v, %+v", r, r.Error)
 	}
 	r := c.hosts[0].pass(report.CodeOK, atOnce)
@@ -219,12 +219,12 @@ func TestFleetTypo(t *testing.T) {
 	if at < 0 || r.Reasons["mx.exampel.org"] != "wanted by mx2" || slices.Contains(r.Names, "") || r.Stage != report.Served || c.placed() != 2 {
 		t.Errorf("mx1: %+v, %d orders", r, c.placed())
 	}
-	r = c.hosts[1].run(t.Context(), byDaemon)
+	r = c.hosts[1].run(t.Context(), renew)
 	if !strings.Contains(strings.Join(r.Warnings, "\n"), "it is not for mx.exampel.org, which the configuration of this host requires") {
 		t.Errorf("mx2 does not say why it keeps what it has: %+v", r)
 	}
 	c.hosts[1].edit(`, "mx.exampel.org"`, "")
-	c.hosts[1].pass(report.CodeOK, byDaemon)
+	c.hosts[1].pass(report.CodeOK, renew)
 	if c.served(); c.placed() != 2 {
 		t.Errorf("%d orders", c.placed())
 	}
@@ -281,16 +281,28 @@ func TestFleetStoreIsLost(t *testing.T) {
 	c.served()
 }
 
-// A dry run says what would be taken, and that another host orders; it changes nothing.
+// A dry run says what would be taken, and that another host has an order in flight; it changes nothing.
 func TestFleetDryRun(t *testing.T) {
 	t.Parallel()
 	c := newTown(t, "mx1", "mx2")
-	got := c.hosts[0].pass(report.CodeOK, renew).Keys[0]
-	r := c.hosts[1].run(t.Context(), dryRun)
-	if text := strings.Join(r.Plan, "\n"); !strings.Contains(text, "take: ec256 certificate with serial "+got.Serial+", which mx1 has ordered") || strings.Contains(text, "order:") {
-		t.Errorf("%q", r.Plan)
+	a, b := c.hosts[0], c.hosts[1]
+	lead, err := a.member.Lead(t.Context(), "mx", fleet.Danger{})
+	a.check(err)
+	key, err := bundle.EC256.Generate()
+	a.check(err)
+	text, err := bundle.MarshalKey(key)
+	a.check(err)
+	a.check(state.New(a.member.Store()).Lineage("mx").SaveOrder(state.Order{URL: "https://ca.example/order/7", KeyType: bundle.EC256, Names: []string{"mx.example.org"}, Key: string(text)}))
+	if text := strings.Join(b.run(t.Context(), dryRun).Plan, "\n"); !strings.Contains(text, "order: ec256") || !strings.Contains(text, "another host orders: mx1 has one in flight") {
+		t.Errorf("%q", text)
 	}
-	if len(c.hosts[1].generationsOf(bundle.EC256)) > 0 {
+	a.check(a.lineage().DropOrder(bundle.EC256))
+	lead.Release()
+	got := a.pass(report.CodeOK, renew).Keys[0]
+	if text := strings.Join(b.run(t.Context(), dryRun).Plan, "\n"); !strings.Contains(text, "take: ec256 certificate with serial "+got.Serial+", which mx1 has ordered") || strings.Contains(text, "order:") {
+		t.Errorf("%q", text)
+	}
+	if len(b.generationsOf(bundle.EC256)) > 0 {
 		t.Error("the dry run has stored it")
 	}
 }
