@@ -39,11 +39,11 @@ func TestTheRemovalsOfARemovedHostStay(t *testing.T) {
 func TestDeepOrLongJSONIsNotRead(t *testing.T) {
 	for text, want := range map[string]bool{
 		`{"a":["[[[[[[[[[[[[[[[[[[[[","\"{{{{{{{{{{{{{{{{{{"]}`: true,
-		strings.Repeat("[", maxDepth):                            true,
-		strings.Repeat("[", maxDepth+1):                          false,
-		strings.Repeat("[],", maxMarks/2+1):                      false,
-		strings.Repeat(",", maxMarks+1):                          false,
-		`"` + strings.Repeat(",", maxMarks+1) + `"`:              true,
+		strings.Repeat("[", maxDepth):                           true,
+		strings.Repeat("[", maxDepth+1):                         false,
+		strings.Repeat("[],", maxMarks/2+1):                     false,
+		strings.Repeat(",", maxMarks+1):                         false,
+		`"` + strings.Repeat(",", maxMarks+1) + `"`:             true,
 	} {
 		if err := shallow([]byte(text)); (err == nil) != want {
 			t.Errorf("%.40s (%d bytes): %v", text, len(text), err)
