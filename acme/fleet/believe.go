@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 
 	"mxcert/acme/state"
@@ -52,8 +53,12 @@ func (m *Member) believe(values []state.Versioned) {
 		m.log.Error("whom the fleet trusts cannot be stored on this host; what was stored before counts", "error", err)
 		return
 	}
+	same := slices.Equal(m.trust.Load().recipients(), next.recipients())
 	m.trust.Store(next)
 	m.mu.Lock()
+	if !same {
+		m.unread() // what was believed may count no more
+	}
 	for place := range m.faults {
 		if strings.HasPrefix(place, recipientsRoom+"/") {
 			delete(m.faults, place)

@@ -18,6 +18,7 @@ type weather struct {
 	share    float64 // of the calls that fail
 	injected map[string]int
 	calm     atomic.Bool
+	always   string // every call fails like this
 }
 
 func newWeather(seed uint64, share float64) *weather {
@@ -37,17 +38,27 @@ var kindsOfFaults = []string{"fails", "fails", "answer lost", "answer lost", "ha
 
 // draw returns what happens to a call; "" is nothing.
 func (w *weather) draw(often float64) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.always != "" {
+		return w.always
+	}
 	if w.calm.Load() {
 		return ""
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	if w.random.Float64() >= w.share*often {
 		return ""
 	}
 	kind := kindsOfFaults[w.random.IntN(len(kindsOfFaults))]
 	w.injected[kind]++
 	return kind
+}
+
+// force makes every call fail in one way; "" ends that.
+func (w *weather) force(kind string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.always = kind
 }
 
 func (w *weather) between(from, to time.Duration) time.Duration {
@@ -162,6 +173,8 @@ func (f *faulty) Lock(ctx context.Context, key string) (func(), error) {
 }
 
 func (f *faulty) Watch(ctx context.Context, folder string, after int64, changed func([]state.Versioned)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	return f.Shared.Watch(ctx, folder, after, func(list []state.Versioned) {
 		if f.process.step() == nil {
 			changed(list)

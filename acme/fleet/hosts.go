@@ -212,6 +212,7 @@ func (m *Member) judgeHost(host, name string, values []state.Versioned, before s
 	if info.Seen.Before(last) {
 		info.Seen = last
 	}
+	info.Seen = earlierOf(info.Seen, now) // its clock may be ahead
 	m.sawHost(host, info.Seen)
 	if host == m.set.Host {
 		return said{}, false // it is known here
@@ -308,6 +309,18 @@ func (m *Member) hostIndex(ctx context.Context) ([]string, int64, error) {
 	m.index = indexAt{v.Revision, slices.Clone(hosts)}
 	m.mu.Unlock()
 	return hosts, v.Revision, nil
+}
+
+// unread makes what hosts say count as not read yet. Called with the lock.
+func (m *Member) unread() {
+	m.index = indexAt{}
+	for name, known := range m.known {
+		list := slices.Clone(known.list) // others may be reading it
+		for i := range list {
+			list[i].revisions = [3]int64{}
+		}
+		m.known[name] = &knownHosts{list, known.at}
+	}
 }
 
 // indexAt is the list of hosts as it was read.

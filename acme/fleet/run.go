@@ -186,15 +186,10 @@ func (p *part) arrive(ctx context.Context) error {
 	}
 	m.mu.Lock()
 	before := m.values
-	m.index = indexAt{}
+	m.unread()
 	m.values, m.loaded = map[string]state.Versioned{}, map[string]bool{} // revisions of a restored store can be smaller
 	for _, n := range m.own {
 		n.dirty = true // it may have lost it
-	}
-	for _, known := range m.known {
-		for i := range known.list {
-			known.list[i].revisions = [3]int64{}
-		}
 	}
 	names := slices.Sorted(maps.Keys(m.interest))
 	m.mu.Unlock()
@@ -494,6 +489,9 @@ func (m *Member) learnValue(name string, v state.Versioned) bool {
 	}
 	if v.Value == nil {
 		v.Revision = 0 // it was removed
+	}
+	if strings.HasPrefix(v.Key, path.Join("certificate", name, "keys")+"/") {
+		return true // whoever wants to know it asks
 	}
 	m.mu.Lock()
 	before, known := m.values[v.Key]

@@ -44,6 +44,7 @@ type stormHost struct {
 	all      []seal.Recipient
 	disk     *memoryDisk
 
+	sky        string         // how every call of a process that starts fails
 	served     *bundle.Bundle // by the mail server
 	generation int64
 	passes     int
@@ -66,6 +67,12 @@ func newStorm(t testing.TB, seed uint64, share float64, hosts int) *storm {
 	}
 	return s
 }
+
+// Flags of the long test: make fleet.
+var (
+	stormSeeds = flag.Int("fleet.seeds", 0, "how many storms, from fleet.seed on")
+	stormSeed  = flag.Uint64("fleet.seed", 1, "the first storm")
+)
 
 var stormFaults = flag.Int("fleet.faults", 300, "faults of each storm")
 
@@ -354,13 +361,13 @@ func (s *storm) check(t *testing.T) (problems []string) {
 // In a storm of faults, hosts order one at a time, never go backward, and end with the same certificate.
 func TestStorm(t *testing.T) {
 	seeds := []uint64{1, 2}
-	faults := *stormFaults
-	if os.Getenv("MXCERT_FLEET") != "" {
-		seeds, faults = nil, 2000
-		for i := range uint64(20) {
-			seeds = append(seeds, uint64(time.Now().UnixNano())+i)
+	if *stormSeeds > 0 {
+		seeds = nil
+		for i := range *stormSeeds {
+			seeds = append(seeds, *stormSeed+uint64(i))
 		}
 	}
+	faults := *stormFaults
 	total := 0
 	for _, seed := range seeds {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
@@ -376,5 +383,24 @@ func TestStorm(t *testing.T) {
 	}
 	if total < 500 && !t.Failed() {
 		t.Errorf("only %d faults", total)
+	}
+}
+
+// Without the fence the same storm must show that something is wrong: otherwise the check would see nothing.
+func TestStormWithoutAFence(t *testing.T) {
+	found := 0
+	for seed := uint64(1); seed <= 10 && found == 0; seed++ {
+		synctest.Test(t, func(t *testing.T) {
+			s := newStorm(t, seed, 0.03, 3)
+			s.store.unfenced = true
+			s.rage(200, false)
+			for _, problem := range s.check(t) {
+				t.Log(problem)
+				found++
+			}
+		})
+	}
+	if found == 0 {
+		t.Error("a store without a fence passes the check")
 	}
 }
