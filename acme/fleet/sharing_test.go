@@ -167,10 +167,8 @@ func isRefusal(t *testing.T, what string, err error) {
 // A host that is away counts as such, and as long as it is not forgotten; also if the store was lost meanwhile.
 func TestAHostThatIsAway(t *testing.T) {
 	pair(t, 2, func(t *testing.T, s *storm) {
-		a := s.hosts[0].start(true)
-		p := s.hosts[1].disk.process()
-		_ = p
-		b := s.hosts[1].start(true)
+		forget := func(set *Settings) { set.Forget = 12 * time.Hour }
+		a, b := s.hosts[0].start(true, forget), s.hosts[1].start(true, forget)
 		b.Note(stormName, Deployed{Serving: []string{"old"}, OnDisk: []string{"old"}, Certain: true})
 		a.Note(stormName, Deployed{OnDisk: []string{"old"}})
 		time.Sleep(time.Minute)
@@ -189,10 +187,10 @@ func TestAHostThatIsAway(t *testing.T) {
 		s.store.wipe()
 		time.Sleep(5 * time.Minute)
 		isAway("after the store was lost", true)
-		time.Sleep(13 * 24 * time.Hour)
-		isAway("after 13 days", true)
-		time.Sleep(2 * 24 * time.Hour)
-		isAway("after 15 days", false)
+		time.Sleep(10 * time.Hour)
+		isAway("shortly before it is forgotten", true)
+		time.Sleep(3 * time.Hour)
+		isAway("afterwards", false)
 	})
 }
 
