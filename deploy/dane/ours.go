@@ -108,6 +108,9 @@ func (s *State) observeOurs(f Facts) {
 			continue
 		}
 		if known && slices.Contains(listed, o.Record) {
+			if f.Elsewhere != nil { // later than what other hosts remember: that it is gone
+				o.Added = o.Added.Add(1)
+			}
 			ours = append(ours, o)
 		} else if !slices.ContainsFunc(former, o.equal) {
 			former = append(former, o)

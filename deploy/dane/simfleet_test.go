@@ -85,6 +85,7 @@ type simMember struct {
 	cutSince   time.Duration
 	reached    time.Duration // when it was last heard
 	offSince   time.Duration
+	forgotten  bool          // by an operator
 	online     time.Duration // since when it is at work
 	generation map[bundle.KeyType]int64
 	backup     *simDisk
