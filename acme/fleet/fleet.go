@@ -93,6 +93,7 @@ type Member struct {
 	queue     map[string]Revoked // that wait to be written, by key
 	known     map[string]*knownHosts
 	revoked   map[string][]Revoked
+	index     indexAt
 	wake      chan struct{}
 	onChange  func(names []string)
 }

@@ -106,10 +106,7 @@ func (m *Member) RemoveRecipient(ctx context.Context, r seal.Recipient) (changed
 // learnTrust reads the statements in the store.
 func (m *Member) learnTrust(ctx context.Context) error {
 	return m.ask(ctx, func(ctx context.Context) error {
-		values, _, err := m.shared.Below(ctx, recipientsRoom)
-		if err == nil {
-			m.believe(values)
-		}
+		_, _, _, err := m.readTrust(ctx)
 		return err
 	})
 }
@@ -119,7 +116,8 @@ func (m *Member) put(ctx context.Context, s state.Versioned) error {
 	if err := m.replace(ctx, s.Key, s.Value); err != nil {
 		return err
 	}
-	return m.learnTrust(ctx)
+	m.believe([]state.Versioned{s})
+	return nil
 }
 
 // sealAgain encrypts all secrets in the store anew, to those who are trusted now, and signs them. Their generations stay.

@@ -168,14 +168,15 @@ func (p *part) arrive(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	values, revision, err := m.shared.Below(ctx, recipientsRoom)
+	values, revision, ok, err := m.readTrust(ctx)
 	if err != nil {
 		return err
 	}
 	p.revision = revision
-	m.believe(values)
-	if err := m.restoreStatements(ctx, values); err != nil {
-		return err
+	if ok {
+		if err := m.restoreStatements(ctx, values); err != nil {
+			return err
+		}
 	}
 	if err := p.beat(ctx); err != nil {
 		return err
@@ -185,6 +186,7 @@ func (p *part) arrive(ctx context.Context) error {
 	}
 	m.mu.Lock()
 	before := m.values
+	m.unread()
 	m.values, m.loaded = map[string]state.Versioned{}, map[string]bool{} // revisions of a restored store can be smaller
 	for _, n := range m.own {
 		n.dirty = true // it may have lost it
@@ -402,7 +404,7 @@ func (p *part) tell(ctx context.Context, name string, now time.Time) (next time.
 		return now.Add(again), nil
 	}
 	next = n.sent.Add(again)
-	if !n.sent.IsZero() && now.After(next) {
+	if !n.sent.IsZero() && !now.Before(next) {
 		n.dirty, next = true, now.Add(again) // so that others see how old it is
 	}
 	dirty := n.dirty
@@ -487,6 +489,9 @@ func (m *Member) learnValue(name string, v state.Versioned) bool {
 	}
 	if v.Value == nil {
 		v.Revision = 0 // it was removed
+	}
+	if strings.HasPrefix(v.Key, path.Join("certificate", name, "keys")+"/") {
+		return true // whoever wants to know it asks
 	}
 	m.mu.Lock()
 	before, known := m.values[v.Key]

@@ -41,6 +41,9 @@ func TestFleet(t *testing.T) {
 	if n := c.world.placed(); n != 1 {
 		t.Errorf("%d orders", n)
 	}
+	for _, d := range daemons {
+		d.rest() // as after ten seconds without a pass: it leaves no fleet
+	}
 	got := c.hosts[1].asked(report.CodeOK, Order{Force: true})
 	if second := c.awaitOther(t, first); second != got.Keys[0].Serial || c.world.placed() != 2 {
 		t.Errorf("%s is served, %s was issued, %d orders", second, got.Keys[0].Serial, c.world.placed())

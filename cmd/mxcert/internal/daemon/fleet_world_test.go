@@ -19,7 +19,7 @@ type town struct {
 	hosts []*host
 }
 
-func newTown(t *testing.T, names ...string) *town {
+func newTown(t testing.TB, names ...string) *town {
 	t.Helper()
 	w := newHost(t, lab.Options{}, lab.ConfigOptions{})
 	c := &town{world: w, etcd: etcdtest.Start(t, 1)}
@@ -54,7 +54,7 @@ func (c *town) serves() (serial string, all bool) {
 }
 
 // awaitOther waits until all hosts serve the same certificate, and another one than before.
-func (c *town) awaitOther(t *testing.T, before string) (serial string) {
+func (c *town) awaitOther(t testing.TB, before string) (serial string) {
 	t.Helper()
 	eventually(t, "all hosts serve a certificate other than "+before, func() bool {
 		s, all := c.serves()

@@ -57,6 +57,11 @@ type alongside struct {
 	own     fleet.Wish
 }
 
+func newAlongside() alongside {
+	return alongside{offered: map[bundle.KeyType]bool{}, looked: map[bundle.KeyType]bool{}, answers: map[bundle.KeyType]bool{}, old: map[bundle.KeyType]bool{},
+		planned: map[bundle.KeyType]string{}}
+}
+
 // servedFirst is what came of a deployment before an order.
 type servedFirst struct {
 	done    bool
@@ -98,9 +103,12 @@ func (p *pass) mergeWishes(ctx context.Context) {
 	if p.Fleet == nil {
 		return
 	}
+	p.along.own = p.ownWish()
+	if p.options.DryRun {
+		return // a merge makes known what this host wants; what the others want is what was last known
+	}
 	ctx, cancel := context.WithTimeout(ctx, fleetPatience)
 	defer cancel()
-	p.along.own = p.ownWish()
 	merged := p.Fleet.Merge(ctx, p.want.Name, p.along.own)
 	names := []state.OtherName{}
 	for _, name := range slices.Concat(merged.Names, merged.Optional) {
@@ -113,9 +121,6 @@ func (p *pass) mergeWishes(ctx context.Context) {
 		return
 	}
 	p.others = names
-	if p.options.DryRun {
-		return
-	}
 	if err := p.lineage.SaveOthers(names); err != nil {
 		p.warn("what other hosts want could not be stored: " + err.Error())
 	}

@@ -66,6 +66,52 @@ func TestFleetOfTwoAuthorities(t *testing.T) {
 	}
 }
 
+// A store from an old backup, garbage in it, and values of a later version make no host go back, order or stop serving.
+func TestFleetStoreIsWrong(t *testing.T) {
+	t.Parallel()
+	c := newTown(t, "mx1", "mx2")
+	a, b := c.hosts[0], c.hosts[1]
+	a.pass(report.CodeOK, renew)
+	b.pass(report.CodeOK, renew)
+	old, _, err := a.store.Below(t.Context(), "certificate")
+	a.check(err)
+	serial := a.pass(report.CodeOK, atOnce).Keys[0].Serial
+	b.pass(report.CodeOK, renew)
+	replace := func(value func(state.Versioned) []byte) {
+		for _, v := range old {
+			a.check(a.store.Replace(v.Key, value(v)))
+		}
+	}
+	for what, value := range map[string]func(state.Versioned) []byte{
+		"an old backup":      func(v state.Versioned) []byte { return v.Value },
+		"garbage":            func(state.Versioned) []byte { return []byte("garbage") },
+		"a truncated bundle": func(v state.Versioned) []byte { return v.Value[:len(v.Value)/2] },
+		"nothing":            func(state.Versioned) []byte { return nil },
+	} {
+		replace(value)
+		for _, h := range c.hosts {
+			if r := h.pass(report.CodeOK, renew); r.Keys[0].Serial != serial || r.Changed || r.Stage != report.Served || c.placed() != 2 {
+				t.Errorf("%s: %s: %+v, %d orders", what, h.name, r, c.placed())
+			}
+		}
+		now, _, err := a.store.Below(t.Context(), "certificate/mx/ec256")
+		if a.check(err); len(now) == 0 {
+			v, err := a.store.Get(t.Context(), "certificate/mx/ec256")
+			a.check(err)
+			now = append(now, v)
+		}
+		if slices.ContainsFunc(old, func(v state.Versioned) bool { return string(v.Value) == string(now[0].Value) }) || len(now[0].Value) < 1000 {
+			t.Errorf("%s: the store was not filled again: %.80q", what, now[0].Value)
+		}
+	}
+	replace(func(state.Versioned) []byte { return []byte(`{"version": 99}`) })
+	for _, h := range c.hosts {
+		if r := h.pass(report.CodeOK, renew); r.Keys[0].Serial != serial || r.Stage != report.Served || c.placed() != 2 {
+			t.Errorf("a later version: %s: %+v, %d orders", h.name, r, c.placed())
+		}
+	}
+}
+
 // What a host has lost from its disk, it takes again from the fleet. It orders nothing.
 func TestFleetRestoresAHost(t *testing.T) {
 	t.Parallel()

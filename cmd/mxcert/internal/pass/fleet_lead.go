@@ -76,6 +76,17 @@ func (p *pass) lead(ctx context.Context, i int, key bundle.KeyType) (took bool, 
 	return took, nil
 }
 
+// elsewhere says, for a dry run, that another host has an order in flight; "" if none has.
+func (p *pass) elsewhere(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, fleetPatience)
+	defer cancel()
+	host := p.Fleet.Ordering(ctx, p.want.Name)
+	if host == "" {
+		return ""
+	}
+	return fmt.Sprintf("; another host orders: %s has one in flight, and this host takes what it gets", host)
+}
+
 // awaitLead waits until no other host orders.
 func (p *pass) awaitLead(ctx context.Context, i int) (*fleet.Lead, error) {
 	patience := commandPatience
@@ -138,6 +149,7 @@ func (p *pass) danger(i int) fleet.Danger {
 	d := fleet.Danger{Managed: p.want.DANE().Mode == dane.Publish}
 	if b := p.have.Bundles[i]; b != nil {
 		d.NotAfter, d.Life = b.NotAfter(), b.NotAfter().Sub(b.Leaf().NotBefore)
+		d.Serial = b.Serial()
 	}
 	return d
 }

@@ -281,16 +281,28 @@ func TestFleetStoreIsLost(t *testing.T) {
 	c.served()
 }
 
-// A dry run says what would be taken, and that another host orders; it changes nothing.
+// A dry run says what would be taken, and that another host has an order in flight; it changes nothing.
 func TestFleetDryRun(t *testing.T) {
 	t.Parallel()
 	c := newTown(t, "mx1", "mx2")
-	got := c.hosts[0].pass(report.CodeOK, renew).Keys[0]
-	r := c.hosts[1].run(t.Context(), dryRun)
-	if text := strings.Join(r.Plan, "\n"); !strings.Contains(text, "take: ec256 certificate with serial "+got.Serial+", which mx1 has ordered") || strings.Contains(text, "order:") {
-		t.Errorf("%q", r.Plan)
+	a, b := c.hosts[0], c.hosts[1]
+	lead, err := a.member.Lead(t.Context(), "mx", fleet.Danger{})
+	a.check(err)
+	key, err := bundle.EC256.Generate()
+	a.check(err)
+	text, err := bundle.MarshalKey(key)
+	a.check(err)
+	a.check(state.New(a.member.Store()).Lineage("mx").SaveOrder(state.Order{URL: "https://ca.example/order/7", KeyType: bundle.EC256, Names: []string{"mx.example.org"}, Key: string(text)}))
+	if text := strings.Join(b.run(t.Context(), dryRun).Plan, "\n"); !strings.Contains(text, "order: ec256") || !strings.Contains(text, "another host orders: mx1 has one in flight") {
+		t.Errorf("%q", text)
 	}
-	if len(c.hosts[1].generationsOf(bundle.EC256)) > 0 {
+	a.check(a.lineage().DropOrder(bundle.EC256))
+	lead.Release()
+	got := a.pass(report.CodeOK, renew).Keys[0]
+	if text := strings.Join(b.run(t.Context(), dryRun).Plan, "\n"); !strings.Contains(text, "take: ec256 certificate with serial "+got.Serial+", which mx1 has ordered") || strings.Contains(text, "order:") {
+		t.Errorf("%q", text)
+	}
+	if len(b.generationsOf(bundle.EC256)) > 0 {
 		t.Error("the dry run has stored it")
 	}
 }

@@ -59,7 +59,7 @@ func (p *pass) issueKey(ctx context.Context, i int, key bundle.KeyType) (failed 
 		case p.along.planned[key] != "":
 			return nil // what would be taken comes first
 		case p.options.DryRun:
-			p.intended = append(p.intended, fmt.Sprintf("order: %s certificate for %s: %s", key, strings.Join(p.names, ", "), reason))
+			p.intended = append(p.intended, fmt.Sprintf("order: %s certificate for %s: %s", key, strings.Join(p.names, ", "), reason)+p.elsewhere(ctx))
 			return nil
 		case further > mostFurther:
 			return failed

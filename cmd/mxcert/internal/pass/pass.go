@@ -139,10 +139,12 @@ func (p *pass) run(ctx context.Context) report.Certificate {
 	}
 	p.startTLSA(ctx)
 	repairErr := p.finishHalfDone(ctx)
-	p.startLook(ctx)
-	p.askRenewalInfo(ctx)
-	p.useLook(ctx)
 	p.takeAll(ctx)
+	p.startLook(ctx)
+	if !p.taken { // what is taken is put in service first: neither DNS nor the CA is waited for
+		p.askRenewalInfo(ctx)
+		p.useLook(ctx)
+	}
 	first := p.serveFirst(ctx)
 	issueErr := p.issue(ctx) // wanted → issued
 	if options.DryRun {
@@ -187,7 +189,9 @@ func (p *pass) unproven(ctx context.Context) error {
 func (r *Runner) start(ctx context.Context, want wanted.Certificate, options Options, say acme.Progress) (p *pass, leave func(), err error) {
 	p = &pass{Runner: r, want: want, options: options, say: say, lineage: r.Store.Lineage(want.Name), resolver: want.Resolver()}
 	p.want.InFleet = r.Fleet != nil
-	p.along = alongside{offered: map[bundle.KeyType]bool{}, looked: map[bundle.KeyType]bool{}, answers: map[bundle.KeyType]bool{}, old: map[bundle.KeyType]bool{}, planned: map[bundle.KeyType]string{}}
+	if r.Fleet != nil {
+		p.along = newAlongside()
+	}
 	if options.DryRun {
 		return p, p.closePlan, nil
 	}
