@@ -252,11 +252,25 @@ func TestHalfOfTheNoncesRefused(t *testing.T) {
 	}
 }
 
+// done makes the CA be done with a validation, as it says, when it is looked at for the n-th time.
+func (w *world) done(n int32) {
+	var on atomic.Bool
+	on.Store(true)
+	var looks atomic.Int32
+	never := strings.NewReplacer(`"status": "valid"`, `"status": "pending"`, `"status": "ready"`, `"status": "pending"`).Replace
+	w.CA.SetWrap(rewrite(ca.Order, &on, func(body string) string {
+		if looks.Add(1) >= n {
+			return body
+		}
+		return never(body)
+	}))
+}
+
 // TestPaceIsKept: a later process looks at the order when the CA was done with earlier ones, and not before.
 func TestPaceIsKept(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, lab.Options{})
-	w.slow(pace{validation: 700 * time.Millisecond})
+	w.done(4)
 	looks := func() (first time.Duration, n int) {
 		var accepted time.Time
 		for _, r := range w.CA.Requests() {
@@ -283,6 +297,7 @@ func TestPaceIsKept(t *testing.T) {
 		t.Errorf("stored %+v, %v", usage.Validation, err)
 	}
 	w.CA.ResetRequests()
+	w.CA.SetWrap(nil) // the CA is done before that
 	w.order(t, nil)
 	if first, n := looks(); n >= before || first < usage.Validation.First() {
 		t.Errorf("%d looks, before %d; the first after %s, want %s", n, before, first, usage.Validation.First())
@@ -293,16 +308,7 @@ func TestPaceIsKept(t *testing.T) {
 func TestLooks(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, lab.Options{})
-	var on atomic.Bool
-	on.Store(true)
-	var looks atomic.Int32
-	never := strings.NewReplacer(`"status": "valid"`, `"status": "pending"`, `"status": "ready"`, `"status": "pending"`).Replace
-	w.CA.SetWrap(rewrite(ca.Order, &on, func(body string) string {
-		if looks.Add(1) > 5 {
-			return body
-		}
-		return never(body)
-	}))
+	w.done(6)
 	w.order(t, nil)
 	var times []time.Time
 	for _, r := range w.CA.Requests() {

@@ -123,13 +123,17 @@ func (m *Member) noteAway(err error) {
 	if before != nil && before.Reason == now.Reason {
 		return
 	}
-	_ = m.remember(func(all *memory) bool { // what is not stored is learned again
+	if err := m.remember(func(all *memory) bool {
 		if all.Away != nil {
 			now.Since = all.Away.Since
 		}
 		all.Away = &now
 		return true
-	})
+	}); err != nil { // it counts until this process ends
+		m.mu.Lock()
+		m.memory.Away = &now
+		m.mu.Unlock()
+	}
 	if before == nil {
 		m.log.Error("the store of the fleet cannot be used; mail is served as before", "error", err)
 	}

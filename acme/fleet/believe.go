@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 
 	"mxcert/acme/state"
@@ -52,8 +53,12 @@ func (m *Member) believe(values []state.Versioned) {
 		m.log.Error("whom the fleet trusts cannot be stored on this host; what was stored before counts", "error", err)
 		return
 	}
+	same := slices.Equal(m.trust.Load().recipients(), next.recipients())
 	m.trust.Store(next)
 	m.mu.Lock()
+	if !same {
+		m.unread() // what was believed may count no more
+	}
 	for place := range m.faults {
 		if strings.HasPrefix(place, recipientsRoom+"/") {
 			delete(m.faults, place)
@@ -65,6 +70,22 @@ func (m *Member) believe(values []state.Versioned) {
 			m.fault(r.Key, problem)
 		}
 	}
+}
+
+// readTrust reads the values below recipient/ and learns from them. If strangers have written so many there that nobody can look at all of
+// them, ok is false: what this host remembers counts, and the fault is reported.
+func (m *Member) readTrust(ctx context.Context) (values []state.Versioned, revision int64, ok bool, err error) {
+	values, revision, err = m.shared.Below(ctx, recipientsRoom)
+	switch {
+	case errors.Is(err, state.ErrDamaged):
+		m.fault(recipientsRoom, refused(Truncated, recipientsRoom, "%v", err))
+		return nil, revision, false, nil
+	case err != nil:
+		return nil, 0, false, err
+	}
+	m.fault(recipientsRoom, nil)
+	m.believe(values)
+	return values, revision, true, nil
 }
 
 // restoreStatements writes statements again that the store has lost, so that hosts which join learn them.

@@ -30,6 +30,7 @@ type process struct {
 	mu    sync.Mutex
 	dead  bool
 	count int
+	ended func()
 	dies  int // before that call; 0: it lives
 	held  map[string]bool
 }
@@ -41,6 +42,9 @@ func (d *memoryDisk) process() *process { return &process{memoryDisk: d, held: m
 // die ends the process.
 func (p *process) die() {
 	p.mu.Lock()
+	if p.ended != nil {
+		p.ended()
+	}
 	p.dead = true
 	held := p.held
 	p.held = map[string]bool{}

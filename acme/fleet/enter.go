@@ -76,11 +76,9 @@ func (m *Member) look(ctx context.Context) (lookedAt, error) {
 	if at.identity, err = m.shared.Identity(ctx); err != nil {
 		return at, err
 	}
-	values, _, err := m.shared.Below(ctx, recipientsRoom) // they decide whose signature counts
-	if err != nil {
+	if _, _, _, err := m.readTrust(ctx); err != nil { // it decides whose signature counts
 		return at, err
 	}
-	m.believe(values)
 	if at.made, err = m.whose(ctx, at.identity); err != nil {
 		return at, err
 	}

@@ -18,6 +18,7 @@ type weather struct {
 	share    float64 // of the calls that fail
 	injected map[string]int
 	calm     atomic.Bool
+	always   string // every call fails like this
 }
 
 func newWeather(seed uint64, share float64) *weather {
@@ -36,18 +37,28 @@ func (w *weather) total() (n int) {
 var kindsOfFaults = []string{"fails", "fails", "answer lost", "answer lost", "hangs", "hangs, answer lost", "dies before", "dies after", "stalls"}
 
 // draw returns what happens to a call; "" is nothing.
-func (w *weather) draw() string {
+func (w *weather) draw(often float64) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.always != "" {
+		return w.always
+	}
 	if w.calm.Load() {
 		return ""
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.random.Float64() >= w.share {
+	if w.random.Float64() >= w.share*often {
 		return ""
 	}
 	kind := kindsOfFaults[w.random.IntN(len(kindsOfFaults))]
 	w.injected[kind]++
 	return kind
+}
+
+// force makes every call fail in one way; "" ends that.
+func (w *weather) force(kind string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.always = kind
 }
 
 func (w *weather) between(from, to time.Duration) time.Duration {
@@ -63,11 +74,14 @@ type faulty struct {
 	process *process
 }
 
-func (f *faulty) call(ctx context.Context, do func() error) error {
+func (f *faulty) call(ctx context.Context, do func() error) error { return f.calls(ctx, 1, do) }
+
+// calls is call for what fails more often than once.
+func (f *faulty) calls(ctx context.Context, often float64, do func() error) error {
 	if err := f.process.step(); err != nil {
 		return fmt.Errorf("%w: %w", state.ErrAway, err)
 	}
-	kind := f.weather.draw()
+	kind := f.weather.draw(often)
 	lost := fmt.Errorf("%w: %s", state.ErrAway, kind)
 	switch kind {
 	case "":
@@ -110,7 +124,7 @@ func (f *faulty) Below(ctx context.Context, folder string) (v []state.Versioned,
 }
 
 func (f *faulty) Swap(ctx context.Context, key string, revision int64, value []byte) (now int64, err error) {
-	err = f.call(ctx, func() error { now, err = f.Shared.Swap(ctx, key, revision, value); return err })
+	err = f.calls(ctx, 5, func() error { now, err = f.Shared.Swap(ctx, key, revision, value); return err })
 	return now, err
 }
 
@@ -147,7 +161,7 @@ func (f *faulty) Identity(ctx context.Context) (id string, err error) {
 
 func (f *faulty) Lock(ctx context.Context, key string) (func(), error) {
 	var unlock func()
-	err := f.call(ctx, func() (err error) { unlock, err = f.Shared.Lock(ctx, key); return err })
+	err := f.calls(ctx, 5, func() (err error) { unlock, err = f.Shared.Lock(ctx, key); return err })
 	if err != nil {
 		return nil, err // if the answer was lost, the lease ends by itself
 	}
@@ -159,6 +173,8 @@ func (f *faulty) Lock(ctx context.Context, key string) (func(), error) {
 }
 
 func (f *faulty) Watch(ctx context.Context, folder string, after int64, changed func([]state.Versioned)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	return f.Shared.Watch(ctx, folder, after, func(list []state.Versioned) {
 		if f.process.step() == nil {
 			changed(list)

@@ -212,6 +212,7 @@ func (m *Member) judgeHost(host, name string, values []state.Versioned, before s
 	if info.Seen.Before(last) {
 		info.Seen = last
 	}
+	info.Seen = earlierOf(info.Seen, now) // its clock may be ahead
 	m.sawHost(host, info.Seen)
 	if host == m.set.Host {
 		return said{}, false // it is known here
@@ -290,6 +291,12 @@ func (m *Member) hostIndex(ctx context.Context) ([]string, int64, error) {
 	if err != nil || v.Revision == 0 {
 		return nil, 0, err
 	}
+	m.mu.Lock()
+	last := m.index
+	m.mu.Unlock()
+	if last.revision == v.Revision {
+		return slices.Clone(last.hosts), v.Revision, nil
+	}
 	var list hostList
 	_, _, err = m.vault().readNote(v.Value, hostsPlace, 0, &list)
 	m.fault(hostsPlace, err)
@@ -297,7 +304,29 @@ func (m *Member) hostIndex(ctx context.Context) ([]string, int64, error) {
 		return nil, -1, nil
 	}
 	form := nameForm()
-	return slices.DeleteFunc(list.Hosts, func(host string) bool { return len(host) > 200 || !form.MatchString(host) }), v.Revision, nil
+	hosts := slices.DeleteFunc(list.Hosts, func(host string) bool { return len(host) > 200 || !form.MatchString(host) })
+	m.mu.Lock()
+	m.index = indexAt{v.Revision, slices.Clone(hosts)}
+	m.mu.Unlock()
+	return hosts, v.Revision, nil
+}
+
+// unread makes what hosts say count as not read yet. Called with the lock.
+func (m *Member) unread() {
+	m.index = indexAt{}
+	for name, known := range m.known {
+		list := slices.Clone(known.list) // others may be reading it
+		for i := range list {
+			list[i].revisions = [3]int64{}
+		}
+		m.known[name] = &knownHosts{list, known.at}
+	}
+}
+
+// indexAt is the list of hosts as it was read.
+type indexAt struct {
+	revision int64
+	hosts    []string
 }
 
 // enlist changes the list of hosts in the store.

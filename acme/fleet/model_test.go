@@ -50,6 +50,7 @@ func (m *model) wipe() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.identity += "+"
+	m.revision++
 	m.keys, m.leases, m.history, m.oldest = map[string]modelValue{}, map[int64]modelLease{}, nil, m.revision
 	m.wake()
 }
@@ -70,6 +71,7 @@ func (m *model) snapshot() map[string]modelValue {
 func (m *model) restore(old map[string]modelValue) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.revision++
 	m.keys, m.leases, m.history, m.oldest = map[string]modelValue{}, map[int64]modelLease{}, nil, m.revision
 	for key, v := range old {
 		m.keys[key] = v

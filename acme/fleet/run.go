@@ -168,14 +168,15 @@ func (p *part) arrive(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	values, revision, err := m.shared.Below(ctx, recipientsRoom)
+	values, revision, ok, err := m.readTrust(ctx)
 	if err != nil {
 		return err
 	}
 	p.revision = revision
-	m.believe(values)
-	if err := m.restoreStatements(ctx, values); err != nil {
-		return err
+	if ok {
+		if err := m.restoreStatements(ctx, values); err != nil {
+			return err
+		}
 	}
 	if err := p.beat(ctx); err != nil {
 		return err
@@ -185,6 +186,7 @@ func (p *part) arrive(ctx context.Context) error {
 	}
 	m.mu.Lock()
 	before := m.values
+	m.unread()
 	m.values, m.loaded = map[string]state.Versioned{}, map[string]bool{} // revisions of a restored store can be smaller
 	for _, n := range m.own {
 		n.dirty = true // it may have lost it
@@ -215,13 +217,20 @@ func (m *Member) differs(name string, before map[string]state.Versioned) bool {
 			return true
 		}
 	}
-	for _, key := range keyTypes() {
+	l := m.book.Lineage(name)
+	record, _, err := l.Look()
+	if err != nil {
+		return false
+	}
+	for key, slot := range record.Keys {
 		place := bundlePlace(name, key)
-		if mark := m.mark(place); mark.Generation > 0 {
-			s, err := m.vault().openBundle(values[place].Value, name, key, mark.Generation)
-			if err != nil || s.Generation < mark.Generation {
-				return true
-			}
+		b, err := l.Bundle(slot.Current)
+		if err != nil {
+			continue
+		}
+		theirs, err := m.vault().openBundle(values[place].Value, name, key, 0)
+		if err != nil || m.betterThan(place, theirs, b) {
+			return true
 		}
 	}
 	return false
@@ -373,6 +382,9 @@ func (p *part) certificate(ctx context.Context, name string, now time.Time) (nex
 	if err != nil {
 		return next, err
 	}
+	if at, waits := m.again(name, now); waits {
+		said = earlierOf(said, at)
+	}
 	m.mu.Lock()
 	known := m.known[name]
 	m.mu.Unlock()
@@ -402,7 +414,7 @@ func (p *part) tell(ctx context.Context, name string, now time.Time) (next time.
 		return now.Add(again), nil
 	}
 	next = n.sent.Add(again)
-	if !n.sent.IsZero() && now.After(next) {
+	if !n.sent.IsZero() && !now.Before(next) {
 		n.dirty, next = true, now.Add(again) // so that others see how old it is
 	}
 	dirty := n.dirty
@@ -487,6 +499,9 @@ func (m *Member) learnValue(name string, v state.Versioned) bool {
 	}
 	if v.Value == nil {
 		v.Revision = 0 // it was removed
+	}
+	if strings.HasPrefix(v.Key, path.Join("certificate", name, "keys")+"/") {
+		return true // whoever wants to know it asks
 	}
 	m.mu.Lock()
 	before, known := m.values[v.Key]

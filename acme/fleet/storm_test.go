@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,6 +45,9 @@ type stormHost struct {
 	all      []seal.Recipient
 	disk     *memoryDisk
 
+	weather    *weather // of its own in some tests
+	woken      atomic.Int32
+	sky        string         // how every call of a process that starts fails
 	served     *bundle.Bundle // by the mail server
 	generation int64
 	passes     int
@@ -54,12 +58,12 @@ func newStorm(t testing.TB, seed uint64, share float64, hosts int) *storm {
 	if *verbose {
 		s.log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
-	s.ca = &fakeCA{t: t, life: 6 * time.Hour, orders: map[string]*caOrder{}}
+	s.ca = &fakeCA{t: t, life: time.Hour, orders: map[string]*caOrder{}}
 	var all []seal.Recipient
 	for i := range hosts {
 		identity := newIdentity(t)
 		all = append(all, identity.Recipient())
-		s.hosts = append(s.hosts, &stormHost{storm: s, name: fmt.Sprintf("mx%d", i), identity: identity, disk: newMemoryDisk()})
+		s.hosts = append(s.hosts, &stormHost{storm: s, name: fmt.Sprintf("mx%d", i), identity: identity, disk: newMemoryDisk(), weather: s.weather})
 	}
 	for _, h := range s.hosts {
 		h.all = all
@@ -67,13 +71,23 @@ func newStorm(t testing.TB, seed uint64, share float64, hosts int) *storm {
 	return s
 }
 
+// Flags of the long test: make fleet.
+var (
+	stormSeeds = flag.Int("fleet.seeds", 0, "how many storms, from fleet.seed on")
+	stormSeed  = flag.Uint64("fleet.seed", 1, "the first storm")
+)
+
+var stormFaults = flag.Int("fleet.faults", 300, "faults of each storm")
+
+var progress = flag.Bool("fleet.progress", false, "show how a storm gets on")
+
 var verbose = flag.Bool("fleet.log", false, "show what hosts of the storm log")
 
 // live runs processes of the host until ctx ends.
 func (h *stormHost) live(ctx context.Context) {
 	for ctx.Err() == nil {
 		h.process(ctx)
-		sleep(ctx, h.weather.between(time.Second, 5*time.Minute))
+		sleep(ctx, h.weather.between(time.Second, 4*time.Minute))
 	}
 }
 
@@ -82,6 +96,7 @@ func (h *stormHost) process(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	p := h.disk.process()
+	p.ended = cancel
 	defer p.die()
 	if !h.weather.calm.Load() && h.weather.between(0, 100) < 30 {
 		p.dies = int(h.weather.between(1, 400)) // somewhere between two steps
@@ -116,7 +131,7 @@ func (h *stormHost) process(ctx context.Context) {
 		if err != nil && *verbose {
 			h.log.Info("pass", "host", h.name, "error", err)
 		}
-		t := time.NewTimer(h.weather.between(5*time.Minute, 15*time.Minute))
+		t := time.NewTimer(h.weather.between(2*time.Minute, 6*time.Minute))
 		select {
 		case <-t.C:
 		case <-wake:
@@ -299,6 +314,12 @@ func (s *storm) rage(faults int, disasters bool) {
 	old := s.store.snapshot()
 	for hour := 0; s.weather.total() < faults && hour < 10000; hour++ {
 		time.Sleep(time.Hour)
+		if *progress {
+			fmt.Fprintln(os.Stderr, "hour", hour, "faults", s.weather.total(), "calls", s.store.asked, "orders", s.ca.placed)
+		}
+		if *verbose {
+			s.log.Info("storm", "hour", hour, "faults", s.weather.total(), "calls", s.store.asked, "orders", s.ca.placed)
+		}
 		if !disasters {
 			continue
 		}
@@ -316,7 +337,7 @@ func (s *storm) rage(faults int, disasters bool) {
 		}
 	}
 	s.weather.calm.Store(true)
-	time.Sleep(24 * time.Hour)
+	time.Sleep(4 * time.Hour)
 	cancel()
 	living.Wait()
 }
@@ -343,18 +364,18 @@ func (s *storm) check(t *testing.T) (problems []string) {
 // In a storm of faults, hosts order one at a time, never go backward, and end with the same certificate.
 func TestStorm(t *testing.T) {
 	seeds := []uint64{1, 2}
-	faults := 300
-	if os.Getenv("MXCERT_FLEET") != "" {
-		seeds, faults = nil, 2000
-		for i := range uint64(20) {
-			seeds = append(seeds, uint64(time.Now().UnixNano())+i)
+	if *stormSeeds > 0 {
+		seeds = nil
+		for i := range *stormSeeds {
+			seeds = append(seeds, *stormSeed+uint64(i))
 		}
 	}
+	faults := *stormFaults
 	total := 0
 	for _, seed := range seeds {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := newStorm(t, seed, 0.01, 3)
+				s := newStorm(t, seed, 0.03, 3)
 				s.rage(faults, true)
 				for _, problem := range s.check(t) {
 					t.Error(problem)
@@ -365,5 +386,24 @@ func TestStorm(t *testing.T) {
 	}
 	if total < 500 && !t.Failed() {
 		t.Errorf("only %d faults", total)
+	}
+}
+
+// Without the fence the same storm must show that something is wrong: otherwise the check would see nothing.
+func TestStormWithoutAFence(t *testing.T) {
+	found := 0
+	for seed := uint64(1); seed <= 10 && found == 0; seed++ {
+		synctest.Test(t, func(t *testing.T) {
+			s := newStorm(t, seed, 0.03, 3)
+			s.store.unfenced = true
+			s.rage(200, false)
+			for _, problem := range s.check(t) {
+				t.Log(problem)
+				found++
+			}
+		})
+	}
+	if found == 0 {
+		t.Error("a store without a fence passes the check")
 	}
 }

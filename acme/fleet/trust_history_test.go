@@ -229,7 +229,7 @@ func (m members) list() []int {
 func TestHistoriesEndWithTheMembers(t *testing.T) {
 	pool, evil := identities(t, 9), identities(t, 2)
 	var changes, rounds int
-	for seed := range uint64(20) {
+	for seed := range uint64(10) {
 		h := newHistory(t, seed, pool, evil)
 		model := members{0: -1, 1: -1, 2: -1}
 		next := h.founders
@@ -256,7 +256,7 @@ func TestHistoriesEndWithTheMembers(t *testing.T) {
 			h.check()
 		}
 	}
-	if changes < 200 || rounds < 200 {
+	if changes < 100 || rounds < 100 {
 		t.Errorf("there were %d changes and %d attacks only", changes, rounds)
 	}
 }
@@ -310,7 +310,7 @@ func (h *history) settle(model members) {
 func TestAStrangerIsNeverBelieved(t *testing.T) {
 	pool, evil := identities(t, 8), identities(t, 2)
 	var fooled int
-	for seed := range uint64(20) {
+	for seed := range uint64(10) {
 		h := newHistory(t, seed, pool, evil)
 		next := h.founders
 		for range 60 {

@@ -16,7 +16,7 @@ var permitted = map[string][]string{
 	"adopt":             {"mxcert/acme/issued", "mxcert/acme/schedule", "mxcert/acme/state"},
 	"cli":               {"adopt", "alarm", "daemon", "doctor", "engine", "helper", "logbook", "page", "pass", "privilege", "report", "reported", "revoke", "setup", "tell", "wanted", "wire", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/ct", "mxcert/acme/ct/sct", "mxcert/acme/dnsprovider", "mxcert/acme/fleet", "mxcert/acme/fleet/seal", "mxcert/acme/issued", "mxcert/acme/resolve", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy/dane", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/deploy/survey", "mxcert/deploy/tlsrpt", "mxcert/deploy/verdict", "mxcert/hooks/journal", "mxcert/hooks/unit"},
 	"daemon":            {"engine", "helper", "logbook", "pass", "report", "reported", "tell", "wanted", "wire", "mxcert/acme", "mxcert/acme/ct", "mxcert/acme/fleet", "mxcert/acme/issued", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy/dane", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/survey", "mxcert/deploy/tlsrpt", "mxcert/deploy/verdict", "mxcert/hooks/journal", "mxcert/hooks/notify", "mxcert/hooks/sdnotify", "mxcert/hooks/watch"}, // the look as a sender: what deployments came to
-	"doctor":            {"helper", "pass", "report", "reported", "wanted", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/ct", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/preflight", "mxcert/acme/resolve", "mxcert/acme/state", "mxcert/deploy/dane", "mxcert/deploy/discover", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/ocsp", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/deploy/survey", "mxcert/deploy/tlsrpt", "mxcert/deploy/verdict", "mxcert/hooks/script", "mxcert/hooks/unit"},
+	"doctor":            {"engine", "helper", "pass", "report", "reported", "wanted", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/ct", "mxcert/acme/dnsprovider", "mxcert/acme/fleet", "mxcert/acme/issued", "mxcert/acme/preflight", "mxcert/acme/resolve", "mxcert/acme/state", "mxcert/deploy/dane", "mxcert/deploy/discover", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/ocsp", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/deploy/survey", "mxcert/deploy/tlsrpt", "mxcert/deploy/verdict", "mxcert/hooks/script", "mxcert/hooks/unit"},
 	"engine":            {"wanted", "mxcert/acme/fleet", "mxcert/acme/state", "mxcert/acme/state/etcd"}, // the only room with the client of etcd
 	"helper":            {"report", "wanted", "wire", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/discover", "mxcert/deploy/ocsp", "mxcert/hooks/notify", "mxcert/hooks/script", "mxcert/hooks/unit"},
 	"logbook":           {"report", "mxcert/hooks/journal"},
@@ -180,6 +180,29 @@ func TestLabIsNotLinkedIntoMxcert(t *testing.T) {
 	}
 	if deps := goList(t, "-deps", "mxcert/cmd/mxcert-lab/lab"); !strings.Contains(deps, "letsencrypt/pebble") {
 		t.Error("the lab links no Pebble: this test sees nothing")
+	}
+}
+
+// A server of etcd is for tests alone. Its client is in one room, and a build without fleets has nothing of it.
+func TestEtcdIsWhereItBelongs(t *testing.T) {
+	etcd := regexp.MustCompile(`^(go\.etcd\.io|google\.golang\.org/grpc|go\.uber\.org/zap)(/|$)`)
+	client := false
+	for _, dep := range strings.Fields(goList(t, "-deps", "mxcert/cmd/mxcert")) {
+		client = client || dep == "go.etcd.io/etcd/client/v3"
+		if strings.HasPrefix(dep, "go.etcd.io/etcd/server") || strings.HasPrefix(dep, "mxcert/acme/state/etcd/etcdtest") || strings.Contains(dep, "porcupine") {
+			t.Errorf("mxcert links %s", dep)
+		}
+	}
+	if !client {
+		t.Error("mxcert does not link the client of etcd: this test sees nothing")
+	}
+	for _, dep := range strings.Fields(goList(t, "-tags", "nofleet", "-deps", "mxcert/cmd/mxcert")) {
+		if etcd.MatchString(dep) || dep == "mxcert/acme/state/etcd" {
+			t.Errorf("mxcert without fleets links %s", dep)
+		}
+	}
+	if deps := goList(t, "-deps", "mxcert/acme/state/etcd/etcdtest"); !strings.Contains(deps, "go.etcd.io/etcd/server") {
+		t.Error("etcdtest links no server: this test sees nothing")
 	}
 }
 

@@ -186,6 +186,27 @@ func (e *Elsewhere) Publishes() bool {
 	return e != nil && slices.ContainsFunc(e.Hosts, func(h Host) bool { return h.Mode == Publish || h.Mode == ByHand })
 }
 
+// serves says which other hosts serve a key, or may; "" if none does.
+func (e *Elsewhere) serves(spki string) string {
+	if e == nil {
+		return ""
+	}
+	var names []string
+	doubt := ""
+	for _, h := range e.Hosts {
+		if slices.Contains(h.Serves, spki) {
+			names = append(names, h.Name)
+			if !h.Alive {
+				doubt = fmt.Sprintf("; %s, and if it never comes back: mxcert fleet forget %s", h.Doubt, h.Name)
+			}
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s still %s the old key, or may%s", listed(names), verb(len(names), "serves", "serve"), doubt)
+}
+
 // doubt says why it is not known what the other hosts serve; "" if it is.
 func (e *Elsewhere) doubt() string {
 	if e.Unknown != "" {
@@ -207,7 +228,7 @@ func (e *Elsewhere) doubt() string {
 	}
 	text := listed(other) + ", and may still serve the old key"
 	if len(away) > 0 {
-		text += fmt.Sprintf("; if %s never %s back: mxcert fleet forget %s", verb(len(away), "it", "they"), verb(len(away), "comes", "come"), away[0])
+		text += "; if it never comes back: mxcert fleet forget " + away[0]
 	}
 	return text
 }

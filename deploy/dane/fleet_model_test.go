@@ -17,7 +17,7 @@ import (
 
 // newSimFleet makes a fleet of two to four hosts that already share a certificate.
 func newSimFleet(seed uint64, without rule) *simFleet {
-	f := &simFleet{Rand: rand.New(rand.NewPCG(seed, 15)), w: newSimWorld(), store: newSimStore(), without: without, forget: 4 * day}
+	f := &simFleet{Rand: rand.New(rand.NewPCG(seed, 15)), w: newSimWorld(), store: newSimStore(), without: without, forget: 5 * day}
 	types := []bundle.KeyType{bundle.EC256, bundle.RSA2048}[:1+f.IntN(2)]
 	owners := []Owner{{"mx.example.org", 25}, {"mx2.example.org", 25}}[:1+f.IntN(2)]
 	ttl := []time.Duration{5 * time.Minute, time.Hour}[f.IntN(2)]
@@ -62,6 +62,11 @@ func (f *simFleet) live(time_ time.Duration) {
 		var ready []*simMember
 		next := f.w.now + time.Hour
 		for _, m := range f.hosts {
+			if m.alive() && !f.store.down {
+				m.reached = f.w.now
+			} else if m.cut && f.w.now-m.reached > f.forget-day { // a host that serves and is not heard for longer is forgotten
+				m.cut = false
+			}
 			switch {
 			case m.running, !m.off && m.wakes <= f.w.now:
 				ready = append(ready, m)
@@ -170,7 +175,7 @@ func (m *simMember) out() {
 func (m *simMember) on() {
 	m.off, m.online, m.wakes = false, m.w.now, m.w.now
 	_, forgotten := m.fleet.store.forgotten[m.name]
-	if forgotten || m.w.now-m.offSince >= m.fleet.forget {
+	if forgotten || m.w.now-m.reached >= m.fleet.forget-day {
 		m.reset()
 		return
 	}
@@ -198,6 +203,7 @@ func (m *simMember) on() {
 		for _, a := range m.addresses {
 			m.w.serve(a+"/"+string(key), served)
 		}
+		m.fleet.trace("%s comes back with %.6s, said %.6q, current %.6s", m.name, served.of().SPKI, said.Serves, k.spki)
 	}
 }
 
@@ -348,7 +354,7 @@ func (f *simFleet) converges() string {
 	for _, m := range f.hosts {
 		text += fmt.Sprintf("%s %v %v", m.name, m.plan.Phases, m.plan.Waits)
 		for _, key := range m.types {
-			text += fmt.Sprintf(" %d:%.6s of %d:%.6s serves %.6q next %.6s; ", m.generation[key], m.current[key].of().SPKI, f.store.bundles[key].generation, f.store.bundles[key].key.spki, m.state.Said.Serves, m.state.Keys[key].Next)
+			text += fmt.Sprintf(" %d:%.6s of %d:%.6s serves %.6q next %.6s %+v; ", m.generation[key], m.current[key].of().SPKI, f.store.bundles[key].generation, f.store.bundles[key].key.spki, m.state.Said.Serves, m.state.Keys[key].Next, *m.state.Keys[key])
 		}
 	}
 	return "it does not come to rest: " + text

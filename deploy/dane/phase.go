@@ -189,6 +189,8 @@ func (p *planner) retiring(r Roll) (Wait, bool) {
 		}
 		left := p.f.grace() - old.Gone
 		switch {
+		case p.f.Elsewhere.serves(old.SPKI) != "":
+			return Wait{For: p.f.Elsewhere.serves(old.SPKI)}, true
 		case p.f.Serving[old.SPKI]:
 			return Wait{For: "something still serves the old key"}, true
 		case p.f.doubt != "":

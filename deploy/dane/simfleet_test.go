@@ -83,6 +83,7 @@ type simMember struct {
 	cut        bool // it does not reach the store
 	off        bool // it does not run, and serves nothing
 	cutSince   time.Duration
+	reached    time.Duration // when it was last heard
 	offSince   time.Duration
 	online     time.Duration // since when it is at work
 	generation map[bundle.KeyType]int64

@@ -101,7 +101,13 @@ func (s *Store) Below(ctx context.Context, folder string) (list []state.Versione
 const (
 	leastValues, mostValues = 16, 1000
 	pageBytes               = 2 << 20
+
+	mostBytes = 32 << 20 // of a folder; the fleet's largest, of 1,000 hosts, has a tenth of it
 )
+
+// errFlooded is the error for a folder with more values than this process wants to have in its memory.
+var errFlooded = fmt.Errorf("there are more than %d MiB of values, or %d names: remove those that are not mxcert's: %w",
+	mostBytes>>20, mostListed, state.ErrDamaged)
 
 func (s *Store) values(ctx context.Context, base string) (list []state.Versioned, revision int64, err error) {
 	from, limit, bytes, count := base, leastValues, 0, 0
@@ -118,6 +124,9 @@ func (s *Store) values(ctx context.Context, base string) (list []state.Versioned
 				list = append(list, v)
 			}
 			count, bytes = count+1, bytes+len(kv.Key)+len(kv.Value)
+		}
+		if bytes > mostBytes {
+			return nil, revision, errFlooded
 		}
 		if !answer.More {
 			return list, revision, nil

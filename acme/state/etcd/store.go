@@ -51,6 +51,9 @@ func (s *Store) Remove(key string) error {
 // page is how many keys one request lists.
 const page = 256
 
+// mostListed is how many names directly below a folder this process wants to have in its memory.
+const mostListed = 100_000
+
 // List asks for the keys of a folder, page by page, at one revision; it steps over what is deeper.
 func (s *Store) List(folder string) (names []string, err error) {
 	if !validFolder(folder) {
@@ -86,6 +89,9 @@ func (s *Store) list(ctx context.Context, base string) (names []string, err erro
 			if known := len(names) > 0 && names[len(names)-1] == name; !known && valid(strings.TrimSuffix(name, "/")) {
 				names = append(names, name)
 			}
+		}
+		if len(names) > mostListed {
+			return nil, errFlooded
 		}
 		if !answer.More {
 			return names, nil

@@ -10,9 +10,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"mxcert/acme/bundle"
+	"mxcert/acme/finding"
 	"mxcert/acme/fleet"
 
-	"mxcert/cmd/mxcert/internal/engine"
+	"mxcert/cmd/mxcert/internal/doctor"
 	"mxcert/cmd/mxcert/internal/pass"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/wanted"
@@ -29,9 +30,6 @@ daemon starts; the command shows beforehand what will happen.
 Exit codes: 0 all checks have passed (and, with --yes, all is served), 3 a check has failed, 75 the store is away; with --yes also those of
 renew.`
 
-// fewSeconds is how far clocks may differ without a word: certificates and leases are judged by different clocks.
-const fewSeconds = 30 * time.Second
-
 // joinReport is the document of `fleet join --json`. The rest is that of renew: without --yes it has no certificates.
 type joinReport struct {
 	report.Report
@@ -41,15 +39,16 @@ type joinReport struct {
 	Checks []joinCheck `json:"checks"`
 	Plan   []joinPlan  `json:"join"`
 	Joined bool        `json:"joined"` // the first pass was made
+
+	failed report.Code // of the checks
 }
 
 // joinCheck is one check of a host that wants to take part.
 type joinCheck struct {
-	Check   string `json:"check"`  // identity, client, store, clock, hosts
-	Result  string `json:"result"` // ok, warning or error
-	Message string `json:"message"`
-	Hint    string `json:"hint"`
-	code    report.Code
+	Check   string           `json:"check"` // identity, client, engine, clock, trust, fault, hosts
+	Result  finding.Severity `json:"result"`
+	Message string           `json:"message"`
+	Hint    string           `json:"hint"`
 }
 
 // joinPlan says what a host would do about a type of key of a certificate.
@@ -109,32 +108,22 @@ func (a *app) fleetJoin(ctx context.Context, yes bool) error {
 // checkJoin makes all checks, as far as they make sense.
 func (f *fleetSight) checkJoin(ctx context.Context) *joinReport {
 	of := f.host.Fleet
-	r := &joinReport{Report: report.Report{Certificates: []report.Certificate{}}, Fleet: of.Name, Host: of.Host, Plan: []joinPlan{}}
-	identity, err := of.Identity()
+	r := &joinReport{Report: report.Report{Certificates: []report.Certificate{}}, Fleet: of.Name, Host: of.Host, Checks: []joinCheck{}, Plan: []joinPlan{}}
+	found, seen, err := doctor.LookAtFleet(ctx, of, f.Member)
+	for _, one := range found {
+		r.Checks = append(r.Checks, joinCheck{Check: strings.TrimPrefix(one.ID, "fleet-"), Result: one.Severity, Message: one.Message, Hint: one.Hint})
+		if one.Severity == finding.Error && (err == nil || one.ID != "fleet-engine") {
+			r.failed = report.CodeFault
+		}
+	}
 	if err != nil {
-		r.add("identity", "", err) // the member has read it before
+		if r.failed == report.CodeOK && fleetCode(err) == report.CodeTemporary {
+			r.failed = report.CodeTemporary
+		} else {
+			r.failed = report.CodeFault
+		}
 		return r
 	}
-	own := identity.Recipient()
-	r.add("identity", fmt.Sprintf("this host is %s in the fleet %s; its recipient is %s", of.Host, of.Name, own), nil)
-	r.add("client", clientText(of), clientError(of))
-	probed := engine.Probe(ctx, of)
-	if probed.Err == nil {
-		probed.Err = f.Join(ctx)
-	}
-	if r.add("store", "the cluster "+probed.Cluster+" answers, belongs to this fleet or to none, and lets this host read and write its prefix", probed.Err); probed.Err != nil {
-		return r
-	}
-	if probed.Beyond && strings.HasPrefix(of.Endpoints[0], "https://") {
-		r.warn("store", "give the user of this host a role for "+engine.Prefix(of.Name)+" alone, and switch auth on; README.md has the lines", "this host may also read what is outside of the prefix of its fleet")
-	}
-	r.addClock(probed)
-	seen, err := f.survey(ctx)
-	if err != nil {
-		r.add("hosts", "", err)
-		return r
-	}
-	r.addHosts(seen, string(own))
 	for _, want := range f.host.Certificates {
 		for _, key := range want.Keys {
 			r.Plan = append(r.Plan, f.plan(ctx, want, key, seen))
@@ -143,78 +132,8 @@ func (f *fleetSight) checkJoin(ctx context.Context) *joinReport {
 	return r
 }
 
-func clientError(of *wanted.Fleet) error {
-	if strings.HasPrefix(of.Endpoints[0], "http://") {
-		return nil
-	}
-	_, err := of.ClientCertificate()
-	return err
-}
-
-func clientText(of *wanted.Fleet) string {
-	leaf, err := of.ClientCertificate()
-	if err != nil {
-		return "the cluster is reached without a client certificate, at a loopback address"
-	}
-	return fmt.Sprintf("the cluster knows this host as %q, until %s", leaf.Subject.CommonName, report.Minute(leaf.NotAfter))
-}
-
-// add notes the result of a check: a text if all is well, or an error.
-func (r *joinReport) add(check, text string, err error) {
-	if err == nil {
-		r.Checks = append(r.Checks, joinCheck{Check: check, Result: "ok", Message: text})
-		return
-	}
-	code := fleetCode(err)
-	if code == report.CodeFailed || code == report.CodePermission {
-		code = report.CodeFault
-	}
-	r.Checks = append(r.Checks, joinCheck{Check: check, Result: "error", Message: err.Error(), Hint: report.HintOf(err), code: code})
-}
-
-func (r *joinReport) warn(check, hint, format string, values ...any) {
-	r.Checks = append(r.Checks, joinCheck{Check: check, Result: "warning", Message: fmt.Sprintf(format, values...), Hint: hint})
-}
-
-func (r *joinReport) addClock(p engine.Probed) {
-	switch ahead := p.Clock.Round(time.Second); {
-	case !p.ClockKnown:
-		r.warn("clock", "", "no member has said what time it is")
-	case ahead.Abs() > fewSeconds:
-		r.warn("clock", "have chrony or systemd-timesyncd set the clocks of all hosts and members", "the clock of this host is %s %s that of the cluster", ahead.Abs(), map[bool]string{true: "ahead of", false: "behind"}[ahead > 0])
-	default:
-		r.add("clock", "the clocks of this host and of the cluster agree", nil)
-	}
-}
-
-// addHosts compares whom this host trusts with who takes part.
-func (r *joinReport) addHosts(seen fleetSeen, own string) {
-	trusted := map[string]bool{own: true}
-	for _, t := range seen.Recipients {
-		trusted[t.Recipient] = t.State != recipientRemoved
-	}
-	if !trusted[own] {
-		r.Checks = append(r.Checks, joinCheck{Check: "hosts", Result: "error", Message: "the recipient of this host was removed from the fleet, which is for good",
-			Hint: "make a new identity with age-keygen", code: report.CodeFault})
-		return
-	}
-	var names []string
-	for _, h := range seen.Hosts {
-		names = append(names, h.Host)
-		if h.Recipient != "" && !trusted[h.Recipient] {
-			r.warn("hosts", "if it is one of yours, add it to fleet.recipients on all hosts, or on a host that is trusted: mxcert fleet recipients add "+h.Recipient+" --host "+h.Host,
-				"this host does not trust %s, so it takes nothing from it", h.Host)
-		}
-	}
-	if len(names) == 0 {
-		r.add("hosts", "no other host has taken part yet: this one begins the fleet", nil)
-		return
-	}
-	r.add("hosts", "known so far: "+strings.Join(names, ", "), nil)
-}
-
 // plan says what this host would do about a type of key.
-func (f *fleetSight) plan(ctx context.Context, want wanted.Certificate, key bundle.KeyType, seen fleetSeen) joinPlan {
+func (f *fleetSight) plan(ctx context.Context, want wanted.Certificate, key bundle.KeyType, seen fleet.Overview) joinPlan {
 	p := joinPlan{Certificate: want.Name, Key: string(key)}
 	i := slices.IndexFunc(seen.Certificates, func(n fleet.Newest) bool { return n.Name == want.Name && n.Key == string(key) })
 	if i >= 0 {
@@ -254,10 +173,8 @@ func missingNames(want wanted.Certificate, names []string) (lacks []string) {
 
 // code is the exit code of the checks.
 func (r *joinReport) code() report.Code {
-	for _, c := range r.Checks {
-		if c.code != report.CodeOK {
-			return c.code
-		}
+	if r.failed != report.CodeOK {
+		return r.failed
 	}
 	for _, p := range r.Plan {
 		if p.Action == "none" {
@@ -271,8 +188,8 @@ func printJoin(out sheet, r *joinReport, yes bool) {
 	fmt.Fprintf(out, "fleet %s, host %s\n", r.Fleet, r.Host)
 	for _, c := range r.Checks {
 		what := c.Check
-		if c.Result != "ok" {
-			what = c.Result
+		if c.Result != finding.OK {
+			what = string(c.Result)
 		}
 		out.line(what, "%s", c.Message)
 		if c.Hint != "" {

@@ -18,6 +18,7 @@ import (
 	"mxcert/acme/state/etcd/etcdtest"
 	"mxcert/cmd/mxcert-lab/lab"
 
+	"mxcert/cmd/mxcert/internal/pass"
 	"mxcert/cmd/mxcert/internal/report"
 )
 
@@ -175,9 +176,28 @@ func TestFleetOfTwo(t *testing.T) {
 			t.Errorf("%v without the store: %d\n%s%s", args, got.code, got.stdout, got.stderr)
 		}
 	}
+	if r := mx1.report(report.CodeOK, "status").Fleet; r == nil || !r.Engine.Up || r.Engine.Since == nil || r.Name != "berlin" || r.Host != "mx1" {
+		t.Errorf("before it was asked again: %+v", r)
+	}
+	waits := mx1.report(report.CodeTemporary, "renew", "--now").Certificates[0]
+	if waits.Error == nil || waits.Error.Kind != pass.KindFleetAway || mx1.placed() != 1 {
+		t.Errorf("a renewal without the store: %+v, %d orders", waits.Error, mx1.placed())
+	}
+	if r := mx1.report(report.CodeOK, "status").Fleet; r.Engine.Up || r.Engine.Since == nil || r.Engine.Reason == "" {
+		t.Errorf("after it was asked: %+v", r)
+	}
+	if text := mx1.run("status"); !strings.Contains(text.said(), "fleet berlin error its store cannot be used since") {
+		t.Errorf("for a person:\n%s", text.stdout)
+	}
 	if served(mx1) != first || served(mx2) != first {
 		t.Error("the store is away, and something else is served")
 	}
+	f.cluster.Members[0].Start()
+	mx1.report(report.CodeOK, "renew", "--now")
+	if second := served(mx1); second == first || !mx1.report(report.CodeOK, "status").Fleet.Engine.Up {
+		t.Errorf("the store is back, and mx1 serves %s", second)
+	}
+	f.leaves()
 }
 
 // recovers opens what is in the store with the recovery key alone, as mxcert-fleet(7) says.
@@ -191,6 +211,33 @@ func (f *fleetOf) recovers(certificate string) {
 	f.hosts[0].check(err)
 	if text, err := io.ReadAll(opened); err != nil || !bytes.Contains(text, []byte("PRIVATE KEY")) {
 		f.t.Errorf("the recovery key opens no key: %v", err)
+	}
+}
+
+// leaves takes mx2, which still serves the first certificate, out of the fleet.
+func (f *fleetOf) leaves() {
+	t, mx1 := f.t, f.hosts[0]
+	t.Helper()
+	if r := document[fleetReport](mx1, report.CodeFault, "fleet", "status"); r.Certificates[0].Hosts[1].Matches || r.Certificates[0].Hosts[1].Reason == "" || r.OK {
+		t.Errorf("mx2 is behind: %+v", r.Certificates)
+	}
+	if r := document[forgetReport](mx1, report.CodeOK, "fleet", "forget", "mx2", "--yes"); r.Forgotten != "mx2" {
+		t.Errorf("forgotten: %+v", r)
+	}
+	if r := document[fleetReport](mx1, report.CodeOK, "fleet", "status"); len(r.Certificates[0].Hosts) != 1 {
+		t.Errorf("mx2 is forgotten: %+v", r.Certificates)
+	}
+	before := mx1.report(report.CodeOK, "status").Certificates[0].Keys[0]
+	two := f.age[1].Recipient().String()
+	r := document[recipientsReport](mx1, report.CodeOK, "fleet", "recipients", "remove", two, "--yes")
+	if !slices.ContainsFunc(r.Recipients, func(t fleetRecipient) bool { return t.Recipient == two && t.State == recipientRemoved }) || len(r.Encrypted) == 0 || !strings.Contains(r.Next, two) {
+		t.Errorf("removed: %+v", r)
+	}
+	if after := mx1.report(report.CodeOK, "status").Certificates[0].Keys[0]; after.SPKI == before.SPKI {
+		t.Errorf("mx2 could read the key %s, which is still served", before.SPKI)
+	}
+	if got := f.hosts[1].run("fleet", "join"); got.code != report.CodeFault || !strings.Contains(got.said(), "removed") {
+		t.Errorf("mx2 comes back: %d\n%s%s", got.code, got.stdout, got.stderr)
 	}
 }
 

@@ -43,7 +43,7 @@ func TestFleet(t *testing.T) {
 		t.Errorf("%d orders", n)
 	}
 	for _, d := range daemons {
-		d.rest() // as ten seconds after the last pass
+		d.rest() // as after ten seconds without a pass: it leaves no fleet
 	}
 	got := c.hosts[1].asked(report.CodeOK, Order{Force: true})
 	if second := c.awaitOther(t, first); second != got.Keys[0].Serial || c.world.placed() != 2 {

@@ -44,7 +44,12 @@ type citizen struct {
 
 func newTown(t testing.TB, names ...string) *town {
 	t.Helper()
-	w := newHost(t, lab.Options{}, lab.ConfigOptions{})
+	return newTownIn(t, lab.Options{}, lab.ConfigOptions{}, names...)
+}
+
+func newTownIn(t testing.TB, world lab.Options, config lab.ConfigOptions, names ...string) *town {
+	t.Helper()
+	w := newHost(t, world, config)
 	c := &town{t: t, world: w, etcd: etcdtest.Start(t, 1)}
 	var identities, recipients []string
 	for range names {
@@ -58,7 +63,9 @@ func newTown(t testing.TB, names ...string) *town {
 			c.etcd.Members[0].URL(), "file:"+l.Path("credentials", "age"), strings.Join(recipients, ", "))
 		h := &host{Lab: l, t: t}
 		h.put("credentials/age", identities[i]+"\n")
-		h.config = l.WriteConfig(t, lab.ConfigOptions{Extra: text})
+		own := config
+		own.Extra += text
+		h.config = l.WriteConfig(t, own)
 		c.hosts = append(c.hosts, &citizen{host: h, name: name, town: c})
 	}
 	for _, h := range c.hosts {

@@ -19,6 +19,7 @@ type Report struct {
 	Certificates []Certificate `json:"certificates"`
 	ConfigError  string        `json:"config_error,omitempty"` // the file is broken; the rest describes the configuration in force
 	Daemon       *Daemon       `json:"daemon,omitempty"`
+	Fleet        *Fleet        `json:"fleet,omitempty"`       // of status: how the store of the fleet is; nil if this host is in none
 	Alarms       []Alarm       `json:"alarms,omitempty"`      // of status: what the daemon tells people through notify, the worst first
 	Undelivered  []Undelivered `json:"undelivered,omitempty"` // of status: the channels of notify that could not deliver
 }
