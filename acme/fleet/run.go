@@ -217,13 +217,20 @@ func (m *Member) differs(name string, before map[string]state.Versioned) bool {
 			return true
 		}
 	}
-	for _, key := range keyTypes() {
+	l := m.book.Lineage(name)
+	record, _, err := l.Look()
+	if err != nil {
+		return false
+	}
+	for key, slot := range record.Keys {
 		place := bundlePlace(name, key)
-		if mark := m.mark(place); mark.Generation > 0 {
-			s, err := m.vault().openBundle(values[place].Value, name, key, mark.Generation)
-			if err != nil || s.Generation < mark.Generation {
-				return true
-			}
+		b, err := l.Bundle(slot.Current)
+		if err != nil {
+			continue
+		}
+		theirs, err := m.vault().openBundle(values[place].Value, name, key, 0)
+		if err != nil || m.betterThan(place, theirs, b) {
+			return true
 		}
 	}
 	return false
@@ -374,6 +381,9 @@ func (p *part) certificate(ctx context.Context, name string, now time.Time) (nex
 	said, err := p.tell(ctx, name, now)
 	if err != nil {
 		return next, err
+	}
+	if at, waits := m.again(name, now); waits {
+		said = earlierOf(said, at)
 	}
 	m.mu.Lock()
 	known := m.known[name]

@@ -27,7 +27,7 @@ const (
 	spreadEach = 60 * time.Millisecond
 	mostSpread = time.Minute
 	// wakesApart is how far apart two passes over one certificate begin that other hosts cause.
-	wakesApart = 200 * time.Millisecond
+	wakesApart = 50 * time.Millisecond
 )
 
 // membership is this host in a fleet. A configuration with other settings of the fleet is another membership; with the same settings, the
