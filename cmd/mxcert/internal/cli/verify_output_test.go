@@ -14,10 +14,10 @@ import (
 	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/cmd/mxcert-lab/nameserver"
 	"mxcert/cmd/mxcert-lab/port"
+	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/deploy/mtasts"
 	"mxcert/deploy/survey"
 	"mxcert/deploy/verdict"
-	"mxcert/cmd/mxcert/internal/report"
 )
 
 // five makes verdicts: of each kind "pass", "fail", "n/a", or "?" if it is not judged.
