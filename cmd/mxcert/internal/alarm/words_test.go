@@ -224,7 +224,8 @@ func TestMessages(t *testing.T) {
 
 // What only says that something waits, or was interrupted, is no failure, and says nothing.
 func TestNoFailure(t *testing.T) {
-	for _, e := range []report.Error{{Stage: "order", Kind: "backoff", Message: "waits"}, {Stage: "lock", Kind: "locked"}, {Stage: "order", Kind: "interrupted"}, {Stage: "state", Kind: "refused"}} {
+	for _, e := range []report.Error{{Stage: "order", Kind: "backoff", Message: "waits"}, {Stage: "lock", Kind: "locked"}, {Stage: "order", Kind: "interrupted"}, {Stage: "state", Kind: "refused"},
+		{Stage: "order", Kind: "fleet-busy"}, {Stage: "order", Kind: "fleet-away"}} {
 		r := well("mx")
 		r.Error = &e
 		w := tell.World{Host: &wanted.Host{Certificates: []wanted.Certificate{{Name: "mx"}}}, Certificates: map[string]tell.Certificate{"mx": {Report: r, At: noon}}}
