@@ -26,7 +26,7 @@ test: ## everything: vet, unit tests with -race, the end-to-end test on a real m
 
 e2e: ## the end-to-end test on the real mail host alone, of Debian 12 and of Debian 13 (root)
 	@MXCERT_E2E=require go test -count=1 -timeout 90m -parallel 3 -v ./packaging/e2e/...
-	@MXCERT_E2E=require MXCERT_E2E_RELEASE=trixie go test -count=1 -timeout 90m -parallel 3 -v ./packaging/e2e ./packaging/e2e/judges ./packaging/e2e/world
+	@MXCERT_E2E=require MXCERT_E2E_RELEASE=trixie go test -count=1 -timeout 90m -parallel 3 -v ./packaging/e2e ./packaging/e2e/fleet ./packaging/e2e/judges ./packaging/e2e/world
 
 judges: ## what Postfix, Exim, OpenSSL, GnuTLS and mxcert say of 280 mail hosts, on Debian 12 and 13 (root; 10 minutes)
 	@MXCERT_E2E=require go test -count=1 -timeout 20m -v ./packaging/e2e/judges
@@ -44,9 +44,11 @@ dane: ## changes of keys with TLSA records, in compressed time: every case of th
 	@MXCERT_GRID=all MXCERT_YEARS=1000 MXCERT_HISTORIES=5000 go test -count=1 -timeout 180m -v -run '^Test(Grid|Years|NoSenderFails)' ./deploy/dane
 
 FAULTS ?= 300
+HOST_FAULTS ?= 48
 .PHONY: fleet
-fleet: ## the store in etcd: FAULTS (300) kills, pauses and partitions of three members and their clients, and 100 MB of others' keys; 10 minutes
+fleet: ## HOST_FAULTS (48) faults of three mail hosts and three members of etcd (root); the store in etcd: FAULTS (300) kills, pauses and partitions of three members and their clients, and 100 MB of others' keys; 30 minutes
 	@MXCERT_FLEET=long MXCERT_FAULTS=$(FAULTS) go test -count=1 -timeout 60m -v ./acme/state/etcd
+	@MXCERT_E2E=require MXCERT_FLEET_FAULTS=$(HOST_FAULTS) go test -count=1 -timeout 60m -v ./packaging/e2e/fleet
 
 .PHONY: bench-fleet
 bench-fleet: build ## what the client of etcd costs a service without a fleet, beside a build without it; 3 minutes

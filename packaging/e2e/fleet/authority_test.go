@@ -3,6 +3,7 @@ package fleet
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -95,6 +96,7 @@ type request struct {
 	status       int
 	serial       string // of the certificate that was fetched
 	notAfter     time.Time
+	record       string // the SHA-256 of its public key
 }
 
 // A recorder stands before the authority.
@@ -200,7 +202,7 @@ func (r *recorder) note(a *http.Response) error {
 		q.id = r.of[id]
 		if block, _ := pem.Decode(body); block != nil {
 			if c, err := x509.ParseCertificate(block.Bytes); err == nil {
-				q.serial, q.notAfter = fmt.Sprintf("%x", c.SerialNumber.Bytes()), c.NotAfter
+				q.serial, q.notAfter, q.record = fmt.Sprintf("%x", c.SerialNumber.Bytes()), c.NotAfter, fmt.Sprintf("%x", sha256.Sum256(c.RawSubjectPublicKeyInfo))
 			}
 		}
 	}

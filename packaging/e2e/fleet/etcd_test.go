@@ -3,27 +3,52 @@ package fleet
 import (
 	"context"
 	"errors"
+	"os"
 	"strings"
+
+	"mxcert/packaging/e2e/mailhost"
 )
 
-// letIn makes the role of the fleet and a user for each host, and turns authentication on.
-func (w *town) letIn(hosts ...string) {
+// readme is a block of the README, for these hosts.
+func (w *town) readme(block string, hosts []string) string {
 	w.t.Helper()
-	r, err := w.members[0].RunInput(w.t.Context(), strings.ReplaceAll(etcdLines, "mx1 mx2 mx3", strings.Join(hosts, " ")), "env", "ETCDCTL_API=3",
-		"ETCDCTL_ENDPOINTS="+strings.Join(w.endpoints(), ","), "ETCDCTL_CACERT=/etc/etcd/ca.pem", "ETCDCTL_CERT=/etc/etcd/root.pem", "ETCDCTL_KEY=/etc/etcd/root.key", "sh", "-ex")
+	text, err := os.ReadFile("../../../README.md")
 	w.check(err)
-	if r.Code != 0 {
-		w.t.Fatalf("exit status %d\n%s%s", r.Code, r.Stdout, r.Stderr)
+	_, after, found := strings.Cut(string(text), "<!-- begin: "+block+" -->\n```sh\n")
+	script, _, ended := strings.Cut(after, "```\n<!-- end: "+block+" -->")
+	if !found || !ended {
+		w.t.Fatalf("the README has no block %q", block)
 	}
+	return strings.ReplaceAll(script, "mx1 mx2", strings.Join(hosts, " "))
 }
 
-const etcdLines = `etcdctl user add root --no-password
-etcdctl role add mxcert-berlin
-etcdctl role grant-permission mxcert-berlin --prefix=true readwrite /mxcert/v1/berlin/
-for host in mx1 mx2 mx3; do etcdctl user add $host --no-password; etcdctl user grant-role $host mxcert-berlin; done
-etcdctl user grant-role root root
-etcdctl auth enable
-`
+// A shell is a host that runs programs.
+type shell interface {
+	RunInput(ctx context.Context, stdin string, argv ...string) (mailhost.Result, error)
+}
+
+// run runs a script that has to succeed.
+func (w *town) run(on shell, script string, environment ...string) (stdout string) {
+	w.t.Helper()
+	r, err := on.RunInput(w.t.Context(), script, append(append([]string{"env"}, environment...), "sh", "-ex")...)
+	w.check(err)
+	if r.Code != 0 {
+		w.t.Fatalf("exit status %d of\n%s\n%s%s", r.Code, script, r.Stdout, r.Stderr)
+	}
+	return r.Stdout
+}
+
+// letIn makes the role of the fleet and a user for each host, and turns authentication on, by the commands of the README.
+func (w *town) letIn(hosts ...string) {
+	w.t.Helper()
+	w.run(w.members[0].Host, w.readme("etcdctl", hosts), w.operator()...)
+}
+
+// operator is the environment of etcdctl for the user root.
+func (w *town) operator() []string {
+	return []string{"ETCDCTL_API=3", "ETCDCTL_ENDPOINTS=" + strings.Join(w.endpoints(), ","), "ETCDCTL_CACERT=/etc/etcd/ca.pem",
+		"ETCDCTL_CERT=/etc/etcd/root.pem", "ETCDCTL_KEY=/etc/etcd/root.key"}
+}
 
 // writes reports whether the members take a write.
 func (w *town) writes() error {

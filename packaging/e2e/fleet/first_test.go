@@ -10,16 +10,14 @@ import (
 // The ground that the other tests stand on: the members want a certificate and let a host do what its role says; a pulled and a cut cable part
 // who they should, and senders are served all the same.
 func TestGround(t *testing.T) {
-	w := newTown(t)
-	w.makeKeys("mx1", "mx3")
-	w.letIn("mx1", "mx3")
+	w := newTown(t, "mx1", "mx3")
 	hosts := w.boot(1, 3)
 	first := hosts[0]
 	w.say("hosts")
 	if r, err := w.members[1].Run(t.Context(), "env", "ETCDCTL_API=3", "etcdctl", "--endpoints", w.endpoints()[0], "--cacert", "/etc/etcd/ca.pem", "get", "x"); err != nil || r.Code == 0 {
 		t.Errorf("a client without a certificate: exit status %d, %v\n%s", r.Code, err, r.Stdout)
 	}
-	w.credentials(w.members[0].Host, "mx1", w.ca.issue("mx1", time.Hour))
+	w.credentials(w.members[0].Host, "mx1", w.ca.clients["mx1"])
 	as := func(arguments ...string) (string, int) {
 		r, err := w.members[0].Run(t.Context(), append([]string{"env", "ETCDCTL_API=3", "etcdctl", "--endpoints", strings.Join(w.endpoints(), ","),
 			"--cacert", "/etc/etcd/ca.pem", "--cert", "/etc/etcd/mx1.pem", "--key", "/etc/etcd/mx1.key"}, arguments...)...)

@@ -16,13 +16,13 @@ const (
 
 // Three hosts that begin at the same time order once, and serve one certificate. A renewal on any of them is soon served by all.
 func TestFleet(t *testing.T) {
-	w := newTown(t)
-	w.makeKeys("mx1", "mx2", "mx3")
-	w.letIn("mx1", "mx2", "mx3")
+	w := newTown(t, "mx1", "mx2", "mx3", "mx4")
 	w.hosts = w.boot(1, 2, 3)
-	w.eachHost(func(h *host) { w.install(h) })
+	w.install(w.hosts...)
+	w.recovery()
+	w.configure(w.hosts...)
 	w.say("hosts with mxcert")
-	w.eachHost(func(h *host) { w.must(h, "systemctl", "start", "mxcert") })
+	w.eachHost(func(h *host) { w.must(h, "systemctl", "enable", "--now", "--no-block", "mxcert") })
 	serial := w.serve(firstLimit, "", w.hosts...)
 	w.say("the first certificate is served by all")
 	if orders := w.orders.list(); len(orders) != 1 {
@@ -42,7 +42,16 @@ func TestFleet(t *testing.T) {
 	}
 	figure(t, "from the end of an order to the wire of the third host: median %v of %v; to that of the host that ordered: median %v of %v", median(times), times, median(own), own)
 	w.served(serial)
+	yesterday, err := w.snapshot(t.Context())
+	w.check(err)
+	w.publish(t)
 	w.storm(t)
+	w.lose(t, yesterday)
+	w.enter(t)
+	if long(t) {
+		w.upgrade(t)
+	}
+	w.judgeTLSA(t)
 	w.conclude()
 }
 
@@ -57,7 +66,7 @@ func (w *town) eachHost(do func(*host)) {
 func (w *town) served(serial string) {
 	w.t.Helper()
 	w.eachHost(func(h *host) {
-		s, err := h.ServedBy(w.t.Context(), "127.0.0.1:25", h.name+".example.org", mailhost.RootsFile)
+		s, err := h.ServedBy(w.t.Context(), "127.0.0.1:25", "mx1.example.org", mailhost.RootsFile)
 		w.check(err)
 		if s.Serial != serial || s.VerifyCode != 0 {
 			w.t.Errorf("%s serves %s, verify code %d (%s), wanted %s", h.name, s.Serial, s.VerifyCode, s.VerifyText, serial)

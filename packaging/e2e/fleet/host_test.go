@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -50,10 +51,12 @@ func (w *town) boot(numbers ...int) (booted []*host) {
 	for i, number := range numbers {
 		h := &host{number: number, server: serverOf(number), plug: plug{name: fmt.Sprintf("mx%d", number), address: fmt.Sprintf(hostAddress, number)}}
 		hosts[i] = h
+		listening := w.listening(h.server)
 		all.Go(func() {
 			h.Host, failed[i] = mailhost.Boot(w.t.Context(), mailhost.Options{Server: h.server, Files: []mailhost.File{
 				{Path: "/etc/bind/named.conf", Content: fmt.Appendf(nil, validator, w.anchors), Mode: 0o644},
 				{Path: "/etc/bind/hints", Content: []byte(hints), Mode: 0o644},
+				listening,
 				// A daemon that was killed comes back soon.
 				{Path: "/etc/systemd/system/mxcert.service.d/soon.conf", Content: []byte("[Service]\nRestart=always\nRestartSec=200ms\n"), Mode: 0o644},
 			}})
@@ -81,28 +84,23 @@ func (w *town) boot(numbers ...int) (booted []*host) {
 	return hosts
 }
 
-// log is what mxcert said on a host, and what the host has to say of it.
+// log is what mxcert says of the fleet, what it said before, and what it was at: the stacks of its goroutines.
 func (h *host) log() string {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	r, err := h.Run(ctx, "sh", "-c", "journalctl --no-pager -o short-precise -u mxcert > /tmp/log; sed -n 1,120p /tmp/log; sed 1,120d /tmp/log | tail -n 150; timeout 9 mxcert fleet status")
+	r, err := h.Run(ctx, "sh", "-c", "timeout 9 mxcert fleet status; journalctl --no-pager -o short-precise -u mxcert | head -n 400; systemctl kill -s QUIT mxcert; sleep 1; journalctl --no-pager -o cat -u mxcert | grep -A10000 SIGQUIT | head -n 700")
 	return fmt.Sprintf("--- %s: %v\n%s%s", h.name, err, r.Stdout, r.Stderr)
 }
 
-// ageKey makes an identity as an operator does, and returns it with its recipient.
-func (w *town) ageKey() (identity, recipient string) {
-	w.t.Helper()
-	out, err := w.members[0].Must(w.t.Context(), "age-keygen")
+// listening is the mail server's configuration of mailhost, but for its addresses: here they are all.
+func (w *town) listening(server mailhost.Server) mailhost.File {
+	path, old, with := "/etc/exim4/update-exim4.conf.conf", "dc_local_interfaces='127.0.0.1 ; ::1'", "dc_local_interfaces='0.0.0.0 ; ::1'"
+	if server == mailhost.Postfix {
+		path, old, with = "/etc/postfix/main.cf", "inet_interfaces = loopback-only", "inet_interfaces = all"
+	}
+	text, err := os.ReadFile("../mailhost/world-" + string(server) + path)
 	w.check(err)
-	for line := range strings.Lines(out) {
-		if _, found, ok := strings.Cut(strings.TrimSpace(line), "# public key: "); ok {
-			recipient = found
-		}
-	}
-	if recipient == "" || !strings.Contains(out, "AGE-SECRET-KEY-1") {
-		w.t.Fatalf("age-keygen says %q", out)
-	}
-	return out, recipient
+	return mailhost.File{Path: path, Content: []byte(replace(old, with)(string(text))), Mode: 0o644}
 }
 
 const configHead = `acme:
@@ -129,49 +127,66 @@ func (w *town) config(h *host) string {
 	if h.server == mailhost.Postfix {
 		target = "postfix: {certificate: /etc/postfix/tls/mx.crt, private_key: /etc/postfix/tls/mx.key}"
 	}
+	dane := ""
+	if w.dane {
+		dane = daneConfig
+	}
 	return configHead + fmt.Sprintf(`fleet:
   name: berlin
   host: %s
   identity: "cred:age"
   recipients: [%s]
-  etcd: {endpoints: [%s], ca_file: /etc/mxcert/fleet/ca.pem, certificate: /etc/mxcert/fleet/%s.pem, private_key: "cred:etcd"}
+  etcd: {endpoints: [%s], ca_file: /etc/mxcert/etcd-ca.pem, certificate: /etc/mxcert/etcd.pem, private_key: "cred:etcd"}
 certificates:
   - name: mx
     domains: [mx1.example.org, mx2.example.org, mx3.example.org]
     deploy:
       - %s
     verify: {endpoints: ["127.0.0.1:25"], timeout: 60s}
-`, h.name, strings.Join(w.all, ", "), strings.Join(endpoints, ", "), h.name, target)
+%s`, h.name, strings.Join(w.all, ", "), strings.Join(endpoints, ", "), target, dane)
 }
 
-// makeKeys makes an identity for each host, and the recovery key.
-func (w *town) makeKeys(names ...string) {
+// install puts mxcert on hosts, each with its certificate for etcd and an identity that is made by the commands of the README, and starts nothing.
+func (w *town) install(hosts ...*host) {
 	w.t.Helper()
-	for _, name := range append(names, "recovery") {
-		var recipient string
-		w.identity[name], recipient = w.ageKey()
-		w.all = append(w.all, recipient)
+	keygen, err := w.members[0].Read("/usr/bin/age-keygen") // Debian's
+	w.check(err)
+	for _, h := range hosts {
+		w.check(h.InstallMxcert(w.t.Context(), mailhost.Install{Service: true}))
+		client := w.ca.clients[h.name]
+		for path, text := range map[string]string{
+			"/etc/pebble/ca.pem": string(w.ca.root()), "/etc/pebble/roots.pem": w.roots(),
+			"/etc/mxcert/etcd-ca.pem": string(w.ca.root()), "/etc/mxcert/etcd.pem": string(client.certificate),
+		} {
+			w.check(h.Put(path, []byte(text), 0o644))
+		}
+		w.check(h.Put("/usr/bin/age-keygen", []byte(keygen), 0o755))
+		w.secret(h, "tsig", []byte(tsigSecret+"\n"))
+		w.secret(h, "etcd", client.key)
+		w.all = append(w.all, strings.TrimSpace(w.run(h, w.readme("age", nil))))
 	}
 }
 
-// install puts mxcert on a host, with its identity and its certificate for etcd, and starts nothing.
-func (w *town) install(h *host) {
+// secret gives a host a secret.
+func (w *town) secret(h *host, name string, text []byte) {
 	w.t.Helper()
-	ctx := w.t.Context()
-	client := w.ca.issue(h.name, 24*time.Hour)
-	w.check(h.InstallMxcert(ctx, mailhost.Install{Service: true}))
-	for path, text := range map[string]string{
-		"/etc/pebble/ca.pem": string(w.ca.root()), "/etc/pebble/roots.pem": w.roots(), "/etc/mxcert/fleet/ca.pem": string(w.ca.root()),
-		"/etc/mxcert/fleet/" + h.name + ".pem": string(client.certificate), "/etc/mxcert/mxcert.yaml": w.config(h),
-	} {
-		w.check(h.Put(path, []byte(text), 0o644))
+	w.check(h.PutFile(mailhost.File{Path: "/etc/mxcert/credentials/" + name, Content: text, Mode: 0o640, Owner: "root:mxcert"}))
+}
+
+// recovery makes the recovery key.
+func (w *town) recovery() {
+	w.t.Helper()
+	w.all = append(w.all, strings.TrimSpace(w.run(w.members[0].Host, "umask 077; age-keygen >/root/recovery 2>/dev/null; age-keygen -y /root/recovery")))
+}
+
+// configure writes the configuration of hosts.
+func (w *town) configure(hosts ...*host) {
+	w.t.Helper()
+	for _, h := range hosts {
+		w.check(h.Put("/etc/mxcert/mxcert.yaml", []byte(w.config(h)), 0o644))
+		w.must(h, "mxcert", "check")
+		w.must(h, "mxcert", "polkit", "--install")
 	}
-	for name, secret := range map[string]string{"tsig": tsigSecret + "\n", "age": w.identity[h.name], "etcd": string(client.key)} {
-		w.check(h.PutFile(mailhost.File{Path: "/etc/mxcert/credentials/" + name, Content: []byte(secret), Mode: 0o640, Owner: "root:mxcert"}))
-	}
-	w.must(h, "mxcert", "check")
-	w.must(h, "mxcert", "polkit", "--install")
-	w.must(h, "systemctl", "daemon-reload")
 }
 
 func (w *town) must(h *host, argv ...string) string {

@@ -40,4 +40,20 @@ func TestJudges(t *testing.T) {
 			t.Errorf("%s: %d sessions, %v", served, n, err)
 		}
 	}
+
+	looks := []look{{at(0), ""}, {at(1), "3 1 1 a"}, {at(10), "3 1 1 a; 3 1 1 b"}, {at(20), "3 1 1 b"}}
+	shown := func(seconds int, serial string) []mailhost.Session {
+		return []mailhost.Session{{Serial: serial, Secured: at(seconds)}, {}}
+	}
+	for what, test := range map[string]struct {
+		sessions []mailhost.Session
+		good     bool
+	}{
+		"the only key": {shown(9, "a"), true}, "the next one too soon": {shown(11, "b"), false}, "the next one": {shown(13, "b"), true},
+		"the old one while its record is held": {shown(20, "a"), true}, "the old one later": {shown(21, "a"), false}, "another": {shown(5, "c"), false},
+	} {
+		if n, errs := refusals(looks, test.sessions, func(serial string) string { return serial }); n == 0 || (errs == nil) != test.good {
+			t.Errorf("%s: %d, %v", what, n, errs)
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -32,7 +33,7 @@ func (w *town) newMember(number int) *member {
 	m.plug = plug{name: name, address: address, pid: m.PID}
 	w.check(w.connect(w.t.Context(), &m.plug))
 	w.credentials(m.Host, "member", w.ca.issue(name, 24*time.Hour, address, "127.0.0.1"))
-	w.credentials(m.Host, "root", w.ca.issue("root", 24*time.Hour)) // the operator
+	w.credentials(m.Host, "root", w.ca.clients["root"]) // the operator
 	_, err := m.Must(w.t.Context(), "sh", "-ec", "mkdir -p "+dataDirectory+"; mount -t tmpfs -o size=200m,mode=0700 etcd "+dataDirectory)
 	w.check(err)
 	w.t.Cleanup(func() {
@@ -110,20 +111,9 @@ func (m *member) free(ctx context.Context) error {
 	return err
 }
 
-// etcdctl runs the operator's program on the first member that is up, as root of etcd.
+// etcdctl runs the operator's program on the first member's host, as root of etcd.
 func (w *town) etcdctl(ctx context.Context, arguments ...string) (mailhost.Result, error) {
-	return w.members[0].Run(ctx, append([]string{"env", "ETCDCTL_API=3", "etcdctl", "--endpoints", strings.Join(w.endpoints(), ","),
-		"--cacert", "/etc/etcd/ca.pem", "--cert", "/etc/etcd/root.pem", "--key", "/etc/etcd/root.key"}, arguments...)...)
-}
-
-func (w *town) mustEtcdctl(arguments ...string) string {
-	w.t.Helper()
-	r, err := w.etcdctl(w.t.Context(), arguments...)
-	w.check(err)
-	if r.Code != 0 {
-		w.t.Fatalf("etcdctl %v: exit status %d\n%s%s", arguments, r.Code, r.Stdout, r.Stderr)
-	}
-	return r.Stdout
+	return w.members[0].Run(ctx, slices.Concat([]string{"env"}, w.operator(), []string{"etcdctl"}, arguments)...)
 }
 
 // etcdReady waits until all members answer with a leader.

@@ -86,6 +86,18 @@ func (r *recorder) rank(serial string) (int, bool) {
 	return 0, false
 }
 
+// record is what a TLSA record 3 1 1 says of a certificate that was issued; "none" if it was not.
+func (r *recorder) record(serial string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := len(r.requests) - 1; i >= 0; i-- {
+		if serial != "" && r.requests[i].serial == serial {
+			return r.requests[i].record
+		}
+	}
+	return "none"
+}
+
 // alone checks that there was never more than one live order. An order lives from its first request to its last. One that nobody finalized and
 // that died with its host, before its URL was stored, is the duplicate that no lock can prevent: its number is returned.
 func alone(list []*order) (lost int, err error) {

@@ -20,33 +20,31 @@ type pki struct {
 	t           testing.TB
 	certificate *x509.Certificate
 	key         crypto.Signer
+	clients     map[string]pair
 }
 
 // A pair is a certificate and its key, as PEM.
 type pair struct{ certificate, key []byte }
 
-func newPKI(t testing.TB) *pki {
-	t.Helper()
-	p := &pki{t: t}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "etcd"}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().AddDate(10, 0, 0), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	p.certificate, p.key = p.sign(template, nil, nil)
-	return p
-}
-
-// sign makes a certificate; without an issuer it signs itself.
-func (p *pki) sign(template, issuer *x509.Certificate, by crypto.Signer) (*x509.Certificate, crypto.Signer) {
-	p.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	p.check(err)
-	if issuer == nil {
-		issuer, by = template, key
+// newPKI makes it by the commands of the README, on a host, with certificates for root and for the hosts of the fleet.
+func (w *town) newPKI(hosts ...string) *pki {
+	w.t.Helper()
+	const directory = "/root/etcd"
+	w.run(w.center, "mkdir -p "+directory+"; cd "+directory+"\n"+w.readme("clients", hosts))
+	p := &pki{t: w.t, clients: map[string]pair{}}
+	read := func(name string) []byte {
+		text, err := w.center.Read(directory + "/" + name)
+		w.check(err)
+		return []byte(text)
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, issuer, key.Public(), by)
-	p.check(err)
-	certificate, err := x509.ParseCertificate(der)
-	p.check(err)
-	return certificate, key
+	for _, name := range append([]string{"root"}, hosts...) {
+		p.clients[name] = pair{read(name + ".pem"), read(name + ".key")}
+	}
+	ca, err := tls.X509KeyPair(read("etcd-ca.pem"), read("etcd-ca.key"))
+	w.check(err)
+	p.certificate = ca.Leaf
+	p.key, _ = ca.PrivateKey.(crypto.Signer)
+	return p
 }
 
 func (p *pki) check(err error) {
@@ -65,10 +63,13 @@ func (p *pki) issue(name string, life time.Duration, addresses ...string) pair {
 	for _, address := range addresses {
 		template.IPAddresses = append(template.IPAddresses, net.ParseIP(address))
 	}
-	certificate, key := p.sign(template, p.certificate, p.key)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	p.check(err)
+	der, err := x509.CreateCertificate(rand.Reader, template, p.certificate, key.Public(), p.key)
+	p.check(err)
 	text, err := x509.MarshalPKCS8PrivateKey(key)
 	p.check(err)
-	return pair{encode("CERTIFICATE", certificate.Raw), encode("PRIVATE KEY", text)}
+	return pair{encode("CERTIFICATE", der), encode("PRIVATE KEY", text)}
 }
 
 // root is the certificate that members and clients trust.

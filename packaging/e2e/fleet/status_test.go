@@ -51,3 +51,28 @@ func (w *town) fleetStatus(ctx context.Context, h *host) (s fleetStatus, err err
 	s.code = r.Code
 	return s, nil
 }
+
+// wrong says what is not as it should be in a fleet that is well.
+func (s fleetStatus) wrong(hosts int) error {
+	switch {
+	case s.code != 0:
+		return fmt.Errorf("exit status %d: %+v", s.code, s)
+	case !s.Engine.Up:
+		return fmt.Errorf("etcd is away since %v: %s", s.Engine.Since, s.Engine.Reason)
+	case len(s.Hosts) != hosts || len(s.Certificates) == 0:
+		return fmt.Errorf("%d hosts, %d certificates", len(s.Hosts), len(s.Certificates))
+	}
+	for _, h := range s.Hosts {
+		if !h.Alive {
+			return fmt.Errorf("%s is not alive", h.Host)
+		}
+	}
+	for _, c := range s.Certificates {
+		for _, h := range c.Hosts {
+			if !h.Matches || h.OnDisk != c.Serial || h.Served != c.Serial {
+				return fmt.Errorf("%s has %s and serves %s of %s: %s", h.Host, h.OnDisk, h.Served, c.Serial, h.Reason)
+			}
+		}
+	}
+	return nil
+}

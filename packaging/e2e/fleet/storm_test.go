@@ -2,7 +2,6 @@ package fleet
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -10,10 +9,16 @@ import (
 	"time"
 )
 
+// fewFaults are those of a run that has to be short.
+const fewFaults = 8
+
+// long reports whether this run may take its time.
+func long(t testing.TB) bool { return number(t, "MXCERT_FLEET_FAULTS", fewFaults) > fewFaults }
+
 // MXCERT_FLEET_FAULTS faults (8) come at random moments of orders, changes of keys and deployments. Senders never miss a certificate, no host goes
 // back to an older one, and two orders never live at once; after each fault all hosts come to serve the newest certificate.
 func (w *town) storm(t *testing.T) {
-	count := number(t, "MXCERT_FLEET_FAULTS", 8)
+	count := number(t, "MXCERT_FLEET_FAULTS", fewFaults)
 	seed := uint64(number(t, "MXCERT_FLEET_SEED", int(time.Now().UnixNano()%1e9)))
 	fmt.Fprintf(os.Stdout, "figure: %s: seed %d\n", t.Name(), seed)
 	pick := rand.New(rand.NewPCG(seed, seed)) //nolint:gosec // a test
@@ -34,7 +39,7 @@ func (w *town) round(t *testing.T, f fault, pick *rand.Rand) {
 	ctx := t.Context()
 	h, moment := w.anyHost(pick), moments[pick.IntN(len(moments))]
 	delay, hold := scale(pick, moment.at), 500*time.Millisecond+scale(pick, 4*time.Second)
-	if long := number(t, "MXCERT_FLEET_FAULTS", 8) > 20; long && pick.IntN(6) == 0 {
+	if long(t) && pick.IntN(6) == 0 {
 		hold += 35 * time.Second // longer than a lock outlives its holder
 	}
 	began := time.Now()
@@ -52,8 +57,16 @@ func (w *town) round(t *testing.T, f fault, pick *rand.Rand) {
 	if err := heal(); err != nil {
 		t.Errorf("%s (%s), healing: %v", f.name, at, err)
 	}
-	said := <-ended
-	if err := w.settled(ctx); err != nil {
+	result := <-ended
+	said := result.said
+	err = w.settled(ctx)
+	if err == nil && result.failed {
+		// What the fault has prevented can be had now.
+		if err = w.again(ctx, h, result.command); err == nil {
+			err = w.settled(ctx)
+		}
+	}
+	if err != nil {
 		t.Errorf("%s (%s) for %v, %s of %s on %s: %v\n%s", f.name, at, hold.Round(time.Millisecond), moment.name, action, h.name, err, said)
 		w.tell()
 	}
@@ -61,21 +74,41 @@ func (w *town) round(t *testing.T, f fault, pick *rand.Rand) {
 		hurt.Round(time.Millisecond), moment.name, action, h.name, (time.Since(began) - hurt).Round(100*time.Millisecond), said)
 }
 
-// action begins something on a host: an order, a change of keys or a deployment. How it ends does not matter: the fault may meet it.
-func (w *town) action(ctx context.Context, pick *rand.Rand, h *host) (name string, ended chan string) {
+// outcome is how a command ended.
+type outcome struct {
+	command []string
+	failed  bool
+	said    string
+}
+
+// action begins something on a host: an order, a change of keys or a deployment. It may fail: the fault may meet it.
+func (w *town) action(ctx context.Context, pick *rand.Rand, h *host) (name string, ended chan outcome) {
 	commands := [][]string{{"renew", "--now", "mx"}, {"renew", "--now", "mx"}, {"deploy", "mx"}}
 	if w.dane {
 		commands = append(commands, []string{"tlsa", "roll", "mx"}, []string{"tlsa", "roll", "mx"})
 	}
 	command := commands[pick.IntN(len(commands))]
-	ended = make(chan string, 1)
-	go func() {
-		ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
-		defer cancel()
-		r, err := h.Run(ctx, append([]string{"mxcert"}, command...)...)
-		ended <- fmt.Sprintf("exit status %d, %v: %s", r.Code, err, tail(r.Stdout+r.Stderr, 4))
-	}()
+	ended = make(chan outcome, 1)
+	go func() { ended <- h.command(ctx, command) }()
 	return command[0] + " " + command[1], ended
+}
+
+// command runs mxcert.
+func (h *host) command(ctx context.Context, arguments []string) outcome {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	r, err := h.Run(ctx, append([]string{"mxcert"}, arguments...)...)
+	return outcome{arguments, err != nil || r.Code != 0, fmt.Sprintf("exit status %d, %v: %s", r.Code, err, tail(r.Stdout+r.Stderr, 4))}
+}
+
+// again repeats a command until it succeeds.
+func (w *town) again(ctx context.Context, h *host, command []string) error {
+	return wait(ctx, laterLimit, func() error {
+		if o := h.command(ctx, command); o.failed {
+			return fmt.Errorf("again: mxcert %v: %s", command, o.said)
+		}
+		return nil
+	})
 }
 
 // settled waits until all members and hosts are well and all hosts serve the newest certificate that the authority gave out.
@@ -91,24 +124,27 @@ func (w *town) settled(ctx context.Context) error {
 		if n, _ := w.orders.rank(serial); n != len(w.orders.issued())-1 {
 			return fmt.Errorf("all hosts serve %s, which is number %d of %d", serial, n+1, len(w.orders.issued()))
 		}
-		return w.generationsGrow(ctx)
+		return w.well(ctx)
 	})
 }
 
-// generationsGrow checks that no generation that a host has is older than what it had before, as `fleet status` tells it.
-func (w *town) generationsGrow(ctx context.Context) error {
-	status, err := w.fleetStatus(ctx, w.hosts[0])
-	if err != nil {
-		return err
-	}
-	for _, c := range status.Certificates {
-		if before := w.generations[c.Name+" "+c.Key]; c.Generation < before {
-			w.t.Errorf("%s %s: generation %d after %d", c.Name, c.Key, c.Generation, before)
+// well checks what the hosts say of the fleet: every daemon is at work and in reach of etcd, and no generation that a host has is older than
+// what it had before.
+func (w *town) well(ctx context.Context) error {
+	for _, h := range w.hosts {
+		status, err := w.fleetStatus(ctx, h)
+		if err != nil {
+			return err
 		}
-		w.generations[c.Name+" "+c.Key] = c.Generation
-	}
-	if len(status.Certificates) == 0 {
-		return errors.New("fleet status knows no certificate")
+		if err := status.wrong(len(w.hosts)); err != nil {
+			return fmt.Errorf("%s: %w", h.name, err)
+		}
+		for _, c := range status.Certificates {
+			if before := w.generations[c.Name+" "+c.Key]; c.Generation < before {
+				w.t.Errorf("%s: %s %s: generation %d after %d", h.name, c.Name, c.Key, c.Generation, before)
+			}
+			w.generations[c.Name+" "+c.Key] = c.Generation
+		}
 	}
 	return nil
 }

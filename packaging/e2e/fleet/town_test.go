@@ -33,24 +33,24 @@ type town struct {
 	ca      *pki // of etcd and of the authority's own HTTPS
 	orders  *recorder
 
-	anchors  string // trust anchors of the zone, for BIND
-	identity map[string]string
-	all      []string // recipients: of the hosts, and the recovery key last
-	cables   int
-	dane     bool // mxcert publishes TLSA records of the certificate
+	anchors string   // trust anchors of the zone, for BIND
+	all     []string // recipients: of the hosts, and the recovery key
+	cables  int
+	dane    bool // mxcert publishes TLSA records of the certificate
+	lookers *lookers
 
 	generations map[string]int64 // that were seen last, by certificate and key type
 }
 
-// newTown starts the center and the members of etcd, and boots no host yet.
-func newTown(t testing.TB) *town {
+// newTown starts the center and the members of etcd, which let hosts with these names in. It boots none of them yet.
+func newTown(t testing.TB, hosts ...string) *town {
 	t.Helper()
 	mailhost.Require(t)
-	w := &town{t: t, began: time.Now(), center: world.Alone(t, "center", world.Etcd), identity: map[string]string{}, generations: map[string]int64{}}
+	w := &town{t: t, began: time.Now(), center: world.Alone(t, "center", world.Etcd), generations: map[string]int64{}}
 	w.ip(w.center.PID(), "link", "add", "switch", "type", "bridge")
 	w.ip(w.center.PID(), "address", "add", townAddress+"/24", "dev", "switch")
 	w.ip(w.center.PID(), "link", "set", "switch", "up")
-	w.ca = newPKI(t)
+	w.ca = w.newPKI(hosts...)
 	w.serveZone()
 	w.serveAuthority()
 	for i := range 3 {
@@ -58,6 +58,7 @@ func newTown(t testing.TB) *town {
 	}
 	w.eachMember(func(m *member) error { return m.start(w.t.Context(), "new") })
 	w.check(w.etcdReady(t.Context()))
+	w.letIn(hosts...)
 	w.say("name server, authority and %d members of etcd", len(w.members))
 	return w
 }

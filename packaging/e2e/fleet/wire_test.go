@@ -35,7 +35,7 @@ func (v *wire) resume() {
 	v.load = v.host.StartLoad(context.WithoutCancel(v.t.Context()), 1, probePause, "127.0.0.1:25")
 }
 
-// rest stops looking, before the host loses its power.
+// rest stops looking, before the test itself has a server fail, until resume.
 func (v *wire) rest() {
 	counts := v.load.Stop()
 	v.past = append(v.past, v.load.Sessions()...)

@@ -1,0 +1,108 @@
+package fleet
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"mxcert/packaging/e2e/mailhost"
+)
+
+// The play for three hosts, from hosts without mxcert to a fleet: one order, one certificate. A second play changes nothing.
+func TestPlay(t *testing.T) {
+	w := newTown(t, "mx1", "mx2", "mx3")
+	w.hosts = w.boot(1, 2, 3)
+	dir := t.TempDir()
+	deb, err := mailhost.BuildDeb(t.Context(), dir, "1.0")
+	w.check(err)
+	w.say("hosts and a package")
+
+	edited, err := os.ReadFile("../../ansible/fleet.yml.example")
+	w.check(err)
+	play := string(edited)
+	for _, edit := range [][2]string{
+		{"directory: letsencrypt\n", "directory: https://" + townAddress + ":14000/dir\n          ca_file: /etc/pebble/ca.pem\n          roots_file: /etc/pebble/roots.pem\n"},
+		{"provider: rfc2136\n", "provider: rfc2136\n          resolvers: [\"127.0.0.1:53\"]\n"}, {"192.0.2.53:53", townAddress + ":53"},
+		{`"https://192.0.2.11:2379", "https://192.0.2.12:2379", "https://192.0.2.13:2379"`, `"` + strings.Join(w.endpoints(), `", "`) + `"`},
+		{"            deploy: \"{{ exim if with_exim else postfix }}\"\n", "            deploy: \"{{ exim if with_exim else postfix }}\"\n            verify: {endpoints: [\"127.0.0.1:25\"], timeout: 60s}\n"},
+	} {
+		play = replace(edit[0], edit[1])(play)
+	}
+	w.check(os.WriteFile(filepath.Join(dir, "play.yml"), []byte(play), 0o600))
+	w.check(os.WriteFile(filepath.Join(dir, "hosts.json"), w.inventory(deb), 0o600))
+	packaging, err := filepath.Abs("../..")
+	w.check(err)
+	ansible(t, dir, "ansible-galaxy", "collection", "install", packaging+"/ansible")
+
+	first := ansible(t, dir, "ansible-playbook", "-i", "hosts.json", "play.yml")
+	w.say("the first play")
+	serial := w.serve(laterLimit, "", w.hosts...)
+	w.served(serial)
+	if n := len(w.orders.list()); n != 1 || first == 0 {
+		t.Errorf("%d orders, changed=%d", n, first)
+	}
+	w.within(laterLimit, "the fleet is well", func() error { return w.well(t.Context()) })
+	if second := ansible(t, dir, "ansible-playbook", "-i", "hosts.json", "play.yml"); second != 0 {
+		t.Errorf("the second play: changed=%d", second)
+	}
+	w.served(serial)
+	figure(t, "first play changed=%d on three hosts, one order; second play changed=0", first)
+	w.conclude()
+}
+
+// inventory are the hosts with their variables.
+func (w *town) inventory(deb string) []byte {
+	w.t.Helper()
+	keygen, err := w.members[0].Read("/usr/bin/age-keygen")
+	w.check(err)
+	identities := map[string]string{}
+	for _, h := range w.hosts {
+		w.check(h.Put("/usr/bin/age-keygen", []byte(keygen), 0o755))
+		w.check(h.Put("/etc/pebble/ca.pem", w.ca.root(), 0o644))
+		w.check(h.Put("/etc/pebble/roots.pem", []byte(w.roots()), 0o644))
+		identities[h.name] = w.run(h, "age-keygen 2>/dev/null")
+		w.all = append(w.all, strings.TrimSpace(w.run(h, "age-keygen -y <<'END'\n"+identities[h.name]+"END\n")))
+	}
+	w.recovery()
+	hosts := map[string]any{}
+	for _, h := range w.hosts {
+		hosts[h.name] = map[string]any{"ansible_nsenter_pid": h.PID(), "vault_age": identities[h.name],
+			"etcd_certificate": string(w.ca.clients[h.name].certificate), "vault_etcd_key": string(w.ca.clients[h.name].key)}
+	}
+	text, err := json.Marshal(map[string]any{"mail": map[string]any{"hosts": hosts, "vars": map[string]any{
+		"ansible_connection": "community.docker.nsenter", "ansible_python_interpreter": "/usr/bin/python3", "ansible_become": false, "mxcert_package": deb,
+		"vault_tsig": tsigSecret, "etcd_ca": string(w.ca.root()), "fleet_recipients": w.all,
+	}}})
+	w.check(err)
+	return text
+}
+
+var changes = regexp.MustCompile(`changed=(\d+) +unreachable=0 +failed=0`)
+
+// ansible runs a program of Ansible's that has to succeed, and returns how many tasks of all hosts have changed something.
+func ansible(t *testing.T, dir string, argv ...string) (changed int) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), argv[0], argv[1:]...)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "HOME="+dir, "ANSIBLE_NOCOLOR=1", "LC_ALL=C.UTF-8")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %v\n%s", argv, err, out)
+	}
+	recap := changes.FindAllStringSubmatch(string(out), -1)
+	if argv[0] == "ansible-playbook" && len(recap) != 3 {
+		t.Fatalf("a play on three hosts says\n%s", out)
+	}
+	for _, host := range recap {
+		var n int
+		if _, err := fmt.Sscan(host[1], &n); err != nil {
+			t.Fatal(err)
+		}
+		changed += n
+	}
+	return changed
+}
