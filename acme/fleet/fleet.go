@@ -94,6 +94,7 @@ type Member struct {
 	known     map[string]*knownHosts
 	revoked   map[string][]Revoked
 	index     indexAt
+	retries   map[string]retry
 	wake      chan struct{}
 	onChange  func(names []string)
 }
@@ -113,7 +114,7 @@ func New(set Settings, shared state.Shared, disk state.Store, log *slog.Logger) 
 	}
 	m := &Member{
 		remembering: make(chan struct{}, 1), set: set, shared: shared, disk: disk, book: state.New(disk), log: log.With("fleet", set.Name),
-		faults: map[string]string{}, leads: map[string]*Lead{}, waiting: map[string]bool{}, values: map[string]state.Versioned{},
+		faults: map[string]string{}, retries: map[string]retry{}, leads: map[string]*Lead{}, waiting: map[string]bool{}, values: map[string]state.Versioned{},
 		interest: map[string]bool{}, loaded: map[string]bool{}, overtaken: map[string]time.Time{}, own: map[string]*noted{}, queue: map[string]Revoked{},
 		known: map[string]*knownHosts{}, revoked: map[string][]Revoked{}, wake: make(chan struct{}, 1), running: runs,
 	}

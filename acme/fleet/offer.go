@@ -22,7 +22,11 @@ func (m *Member) Offer(ctx context.Context, lead *Lead, name string, g state.Gen
 		return fmt.Errorf("offer %s to the fleet: the right to order it: %w", name, state.ErrLocked)
 	}
 	place := bundlePlace(name, b.KeyType())
+	m.cares(name)
 	if lead == nil && m.needless(name, place, b) {
+		return nil
+	}
+	if m.isRevoked(name, b.Serial()) {
 		return nil
 	}
 	err := m.offer(ctx, lead, place, name, g, b)
@@ -32,6 +36,7 @@ func (m *Member) Offer(ctx context.Context, lead *Lead, name string, g state.Gen
 	if errors.Is(err, state.ErrLocked) {
 		lead.lost(err)
 	}
+	m.later(name, err)
 	if err != nil {
 		return fmt.Errorf("offer %s to the fleet: %w", name, err)
 	}
@@ -39,6 +44,56 @@ func (m *Member) Offer(ctx context.Context, lead *Lead, name string, g state.Gen
 		lead.finished(ctx, b.KeyType())
 	}
 	return nil
+}
+
+// cares makes Run look after a certificate.
+func (m *Member) cares(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.interest[name] = true
+}
+
+// The pauses after which Run wakes a certificate whose offer has failed.
+const (
+	offerSoon = 5 * time.Second
+	offerLate = 10 * time.Minute
+)
+
+// retry says when an offer is tried again.
+type retry struct {
+	at    time.Time
+	pause time.Duration
+}
+
+// later makes Run wake a certificate whose offer has failed.
+func (m *Member) later(name string, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err == nil || isRefused(err, LaterVersion) {
+		delete(m.retries, name)
+		return
+	}
+	pause := min(max(offerSoon, 2*m.retries[name].pause), offerLate)
+	m.retries[name] = retry{time.Now().Add(jittered(pause)), pause}
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}
+
+// again wakes a certificate whose offer is to be tried again. It returns when that is, if it is later.
+func (m *Member) again(name string, now time.Time) (at time.Time, waits bool) {
+	m.mu.Lock()
+	r, waits := m.retries[name]
+	due := waits && !r.at.IsZero() && !now.Before(r.at)
+	if due {
+		m.retries[name] = retry{pause: r.pause} // a pass tries it now
+	}
+	m.mu.Unlock()
+	if due {
+		m.changedNames(name)
+	}
+	return r.at, waits && !due && !r.at.IsZero()
 }
 
 // needless reports whether Run has seen that the fleet has this bundle, or a later one.
@@ -62,12 +117,9 @@ func (m *Member) betterThan(place string, theirs *Shared, b *bundle.Bundle) bool
 		return p.Generation < before.Generation && before.Serial == b.Serial()
 	case p.Generation < before.Generation:
 		return before.Serial == b.Serial()
-	case p.Generation == before.Generation && before.Serial == b.Serial():
-		return covers(b, theirs.Names) && b.NotAfter().After(p.NotAfter)
-	case before.Generation == 0: // this host was alone before
-		return covers(b, theirs.Names) && b.NotAfter().After(p.NotAfter)
 	}
-	return false
+	// Another one: of a host that was alone before, or whose offer had failed. It must be newer in every way.
+	return covers(b, theirs.Names) && b.NotAfter().After(p.NotAfter) && b.Leaf().NotBefore.After(theirs.Bundle.Leaf().NotBefore)
 }
 
 func covers(b *bundle.Bundle, names []string) bool {

@@ -39,7 +39,7 @@ func (h *stormHost) start(daemon bool, change ...func(*Settings)) *Member {
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan struct{})
 		h.t.Cleanup(func() { cancel(); <-ended })
-		go func() { defer close(ended); m.Run(ctx, func([]string) {}) }()
+		go func() { defer close(ended); m.Run(ctx, func(names []string) { h.woken.Add(int32(len(names))) }) }()
 		synctest.Wait()
 	}
 	return m
@@ -209,6 +209,47 @@ func TestBudgetsAreMerged(t *testing.T) {
 			if count(a) != 7 || count(b) != 7 {
 				t.Fatalf("%d and %d orders, want 7", count(a), count(b))
 			}
+		}
+	})
+}
+
+// An offer that failed is made again when the store is back, although nothing else happens: the order's certificate is newer than the fleet's.
+func TestAFailedOfferIsMadeAgain(t *testing.T) {
+	pair(t, 2, func(t *testing.T, s *storm) {
+		a, b := s.hosts[0].start(true), s.hosts[1].start(true)
+		s.hosts[1].takes(b)
+		s.hosts[0].orders(a, 10*24*time.Hour)
+		time.Sleep(time.Second)
+		s.hosts[1].takes(b)
+		lead, err := a.Lead(t.Context(), stormName, Danger{})
+		must(t, err)
+		key, err := bundle.EC256.Generate()
+		must(t, err)
+		newest := certify(t, stormName, key, time.Now().Add(20*24*time.Hour))
+		l := state.New(a.Store()).Lineage(stormName)
+		must(t, s.hosts[0].keep(l, newest, "https://ca.example/order/2"))
+		s.hosts[0].weather.force("fails")
+		isErr(t, "the offer", a.Offer(t.Context(), lead, stormName, generationOf(newest), newest), state.ErrAway)
+		lead.Release()
+		time.Sleep(10 * time.Minute)
+		s.hosts[0].woken.Store(0)
+		s.hosts[0].weather.force("")
+		time.Sleep(2 * time.Minute)
+		if s.hosts[0].woken.Load() == 0 {
+			t.Fatal("nothing wakes the pass that would offer it")
+		}
+		s.hosts[0].seeds(a)
+		time.Sleep(time.Second)
+		if got := s.hosts[1].takes(b); got != newest.Serial() {
+			t.Errorf("the other host has %q", got)
+		}
+		if g := a.mark(bundlePlace(stormName, bundle.EC256)).Generation; g != 2 {
+			t.Errorf("generation %d", g)
+		}
+		s.hosts[0].woken.Store(0)
+		time.Sleep(time.Hour)
+		if n := s.hosts[0].woken.Load(); n > 0 {
+			t.Errorf("it is woken %d times for nothing", n)
 		}
 	})
 }

@@ -68,7 +68,7 @@ func (m *Member) AddRecipient(ctx context.Context, r seal.Recipient, host string
 	if err := m.put(ctx, statement); err != nil {
 		return err
 	}
-	_, err = m.sealAgain(ctx)
+	_, err = m.sealAgain(ctx, m.vault())
 	return err
 }
 
@@ -100,7 +100,9 @@ func (m *Member) RemoveRecipient(ctx context.Context, r seal.Recipient) (changed
 			return nil, err
 		}
 	}
-	return m.sealAgain(ctx)
+	before := m.vault()
+	before.trust = t // what the removed one has signed is signed anew
+	return m.sealAgain(ctx, before)
 }
 
 // learnTrust reads the statements in the store.
@@ -120,14 +122,14 @@ func (m *Member) put(ctx context.Context, s state.Versioned) error {
 	return nil
 }
 
-// sealAgain encrypts all secrets in the store anew, to those who are trusted now, and signs them. Their generations stay.
-func (m *Member) sealAgain(ctx context.Context) (changed []string, err error) {
+// sealAgain encrypts all secrets in the store that before could read anew, to those who are trusted now, and signs them. Their generations stay.
+func (m *Member) sealAgain(ctx context.Context, before vault) (changed []string, err error) {
 	places, err := m.sealedPlaces(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for _, p := range places {
-		done, err := m.sealOne(ctx, p)
+		done, err := m.sealOne(ctx, before, p)
 		if err != nil {
 			return changed, fmt.Errorf("encrypt %s anew: %w", p, err)
 		}
@@ -172,13 +174,13 @@ func (m *Member) sealedPlaces(ctx context.Context) (places []place, err error) {
 const mostCertificates = 2000
 
 // sealOne encrypts one secret anew. What somebody changes meanwhile is tried again.
-func (m *Member) sealOne(ctx context.Context, p place) (done bool, err error) {
+func (m *Member) sealOne(ctx context.Context, before vault, p place) (done bool, err error) {
 	for range 5 {
 		v, err := m.get(ctx, p.String())
 		if err != nil || v.Revision == 0 {
 			return false, err
 		}
-		d, s, err := m.vault().open(v.Value, p, 0)
+		d, s, err := before.open(v.Value, p, 0)
 		if err != nil {
 			return false, nil //nolint:nilerr // an ended order, or what nobody can open
 		}

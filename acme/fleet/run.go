@@ -132,8 +132,12 @@ func (m *Member) partake(ctx context.Context) error {
 		})
 	}
 	err := p.work(ctx, failed)
+	ended := ctx.Err() != nil
 	cancel()
 	watching.Wait()
+	if ended {
+		p.leave()
+	}
 	return err
 }
 
@@ -142,6 +146,7 @@ type part struct {
 	m        *Member
 	revision int64 // from which on changes are watched
 	alive    int64 // lease
+	lent     int64 // revision of the value that it holds
 	seen     int64 // lease
 	next     struct{ alive, seen, say time.Time }
 
@@ -217,13 +222,20 @@ func (m *Member) differs(name string, before map[string]state.Versioned) bool {
 			return true
 		}
 	}
-	for _, key := range keyTypes() {
+	l := m.book.Lineage(name)
+	record, _, err := l.Look()
+	if err != nil {
+		return false
+	}
+	for key, slot := range record.Keys {
 		place := bundlePlace(name, key)
-		if mark := m.mark(place); mark.Generation > 0 {
-			s, err := m.vault().openBundle(values[place].Value, name, key, mark.Generation)
-			if err != nil || s.Generation < mark.Generation {
-				return true
-			}
+		b, err := l.Bundle(slot.Current)
+		if err != nil {
+			continue
+		}
+		theirs, err := m.vault().openBundle(values[place].Value, name, key, 0)
+		if err != nil || m.betterThan(place, theirs, b) {
+			return true
 		}
 	}
 	return false
@@ -254,8 +266,31 @@ func (p *part) beat(ctx context.Context) error {
 		return err
 	}
 	p.alive = lease
-	return nil
+	now, err := m.shared.Get(ctx, m.hostPlace("alive"))
+	p.lent = now.Revision
+	return err
 }
+
+// leave says that this host is not at work any more, unless another process of it is. It waits for a second at most: otherwise the lease ends
+// by itself.
+func (p *part) leave() {
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		ctx, cancel := context.WithTimeout(context.Background(), leaving)
+		defer cancel()
+		place := p.m.hostPlace("alive")
+		if now, err := p.m.shared.Get(ctx, place); err == nil && now.Revision == p.lent {
+			_ = p.m.shared.Remove(place)
+		}
+	}()
+	select {
+	case <-left:
+	case <-time.After(leaving):
+	}
+}
+
+const leaving = time.Second
 
 // beSeen says when this host was last at work, for longer.
 func (p *part) beSeen(ctx context.Context) error {
@@ -374,6 +409,9 @@ func (p *part) certificate(ctx context.Context, name string, now time.Time) (nex
 	said, err := p.tell(ctx, name, now)
 	if err != nil {
 		return next, err
+	}
+	if at, waits := m.again(name, now); waits {
+		said = earlierOf(said, at)
 	}
 	m.mu.Lock()
 	known := m.known[name]

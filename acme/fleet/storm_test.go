@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,6 +45,8 @@ type stormHost struct {
 	all      []seal.Recipient
 	disk     *memoryDisk
 
+	weather    *weather // of its own in some tests
+	woken      atomic.Int32
 	sky        string         // how every call of a process that starts fails
 	served     *bundle.Bundle // by the mail server
 	generation int64
@@ -60,7 +63,7 @@ func newStorm(t testing.TB, seed uint64, share float64, hosts int) *storm {
 	for i := range hosts {
 		identity := newIdentity(t)
 		all = append(all, identity.Recipient())
-		s.hosts = append(s.hosts, &stormHost{storm: s, name: fmt.Sprintf("mx%d", i), identity: identity, disk: newMemoryDisk()})
+		s.hosts = append(s.hosts, &stormHost{storm: s, name: fmt.Sprintf("mx%d", i), identity: identity, disk: newMemoryDisk(), weather: s.weather})
 	}
 	for _, h := range s.hosts {
 		h.all = all
