@@ -132,8 +132,12 @@ func (m *Member) partake(ctx context.Context) error {
 		})
 	}
 	err := p.work(ctx, failed)
+	ended := ctx.Err() != nil
 	cancel()
 	watching.Wait()
+	if ended {
+		p.leave()
+	}
 	return err
 }
 
@@ -142,6 +146,7 @@ type part struct {
 	m        *Member
 	revision int64 // from which on changes are watched
 	alive    int64 // lease
+	lent     int64 // revision of the value that it holds
 	seen     int64 // lease
 	next     struct{ alive, seen, say time.Time }
 
@@ -261,8 +266,31 @@ func (p *part) beat(ctx context.Context) error {
 		return err
 	}
 	p.alive = lease
-	return nil
+	now, err := m.shared.Get(ctx, m.hostPlace("alive"))
+	p.lent = now.Revision
+	return err
 }
+
+// leave says that this host is not at work any more, unless another process of it is. It waits for a second at most: otherwise the lease ends
+// by itself.
+func (p *part) leave() {
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		ctx, cancel := context.WithTimeout(context.Background(), leaving)
+		defer cancel()
+		place := p.m.hostPlace("alive")
+		if now, err := p.m.shared.Get(ctx, place); err == nil && now.Revision == p.lent {
+			_ = p.m.shared.Remove(place)
+		}
+	}()
+	select {
+	case <-left:
+	case <-time.After(leaving):
+	}
+}
+
+const leaving = time.Second
 
 // beSeen says when this host was last at work, for longer.
 func (p *part) beSeen(ctx context.Context) error {

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -133,6 +134,15 @@ func TestHostsAndTheirWishes(t *testing.T) {
 		isRefusal(t, "a host at work", a.Forget(t.Context(), "mx1"))
 		isRefusal(t, "itself", a.Forget(t.Context(), "mx0"))
 		must(t, a.Forget(t.Context(), "mx2"))
+		ctx, stop := context.WithCancel(t.Context())
+		d := s.hosts[2].start(false)
+		ended := make(chan struct{})
+		go func() { defer close(ended); d.Run(ctx, func([]string) {}) }()
+		time.Sleep(time.Minute)
+		isRefusal(t, "a third host at work", a.Forget(t.Context(), "mx2"))
+		stop()
+		<-ended
+		must(t, a.Forget(t.Context(), "mx2")) // at once, after an orderly end
 		time.Sleep(5 * time.Minute)
 		hosts, _ = a.Hosts(t.Context(), stormName)
 		if slices.ContainsFunc(hosts, func(d Deployed) bool { return d.Host == "mx2" }) {

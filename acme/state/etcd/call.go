@@ -31,35 +31,38 @@ const pause = 200 * time.Millisecond
 // call makes a call of one member, and of the others if that one does not answer. It takes at most the patience. It returns a [*cause].
 //
 // A member without a leader refuses. Then the call waits for one. If all members are out of reach, it does not wait.
-func (l *link) call(ctx context.Context, what kind, run func(context.Context) error) error {
+func (l *link) call(ctx context.Context, what kind, run func(context.Context, *clientv3.Client) error) error {
 	within, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), l.patience)
 	defer cancel()
 	defer context.AfterFunc(l.ctx, cancel)()
 	var failures []failure
+	began := time.Now()
 	for {
 		leaderless := false
 		for left := len(l.endpoints); left > 0; left-- {
-			at, _ := l.asked()
-			sent, err := l.ask(within, at, what, left, run)
+			m := l.asked()
+			sent, err := l.ask(within, m, what, left, run)
 			if err == nil {
 				return nil
 			}
-			failures = note(failures, at, err)
+			failures = noted(failures, m.at, err)
 			refused := refusal(err)
+			if away(err) && (ctx.Err() == nil || time.Since(began) > impatient) {
+				l.leave(m)
+			}
 			if !away(err) || sent && !refused && what == changes || ctx.Err() != nil || l.ctx.Err() != nil {
-				if away(err) {
-					l.leave(at)
-				}
 				return l.explain(ctx, failures)
 			}
 			leaderless = leaderless || refused
-			l.leave(at)
 		}
 		if !leaderless || !sleep(within, pause+rand.N(pause)) {
 			return l.explain(ctx, failures)
 		}
 	}
 }
+
+// impatient is how long a caller has to have waited for a member, if it waits no longer, for the member to be at fault.
+const impatient = time.Second
 
 func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
@@ -73,20 +76,19 @@ func sleep(ctx context.Context, d time.Duration) bool {
 }
 
 // ask makes a call of a member: within its share of the time, if others can be asked the same.
-func (l *link) ask(ctx context.Context, at int, what kind, left int, run func(context.Context) error) (sent bool, err error) {
+func (l *link) ask(ctx context.Context, m member, what kind, left int, run func(context.Context, *clientv3.Client) error) (sent bool, err error) {
 	deadline, _ := ctx.Deadline()
 	share, cancel := context.WithTimeout(ctx, time.Until(deadline)/time.Duration(left))
 	defer cancel()
-	if err := l.ready(share, l.endpoints[at].address); err != nil {
+	if m, err = l.ready(share, m); err != nil {
 		return false, err
 	}
 	if what == repeats {
 		ctx = share
 	}
 	var mark atomic.Bool
-	err = run(context.WithValue(ctx, sentMark{}, &mark))
-	if err != nil {
-		err = l.dials.why(l.endpoints[at].address, err)
+	if err = run(context.WithValue(ctx, sentMark{}, &mark), m.Client); err != nil {
+		err = l.dials.why(l.endpoints[m.at].address, err)
 	}
 	return mark.Load(), err
 }
@@ -106,20 +108,25 @@ func once(ctx context.Context, method string, request, reply any, conn *grpc.Cli
 // errSilent is what happens if a member does not even refuse.
 var errSilent = errors.New("no answer")
 
-// ready waits until there is a connection, or an attempt to make one has failed.
-func (l *link) ready(ctx context.Context, address string) error {
-	conn := l.client.ActiveConnection()
-	if conn.GetState() == connectivity.Ready {
-		return nil
+// ready waits until there is a connection to a member, or an attempt to make one has failed.
+func (l *link) ready(ctx context.Context, m member) (member, error) {
+	state := m.ActiveConnection().GetState()
+	if state == connectivity.Ready {
+		return m, nil
 	}
+	if state == connectivity.TransientFailure {
+		l.move(m, m.at)
+		m = l.asked()
+	}
+	address := l.endpoints[m.at].address
 	failed := l.dials.next(address)
 	defer l.dials.forget(address, failed)
-	conn.ResetConnectBackoff()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	connected := make(chan struct{})
 	go func() {
 		defer close(connected)
+		conn := m.ActiveConnection()
 		for ctx.Err() == nil {
 			switch now := conn.GetState(); now {
 			case connectivity.Ready, connectivity.Shutdown:
@@ -134,12 +141,12 @@ func (l *link) ready(ctx context.Context, address string) error {
 	}()
 	select {
 	case err := <-failed:
-		return err
+		return m, err
 	case <-connected:
 		if ctx.Err() != nil {
-			return errSilent
+			return m, errSilent
 		}
-		return nil
+		return m, nil
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
@@ -86,24 +88,46 @@ type observed struct {
 	net.Conn
 	dials   *dials
 	address string
-	heard   bool
+	settled atomic.Bool // etcd has spoken, or it has been told why not
 }
 
-// Read is that of the connection; gRPC reads in one goroutine.
+// Read is that of the connection.
 func (o *observed) Read(p []byte) (int, error) {
 	n, err := o.Conn.Read(p)
-	if o.heard {
-		return n, err
-	}
-	switch o.heard = n > 0; {
+	switch {
 	case n > 4 && !settings(p):
-		o.dials.failed(o.address, errForeign)
-	case n > 0:
+		o.failed(errForeign)
+	case n > 0 && !o.settled.Swap(true):
 		o.dials.worked(o.address)
-	case err != nil && !errors.Is(err, net.ErrClosed):
-		o.dials.failed(o.address, err)
+	case err != nil:
+		o.failed(err)
 	}
 	return n, err
+}
+
+// Write is that of the connection. A server that refuses the client certificate says so, and closes, before it reads anything.
+func (o *observed) Write(p []byte) (int, error) {
+	n, err := o.Conn.Write(p)
+	if err != nil && !o.settled.Load() {
+		_ = o.SetReadDeadline(time.Now().Add(100 * time.Millisecond)) // what it has said is here
+		if _, said := o.Conn.Read(make([]byte, 1)); said != nil && !isTimeout(said) {
+			err = said
+		}
+		o.failed(err)
+	}
+	return n, err
+}
+
+// Close closes it. gRPC does that, too, if etcd says nothing.
+func (o *observed) Close() error {
+	o.failed(errSilent)
+	return o.Conn.Close()
+}
+
+func (o *observed) failed(err error) {
+	if !o.settled.Swap(true) {
+		o.dials.failed(o.address, err)
+	}
 }
 
 // errForeign is what a server is that does not speak HTTP/2.
@@ -115,7 +139,7 @@ func settings(p []byte) bool { return p[0] == 0 && p[3] == 4 }
 // credentials returns TLS that tells why a handshake failed.
 func (d *dials) credentials(config *tls.Config) credentials.TransportCredentials {
 	d.client = func() *tls.Certificate { return clientCertificate(config) }
-	return &noted{TransportCredentials: credentials.NewTLS(config), dials: d}
+	return &explained{TransportCredentials: credentials.NewTLS(config), dials: d}
 }
 
 // clientCertificate returns what this host shows, to explain why it is refused.
@@ -133,14 +157,14 @@ func clientCertificate(config *tls.Config) *tls.Certificate {
 	return nil
 }
 
-// noted notes why a handshake failed.
-type noted struct {
+// explained is TLS that tells why a handshake failed.
+type explained struct {
 	credentials.TransportCredentials
 	dials *dials
 }
 
 // ClientHandshake is that of TLS.
-func (n *noted) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+func (n *explained) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	address := authority
 	if o, ok := conn.(*observed); ok {
 		address, conn = o.address, o.Conn
@@ -154,6 +178,6 @@ func (n *noted) ClientHandshake(ctx context.Context, authority string, conn net.
 }
 
 // Clone is for gRPC.
-func (n *noted) Clone() credentials.TransportCredentials {
-	return &noted{TransportCredentials: n.TransportCredentials.Clone(), dials: n.dials}
+func (n *explained) Clone() credentials.TransportCredentials {
+	return &explained{TransportCredentials: n.TransportCredentials.Clone(), dials: n.dials}
 }

@@ -37,8 +37,8 @@ type failure struct {
 	err error
 }
 
-// note adds a failure; the last one of a member counts.
-func note(list []failure, at int, err error) []failure {
+// noted adds a failure; the last one of a member counts.
+func noted(list []failure, at int, err error) []failure {
 	list = slices.DeleteFunc(list, func(f failure) bool { return f.at == at })
 	return append(list, failure{at, rpctypes.Error(err)})
 }

@@ -38,8 +38,8 @@ func (s *Store) change(ctx context.Context, ifs []clientv3.Cmp, ops []clientv3.O
 		return 0, err
 	}
 	var answer *clientv3.TxnResponse
-	err = s.call(ctx, changes, func(ctx context.Context) (err error) {
-		answer, err = s.client.Txn(ctx).If(append(fence, ifs...)...).Then(ops...).Else(looks...).Commit()
+	err = s.call(ctx, changes, func(ctx context.Context, client *clientv3.Client) (err error) {
+		answer, err = client.Txn(ctx).If(append(fence, ifs...)...).Then(ops...).Else(looks...).Commit()
 		return err
 	})
 	if err != nil {

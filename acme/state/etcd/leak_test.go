@@ -21,16 +21,16 @@ func TestNothingIsLeft(t *testing.T) {
 	cluster := etcdtest.Start(t, 1)
 	settings := room(cluster)
 	line := cluster.Members[0].Line()
-	settings.Endpoints, settings.Patience = []string{line.URL()}, 300*time.Millisecond
+	settings.Endpoints, settings.Patience = []string{line.URL()}, time.Second
 	for _, key := range []string{"a/lock", "b/lock", "c/lock"} {
 		s, err := Open(settings)
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		if _, err := s.Lock(ctx, key); err != nil {
+		if _, err := s.Lock(t.Context(), key); err != nil {
 			t.Fatal(err)
 		}
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		if _, err := s.Share(ctx, key); !errors.Is(err, state.ErrLocked) {
 			t.Error(err)
 		}

@@ -27,8 +27,8 @@ func (s *Store) Lend(ctx context.Context, key string, value []byte, lease int64)
 
 // grant may make a lease more than needed, which ends by itself.
 func (l *link) grant(ctx context.Context, ttl time.Duration) (lease clientv3.LeaseID, err error) {
-	err = l.call(ctx, repeats, func(ctx context.Context) error {
-		answer, err := l.client.Grant(ctx, int64((ttl+time.Second-1)/time.Second))
+	err = l.call(ctx, repeats, func(ctx context.Context, client *clientv3.Client) error {
+		answer, err := client.Grant(ctx, int64((ttl+time.Second-1)/time.Second))
 		if err == nil {
 			lease = answer.ID
 		}
@@ -39,10 +39,10 @@ func (l *link) grant(ctx context.Context, ttl time.Duration) (lease clientv3.Lea
 
 // renew renews a lease once. It speaks to the service itself: the client's own call tries again without a pause while a member is away.
 func (l *link) renew(ctx context.Context, lease clientv3.LeaseID) error {
-	return l.call(ctx, repeats, func(ctx context.Context) error {
+	return l.call(ctx, repeats, func(ctx context.Context, client *clientv3.Client) error {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		stream, err := etcdserverpb.NewLeaseClient(l.client.ActiveConnection()).LeaseKeepAlive(ctx)
+		stream, err := etcdserverpb.NewLeaseClient(client.ActiveConnection()).LeaseKeepAlive(ctx)
 		if err != nil {
 			return err
 		}
@@ -65,8 +65,8 @@ func (l *link) revoke(lease clientv3.LeaseID) {
 	done := make(chan struct{})
 	if !l.run(func() {
 		defer close(done)
-		_ = l.call(l.ctx, repeats, func(ctx context.Context) error {
-			_, err := l.client.Revoke(ctx, lease)
+		_ = l.call(l.ctx, repeats, func(ctx context.Context, client *clientv3.Client) error {
+			_, err := client.Revoke(ctx, lease)
 			return err
 		})
 	}) {

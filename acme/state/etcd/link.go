@@ -26,7 +26,7 @@ func (nowhere) Write(p []byte) (int, error) { return len(p), nil }
 
 // link is a connection to one member at a time. If a member does not answer, the next one is asked.
 type link struct {
-	client    *clientv3.Client
+	config    clientv3.Config
 	dials     *dials
 	prefix    string
 	holder    string
@@ -34,10 +34,11 @@ type link struct {
 	lease     time.Duration
 	endpoints []endpoint
 
-	mu    sync.Mutex
-	at    int           // which endpoint is asked
-	moved chan struct{} // closed when it is left
-	ended bool
+	mu     sync.Mutex
+	at     int // which endpoint is asked
+	client *clientv3.Client
+	moved  chan struct{} // closed when the client is left
+	ended  bool
 
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
@@ -56,21 +57,20 @@ func connect(s Settings) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := newDials()
+	l := &link{dials: newDials(), prefix: s.Prefix, holder: s.Holder, patience: s.Patience, lease: s.Lease, endpoints: endpoints,
+		at: first(s.Holder, len(endpoints)), moved: make(chan struct{})}
 	options := []grpc.DialOption{
-		grpc.WithContextDialer(d.dial),
+		grpc.WithContextDialer(l.dials.dial),
 		grpc.WithChainUnaryInterceptor(once),
-		grpc.WithConnectParams(grpc.ConnectParams{ // an attempt without a call; each call makes its own
-			Backoff:           backoff.Config{BaseDelay: time.Second, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Minute},
+		grpc.WithConnectParams(grpc.ConnectParams{ // for a connection that breaks and is not used; a call makes another one
+			Backoff:           backoff.Config{BaseDelay: time.Second, Multiplier: 2, Jitter: 0.2, MaxDelay: time.Minute},
 			MinConnectTimeout: s.Patience,
 		}),
 	}
 	if s.TLS != nil {
-		options = append(options, grpc.WithTransportCredentials(d.credentials(s.TLS)))
+		options = append(options, grpc.WithTransportCredentials(l.dials.credentials(s.TLS)))
 	}
-	at := first(s.Holder, len(endpoints))
-	client, err := clientv3.New(clientv3.Config{
-		Endpoints:            []string{endpoints[at].url},
+	l.config = clientv3.Config{
 		DialKeepAliveTime:    10 * time.Second, // etcd refuses more than one in 5 s
 		DialKeepAliveTimeout: s.Patience,
 		MaxUnaryRetries:      1,
@@ -78,14 +78,19 @@ func connect(s Settings) (*link, error) {
 		MaxCallRecvMsgSize:   largestAnswer,
 		Logger:               zap.NewNop(),
 		DialOptions:          options,
-	})
-	if err != nil {
+	}
+	if l.client, err = l.dial(l.at); err != nil {
 		return nil, err
 	}
-	l := &link{client: client, dials: d, prefix: s.Prefix, holder: s.Holder, patience: s.Patience, lease: s.Lease, endpoints: endpoints, at: at,
-		moved: make(chan struct{})}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	return l, nil
+}
+
+// dial returns a client for a member. It connects when it is used.
+func (l *link) dial(at int) (*clientv3.Client, error) {
+	config := l.config
+	config.Endpoints = []string{l.endpoints[at].url}
+	return clientv3.New(config)
 }
 
 func check(s Settings) ([]endpoint, error) {
@@ -138,30 +143,50 @@ func (l *link) shut() error {
 func (l *link) run(task func()) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.runLocked(task)
+}
+
+func (l *link) runLocked(task func()) bool {
 	if !l.ended {
 		l.running.Go(task)
 	}
 	return !l.ended
 }
 
-// asked returns which member is asked now, and what is closed when it is left.
-func (l *link) asked() (at int, moved <-chan struct{}) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.at, l.moved
+// member is one that is asked now.
+type member struct {
+	*clientv3.Client
+	at    int
+	moved <-chan struct{} // closed when it is left
 }
 
-// leave asks the next member from now on, unless somebody else has left this one. Watches move, too; at the only member they begin again.
-func (l *link) leave(at int) {
+// asked returns who is asked now.
+func (l *link) asked() member {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if at != l.at || l.ended {
+	return member{l.client, l.at, l.moved}
+}
+
+// leave asks the next member from now on, by a new connection, unless somebody else has left this one. Calls that are under way at the old one may
+// end; watches move.
+func (l *link) leave(m member) { l.move(m, (m.at+1)%len(l.endpoints)) }
+
+// move leaves a member for another one, or for the same by a new connection. gRPC cannot be told to try again now: ResetConnectBackoff of v1.83
+// reads a map without its lock.
+func (l *link) move(m member, to int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if m.Client != l.client {
 		return
 	}
-	if len(l.endpoints) > 1 {
-		l.at = (at + 1) % len(l.endpoints)
-		l.client.SetEndpoints(l.endpoints[l.at].url)
+	client, err := l.dial(to)
+	if err != nil || !l.runLocked(func() {
+		sleep(l.ctx, l.patience)
+		_ = m.Close() // nobody uses it any more
+	}) {
+		return
 	}
+	l.client, l.at = client, to
 	close(l.moved)
 	l.moved = make(chan struct{})
 }

@@ -51,10 +51,8 @@ func (s *Store) lock(ctx context.Context, key, how, blockers string) (func(), er
 	if !valid(key) {
 		return nil, s.failed("lock", key, fs.ErrInvalid)
 	}
-	try := ctx
-	if ctx.Err() != nil {
-		try = context.WithoutCancel(ctx)
-	}
+	try, done := firstTry(ctx)
+	defer done()
 	for {
 		h, by, err := s.tryLock(try, key, s.lockKeys(key)+how, blockers)
 		if err != nil {
@@ -73,6 +71,29 @@ func (s *Store) lock(ctx context.Context, key, how, blockers string) (func(), er
 			return nil, s.failed("lock", key, err)
 		}
 		sleep(ctx, rand.N(20*time.Millisecond)) // many may wait: most of them then see that somebody was faster
+	}
+}
+
+// grace is how long the first try of a lock may take at least, however soon its context ends.
+const grace = time.Second
+
+// firstTry returns the context of a first try: it is made also if ctx has ended, and a deadline that is near does not end it. To cancel ctx does.
+func firstTry(ctx context.Context) (context.Context, context.CancelFunc) {
+	if deadline, ok := ctx.Deadline(); ctx.Err() == nil && (!ok || time.Until(deadline) > grace) {
+		return ctx, func() {}
+	}
+	try, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	if ctx.Err() != nil {
+		return try, cancel
+	}
+	stop := context.AfterFunc(ctx, func() {
+		if errors.Is(ctx.Err(), context.Canceled) {
+			cancel()
+		}
+	})
+	return try, func() {
+		stop()
+		cancel()
 	}
 }
 
@@ -143,8 +164,8 @@ func (s *Store) claim(ctx context.Context, h *hold, blockers string) (answer *cl
 	if err != nil {
 		return nil, err
 	}
-	err = s.call(ctx, changes, func(ctx context.Context) (err error) {
-		answer, err = s.client.Txn(ctx).
+	err = s.call(ctx, changes, func(ctx context.Context, client *clientv3.Client) (err error) {
+		answer, err = client.Txn(ctx).
 			If(clientv3.Compare(clientv3.CreateRevision(blockers).WithRange(after(blockers)), "=", 0)).
 			Then(clientv3.OpPut(h.key, string(value), clientv3.WithLease(h.lease))).
 			Else(clientv3.OpGet(blockers, clientv3.WithPrefix(), clientv3.WithLimit(1))).Commit()

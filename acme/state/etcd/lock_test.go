@@ -36,7 +36,7 @@ func TestLostLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	line.Cut()
-	again := lock(t, next, "order/mx.lock")
+	again, both := lock(t, next, "order/mx.lock"), lock(t, next, "usage.lock")
 	if err := next.Replace("order/mx", []byte("next")); err != nil {
 		t.Fatal(err)
 	}
@@ -76,6 +76,7 @@ func TestLostLock(t *testing.T) {
 		t.Errorf("after it gave the locks back: %v", err)
 	}
 	again()
+	both()
 }
 
 func lock(t *testing.T, s state.Store, key string) func() {

@@ -67,8 +67,8 @@ func (s *Store) some(ctx context.Context, keys []string) ([]state.Versioned, err
 		ops[i] = clientv3.OpGet(s.full(key))
 	}
 	var answer *clientv3.TxnResponse
-	err := s.call(ctx, repeats, func(ctx context.Context) (err error) {
-		answer, err = s.client.Txn(ctx).Then(ops...).Commit()
+	err := s.call(ctx, repeats, func(ctx context.Context, client *clientv3.Client) (err error) {
+		answer, err = client.Txn(ctx).Then(ops...).Commit()
 		return err
 	})
 	if err != nil {

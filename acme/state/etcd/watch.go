@@ -55,37 +55,37 @@ func (l *link) follow(ctx context.Context, from, end string, revision int64, han
 	defer context.AfterFunc(l.ctx, cancel)()
 	w := &watch{link: l, from: from, end: end, revision: revision, good: time.Now(), handle: handle}
 	for {
-		at, moved := l.asked()
-		err := w.stream(ctx, at, moved)
-		failures := []failure{{at, rpctypes.Error(err)}}
+		m := l.asked()
+		err := w.stream(ctx, m)
+		failures := []failure{{m.at, rpctypes.Error(err)}}
 		if known, ok := errors.AsType[*cause](err); ok {
 			return known
 		}
 		if ctx.Err() != nil || !away(err) || time.Since(w.good) >= l.patience {
 			return l.explain(ctx, failures)
 		}
-		l.leave(at)
+		l.leave(m)
 		sleep(ctx, pause+rand.N(pause))
 	}
 }
 
 // stream is a watch at one member. It ends when that is left, or does not begin within its share of the patience.
-func (w *watch) stream(ctx context.Context, at int, moved <-chan struct{}) error {
+func (w *watch) stream(ctx context.Context, m member) error {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
 	go func() {
 		select {
-		case <-moved:
+		case <-m.moved:
 			cancel()
 		case <-ctx.Done():
 		}
 	}()
 	silent := time.AfterFunc(w.patience/time.Duration(len(w.endpoints)), cancel)
 	defer silent.Stop()
-	if err := w.ready(ctx, w.endpoints[at].address); err != nil {
+	if _, err := w.ready(ctx, m); err != nil {
 		return err
 	}
-	stream, err := etcdserverpb.NewWatchClient(w.client.ActiveConnection()).Watch(ctx)
+	stream, err := etcdserverpb.NewWatchClient(m.ActiveConnection()).Watch(ctx)
 	if err != nil {
 		return err
 	}

@@ -101,7 +101,7 @@ type pass struct {
 	stapledAnew bool // this pass has changed the files beside an OCSP response, or the response
 
 	orderKeys map[bundle.KeyType]crypto.Signer // the keys that orders certify, if TLSA records decide
-	along     alongside                        // what a pass in a fleet remembers
+	along     *alongside                       // what a pass in a fleet remembers
 	others    []state.OtherName                // names that only other hosts of the fleet want, if they are not those that are stored
 	taken     bool                             // this pass has stored what another host has ordered
 
@@ -125,6 +125,10 @@ func (r *Runner) Run(ctx context.Context, want wanted.Certificate, options Optio
 	result := p.run(ctx)
 	p.endLook(ctx, &result)
 	p.noteFleet(result)
+	p.endFleet()
+	if p.along.unoffered.Load() {
+		result.NextOffer = time.Now().Add(offerAgain)
+	}
 	return result
 }
 
@@ -189,6 +193,7 @@ func (p *pass) unproven(ctx context.Context) error {
 func (r *Runner) start(ctx context.Context, want wanted.Certificate, options Options, say acme.Progress) (p *pass, leave func(), err error) {
 	p = &pass{Runner: r, want: want, options: options, say: say, lineage: r.Store.Lineage(want.Name), resolver: want.Resolver()}
 	p.want.InFleet = r.Fleet != nil
+	p.along = new(alongside)
 	if r.Fleet != nil {
 		p.along = newAlongside()
 	}
