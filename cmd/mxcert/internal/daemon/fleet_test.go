@@ -131,10 +131,12 @@ func TestFleetHangs(t *testing.T) {
 func TestFleetOfferedLater(t *testing.T) {
 	t.Parallel()
 	c := newTown(t, "mx1", "mx2")
+	var daemons []*running
 	for _, h := range c.hosts {
-		h.daemon()
+		daemons = append(daemons, h.daemon())
 	}
 	c.awaitOther(t, "")
+	time.Sleep(1100 * time.Millisecond) // the CA counts in seconds, and the new certificate has to end later
 	var once sync.Once
 	r, err := c.hosts[0].asks(t.Context(), Order{Force: true}, func(_, stage, _ string) {
 		if stage == "certificate" {
@@ -152,6 +154,11 @@ func TestFleetOfferedLater(t *testing.T) {
 	eventually(t, "the other host serves it", func() bool { return c.hosts[1].shown() == got })
 	if n := c.world.placed(); n != 2 {
 		t.Errorf("%d orders", n)
+	}
+	for _, d := range daemons {
+		if took := d.stop(); took > 30*time.Second {
+			t.Errorf("a daemon ends after %s", took)
+		}
 	}
 }
 

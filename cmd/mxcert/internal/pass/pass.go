@@ -14,6 +14,8 @@
 // next one finds what is left to do. If a deployment fails, the pass puts back the last certificate that was proven to work. A pass never
 // stops or restarts a mail server; it only reloads it (I6).
 //
+// If the host is in a fleet, hosts share what is issued; see fleet.go.
+//
 // [Runner.Run] locks the lineage, which is the series of certificates under one name, and does the work. [Look] changes nothing and
 // takes no lock. At its end a pass reports what it found in a report.Certificate, and stores in the lineage's record what a later pass must
 // know. It keeps nothing else. A pass does not decide when it runs; package daemon and the commands do.
