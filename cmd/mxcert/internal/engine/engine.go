@@ -1,5 +1,5 @@
 // Package engine makes this host a member of its fleet: with the store that the hosts share, an etcd cluster. It is a room of its own, because
-// the client of etcd is a third of the program: with the build tag nofleet (make FLEET=no) it is left out.
+// the client of etcd is a tenth of the program: with the build tag nofleet (make FLEET=no) it is left out.
 //
 // It is built in by default, so that the packages can do fleets. What that costs a host without the section fleet, in megabytes of 2^20 bytes, as
 // make bench-fleet measures it (three runs in turn; times were the same within what the load of the machine did to them):
