@@ -174,7 +174,8 @@ func (m *simMember) out() {
 // on switches it on: its mail server serves what is in its files. A host that was forgotten comes like a new one.
 func (m *simMember) on() {
 	m.off, m.online, m.wakes = false, m.w.now, m.w.now
-	_, forgotten := m.fleet.store.forgotten[m.name]
+	forgotten := m.forgotten
+	m.forgotten = false
 	if forgotten || m.w.now-m.reached >= m.fleet.forget-day {
 		m.reset()
 		return
@@ -253,6 +254,7 @@ func (f *simFleet) fault() {
 		f.backup = &c
 	case 6:
 		if m.off && !f.store.down { // an operator forgets it
+			m.forgotten = true
 			f.store.forgotten[m.name] = m.instant().At
 			delete(f.store.says, m.name)
 		}
@@ -355,6 +357,9 @@ func (f *simFleet) converges() string {
 		text += fmt.Sprintf("%s %v %v", m.name, m.plan.Phases, m.plan.Waits)
 		for _, key := range m.types {
 			text += fmt.Sprintf(" %d:%.6s of %d:%.6s serves %.6q next %.6s %+v; ", m.generation[key], m.current[key].of().SPKI, f.store.bundles[key].generation, f.store.bundles[key].key.spki, m.state.Said.Serves, m.state.Keys[key].Next, *m.state.Keys[key])
+			for _, old := range m.state.Keys[key].Retired {
+				text += fmt.Sprint("OURS ", slices.DeleteFunc(slices.Clone(m.state.Ours), func(o Ours) bool { return o.SPKI != old.SPKI }), " NEXT ", m.listedFacts().Next, " over ", m.state.over(old, m.listedFacts().together()), m.listedFacts().together().doubt, " all ", m.listedFacts().together().AllSeen)
+			}
 		}
 	}
 	return "it does not come to rest: " + text
@@ -376,12 +381,12 @@ func (f *simFleet) calm() bool {
 
 // wrong returns what is wrong after some time.
 func (f *simFleet) wrong(life time.Duration) string {
-	f.live(life)
-	if traced {
+	defer func() {
 		for _, line := range f.history {
 			fmt.Println(line)
 		}
-	}
+	}()
+	f.live(life)
 	if len(f.w.model.faults)+len(f.faults) > 0 {
 		return strings.Join(slices.Concat(f.w.model.faults, f.faults), "\n")
 	}

@@ -85,6 +85,7 @@ type simMember struct {
 	cutSince   time.Duration
 	reached    time.Duration // when it was last heard
 	offSince   time.Duration
+	forgotten  bool          // by an operator
 	online     time.Duration // since when it is at work
 	generation map[bundle.KeyType]int64
 	backup     *simDisk
@@ -97,6 +98,7 @@ type simMember struct {
 	shared  Shared
 	number  int64
 	mark    *Mark
+	unsure  bool // whether a change was made is not known
 	views   []View
 }
 
@@ -165,6 +167,7 @@ func (m *simMember) instant() state.Instant {
 
 func (m *simMember) pass() {
 	m.state, m.unknown, m.shared, m.mark, m.number = State{}, "the store was not asked", Shared{}, nil, 0
+	m.unsure = false
 	if m.stored != nil {
 		if err := json.Unmarshal(m.stored, &m.state); err != nil {
 			panic(err)
@@ -441,7 +444,7 @@ func (m *simMember) mayServe(spkis []string) bool {
 		return false
 	}
 	for _, spki := range spkis {
-		if m.fleet.without != noMarks && m.shared.Forbids(m.name, spki) != "" {
+		if m.fleet.without != noMarks && (m.shared.Forbids(m.name, spki) != "" || m.state.Withdrawn(m.owners, spki)) {
 			return false
 		}
 	}
@@ -473,6 +476,11 @@ func (m *simMember) deploy() {
 			}
 		}
 		changes = append(changes, Change{Names: []string{"mx.example.org"}, Key: string(key), Old: old, New: []*x509.Certificate{k.cert}})
+	}
+	if len(changes[0].Old) == 0 && slices.ContainsFunc(m.owners, func(o Owner) bool {
+		return slices.ContainsFunc(spkis, func(spki string) bool { ok, _, _ := m.state.Memory.Ready(o, spki, m.settings, m.instant()); return !ok })
+	}) {
+		return // a host that serves nothing yet: the gate lets it serve a key that senders refuse, because that makes nothing worse
 	}
 	if !moved {
 		m.prove(f.AllSeen || m.heardAll())
@@ -636,9 +644,12 @@ func (m *simMember) edit(f Facts) {
 		for _, e := range m.plan.Remove {
 			m.effect(func() {
 				m.fleet.trace("%s removes %.6q at %s (unknown %q, peers %+v)", m.name, e.Keys, e.Place.Name, m.unknown, m.state.Elsewhere("").Hosts)
-				_ = m.w.update(e.Place, func(list []string) []string {
+				err := m.w.update(e.Place, func(list []string) []string {
 					return slices.DeleteFunc(list, func(r string) bool { return slices.Contains(e.Records, r) })
 				})
+				if m.unsure = m.unsure || err != nil; err == nil {
+					m.state.Removed(e)
+				}
 			})
 		}
 		for _, e := range m.plan.Add {
@@ -656,7 +667,9 @@ func (m *simMember) edit(f Facts) {
 		}
 	}
 	if m.unknown == "" {
-		m.mark = nil
+		if !m.unsure {
+			m.mark = nil
+		}
 		m.change()
 	}
 }

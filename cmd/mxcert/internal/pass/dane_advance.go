@@ -132,6 +132,9 @@ func (p *pass) remove(ctx context.Context, publisher dane.Publisher) {
 			continue
 		}
 		t := p.tlsa
+		if t.fleet != nil {
+			t.state.Removed(e)
+		}
 		t.listed[e.Place] = slices.DeleteFunc(slices.Clone(t.listed[e.Place]), func(r string) bool { return slices.Contains(e.Records, r) })
 		t.edited = true
 		p.say("tlsa", fmt.Sprintf("removed at %s: %s", e.Place.Name, strings.Join(e.Records, ", ")))

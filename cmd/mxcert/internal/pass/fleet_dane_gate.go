@@ -95,6 +95,10 @@ func (p *pass) fleetWaitsFor(ctx context.Context, spkis []string) *fleetWaits {
 			return &fleetWaits{fmt.Sprintf("the key is not changed yet, because host %s of the fleet is changing the TLSA records", by),
 				fmt.Sprintf("nothing: mxcert tries again in a minute; if %s never comes back: mxcert fleet forget %s", by, by)}
 		}
+		if t.settings.Mode == dane.Publish && t.state.Withdrawn(t.owners, spki) {
+			return &fleetWaits{"the key is not changed yet, because its TLSA record was removed before, and servers that still give it will not do so for long",
+				"nothing: mxcert adds the record again, and changes the key when senders know it"}
+		}
 	}
 	return nil
 }

@@ -51,3 +51,71 @@ func TestFleetRollover(t *testing.T) {
 		return !slices.Contains(here[0].keys(), first) && len(here[0].keys()) == 2
 	})
 }
+
+// Emergency: the leaked key and the next key, which has leaked with it, are replaced on all hosts, and their records go. Nobody asks the others but
+// the store.
+func TestFleetEmergency(t *testing.T) {
+	t.Parallel()
+	c := newDANETown(t, publishing, "mx1", "mx2")
+	c.round(c.hosts...)
+	c.steady(c.hosts...)
+	leaked, next := c.hosts[0].spki(), c.hosts[0].next()
+	watch := c.watch()
+	asked := rollNow()
+	asked.Roll.Emergency, asked.Roll.Fresh = true, true
+	c.hosts[1].citizen.run(t.Context(), asked)
+	c.until("both keys are replaced", c.hosts, func([]report.Certificate) bool {
+		for _, h := range c.hosts {
+			if keys := h.keys(); slices.Contains([]string{leaked, next}, h.spki()) || slices.Contains(keys, leaked) || slices.Contains(keys, next) {
+				return false
+			}
+		}
+		return c.hosts[0].spki() == c.hosts[1].spki()
+	})
+	watch()
+}
+
+// The store is away, and then lost: renewals with the same key are deployed, another key waits and says since when, nothing is removed. Then the
+// hosts fill the store again, and the change of keys comes to its end.
+func TestFleetKeysWithoutTheStore(t *testing.T) {
+	t.Parallel()
+	c := newDANETown(t, publishing, "mx1", "mx2")
+	c.round(c.hosts...)
+	c.steady(c.hosts...)
+	watch := c.watch()
+	first, next := c.hosts[0].spki(), c.hosts[0].next()
+	c.hosts[0].citizen.pass(report.CodeOK, rollNow()) // mx2 has not heard of it
+	if c.hosts[0].spki() != next {
+		t.Fatalf("mx1 has the key %s, want %s", c.hosts[0].spki(), next)
+	}
+	// mx2 takes the certificate, and the store is away before the key is in service.
+	h := c.hosts[1]
+	away := c.etcd.Members[0]
+	h.daneHost.heed = func(stage string) {
+		if stage == "taken" {
+			away.Stop()
+		}
+	}
+	r := h.citizen.run(t.Context(), byDaemon)
+	h.daneHost.heed = nil
+	if h.spki() != first || r.Error == nil || r.Error.Kind != kindDANE || r.Code != report.CodeTemporary || !strings.Contains(r.Error.Message, "the store of the fleet") {
+		t.Errorf("mx2 serves %s, want %s: %+v; %q", h.spki(), first, r.Error, h.daneHost.said)
+	}
+	for range 5 {
+		time.Sleep(h.ttl)
+		c.round(c.hosts...)
+	}
+	if !slices.Contains(h.keys(), first) || !slices.Contains(c.hosts[0].keys(), first) {
+		t.Fatalf("the record of a served key was removed: %q", h.keys())
+	}
+	c.etcd.Wipe()
+	for _, h := range c.hosts {
+		h.stop()
+		h.starts()
+	}
+	c.steady(c.hosts...)
+	if c.hosts[0].spki() != next || slices.Contains(c.hosts[0].keys(), first) {
+		t.Errorf("the key is %s, want %s; the zone has %q", c.hosts[0].spki(), next, c.hosts[0].keys())
+	}
+	watch()
+}
