@@ -28,6 +28,7 @@ func hangs() (all []hang) {
 	for _, endpoint := range endpoints {
 		all = append(all, hang{"the CA's " + string(endpoint), func(w *world, stop func()) {
 			w.CA.SetWrap(at(endpoint, func(_ http.ResponseWriter, r *http.Request) {
+				w.looked(endpoint, r)
 				stop()
 				<-r.Context().Done()
 			}))
@@ -43,6 +44,7 @@ func hangs() (all []hang) {
 	for endpoint, answer := range pauses {
 		all = append(all, hang{"the pause before a look at the " + string(endpoint), func(w *world, stop func()) {
 			w.CA.SetWrap(at(endpoint, func(rw http.ResponseWriter, r *http.Request) {
+				w.looked(endpoint, r)
 				answer(rw, r)
 				time.AfterFunc(50*time.Millisecond, stop)
 			}))
@@ -69,6 +71,13 @@ func hangs() (all []hang) {
 		}})
 	}
 	return all
+}
+
+// looked waits, at a request about the order, until the CA has looked at the records: if they are removed before, the order is lost.
+func (w *world) looked(endpoint ca.Endpoint, r *http.Request) {
+	for endpoint == ca.Order && w.CA.OrderStatus(r.URL.Path) == "pending" && r.Context().Err() == nil {
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 // at answers the requests of one endpoint.

@@ -459,7 +459,7 @@ type Etcd struct {
 // On reports whether this host is in a fleet.
 func (f Fleet) On() bool {
 	return f.Alone || f.Name != "" || f.Host != "" || f.Identity != "" || len(f.Recipients) > 0 || len(f.Etcd.Endpoints) > 0 ||
-		f.Etcd.CAFile != "" || f.Etcd.Certificate != "" || f.Etcd.PrivateKey != ""
+		f.Etcd.CAFile != "" || f.Etcd.Certificate != "" || f.Etcd.PrivateKey != "" || f.Forget != 0 && f.Forget != usualForget
 }
 
 // Log says what mxcert logs.

@@ -19,7 +19,7 @@ const (
 	// ageSecret begins a secret of age-keygen, which belongs into no list of recipients.
 	ageSecret = "AGE-SECRET-KEY-" //nolint:gosec // not a secret, but how one begins
 
-	shortestForget, shortForget, longestForget = time.Hour, 24 * time.Hour, 365 * 24 * time.Hour
+	shortestForget, shortForget, usualForget, longestForget = time.Hour, 24 * time.Hour, 14 * 24 * time.Hour, 365 * 24 * time.Hour
 )
 
 // checkFleet checks the section of the fleet. What the identity is, and whether it is among the recipients, is not known here: it is a secret.

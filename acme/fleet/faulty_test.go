@@ -16,13 +16,14 @@ type weather struct {
 	mu       sync.Mutex
 	random   *rand.Rand
 	share    float64 // of the calls that fail
+	kinds    []string
 	injected map[string]int
 	calm     atomic.Bool
 	always   string // every call fails like this
 }
 
 func newWeather(seed uint64, share float64) *weather {
-	return &weather{random: rand.New(rand.NewPCG(seed, 1)), share: share, injected: map[string]int{}}
+	return &weather{random: rand.New(rand.NewPCG(seed, 1)), share: share, kinds: kindsOfFaults(), injected: map[string]int{}}
 }
 
 func (w *weather) total() (n int) {
@@ -34,7 +35,9 @@ func (w *weather) total() (n int) {
 	return n
 }
 
-var kindsOfFaults = []string{"fails", "fails", "answer lost", "answer lost", "hangs", "hangs, answer lost", "dies before", "dies after", "stalls"}
+func kindsOfFaults() []string {
+	return []string{"fails", "fails", "answer lost", "answer lost", "hangs", "hangs, answer lost", "dies before", "dies after", "stalls"}
+}
 
 // draw returns what happens to a call; "" is nothing.
 func (w *weather) draw(often float64) string {
@@ -49,7 +52,7 @@ func (w *weather) draw(often float64) string {
 	if w.random.Float64() >= w.share*often {
 		return ""
 	}
-	kind := kindsOfFaults[w.random.IntN(len(kindsOfFaults))]
+	kind := w.kinds[w.random.IntN(len(w.kinds))]
 	w.injected[kind]++
 	return kind
 }

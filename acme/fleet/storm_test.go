@@ -370,7 +370,10 @@ func TestStorm(t *testing.T) {
 			seeds = append(seeds, *stormSeed+uint64(i))
 		}
 	}
-	faults := *stormFaults
+	faults, enough := *stormFaults, 500
+	if raceDetector { // which makes cryptography twenty times as slow; packaging/test.sh runs the storm without it
+		seeds, faults, enough = seeds[:1], 60, 60
+	}
 	total := 0
 	for _, seed := range seeds {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
@@ -384,26 +387,32 @@ func TestStorm(t *testing.T) {
 			})
 		})
 	}
-	if total < 500 && !t.Failed() {
+	if total < enough && !t.Failed() {
 		t.Errorf("only %d faults", total)
 	}
 }
 
-// Without the fence the same storm must show that something is wrong: otherwise the check would see nothing.
+// Without the fence the same storm must show that something is wrong: otherwise the check would see nothing. Hosts are stopped for longer than
+// their right to order lasts, and go on.
 func TestStormWithoutAFence(t *testing.T) {
-	found := 0
-	for seed := uint64(1); seed <= 10 && found == 0; seed++ {
-		synctest.Test(t, func(t *testing.T) {
-			s := newStorm(t, seed, 0.03, 3)
-			s.store.unfenced = true
-			s.rage(200, false)
-			for _, problem := range s.check(t) {
-				t.Log(problem)
-				found++
+	for _, unfenced := range []bool{true, false} {
+		found := 0
+		for seed := uint64(1); seed <= 8 && (found == 0 || !unfenced); seed++ {
+			synctest.Test(t, func(t *testing.T) {
+				s := newStorm(t, seed, 0.05, 3)
+				s.weather.kinds, s.store.unfenced = []string{"stalls"}, unfenced
+				s.rage(40, false)
+				for _, problem := range s.check(t) {
+					t.Log(problem)
+					found++
+				}
+			})
+			if !unfenced && seed == 2 {
+				break
 			}
-		})
-	}
-	if found == 0 {
-		t.Error("a store without a fence passes the check")
+		}
+		if unfenced != (found > 0) {
+			t.Errorf("a store without a fence (%t): %d problems", unfenced, found)
+		}
 	}
 }

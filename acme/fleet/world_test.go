@@ -37,6 +37,10 @@ type world struct {
 
 func newWorld(t testing.TB, hosts int) *world {
 	t.Helper()
+	// The client sets the log of gRPC once, and a member in this process reads it.
+	first, err := etcd.Open(etcd.Settings{Endpoints: []string{"http://127.0.0.1:1"}, Prefix: "/mxcert/v1/berlin/"})
+	must(t, err)
+	must(t, first.Close())
 	w := &world{t: t, cluster: etcdtest.Start(t, 1)}
 	for range hosts {
 		identity := newIdentity(t)

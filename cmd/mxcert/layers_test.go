@@ -22,7 +22,7 @@ var permitted = map[string][]string{
 	"logbook":           {"report", "mxcert/hooks/journal"},
 	"pass":              {"helper", "report", "wanted", "mxcert/acme", "mxcert/acme/ari", "mxcert/acme/dnsprovider", "mxcert/acme/fleet", "mxcert/acme/issued", "mxcert/acme/preflight", "mxcert/acme/resolve", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/deploy", "mxcert/deploy/dane", "mxcert/deploy/mx", "mxcert/deploy/ocsp", "mxcert/deploy/served", "mxcert/hooks/unit", "mxcert/hooks/watch"},
 	"alarm":             {"report", "tell", "wanted", "mxcert/acme/state", "mxcert/hooks/journal", "mxcert/hooks/notify"},
-	"page":              {"report", "tell", "wanted", "mxcert/acme/state"},
+	"page":              {"report", "tell", "wanted", "mxcert/acme/fleet", "mxcert/acme/state"},
 	"privilege":         {},
 	"report":            {"mxcert/acme/resolve", "mxcert/deploy", "mxcert/deploy/dane"},
 	"reported":          {"report", "wanted", "mxcert/acme/state", "mxcert/deploy/mx", "mxcert/deploy/tlsrpt"}, // what was served is in the state

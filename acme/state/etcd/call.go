@@ -41,7 +41,7 @@ func (l *link) call(ctx context.Context, what kind, run func(context.Context, *c
 		leaderless := false
 		for left := len(l.endpoints); left > 0; left-- {
 			m := l.asked()
-			sent, err := l.ask(within, m, what, left, run)
+			sent, err := l.ask(within, &m, what, left, run)
 			if err == nil {
 				return nil
 			}
@@ -75,12 +75,12 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// ask makes a call of a member: within its share of the time, if others can be asked the same.
-func (l *link) ask(ctx context.Context, m member, what kind, left int, run func(context.Context, *clientv3.Client) error) (sent bool, err error) {
+// ask makes a call of a member: within its share of the time, if others can be asked the same. It may need a new connection.
+func (l *link) ask(ctx context.Context, m *member, what kind, left int, run func(context.Context, *clientv3.Client) error) (sent bool, err error) {
 	deadline, _ := ctx.Deadline()
 	share, cancel := context.WithTimeout(ctx, time.Until(deadline)/time.Duration(left))
 	defer cancel()
-	if m, err = l.ready(share, m); err != nil {
+	if *m, err = l.ready(share, *m); err != nil {
 		return false, err
 	}
 	if what == repeats {

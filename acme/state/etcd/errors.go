@@ -65,7 +65,8 @@ func (l *link) explain(ctx context.Context, failures []failure) error {
 	case errors.Is(err, rpctypes.ErrCompacted):
 		return errCompacted
 	case errors.Is(err, rpctypes.ErrRequestTooLarge), errors.Is(err, rpctypes.ErrTooManyOps):
-		return &cause{text: "it is too much for one transaction of etcd", hint: "leave --max-request-bytes and --max-txn-ops of etcd at their defaults, or above"}
+		return &cause{text: "it is too much for one transaction of etcd",
+			hint: "leave --max-request-bytes and --max-txn-ops of etcd at their defaults, or above"}
 	case !away(err):
 		return &cause{text: "etcd answers: " + plain(err), hint: "see the log of etcd"}
 	}

@@ -6,13 +6,13 @@
 //
 // A lock is a key with a lease of its own, in a folder of locks that no caller can remove: LOCK//alone-LEASE, or LOCK//shared-LEASE beside others. It
 // is made if the lock has no other key. Who waits follows a watch of the lock. The lease is renewed three times before it would end. The lock is a
-// fence: each change by a holder compares the CreateRevision of the keys of all locks that it holds. So a holder that has lost a lock, and perhaps does
-// not know, is refused by etcd itself.
+// fence: each change by a holder compares the CreateRevision of the keys of all locks that it holds. So a holder that has lost a lock, and perhaps
+// does not know, is refused by etcd itself.
 //
 // A store is connected to one member at a time; hosts begin with different ones. If it refuses, is silent for its share of the patience, or has no
 // leader, the others are asked in turn, within the patience. A change that was sent, and not answered, is not sent again: it may have happened. If no
-// member has a leader, a call waits for an election; if none can be reached, it does not wait. Nothing is tried again between calls, but the renewal of
-// a lease that is held, and the connection, at intervals that grow to a minute. A call makes a new attempt at once.
+// member has a leader, a call waits for an election; if none can be reached, it does not wait. Nothing is tried again between calls, but the
+// renewal of a lease that is held, and a connection that broke, at intervals that grow to a minute. A call makes a new attempt at once.
 //
 // Each error says which member did what, and what to do next.
 //

@@ -88,7 +88,8 @@ func (h *history) note(client int, input any, called time.Time, told outcome) {
 	if told.what == "unknown" {
 		ended = 1 << 62
 	}
-	h.operations = append(h.operations, porcupine.Operation{ClientId: client, Input: input, Output: told, Call: int64(called.Sub(h.start)), Return: int64(ended)})
+	h.operations = append(h.operations, porcupine.Operation{ClientId: client, Input: input, Output: told,
+		Call: int64(called.Sub(h.start)), Return: int64(ended)})
 }
 
 // told says how a change ended.
@@ -260,61 +261,4 @@ func (g *game) judge() porcupine.CheckResult {
 		}
 	}
 	return worst
-}
-
-// playAll plays several games at once on one cluster, while something else happens to it, and says what became of each.
-func playAll(t *testing.T, cluster *etcdtest.Cluster, games, faults int, unfenced bool, meanwhile func()) (results []porcupine.CheckResult) {
-	t.Helper()
-	list := make([]*game, games)
-	var over atomic.Bool
-	var playing sync.WaitGroup
-	for i := range list {
-		list[i] = newGame(t, cluster, fmt.Sprint("mx", i), faults, unfenced)
-		list[i].enough = over.Load
-		playing.Go(func() { list[i].play(t.Context()) })
-	}
-	meanwhile()
-	over.Store(true)
-	playing.Wait()
-	operations, suffered, refused := 0, int64(0), int64(0)
-	for _, g := range list {
-		results = append(results, g.judge())
-		operations += len(g.locked.operations) + len(g.free.operations)
-		suffered, refused = suffered+g.suffered.Load(), refused+g.refused.Load()
-	}
-	t.Logf("%d games: %d operations, %d holders kept away, %d writes refused by the fence", games, operations, suffered, refused)
-	if refused == 0 && !unfenced {
-		t.Error("the fence refused nothing: this test sees nothing")
-	}
-	return results
-}
-
-// TestHistories: whatever keeps holders away, the fence lets only the last one write.
-func TestHistories(t *testing.T) {
-	t.Parallel()
-	for _, members := range []int{1, 3} {
-		t.Run(fmt.Sprint(members), func(t *testing.T) {
-			t.Parallel()
-			cluster := etcdtest.Start(t, members)
-			for i, result := range playAll(t, cluster, 3, 2, false, func() { trouble(t, cluster, members/3*4) }) {
-				if result != porcupine.Ok {
-					t.Errorf("game %d: %s", i, result)
-				}
-			}
-		})
-	}
-}
-
-// TestHistoriesWithoutFence: without the fence the same games are found to be wrong.
-func TestHistoriesWithoutFence(t *testing.T) {
-	t.Parallel()
-	wrong := 0
-	for _, result := range playAll(t, etcdtest.Start(t, 1), 3, 2, true, func() {}) {
-		if result == porcupine.Illegal {
-			wrong++
-		}
-	}
-	if wrong == 0 {
-		t.Error("no game was found to be wrong: the check sees nothing")
-	}
 }

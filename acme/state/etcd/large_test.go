@@ -257,7 +257,8 @@ func TestShared(t *testing.T) {
 		many = append(many, fmt.Sprintf("many/%d", i))
 	}
 	list, err := s.Many(t.Context(), many)
-	if err != nil || len(list) != 152 || list[0].Revision != 0 || list[0].Key != "none" || list[1].Revision != second || list[1].Value == nil || list[151].Key != "many/149" {
+	if err != nil || len(list) != 152 || list[0].Revision != 0 || list[0].Key != "none" ||
+		list[1].Revision != second || list[1].Value == nil || list[151].Key != "many/149" {
 		t.Errorf("%+v, %v", list, err)
 	}
 	lease, err := s.Grant(t.Context(), 1500*time.Millisecond)

@@ -17,8 +17,11 @@ import (
 	"google.golang.org/grpc/grpclog"
 )
 
-// quiet keeps gRPC from writing to standard error: what it would say is in the errors of calls.
-var quiet = sync.OnceFunc(func() { grpclog.SetLoggerV2(grpclog.NewLoggerV2(nowhere{}, nowhere{}, nowhere{})) })
+// gRPC writes nothing to standard error: what it would say is in the errors of calls. It reads its logger without a lock, so this is done before
+// anything can use gRPC.
+func init() { //nolint:gochecknoinits // see above
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(nowhere{}, nowhere{}, nowhere{}))
+}
 
 type nowhere struct{}
 
@@ -52,7 +55,6 @@ type endpoint struct{ url, address string }
 const largestAnswer = 128 << 20
 
 func connect(s Settings) (*link, error) {
-	quiet()
 	endpoints, err := check(s)
 	if err != nil {
 		return nil, err

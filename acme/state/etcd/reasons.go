@@ -29,7 +29,8 @@ func (l *link) reason(err error) (text, hint string) {
 	}
 	switch {
 	case errors.Is(err, rpctypes.ErrNoLeader), errors.Is(err, rpctypes.ErrNotLeader), strings.Contains(err.Error(), "raft proposal dropped"):
-		return "has no leader: the cluster has lost its quorum", "start the members of etcd that are down, and check the network between them: etcdctl endpoint status --cluster"
+		return "has no leader: the cluster has lost its quorum",
+			"start the members of etcd that are down, and check the network between them: etcdctl endpoint status --cluster"
 	case errors.Is(err, errSilent), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled),
 		code(err) == codes.DeadlineExceeded, code(err) == codes.Canceled, strings.Contains(err.Error(), "keepalive ping failed"):
 		return silence, silenceHint
@@ -60,7 +61,8 @@ func certificateReason(err error) (text, hint string) {
 		return "has a certificate from a CA that is not trusted", "set fleet.etcd.ca_file to the certificate of the CA that issued those of etcd"
 	}
 	if e, ok := errors.AsType[x509.HostnameError](err); ok {
-		return "has a certificate for other names: " + plain(e), "write a name of the certificate into fleet.etcd.endpoints, or give etcd a certificate for this one"
+		return "has a certificate for other names: " + plain(e),
+			"write a name of the certificate into fleet.etcd.endpoints, or give etcd a certificate for this one"
 	}
 	if e, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
 		if e.Reason == x509.Expired && e.Cert != nil {
@@ -81,10 +83,11 @@ func (l *link) alertReason(err error) (text, hint string) {
 	if !ok || e.Op != "remote error" {
 		return "", ""
 	}
-	const next = "have a client certificate issued by the CA that etcd trusts (--trusted-ca-file), and set fleet.etcd.certificate and fleet.etcd.private_key"
+	const next = "have a client certificate issued by the CA that etcd trusts (--trusted-ca-file), " +
+		"and set fleet.etcd.certificate and fleet.etcd.private_key"
 	switch said := strings.TrimPrefix(e.Err.Error(), "tls: "); said {
-	case "bad certificate", "expired certificate", "unsupported certificate", "revoked certificate", "unknown certificate", "unknown certificate authority",
-		"certificate required", "access denied":
+	case "bad certificate", "expired certificate", "unsupported certificate", "revoked certificate", "unknown certificate",
+		"unknown certificate authority", "certificate required", "access denied":
 		c := l.leaf()
 		switch now := time.Now(); {
 		case c == nil:

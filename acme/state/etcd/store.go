@@ -121,7 +121,9 @@ func element(key string) string {
 }
 
 // scan asks for a page of a range.
-func (s *Store) scan(ctx context.Context, from, end string, revision int64, limit int64, options ...clientv3.OpOption) (answer *clientv3.GetResponse, err error) {
+func (s *Store) scan(ctx context.Context, from, end string, revision, limit int64, options ...clientv3.OpOption) (
+	answer *clientv3.GetResponse, err error,
+) {
 	options = append(options, clientv3.WithRange(end), clientv3.WithLimit(limit), clientv3.WithRev(revision))
 	err = s.call(ctx, repeats, func(ctx context.Context, client *clientv3.Client) (err error) {
 		answer, err = client.Get(ctx, from, options...)

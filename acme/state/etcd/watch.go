@@ -56,7 +56,7 @@ func (l *link) follow(ctx context.Context, from, end string, revision int64, han
 	w := &watch{link: l, from: from, end: end, revision: revision, good: time.Now(), handle: handle}
 	for {
 		m := l.asked()
-		err := w.stream(ctx, m)
+		err := w.stream(ctx, &m)
 		failures := []failure{{m.at, rpctypes.Error(err)}}
 		if known, ok := errors.AsType[*cause](err); ok {
 			return known
@@ -70,21 +70,23 @@ func (l *link) follow(ctx context.Context, from, end string, revision int64, han
 }
 
 // stream is a watch at one member. It ends when that is left, or does not begin within its share of the patience.
-func (w *watch) stream(ctx context.Context, m member) error {
+func (w *watch) stream(ctx context.Context, m *member) error {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
+	silent := time.AfterFunc(w.patience/time.Duration(len(w.endpoints)), cancel)
+	defer silent.Stop()
+	var err error
+	if *m, err = w.ready(ctx, *m); err != nil {
+		return err
+	}
+	moved := m.moved
 	go func() {
 		select {
-		case <-m.moved:
+		case <-moved:
 			cancel()
 		case <-ctx.Done():
 		}
 	}()
-	silent := time.AfterFunc(w.patience/time.Duration(len(w.endpoints)), cancel)
-	defer silent.Stop()
-	if _, err := w.ready(ctx, m); err != nil {
-		return err
-	}
 	stream, err := etcdserverpb.NewWatchClient(m.ActiveConnection()).Watch(ctx)
 	if err != nil {
 		return err

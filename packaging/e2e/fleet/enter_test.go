@@ -76,10 +76,9 @@ func (w *town) leave(t *testing.T, h *host, serial string) {
 	first := w.hosts[0]
 	w.must(h, "systemctl", "disable", "--now", "mxcert")
 	w.hosts = w.hosts[:len(w.hosts)-1]
-	for _, command := range []string{"fleet forget mx4", "fleet recipients remove mx4 --yes"} {
-		if r := w.mxcert(first, strings.Fields(command)...); r.Code != 0 {
-			t.Fatalf("mxcert %s: exit status %d\n%s%s", command, r.Code, r.Stdout, r.Stderr)
-		}
+	w.check(w.again(t.Context(), first, []string{"fleet", "forget", "mx4"}))
+	if r := w.mxcert(first, "fleet", "recipients", "remove", "mx4", "--yes"); r.Code != 0 {
+		t.Fatalf("recipients remove: exit status %d\n%s%s", r.Code, r.Stdout, r.Stderr)
 	}
 	w.serve(laterLimit, serial, w.hosts...)
 	w.within(laterLimit, "three hosts are well", func() error { return w.well(t.Context()) })

@@ -66,7 +66,7 @@ func (w *town) eachHost(do func(*host)) {
 func (w *town) served(serial string) {
 	w.t.Helper()
 	w.eachHost(func(h *host) {
-		s, err := h.ServedBy(w.t.Context(), "127.0.0.1:25", h.name+".example.org", mailhost.RootsFile)
+		s, err := h.ServedBy(w.t.Context(), "127.0.0.1:25", "mx1.example.org", mailhost.RootsFile)
 		w.check(err)
 		if s.Serial != serial || s.VerifyCode != 0 {
 			w.t.Errorf("%s serves %s, verify code %d (%s), wanted %s", h.name, s.Serial, s.VerifyCode, s.VerifyText, serial)

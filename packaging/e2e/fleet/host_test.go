@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -50,10 +51,12 @@ func (w *town) boot(numbers ...int) (booted []*host) {
 	for i, number := range numbers {
 		h := &host{number: number, server: serverOf(number), plug: plug{name: fmt.Sprintf("mx%d", number), address: fmt.Sprintf(hostAddress, number)}}
 		hosts[i] = h
+		listening := w.listening(h.server)
 		all.Go(func() {
 			h.Host, failed[i] = mailhost.Boot(w.t.Context(), mailhost.Options{Server: h.server, Files: []mailhost.File{
 				{Path: "/etc/bind/named.conf", Content: fmt.Appendf(nil, validator, w.anchors), Mode: 0o644},
 				{Path: "/etc/bind/hints", Content: []byte(hints), Mode: 0o644},
+				listening,
 				// A daemon that was killed comes back soon.
 				{Path: "/etc/systemd/system/mxcert.service.d/soon.conf", Content: []byte("[Service]\nRestart=always\nRestartSec=200ms\n"), Mode: 0o644},
 			}})
@@ -87,6 +90,17 @@ func (h *host) log() string {
 	defer cancel()
 	r, err := h.Run(ctx, "sh", "-c", "timeout 9 mxcert fleet status; journalctl --no-pager -o short-precise -u mxcert | head -n 400; systemctl kill -s QUIT mxcert; sleep 1; journalctl --no-pager -o cat -u mxcert | grep -A10000 SIGQUIT | head -n 700")
 	return fmt.Sprintf("--- %s: %v\n%s%s", h.name, err, r.Stdout, r.Stderr)
+}
+
+// listening is the mail server's configuration of mailhost, but for its addresses: here they are all.
+func (w *town) listening(server mailhost.Server) mailhost.File {
+	path, old, with := "/etc/exim4/update-exim4.conf.conf", "dc_local_interfaces='127.0.0.1 ; ::1'", "dc_local_interfaces='0.0.0.0 ; ::1'"
+	if server == mailhost.Postfix {
+		path, old, with = "/etc/postfix/main.cf", "inet_interfaces = loopback-only", "inet_interfaces = all"
+	}
+	text, err := os.ReadFile("../mailhost/world-" + string(server) + path)
+	w.check(err)
+	return mailhost.File{Path: path, Content: []byte(replace(old, with)(string(text))), Mode: 0o644}
 }
 
 const configHead = `acme:

@@ -33,7 +33,8 @@ type plan struct {
 }
 
 func (m *Member) plan() plan {
-	p := plan{Name: m.name, Dir: filepath.Join(m.cluster.dir, m.name), Token: fmt.Sprint(m.cluster.dir, m.cluster.token), Clients: m.clients.Address(), Peers: m.peers.Address()}
+	p := plan{Name: m.name, Dir: filepath.Join(m.cluster.dir, m.name), Token: fmt.Sprint(m.cluster.dir, m.cluster.token),
+		Clients: m.clients.Address(), Peers: m.peers.Address()}
 	var members []string
 	for _, other := range m.cluster.Members {
 		members = append(members, other.name+"=http://"+other.peers.Address())

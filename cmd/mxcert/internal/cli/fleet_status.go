@@ -174,21 +174,19 @@ func instant(t time.Time) *time.Time {
 // newestOf lists the newest certificate of each name and type of key: as the store has it, otherwise the newest that a host has.
 func newestOf(seen fleetSeen) []fleet.Newest {
 	list := slices.Clone(seen.Certificates)
+	add := func(name string, key bundle.KeyType, d fleet.Deployment) {
+		i := slices.IndexFunc(list, func(n fleet.Newest) bool { return n.Name == name && n.Key == string(key) })
+		if i < 0 {
+			list = append(list, fleet.Newest{Name: name, Key: string(key), Generation: d.Generation, Serial: d.Serial, NotAfter: d.NotAfter})
+		}
+	}
 	for name, hosts := range seen.deployed {
+		for key, d := range fleet.NewestOf(hosts) {
+			add(name, key, d)
+		}
 		for _, h := range hosts {
-			for key, d := range h.Keys {
-				i := slices.IndexFunc(list, func(n fleet.Newest) bool { return n.Name == name && n.Key == key })
-				switch {
-				case i < 0:
-					list = append(list, fleet.Newest{Name: name, Key: key, Generation: d.Generation, Serial: d.Serial, NotAfter: d.NotAfter})
-				case list[i].Host == "" && d.Generation > list[i].Generation:
-					list[i].Generation, list[i].Serial, list[i].NotAfter = d.Generation, d.Serial, d.NotAfter
-				}
-			}
 			for _, key := range h.Wish.Keys {
-				if !slices.ContainsFunc(list, func(n fleet.Newest) bool { return n.Name == name && n.Key == string(key) }) {
-					list = append(list, fleet.Newest{Name: name, Key: string(key)})
-				}
+				add(name, key, fleet.Deployment{})
 			}
 		}
 	}
@@ -199,7 +197,7 @@ func newestOf(seen fleetSeen) []fleet.Newest {
 func newFleetCertificate(newest fleet.Newest, seen fleetSeen, now time.Time) fleetCertificate {
 	c := fleetCertificate{Name: newest.Name, Key: newest.Key, Generation: newest.Generation, Serial: newest.Serial, NotAfter: instant(newest.NotAfter), Host: newest.Host, Hosts: []fleetCopy{}}
 	for _, d := range seen.deployed[newest.Name] {
-		wanted := slices.Contains(d.Wish.Keys, bundle.KeyType(newest.Key))
+		wanted := d.Wants(bundle.KeyType(newest.Key))
 		if has := d.Keys[newest.Key]; wanted || has.Serial != "" || has.Served != "" {
 			c.Hosts = append(c.Hosts, newFleetCopy(d, has, newest, wanted, now))
 		}
@@ -217,8 +215,7 @@ func newFleetCopy(d fleet.Deployed, has fleet.Deployment, newest fleet.Newest, w
 	if !at.IsZero() {
 		c.Age = max(0, int64(now.Sub(at)/time.Second))
 	}
-	nowhere := has.Served == "" && d.Certain // it has no endpoint
-	c.Matches = newest.Serial != "" && has.Serial == newest.Serial && (has.Served == newest.Serial || nowhere)
+	c.Matches = d.Serves(bundle.KeyType(newest.Key), newest.Serial)
 	switch {
 	case !wanted:
 		c.Reason = "it does not want this type of key"

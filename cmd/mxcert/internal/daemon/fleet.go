@@ -27,7 +27,7 @@ const (
 	spreadEach = 60 * time.Millisecond
 	mostSpread = time.Minute
 	// wakesApart is how far apart two passes over one certificate begin that other hosts cause.
-	wakesApart = 200 * time.Millisecond
+	wakesApart = 50 * time.Millisecond
 )
 
 // membership is this host in a fleet. A configuration with other settings of the fleet is another membership; with the same settings, the
@@ -178,6 +178,9 @@ func (d *Daemon) tellHealth(m *membership) {
 	before := m.told
 	m.told = health
 	m.mu.Unlock()
+	if health.Up && !before.Up && !before.Since.IsZero() {
+		d.back(m)
+	}
 	same := !before.Since.IsZero() && before.Up == health.Up && slices.Equal(before.Faults, health.Faults)
 	well := health.Up && len(health.Faults) == 0
 	switch {
@@ -187,6 +190,18 @@ func (d *Daemon) tellHealth(m *membership) {
 	default:
 		d.log.Warn("the store of the fleet is not as it should be", "fleet", m.of.Name, "since", report.Minute(health.Since),
 			"detail", report.OneLine(strings.Join(append(nonEmpty(health.Reason), health.Faults...), "; ")), "hint", health.Hint, journal.FleetAway.Attr())
+	}
+}
+
+// back has each certificate looked at after the store was away: this host may have ordered meanwhile, and others, too.
+func (d *Daemon) back(m *membership) {
+	w := d.current()
+	if w.runner.Fleet != m.Member {
+		return
+	}
+	for _, want := range w.runner.Host.Certificates {
+		hosts, _ := m.Hosts(w.waiting, want.Name)
+		w.sooner(want.Name, m.wake(want.Name, len(hosts), time.Now()))
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -122,6 +123,42 @@ func TestFleetHangs(t *testing.T) {
 	}
 	if c.world.placed() != 1 {
 		t.Errorf("%d orders", c.world.placed())
+	}
+}
+
+// What a host has ordered while the store went away reaches the others when the store is back, without anybody waiting for the next pass. No
+// second order is placed for it.
+func TestFleetOfferedLater(t *testing.T) {
+	t.Parallel()
+	c := newTown(t, "mx1", "mx2")
+	var daemons []*running
+	for _, h := range c.hosts {
+		daemons = append(daemons, h.daemon())
+	}
+	c.awaitOther(t, "")
+	time.Sleep(1100 * time.Millisecond) // the CA counts in seconds, and the new certificate has to end later
+	var once sync.Once
+	r, err := c.hosts[0].asks(t.Context(), Order{Force: true}, func(_, stage, _ string) {
+		if stage == "certificate" {
+			once.Do(c.etcd.Members[0].Pause)
+		}
+	})
+	if err != nil || r.Certificates[0].Code != report.CodeOK {
+		t.Fatalf("%v, %+v", err, r)
+	}
+	got := r.Certificates[0].Keys[0].Serial
+	if c.hosts[0].shown() != got || c.hosts[1].shown() == got {
+		t.Fatal("the store did not go away in time")
+	}
+	c.etcd.Members[0].Resume()
+	eventually(t, "the other host serves it", func() bool { return c.hosts[1].shown() == got })
+	if n := c.world.placed(); n != 2 {
+		t.Errorf("%d orders", n)
+	}
+	for _, d := range daemons {
+		if took := d.stop(); took > 30*time.Second {
+			t.Errorf("a daemon ends after %s", took)
+		}
 	}
 }
 

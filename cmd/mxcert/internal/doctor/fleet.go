@@ -68,7 +68,7 @@ func LookAtFleet(ctx context.Context, of *wanted.Fleet, member *fleet.Member) (f
 	for _, fault := range member.Health().Faults {
 		add("fault", bad("%s", fault).Next("this host goes on with what is on its disk; mxcert-fleet(7)"))
 	}
-	found = append(found, trust(of, own, seen)...)
+	found = append(found, trust(own, seen)...)
 	add("hosts", hosts(of, seen))
 	return found, seen, nil
 }
@@ -117,7 +117,7 @@ func clock(p engine.Probed) finding.Finding {
 const recipientRemoved = "removed"
 
 // trust compares whom this host trusts with who takes part.
-func trust(of *wanted.Fleet, own string, seen fleet.Overview) (found []finding.Finding) {
+func trust(own string, seen fleet.Overview) (found []finding.Finding) {
 	add := func(f finding.Finding) { found = append(found, called("fleet-trust", f)) }
 	trusted, owned := map[string]bool{own: true}, map[string]bool{own: true}
 	for _, t := range seen.Recipients {

@@ -8,9 +8,6 @@ import (
 	"mxcert/cmd/mxcert/internal/wanted"
 )
 
-// Built reports whether this mxcert can be in a fleet.
-const Built = true
-
 func open(f *wanted.Fleet, prefix string) (state.Shared, error) {
 	secure, err := f.TLS()
 	if err != nil {

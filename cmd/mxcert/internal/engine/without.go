@@ -7,9 +7,6 @@ import (
 	"mxcert/cmd/mxcert/internal/wanted"
 )
 
-// Built reports whether this mxcert can be in a fleet.
-const Built = false
-
 func open(*wanted.Fleet, string) (state.Shared, error) { return nil, missing{} }
 
 // missing is the error about a part that was left out.

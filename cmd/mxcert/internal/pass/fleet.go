@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"mxcert/acme/bundle"
@@ -55,10 +56,13 @@ type alongside struct {
 	old     map[bundle.KeyType]bool   // taken before: that is not, however late it has come here
 	planned map[bundle.KeyType]string // --dry-run: what would be taken
 	own     fleet.Wish
+
+	told      bool        // a command has sent what it has noted
+	unoffered atomic.Bool // the other hosts have not got what is issued here
 }
 
-func newAlongside() alongside {
-	return alongside{offered: map[bundle.KeyType]bool{}, looked: map[bundle.KeyType]bool{}, answers: map[bundle.KeyType]bool{}, old: map[bundle.KeyType]bool{},
+func newAlongside() *alongside {
+	return &alongside{offered: map[bundle.KeyType]bool{}, looked: map[bundle.KeyType]bool{}, answers: map[bundle.KeyType]bool{}, old: map[bundle.KeyType]bool{},
 		planned: map[bundle.KeyType]string{}}
 }
 

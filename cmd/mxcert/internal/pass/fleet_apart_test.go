@@ -1,6 +1,7 @@
 package pass
 
 import (
+	"crypto/x509"
 	"os"
 	"slices"
 	"strings"
@@ -8,8 +9,10 @@ import (
 	"time"
 
 	"mxcert/acme/bundle"
+	"mxcert/acme/fleet"
 	"mxcert/acme/state"
 	"mxcert/cmd/mxcert-lab/ca"
+	"mxcert/deploy/served"
 
 	"mxcert/cmd/mxcert/internal/report"
 )
@@ -165,6 +168,58 @@ func TestFleetKeys(t *testing.T) {
 	}
 	if r := a.pass(report.CodeOK, renew); r.Changed || len(r.Keys) != 1 {
 		t.Errorf("%+v", r)
+	}
+}
+
+// What another host has ordered suits this one if it could have ordered it itself.
+func TestUnsuitable(t *testing.T) {
+	t.Parallel()
+	o, stranger := newOffline(t), newOffline(t)
+	o.issued()
+	p := o.begin(byDaemon)
+	p.have.ReadBundles()
+	p.along = newAlongside()
+	p.along.own = p.ownWish()
+	names := []string{"mx.example.org", "host7.example.org"}
+	end := func(days int) func(*x509.Certificate) {
+		return func(c *x509.Certificate) { c.NotAfter = time.Now().AddDate(0, 0, days) }
+	}
+	key, err := bundle.EC256.Generate()
+	o.check(err)
+	compromised := o.keep(o.sign(bundle.EC256, key, end(50)), time.Now().Add(-2*time.Hour))
+	o.check(o.lineage().SaveRevocation(compromised.ID, state.Revocation{KeyCompromised: true}))
+	for what, tt := range map[string]struct {
+		shared fleet.Shared
+		says   string
+	}{
+		"as ours":          {fleet.Shared{Bundle: o.sign(bundle.EC256, nil, end(90)), Names: names, Directory: directory}, ""},
+		"fewer names":      {fleet.Shared{Bundle: o.sign(bundle.EC256, nil, end(90)), Names: names[:1], Directory: directory}, "it is not for host7.example.org, which the configuration of this host requires"},
+		"another CA":       {fleet.Shared{Bundle: o.sign(bundle.EC256, nil, end(90)), Names: names, Directory: "https://other.example/"}, "which is not in acme.directories of this host"},
+		"another root":     {fleet.Shared{Bundle: stranger.sign(bundle.EC256, nil, end(90)), Names: names, Directory: directory}, "does not lead to a root in acme.roots_file"},
+		"another key type": {fleet.Shared{Bundle: o.sign(bundle.RSA2048, nil, end(90)), Names: names, Directory: directory}, "rsa2048"},
+		"it has expired":   {fleet.Shared{Bundle: o.sign(bundle.EC256, nil, end(-1)), Names: names, Directory: directory}, "expired"},
+		"a lost key":       {fleet.Shared{Bundle: o.sign(bundle.EC256, key, end(90)), Names: names, Directory: directory}, "its key must not be used any more"},
+		"it ends sooner":   {fleet.Shared{Bundle: o.sign(bundle.EC256, nil, end(30)), Names: names, Directory: directory}, "and the one of this host"},
+	} {
+		if says := p.unsuitable(0, bundle.EC256, &tt.shared); (says == "") != (tt.says == "") || !strings.Contains(says, tt.says) {
+			t.Errorf("%s: %q", what, says)
+		}
+	}
+}
+
+// The serial number that a host says it serves is the new one only if all endpoints show it.
+func TestShownOf(t *testing.T) {
+	t.Parallel()
+	at := time.Now().UTC()
+	shows := func(key, serial string) served.Result {
+		return served.Result{Probe: served.Probe{Key: key}, Serial: serial, At: at}
+	}
+	for want, seen := range map[string][]served.Result{
+		"": {shows("ec256", ""), shows("rsa2048", "1")}, "1": {shows("ec256", "1"), shows("rsa2048", "0"), shows("ec256", "1")}, "0": {shows("ec256", "1"), shows("ec256", "0"), shows("ec256", "1")},
+	} {
+		if serial, _ := shownOf(seen, bundle.EC256, "1"); serial != want {
+			t.Errorf("%q, want %q", serial, want)
+		}
 	}
 }
 

@@ -25,6 +25,8 @@ const (
 	commandPatience = 5 * time.Minute
 	// fleetAgain is when a pass that could not lead is made again, if nothing wakes it before.
 	fleetAgain = 5 * time.Minute
+	// offerAgain is when a pass is made again that could not offer what is issued here. When the store is back, the daemon makes it at once.
+	offerAgain = time.Minute
 )
 
 // waitsForFleet is the error of a pass that does not order because of the fleet. It is no failure.
@@ -170,7 +172,8 @@ func (p *pass) offer(ctx context.Context, key bundle.KeyType, g state.Generation
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fleetPatience)
 		defer cancel()
 		if err := p.Fleet.Offer(ctx, held, p.want.Name, g, b); err != nil {
-			p.say("fleet", fmt.Sprintf("the new %s certificate could not be offered to the other hosts yet: %v", key, err))
+			p.along.unoffered.Store(true)
+			p.say("fleet", fmt.Sprintf("the %s certificate could not be offered to the other hosts yet: %v", key, err))
 		}
 	}()
 }
@@ -218,7 +221,8 @@ func (p *pass) endFleet() {
 	if p.along.offers != nil {
 		<-p.along.offers
 	}
-	if p.Fleet != nil && !p.options.DryRun && !p.options.Daemon {
+	if p.Fleet != nil && !p.options.DryRun && !p.options.Daemon && !p.along.told {
+		p.along.told = true
 		if err := p.Tell(context.Background()); err != nil && !errors.Is(err, state.ErrAway) {
 			p.say("fleet", "the other hosts could not be told what this host serves: "+err.Error())
 		}

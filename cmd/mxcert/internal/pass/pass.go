@@ -14,6 +14,8 @@
 // next one finds what is left to do. If a deployment fails, the pass puts back the last certificate that was proven to work. A pass never
 // stops or restarts a mail server; it only reloads it (I6).
 //
+// If the host is in a fleet, hosts share what is issued; see fleet.go.
+//
 // [Runner.Run] locks the lineage, which is the series of certificates under one name, and does the work. [Look] changes nothing and
 // takes no lock. At its end a pass reports what it found in a report.Certificate, and stores in the lineage's record what a later pass must
 // know. It keeps nothing else. A pass does not decide when it runs; package daemon and the commands do.
@@ -101,7 +103,7 @@ type pass struct {
 	stapledAnew bool // this pass has changed the files beside an OCSP response, or the response
 
 	orderKeys map[bundle.KeyType]crypto.Signer // the keys that orders certify, if TLSA records decide
-	along     alongside                        // what a pass in a fleet remembers
+	along     *alongside                       // what a pass in a fleet remembers
 	others    []state.OtherName                // names that only other hosts of the fleet want, if they are not those that are stored
 	taken     bool                             // this pass has stored what another host has ordered
 
@@ -125,6 +127,10 @@ func (r *Runner) Run(ctx context.Context, want wanted.Certificate, options Optio
 	result := p.run(ctx)
 	p.endLook(ctx, &result)
 	p.noteFleet(result)
+	p.endFleet()
+	if p.along.unoffered.Load() {
+		result.NextOffer = time.Now().Add(offerAgain)
+	}
 	return result
 }
 
@@ -189,6 +195,7 @@ func (p *pass) unproven(ctx context.Context) error {
 func (r *Runner) start(ctx context.Context, want wanted.Certificate, options Options, say acme.Progress) (p *pass, leave func(), err error) {
 	p = &pass{Runner: r, want: want, options: options, say: say, lineage: r.Store.Lineage(want.Name), resolver: want.Resolver()}
 	p.want.InFleet = r.Fleet != nil
+	p.along = new(alongside)
 	if r.Fleet != nil {
 		p.along = newAlongside()
 	}

@@ -54,6 +54,7 @@ type Certificate struct {
 	HeldOnly     bool      `json:"-"` // the error says only this
 	NextLook     time.Time `json:"-"` // when a look at DNS may change names; zero if there is nothing to wait for
 	NextOCSP     time.Time `json:"-"` // when an OCSP response is due; zero if servers get none from mxcert
+	NextOffer    time.Time `json:"-"` // when what is issued is offered to the other hosts of the fleet again; zero if they have it
 	NextTLSA     time.Time `json:"-"` // when something may change about TLSA records; zero if only the hourly pass can tell
 
 	Issued      []Issuance `json:"-"` // in this pass

@@ -2,6 +2,7 @@ package setup
 
 import (
 	"net"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -19,7 +20,11 @@ func TestReloadAwaitsThePort(t *testing.T) {
 	address := listener.Addr().String()
 	opened := make(chan net.Listener, 1)
 	// The signal has its effect after the job is done, and the port comes back after that.
-	time.AfterFunc(settle/2, func() {
+	go func() {
+		for text := []byte(nil); len(text) == 0; text, _ = os.ReadFile(filepath.Join(d.dir, "calls")) {
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(settle / 5)
 		_ = listener.Close()
 		time.AfterFunc(settle, func() {
 			again, err := net.Listen("tcp", address)
@@ -28,7 +33,7 @@ func TestReloadAwaitsThePort(t *testing.T) {
 			}
 			opened <- again
 		})
-	})
+	}()
 	done, err := reload(t.Context(), []string{address, "127.0.0.1:1"}) // the second was never open
 	if !done || err != nil {
 		t.Errorf("%v, %v", done, err)
@@ -47,11 +52,17 @@ func TestReloadAwaitsThePort(t *testing.T) {
 // An Exim that listens nowhere near is not waited for.
 func TestReloadWithoutPorts(t *testing.T) {
 	d := newDebian(t, "")
-	began := time.Now()
-	if done, err := reload(t.Context(), []string{"127.0.0.1:1"}); !done || err != nil {
-		t.Errorf("%v, %v", done, err)
+	took := time.Hour
+	for range 20 { // one that is faster shows that nothing is waited for
+		began := time.Now()
+		if done, err := reload(t.Context(), []string{"127.0.0.1:1"}); !done || err != nil {
+			t.Fatalf("%v, %v", done, err)
+		}
+		if took = min(took, time.Since(began)); took < settle {
+			break
+		}
 	}
-	if took := time.Since(began); took > settle {
+	if took >= settle {
 		t.Errorf("it took %v", took)
 	}
 	if read(t, filepath.Join(d.dir, "calls")) == "" {
