@@ -76,7 +76,7 @@ func (w *town) leave(t *testing.T, h *host, serial string) {
 	first := w.hosts[0]
 	w.must(h, "systemctl", "disable", "--now", "mxcert")
 	w.hosts = w.hosts[:len(w.hosts)-1]
-	w.check(w.again(t.Context(), first, []string{"fleet", "forget", "mx4"}))
+	w.check(w.again(t.Context(), first, []string{"fleet", "forget", "mx4", "--yes"}))
 	if r := w.mxcert(first, "fleet", "recipients", "remove", "mx4", "--yes"); r.Code != 0 {
 		t.Fatalf("recipients remove: exit status %d\n%s%s", r.Code, r.Stdout, r.Stderr)
 	}
