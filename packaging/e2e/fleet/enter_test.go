@@ -38,6 +38,9 @@ func (w *town) enter(t *testing.T) {
 			t.Errorf("%s: exit status %d: %s", what, r.Code, said)
 		}
 	}
+	if after := w.contents(t); after != before {
+		t.Errorf("a mistake has written into etcd:\n%s\n---\n%s", before, after)
+	}
 	w.lend(h, good)
 	w.configure(h)
 
