@@ -68,6 +68,7 @@ type simFleet struct {
 	hosts   []*simMember
 	without rule
 	forget  time.Duration
+	peace   bool // nothing goes wrong
 	born    []*simKey
 	ends    []yearEnd
 	faults  []string
