@@ -43,7 +43,7 @@ crash: ## every kill, error and power cut at every system call of a deployment a
 
 .PHONY: dane
 dane: ## changes of keys with TLSA records, in compressed time: every case of the grid, 5,000 histories of the gate, and 1,000 certificates over three years (an hour)
-	@MXCERT_GRID=all MXCERT_YEARS=1000 MXCERT_HISTORIES=5000 go test -count=1 -timeout 180m -v -run '^Test(Grid|Years|NoSenderFails)' ./deploy/dane
+	@MXCERT_GRID=all MXCERT_YEARS=1000 MXCERT_HISTORIES=5000 MXCERT_FLEETS=300 go test -count=1 -timeout 180m -v -run '^Test(Grid|Years|NoSenderFails|Fleets|Races)' ./deploy/dane
 
 STORMS ?= 20
 FAULTS ?= 300
