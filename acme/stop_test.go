@@ -135,7 +135,7 @@ func TestResumeProcessing(t *testing.T) {
 	on.Store(true)
 	slow := strings.NewReplacer(`"status": "valid"`, `"status": "processing"`, `"certificate"`, `"later"`)
 	w.CA.SetWrap(rewrite(ca.Order, &on, slow.Replace))
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second) // enough to get there
 	defer cancel()
 	_, err := w.issue(ctx, nil)
 	e, ok := errors.AsType[*acme.Error](err)
