@@ -35,6 +35,18 @@
 //
 // The first call that fails says so to all others, which then fail at once; [Member.Run] asks again in the background. A command, without
 // Run, asks no more. A call ends after the patience of the store, 5 s. Leases decide who is alive: by the clock of the store, not of hosts.
+//
+// # What it costs
+//
+// Requests to the store, and how a new certificate spreads, by a simulation with the times of this package and the requests that members were
+// seen to make (TestAYearOfAFleet; no real store). A command that only looks costs a few more.
+//
+//	hosts  certificates  at rest  busiest second  a renewal  orders a year       all serve it (median)
+//	    3             5    2.1/s              16         50      30 (alone 91)                   0.4 s
+//	   50            50     11/s              38        385     304 (15,000)                     3.4 s
+//	1,000           200    127/s             645     83,000   1,217 (1.2 million)                 60 s
+//
+// The last column is mostly the time over which the daemons of a large fleet spread, so that not all of them reload at once.
 package fleet
 
 import (
