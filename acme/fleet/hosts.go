@@ -7,10 +7,10 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"mxcert/acme/bundle"
+	"mxcert/acme/finding"
 	"mxcert/acme/state"
 )
 
@@ -49,6 +49,8 @@ const (
 	mostHosts   = 2000
 	mostOnDisk  = 100 // SPKIs
 	mostProblem = 500 // bytes
+	mostSerial  = 64  // hexadecimal digits
+	mostVersion = 40  // bytes
 	mostNames   = 100 // that a certificate may have
 )
 
@@ -250,7 +252,7 @@ func (m *Member) readInfo(host string, values []state.Versioned) HostInfo {
 		n, signer, err := m.vault().readNote(v.Value, v.Key, 0, &s)
 		m.fault(v.Key, err)
 		if err == nil && n.Host == host {
-			info.Version, info.Recipient = s.Version, string(signer)
+			info.Version, info.Recipient = finding.Quote(s.Version, mostVersion), string(signer)
 			if info.Seen.Before(n.At) {
 				info.Seen = n.At
 			}
@@ -259,13 +261,17 @@ func (m *Member) readInfo(host string, values []state.Versioned) HostInfo {
 	return info
 }
 
+// bounded leaves out what no mxcert says: another host, although it is trusted, must not fill this one's memory, nor its terminal.
 func (d Deployed) bounded() Deployed {
+	isOther := func(key bundle.KeyType) bool { return !slices.Contains(keyTypes(), key) }
 	d.OnDisk, d.Serving = first(d.OnDisk, mostOnDisk), first(d.Serving, mostOnDisk)
-	d.Wish.Names, d.Wish.Optional, d.Wish.Keys = first(d.Wish.Names, mostNames), first(d.Wish.Optional, mostNames), first(d.Wish.Keys, 5)
-	d.Problem = strings.ToValidUTF8(d.Problem[:min(len(d.Problem), mostProblem)], "")
-	if len(d.Keys) > 5 {
-		d.Keys = nil
-	}
+	d.Wish.Names, d.Wish.Optional = first(d.Wish.Names, mostNames), first(d.Wish.Optional, mostNames)
+	d.Wish.Keys = first(slices.DeleteFunc(slices.Clone(d.Wish.Keys), isOther), len(keyTypes()))
+	d.Problem = finding.Quote(d.Problem, mostProblem)
+	d.Keys = maps.Clone(d.Keys)
+	maps.DeleteFunc(d.Keys, func(key string, has Deployment) bool {
+		return isOther(bundle.KeyType(key)) || len(has.Serial) > mostSerial || len(has.Served) > mostSerial
+	})
 	return d
 }
 

@@ -7,6 +7,7 @@ import (
 	"path"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"mxcert/acme/state"
@@ -143,7 +144,7 @@ func (m *Member) Merge(ctx context.Context, name string, own Wish) Merged {
 }
 
 func (m *Merged) add(name, host string, own Wish, into *[]string) {
-	if slices.Contains(own.Names, name) || slices.Contains(own.Optional, name) || len(name) > 253 {
+	if slices.Contains(own.Names, name) || slices.Contains(own.Optional, name) || !isName(name) {
 		return
 	}
 	if by := m.By[name]; !slices.Contains(by, host) {
@@ -152,6 +153,12 @@ func (m *Merged) add(name, host string, own Wish, into *[]string) {
 	if !slices.Contains(m.Names, name) && !slices.Contains(m.Optional, name) && len(m.Names)+len(m.Optional) < mostNames {
 		*into = append(*into, name)
 	}
+}
+
+// isName reports whether a certificate can have a name: a host name in lower case, or a wildcard.
+func isName(name string) bool {
+	host := strings.TrimPrefix(name, "*.")
+	return host != "" && len(name) <= 253 && strings.Trim(host, "abcdefghijklmnopqrstuvwxyz0123456789-.") == ""
 }
 
 // Flush sends what [Member.Note] and [Member.Revoke] have noted: for commands, which have no Run.

@@ -531,6 +531,9 @@ func (m *Member) learnValue(name string, v state.Versioned) bool {
 	if strings.HasPrefix(v.Key, path.Join("certificate", name, "keys")+"/") {
 		return true // whoever wants to know it asks
 	}
+	if !isKept(name, v.Key) {
+		return false // nothing of mxcert is there: strangers must not fill the memory of this host
+	}
 	m.mu.Lock()
 	before, known := m.values[v.Key]
 	if known && before.Revision > v.Revision && v.Revision != 0 {
@@ -597,6 +600,13 @@ func certificateOf(place string) (name string, ok bool) {
 	rest, ok := strings.CutPrefix(place, "certificate/")
 	name, _, found := strings.Cut(rest, "/")
 	return name, ok && found && name != ""
+}
+
+// isKept reports whether a key is that of a value that this host keeps in its memory.
+func isKept(name, place string) bool {
+	return place == tlsaPlace(name) || slices.ContainsFunc(keyTypes(), func(key bundle.KeyType) bool {
+		return place == bundlePlace(name, key) || place == nextPlace(name, key)
+	})
 }
 
 func nextPlace(name string, key bundle.KeyType) string { return place{kindNext, name, key}.String() }
