@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"strings"
 	"syscall"
 	"testing"
@@ -55,6 +56,29 @@ func TestWhatHostsSayIsBounded(t *testing.T) {
 	}
 	if strings.Join(merged.Names, " ") != "mx.example *.mx.example" {
 		t.Errorf("%q", merged.Names)
+	}
+}
+
+// Whoever listens hears of a fault when it begins and when it ends, and not when nothing has changed.
+func TestFaultsAreTold(t *testing.T) {
+	t.Parallel()
+	told := 0
+	m := &Member{faults: map[string]string{}, log: slog.New(slog.DiscardHandler)}
+	m.onChange = func(names []string) {
+		if told++; len(names) > 0 {
+			t.Errorf("%q", names)
+		}
+		_ = m.Health() // the listener asks what is wrong
+	}
+	forged := refused(Forged, "tlsa", "a stranger has signed it")
+	for i, step := range []struct {
+		err  error
+		told int
+	}{{nil, 0}, {forged, 1}, {forged, 1}, {refused(Replayed, "tlsa", "it is old"), 2}, {nil, 3}, {nil, 3}} {
+		m.fault("tlsa", step.err)
+		if told != step.told {
+			t.Errorf("after step %d the listener has heard %d times", i, told)
+		}
 	}
 }
 
