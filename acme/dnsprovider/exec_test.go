@@ -148,7 +148,7 @@ func TestProgramIsStopped(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			go func() {
-				for range 1000 {
+				for range 12_000 {
 					if text, err := os.ReadFile(env["OUT"]); err == nil && len(text) > 0 {
 						cancel()
 						return

@@ -177,7 +177,7 @@ func isRefusal(t *testing.T, what string, err error) {
 // A host that is away counts as such, and as long as it is not forgotten; also if the store was lost meanwhile.
 func TestAHostThatIsAway(t *testing.T) {
 	pair(t, 2, func(t *testing.T, s *storm) {
-		forget := func(set *Settings) { set.Forget = 12 * time.Hour }
+		forget := func(set *Settings) { set.Forget = 4 * time.Hour }
 		a, b := s.hosts[0].start(true, forget), s.hosts[1].start(true, forget)
 		b.Note(stormName, Deployed{Serving: []string{"old"}, OnDisk: []string{"old"}, Certain: true})
 		a.Note(stormName, Deployed{OnDisk: []string{"old"}})
@@ -197,9 +197,9 @@ func TestAHostThatIsAway(t *testing.T) {
 		s.store.wipe()
 		time.Sleep(5 * time.Minute)
 		isAway("after the store was lost", true)
-		time.Sleep(10 * time.Hour)
+		time.Sleep(90 * time.Minute)
 		isAway("shortly before it is forgotten", true)
-		time.Sleep(3 * time.Hour)
+		time.Sleep(200 * time.Minute)
 		isAway("afterwards", false)
 	})
 }

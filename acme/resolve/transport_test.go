@@ -75,24 +75,18 @@ func TestDevicesOnTheWay(t *testing.T) {
 // TestMixedCase: nobody can guess how the name of a question is written.
 func TestMixedCase(t *testing.T) {
 	t.Parallel()
-	conn, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var mu sync.Mutex
 	spellings := map[string]bool{}
-	server := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, question *dns.Msg) {
+	server := answering(t, func(w dns.ResponseWriter, question *dns.Msg) {
 		mu.Lock()
 		spellings[question.Question[0].Name] = true
 		mu.Unlock()
 		reply := new(dns.Msg).SetReply(question)
 		reply.Answer = records("mx.a-long-name.example. 60 IN A 192.0.2.1")
 		_ = w.WriteMsg(reply)
-	})}
-	go func() { _ = server.ActivateAndServe() }()
-	t.Cleanup(func() { _ = server.Shutdown() })
+	})
 	for range 10 {
-		if got := resolve.New([]string{conn.LocalAddr().String()}).LookIPv4(t.Context(), "mx.a-long-name.example"); len(got.Records) != 1 {
+		if got := resolve.New([]string{server}).LookIPv4(t.Context(), "mx.a-long-name.example"); len(got.Records) != 1 {
 			t.Fatalf("%+v", got)
 		}
 	}

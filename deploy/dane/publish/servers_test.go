@@ -248,7 +248,7 @@ func putByUpdate(address string) func(*testing.T, string, int, string, string) {
 		message.Insert([]dns.RR{rr})
 		message.SetTsig(keyName, dns.HmacSHA256, 300, time.Now().Unix())
 		client := &dns.Client{Net: "tcp", TsigSecret: map[string]string{keyName: secret}}
-		for range 20 {
+		for range 600 {
 			var answer *dns.Msg
 			if answer, _, err = client.ExchangeContext(t.Context(), message.Copy(), address); err == nil && answer.Rcode == dns.RcodeSuccess {
 				return

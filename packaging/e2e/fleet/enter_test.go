@@ -38,6 +38,9 @@ func (w *town) enter(t *testing.T) {
 			t.Errorf("%s: exit status %d: %s", what, r.Code, said)
 		}
 	}
+	if after := w.contents(t); after != before {
+		t.Errorf("a mistake has written into etcd:\n%s\n---\n%s", before, after)
+	}
 	w.lend(h, good)
 	w.configure(h)
 
@@ -76,7 +79,7 @@ func (w *town) leave(t *testing.T, h *host, serial string) {
 	first := w.hosts[0]
 	w.must(h, "systemctl", "disable", "--now", "mxcert")
 	w.hosts = w.hosts[:len(w.hosts)-1]
-	w.check(w.again(t.Context(), first, []string{"fleet", "forget", "mx4"}))
+	w.check(w.again(t.Context(), first, []string{"fleet", "forget", "mx4", "--yes"}))
 	if r := w.mxcert(first, "fleet", "recipients", "remove", "mx4", "--yes"); r.Code != 0 {
 		t.Fatalf("recipients remove: exit status %d\n%s%s", r.Code, r.Stdout, r.Stderr)
 	}

@@ -10,8 +10,8 @@ import (
 
 // Limits for a busy machine; nothing is judged by them.
 const (
-	firstLimit = 90 * time.Second
-	laterLimit = 2 * time.Minute
+	firstLimit = 3 * time.Minute
+	laterLimit = 3 * time.Minute
 )
 
 // Three hosts that begin at the same time order once, and serve one certificate. A renewal on any of them is soon served by all.

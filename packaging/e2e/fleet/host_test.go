@@ -2,7 +2,6 @@ package fleet
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -61,7 +60,7 @@ func (w *town) boot(numbers ...int) (booted []*host) {
 				{Path: "/etc/systemd/system/mxcert.service.d/soon.conf", Content: []byte("[Service]\nRestart=always\nRestartSec=200ms\n"), Mode: 0o644},
 			}})
 			if failed[i] == nil {
-				h.pid = h.Host.PID
+				h.pid = h.PID
 			}
 		})
 	}
@@ -204,12 +203,4 @@ func (w *town) mxcert(h *host, arguments ...string) mailhost.Result {
 	r, err := h.Run(ctx, append([]string{"mxcert"}, arguments...)...)
 	w.check(err)
 	return r
-}
-
-// decode reads what a command with --json printed, whatever its exit code.
-func (w *town) decode(r mailhost.Result, into any) {
-	w.t.Helper()
-	if err := json.Unmarshal([]byte(r.Stdout), into); err != nil {
-		w.t.Fatalf("exit status %d: %v\n%s%s", r.Code, err, r.Stdout, r.Stderr)
-	}
 }

@@ -61,7 +61,7 @@ func (a *app) fleet(ctx context.Context, command string, looks bool) (*fleetSigh
 	if err != nil {
 		return nil, err
 	}
-	member, leave, err := engine.Join(h.Fleet, engine.Process{Release: a.version, Looks: looks}, files, a.logger(slog.LevelError))
+	member, leave, err := engine.Join(h.Fleet, engine.Process{Release: a.version, Looks: looks}, files, slog.New(slog.DiscardHandler)) // the command says what is wrong
 	if err != nil {
 		return nil, &report.Exit{Code: report.CodeConfig, Err: err}
 	}

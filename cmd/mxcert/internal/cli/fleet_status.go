@@ -156,7 +156,7 @@ func fleetEngine(h fleet.Health, away error, now time.Time) report.FleetEngine {
 	if away == nil {
 		return e
 	}
-	e.Reason, e.Hint = cmp.Or(h.Reason, report.OneLine(away.Error())), cmp.Or(h.Hint, report.HintOf(away))
+	e.Reason, e.Hint = cmp.Or(h.Reason, report.OneLine(away.Error())), cmp.Or(report.HintOf(away), h.Hint)
 	if h.Up || e.Since == nil {
 		e.Since = instant(now)
 	}

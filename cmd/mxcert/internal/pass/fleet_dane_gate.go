@@ -49,7 +49,8 @@ func (p *pass) fleetMayServe(ctx context.Context, bundles []*bundle.Bundle) erro
 	switch {
 	case wait == nil:
 	case p.ignoresDANE(bundles):
-		p.warn("--ignore-dane: mxcert changes what is served although: " + wait.why)
+		p.warn("--ignore-dane: mxcert changes what is served, although " + wait.why)
+		_ = p.sayKeys(ctx, false, spkis) // so that nobody removes the record; a person did not want to wait for the store
 	default:
 		t.again = time.Now().Add(soonFleet)
 		return report.At("deploy", wait)
