@@ -92,7 +92,7 @@ func (m *Member) look(ctx context.Context) (lookedAt, error) {
 func (m *Member) whose(ctx context.Context, identity string) (made string, err error) {
 	value, err := m.shared.Get(ctx, clusterPlace)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", m.mayBegin(ctx, identity)
+		return "", m.mayBegin(identity)
 	}
 	if err != nil {
 		return "", err
@@ -119,7 +119,7 @@ func (m *Member) whose(ctx context.Context, identity string) (made string, err e
 
 // mayBegin refuses a store that has values but not this fleet's mark, unless it is the one that this host knows: then somebody has removed
 // the mark.
-func (m *Member) mayBegin(ctx context.Context, identity string) error {
+func (m *Member) mayBegin(identity string) error {
 	m.mu.Lock()
 	known := m.memory.Cluster
 	m.mu.Unlock()

@@ -43,7 +43,7 @@ type link struct {
 	moved  chan struct{} // closed when the client is left
 	ended  bool
 
-	ctx     context.Context // ends with Close
+	ctx     context.Context //nolint:containedctx // ends with Close
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 }
