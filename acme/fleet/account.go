@@ -89,7 +89,6 @@ func (m *Member) shareAccount(ctx context.Context, ca string, account *state.Acc
 			return err
 		}
 		if err = m.swap(ctx, nil, place, revision, text); err == nil {
-			m.fault(place, nil) // whatever was there before
 			return m.seen(place, mark{Generation: next, Hash: hashOf(account)})
 		}
 		if !errors.Is(err, state.ErrChanged) {
