@@ -161,8 +161,8 @@ func (m *Member) noteUp() {
 func hintOf(err error) string {
 	var hinted interface{ Hint() string }
 	switch {
-	case errors.As(err, &hinted) && errors.As(err, new(*Refusal)):
-		return hinted.Hint()
+	case errors.As(err, &hinted) && hinted.Hint() != "":
+		return hinted.Hint() // the store knows best which of its members did what
 	case errors.Is(err, fs.ErrPermission):
 		return "see that the role of this host's client certificate may read and write the prefix of the fleet (README: etcd)"
 	case full(err):

@@ -78,7 +78,7 @@ func TestAlone(t *testing.T) {
 		for i, h := range s.hosts {
 			m := h.start(false, alone)
 			danger := Danger{NotAfter: time.Now().Add(life), Life: life, Serial: "01"}
-			from := m.aloneAt(stormName, danger).Sub(time.Now())
+			from := time.Until(m.aloneAt(stormName, danger))
 			if from < life*4/5 || from > life*4/5+24*time.Hour {
 				t.Errorf("%s orders alone after %s", h.name, from)
 			}

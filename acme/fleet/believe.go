@@ -59,16 +59,21 @@ func (m *Member) believe(values []state.Versioned) {
 	if !same {
 		m.unread() // what was believed may count no more
 	}
+	var over []string // faults that may have ended
 	for place := range m.faults {
 		if strings.HasPrefix(place, recipientsRoom+"/") {
-			delete(m.faults, place)
+			over = append(over, place)
 		}
 	}
 	m.mu.Unlock()
 	for _, problem := range problems {
 		if r, ok := errors.AsType[*Refused](problem); ok {
 			m.fault(r.Key, problem)
+			over = slices.DeleteFunc(over, func(place string) bool { return place == r.Key })
 		}
+	}
+	for _, place := range over {
+		m.fault(place, nil)
 	}
 }
 

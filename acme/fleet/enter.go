@@ -50,6 +50,9 @@ const (
 // Join makes the first checks and writes nothing: that the store can be asked, is that of this fleet, and knows no other host with this name.
 // The error is a [*Refusal] if this host must not take part.
 func (m *Member) Join(ctx context.Context) error {
+	if m == nil {
+		return refusal("", "this host is in no fleet")
+	}
 	m.mu.Lock()
 	m.down, m.entered = nil, false
 	m.mu.Unlock()
@@ -89,7 +92,7 @@ func (m *Member) look(ctx context.Context) (lookedAt, error) {
 func (m *Member) whose(ctx context.Context, identity string) (made string, err error) {
 	value, err := m.shared.Get(ctx, clusterPlace)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", m.mayBegin(ctx, identity)
+		return "", m.mayBegin(identity)
 	}
 	if err != nil {
 		return "", err
@@ -116,7 +119,7 @@ func (m *Member) whose(ctx context.Context, identity string) (made string, err e
 
 // mayBegin refuses a store that has values but not this fleet's mark, unless it is the one that this host knows: then somebody has removed
 // the mark.
-func (m *Member) mayBegin(ctx context.Context, identity string) error {
+func (m *Member) mayBegin(identity string) error {
 	m.mu.Lock()
 	known := m.memory.Cluster
 	m.mu.Unlock()
@@ -187,7 +190,7 @@ func (m *Member) enter(ctx context.Context) error {
 			all.Cluster, all.Made = at.identity, at.made
 			return true
 		}); err != nil {
-			return fmt.Errorf("remember the store of the fleet: %w", err)
+			return fmt.Errorf("remember the store of the fleet: %v", err) // it says nothing about the store that this host's disk is full
 		}
 	}
 	m.mu.Lock()

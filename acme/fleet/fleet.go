@@ -185,10 +185,15 @@ func (m *Member) fault(place string, err error) {
 	} else if len(m.faults) < 1000 || before != "" {
 		m.faults[place] = err.Error()
 	}
+	changed := m.faults[place] != before
 	m.mu.Unlock()
-	if err != nil && err.Error() != before {
+	if !changed {
+		return
+	}
+	if err != nil {
 		m.log.Error("a value in the store of the fleet is refused", "key", place, "error", err)
 	}
+	m.tell()
 }
 
 // vault returns what seals and opens with whom this host trusts now.

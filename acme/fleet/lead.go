@@ -49,10 +49,17 @@ func (m *Member) Lead(ctx context.Context, name string, danger Danger) (*Lead, e
 		m.waiting[name] = true // Run tells when the order is over
 		m.mu.Unlock()
 		return nil, err
-	case isAway(err):
+	case errors.Is(err, state.ErrAway), isAway(err) && m.isDown():
 		return m.alone(name, danger, err)
 	}
-	return nil, err
+	return nil, err // also if this host's own disk is full, or may not be written
+}
+
+// isDown reports whether the last that this host has heard of the store is that it cannot be used.
+func (m *Member) isDown() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.down != nil || m.isFull
 }
 
 func (m *Member) lead(ctx context.Context, name string) (*Lead, error) {
@@ -237,6 +244,7 @@ func (l *Lead) save(ctx context.Context, key bundle.KeyType, order *state.Order)
 	if err != nil {
 		return err
 	}
+	m.fault(place, nil) // whatever was there before
 	known.live = order != nil
 	l.mu.Lock()
 	l.orders[key] = &known

@@ -234,7 +234,7 @@ func (s *modelStore) Watch(ctx context.Context, folder string, after int64, chan
 			}
 		}
 		after = max(after, s.revision)
-		wait := s.model.changed
+		wait := s.changed
 		s.mu.Unlock()
 		if len(list) > 0 {
 			changed(list)
@@ -346,7 +346,7 @@ func (s *modelStore) Lock(ctx context.Context, key string) (func(), error) {
 				s.end(lease)
 			}), nil
 		}
-		wait := s.model.changed
+		wait := s.changed
 		s.mu.Unlock()
 		select {
 		case <-ctx.Done():
@@ -360,13 +360,3 @@ func (s *modelStore) Lock(ctx context.Context, key string) (func(), error) {
 func (s *modelStore) Share(ctx context.Context, key string) (func(), error) { return s.Lock(ctx, key) }
 
 func (s *modelStore) Close() error { return nil }
-
-// lose ends the leases of all locks that this holder has, as if it had been stopped for long.
-func (s *modelStore) lose() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, lease := range s.leases {
-		s.end(lease)
-	}
-	s.leases = nil
-}

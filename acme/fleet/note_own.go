@@ -8,8 +8,6 @@ import (
 	"reflect"
 	"slices"
 	"time"
-
-	"mxcert/acme/state"
 )
 
 // noted is what this host says about a certificate.
@@ -19,7 +17,8 @@ type noted struct {
 	sent  time.Time // when it was written there
 }
 
-func saidFile(name string) string  { return path.Join("fleet", "said", name+".json") }
+func saidFile(name string) string { return path.Join("fleet", "said", name+".json") }
+
 func hostsFile(name string) string { return path.Join("fleet", "hosts", name+".json") }
 
 // Note says what this host wants, has and serves. It stores it on the disk, and in the store soon; it waits for nobody.
@@ -108,50 +107,6 @@ func (m *Member) wish(name string, own Wish) {
 	}
 	d.Wish = own
 	m.say(name, d.bounded())
-}
-
-// Merged is what the hosts of a fleet want together of a certificate.
-type Merged struct {
-	Wish
-	By map[string][]string // which hosts want a name, for names that this host does not want itself
-}
-
-// Merge returns what the hosts want together, with this host's own wish first. With a store that is away, it is what was last known. It makes
-// known what this host wants.
-func (m *Member) Merge(ctx context.Context, name string, own Wish) Merged {
-	merged := Merged{Wish: Wish{Names: slices.Clone(own.Names), Optional: slices.Clone(own.Optional), Keys: slices.Clone(own.Keys)}, By: map[string][]string{}}
-	if m == nil {
-		return merged
-	}
-	m.wish(name, own)
-	hosts, _ := m.Hosts(ctx, name) // what was last known, if the store is away
-	for _, required := range []bool{true, false} {
-		for _, h := range hosts {
-			if h.Host == m.set.Host {
-				continue
-			}
-			list, into := h.Wish.Optional, &merged.Optional
-			if required {
-				list, into = h.Wish.Names, &merged.Names
-			}
-			for _, wanted := range list {
-				merged.add(wanted, h.Host, own, into)
-			}
-		}
-	}
-	return merged
-}
-
-func (m *Merged) add(name, host string, own Wish, into *[]string) {
-	if slices.Contains(own.Names, name) || slices.Contains(own.Optional, name) || len(name) > 253 {
-		return
-	}
-	if by := m.By[name]; !slices.Contains(by, host) {
-		m.By[name] = append(by, host)
-	}
-	if !slices.Contains(m.Names, name) && !slices.Contains(m.Optional, name) && len(m.Names)+len(m.Optional) < mostNames {
-		*into = append(*into, name)
-	}
 }
 
 // Flush sends what [Member.Note] and [Member.Revoke] have noted: for commands, which have no Run.
@@ -261,95 +216,4 @@ func (m *Member) nudge() {
 	case m.wake <- struct{}{}:
 	default:
 	}
-}
-
-// Revoked says that a certificate of the fleet was revoked.
-type Revoked struct {
-	Serial     string           `json:"serial"`
-	SPKI       string           `json:"spki_sha256"`
-	Revocation state.Revocation `json:"revocation"`
-	Host       string           `json:"host"` // that has revoked it
-}
-
-// Revoke tells the fleet that a certificate was revoked, soon; it waits for nobody.
-func (m *Member) Revoke(name, serial, spki string, r state.Revocation) {
-	if m == nil {
-		return
-	}
-	revoked := Revoked{Serial: serial, SPKI: spki, Revocation: r, Host: m.set.Host}
-	m.mu.Lock()
-	m.queue[revokedPlace(name, serial)] = revoked
-	m.mu.Unlock()
-	m.learnRevoked(name, revoked)
-	m.nudge()
-}
-
-// Revocations lists the certificates of a name that hosts have revoked, as far as this host knows.
-func (m *Member) Revocations(name string) []Revoked {
-	if m == nil {
-		return nil
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return slices.Clone(m.revoked[name])
-}
-
-func revokedPlace(name, serial string) string {
-	return path.Join("certificate", name, "revoked", serial)
-}
-
-// mostRevoked bounds how many revocations of a certificate are believed.
-const mostRevoked = 200
-
-// learnRevoked reports whether a revocation is new.
-func (m *Member) learnRevoked(name string, r Revoked) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	list := m.revoked[name]
-	i := slices.IndexFunc(list, func(o Revoked) bool { return o.Serial == r.Serial })
-	switch {
-	case i < 0 && len(list) < mostRevoked:
-		m.revoked[name] = append(list, r)
-		return true
-	case i >= 0 && list[i] != r && !list[i].Revocation.KeyCompromised: // it can only become worse
-		m.revoked[name][i] = r
-		return true
-	}
-	return false
-}
-
-func (m *Member) isRevoked(name, serial string) bool {
-	return slices.ContainsFunc(m.Revocations(name), func(r Revoked) bool { return r.Serial == serial })
-}
-
-// sendQueue sends revocations.
-func (m *Member) sendQueue(ctx context.Context) error {
-	m.mu.Lock()
-	waiting := maps.Clone(m.queue)
-	m.mu.Unlock()
-	for place, r := range waiting {
-		value, err := m.vault().note(place, 1, time.Now(), r)
-		if err == nil {
-			err = m.replace(ctx, place, value)
-		}
-		if err != nil {
-			return err
-		}
-		m.mu.Lock()
-		if m.queue[place] == r {
-			delete(m.queue, place)
-		}
-		m.mu.Unlock()
-	}
-	return nil
-}
-
-// readRevoked reads the revocation in a place of the store.
-func (m *Member) readRevoked(name string, v state.Versioned) (r Revoked, err error) {
-	_, _, err = m.vault().readNote(v.Value, v.Key, 0, &r)
-	if err == nil && revokedPlace(name, r.Serial) != v.Key {
-		err = refused(Swapped, v.Key, "it is about the serial number %.80q", r.Serial)
-	}
-	m.fault(v.Key, err)
-	return r, err
 }

@@ -77,7 +77,7 @@ func (o overlay) Lock(ctx context.Context, key string) (func(), error) {
 const usageLock = "usage.lock"
 
 func (o overlay) name(key string) string {
-	if path := o.Store.Path(key); path != "" {
+	if path := o.Path(key); path != "" {
 		return path
 	}
 	return key

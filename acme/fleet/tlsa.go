@@ -306,6 +306,9 @@ func (k *Keys) open(place string, text []byte, value any) (sequence int64, err e
 
 // ForgetTLSA notes for all certificates that an operator has forgotten a host. What is missing because the store was lost is not forgotten.
 func (m *Member) ForgetTLSA(ctx context.Context, host string) error {
+	if m == nil {
+		return refusal("", "this host is in no fleet")
+	}
 	return m.ask(ctx, func(ctx context.Context) error {
 		names, err := m.shared.List("certificate")
 		if err != nil {

@@ -79,8 +79,10 @@ func TestKeysForged(t *testing.T) {
 	}
 	evil := w.stranger()
 	for name, forge := range map[string]func(place string) []byte{
-		"garbage":         func(string) []byte { return []byte("garbage") },
-		"of a stranger":   func(place string) []byte { return must2(vault{fleet: "berlin", host: "mx0", identity: evil.identity}.note(place, 9, time.Now(), 1)) },
+		"garbage": func(string) []byte { return []byte("garbage") },
+		"of a stranger": func(place string) []byte {
+			return must2(vault{fleet: "berlin", host: "mx0", identity: evil.identity}.note(place, 9, time.Now(), 1))
+		},
 		"moved from else": func(place string) []byte { return evil.get("certificate/other" + place[len("certificate/mx"):]) },
 	} {
 		for _, place := range []string{k.together(), k.next(bundle.EC256)} {

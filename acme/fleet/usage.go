@@ -90,6 +90,7 @@ func (m *Member) saveUsage(ca string, value []byte) {
 		}
 		err = m.swap(ctx, nil, usagePlace(ca), revision, wrapped)
 		if err == nil {
+			m.fault(usagePlace(ca), nil) // whatever was there before
 			m.writeUsage(agreedUsage(ca), merged)
 			m.writeUsage(diskUsage(ca), merged)
 			return

@@ -43,7 +43,7 @@ type link struct {
 	moved  chan struct{} // closed when the client is left
 	ended  bool
 
-	ctx     context.Context // ends with Close
+	ctx     context.Context //nolint:containedctx // ends with Close
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 }
@@ -182,10 +182,14 @@ func (l *link) move(m member, to int) {
 		return
 	}
 	client, err := l.dial(to)
-	if err != nil || !l.runLocked(func() {
+	if err != nil {
+		return
+	}
+	if !l.runLocked(func() {
 		sleep(l.ctx, l.patience)
 		_ = m.Close() // nobody uses it any more
 	}) {
+		_ = client.Close() // the store is closed
 		return
 	}
 	l.client, l.at = client, to

@@ -132,9 +132,6 @@ func (s *Store) scan(ctx context.Context, from, end string, revision, limit int6
 	return answer, err
 }
 
-// maxOps is how many operations etcd does in one transaction, by default.
-const maxOps = 128
-
 // Rename moves a value or a folder in one transaction, if nothing has changed since it was read; otherwise it reads again. A folder has at most
 // 120 values and about 1 MiB.
 func (s *Store) Rename(from, to string) error {

@@ -124,12 +124,8 @@ func (w *watch) take(answer *etcdserverpb.WatchResponse) error {
 	case answer.Created:
 		w.cluster = answer.Header.ClusterId
 	case len(answer.Events) > 0:
-		events := make([]*clientv3.Event, len(answer.Events))
-		for i, e := range answer.Events {
-			events[i] = (*clientv3.Event)(e)
-		}
-		w.handle(events)
-		w.revision = events[len(events)-1].Kv.ModRevision // that of the answer may be later than what it has
+		w.handle(answer.Events)
+		w.revision = answer.Events[len(answer.Events)-1].Kv.ModRevision // that of the answer may be later than what it has
 	default:
 		w.revision = max(w.revision, answer.Header.Revision) // nothing has changed until then
 	}

@@ -1,6 +1,7 @@
 package etcdtest
 
 import (
+	"context"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -27,7 +28,7 @@ type Line struct {
 
 func newLine(t testing.TB, address string) *Line {
 	t.Helper()
-	listener, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", net.JoinHostPort(address, "0"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +115,7 @@ func (l *Line) connect(client net.Conn) {
 	if !ok {
 		return
 	}
-	server, err := net.DialTimeout("tcp", target, 5*time.Second)
+	server, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(context.Background(), "tcp", target)
 	if err != nil {
 		return
 	}

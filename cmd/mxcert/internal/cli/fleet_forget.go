@@ -14,8 +14,8 @@ import (
 )
 
 const fleetForgetHelp = `Forgets a host that is away and does not come back as it was. As long as a host may come back with the keys on its disk, old TLSA records
-stay, so that no sender refuses it; and names that only it wants stay wanted. Both end when it is forgotten: by this command, or by itself
-after fleet.forget (14 days).
+stay, so that no sender refuses it; and names that only it wants stay wanted. Both end when it is forgotten: by this command, or after
+fleet.forget (14 days).
 
 A host that comes back after it was forgotten takes part as a new one: it first copies what the fleet has. Its recipient stays trusted;
 mxcert fleet recipients remove HOST ends that.

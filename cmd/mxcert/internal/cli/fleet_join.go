@@ -24,8 +24,8 @@ certificate, the cluster and the role there, the clock, whether another host has
 certificate. Without --yes nothing is written, neither here nor in the store.
 
 With --yes it then makes the first pass over all certificates: what the fleet has is copied to this host's disk, deployed and proven by
-handshakes, as in every pass. What nobody has ordered yet, this host orders. A host without this command does the same by itself when the
-daemon starts; the command shows beforehand what will happen.
+handshakes, as in every pass. What nobody has ordered yet, this host orders. The daemon does the same when it starts; the command shows
+beforehand what will happen.
 
 Exit codes: 0 all checks have passed (and, with --yes, all is served), 3 a check has failed, 75 the store is away; with --yes also those of
 renew.`

@@ -74,7 +74,7 @@ func (c *client) valid(leaf *x509.Certificate, now time.Time) error {
 	switch {
 	case now.After(leaf.NotAfter):
 		return &clientError{text: fmt.Sprintf("fleet.etcd.certificate: %s (%s) expired at %s, so the cluster refuses this host", c.certificate, leaf.Subject.CommonName, leaf.NotAfter.UTC().Format(day)),
-			hint: "issue a new client certificate with the same common name, and write it to " + c.certificate + " and " + c.privateKey + "; mxcert reads it by itself"}
+			hint: "issue a new client certificate with the same common name, and write it to " + c.certificate + " and " + c.privateKey + "; mxcert reads it at its next connection"}
 	case now.Before(leaf.NotBefore):
 		return &clientError{text: fmt.Sprintf("fleet.etcd.certificate: %s is not valid before %s", c.certificate, leaf.NotBefore.UTC().Format(day)),
 			hint: "this host's clock says " + now.UTC().Format(day) + ": set it right, or wait"}
