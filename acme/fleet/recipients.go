@@ -83,6 +83,9 @@ func (m *Member) RemoveRecipient(ctx context.Context, r seal.Recipient) (changed
 	if err := m.learnTrust(ctx); err != nil {
 		return nil, err
 	}
+	if err := m.signMark(ctx); err != nil {
+		return nil, err
+	}
 	t := m.trust.Load()
 	host := ""
 	for _, known := range m.Recipients() {
