@@ -1,10 +1,19 @@
 package fleet
 
 import (
+	"context"
+	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"mxcert/acme/fleet/seal"
+	"mxcert/acme/state"
 )
 
 // The host that began the fleet may leave it: the others, and those that join later, still know the store.
@@ -36,4 +45,115 @@ func TestTheFounderLeaves(t *testing.T) {
 			}
 		})
 	}
+}
+
+// fullDisk is a disk that takes no changes while it is full.
+type fullDisk struct {
+	state.Store
+	full *atomic.Bool
+}
+
+func (d fullDisk) Replace(key string, value []byte) error {
+	if d.full.Load() {
+		return &state.Error{Op: "write", Path: key, Err: syscall.ENOSPC}
+	}
+	return d.Store.Replace(key, value)
+}
+
+// A store that comes back while this host's disk is full is known to be back, and the log says so once.
+func TestTheStoreComesBackToAFullDisk(t *testing.T) {
+	pair(t, 1, func(t *testing.T, s *storm) {
+		h, full := s.hosts[0], new(atomic.Bool)
+		h.weather = newWeather(1, 0)
+		h.weather.calm.Store(true)
+		p := h.disk.process()
+		var log lines
+		m, err := New(Settings{Name: "berlin", Host: h.name, Identity: h.identity, Recipients: h.all, Session: "1"}, &faulty{h.store.open(), h.weather, p},
+			fullDisk{p, full}, slog.New(slog.NewTextHandler(&log, nil)))
+		must(t, err)
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan struct{})
+		t.Cleanup(func() { cancel(); <-ended })
+		go func() { defer close(ended); m.Run(ctx, func([]string) {}) }()
+		m.Merge(t.Context(), stormName, Wish{Names: []string{stormName}})
+		time.Sleep(time.Minute)
+		h.weather.force("hangs")
+		time.Sleep(5 * time.Minute)
+		if m.Health().Up {
+			t.Fatal("the store is not away")
+		}
+		full.Store(true)
+		h.weather.force("")
+		time.Sleep(time.Hour)
+		if !m.Health().Up {
+			t.Errorf("%+v", m.Health())
+		}
+		if n := strings.Count(log.String(), "answers again"); n != 1 {
+			t.Errorf("the log says %d times that the store answers again", n)
+		}
+	})
+}
+
+// lines is a log.
+type lines struct {
+	mu sync.Mutex
+	strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.Builder.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.Builder.String()
+}
+
+// Hosts with a problem that each pass words anew, with the number of a port in it, do not keep each other at work.
+func TestProblemsWakeNobody(t *testing.T) {
+	pair(t, 2, func(t *testing.T, s *storm) {
+		var passes atomic.Int32
+		for _, h := range s.hosts {
+			h.weather = newWeather(1, 0)
+			h.weather.calm.Store(true)
+			p := h.disk.process()
+			m, err := New(Settings{Name: "berlin", Host: h.name, Identity: h.identity, Recipients: h.all, Session: h.name}, &faulty{h.store.open(), h.weather, p}, p, nil)
+			must(t, err)
+			pass := func() {
+				m.Merge(t.Context(), stormName, Wish{Names: []string{stormName}})
+				m.Note(stormName, Deployed{Wish: Wish{Names: []string{stormName}}, Problem: fmt.Sprintf("read tcp 192.0.2.1:%d->192.0.2.1:25: connection reset by peer", 30000+passes.Add(1))})
+			}
+			ctx, cancel := context.WithCancel(context.Background())
+			ended := make(chan struct{})
+			t.Cleanup(func() { cancel(); <-ended })
+			wake := make(chan struct{}, 1)
+			go func() {
+				for pass(); ; pass() {
+					select {
+					case <-wake:
+					case <-ctx.Done():
+						return
+					}
+				}
+			}()
+			go func() {
+				defer close(ended)
+				m.Run(ctx, func(names []string) {
+					if len(names) > 0 {
+						select {
+						case wake <- struct{}{}:
+						default:
+						}
+					}
+				})
+			}()
+		}
+		time.Sleep(time.Hour)
+		if n := passes.Load(); n > 20 {
+			t.Errorf("%d passes in an hour", n)
+		}
+	})
 }

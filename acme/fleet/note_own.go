@@ -203,9 +203,13 @@ func (m *Member) keepHosts(name string, list []said) {
 	}
 }
 
-// sameSaid compares what hosts say. With sequences, it is what the disk must know, too.
+// sameSaid compares what hosts say. With sequences, it is what the disk must know; without, what a pass of another host depends on: that is not the
+// problem of a host, which each of its passes may word anew.
 func sameSaid(a, b []said, sequences bool) bool {
 	return slices.EqualFunc(a, b, func(x, y said) bool {
+		if !sequences {
+			x.Problem, y.Problem = "", ""
+		}
 		return x.Host == y.Host && x.Alive == y.Alive && (!sequences || x.Sequence == y.Sequence) && reflect.DeepEqual(timeless(x.Deployed), timeless(y.Deployed))
 	})
 }
