@@ -78,7 +78,10 @@ func (m *Member) look(ctx context.Context) (lookedAt, error) {
 		return lookedAt{}, refusal("see the key fleet of the configuration", "this host has no store of a fleet")
 	}
 	var at lookedAt
-	var err error
+	err := m.knowsTrust()
+	if err != nil {
+		return at, err
+	}
 	if at.identity, err = m.shared.Identity(ctx); err != nil {
 		return at, err
 	}
