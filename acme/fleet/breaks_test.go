@@ -157,3 +157,41 @@ func TestProblemsWakeNobody(t *testing.T) {
 		}
 	})
 }
+
+// Hosts at work stay alive for each other after everything was deleted from the store, with leases that live on.
+func TestHostsAreAliveAfterAWipe(t *testing.T) {
+	pair(t, 2, func(t *testing.T, s *storm) {
+		a, b := s.hosts[0].start(true), s.hosts[1].start(true)
+		for _, m := range []*Member{a, b} {
+			m.Merge(t.Context(), stormName, Wish{Names: []string{stormName}})
+		}
+		alive := func() bool {
+			hosts, err := b.Hosts(t.Context(), stormName)
+			return err == nil && len(hosts) == 2 && hosts[1].Host == a.set.Host && hosts[1].Alive
+		}
+		time.Sleep(5 * time.Minute)
+		if !alive() {
+			t.Fatal("the other host is not alive before")
+		}
+		s.store.deleteAll()
+		time.Sleep(2 * time.Minute)
+		if !alive() {
+			hosts, err := b.Hosts(t.Context(), stormName)
+			t.Errorf("two minutes after all was deleted: %+v, %v", hosts, err)
+		}
+		time.Sleep(time.Hour)
+		if !alive() {
+			t.Error("an hour after all was deleted: the other host is not alive")
+		}
+		isErr(t, "to forget a host that is at work", b.Forget(t.Context(), a.set.Host), state.ErrAway) // a refusal
+	})
+}
+
+// deleteAll removes every key, as etcdctl del --prefix does: leases live on, and the cluster is the same.
+func (m *model) deleteAll() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for key := range m.keys {
+		m.set(key, nil, 0, nil)
+	}
+}

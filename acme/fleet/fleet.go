@@ -93,6 +93,7 @@ type Member struct {
 	entered    bool   // the first checks have passed
 	running    bool   // Run is at work
 	isFull     bool   // the store takes no changes
+	absent     bool   // the store did not have this host among those at work
 	untrusting error  // why this host does not know whom to trust
 	asked      chan struct{}
 	faults     map[string]string // by the key of a value

@@ -101,6 +101,7 @@ func (m *Member) askHosts(ctx context.Context, name string) error {
 		return err
 	}
 	var list []said
+	absent := false
 	const each, atOnce = 4, 25
 	for part := range slices.Chunk(names, atOnce) {
 		keys := make([]string, 0, each*atOnce)
@@ -113,6 +114,7 @@ func (m *Member) askHosts(ctx context.Context, name string) error {
 			return err
 		}
 		for i, host := range part {
+			absent = absent || host == m.set.Host && values[i*each].Revision == 0
 			if s, ok := m.judgeHost(host, name, values[i*each:(i+1)*each], before[host]); ok {
 				list = append(list, s)
 			}
@@ -120,6 +122,7 @@ func (m *Member) askHosts(ctx context.Context, name string) error {
 	}
 	m.mu.Lock()
 	m.known[name] = &knownHosts{list: list, at: time.Now()}
+	m.absent = absent
 	m.mu.Unlock()
 	m.keepHosts(name, list)
 	return nil

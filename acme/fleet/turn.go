@@ -2,9 +2,12 @@ package fleet
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
+
+	"mxcert/acme/state"
 )
 
 // work does what is due, until something fails.
@@ -110,10 +113,21 @@ func (p *part) certificate(ctx context.Context, name string, now time.Time) (nex
 	if err := m.askHosts(ctx, name); err != nil {
 		return next, err
 	}
+	if p.wasRemoved() {
+		m.log.Warn("the store of the fleet did not have this host among those at work; what is missing is written again")
+		return next, fmt.Errorf("this host is not among those at work: %w", state.ErrChanged)
+	}
 	if !sameSaid(before, m.knownOf(name), false) {
 		m.changedNames(name)
 	}
 	return earlierOf(said, now.Add(m.hostsPause(name))), nil
+}
+
+// wasRemoved reports whether the store does not have any more that this host is at work, although its lease goes on: then more can be missing.
+func (p *part) wasRemoved() bool {
+	p.m.mu.Lock()
+	defer p.m.mu.Unlock()
+	return p.m.absent
 }
 
 // tell sends what this host says, if it is new, or was said long ago.
