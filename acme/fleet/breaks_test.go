@@ -35,7 +35,11 @@ func TestTheFounderLeaves(t *testing.T) {
 			w.host(0, "").leads1("mx.example").Release()
 			stays := w.host(1, "")
 			stays.leads1("mx.example").Release()
+			old, err := stays.shared.Get(t.Context(), clusterPlace)
+			must(t, err)
 			change := leave(w, stays)
+			must(t, stays.shared.Replace(clusterPlace, old.Value)) // restored from a backup, in a new cluster
+			must(t, stays.remember(func(all *memory) bool { all.Cluster = "another"; return true }))
 			for i, dir := range []string{1: stays.dir, 2: ""}[1:] {
 				again := w.host(i+1, dir, change)
 				if err := again.Join(t.Context()); err != nil {

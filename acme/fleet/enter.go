@@ -96,7 +96,8 @@ func (m *Member) look(ctx context.Context) (lookedAt, error) {
 
 // whose checks that the store is this fleet's; made is "" if it is empty.
 //
-// The host that has signed the mark may have left since: the mark that this host remembers, in the same store, is believed in any case.
+// The host that has signed the mark may have left since: the mark that this host remembers is believed in any case,
+// also in a store that was restored from a backup.
 func (m *Member) whose(ctx context.Context, at *lookedAt) error {
 	value, err := m.shared.Get(ctx, clusterPlace)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -121,12 +122,12 @@ func (m *Member) whose(ctx context.Context, at *lookedAt) error {
 		return refusal("correct fleet.etcd.endpoints, or remove the foreign keys below the prefix of the fleet", "the store holds something else under the key of the fleet")
 	}
 	m.mu.Lock()
-	known := m.memory
+	known := m.memory.Made
 	m.mu.Unlock()
 	switch {
 	case n.Fleet != m.set.Name:
 		return refusal("give each fleet a prefix of its own (fleet.name), or correct fleet.name", "the store holds the fleet %.80q at this prefix, and this host belongs to %q", n.Fleet, m.set.Name)
-	case json.Unmarshal(n.Value, &c) == nil && c.Made != "" && c.Made == known.Made && at.identity == known.Cluster:
+	case json.Unmarshal(n.Value, &c) == nil && c.Made != "" && c.Made == known:
 		at.made, at.unsigned = c.Made, true
 		return nil
 	}
