@@ -99,6 +99,8 @@ type Member struct {
 	faults     map[string]string // by the key of a value
 	leads      map[string]*Lead
 	waiting    map[string]bool // certificates that this host waits to order
+	only       map[string]bool // certificates of the configuration; nil: all
+	retired    map[string]bool // about which this host has said something that it takes back
 	values     map[string]state.Versioned
 	interest   map[string]bool // certificates of which values are kept
 	loaded     map[string]bool // all of their values were read

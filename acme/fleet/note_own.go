@@ -40,6 +40,10 @@ func (m *Member) Note(name string, d Deployed) {
 func (m *Member) say(name string, d Deployed) {
 	before := m.ownSaid(name)
 	m.mu.Lock()
+	if m.unwanted(name) { // a pass of an earlier configuration
+		m.mu.Unlock()
+		return
+	}
 	n := m.own[name]
 	fresh := before == nil || !reflect.DeepEqual(timeless(*before), timeless(d))
 	if n == nil {

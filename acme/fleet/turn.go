@@ -63,6 +63,9 @@ func (p *part) once(ctx context.Context) (next time.Time, err error) {
 	if err := m.sendQueue(ctx); err != nil && isAway(err) {
 		return next, err
 	}
+	if err := m.retire(ctx); err != nil && isAway(err) {
+		return next, err
+	}
 	for _, name := range p.m.names() {
 		due, err := p.certificate(ctx, name, now)
 		if err != nil {
@@ -171,7 +174,7 @@ func (m *Member) hostsPause(name string) time.Duration {
 	if own != nil {
 		known := m.knownOf(name)
 		for _, s := range known {
-			if s.Alive && slices.ContainsFunc(own.OnDisk, func(spki string) bool { return !slices.Contains(s.OnDisk, spki) }) {
+			if s.Alive && len(s.Wish.Names) > 0 && slices.ContainsFunc(own.OnDisk, func(spki string) bool { return !slices.Contains(s.OnDisk, spki) }) {
 				return max(hostsAgain, time.Duration(len(known))*perHost)
 			}
 		}
