@@ -37,11 +37,17 @@ type world struct {
 
 func newWorld(t testing.TB, hosts int) *world {
 	t.Helper()
+	return newWorldAt(t, hosts, func(t testing.TB) *etcdtest.Cluster { return etcdtest.Start(t, 1) })
+}
+
+// newWorldAt is newWorld with a cluster of another kind.
+func newWorldAt(t testing.TB, hosts int, start func(testing.TB) *etcdtest.Cluster) *world {
+	t.Helper()
 	// The client sets the log of gRPC once, and a member in this process reads it.
 	first, err := etcd.Open(etcd.Settings{Endpoints: []string{"http://127.0.0.1:1"}, Prefix: "/mxcert/v1/berlin/"})
 	must(t, err)
 	must(t, first.Close())
-	w := &world{t: t, cluster: etcdtest.Start(t, 1)}
+	w := &world{t: t, cluster: start(t)}
 	for range hosts {
 		identity := newIdentity(t)
 		w.identities, w.all = append(w.identities, identity), append(w.all, identity.Recipient())

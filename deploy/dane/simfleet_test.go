@@ -48,15 +48,13 @@ func newSimStore() simStore {
 type rule string
 
 const (
-	allRules      rule = ""
-	noMarks       rule = "the marks of changes"
-	noStatement   rule = "the statement before another key is served"
-	noAway        rule = "hosts that are away count"
-	noElsewhere   rule = "what other hosts serve counts"
-	noStored      rule = "every host has the key on its disk"
-	noUnion       rule = "records are remembered together"
-	storeIsTruth  rule = "the disk remembers hosts that the store has lost"
-	noGrowingText rule = "old statements are refused"
+	allRules     rule = ""
+	noMarks      rule = "the marks of changes"
+	noStatement  rule = "the statement before another key is served"
+	noAway       rule = "hosts that are away count"
+	noElsewhere  rule = "what other hosts serve counts"
+	noStored     rule = "every host has the key on its disk"
+	storeIsTruth rule = "the disk remembers hosts that the store has lost"
 )
 
 // simFleet is the fleet, and what happens to it.
@@ -68,6 +66,7 @@ type simFleet struct {
 	hosts   []*simMember
 	without rule
 	forget  time.Duration
+	peace   bool // nothing goes wrong
 	born    []*simKey
 	ends    []yearEnd
 	faults  []string
@@ -251,16 +250,9 @@ func (m *simMember) hear() {
 			list = append(list, h)
 		}
 	}
-	if m.fleet.without != noUnion {
-		m.state.Take(&m.shared, m.instant())
-	}
+	m.state.Take(&m.shared, m.instant())
 	if m.fleet.without == storeIsTruth {
 		m.state.Peers = nil
-	}
-	if m.fleet.without == noGrowingText {
-		for _, p := range m.state.Peers {
-			p.Number = 0
-		}
 	}
 	m.state.Hear(list, m.instant(), m.fleet.forget)
 	for _, key := range m.types {

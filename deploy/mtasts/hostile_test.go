@@ -109,17 +109,22 @@ func TestHostilePolicyHosts(t *testing.T) { //nolint:paralleltest // it measures
 		}
 		return f, peak()
 	}
-	_, usual := cost(func(out http.ResponseWriter, r *http.Request) {
-		policy(good+"x: "+strings.Repeat("y", 60<<10)+"\r\n")(out, r)
-		_ = http.NewResponseController(out).Flush()
-		heap.await(3) // while the client has most of it
-	}, false)
+	var usual uint64
+	for range 3 {
+		_, takes := cost(func(out http.ResponseWriter, r *http.Request) {
+			policy(good+"x: "+strings.Repeat("y", 60<<10)+"\r\n")(out, r)
+			_ = http.NewResponseController(out).Flush()
+			heap.await(3) // while the client has most of it
+		}, false)
+		usual = max(usual, takes)
+	}
 	for _, h := range hosts {
 		f, most := cost(h.serve, h.says == "no answer in time")
 		if f.Policy != nil || f.Type == "" || !strings.Contains(f.Reason, h.says) {
 			t.Errorf("%s: %s, want a reason that says %q", h.what, show(f), h.says)
 		}
 		f.expect(t, h.what, f.Type, ids(f.Findings)...)
+		t.Logf("%s: %d KiB, a good server %d", h.what, most>>10, usual>>10)
 		if most > 2*usual+1<<20 { // the server in this process needs some, too
 			t.Errorf("%s: %d KiB of memory, a good server costs %d", h.what, most>>10, usual>>10)
 		}
@@ -181,6 +186,9 @@ func (g *gauge) look() uint64 {
 // since returns a function that says how far the heap has grown since now.
 func (g *gauge) since() func() uint64 {
 	before := g.look()
+	for range 3 { // pools and finalizers give memory back after several collections only
+		before = min(before, g.look())
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.most = before

@@ -39,7 +39,7 @@ func (w *town) round(t *testing.T, f fault, pick *rand.Rand) {
 	ctx := t.Context()
 	h, moment := w.anyHost(pick), moments[pick.IntN(len(moments))]
 	delay, hold := scale(pick, moment.at), 500*time.Millisecond+scale(pick, 4*time.Second)
-	if long(t) && pick.IntN(6) == 0 {
+	if long(t) && pick.IntN(10) == 0 {
 		hold += 35 * time.Second // longer than a lock outlives its holder
 	}
 	began := time.Now()

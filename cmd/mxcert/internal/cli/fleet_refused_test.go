@@ -244,8 +244,8 @@ func begin(t *testing.T, cluster *etcdtest.Cluster, c *candidate, name string, i
 		_ = shared.Close()
 	})
 	for range 200 {
-		if _, err := shared.Get(t.Context(), "host/"+host+"/alive"); err == nil {
-			return
+		if list, err := shared.Many(t.Context(), []string{"host/" + host + "/alive", "host/" + host + "/seen", "hosts"}); err == nil && list[0].Revision*list[1].Revision*list[2].Revision > 0 {
+			return // it has written all that it writes at its start
 		}
 		time.Sleep(50 * time.Millisecond)
 	}

@@ -178,7 +178,7 @@ func (d *Daemon) tellHealth(m *membership) {
 	before := m.told
 	m.told = health
 	m.mu.Unlock()
-	if health.Up && !before.Up && !before.Since.IsZero() {
+	if health.Up && !health.Since.IsZero() && (!before.Up || before.Since.IsZero()) { // the first answer counts, too: a pass may have missed it
 		d.back(m)
 	}
 	same := !before.Since.IsZero() && before.Up == health.Up && slices.Equal(before.Faults, health.Faults)

@@ -1,16 +1,17 @@
 // Package engine makes this host a member of its fleet: with the store that the hosts share, an etcd cluster. It is a room of its own, because
-// the client of etcd is a third of the program: with the build tag nofleet (make FLEET=no) it is left out.
+// the client of etcd is a tenth of the program: with the build tag nofleet (make FLEET=no) it is left out.
 //
 // It is built in by default, so that the packages can do fleets. What that costs a host without the section fleet, in megabytes of 2^20 bytes, as
-// make bench-fleet measures it (three runs in turn; times were the same within what the load of the machine did to them):
+// make bench-fleet measures it (two runs in turn; times were the same within what the load of the machine did to them):
 //
-//	                 binary   RSS               of that anonymous
-//	with             38.7     32.0, 32.3, 32.3  5.4, 5.5, 5.5
-//	without          26.1     25.5, 25.5, 25.4  4.6, 4.7, 4.6
+//	                 binary   RSS         of that anonymous
+//	with             30.4     29.3, 29.4  5.4, 5.5
+//	without          27.2     25.8, 25.8  4.6, 4.7
 //
-// The binary grows by 12.6 MiB (13.2 million bytes; the limit is 14). Nothing runs: no goroutine, no connection, no log. What does not go away is
-// 0.5 MiB of heap, 0.8 with what the heap loses between: descriptions of messages that protobuf registers whenever a program starts that links
-// them. The rest of the RSS is pages of the program, which the page cache holds and gives back.
+// Both are built with the tag grpcnotrace, as the Makefile and the packages build: without it, the debug pages of gRPC execute templates, the linker
+// keeps every method, and the binary grows by 12.6 MiB and not by 3.2. Nothing runs: no goroutine, no connection, no log. What does not go away is
+// 0.8 MiB of anonymous memory: descriptions of messages that protobuf registers whenever a program starts that links them. The rest of the RSS is
+// pages of the program, which the page cache holds and gives back.
 package engine
 
 import (

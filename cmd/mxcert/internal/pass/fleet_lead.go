@@ -20,11 +20,11 @@ const (
 	KindFleetAway = "fleet-away"
 
 	// leadPatience is how long a pass of the daemon waits while another host orders: what that host gets wakes the certificate.
-	leadPatience = 2 * time.Second
+	leadPatience = 5 * time.Second
 	// commandPatience is how long a command waits for it.
 	commandPatience = 5 * time.Minute
 	// fleetAgain is when a pass that could not lead is made again, if nothing wakes it before.
-	fleetAgain = 5 * time.Minute
+	fleetAgain = time.Minute
 	// offerAgain is when a pass is made again that could not offer what is issued here. When the store is back, the daemon makes it at once.
 	offerAgain = time.Minute
 )
