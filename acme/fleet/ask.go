@@ -168,7 +168,7 @@ func hintOf(err error) string {
 	case full(err):
 		return "make room in etcd: compact it, defragment it, and disarm the alarm (etcdctl alarm disarm)"
 	}
-	return "see that etcd runs and that this host reaches its endpoints; nothing need be done for mail"
+	return "see that etcd runs and that this host reaches its endpoints; mail goes on without it"
 }
 
 // isAway reports whether an error means that nothing can be ordered now.

@@ -97,7 +97,7 @@ func client(of *wanted.Fleet, now time.Time) finding.Finding {
 	text, until := leaf.Subject.CommonName, report.Minute(leaf.NotAfter)
 	if leaf.NotAfter.Sub(now) < min(clientSoon, leaf.NotAfter.Sub(leaf.NotBefore)/4) {
 		return doubtful("the client certificate %q, by which the cluster knows this host, ends at %s", text, until).
-			Next("issue a new one with the same common name, and write it over the old one; mxcert reads it by itself")
+			Next("issue a new one with the same common name, and write it over the old one; mxcert reads it at its next connection")
 	}
 	return well("the cluster knows this host as %q, until %s", text, until)
 }
@@ -142,7 +142,7 @@ func trust(own string, seen fleet.Overview) (found []finding.Finding) {
 		}
 	}
 	if spare == 0 {
-		add(doubtful("each recipient that this host trusts is that of a host: there is none for recovery").
+		add(doubtful("each recipient that this host trusts is that of a host, and none is for recovery").
 			Next("make an identity with age-keygen, add its recipient to fleet.recipients, and keep it offline"))
 	}
 	if len(found) == 0 {
