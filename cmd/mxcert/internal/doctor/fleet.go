@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// clockSlack is how far clocks may differ without a word: certificates and leases are judged by different clocks.
-	clockSlack = 30 * time.Second
+	// mayDiffer is how far clocks may differ without a word: certificates and leases are judged by different clocks.
+	mayDiffer = 30 * time.Second
 	// clientSoon is how long before its end a client certificate is worth a word, or a quarter of its life if that is less.
 	clientSoon = 14 * 24 * time.Hour
 )
@@ -106,7 +106,7 @@ func clock(p engine.Probed) finding.Finding {
 	switch ahead := p.Clock.Round(time.Second); {
 	case !p.ClockKnown:
 		return well("no member of the cluster has said what time it is")
-	case ahead.Abs() > clockSlack:
+	case ahead.Abs() > mayDiffer:
 		return doubtful("the clock of this host is %s %s that of the cluster", ahead.Abs(), map[bool]string{true: "ahead of", false: "behind"}[ahead > 0]).
 			Next("have chrony or systemd-timesyncd set the clocks of all hosts and members")
 	}
