@@ -21,7 +21,7 @@ const (
 	forgetAfter = 14 * 24 * time.Hour
 
 	probeFirst = 2 * time.Second // after a failure
-	probeLast  = time.Minute
+	probeLast  = 15 * time.Second
 
 	hostsAgain   = 2 * time.Second  // what others have is read anew while somebody lacks something
 	hostsCalm    = 15 * time.Second // and otherwise
