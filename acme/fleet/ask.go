@@ -137,7 +137,7 @@ func (m *Member) noteAway(err error) {
 	if before == nil {
 		m.log.Error("the store of the fleet cannot be used; mail is served as before", "error", err)
 	}
-	m.tell()
+	m.announce()
 }
 
 func (m *Member) noteUp() {
@@ -159,7 +159,7 @@ func (m *Member) noteUp() {
 	if before != nil {
 		m.log.Info("the store of the fleet answers again", "away_since", before.Since)
 	}
-	m.tell()
+	m.announce()
 }
 
 // hintOf says what to do about a store that is away.
@@ -173,14 +173,14 @@ func hintOf(err error) string {
 	case full(err):
 		return "make room in etcd: compact it, defragment it, and disarm the alarm (etcdctl alarm disarm)"
 	}
-	return "see that etcd runs and that this host reaches its endpoints; nothing need be done for mail"
+	return "see that etcd runs and that this host reaches its endpoints; mail goes on without it"
 }
 
 // isAway reports whether an error means that nothing can be ordered now.
 func isAway(err error) bool { return unusable(err) || full(err) }
 
-// tell wakes whoever wants to know that Health has changed.
-func (m *Member) tell() {
+// announce wakes whoever wants to know that Health has changed.
+func (m *Member) announce() {
 	m.mu.Lock()
 	changed := m.onChange
 	m.mu.Unlock()

@@ -23,7 +23,7 @@ func (s *Settings) check() error {
 	form := nameForm()
 	for what, name := range map[string]string{"name": s.Name, "host": s.Host} {
 		if len(name) > 200 || !form.MatchString(name) {
-			return refusal("use lower-case letters, digits and hyphens, as in host names", "fleet.%s: %.80q is no name", what, name)
+			return refusal("use lower-case letters, digits and hyphens, as in host names", "fleet.%s: %.80q cannot be a name", what, name)
 		}
 	}
 	if s.Identity == nil {

@@ -21,7 +21,7 @@ const (
 )
 
 // envelope is how every value that hosts must believe is stored: the JSON of a payload, and who signed it. The signature is for a purpose,
-// so that a value of one kind is none of another.
+// so that a value of one kind does not count as one of another.
 type envelope struct {
 	Version   int            `json:"version"`
 	Payload   []byte         `json:"payload"`

@@ -197,7 +197,7 @@ func (m *Member) fault(place string, err error) {
 	if err != nil {
 		m.log.Error("a value in the store of the fleet is refused", "key", place, "error", err)
 	}
-	m.tell()
+	m.announce()
 }
 
 // vault returns what seals and opens with whom this host trusts now.

@@ -18,7 +18,7 @@ type memory struct {
 	Fleet    string               `json:"fleet"`
 	Cluster  string               `json:"cluster,omitempty"`  // what names the store
 	Made     string               `json:"made,omitempty"`     // the mark of the fleet in it
-	Sessions []string             `json:"sessions,omitempty"` // the last ones of the daemon, newest first
+	Sessions []string             `json:"sessions,omitempty"` // the last ones of the daemon, newest first, see mostSessions
 	Taken    map[string]mark      `json:"taken,omitempty"`    // the newest generation seen here, by the key of its value
 	Away     *away                `json:"away,omitempty"`
 	Up       time.Time            `json:"up,omitzero"`     // since when the store answers

@@ -21,7 +21,7 @@ const (
 	forgetAfter = 14 * 24 * time.Hour
 
 	probeFirst = 2 * time.Second // after a failure
-	probeLast  = time.Minute
+	probeLast  = 15 * time.Second
 
 	hostsAgain   = 2 * time.Second  // what others have is read anew while somebody lacks something
 	hostsCalm    = 15 * time.Second // and otherwise
@@ -156,6 +156,10 @@ func (p *part) relearn() {
 	p.m.nudge()
 }
 
+// mostSessions is how many of its daemon's sessions a host remembers: an old copy of the store that is put back names one of them, and it must not
+// be taken for another host.
+const mostSessions = 50
+
 // arrive makes this host known, and reads what it needs.
 func (p *part) arrive(ctx context.Context) error {
 	m := p.m
@@ -163,7 +167,7 @@ func (p *part) arrive(ctx context.Context) error {
 		if slices.Contains(all.Sessions, m.set.Session) {
 			return false
 		}
-		all.Sessions = first(append([]string{m.set.Session}, all.Sessions...), 2)
+		all.Sessions = first(append([]string{m.set.Session}, all.Sessions...), mostSessions)
 		return true
 	}); err != nil {
 		return err

@@ -37,7 +37,7 @@ func TestKeysAtOnce(t *testing.T) {
 			}
 			must(t, k.Say(t.Context(), int64(i+1), fmt.Appendf(nil, `{"host": %d}`, i)))
 			pem, spki := newKey(t)
-			if err := k.Offer(t.Context(), bundle.EC256, NextKey{SPKI: spki, Generation: 1, PEM: []byte(pem)}); err != nil && !errors.Is(err, state.ErrChanged) {
+			if err := k.Offer(t.Context(), bundle.EC256, NextKey{SPKI: spki, Generation: 1, PEM: pem}); err != nil && !errors.Is(err, state.ErrChanged) {
 				t.Error(err)
 			}
 		})
@@ -57,7 +57,7 @@ func TestKeysAtOnce(t *testing.T) {
 		spki = next.SPKI
 	}
 	pem, other := newKey(t)
-	if err := all[0].Offer(t.Context(), bundle.EC256, NextKey{SPKI: other, Generation: 2, PEM: []byte(pem)}); err != nil {
+	if err := all[0].Offer(t.Context(), bundle.EC256, NextKey{SPKI: other, Generation: 2, PEM: pem}); err != nil {
 		t.Fatal(err)
 	}
 	if s, err := all[1].Look(t.Context(), ec()); err != nil || s.Next[bundle.EC256].SPKI != other {
@@ -74,7 +74,7 @@ func TestKeysForged(t *testing.T) {
 	pem, spki := newKey(t)
 	for _, one := range []*Keys{k, other} {
 		must(t, one.Say(t.Context(), 1, []byte(`{}`)))
-		must(t, one.Offer(t.Context(), bundle.EC256, NextKey{SPKI: spki, Generation: 1, PEM: []byte(pem)}))
+		must(t, one.Offer(t.Context(), bundle.EC256, NextKey{SPKI: spki, Generation: 1, PEM: pem}))
 		must(t, one.Change(t.Context(), func([]byte, map[string]time.Time) ([]byte, error) { return []byte(`{"version": 1}`), nil }))
 	}
 	evil := w.stranger()

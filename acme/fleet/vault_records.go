@@ -32,7 +32,7 @@ func (v vault) openNext(value []byte, name string, key bundle.KeyType, known int
 		return nil, "", 0, refused(Forged, p.String(), "the key in it cannot be read")
 	}
 	if found, err := bundle.TypeOf(signer.Public()); err != nil || found != key {
-		return nil, "", 0, refused(Forged, p.String(), "the key in it is none of type %s", key)
+		return nil, "", 0, refused(Forged, p.String(), "the key in it is not of the type %s", key)
 	}
 	if found, err := spkiOf([]byte(s.PEM)); err != nil || found != d.SPKI {
 		return nil, "", 0, refused(Forged, p.String(), "its SPKI is not that of the key in it")

@@ -22,7 +22,7 @@ type Shared interface {
 	// Many returns the values of keys, in their order, from one moment if there are at most 100. A missing one has revision 0.
 	Many(ctx context.Context, keys []string) ([]Versioned, error)
 	// Below returns all values below a folder, in the order of their keys, from one moment, and the revision of that moment. If they are more
-	// than mxcert ever writes (32 MiB), the error is ErrDamaged, and the revision is returned all the same.
+	// than mxcert ever writes (16 MiB), the error is ErrDamaged, and the revision is returned all the same.
 	Below(ctx context.Context, folder string) (values []Versioned, revision int64, err error)
 	// Swap gives a key a value if its revision is still the given one; 0: if there is no such key. Otherwise the error is ErrChanged. It
 	// returns the new revision.

@@ -28,7 +28,7 @@ func point(text string) (*edwards25519.Point, error) {
 	}
 	prefix, groups, bad := split(text)
 	if bad >= 0 {
-		return nil, fmt.Errorf("the recipient %s has a typo: character %d is none that a recipient has; copy it again", named(text), bad+1)
+		return nil, fmt.Errorf("the recipient %s has a typo: character %d cannot be in a recipient; copy it again", named(text), bad+1)
 	}
 	u, err := decode(prefix, groups)
 	if errors.Is(err, errChecksum) {
@@ -42,7 +42,7 @@ func point(text string) (*edwards25519.Point, error) {
 	}
 	p, err := edwards(u)
 	if err != nil {
-		return nil, fmt.Errorf("the recipient %s is none of age-keygen: %w; who wrote it wants to read or to forge", named(text), err)
+		return nil, fmt.Errorf("the recipient %s was not made by age-keygen: %w; whoever wrote it wants to read or to forge", named(text), err)
 	}
 	return p, nil
 }

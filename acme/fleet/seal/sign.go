@@ -10,7 +10,7 @@ import (
 	"filippo.io/edwards25519"
 )
 
-// Sign signs a text for a purpose, such as "mxcert bundle v1": a signature for one purpose is none for another.
+// Sign signs a text for a purpose, such as "mxcert bundle v1": a signature for one purpose does not count for another.
 func (i *Identity) Sign(purpose string, text []byte) []byte {
 	var nonce [64]byte
 	_, _ = rand.Read(nonce[:]) // never fails: the program ends if there is no randomness

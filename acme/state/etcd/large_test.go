@@ -290,3 +290,25 @@ func TestShared(t *testing.T) {
 		t.Errorf("lent after its end: %v", err)
 	}
 }
+
+// Many large values that have changed before a watch begins come in one answer, which is larger than what gRPC takes by default.
+func TestAWatchTakesLargeAnswers(t *testing.T) {
+	cluster := etcdtest.Start(t, 1)
+	s := open(t, room(cluster))
+	_, revision, err := s.Below(t.Context(), "certificate")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, admin(t, cluster), s.prefix+"certificate/", 12)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	seen := 0
+	err = s.Watch(ctx, "certificate", revision, func(changes []state.Versioned) {
+		if seen += len(changes); seen >= 12 {
+			cancel()
+		}
+	})
+	if seen < 12 {
+		t.Errorf("%d changes were seen: %v", seen, err)
+	}
+}

@@ -97,12 +97,12 @@ func (s *Store) Below(ctx context.Context, folder string) (list []state.Versione
 	}
 }
 
-// A page of values has at least a few, and else about 2 MiB: the size of those before says how many that are.
+// A page of values has about 2 MiB: the size of those before says how many values that are. The first page has a few.
 const (
-	leastValues, mostValues = 16, 1000
-	pageBytes               = 2 << 20
+	firstValues, leastValues, mostValues = 16, 2, 1000
+	pageBytes                            = 2 << 20
 
-	mostBytes = 32 << 20 // of a folder; the fleet's largest, of 1,000 hosts, has a tenth of it
+	mostBytes = 16 << 20 // of a folder; the largest of a fleet of 1,000 hosts has a fifth of it
 )
 
 // errFlooded is the error for a folder with more values than this process wants to have in its memory.
@@ -110,7 +110,7 @@ var errFlooded = fmt.Errorf("there are more than %d MiB of values, or %d names: 
 	mostBytes>>20, mostListed, state.ErrDamaged)
 
 func (s *Store) values(ctx context.Context, base string) (list []state.Versioned, revision int64, err error) {
-	from, limit, bytes, count := base, leastValues, 0, 0
+	from, limit, bytes, count := base, firstValues, 0, 0
 	for {
 		answer, err := s.scan(ctx, from, after(base), revision, int64(limit))
 		if err != nil {

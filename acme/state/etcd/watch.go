@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
 
 	"mxcert/acme/state"
 )
@@ -87,7 +88,7 @@ func (w *watch) stream(ctx context.Context, m *member) error {
 		case <-ctx.Done():
 		}
 	}()
-	stream, err := etcdserverpb.NewWatchClient(m.ActiveConnection()).Watch(ctx)
+	stream, err := etcdserverpb.NewWatchClient(m.ActiveConnection()).Watch(ctx, grpc.MaxCallRecvMsgSize(largestAnswer))
 	if err != nil {
 		return err
 	}

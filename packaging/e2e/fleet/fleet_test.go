@@ -12,6 +12,7 @@ import (
 const (
 	firstLimit = 3 * time.Minute
 	laterLimit = 3 * time.Minute
+	leaseLimit = 6 * time.Minute // what a snapshot says of hosts at work ends with their leases of three minutes
 )
 
 // Three hosts that begin at the same time order once, and serve one certificate. A renewal on any of them is soon served by all.

@@ -88,7 +88,7 @@ func (w *town) back(t *testing.T, serial string, orders int, generation int64, h
 	t.Helper()
 	w.check(w.etcdReady(t.Context()))
 	began := time.Now()
-	w.within(laterLimit, "the fleet is well, with etcd "+how, func() error { return w.well(t.Context()) })
+	w.within(leaseLimit, "the fleet is well, with etcd "+how, func() error { return w.well(t.Context()) })
 	w.say("etcd is back, %s: all is well after %v", how, time.Since(began).Round(100*time.Millisecond))
 	if now := w.serve(laterLimit, "", w.hosts...); now != serial {
 		t.Errorf("etcd %s: %s became %s", how, serial, now)

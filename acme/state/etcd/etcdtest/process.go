@@ -2,6 +2,7 @@ package etcdtest
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -64,7 +65,7 @@ func spawn(p plan) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(os.Args[0]) //nolint:gosec // this test itself
+	cmd := exec.CommandContext(context.Background(), os.Args[0]) //nolint:gosec // this test itself
 	cmd.Env = append(os.Environ(), asMember+"="+string(text))
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()

@@ -150,10 +150,10 @@ func printFleetCertificate(out sheet, c fleetCertificate) {
 
 // which says what a serial is, beside the newest one.
 func which(serial, newest string) string {
-	switch {
-	case serial == "":
+	switch serial {
+	case "":
 		return "-"
-	case serial == newest:
+	case newest:
 		return "newest"
 	}
 	return "another"

@@ -139,3 +139,18 @@ func TestFleetMatrixOn80Columns(t *testing.T) {
 		t.Errorf("%d lines of hosts that are well", n)
 	}
 }
+
+// TestHeldByTheService: the commands of a fleet ask no daemon, so their errors speak of none.
+func TestHeldByTheService(t *testing.T) {
+	t.Parallel()
+	h := held{"age": "LoadCredentialEncrypted=age"}
+	err := h.explain("cred:age", errors.New("unreadable"), "fleet status")
+	if err.Error() != "systemd hands cred:age only to mxcert.service (LoadCredentialEncrypted=age)" ||
+		report.HintOf(err) != "give them to the command: systemd-run --pipe --wait --quiet -p LoadCredentialEncrypted=age mxcert fleet status" {
+		t.Errorf("%v; %s", err, report.HintOf(err))
+	}
+	h = held{"age": "SetCredential=age"}
+	if hint := report.HintOf(h.explain("cred:age", errors.New("unreadable"), "fleet status")); hint != "mxcert status shows what the daemon knows of the fleet" {
+		t.Error(hint)
+	}
+}

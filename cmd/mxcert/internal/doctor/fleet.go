@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// fewSeconds is how far clocks may differ without a word: certificates and leases are judged by different clocks.
-	fewSeconds = 30 * time.Second
+	// mayDiffer is how far clocks may differ without a word: certificates and leases are judged by different clocks.
+	mayDiffer = 30 * time.Second
 	// clientSoon is how long before its end a client certificate is worth a word, or a quarter of its life if that is less.
 	clientSoon = 14 * 24 * time.Hour
 )
@@ -97,7 +97,7 @@ func client(of *wanted.Fleet, now time.Time) finding.Finding {
 	text, until := leaf.Subject.CommonName, report.Minute(leaf.NotAfter)
 	if leaf.NotAfter.Sub(now) < min(clientSoon, leaf.NotAfter.Sub(leaf.NotBefore)/4) {
 		return doubtful("the client certificate %q, by which the cluster knows this host, ends at %s", text, until).
-			Next("issue a new one with the same common name, and write it over the old one; mxcert reads it by itself")
+			Next("issue a new one with the same common name, and write it over the old one; mxcert reads it at its next connection")
 	}
 	return well("the cluster knows this host as %q, until %s", text, until)
 }
@@ -106,7 +106,7 @@ func clock(p engine.Probed) finding.Finding {
 	switch ahead := p.Clock.Round(time.Second); {
 	case !p.ClockKnown:
 		return well("no member of the cluster has said what time it is")
-	case ahead.Abs() > fewSeconds:
+	case ahead.Abs() > mayDiffer:
 		return doubtful("the clock of this host is %s %s that of the cluster", ahead.Abs(), map[bool]string{true: "ahead of", false: "behind"}[ahead > 0]).
 			Next("have chrony or systemd-timesyncd set the clocks of all hosts and members")
 	}
@@ -142,7 +142,7 @@ func trust(own string, seen fleet.Overview) (found []finding.Finding) {
 		}
 	}
 	if spare == 0 {
-		add(doubtful("each recipient that this host trusts is that of a host: there is none for recovery").
+		add(doubtful("each recipient that this host trusts is that of a host, and none is for recovery").
 			Next("make an identity with age-keygen, add its recipient to fleet.recipients, and keep it offline"))
 	}
 	if len(found) == 0 {

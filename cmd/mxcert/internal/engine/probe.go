@@ -33,7 +33,7 @@ func Probe(ctx context.Context, f *wanted.Fleet) Probed {
 		p.Err = err
 		return p
 	}
-	defer shared.Close()
+	defer func() { _ = shared.Close() }()
 	if p.Cluster, p.Err = shared.Identity(ctx); p.Err == nil {
 		p.Err = allowed(ctx, shared)
 	}
@@ -62,7 +62,7 @@ func beyond(ctx context.Context, f *wanted.Fleet) bool {
 	if err != nil {
 		return false
 	}
-	defer other.Close()
+	defer func() { _ = other.Close() }()
 	_, err = other.Get(ctx, "cluster")
 	return err == nil || errors.Is(err, fs.ErrNotExist)
 }

@@ -60,7 +60,7 @@ func (p *pass) advanceTLSA(ctx context.Context, proven bool) {
 	}
 	p.planTLSA()
 	for range mostPlans {
-		if !p.makeAll() {
+		if !p.makeAll(ctx) {
 			break
 		}
 	}

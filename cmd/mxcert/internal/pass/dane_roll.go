@@ -107,7 +107,7 @@ func (p *pass) rollDue(ctx context.Context, key bundle.KeyType) string {
 	if p.options.Roll != nil && !t.guarded() || t.settings.Mode == dane.Check && !t.asks() {
 		return p.newKeyAsked(key) // without records that senders check, there is nothing to wait for
 	}
-	p.makeNext(key) // does nothing if there is one; an emergency with a third key must not wait for another pass
+	p.makeNext(ctx, key) // does nothing if there is one; an emergency with a third key must not wait for another pass
 	next, ok := t.keys[key]
 	if !ok || !slices.Contains(t.plan.Roll, key) || p.certifies(key, next.SPKI) {
 		return ""
@@ -152,7 +152,7 @@ func (p *pass) chooseKey(ctx context.Context, i int, key bundle.KeyType) error {
 	if reason != "" && current != nil && t.settings.Mode != dane.Off { // with mode off, no later pass would change the key
 		p.ask(key, reason)
 	}
-	p.makeNext(key)
+	p.makeNext(ctx, key)
 	next, stored := t.keys[key]
 	stored = stored && !slices.Contains(t.plan.Make, key) && !p.certifies(key, next.SPKI)
 	ready, ignores := stored && slices.Contains(t.plan.Roll, key), p.options.IgnoreDANE || p.rollIgnores(key)
@@ -230,7 +230,7 @@ func (p *pass) signedLongEnough(current *bundle.Bundle) bool {
 }
 
 // keyRefused notes that a CA refuses to certify the current key, and reports whether the next one can be tried at once.
-func (p *pass) keyRefused(key bundle.KeyType, signer crypto.Signer) bool {
+func (p *pass) keyRefused(ctx context.Context, key bundle.KeyType, signer crypto.Signer) bool {
 	t := p.tlsa
 	if t == nil { // dane.mode is off: nobody knows which records there are
 		return false
@@ -243,7 +243,7 @@ func (p *pass) keyRefused(key bundle.KeyType, signer crypto.Signer) bool {
 	}
 	p.warn(fmt.Sprintf("the CA refuses to certify the current %s key: mxcert changes to the next key", key))
 	p.ask(key, "the CA refuses the current key")
-	p.makeNext(key)
+	p.makeNext(ctx, key)
 	return slices.Contains(t.plan.Roll, key)
 }
 

@@ -93,7 +93,7 @@ func (p *pass) hearFleet(ctx context.Context) {
 	t.state.Hear(t.fleet.heard(), at, t.fleet.keys.Forget())
 	t.settings.Elsewhere = t.elsewhere().Publishes()
 	for _, key := range t.types {
-		p.takeNext(key)
+		p.takeNext(ctx, key)
 	}
 	if !p.options.DryRun {
 		p.keepTLSA()
@@ -173,7 +173,7 @@ func (f *fleetTLSA) heard() (list []dane.Heard) {
 }
 
 // takeNext stores the fleet's next key on this host, if it is a new one that may be used here. If the store has lost it, it gets it back.
-func (p *pass) takeNext(key bundle.KeyType) {
+func (p *pass) takeNext(ctx context.Context, key bundle.KeyType) {
 	t := p.tlsa
 	if p.options.DryRun {
 		return
@@ -182,7 +182,7 @@ func (p *pass) takeNext(key bundle.KeyType) {
 	n, there := t.fleet.sight.Next[key]
 	if !there || n.Generation < known.Generation {
 		if own, ok := t.keys[key]; ok && known.SPKI == own.SPKI {
-			_ = p.offerNext(context.Background(), key, own, known.Generation) // the next look shows whether it is there
+			_ = p.offerNext(ctx, key, own, known.Generation) // the next look shows whether it is there
 		}
 		return
 	}
@@ -240,9 +240,9 @@ func (p *pass) offerNext(ctx context.Context, key bundle.KeyType, next nextKey, 
 
 // shareNext makes a next key the fleet's: the one that is stored here and that nobody knows yet, or a new one. If another host was faster, its
 // key is stored here. It reports whether there is one.
-func (p *pass) shareNext(key bundle.KeyType) bool {
+func (p *pass) shareNext(ctx context.Context, key bundle.KeyType) bool {
 	t := p.tlsa
-	p.hearOnce(context.Background())
+	p.hearOnce(ctx)
 	if t.fleet.unknown != "" {
 		return false
 	}
@@ -256,9 +256,9 @@ func (p *pass) shareNext(key bundle.KeyType) bool {
 	}
 	generation := max(t.state.Shared[key].Generation, t.fleet.sight.Next[key].Generation) + 1
 	t.keys[key] = next
-	switch err := p.offerNext(context.Background(), key, next, generation); {
+	switch err := p.offerNext(ctx, key, next, generation); {
 	case errors.Is(err, state.ErrChanged):
-		p.hearFleet(context.Background())
+		p.hearFleet(ctx)
 		return t.shares(key)
 	case err != nil:
 		p.warn(fmt.Sprintf("the next %s key could not be given to the other hosts, so no record of it is published: %s", key, report.OneLine(err.Error())))

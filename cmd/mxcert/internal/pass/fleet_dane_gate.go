@@ -75,7 +75,7 @@ func (p *pass) fleetWaitsFor(ctx context.Context, spkis []string) *fleetWaits {
 	for _, spki := range spkis {
 		if lacks := t.elsewhere().Lacks(spki); len(lacks) > 0 {
 			if !p.options.DryRun {
-				p.sayKeys(ctx, false, nil) // the others wait for this host likewise
+				_ = p.sayKeys(ctx, false, nil) // the others wait for this host likewise; if they do not hear it, the next pass says it
 			}
 			return &fleetWaits{fmt.Sprintf("the key is not changed yet, because not every host of the fleet has it on its disk: %s", strings.Join(lacks, ", ")),
 				"nothing: those hosts take it at their next pass; mxcert fleet status shows how far they are, and mxcert fleet forget takes out a host that is gone"}

@@ -26,7 +26,7 @@ func TestFleetRollover(t *testing.T) {
 	}
 	here, gone := c.hosts[:2], c.hosts[2]
 	c.goes(gone)
-	c.hosts[0].citizen.pass(report.CodeOK, rollNow())
+	c.hosts[0].pass(report.CodeOK, rollNow())
 	held := c.until("the key is changed, and the removal is held", here, func(all []report.Certificate) bool {
 		return here[0].spki() == next && here[1].spki() == next && strings.Contains(all[0].TLSA.WaitingFor, "mx3 is away") && strings.Contains(all[1].TLSA.WaitingFor, "mx3 is away")
 	})
@@ -39,7 +39,7 @@ func TestFleetRollover(t *testing.T) {
 		t.Fatalf("mx3 serves %s, and the zone has %q", gone.spki(), gone.keys())
 	}
 	placed := c.placed()
-	here[1].citizen.pass(report.CodeOK, atOnce) // a renewal
+	here[1].pass(report.CodeOK, atOnce) // a renewal
 	if here[1].spki() != next || c.placed() != placed+1 {
 		t.Errorf("%d orders, the key is %s", c.placed()-placed, here[1].spki())
 	}
@@ -63,7 +63,7 @@ func TestFleetEmergency(t *testing.T) {
 	watch := c.watch()
 	asked := rollNow()
 	asked.Roll.Emergency, asked.Roll.Fresh = true, true
-	c.hosts[1].citizen.run(t.Context(), asked)
+	c.hosts[1].run(t.Context(), asked)
 	c.until("both keys are replaced", c.hosts, func([]report.Certificate) bool {
 		for _, h := range c.hosts {
 			if keys := h.keys(); slices.Contains([]string{leaked, next}, h.spki()) || slices.Contains(keys, leaked) || slices.Contains(keys, next) {
@@ -84,7 +84,7 @@ func TestFleetKeysWithoutTheStore(t *testing.T) {
 	c.steady(c.hosts...)
 	watch := c.watch()
 	first, next := c.hosts[0].spki(), c.hosts[0].next()
-	c.hosts[0].citizen.pass(report.CodeOK, rollNow()) // mx2 has not heard of it
+	c.hosts[0].pass(report.CodeOK, rollNow()) // mx2 has not heard of it
 	if c.hosts[0].spki() != next {
 		t.Fatalf("mx1 has the key %s, want %s", c.hosts[0].spki(), next)
 	}
@@ -96,7 +96,7 @@ func TestFleetKeysWithoutTheStore(t *testing.T) {
 			away.Stop()
 		}
 	}
-	r := h.citizen.run(t.Context(), byDaemon)
+	r := h.run(t.Context(), byDaemon)
 	h.daneHost.heed = nil
 	if h.spki() != first || r.Error == nil || r.Error.Kind != kindDANE || r.Code != report.CodeTemporary || !strings.Contains(r.Error.Message, "the store of the fleet") {
 		t.Errorf("mx2 serves %s, want %s: %+v; %q", h.spki(), first, r.Error, h.daneHost.said)

@@ -52,7 +52,7 @@ func newDANETown(t testing.TB, settings string, names ...string) *daneTown {
 // starts makes the host a member that is at work.
 func (h *daneCitizen) starts() {
 	h.citizen.t.Helper()
-	h.citizen.session = "of " + h.name + fmt.Sprint(time.Now().UnixNano())
+	h.session = "of " + h.name + fmt.Sprint(time.Now().UnixNano())
 	h.leave()
 	h.join()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -82,7 +82,7 @@ func (c *daneTown) goes(h *daneCitizen) {
 func (c *daneTown) round(hosts ...*daneCitizen) (all []report.Certificate) {
 	c.t.Helper()
 	for _, h := range hosts {
-		all = append(all, h.citizen.run(c.t.Context(), byDaemon))
+		all = append(all, h.run(c.t.Context(), byDaemon))
 	}
 	return all
 }

@@ -59,7 +59,7 @@ func fleetHold(err error) (until time.Time, waits bool) {
 // fleet there is nothing to get.
 func (p *pass) lead(ctx context.Context, i int, key bundle.KeyType) (took bool, err error) {
 	if p.Fleet == nil || p.held(i, key) != nil {
-		return false, nil // what holds the order back is told where it is asked for
+		return false, nil //nolint:nilerr // issueKey asks again, and says what holds the order back
 	}
 	if p.along.lead == nil {
 		if p.along.lead, err = p.awaitLead(ctx, i); err != nil {

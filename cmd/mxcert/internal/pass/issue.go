@@ -79,7 +79,7 @@ func (p *pass) issueKey(ctx context.Context, i int, key bundle.KeyType) (failed 
 		if failed == nil {
 			placed, failed = true, p.order(ctx, i, key, reason)
 		}
-		if placed && acme.KeyRefused(failed) && p.keyRefused(key, p.orderKeys[key]) && further <= mostFurther {
+		if placed && acme.KeyRefused(failed) && p.keyRefused(ctx, key, p.orderKeys[key]) && further <= mostFurther {
 			further++
 			continue
 		}

@@ -24,9 +24,9 @@ import (
 
 // fleetHost is a host with an identity, a client certificate and a recovery recipient.
 type fleetHost struct {
-	t                           *testing.T
-	identity, certificate, key  string // paths
-	own, recovery, etcd, others string // others are further settings
+	t                          *testing.T
+	identity, certificate, key string // paths
+	own, recovery, others      string // others are further settings
 }
 
 func newFleetHost(t *testing.T) *fleetHost {
