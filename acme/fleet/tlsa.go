@@ -236,6 +236,11 @@ func (k *Keys) Say(ctx context.Context, number int64, text []byte) error {
 	return k.m.ask(ctx, func(context.Context) error { return k.m.shared.Replace(k.says(k.Host()), value) })
 }
 
+// Unsay takes back what this host says.
+func (k *Keys) Unsay(ctx context.Context) error {
+	return k.m.ask(ctx, func(context.Context) error { return k.m.shared.Remove(k.says(k.Host())) })
+}
+
 // Offer gives all hosts a next key that is on this host's disk, in the place of one of an earlier generation. The error is [state.ErrChanged]
 // if there is one of the same or a later generation: then look again.
 func (k *Keys) Offer(ctx context.Context, key bundle.KeyType, n NextKey) error {
