@@ -44,7 +44,7 @@ func TestAFloodOfForeignKeys(t *testing.T) {
 	must(t, err)
 	stop()
 	t.Logf("the hosts needed %d MB", peak.Load()>>20)
-	if peak.Load() > 144<<20 { // two hosts, each with at most 32 MiB of an answer, and this once more while it is decoded; all of it would be 400
+	if peak.Load() > 96<<20 { // two hosts, each with at most 16 MiB of a folder, and this once more while it is decoded; all of it would be 400
 		t.Errorf("the hosts needed %d MB", peak.Load()>>20)
 	}
 	if !b.Health().Up || !b.hasFault("recipient", "16 MiB") {
