@@ -324,6 +324,19 @@ func TestConfirm(t *testing.T) {
 	}
 }
 
+// A server that was not told to read the files, and that nothing can reload, is not waited for as long as one that has just got new files.
+func TestNothingToWaitFor(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{Preload: true}, lab.ConfigOptions{Endpoints: []string{}})
+	h.pass(report.CodeOK, renew)
+	h.check(h.SMTP.Reload())
+	h.pass(report.CodeOK, atOnce)
+	h.edit("endpoints: [], timeout: 30s", fmt.Sprintf("endpoints: [%q], timeout: 1m", h.SMTP.Address()))
+	if c := h.pass(report.CodeNotInService, byDaemon); !h.heard("waits up to 8s") || h.heard("waits up to 1m") || c.Error == nil || c.Error.Kind != "not-served" {
+		t.Errorf("%+v, %q", c.Error, h.said)
+	}
+}
+
 // A pass that waits for an endpoint says so, and for how long; one that need not wait says nothing.
 func TestWaitIsAnnounced(t *testing.T) {
 	t.Parallel()
