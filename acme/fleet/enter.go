@@ -88,10 +88,22 @@ func (m *Member) look(ctx context.Context) (lookedAt, error) {
 	if _, _, _, err := m.readTrust(ctx); err != nil { // it decides whose signature counts
 		return at, err
 	}
+	if err := m.departed(); err != nil {
+		return at, err
+	}
 	if err := m.whose(ctx, &at); err != nil {
 		return at, err
 	}
 	return at, m.twin(ctx)
+}
+
+// departed refuses to take part once this host was removed: the others refuse what it writes, and write it again.
+func (m *Member) departed() error {
+	if !m.trust.Load().isRemoved(m.set.Identity.Recipient()) {
+		return nil
+	}
+	return refusal("if it shall take part again, make a new identity with age-keygen, and run on another host: mxcert fleet recipients add AGE1… --host "+m.set.Host,
+		"the recipient of this host was removed from the fleet, for good")
 }
 
 // whose checks that the store is this fleet's; made is "" if it is empty.

@@ -48,6 +48,9 @@ func (p *part) once(ctx context.Context) (next time.Time, err error) {
 		if err := m.learnTrust(ctx); err != nil {
 			return next, err
 		}
+		if err := m.departed(); err != nil {
+			return next, err
+		}
 	}
 	if !now.Before(p.next.alive) {
 		if err := p.beat(ctx); err != nil {
