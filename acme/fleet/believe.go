@@ -39,7 +39,7 @@ func (m *Member) recallTrust() error {
 		return refusal("install the mxcert that wrote it, or a later one", "%v", err)
 	case err != nil:
 		m.log.Error("what this host remembers of the fleet's recipients is damaged; it is learned again from the store", "file", m.disk.Path(trustFile))
-		return nil
+		return nil //nolint:nilerr // it is reported
 	case kept.Fleet != m.set.Name:
 		return nil
 	}

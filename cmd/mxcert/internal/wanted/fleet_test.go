@@ -26,7 +26,7 @@ import (
 type fleetHost struct {
 	t                          *testing.T
 	identity, certificate, key string // paths
-	own, recovery, others      string // others are further settings
+	own, recovery              string
 }
 
 func newFleetHost(t *testing.T) *fleetHost {
