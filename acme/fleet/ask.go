@@ -147,10 +147,15 @@ func (m *Member) noteUp() {
 	if before == nil && !since.IsZero() {
 		return
 	}
-	_ = m.remember(func(all *memory) bool {
+	up := func(all *memory) bool {
 		all.Away, all.Up = nil, time.Now().UTC().Truncate(time.Second)
 		return true
-	})
+	}
+	if err := m.remember(up); err != nil { // it counts until this process ends
+		m.mu.Lock()
+		up(&m.memory)
+		m.mu.Unlock()
+	}
 	if before != nil {
 		m.log.Info("the store of the fleet answers again", "away_since", before.Since)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -21,25 +22,43 @@ type keptTrust struct {
 	remembered
 }
 
-// recallTrust reads what this host remembers of recipients.
-func (m *Member) recallTrust() {
+// recallTrust reads what this host remembers of recipients. If that cannot be read now, or a later mxcert wrote it, the error says so: a host that
+// does not know who was removed takes no part.
+func (m *Member) recallTrust() error {
 	text, err := m.disk.Read(trustFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
-		return
+		return refusal("see what keeps mxcert from reading the file; it tries again", "whom the fleet trusts cannot be read on this host: %v", err)
 	}
 	var kept keptTrust
-	if shallow(text) != nil || json.Unmarshal(text, &kept) != nil {
+	err = decode(text, m.disk.Path(trustFile), &kept)
+	switch {
+	case isRefused(err, LaterVersion):
+		return refusal("install the mxcert that wrote it, or a later one", "%v", err)
+	case err != nil:
 		m.log.Error("what this host remembers of the fleet's recipients is damaged; it is learned again from the store", "file", m.disk.Path(trustFile))
-		return
-	}
-	if kept.Fleet != m.set.Name {
-		return
+		return nil
+	case kept.Fleet != m.set.Name:
+		return nil
 	}
 	next, problems := m.trust.Load().recall(kept.remembered)
 	for _, problem := range problems {
 		m.log.Warn("a statement about a recipient is damaged; it is learned again from the store", "error", problem)
 	}
 	m.trust.Store(next)
+	return nil
+}
+
+// knowsTrust reads again what could not be read before.
+func (m *Member) knowsTrust() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.untrusting != nil {
+		m.untrusting = m.recallTrust()
+	}
+	return m.untrusting
 }
 
 // believe learns from all values below recipient/ whom to trust, and remembers it before it counts.

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -67,6 +68,8 @@ func (m *Member) Join(ctx context.Context) error {
 type lookedAt struct {
 	identity string
 	made     string // "": the store has no fleet yet
+	unsigned bool   // who has signed the mark is not trusted any more
+	revision int64  // of the mark
 }
 
 // look makes the first checks, without a change.
@@ -75,46 +78,73 @@ func (m *Member) look(ctx context.Context) (lookedAt, error) {
 		return lookedAt{}, refusal("see the key fleet of the configuration", "this host has no store of a fleet")
 	}
 	var at lookedAt
-	var err error
+	err := m.knowsTrust()
+	if err != nil {
+		return at, err
+	}
 	if at.identity, err = m.shared.Identity(ctx); err != nil {
 		return at, err
 	}
 	if _, _, _, err := m.readTrust(ctx); err != nil { // it decides whose signature counts
 		return at, err
 	}
-	if at.made, err = m.whose(ctx, at.identity); err != nil {
+	if err := m.departed(); err != nil {
+		return at, err
+	}
+	if err := m.whose(ctx, &at); err != nil {
 		return at, err
 	}
 	return at, m.twin(ctx)
 }
 
+// departed refuses to take part once this host was removed: the others refuse what it writes, and write it again.
+func (m *Member) departed() error {
+	if !m.trust.Load().isRemoved(m.set.Identity.Recipient()) {
+		return nil
+	}
+	return refusal("if it shall take part again, make a new identity with age-keygen, and run on another host: mxcert fleet recipients add AGE1… --host "+m.set.Host,
+		"the recipient of this host was removed from the fleet, for good")
+}
+
 // whose checks that the store is this fleet's; made is "" if it is empty.
-func (m *Member) whose(ctx context.Context, identity string) (made string, err error) {
+//
+// The host that has signed the mark may have left since: the mark that this host remembers is believed in any case,
+// also in a store that was restored from a backup.
+func (m *Member) whose(ctx context.Context, at *lookedAt) error {
 	value, err := m.shared.Get(ctx, clusterPlace)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", m.mayBegin(identity)
+		return m.mayBegin(at.identity)
 	}
 	if err != nil {
-		return "", err
+		return err
 	}
+	at.revision = value.Revision
 	var c cluster
 	_, _, err = m.vault().readNote(value.Value, clusterPlace, 0, &c)
 	switch {
 	case err == nil:
-		return c.Made, nil
+		at.made = c.Made
+		return nil
 	case isRefused(err, LaterVersion):
-		return "", refusal("install this version of mxcert on this host as well; until then it serves what it has", "%v", err)
+		return refusal("install this version of mxcert on this host as well; until then it serves what it has", "%v", err)
 	}
-	var h note
+	var n note
 	theirs, parseErr := parse(value.Value, clusterPlace)
-	if parseErr == nil && decode(theirs.Payload, clusterPlace, &h) == nil && h.Fleet != "" {
-		if h.Fleet != m.set.Name {
-			return "", refusal("give each fleet a prefix of its own (fleet.name), or correct fleet.name", "the store holds the fleet %.80q at this prefix, and this host belongs to %q", h.Fleet, m.set.Name)
-		}
-		return "", refusal("add the signer's recipient to fleet.recipients if the store is yours; otherwise correct fleet.etcd.endpoints",
-			"the store holds a fleet %q that host %.80q began, and this host does not trust its recipient %.80q", h.Fleet, h.Host, string(theirs.Signer))
+	if parseErr != nil || decode(theirs.Payload, clusterPlace, &n) != nil || n.Fleet == "" {
+		return refusal("correct fleet.etcd.endpoints, or remove the foreign keys below the prefix of the fleet", "the store holds something else under the key of the fleet")
 	}
-	return "", refusal("correct fleet.etcd.endpoints, or remove the foreign keys below the prefix of the fleet", "the store holds something else under the key of the fleet")
+	m.mu.Lock()
+	known := m.memory.Made
+	m.mu.Unlock()
+	switch {
+	case n.Fleet != m.set.Name:
+		return refusal("give each fleet a prefix of its own (fleet.name), or correct fleet.name", "the store holds the fleet %.80q at this prefix, and this host belongs to %q", n.Fleet, m.set.Name)
+	case json.Unmarshal(n.Value, &c) == nil && c.Made != "" && c.Made == known:
+		at.made, at.unsigned = c.Made, true
+		return nil
+	}
+	return refusal("add the signer's recipient to fleet.recipients if the store is yours; otherwise correct fleet.etcd.endpoints",
+		"the store holds a fleet %q that host %.80q began, and this host does not trust its recipient %.80q", n.Fleet, n.Host, string(theirs.Signer))
 }
 
 // mayBegin refuses a store that has values but not this fleet's mark, unless it is the one that this host knows: then somebody has removed
@@ -173,8 +203,8 @@ func (m *Member) enter(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if at.made == "" {
-		if at.made, err = m.begin(ctx); err != nil {
+	if at.made == "" || at.unsigned {
+		if err = m.begin(ctx, &at); err != nil {
 			return err
 		}
 	}
@@ -199,18 +229,37 @@ func (m *Member) enter(ctx context.Context) error {
 	return nil
 }
 
-// begin marks an empty store as this fleet's.
-func (m *Member) begin(ctx context.Context) (made string, err error) {
-	c := cluster{Made: random()}
+// begin marks an empty store as this fleet's, or signs its mark anew, which hosts that join must be able to believe.
+func (m *Member) begin(ctx context.Context, at *lookedAt) error {
+	c := cluster{Made: at.made}
+	if c.Made == "" {
+		c.Made = random()
+	}
 	value, err := m.vault().note(clusterPlace, 1, time.Now(), c)
 	if err != nil {
-		return "", err
+		return err
 	}
-	_, err = m.shared.Swap(ctx, clusterPlace, 0, value)
+	_, err = m.shared.Swap(ctx, clusterPlace, at.revision, value)
 	if errors.Is(err, state.ErrChanged) { // another host was faster
-		return m.whose(ctx, "")
+		return m.whose(ctx, at)
 	}
-	return c.Made, err
+	if err == nil {
+		at.made = c.Made
+	}
+	return err
+}
+
+// signMark signs the mark of the store anew, before the recipient leaves that has signed it.
+func (m *Member) signMark(ctx context.Context) error {
+	return m.ask(ctx, func(ctx context.Context) error {
+		m.mu.Lock()
+		at := lookedAt{identity: m.memory.Cluster}
+		m.mu.Unlock()
+		if err := m.whose(ctx, &at); err != nil {
+			return err
+		}
+		return m.begin(ctx, &at)
+	})
 }
 
 func (m *Member) hostPlace(what string) string { return "host/" + m.set.Host + "/" + what }

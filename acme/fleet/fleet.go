@@ -87,28 +87,32 @@ type Member struct {
 
 	remembering chan struct{} // holds one while the memory changes
 
-	mu        sync.Mutex
-	memory    memory // a copy of what is on the disk
-	down      error  // why the store is not asked now; nil if it may be
-	entered   bool   // the first checks have passed
-	running   bool   // Run is at work
-	isFull    bool   // the store takes no changes
-	asked     chan struct{}
-	faults    map[string]string // by the key of a value
-	leads     map[string]*Lead
-	waiting   map[string]bool // certificates that this host waits to order
-	values    map[string]state.Versioned
-	interest  map[string]bool // certificates of which values are kept
-	loaded    map[string]bool // all of their values were read
-	overtaken map[string]time.Time
-	own       map[string]*noted  // what this host says about each certificate
-	queue     map[string]Revoked // that wait to be written, by key
-	known     map[string]*knownHosts
-	revoked   map[string][]Revoked
-	index     indexAt
-	retries   map[string]retry
-	wake      chan struct{}
-	onChange  func(names []string)
+	mu         sync.Mutex
+	memory     memory // a copy of what is on the disk
+	down       error  // why the store is not asked now; nil if it may be
+	entered    bool   // the first checks have passed
+	running    bool   // Run is at work
+	isFull     bool   // the store takes no changes
+	absent     bool   // the store did not have this host among those at work
+	untrusting error  // why this host does not know whom to trust
+	asked      chan struct{}
+	faults     map[string]string // by the key of a value
+	leads      map[string]*Lead
+	waiting    map[string]bool // certificates that this host waits to order
+	only       map[string]bool // certificates of the configuration; nil: all
+	retired    map[string]bool // about which this host has said something that it takes back
+	values     map[string]state.Versioned
+	interest   map[string]bool // certificates of which values are kept
+	loaded     map[string]bool // all of their values were read
+	overtaken  map[string]time.Time
+	own        map[string]*noted  // what this host says about each certificate
+	queue      map[string]Revoked // that wait to be written, by key
+	known      map[string]*knownHosts
+	revoked    map[string][]Revoked
+	index      indexAt
+	retries    map[string]retry
+	wake       chan struct{}
+	onChange   func(names []string)
 }
 
 // New returns the member. It asks the store nothing. disk is the store of this host.
@@ -135,7 +139,7 @@ func New(set Settings, shared state.Shared, disk state.Store, log *slog.Logger) 
 	}
 	m.trust.Store(newTrust(set.Name, set.Identity.Recipient(), set.Recipients))
 	m.recall()
-	m.recallTrust()
+	m.untrusting = m.recallTrust()
 	return m, nil
 }
 

@@ -95,3 +95,31 @@ func (m *Member) enlist(ctx context.Context, host string, there bool) error {
 	}
 	return fmt.Errorf("enlist %s: %w", host, state.ErrChanged)
 }
+
+// signHosts writes the list of hosts anew if nobody who is trusted has signed the one in the store.
+func (m *Member) signHosts(ctx context.Context, hosts []string) error {
+	for range 20 {
+		v, err := m.get(ctx, hostsPlace)
+		if err != nil {
+			return err
+		}
+		_, _, err = m.vault().readNote(v.Value, hostsPlace, 0, &hostList{})
+		if v.Revision == 0 || !isRefused(err, Forged) {
+			return nil
+		}
+		value, err := m.vault().note(hostsPlace, 0, time.Now(), hostList{hosts})
+		if err != nil {
+			return err
+		}
+		if err := m.swap(ctx, nil, hostsPlace, v.Revision, value); !errors.Is(err, state.ErrChanged) {
+			return err
+		}
+	}
+	return fmt.Errorf("sign the list of hosts: %w", state.ErrChanged)
+}
+
+// left reports whether a value is one that a host has left behind which was removed: that is no fault of the store.
+func (m *Member) left(value []byte, key string) bool {
+	e, err := parse(value, key)
+	return err == nil && m.trust.Load().isRemoved(e.Signer)
+}

@@ -101,6 +101,7 @@ func (m *Member) askHosts(ctx context.Context, name string) error {
 		return err
 	}
 	var list []said
+	absent := false
 	const each, atOnce = 4, 25
 	for part := range slices.Chunk(names, atOnce) {
 		keys := make([]string, 0, each*atOnce)
@@ -113,6 +114,7 @@ func (m *Member) askHosts(ctx context.Context, name string) error {
 			return err
 		}
 		for i, host := range part {
+			absent = absent || host == m.set.Host && values[i*each].Revision == 0
 			if s, ok := m.judgeHost(host, name, values[i*each:(i+1)*each], before[host]); ok {
 				list = append(list, s)
 			}
@@ -120,6 +122,7 @@ func (m *Member) askHosts(ctx context.Context, name string) error {
 	}
 	m.mu.Lock()
 	m.known[name] = &knownHosts{list: list, at: time.Now()}
+	m.absent = absent
 	m.mu.Unlock()
 	m.keepHosts(name, list)
 	return nil
@@ -162,7 +165,7 @@ func (m *Member) judgeHost(host, name string, values []state.Versioned, before s
 		if err == nil && n.Host != host {
 			err = refused(Swapped, place, "%.80q has written it", n.Host)
 		}
-		m.fault(place, err)
+		m.faultOf(v, place, err)
 		if err == nil {
 			s = said{Deployed: d.bounded(), Sequence: n.Sequence}
 		}
@@ -177,7 +180,7 @@ func (m *Member) readInfo(host string, values []state.Versioned) HostInfo {
 	var a alive
 	if v := values[0]; v.Revision != 0 {
 		n, signer, err := m.vault().readNote(v.Value, v.Key, 0, &a)
-		m.fault(v.Key, err)
+		m.faultOf(v, v.Key, err)
 		if err == nil && n.Host == host {
 			info.Alive, info.Seen, info.Recipient = true, n.At, string(signer)
 		}
@@ -185,7 +188,7 @@ func (m *Member) readInfo(host string, values []state.Versioned) HostInfo {
 	var s seenValue
 	if v := values[1]; v.Revision != 0 {
 		n, signer, err := m.vault().readNote(v.Value, v.Key, 0, &s)
-		m.fault(v.Key, err)
+		m.faultOf(v, v.Key, err)
 		if err == nil && n.Host == host {
 			info.Version, info.Recipient = finding.Quote(s.Version, mostVersion), string(signer)
 			if info.Seen.Before(n.At) {
@@ -194,6 +197,14 @@ func (m *Member) readInfo(host string, values []state.Versioned) HostInfo {
 		}
 	}
 	return info
+}
+
+// faultOf reports what is wrong with a value of a host, unless a host has left it behind.
+func (m *Member) faultOf(v state.Versioned, place string, err error) {
+	if err != nil && m.left(v.Value, place) {
+		err = nil
+	}
+	m.fault(place, err)
 }
 
 // many asks for several values at once.

@@ -40,6 +40,10 @@ func (m *Member) Note(name string, d Deployed) {
 func (m *Member) say(name string, d Deployed) {
 	before := m.ownSaid(name)
 	m.mu.Lock()
+	if m.unwanted(name) { // a pass of an earlier configuration
+		m.mu.Unlock()
+		return
+	}
 	n := m.own[name]
 	fresh := before == nil || !reflect.DeepEqual(timeless(*before), timeless(d))
 	if n == nil {
@@ -203,9 +207,13 @@ func (m *Member) keepHosts(name string, list []said) {
 	}
 }
 
-// sameSaid compares what hosts say. With sequences, it is what the disk must know, too.
+// sameSaid compares what hosts say. With sequences, it is what the disk must know; without, what a pass of another host depends on: that is not the
+// problem of a host, which each of its passes may word anew.
 func sameSaid(a, b []said, sequences bool) bool {
 	return slices.EqualFunc(a, b, func(x, y said) bool {
+		if !sequences {
+			x.Problem, y.Problem = "", ""
+		}
 		return x.Host == y.Host && x.Alive == y.Alive && (!sequences || x.Sequence == y.Sequence) && reflect.DeepEqual(timeless(x.Deployed), timeless(y.Deployed))
 	})
 }

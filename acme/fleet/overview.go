@@ -34,9 +34,12 @@ func (m *Member) Overview(ctx context.Context) (Overview, error) {
 	if m == nil {
 		return Overview{}, nil
 	}
-	hosts, hostsErr := m.allHosts(ctx)
-	certificates, err := m.allNewest(ctx)
-	return Overview{Hosts: hosts, Certificates: certificates, Recipients: m.Recipients()}, errors.Join(hostsErr, err)
+	hosts, err := m.allHosts(ctx)
+	var certificates []Newest
+	if err == nil {
+		certificates, err = m.allNewest(ctx)
+	}
+	return Overview{Hosts: hosts, Certificates: certificates, Recipients: m.Recipients()}, err
 }
 
 func (m *Member) allHosts(ctx context.Context) (list []HostInfo, err error) {

@@ -83,6 +83,13 @@ func (m *Member) RemoveRecipient(ctx context.Context, r seal.Recipient) (changed
 	if err := m.learnTrust(ctx); err != nil {
 		return nil, err
 	}
+	if err := m.signMark(ctx); err != nil {
+		return nil, err
+	}
+	hosts, _, err := m.hostIndex(ctx) // while the removed one is believed: it may have been the last to write it
+	if err != nil {
+		return nil, err
+	}
 	t := m.trust.Load()
 	host := ""
 	for _, known := range m.Recipients() {
@@ -98,6 +105,9 @@ func (m *Member) RemoveRecipient(ctx context.Context, r seal.Recipient) (changed
 		if err := m.put(ctx, s); err != nil {
 			return nil, err
 		}
+	}
+	if err := m.signHosts(ctx, hosts); err != nil {
+		return nil, err
 	}
 	before := m.vault()
 	before.trust = t // what the removed one has signed is signed anew

@@ -153,6 +153,7 @@ func (k *Keys) readHosts(ctx context.Context, s *Sight) error {
 		switch _, err := k.open(k.says(host), v.Value, &text); {
 		case later(err):
 			return err
+		case err != nil && k.m.left(v.Value, v.Key): // a host that was removed says nothing
 		case err != nil:
 			s.Refused = append(s.Refused, err)
 		default:
@@ -234,6 +235,11 @@ func (k *Keys) Say(ctx context.Context, number int64, text []byte) error {
 		return err
 	}
 	return k.m.ask(ctx, func(context.Context) error { return k.m.shared.Replace(k.says(k.Host()), value) })
+}
+
+// Unsay takes back what this host says.
+func (k *Keys) Unsay(ctx context.Context) error {
+	return k.m.ask(ctx, func(context.Context) error { return k.m.shared.Remove(k.says(k.Host())) })
 }
 
 // Offer gives all hosts a next key that is on this host's disk, in the place of one of an earlier generation. The error is [state.ErrChanged]

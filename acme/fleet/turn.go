@@ -2,9 +2,12 @@ package fleet
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
+
+	"mxcert/acme/state"
 )
 
 // work does what is due, until something fails.
@@ -45,6 +48,9 @@ func (p *part) once(ctx context.Context) (next time.Time, err error) {
 		if err := m.learnTrust(ctx); err != nil {
 			return next, err
 		}
+		if err := m.departed(); err != nil {
+			return next, err
+		}
 	}
 	if !now.Before(p.next.alive) {
 		if err := p.beat(ctx); err != nil {
@@ -58,6 +64,9 @@ func (p *part) once(ctx context.Context) (next time.Time, err error) {
 	}
 	next = earlierOf(p.next.alive, p.next.seen)
 	if err := m.sendQueue(ctx); err != nil && isAway(err) {
+		return next, err
+	}
+	if err := m.retire(ctx); err != nil && isAway(err) {
 		return next, err
 	}
 	for _, name := range p.m.names() {
@@ -110,10 +119,21 @@ func (p *part) certificate(ctx context.Context, name string, now time.Time) (nex
 	if err := m.askHosts(ctx, name); err != nil {
 		return next, err
 	}
+	if p.wasRemoved() {
+		m.log.Warn("the store of the fleet did not have this host among those at work; what is missing is written again")
+		return next, fmt.Errorf("this host is not among those at work: %w", state.ErrChanged)
+	}
 	if !sameSaid(before, m.knownOf(name), false) {
 		m.changedNames(name)
 	}
 	return earlierOf(said, now.Add(m.hostsPause(name))), nil
+}
+
+// wasRemoved reports whether the store does not have any more that this host is at work, although its lease goes on: then more can be missing.
+func (p *part) wasRemoved() bool {
+	p.m.mu.Lock()
+	defer p.m.mu.Unlock()
+	return p.m.absent
 }
 
 // tell sends what this host says, if it is new, or was said long ago.
@@ -157,7 +177,7 @@ func (m *Member) hostsPause(name string) time.Duration {
 	if own != nil {
 		known := m.knownOf(name)
 		for _, s := range known {
-			if s.Alive && slices.ContainsFunc(own.OnDisk, func(spki string) bool { return !slices.Contains(s.OnDisk, spki) }) {
+			if s.Alive && len(s.Wish.Names) > 0 && slices.ContainsFunc(own.OnDisk, func(spki string) bool { return !slices.Contains(s.OnDisk, spki) }) {
 				return max(hostsAgain, time.Duration(len(known))*perHost)
 			}
 		}

@@ -60,7 +60,7 @@ func (w *world) host(i int, dir string, change ...func(*Settings)) *host {
 	w.t.Helper()
 	line := w.cluster.Members[0].Line()
 	name := "mx" + string(rune('0'+i))
-	store, err := etcd.Open(etcd.Settings{Endpoints: []string{"http://" + line.Address()}, Prefix: "/mxcert/v1/berlin/", Holder: name, Patience: 2 * time.Second, Lease: 5 * time.Second})
+	store, err := etcd.Open(etcd.Settings{Endpoints: []string{"http://" + line.Address()}, Prefix: "/mxcert/v1/berlin/", Holder: name, Patience: 5 * time.Second, Lease: 5 * time.Second})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 	"syscall"
@@ -75,13 +76,22 @@ func (l *link) explain(ctx context.Context, failures []failure) error {
 
 // denied says who lacks what.
 func (l *link) denied() *cause {
-	user := "the user of this host"
+	who, user, role := "the user of this host", "USER", "mxcert-"+path.Base(l.prefix)
 	if name := l.user(); name != "" {
-		user = fmt.Sprintf("the user %q (the common name of this host's client certificate)", name)
+		who = fmt.Sprintf("the user %q (the common name of this host's client certificate)", name)
+		if plainWord(name) {
+			user = name
+		}
 	}
-	return &cause{text: "etcd does not permit it to " + user, is: []error{fs.ErrPermission},
-		hint: "give the user a role that may read and write the keys of the fleet: etcdctl role grant-permission ROLE --prefix=true readwrite " +
-			l.prefix + ", then etcdctl user grant-role USER ROLE"}
+	return &cause{text: "etcd does not permit it to " + who, is: []error{fs.ErrPermission},
+		hint: fmt.Sprintf("if fleet.name and fleet.etcd.certificate are right, do with the certificate of root what is missing of this: "+
+			"etcdctl role add %[1]s; etcdctl role grant-permission %[1]s --prefix=true readwrite %[2]s; etcdctl user add %[3]s --no-password; "+
+			"etcdctl user grant-role %[3]s %[1]s", role, l.prefix, user)}
+}
+
+// plainWord reports whether a name can be written into a command without quotes.
+func plainWord(name string) bool {
+	return strings.Trim(strings.ToLower(name), "abcdefghijklmnopqrstuvwxyz0123456789-._") == "" && !strings.HasPrefix(name, "-")
 }
 
 // unreachable says of each member why it did not do it.

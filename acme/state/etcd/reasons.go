@@ -37,11 +37,10 @@ func (l *link) reason(err error) (text, hint string) {
 	case errors.Is(err, rpctypes.ErrTooManyRequests):
 		return "has too many requests", "look at the load of etcd"
 	}
-	said := struct{ hint string }{"see the log of etcd"}
-	if h, ok := errors.AsType[hinted](err); ok {
-		said.hint = h.Hint()
+	if h, ok := errors.AsType[hinted](err); ok { // of this host, before anything was sent
+		return "was not asked: " + plain(err), h.Hint()
 	}
-	return "fails: " + plain(err), said.hint
+	return "fails: " + plain(err), "see the log of etcd"
 }
 
 const (

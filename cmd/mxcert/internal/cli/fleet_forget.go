@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -18,7 +19,7 @@ stay, so that no sender refuses it; and names that only it wants stay wanted. Bo
 fleet.forget (14 days).
 
 A host that comes back after it was forgotten takes part as a new one: it first copies what the fleet has. Its recipient stays trusted;
-mxcert fleet recipients remove HOST ends that.
+mxcert fleet recipients remove RECIPIENT ends that.
 
 Exit codes: 0 it is forgotten, 3 it is at work, 75 the store is away.`
 
@@ -77,7 +78,7 @@ func (a *app) fleetForget(ctx context.Context, host string, yes bool, in io.Read
 	}
 	r := forgetReport{Fleet: f.host.Fleet.Name, Forgotten: host, Seen: instant(known.Seen)}
 	return a.finish(answer{document: r, changed: true, print: func(out sheet) {
-		out.text(2, "%s is forgotten. It is still trusted: mxcert fleet recipients remove %s ends that.", host, host)
+		out.text(2, "%s is forgotten. It is still trusted: mxcert fleet recipients remove %s ends that.", host, cmp.Or(known.Recipient, host))
 	}})
 }
 

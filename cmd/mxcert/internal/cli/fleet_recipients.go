@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"mxcert/acme/fleet"
 	"mxcert/acme/fleet/seal"
 
 	"mxcert/cmd/mxcert/internal/pass"
@@ -88,9 +90,19 @@ func (f *fleetSight) recipients(ctx context.Context) (*recipientsReport, error) 
 	r := &recipientsReport{Report: report.Report{Certificates: []report.Certificate{}}, Fleet: f.host.Fleet.Name, Recipients: []fleetRecipient{}, Encrypted: []string{}}
 	overview, err := f.Overview(ctx)
 	for _, t := range overview.Recipients {
-		r.Recipients = append(r.Recipients, fleetRecipient{Recipient: t.Recipient, Host: t.Host, State: t.State, Source: t.Source})
+		r.Recipients = append(r.Recipients, fleetRecipient{Recipient: t.Recipient, Host: cmp.Or(t.Host, hostOf(t.Recipient, overview)), State: t.State, Source: t.Source})
 	}
 	return r, err
+}
+
+// hostOf returns which host takes part with a recipient: a configuration does not say whose its recipients are.
+func hostOf(recipient string, overview fleet.Overview) string {
+	for _, h := range overview.Hosts {
+		if h.Recipient == recipient {
+			return h.Host
+		}
+	}
+	return ""
 }
 
 func (a *app) fleetAdd(ctx context.Context, text, host string) error {

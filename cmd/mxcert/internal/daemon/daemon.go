@@ -358,6 +358,7 @@ func (d *Daemon) notify(err error) {
 
 // start starts the work on the configuration in force.
 func (d *Daemon) start(ctx context.Context, w *workload) {
+	w.wants()
 	d.attend(ctx, w.member)
 	d.tending.Go(func() {
 		say := func(stage, message string) {

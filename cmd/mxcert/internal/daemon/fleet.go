@@ -125,6 +125,18 @@ func (d *Daemon) attend(ctx context.Context, m *membership) {
 	})
 }
 
+// wants has the fleet know which certificates this configuration has.
+func (w *workload) wants() {
+	if w.member == nil {
+		return
+	}
+	var names []string
+	for _, want := range w.runner.Host.Certificates {
+		names = append(names, want.Name)
+	}
+	w.member.Wants(names)
+}
+
 // changed is called if other hosts have written something new about certificates; without names, if the health of the store has changed.
 func (d *Daemon) changed(m *membership, names []string) {
 	if len(names) == 0 {

@@ -68,7 +68,7 @@ func LookAtFleet(ctx context.Context, of *wanted.Fleet, member *fleet.Member) (f
 	for _, fault := range member.Health().Faults {
 		add("fault", bad("%s", fault).Next("this host goes on with what is on its disk; mxcert-fleet(7)"))
 	}
-	found = append(found, trust(own, seen)...)
+	found = append(found, trust(own, of.Host, seen)...)
 	add("hosts", hosts(of, seen))
 	return found, seen, nil
 }
@@ -99,7 +99,7 @@ func client(of *wanted.Fleet, now time.Time) finding.Finding {
 		return doubtful("the client certificate %q, by which the cluster knows this host, ends at %s", text, until).
 			Next("issue a new one with the same common name, and write it over the old one; mxcert reads it at its next connection")
 	}
-	return well("the cluster knows this host as %q, until %s", text, until)
+	return well("the client certificate is that of the user %q, and is valid until %s", text, until)
 }
 
 func clock(p engine.Probed) finding.Finding {
@@ -117,7 +117,7 @@ func clock(p engine.Probed) finding.Finding {
 const recipientRemoved = "removed"
 
 // trust compares whom this host trusts with who takes part.
-func trust(own string, seen fleet.Overview) (found []finding.Finding) {
+func trust(own, host string, seen fleet.Overview) (found []finding.Finding) {
 	add := func(f finding.Finding) { found = append(found, called("fleet-trust", f)) }
 	trusted, owned := map[string]bool{own: true}, map[string]bool{own: true}
 	for _, t := range seen.Recipients {
@@ -130,6 +130,10 @@ func trust(own string, seen fleet.Overview) (found []finding.Finding) {
 	}
 	for _, h := range seen.Hosts {
 		owned[h.Recipient] = true
+		if h.Recipient == own && h.Host != host {
+			add(doubtful("this host has the same identity as %s: whoever removes one of them removes both", h.Host).
+				Next("make an identity of its own with age-keygen; if this host was called " + h.Host + " before, run: mxcert fleet forget " + h.Host))
+		}
 		if h.Recipient != "" && !trusted[h.Recipient] {
 			add(doubtful("this host does not trust %s (%s), so it takes nothing from it", h.Host, h.Recipient).
 				Next("if it is one of yours, add it to fleet.recipients on all hosts, or: mxcert fleet recipients add " + h.Recipient + " --host " + h.Host))

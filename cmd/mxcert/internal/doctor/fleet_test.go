@@ -29,13 +29,14 @@ func TestFleetTrust(t *testing.T) {
 		}
 		return out
 	}
-	says(t, "all is well", trust(own, fleet.Overview{Hosts: hosts, Recipients: trusted(own, other, spare)}), finding.OK, "trusts all hosts", "")
-	says(t, "no recovery", trust(own, fleet.Overview{Hosts: hosts, Recipients: trusted(own, other)}), finding.Warning, "none is for recovery", "keep it offline")
-	says(t, "a host that is not trusted", trust(own, fleet.Overview{Hosts: hosts, Recipients: trusted(own, spare)}), finding.Warning, "does not trust mx2 (age1other)", "mxcert fleet recipients add age1other --host mx2")
+	says(t, "all is well", trust(own, "mx1", fleet.Overview{Hosts: hosts, Recipients: trusted(own, other, spare)}), finding.OK, "trusts all hosts", "")
+	says(t, "one identity for two hosts", trust(own, "mx9", fleet.Overview{Hosts: hosts, Recipients: trusted(own, other, spare)}), finding.Warning, "the same identity as mx1", "mxcert fleet forget mx1")
+	says(t, "no recovery", trust(own, "mx1", fleet.Overview{Hosts: hosts, Recipients: trusted(own, other)}), finding.Warning, "none is for recovery", "keep it offline")
+	says(t, "a host that is not trusted", trust(own, "mx1", fleet.Overview{Hosts: hosts, Recipients: trusted(own, spare)}), finding.Warning, "does not trust mx2 (age1other)", "mxcert fleet recipients add age1other --host mx2")
 	gone := append(trusted(other, spare), fleet.Trust{Recipient: own, State: recipientRemoved})
-	says(t, "this host was removed", trust(own, fleet.Overview{Hosts: hosts, Recipients: gone}), finding.Error, "was removed from the fleet", "new identity")
+	says(t, "this host was removed", trust(own, "mx1", fleet.Overview{Hosts: hosts, Recipients: gone}), finding.Error, "was removed from the fleet", "new identity")
 	left := append(trusted(own, other), fleet.Trust{Recipient: spare, State: recipientRemoved})
-	says(t, "a removed recipient recovers nothing", trust(own, fleet.Overview{Hosts: hosts, Recipients: left}), finding.Warning, "none is for recovery", "age-keygen")
+	says(t, "a removed recipient recovers nothing", trust(own, "mx1", fleet.Overview{Hosts: hosts, Recipients: left}), finding.Warning, "none is for recovery", "age-keygen")
 }
 
 func TestFleetHosts(t *testing.T) {

@@ -36,6 +36,9 @@ func (p *pass) advanceTLSA(ctx context.Context, proven bool) {
 		p.freshTLSA(ctx)
 	}
 	if t.cancel(); t.quiet || ctx.Err() != nil && !proven {
+		if t.quiet && proven && !p.options.DryRun && t.wanted() {
+			p.promote() // a request that is carried out is over, also where no name has records
+		}
 		p.tellFleet(ctx, proven)
 		return
 	}
@@ -85,6 +88,16 @@ func (p *pass) promote() {
 		}
 	}
 	p.keepTLSA()
+}
+
+// wanted reports whether another key was asked for.
+func (t *tlsa) wanted() bool {
+	for _, roll := range t.state.Keys {
+		if roll != nil && roll.Asked != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // edit adds and removes the records of the plan. What is added is stored before, as ours.

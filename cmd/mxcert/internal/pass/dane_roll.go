@@ -124,6 +124,13 @@ func (p *pass) newKeyAsked(key bundle.KeyType) string {
 		return ""
 	}
 	p.options.NewKey = true
+	if t := p.tlsa; t != nil && t.quiet { // nothing else has noted which key is to be replaced: when another one is proven, the request is over
+		for _, b := range p.have.Bundles {
+			if roll := t.state.Keys[key]; roll != nil && roll.Asked != nil && b != nil && b.KeyType() == key {
+				roll.Current = b.SPKI()
+			}
+		}
+	}
 	return "a new key was asked for"
 }
 

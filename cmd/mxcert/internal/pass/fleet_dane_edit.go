@@ -39,6 +39,27 @@ func (p *pass) tellFleet(ctx context.Context, proven bool) {
 	}
 }
 
+// unsayKeys takes back what this host has said about its keys before it was told to leave TLSA records alone: nobody brings that up to date any
+// more, and a change of the key would wait for it.
+func (p *pass) unsayKeys() {
+	if p.Fleet == nil || p.tlsa != nil || p.options.DryRun || p.want.DANE().Mode != dane.Off {
+		return
+	}
+	var remembered dane.State
+	if err := p.lineage.TLSA(&remembered); err != nil || remembered.Said == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), fleetPatience)
+	defer cancel()
+	if err := p.keysOf(p.want.Name).Unsay(ctx); err != nil {
+		return // a later pass does it
+	}
+	remembered.Said = nil
+	if err := p.lineage.SaveTLSA(&remembered); err != nil {
+		p.say("tlsa", "that the other hosts do not wait for this one any more could not be stored: "+report.OneLine(err.Error()))
+	}
+}
+
 // quietStatement is after how long a host repeats what it says where no name has TLSA records.
 const quietStatement = 24 * time.Hour
 

@@ -52,6 +52,28 @@ func TestFleetRollover(t *testing.T) {
 	})
 }
 
+// A host that is told to leave TLSA records alone takes back what it has said about its keys: the others would wait for it with theirs.
+func TestFleetWithoutDANE(t *testing.T) {
+	t.Parallel()
+	c := newDANETown(t, "mode: check", "mx1", "mx2")
+	says := func() (hosts []string) {
+		c.round(c.hosts...)
+		sight, err := c.hosts[0].member.Keys("mx").Look(t.Context(), nil)
+		c.world.check(err)
+		for _, h := range sight.Hosts {
+			hosts = append(hosts, h.Host)
+		}
+		return hosts
+	}
+	if hosts := says(); !slices.Equal(hosts, []string{"mx1", "mx2"}) {
+		t.Fatalf("before: %q", hosts)
+	}
+	c.hosts[1].daneHost.edit("dane: {mode: check", "dane: {mode: \"off\"")
+	if hosts := says(); !slices.Equal(hosts, []string{"mx1"}) {
+		t.Errorf("they wait for %q", hosts)
+	}
+}
+
 // Emergency: the leaked key and the next key, which has leaked with it, are replaced on all hosts, and their records go. Nobody asks the others but
 // the store.
 func TestFleetEmergency(t *testing.T) {

@@ -100,7 +100,7 @@ func memberAt(of *wanted.Fleet, files state.Store, session string) (*fleet.Membe
 	if err != nil {
 		panic(err)
 	}
-	opened, err := etcd.Open(etcd.Settings{Endpoints: of.Endpoints, Prefix: "/mxcert/v1/" + of.Name + "/", Holder: of.Host, Patience: time.Second, Lease: 2 * time.Second})
+	opened, err := etcd.Open(etcd.Settings{Endpoints: of.Endpoints, Prefix: "/mxcert/v1/" + of.Name + "/", Holder: of.Host, Patience: 3 * time.Second, Lease: 2 * time.Second})
 	if err != nil {
 		panic(err)
 	}

@@ -127,6 +127,7 @@ func (r *Runner) Run(ctx context.Context, want wanted.Certificate, options Optio
 	result := p.run(ctx)
 	p.endLook(ctx, &result)
 	p.noteFleet(result)
+	p.unsayKeys()
 	p.endFleet()
 	if p.along.unoffered.Load() {
 		result.NextOffer = time.Now().Add(offerAgain)

@@ -44,18 +44,21 @@ func (c *client) read(now time.Time) (*tls.Certificate, error) {
 	return c.last, c.valid(c.last.Leaf, now)
 }
 
+// pairHint is the next step if there is no pair.
+const pairHint = "put the client certificate of this host and its key where fleet.etcd.certificate and fleet.etcd.private_key point, readable by the user that renews"
+
 func (c *client) load() (*tls.Certificate, error) {
 	certificate, err := os.ReadFile(c.certificate)
 	if err != nil {
-		return nil, fmt.Errorf("fleet.etcd.certificate: %w", err)
+		return nil, &clientError{text: fmt.Sprintf("fleet.etcd.certificate: %v", err), hint: pairHint, err: err}
 	}
 	key, err := c.key()
 	if err != nil {
-		return nil, fmt.Errorf("fleet.etcd.private_key: %w", err)
+		return nil, &clientError{text: fmt.Sprintf("fleet.etcd.private_key: %v", err), hint: pairHint, err: err}
 	}
 	pair, err := tls.X509KeyPair(certificate, key)
 	if err != nil {
-		return nil, fmt.Errorf("fleet.etcd.certificate: %s and %s are no certificate with its key: %v", c.certificate, c.privateKey, err)
+		return nil, &clientError{text: fmt.Sprintf("fleet.etcd.certificate: %s and %s are no certificate with its key: %v", c.certificate, c.privateKey, err), hint: pairHint}
 	}
 	return &pair, nil
 }
@@ -83,9 +86,15 @@ func (c *client) valid(leaf *x509.Certificate, now time.Time) error {
 }
 
 // clientError is an error with the next step.
-type clientError struct{ text, hint string }
+type clientError struct {
+	text, hint string
+	err        error
+}
 
 func (e *clientError) Error() string { return e.text }
+
+// Unwrap returns why a file could not be read.
+func (e *clientError) Unwrap() error { return e.err }
 
 // Hint returns the next step.
 func (e *clientError) Hint() string { return e.hint }

@@ -53,7 +53,8 @@ func (f *Fleet) Fingerprint() string {
 func (f *Fleet) Identity() (*seal.Identity, error) {
 	text, err := f.secrets.read(f.source.Identity)
 	if err != nil {
-		return nil, fmt.Errorf("fleet.identity: %w", err)
+		return nil, &clientError{text: fmt.Sprintf("fleet.identity: %v", err), err: err,
+			hint: "put the secret that age-keygen made for this host where fleet.identity points, readable by the user that renews; if it is lost, mxcert-fleet(7) says how a host comes back"}
 	}
 	identity, err := seal.ParseIdentity(text)
 	if err != nil {
