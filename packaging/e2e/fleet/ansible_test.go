@@ -40,18 +40,26 @@ func TestPlay(t *testing.T) {
 	w.check(err)
 	ansible(t, dir, "ansible-galaxy", "collection", "install", packaging+"/ansible")
 
-	first := ansible(t, dir, "ansible-playbook", "-i", "hosts.json", "play.yml")
+	run := []string{"ansible-playbook", "-i", "hosts.json", "play.yml"}
+	predicted := ansible(t, dir, append(run, "--check", "--diff")...)
+	w.say("check mode")
+	first := ansible(t, dir, run...)
 	w.say("the first play")
 	serial := w.serve(laterLimit, "", w.hosts...)
 	w.served(serial)
-	if n := len(w.orders.list()); n != 1 || first == 0 {
-		t.Errorf("%d orders, changed=%d", n, first)
+	w.within(laterLimit, "three hosts are in the fleet", w.joined)
+	if first == 0 || predicted != first {
+		t.Errorf("check mode: changed=%d, the first play: changed=%d", predicted, first)
 	}
-	if second := ansible(t, dir, "ansible-playbook", "-i", "hosts.json", "play.yml"); second != 0 {
+	if second := ansible(t, dir, run...); second != 0 {
 		t.Errorf("the second play: changed=%d", second)
 	}
+	w.say("the second play")
 	w.served(serial)
-	figure(t, "first play changed=%d on three hosts, one order; second play changed=0", first)
+	if n := len(w.orders.list()); n != 1 {
+		t.Errorf("%d orders for three hosts", n)
+	}
+	figure(t, "first play changed=%d on three hosts, as check mode said; one order; second play changed=0", first)
 	w.conclude()
 }
 
@@ -82,6 +90,36 @@ func (w *town) inventory(deb string) []byte {
 	return text
 }
 
+// joined asks each host for the state of the fleet. The secrets of these hosts are for the service alone, so a command is refused, and its hint
+// is a command that has them: that one is run as it is written.
+func (w *town) joined() error {
+	for _, h := range w.hosts {
+		r, err := h.Run(w.t.Context(), "mxcert", "fleet", "status", "--json")
+		if err != nil {
+			return err
+		}
+		var refused struct{ Error struct{ Hint string } }
+		if err := json.Unmarshal([]byte(r.Stdout), &refused); err != nil {
+			return fmt.Errorf("%s: exit status %d: %w\n%s%s", h.name, r.Code, err, r.Stdout, r.Stderr)
+		}
+		_, command, given := strings.Cut(refused.Error.Hint, ": systemd-run ")
+		if r.Code == 0 || !given {
+			return fmt.Errorf("%s: exit status %d, hint %q", h.name, r.Code, refused.Error.Hint)
+		}
+		if r, err = h.Run(w.t.Context(), "sh", "-c", "systemd-run "+command+" --json"); err != nil {
+			return err
+		}
+		s := fleetStatus{code: r.Code}
+		if err := json.Unmarshal([]byte(r.Stdout), &s); err != nil {
+			return fmt.Errorf("%s: exit status %d: %w\n%s%s", h.name, r.Code, err, r.Stdout, r.Stderr)
+		}
+		if err := s.wrong(len(w.hosts)); err != nil {
+			return fmt.Errorf("%s: %w", h.name, err)
+		}
+	}
+	return nil
+}
+
 var changes = regexp.MustCompile(`changed=(\d+) +unreachable=0 +failed=0`)
 
 // ansible runs a program of Ansible's that has to succeed, and returns how many tasks of all hosts have changed something. It ends before the
@@ -104,6 +142,11 @@ func ansible(t *testing.T, dir string, argv ...string) (changed int) {
 			out = append(out, log...)
 		}
 		t.Fatalf("%v: %v\n%s", argv, err, out)
+	}
+	for _, secret := range []string{tsigSecret, "AGE-SECRET-KEY-1", "PRIVATE KEY-----"} {
+		if strings.Contains(string(out), secret) {
+			t.Errorf("the output of %v shows a secret", argv)
+		}
 	}
 	recap := changes.FindAllStringSubmatch(string(out), -1)
 	if argv[0] == "ansible-playbook" && len(recap) != 3 {

@@ -99,13 +99,18 @@ func askTLSA(c net.Conn, owner string) (set string, err error) {
 	if err := errors.Join(c.SetDeadline(time.Now().Add(2*time.Second)), second(c.Write(text))); err != nil {
 		return "", err
 	}
-	n, err := c.Read(answer)
-	if err != nil {
-		return "", err
-	}
 	var m dnsmessage.Message
-	if err := m.Unpack(answer[:n]); err != nil || m.ID != question.ID || m.RCode != dnsmessage.RCodeSuccess && m.RCode != dnsmessage.RCodeNameError {
-		return "", fmt.Errorf("%v: %w", m.RCode, err)
+	for m.ID != question.ID || !m.Response { // an answer to an earlier question may have come late
+		n, err := c.Read(answer)
+		if err == nil {
+			err = m.Unpack(answer[:n])
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	if m.RCode != dnsmessage.RCodeSuccess && m.RCode != dnsmessage.RCodeNameError {
+		return "", fmt.Errorf("the name server says %v", m.RCode)
 	}
 	var records []string
 	for _, r := range m.Answers {
