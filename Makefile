@@ -1,6 +1,10 @@
 # Targets are explained by `make help`. Everything that is made goes to ./bin and ./dist.
 VERSION ?= $(shell git describe --tags --match 'v*' 2>/dev/null | sed 's/^v//' || true)
 LDFLAGS := -s -w $(if $(VERSION),-X main.release=$(VERSION))
+# grpcnotrace keeps gRPC from linking templates, which would cost 10 MB (cmd/mxcert/size_test.go). FLEET=no leaves out the client of etcd: 3 MB less, and
+# no fleets.
+comma := ,
+TAGS := grpcnotrace$(if $(filter no,$(FLEET)),$(comma)nofleet)
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.13.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
@@ -8,13 +12,13 @@ PREFIX ?= /usr
 
 .PHONY: build full demo test e2e judges rollovers load bench bench-idle bench-many house lint deb rpm release fuzz govulncheck install help
 
-build: ## build mxcert and mxcert-lab into ./bin
+build: ## build mxcert and mxcert-lab into ./bin; FLEET=no leaves out the client of etcd
 	@mkdir -p bin
-	$(GOBUILD) -o bin/ ./cmd/mxcert ./cmd/mxcert-lab
+	$(GOBUILD) -tags $(TAGS) -o bin/ ./cmd/mxcert ./cmd/mxcert-lab
 
 full: ## build ./bin/mxcert-full with every DNS provider of lego (64 MB; minutes the first time)
 	@mkdir -p bin
-	$(GOBUILD) -tags allproviders -o bin/mxcert-full ./cmd/mxcert
+	$(GOBUILD) -tags grpcnotrace,allproviders -o bin/mxcert-full ./cmd/mxcert
 
 demo: build ## the main job in a mail world on this machine; KEEP=1 leaves it up
 	@KEEP=$(KEEP) sh packaging/demo.sh
@@ -24,7 +28,7 @@ test: ## everything: vet, unit tests with -race, the end-to-end test on a real m
 
 e2e: ## the end-to-end test on the real mail host alone, of Debian 12 and of Debian 13 (root)
 	@MXCERT_E2E=require go test -count=1 -timeout 90m -parallel 3 -v ./packaging/e2e/...
-	@MXCERT_E2E=require MXCERT_E2E_RELEASE=trixie go test -count=1 -timeout 90m -parallel 3 -v ./packaging/e2e ./packaging/e2e/judges ./packaging/e2e/world
+	@MXCERT_E2E=require MXCERT_E2E_RELEASE=trixie go test -count=1 -timeout 90m -parallel 3 -v ./packaging/e2e ./packaging/e2e/fleet ./packaging/e2e/judges ./packaging/e2e/world
 
 judges: ## what Postfix, Exim, OpenSSL, GnuTLS and mxcert say of 280 mail hosts, on Debian 12 and 13 (root; 10 minutes)
 	@MXCERT_E2E=require go test -count=1 -timeout 20m -v ./packaging/e2e/judges
@@ -39,7 +43,21 @@ crash: ## every kill, error and power cut at every system call of a deployment a
 
 .PHONY: dane
 dane: ## changes of keys with TLSA records, in compressed time: every case of the grid, 5,000 histories of the gate, and 1,000 certificates over three years (an hour)
-	@MXCERT_GRID=all MXCERT_YEARS=1000 MXCERT_HISTORIES=5000 go test -count=1 -timeout 180m -v -run '^Test(Grid|Years|NoSenderFails)' ./deploy/dane
+	@MXCERT_GRID=all MXCERT_YEARS=1000 MXCERT_HISTORIES=5000 MXCERT_FLEETS=300 go test -count=1 -timeout 180m -v -run '^Test(Grid|Years|NoSenderFails|Fleets|Races)' ./deploy/dane
+
+STORMS ?= 20
+FAULTS ?= 300
+HOST_FAULTS ?= 48
+.PHONY: fleet
+fleet: ## STORMS (20) storms of 300 faults over three hosts, in compressed time; HOST_FAULTS (48) faults of three mail hosts and three members of etcd (root); the store in etcd: FAULTS (300) kills, pauses and partitions of three members and their clients, and 100 MB of others' keys; 30 minutes
+	@MXCERT_FLEET=long MXCERT_FAULTS=$(FAULTS) go test -count=1 -timeout 60m -v ./acme/state/etcd
+	@go test -count=1 -timeout 60m -v -run '^TestStorm' ./acme/fleet -fleet.seeds $(STORMS) -fleet.seed 100
+	@MXCERT_E2E=require MXCERT_FLEET_FAULTS=$(HOST_FAULTS) go test -count=1 -timeout 60m -v ./packaging/e2e/fleet
+
+.PHONY: bench-fleet
+bench-fleet: build ## what the client of etcd costs a service without a fleet, beside a build without it; 3 minutes
+	$(GOBUILD) -tags grpcnotrace,nofleet -o bin/mxcert-nofleet ./cmd/mxcert
+	go run ./packaging/bench/idle -mxcert bin/mxcert -beside bin/mxcert-nofleet -rest 5s
 
 LOAD ?= 200
 load: ## what LOAD (200) deployments under load cost senders, for each server, layout, way to reload and kind of key, and with OCSP responses (root; hours)

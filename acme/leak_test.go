@@ -74,7 +74,7 @@ func TestNothingIsLeft(t *testing.T) {
 // when its client was closed lives until it has been idle for a while.
 func settled(t *testing.T, goroutines, descriptors int) (int, int) {
 	t.Helper()
-	for deadline := time.Now().Add(45 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		entries, err := os.ReadDir("/proc/self/fd")
 		if err != nil {
 			t.Fatal(err)

@@ -363,7 +363,7 @@ func TestPreflightEnds(t *testing.T) {
 	defer stop()
 	start := time.Now()
 	list := client.Preflight(ctx, preflight.Request{Names: w.Names, Resolver: resolve.New(w.setup.NameServers), Require: resolve.All})
-	if took := time.Since(start); took > 3*time.Second {
+	if took := time.Since(start); took > 5*time.Second { // a question over UDP and TCP takes six
 		t.Errorf("it took %s", took)
 	}
 	if count(list, finding.Error) != 0 || count(list, finding.Warning) < 4 {

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/miekg/dns"
+
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
 	"mxcert/acme/state/disk"
@@ -85,8 +87,9 @@ func TestRequests(t *testing.T) {
 				if got := w.CA.Count(); got > most.requests || most.requests > 2*n+9 {
 					t.Errorf("%s: %d requests, want %d and never more than %d: %v", most.order, got, most.requests, 2*n+9, w.tally())
 				}
-				if got := w.asked(); got > most.messages {
-					t.Errorf("%s: %d DNS messages, want %d", most.order, got, most.messages)
+				// On a busy machine the answers to some questions are late, but never to most of them.
+				if got, late := w.asked(), w.repeats(); got-min(late, n/3+1) > most.messages {
+					t.Errorf("%s: %d DNS messages, %d of them because an answer was late, want %d", most.order, got, late, most.messages)
 				}
 				var changes []string
 				for _, u := range w.World.Updates() {
@@ -101,6 +104,32 @@ func TestRequests(t *testing.T) {
 			}
 		})
 	}
+}
+
+// repeats counts the messages that repeat a question because an answer was late: over TCP, or to another server of the zone.
+func (w *world) repeats() (n int) {
+	type question struct {
+		name string
+		kind uint16
+		rd   bool
+	}
+	seen := map[question]map[string]bool{} // by network and server
+	for _, q := range w.World.Queries() {
+		if ofCA(q.RD, q.Type) {
+			continue
+		}
+		what, where := question{q.Name, q.Type, q.RD}, fmt.Sprint(q.UDP, q.Server)
+		overTCP := !q.UDP && seen[what][fmt.Sprint(true, q.Server)]
+		toAnother := !q.RD && q.Type == dns.TypeSOA && strings.HasPrefix(q.Name, "_acme-challenge.") && len(seen[what]) > 0
+		if overTCP || toAnother {
+			n++
+		}
+		if seen[what] == nil {
+			seen[what] = map[string]bool{}
+		}
+		seen[what][where] = true
+	}
+	return n
 }
 
 // tally counts the requests by endpoint.
@@ -252,11 +281,25 @@ func TestHalfOfTheNoncesRefused(t *testing.T) {
 	}
 }
 
+// done makes the CA be done with a validation, as it says, when it is looked at for the n-th time.
+func (w *world) done(n int32) {
+	var on atomic.Bool
+	on.Store(true)
+	var looks atomic.Int32
+	never := strings.NewReplacer(`"status": "valid"`, `"status": "pending"`, `"status": "ready"`, `"status": "pending"`).Replace
+	w.CA.SetWrap(rewrite(ca.Order, &on, func(body string) string {
+		if looks.Add(1) >= n {
+			return body
+		}
+		return never(body)
+	}))
+}
+
 // TestPaceIsKept: a later process looks at the order when the CA was done with earlier ones, and not before.
 func TestPaceIsKept(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, lab.Options{})
-	w.slow(pace{validation: 700 * time.Millisecond})
+	w.done(4)
 	looks := func() (first time.Duration, n int) {
 		var accepted time.Time
 		for _, r := range w.CA.Requests() {
@@ -283,6 +326,7 @@ func TestPaceIsKept(t *testing.T) {
 		t.Errorf("stored %+v, %v", usage.Validation, err)
 	}
 	w.CA.ResetRequests()
+	w.CA.SetWrap(nil) // the CA is done before that
 	w.order(t, nil)
 	if first, n := looks(); n >= before || first < usage.Validation.First() {
 		t.Errorf("%d looks, before %d; the first after %s, want %s", n, before, first, usage.Validation.First())
@@ -293,16 +337,7 @@ func TestPaceIsKept(t *testing.T) {
 func TestLooks(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, lab.Options{})
-	var on atomic.Bool
-	on.Store(true)
-	var looks atomic.Int32
-	never := strings.NewReplacer(`"status": "valid"`, `"status": "pending"`, `"status": "ready"`, `"status": "pending"`).Replace
-	w.CA.SetWrap(rewrite(ca.Order, &on, func(body string) string {
-		if looks.Add(1) > 5 {
-			return body
-		}
-		return never(body)
-	}))
+	w.done(6)
 	w.order(t, nil)
 	var times []time.Time
 	for _, r := range w.CA.Requests() {

@@ -26,6 +26,7 @@ func (l *loader) check(c *Config) {
 	l.checkMetrics(&c.Metrics, c.State)
 	l.checkChannels(c.Notify)
 	l.checkReport(c)
+	l.checkFleet(&c.Fleet)
 }
 
 func (l *loader) checkACME(a *ACME) {

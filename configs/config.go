@@ -36,6 +36,8 @@ type Config struct {
 	Report Report `yaml:"report"`
 	// What senders report (RFC 8460).
 	TLSRPT TLSRPT `yaml:"tlsrpt"`
+	// Hosts that share certificates through an etcd cluster.
+	Fleet Fleet `yaml:"fleet"`
 	// What mxcert logs.
 	Log Log `yaml:"log"`
 
@@ -418,6 +420,46 @@ type TLSRPT struct {
 	// Absolute path of a directory into which the mail server puts the reports: mails or files, also a maildir. The daemon reads new files each
 	// hour and never changes or deletes any. Empty: mxcert reads none by itself; mxcert tlsrpt FILE reads one.
 	Directory string `yaml:"directory"`
+}
+
+// Fleet says with which hosts this one shares certificates, and how it reaches the store that they share.
+type Fleet struct {
+	// Name of the fleet: lower-case letters, digits and hyphens. All its hosts write the same.
+	Name string `yaml:"name"`
+	// Name of this host in the fleet: one label or a host name. Empty: the short name of this host.
+	//
+	// After Load it is in lower-case A-labels.
+	Host string `yaml:"host"`
+	// The etcd cluster.
+	Etcd Etcd `yaml:"etcd"`
+	// The age identity of this host (AGE-SECRET-KEY-1…), as age-keygen writes it. Use a reference such as cred:age.
+	Identity Secret `yaml:"identity"`
+	// The age recipients (age1…) that this host trusts: of all hosts, this one included, and of a recovery key that is kept offline.
+	Recipients []string `yaml:"recipients"`
+	// Order without the store if it is away and less than a fifth of a certificate's life is left. Never where mxcert manages TLSA records.
+	Alone bool `yaml:"alone"`
+	// How long a host that is away counts: its wishes are kept, and TLSA records that it may need stay. After that it is forgotten.
+	Forget time.Duration `yaml:"forget" default:"14d"`
+}
+
+// Etcd is an etcd cluster, with what proves that this host may use it.
+type Etcd struct {
+	// URLs of the members, such as https://e1.example.org:2379. Plain http is accepted at a loopback address only.
+	//
+	// After Load they have a port.
+	Endpoints []string `yaml:"endpoints"`
+	// Absolute path of a PEM file with the roots to trust for the members' certificates. Empty: those of the system.
+	CAFile string `yaml:"ca_file"`
+	// Absolute path of a PEM file with this host's client certificate. Its common name is the user of etcd.
+	Certificate string `yaml:"certificate"`
+	// Absolute path of its key, or a reference such as cred:etcd.
+	PrivateKey string `yaml:"private_key"`
+}
+
+// On reports whether this host is in a fleet.
+func (f Fleet) On() bool {
+	return f.Alone || f.Name != "" || f.Host != "" || f.Identity != "" || len(f.Recipients) > 0 || len(f.Etcd.Endpoints) > 0 ||
+		f.Etcd.CAFile != "" || f.Etcd.Certificate != "" || f.Etcd.PrivateKey != "" || f.Forget != 0 && f.Forget != usualForget
 }
 
 // Log says what mxcert logs.

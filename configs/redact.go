@@ -23,6 +23,7 @@ func (s *source) redacted(number int) string {
 }
 
 func redact(line string) string {
+	line = regexp.MustCompile(`(?i)`+ageSecret+`[^\s"',\]}]*`).ReplaceAllStringFunc(line, stars) // wherever it stands
 	var done strings.Builder
 	keys := sensitive()
 	for {
@@ -54,10 +55,10 @@ func secretLength(value string) int {
 }
 
 // sensitive matches a key that names a secret and what separates it from its value: keys like hmac_key, the upper-case variables of DNS
-// providers, the key of a publisher, and the URL of a dead man's switch or, on one line, of a webhook.
+// providers, the key of a publisher, the identity of a host in a fleet, and the URL of a dead man's switch or, on one line, of a webhook.
 func sensitive() *regexp.Regexp {
 	const key = `(?:(?i:[\w-]*(?:hmac|secret|token|passw|api[_-]?key)[\w-]*)|\b[A-Z][A-Z0-9]*_[A-Z0-9_]*)`
-	return regexp.MustCompile(key + `["']?[ \t]*[:= \t][ \t]*|\b(?:key|ping|webhook[^#]*\burl)["']?[ \t]*:[ \t]*`)
+	return regexp.MustCompile(key + `["']?[ \t]*[:= \t][ \t]*|\b(?:key|ping|identity|webhook[^#]*\burl)["']?[ \t]*:[ \t]*`)
 }
 
 // continuesSecret reports whether a line continues a secret that starts above it, with less indentation.

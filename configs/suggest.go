@@ -21,10 +21,6 @@ func (l *loader) unknownKey(path string, key *yaml.Node, fields []field) {
 		}
 	}
 	l.unknown[path] = true
-	if hint := later(join(path, key.Value)); hint != "" {
-		l.keyFault(path, key, join(path, key.Value)+" is not supported by this version", hint)
-		return
-	}
 	hint := suggest(key.Value, names)
 	if hint == "" {
 		hint = "known here: " + strings.Join(names, ", ")

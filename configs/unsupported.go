@@ -14,20 +14,11 @@ type refusal struct {
 	hint string
 }
 
-// refusals lists the settings that the configuration knows and that are not supported yet; [later] has the others. When you build one, delete its
-// line.
+// refusals lists the settings that the configuration knows and that are not supported yet. When you build one, delete its line.
 func refusals() []refusal {
 	return []refusal{
 		{"state", isSection, "state: etcd", "give the path of a directory"},
 	}
-}
-
-// later says what to do about a section of the contract that this version does not know at all. It is empty for every other path.
-func later(path string) (hint string) {
-	if path == "fleet" {
-		return "remove it; each host orders and deploys its own certificates"
-	}
-	return ""
 }
 
 // refuse records a fault if this version does not support the setting at path, and reports whether it did.

@@ -318,7 +318,7 @@ func inTime(t *testing.T, what string, do func() error) error {
 	select {
 	case err := <-done:
 		return err
-	case <-time.After(25 * time.Second):
+	case <-time.After(time.Minute):
 		stacks := make([]byte, 1<<16)
 		t.Fatalf("%s does not end\n%s", what, stacks[:runtime.Stack(stacks, true)])
 	}

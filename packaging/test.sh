@@ -95,6 +95,7 @@ part 'two years of up to ten thousand certificates' verbose years go test -count
 years=$!
 part 'kills, errors and power cuts at every system call' verbose crash go test -count=1 -v -timeout 40m ./packaging/crash/...
 wait "$years"
+part 'storms of faults over a fleet, in compressed time' verbose storms go test -count=1 -v -timeout 10m -run '^TestStorm' ./acme/fleet
 part 'changes of keys with TLSA records, in compressed time' verbose rolls go test -count=1 -v -timeout 20m -run '^Test(Grid|Years)' ./deploy/dane
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
@@ -102,8 +103,8 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
 	# releases: here without what takes minutes of processor time and has a target of its own, or runs on the other release.
 	part 'end-to-end test on a real mail host of Debian 12' verbose e2e env MXCERT_E2E=require go test -count=1 -v -timeout 60m -parallel 3 \
 		-skip '^Test(AnsibleFleet|DeploymentsUnderLoad|DiscoverOnTheMailHost|DNSWorld|HostileDNS|MistakesOfUsers|OCSPUnderLoad|PackageIsReproducible|PackagesKeepDecisions|RPM|TimeToNewHandshake|WallAtRandom)$' ./packaging/e2e
-	part 'end-to-end test of senders and DANE' verbose e2eworlds env MXCERT_E2E=require go test -p 1 -count=1 -v -timeout 60m -parallel 3 \
-		./packaging/e2e/mailhost ./packaging/e2e/relays ./packaging/e2e/senders ./packaging/e2e/world ./packaging/e2e/dane &
+	part 'end-to-end test of senders, DANE and a fleet' verbose e2eworlds env MXCERT_E2E=require go test -p 1 -count=1 -v -timeout 60m -parallel 3 \
+		-skip '^TestPlay$' ./packaging/e2e/fleet ./packaging/e2e/mailhost ./packaging/e2e/relays ./packaging/e2e/senders ./packaging/e2e/world ./packaging/e2e/dane &
 	worlds=$!
 	# On Debian 13 what depends on the release: its systemd and its mail servers.
 	part 'end-to-end test on a real mail host of Debian 13' verbose e2e13 env MXCERT_E2E=require MXCERT_E2E_RELEASE=trixie go test -count=1 -v -timeout 60m -parallel 2 \

@@ -76,6 +76,7 @@ func TestCancelledUpdate(t *testing.T) {
 	t.Parallel()
 	_, s := newWorld(t)
 	s.SetFaults(nameserver.Faults{Dead: true})
+	const most = 1800 * time.Millisecond // a datagram without an answer is waited for longer
 	for what, env := range map[string]map[string]string{"the update": environ(s.Address(), "DNS_TIMEOUT", "60"), "finding the server": environ("", "DNS_TIMEOUT", "60")} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
@@ -85,7 +86,7 @@ func TestCancelledUpdate(t *testing.T) {
 			start := time.Now()
 			time.AfterFunc(100*time.Millisecond, cancel)
 			err := solver.Present(ctx, []dnsprovider.TXT{record("mx.example.org", "x"), record("mx.example.com", "x")})
-			if !errors.Is(err, context.Canceled) || time.Since(start) > 600*time.Millisecond {
+			if !errors.Is(err, context.Canceled) || time.Since(start) > most {
 				t.Errorf("%v after %s", err, time.Since(start))
 			}
 		})

@@ -18,6 +18,7 @@ import (
 
 	"mxcert/acme/dnsupdate"
 	"mxcert/cmd/mxcert-lab/nameserver"
+	"mxcert/cmd/mxcert-lab/port"
 )
 
 const (
@@ -290,7 +291,7 @@ func TestLostAnswers(t *testing.T) {
 // loses passes messages on to a server, and its answers back over TCP only.
 func loses(t *testing.T, server string) string {
 	t.Helper()
-	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	tcp, err := net.Listen("tcp", port.Address(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -336,18 +337,16 @@ func loses(t *testing.T, server string) string {
 func TestBigUpdates(t *testing.T) {
 	t.Parallel()
 	w, s := newWorld(t)
-	s.SetFaults(nameserver.Faults{NoUDP: true})
 	c := newClient(t, environ(s.Address()))
 	var records []dns.RR
 	for i := range 100 {
 		records = append(records, rr(t, fmt.Sprintf("_acme-challenge.host%d.example.org. 60 IN TXT %q", i, strings.Repeat("x", 43))))
 	}
-	start := time.Now()
 	if err := c.Send(t.Context(), dnsupdate.Update{Zone: "example.org.", Add: records}); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(start); took > 900*time.Millisecond || w.UpdateCount("") != 1 || len(w.Challenges()) != 100 {
-		t.Errorf("%s, %d updates, %d names", took, w.UpdateCount(""), len(w.Challenges()))
+	if updates := w.Updates(); len(updates) != 1 || updates[0].UDP || w.UpdateCount("") != 1 || len(w.Challenges()) != 100 {
+		t.Errorf("%+v, %d updates, %d names", updates, w.UpdateCount(""), len(w.Challenges()))
 	}
 	if err := c.Send(t.Context(), dnsupdate.Update{Zone: "example.org.", Remove: records}); err != nil || len(w.Challenges()) != 0 {
 		t.Errorf("%v, %d names left", err, len(w.Challenges()))
@@ -369,7 +368,7 @@ func TestTheContextEnds(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		start := time.Now()
 		time.AfterFunc(100*time.Millisecond, cancel)
-		if err := f(ctx); !errors.Is(err, context.Canceled) || time.Since(start) > 600*time.Millisecond {
+		if err := f(ctx); !errors.Is(err, context.Canceled) || time.Since(start) > 2500*time.Millisecond {
 			t.Errorf("%s: %v after %s", what, err, time.Since(start))
 		}
 	}

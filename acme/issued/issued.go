@@ -255,6 +255,17 @@ func (l *Lineage) Served() ([]*bundle.Bundle, error) {
 	return served, nil
 }
 
+// Reread forgets what was read about an order in flight: another host of the fleet may have left one, or finished it.
+func (l *Lineage) Reread(key bundle.KeyType) { delete(l.orders, key) }
+
+// Stored returns the ID of the stored certificate of a key type with a serial number; "" if there is none that can be read.
+func (l *Lineage) Stored(key bundle.KeyType, serial string) string {
+	return l.newest(key, func(g state.Generation) bool {
+		_, err := l.Bundle(g.ID)
+		return g.Serial == serial && err == nil
+	})
+}
+
 // fraction returns a number from 0 to below 1 that is always the same for one certificate and differs between certificates.
 func fraction(b *bundle.Bundle) float64 {
 	sum := sha256.Sum256([]byte(b.Serial()))

@@ -21,8 +21,8 @@ func (r *Resolver) Absent(ctx context.Context, record TXT) (bool, error) {
 		switch {
 		case unreachable(err):
 			continue
-		case ctx.Err() != nil:
-			return false, ctx.Err()
+		case endOf(ctx) != nil:
+			return false, endOf(ctx)
 		case err != nil || answer.Rcode != dns.RcodeSuccess && answer.Rcode != dns.RcodeNameError:
 			return false, questionError(question, server.Address, answer, err)
 		case !answer.Authoritative:

@@ -48,7 +48,8 @@ func TestCancel(t *testing.T) {
 			stopped := make(chan time.Time, 1)
 			time.AfterFunc(150*time.Millisecond, func() { stopped <- time.Now(); cancel() })
 			err := call(ctx)
-			if took := time.Since(<-stopped); took > 500*time.Millisecond {
+			// A datagram without an answer is waited for longer.
+			if took := time.Since(<-stopped); took > 1500*time.Millisecond {
 				t.Errorf("it took %s", took)
 			}
 			if !errors.Is(err, context.Canceled) {

@@ -46,13 +46,16 @@ func direct(name string, qtype uint16) *dns.Msg {
 func exchange(ctx context.Context, question *dns.Msg, server string) (*dns.Msg, error) {
 	message := spelled(question)
 	answer, err := exchangeOver(ctx, message, server, "udp", udpTimeout)
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
+	if ended := endOf(ctx); ended != nil {
+		return nil, ended
 	}
 	if err == nil && !answer.Truncated {
 		return answer, nil
 	}
 	byTCP, tcpErr := exchangeOver(ctx, message, server, "tcp", tcpTimeout)
+	if ended := endOf(ctx); tcpErr != nil && ended != nil {
+		return nil, ended
+	}
 	if tcpErr != nil && err != nil {
 		return nil, err // the error of UDP is the better reason
 	}

@@ -138,8 +138,8 @@ func recall[T any](ctx context.Context, m *memory, key string, find func() (T, t
 		switch {
 		case err == nil:
 			return value.(T), nil
-		case ctx.Err() != nil:
-			return none, ctx.Err()
+		case endOf(ctx) != nil:
+			return none, endOf(ctx)
 		case shared && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)):
 			// It was the search of another caller, whose context has ended.
 		default:

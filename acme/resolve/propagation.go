@@ -92,8 +92,8 @@ func (r *Resolver) awaitZone(ctx context.Context, zone string, wanted []TXT, req
 	switch {
 	case t.decided:
 		return nil
-	case ctx.Err() != nil:
-		return ctx.Err()
+	case endOf(ctx) != nil:
+		return endOf(ctx)
 	}
 	return t.explain(zone, time.Since(start))
 }

@@ -127,8 +127,8 @@ func (r *Resolver) ask(ctx context.Context, name string, qtype uint16) (answer *
 		switch {
 		case err == nil && (answer.Rcode == dns.RcodeSuccess || answer.Rcode == dns.RcodeNameError):
 			return answer, failed, nil
-		case ctx.Err() != nil:
-			return nil, failed, ctx.Err()
+		case endOf(ctx) != nil:
+			return nil, failed, endOf(ctx)
 		case err == nil && answer.Rcode == dns.RcodeServerFailure:
 			failed = append(failed, r.servers[current])
 		case err != nil:

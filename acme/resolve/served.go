@@ -68,7 +68,7 @@ func served[R dns.RR, T any](ctx context.Context, r *Resolver, name string, qtyp
 		})
 	}
 	wait.Wait()
-	return out, ctx.Err()
+	return out, endOf(ctx)
 }
 
 // orBogus returns the error of a question, or a better one: that a validating resolver refuses the data of the zone.
@@ -113,7 +113,7 @@ func (r *Resolver) askServer(ctx context.Context, question *dns.Msg, server stri
 			}()
 		case got := <-replies:
 			switch open--; {
-			case got.err == nil, unreachable(got.err), ctx.Err() != nil, asked == 1 && standingOf(got.err) != silent:
+			case got.err == nil, unreachable(got.err), endOf(ctx) != nil, asked == 1 && standingOf(got.err) != silent:
 				return got.answer, got.err
 			case first == nil:
 				first = got.err

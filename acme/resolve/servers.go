@@ -55,6 +55,9 @@ func (r *Resolver) Delegation(ctx context.Context, zone string) (Delegation, err
 		d.Private = above.absent
 		d.Parent, d.NotAsked, d.Undelegated = above.parent, above.err, above.err == nil && len(above.hosts) == 0
 		r.unite(ctx, &d, child, above)
+		if ended := endOf(ctx); ended != nil {
+			return d, 0, ended // what was not found in that time may be found in more
+		}
 		if len(d.Unknown) > 0 {
 			return d, shortMemory, nil
 		}
@@ -81,7 +84,11 @@ func (r *Resolver) zoneServers(ctx context.Context, zone string) (hosts, error) 
 			return h, 0, &Error{Name: zone, Type: "NS", Server: r.current(), Reason: "the zone has no name server"}
 		}
 		var problem error
-		if h.addresses, h.unknown, problem = r.addressesOf(ctx, h.names); len(h.addresses) == 0 {
+		h.addresses, h.unknown, problem = r.addressesOf(ctx, h.names)
+		switch ended := endOf(ctx); {
+		case ended != nil && len(h.unknown) > 0:
+			return hosts{}, 0, ended // what was not found in that time may be found in more
+		case len(h.addresses) == 0:
 			return h, 0, problem
 		}
 		if len(h.unknown) > 0 {

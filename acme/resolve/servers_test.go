@@ -67,7 +67,7 @@ func (w *real) startUnbound(t *testing.T, more string) {
 // await waits until a server answers.
 func (w *real) await(t *testing.T, address, name string, qtype uint16) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for ; ; time.Sleep(50 * time.Millisecond) {
 		question := new(dns.Msg).SetQuestion(name, qtype)

@@ -3,10 +3,12 @@ package resolve_test
 import (
 	"net"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 
 	"mxcert/acme/resolve"
+	"mxcert/cmd/mxcert-lab/port"
 )
 
 // TestZonesThatServersSign verifies what BIND and Knot sign themselves: records, those from a wildcard, and denials by NSEC and NSEC3. The
@@ -43,19 +45,37 @@ func TestZonesThatServersSign(t *testing.T) {
 // believer is a resolver that passes on what an authoritative server answers, as if it had validated it.
 func believer(t *testing.T, authoritative string) string {
 	t.Helper()
-	conn, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, question *dns.Msg) {
-		answer, _, err := new(dns.Client).ExchangeContext(t.Context(), question, authoritative)
+	return answering(t, func(w dns.ResponseWriter, question *dns.Msg) {
+		answer, _, err := (&dns.Client{Net: "tcp", Timeout: 20 * time.Second}).ExchangeContext(t.Context(), question, authoritative)
 		if err != nil {
 			return
 		}
 		answer.AuthenticatedData = true
+		if _, datagram := w.LocalAddr().(*net.UDPAddr); datagram {
+			answer.Truncate(1232)
+		}
 		_ = w.WriteMsg(answer)
-	})}
-	go func() { _ = server.ActivateAndServe() }()
-	t.Cleanup(func() { _ = server.Shutdown() })
-	return conn.LocalAddr().String()
+	})
+}
+
+// answering is a server on loopback that answers by a function, also over TCP: a busy machine may be too slow for datagrams.
+func answering(t *testing.T, answer dns.HandlerFunc) string {
+	t.Helper()
+	address := port.Address(t)
+	conn, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, server := range []*dns.Server{{PacketConn: conn, Handler: answer}, {Listener: listener, Handler: answer}} {
+		started := make(chan struct{})
+		server.NotifyStartedFunc = func() { close(started) }
+		go func() { _ = server.ActivateAndServe() }()
+		<-started
+		t.Cleanup(func() { _ = server.Shutdown() })
+	}
+	return address
 }

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -17,6 +18,7 @@ import (
 
 	"mxcert/acme/resolve"
 	"mxcert/cmd/mxcert-lab/nameserver"
+	"mxcert/cmd/mxcert-lab/port"
 )
 
 // TestDevicesOnTheWay: what drops, refuses or changes questions and answers costs time, and no answer.
@@ -45,17 +47,26 @@ func TestDevicesOnTheWay(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			s := listen(t, judged(t), "127.0.0.1:0")
+			var extended atomic.Int32 // answers to questions with EDNS
+			if edit := faults.Edit; edit != nil {
+				faults.Edit = func(request, reply *dns.Msg) *dns.Msg {
+					if request.IsEdns0() != nil {
+						extended.Add(1)
+					}
+					return edit(request, reply)
+				}
+			}
 			s.SetFaults(faults)
 			r := ask(s)
 			if got := r.LookIPv4(t.Context(), "mx1.secure.test"); got.State != resolve.Secure || len(got.Records) != 2 {
 				t.Errorf("%+v", got)
 			}
-			start := time.Now()
+			before := extended.Load()
 			if got := r.LookIPv4(t.Context(), "none.secure.test"); got.State != resolve.Secure || !got.Denied() {
 				t.Errorf("%+v", got)
 			}
-			if took := time.Since(start); strings.Contains(what, "EDNS") && took > time.Second {
-				t.Errorf("the next question took %s, too", took)
+			if again := extended.Load() - before; strings.Contains(what, "EDNS") && (before == 0 || again > 0) {
+				t.Errorf("EDNS was tried %d times, and %d times again", before, again)
 			}
 		})
 	}
@@ -64,24 +75,18 @@ func TestDevicesOnTheWay(t *testing.T) {
 // TestMixedCase: nobody can guess how the name of a question is written.
 func TestMixedCase(t *testing.T) {
 	t.Parallel()
-	conn, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var mu sync.Mutex
 	spellings := map[string]bool{}
-	server := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, question *dns.Msg) {
+	server := answering(t, func(w dns.ResponseWriter, question *dns.Msg) {
 		mu.Lock()
 		spellings[question.Question[0].Name] = true
 		mu.Unlock()
 		reply := new(dns.Msg).SetReply(question)
 		reply.Answer = records("mx.a-long-name.example. 60 IN A 192.0.2.1")
 		_ = w.WriteMsg(reply)
-	})}
-	go func() { _ = server.ActivateAndServe() }()
-	t.Cleanup(func() { _ = server.Shutdown() })
+	})
 	for range 10 {
-		if got := resolve.New([]string{conn.LocalAddr().String()}).LookIPv4(t.Context(), "mx.a-long-name.example"); len(got.Records) != 1 {
+		if got := resolve.New([]string{server}).LookIPv4(t.Context(), "mx.a-long-name.example"); len(got.Records) != 1 {
 			t.Fatalf("%+v", got)
 		}
 	}
@@ -95,7 +100,7 @@ func TestMixedCase(t *testing.T) {
 // hostile is a server of UDP and TCP on one port, which answer a question with speak.
 func hostile(t testing.TB, datagram func(question []byte) []byte, stream func(conn net.Conn, question []byte)) string {
 	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", port.Address(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +161,7 @@ func TestHostileServers(t *testing.T) {
 		{"garbage", func(q []byte) []byte { return append(q[:2:2], strings.Repeat("\xff", 500)...) }, func(c net.Conn, q []byte) { _, _ = c.Write([]byte(strings.Repeat("\xff", 1<<16))) }},
 		{"a pointer to itself", func(q []byte) []byte { return append(header(q[:12:12], 1), 0xc0, 12, 0, 1, 0, 1) }, func(c net.Conn, q []byte) {}},
 		{"many records announced", func(q []byte) []byte { return header(q, 0xffff) }, func(c net.Conn, q []byte) {}},
-		{"a length and nothing", truncated, func(c net.Conn, q []byte) { _, _ = c.Write([]byte{0xff, 0xff}); time.Sleep(20 * time.Second) }},
+		{"a length and nothing", truncated, func(c net.Conn, q []byte) { _, _ = c.Write([]byte{0xff, 0xff}); time.Sleep(time.Minute) }},
 		{"one byte a second", truncated, func(c net.Conn, q []byte) {
 			_, _ = c.Write([]byte{0xff, 0xff})
 			for range 60 {
@@ -199,7 +204,7 @@ func TestHostileServers(t *testing.T) {
 			if got.State != resolve.Failed || got.Err == nil || got.Denied() {
 				t.Errorf("%+v", got)
 			}
-			if took := time.Since(start); took > 14*time.Second {
+			if took := time.Since(start); took > 30*time.Second {
 				t.Errorf("it took %s", took)
 			}
 			if used := after.TotalAlloc - before.TotalAlloc; used > 8<<20 {
@@ -211,7 +216,7 @@ func TestHostileServers(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 			defer cancel()
 			start = time.Now()
-			if r.LookIPv6(ctx, "mx.example.org"); time.Since(start) > time.Second {
+			if r.LookIPv6(ctx, "mx.example.org"); time.Since(start) > 1800*time.Millisecond { // a datagram is waited for longer
 				t.Errorf("the end of the context came %s too late", time.Since(start))
 			}
 		})

@@ -65,8 +65,8 @@ func whose(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case ctx.Err() != nil:
-		return ctx.Err()
+	case endOf(ctx) != nil:
+		return endOf(ctx)
 	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, net.ErrClosed):
 		return os.ErrDeadlineExceeded
 	}

@@ -90,7 +90,7 @@ func (r *Resolver) consult(ctx context.Context, question *dns.Msg, server string
 	}
 	answer, err := r.exchange(ctx, question, server)
 	_, _, encrypted := splitTLS(server) // no device on the way sees what is in there
-	if ctx.Err() != nil || encrypted || !refusesEDNS(answer, err) {
+	if endOf(ctx) != nil || encrypted || !refusesEDNS(answer, err) {
 		return answer, err
 	}
 	second, secondErr := r.exchange(ctx, bare, server)

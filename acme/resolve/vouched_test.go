@@ -37,11 +37,7 @@ func TestForgivenSignatures(t *testing.T) {
 // validating is a resolver that answers every question with one address, a signature with the dates of another, and AD.
 func validating(t *testing.T, dates *dns.RRSIG) string {
 	t.Helper()
-	conn, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, question *dns.Msg) {
+	return answering(t, func(w dns.ResponseWriter, question *dns.Msg) {
 		answer := new(dns.Msg).SetReply(question)
 		name := question.Question[0].Name
 		answer.AuthenticatedData = true
@@ -51,8 +47,5 @@ func validating(t *testing.T, dates *dns.RRSIG) string {
 				Labels: 3, OrigTtl: 60, Inception: dates.Inception, Expiration: dates.Expiration, SignerName: "example.org.", Signature: "c2lnbmVk"},
 		}
 		_ = w.WriteMsg(answer)
-	})}
-	go func() { _ = server.ActivateAndServe() }()
-	t.Cleanup(func() { _ = server.Shutdown() })
-	return conn.LocalAddr().String()
+	})
 }

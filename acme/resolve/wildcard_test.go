@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +15,7 @@ import (
 	"github.com/miekg/dns"
 
 	"mxcert/acme/resolve"
+	"mxcert/cmd/mxcert-lab/port"
 )
 
 // wildZone has the records of a zone that begins with a wildcard for everything, as hosters make them.
@@ -162,22 +163,13 @@ func startServer(t *testing.T, pkg, name string, args ...string) {
 
 func freePort(t *testing.T) string {
 	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	_, port, err := net.SplitHostPort(listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
+	return strconv.Itoa(port.Reserve(t))
 }
 
 // awaitSigned waits until the server has signed its zones: an answer about a missing name has the records that prove it.
 func awaitSigned(t *testing.T, address string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for zone, proof := range map[string]uint16{"nsec.test.": dns.TypeNSEC, "nsec3.test.": dns.TypeNSEC3, "plain.test.": dns.TypeSOA} {
 		for done := false; !done; time.Sleep(50 * time.Millisecond) {

@@ -96,8 +96,8 @@ func (r *Resolver) askAbout(ctx context.Context, owner string) (answer *dns.Msg,
 	}
 	for range maxCuts {
 		answer := r.askAuthority(ctx, zone, owner)
-		if ctx.Err() != nil {
-			return nil, "", ctx.Err()
+		if ended := endOf(ctx); ended != nil {
+			return nil, "", ended
 		}
 		if answer == nil {
 			break

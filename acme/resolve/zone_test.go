@@ -12,6 +12,7 @@ import (
 
 	"mxcert/acme/resolve"
 	"mxcert/cmd/mxcert-lab/nameserver"
+	"mxcert/cmd/mxcert-lab/port"
 )
 
 func TestLocate(t *testing.T) {
@@ -192,11 +193,7 @@ func TestSecondResolver(t *testing.T) {
 	good := listen(t, world(t, nil), "127.0.0.1:0")
 	failing := listen(t, world(t, nil), "127.0.0.1:0")
 	failing.SetFaults(nameserver.Faults{Rcode: dns.RcodeServerFailure})
-	gone := listen(t, world(t, nil), "127.0.0.1:0")
-	if err := gone.Close(); err != nil {
-		t.Fatal(err)
-	}
-	for what, first := range map[string]string{"SERVFAIL": failing.Address(), "nobody listens": gone.Address()} {
+	for what, first := range map[string]string{"SERVFAIL": failing.Address(), "nobody listens": port.Address(t)} {
 		if place, err := resolve.New([]string{first, good.Address()}).Locate(t.Context(), "mx.example.org"); err != nil || place.Zone != "example.org." {
 			t.Errorf("%s: %+v, %v", what, place, err)
 		}
@@ -208,7 +205,7 @@ func TestSecondResolver(t *testing.T) {
 		if _, err := r.Locate(t.Context(), "mx.example.org"); err != nil {
 			t.Fatal(err)
 		}
-		if took := time.Since(start); i > 0 && took > time.Second {
+		if took := time.Since(start); i > 0 && took > 5*time.Second { // to wait for the dead one takes six
 			t.Errorf("question %d took %s", i+1, took)
 		}
 	}

@@ -38,6 +38,7 @@ const (
 	Alarms       Topic = "alarms"       // what people were told, and what waits to be sent
 	Transparency Topic = "transparency" // certificates of our names in the logs
 	Reported     Topic = "reported"     // what senders have reported
+	Fleet        Topic = "fleet"        // which generations of the fleet were here, and how its store is
 )
 
 // Remembered reads what is remembered about a topic. The error is fs.ErrNotExist if nothing is.

@@ -30,7 +30,8 @@ type Generation struct {
 	Order     string         `json:"order,omitempty"` // URL of the order it came from
 	Created   time.Time      `json:"created"`
 
-	Found map[string]string `json:"found,omitempty"` // those of Names that looks at DNS have found, with their reasons
+	Found map[string]string `json:"found,omitempty"` // those of Names that looks at DNS have found, or other hosts want, with their reasons
+	Host  string            `json:"host,omitempty"`  // of the fleet, that ordered it; "" if this host did
 }
 
 const metaFile = "meta.json"
@@ -57,6 +58,14 @@ func (l *Lineage) Add(b *bundle.Bundle, names []string, directory, order string,
 func (l *Lineage) AddFound(b *bundle.Bundle, names []string, found map[string]string, directory, order string, at time.Time) (Generation, error) {
 	g := describe(b, uniqueID(at), at)
 	g.Names, g.Found, g.Directory, g.Order = names, found, directory, order
+	if err := l.add(b, g); err != nil {
+		return Generation{}, err
+	}
+	return g, nil
+}
+
+// add stores a described bundle.
+func (l *Lineage) add(b *bundle.Bundle, g Generation) error {
 	final, staged := l.generationKey(g.ID), l.key(stagedPrefix+g.ID)
 	err := l.stage(staged, b, g)
 	if err == nil {
@@ -64,9 +73,8 @@ func (l *Lineage) AddFound(b *bundle.Bundle, names []string, found map[string]st
 	}
 	if err != nil {
 		_ = l.book.store.Remove(staged) // if it stays, Prune removes it
-		return Generation{}, l.book.renamed("store", final, err)
 	}
-	return g, nil
+	return l.book.renamed("store", final, err)
 }
 
 // describe returns what a certificate itself says, and when it was stored.

@@ -124,7 +124,7 @@ type File struct {
 // Event is one line of history.
 type Event struct {
 	At      time.Time      `json:"at"`
-	Event   string         `json:"event"` // issued, served, deployed, left-out, taken-in, name-found, name-gone, reverted, rolled-back, rolled-forward, healed, failed, repaired, account, revoked
+	Event   string         `json:"event"` // issued, taken, served, deployed, left-out, taken-in, name-found, name-gone, reverted, rolled-back, rolled-forward, healed, failed, repaired, account, revoked
 	Key     bundle.KeyType `json:"key,omitempty"`
 	Serial  string         `json:"serial,omitempty"`
 	Message string         `json:"message,omitempty"`

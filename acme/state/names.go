@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 	"time"
 
 	"mxcert/acme/finding"
@@ -158,7 +159,7 @@ func (l *Lineage) foundBefore() (names Names) {
 			continue
 		}
 		for _, name := range g.Names {
-			if reason, ok := g.Found[name]; ok && !slices.ContainsFunc(names.Seen, named(name)) {
+			if reason, ok := g.Found[name]; ok && !strings.HasPrefix(reason, WantedBy) && !slices.ContainsFunc(names.Seen, named(name)) {
 				names.Seen = append(names.Seen, SeenName{Name: name, Reason: reason, Wanted: true})
 			}
 		}

@@ -7,7 +7,7 @@
 //
 //	accounts/CA/            account.json, usage.json, lock (shared by all processes that use the account, see ShareAccount)
 //	lineages/NAME/          record.json, lock, one folder a generation; names.json (see Names), names.lock, senders.json;
-//	                        tlsa.json is what is remembered about TLSA records
+//	                        tlsa.json is what is remembered about TLSA records; others.json which names only other hosts want
 //	lineages/NAME/GEN/      privkey.pem fullchain.pem cert.pem chain.pem meta.json; revoked.json if it was revoked
 //	lineages/NAME/next/     KEY.pem: the private key that follows the current one, if TLSA records name it beforehand
 //	lineages/NAME/displaced files that a deployment replaced
@@ -107,7 +107,7 @@ func (e *Error) Error() string { return fmt.Sprintf("%s %s: %v", e.Op, e.Path, e
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Kind returns "locked", "permission" or "disk-full" if the cause is one of these, otherwise "state".
+// Kind returns "locked", "permission", "disk-full" or "fleet-away" (ErrAway) if the cause is one of these, otherwise "state".
 func (e *Error) Kind() string {
 	switch {
 	case errors.Is(e.Err, ErrLocked):
@@ -116,6 +116,8 @@ func (e *Error) Kind() string {
 		return "permission"
 	case errors.Is(e.Err, syscall.ENOSPC), errors.Is(e.Err, syscall.EDQUOT):
 		return "disk-full"
+	case errors.Is(e.Err, ErrAway):
+		return "fleet-away"
 	}
 	return "state"
 }
@@ -131,8 +133,8 @@ func (e *Error) Stage() string {
 	return "state"
 }
 
-// Temporary reports whether the same may succeed later: when another process is done.
-func (e *Error) Temporary() bool { return errors.Is(e.Err, ErrLocked) }
+// Temporary reports whether the same may succeed later: when another process is done, or when a shared store can be reached again.
+func (e *Error) Temporary() bool { return errors.Is(e.Err, ErrLocked) || errors.Is(e.Err, ErrAway) }
 
 // Hint says what to do.
 func (e *Error) Hint() string {
@@ -146,6 +148,8 @@ func (e *Error) Hint() string {
 		return "run mxcert as root or as the user that owns the state directory"
 	case "disk-full":
 		return "make room on the file system of the state directory"
+	case "fleet-away":
+		return "see mxcert fleet status; mail is served meanwhile as before"
 	}
 	switch {
 	case errors.Is(e.Err, errLater):

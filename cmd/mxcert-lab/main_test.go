@@ -32,7 +32,7 @@ func background(t *testing.T, args ...string) (stop func() (code int, stdout, st
 		select {
 		case c := <-code:
 			return c, stdout.String(), stderr.String()
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("the command does not end")
 			return 0, "", ""
 		}
@@ -42,7 +42,7 @@ func background(t *testing.T, args ...string) (stop func() (code int, stdout, st
 // awaitFile waits for a file that appears whole.
 func awaitFile(t *testing.T, path string) []byte {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		content, err := os.ReadFile(path)
 		if err == nil {
 			return content
@@ -61,7 +61,7 @@ func directoryStatus(t *testing.T, caFile, url string) int {
 	}
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(pem)
-	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
+	client := http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
 	defer client.CloseIdleConnections()
 	response, err := client.Get(url)
 	if err != nil {

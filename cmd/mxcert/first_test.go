@@ -37,8 +37,8 @@ func TestFirstProcess(t *testing.T) {
 
 	config := filepath.Join(t.TempDir(), "mxcert.yaml")
 	// A provider that hangs until it is stopped; its child loses its parent and ends as a child of process 1.
-	script := filepath.Join(filepath.Dir(config), "script")
-	check(t, os.WriteFile(script, []byte("#!/bin/sh\nsetsid sh -c 'sleep 0.1 & exec sleep 0.2' &\n"), 0o755))
+	script, ran := filepath.Join(filepath.Dir(config), "script"), filepath.Join(filepath.Dir(config), "ran")
+	check(t, os.WriteFile(script, []byte("#!/bin/sh\nsetsid sh -c 'sleep 0.1 & exec sleep 0.2' &\ntouch '"+ran+"'\n"), 0o755))
 	check(t, os.MkdirAll(filepath.Join(filepath.Dir(config), "hooks", "fail.d"), 0o755))
 	check(t, os.Rename(script, filepath.Join(filepath.Dir(config), "hooks", "fail.d", "10-fork")))
 	check(t, os.WriteFile(config, []byte(`acme: {agree_tos: true, directory: "http://127.0.0.1:1/dir"}
@@ -51,15 +51,22 @@ certificates: [{name: mx, domains: [mx.example.org], deploy: [{files: {combined:
 	var log strings.Builder
 	run.Stdout, run.Stderr = &log, &log
 	check(t, run.Start())
-	time.Sleep(4 * time.Second) // the pass fails and its hook runs
-	pid := childOf(t, run.Process.Pid)
-	states, err := exec.CommandContext(t.Context(), "nsenter", "-t", pid, "-p", "-m", "ps", "-eo", "stat,ppid,comm").CombinedOutput()
-	if err != nil || strings.Count(string(states), "mxcert") != 2 || strings.Contains(string(states), "\nZ") {
-		t.Errorf("%v: processes:\n%s", err, states)
+	var pid string
+	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) { // a process that has just ended is not reaped yet
+		_, hookErr := os.Stat(ran)
+		pid = childOf(t, run.Process.Pid)
+		states, err := exec.CommandContext(t.Context(), "nsenter", "-t", pid, "-p", "-m", "ps", "-eo", "stat,ppid,comm").CombinedOutput()
+		if hookErr == nil && err == nil && strings.Count(string(states), "mxcert") == 2 && !strings.Contains(string(states), "\nZ") && !strings.Contains(string(states), "sleep") {
+			break
+		}
+		if time.Now().After(end) {
+			t.Errorf("the hook: %v; %v: processes:\n%s", hookErr, err, states)
+			break
+		}
 	}
 	check(t, exec.CommandContext(t.Context(), "kill", "-TERM", pid).Run())
 	began := time.Now()
-	if err := run.Wait(); err != nil || time.Since(began) > 20*time.Second {
+	if err := run.Wait(); err != nil || time.Since(began) > time.Minute {
 		t.Errorf("after SIGTERM: %v after %s\n%s", err, time.Since(began), log.String())
 	}
 	if !strings.Contains(log.String(), "stopping") {

@@ -14,21 +14,22 @@ import (
 var permitted = map[string][]string{
 	"mxcert/cmd/mxcert": {"cli"},
 	"adopt":             {"mxcert/acme/issued", "mxcert/acme/schedule", "mxcert/acme/state"},
-	"cli":               {"adopt", "alarm", "daemon", "doctor", "helper", "logbook", "page", "pass", "privilege", "report", "reported", "revoke", "setup", "tell", "wanted", "wire", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/ct", "mxcert/acme/ct/sct", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/resolve", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy/dane", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/deploy/survey", "mxcert/deploy/tlsrpt", "mxcert/deploy/verdict", "mxcert/hooks/journal", "mxcert/hooks/unit"},
-	"daemon":            {"helper", "logbook", "pass", "report", "reported", "tell", "wanted", "wire", "mxcert/acme", "mxcert/acme/ct", "mxcert/acme/issued", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy/dane", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/survey", "mxcert/deploy/tlsrpt", "mxcert/deploy/verdict", "mxcert/hooks/journal", "mxcert/hooks/notify", "mxcert/hooks/sdnotify", "mxcert/hooks/watch"}, // the look as a sender: what deployments came to
-	"doctor":            {"helper", "pass", "report", "reported", "wanted", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/ct", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/preflight", "mxcert/acme/resolve", "mxcert/acme/state", "mxcert/deploy/dane", "mxcert/deploy/discover", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/ocsp", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/deploy/survey", "mxcert/deploy/tlsrpt", "mxcert/deploy/verdict", "mxcert/hooks/script", "mxcert/hooks/unit"},
+	"cli":               {"adopt", "alarm", "daemon", "doctor", "engine", "helper", "logbook", "page", "pass", "privilege", "report", "reported", "revoke", "setup", "tell", "wanted", "wire", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/ct", "mxcert/acme/ct/sct", "mxcert/acme/dnsprovider", "mxcert/acme/fleet", "mxcert/acme/fleet/seal", "mxcert/acme/issued", "mxcert/acme/resolve", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy/dane", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/deploy/survey", "mxcert/deploy/tlsrpt", "mxcert/deploy/verdict", "mxcert/hooks/journal", "mxcert/hooks/unit"},
+	"daemon":            {"engine", "helper", "logbook", "pass", "report", "reported", "tell", "wanted", "wire", "mxcert/acme", "mxcert/acme/ct", "mxcert/acme/fleet", "mxcert/acme/issued", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy/dane", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/survey", "mxcert/deploy/tlsrpt", "mxcert/deploy/verdict", "mxcert/hooks/journal", "mxcert/hooks/notify", "mxcert/hooks/sdnotify", "mxcert/hooks/watch"}, // the look as a sender: what deployments came to
+	"doctor":            {"engine", "helper", "pass", "report", "reported", "wanted", "mxcert/acme", "mxcert/acme/account", "mxcert/acme/ct", "mxcert/acme/dnsprovider", "mxcert/acme/fleet", "mxcert/acme/issued", "mxcert/acme/preflight", "mxcert/acme/resolve", "mxcert/acme/state", "mxcert/deploy/dane", "mxcert/deploy/discover", "mxcert/deploy/mtasts", "mxcert/deploy/mx", "mxcert/deploy/ocsp", "mxcert/deploy/served", "mxcert/deploy/starttls", "mxcert/deploy/survey", "mxcert/deploy/tlsrpt", "mxcert/deploy/verdict", "mxcert/hooks/script", "mxcert/hooks/unit"},
+	"engine":            {"wanted", "mxcert/acme/fleet", "mxcert/acme/state", "mxcert/acme/state/etcd"}, // the only room with the client of etcd
 	"helper":            {"report", "wanted", "wire", "mxcert/acme/state", "mxcert/acme/state/disk", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/discover", "mxcert/deploy/ocsp", "mxcert/hooks/notify", "mxcert/hooks/script", "mxcert/hooks/unit"},
 	"logbook":           {"report", "mxcert/hooks/journal"},
-	"pass":              {"helper", "report", "wanted", "mxcert/acme", "mxcert/acme/ari", "mxcert/acme/dnsprovider", "mxcert/acme/issued", "mxcert/acme/preflight", "mxcert/acme/resolve", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/deploy", "mxcert/deploy/dane", "mxcert/deploy/mx", "mxcert/deploy/ocsp", "mxcert/deploy/served", "mxcert/hooks/unit", "mxcert/hooks/watch"},
+	"pass":              {"helper", "report", "wanted", "mxcert/acme", "mxcert/acme/ari", "mxcert/acme/dnsprovider", "mxcert/acme/fleet", "mxcert/acme/issued", "mxcert/acme/preflight", "mxcert/acme/resolve", "mxcert/acme/schedule", "mxcert/acme/state", "mxcert/deploy", "mxcert/deploy/dane", "mxcert/deploy/mx", "mxcert/deploy/ocsp", "mxcert/deploy/served", "mxcert/hooks/unit", "mxcert/hooks/watch"},
 	"alarm":             {"report", "tell", "wanted", "mxcert/acme/state", "mxcert/hooks/journal", "mxcert/hooks/notify"},
-	"page":              {"report", "tell", "wanted", "mxcert/acme/state"},
+	"page":              {"report", "tell", "wanted", "mxcert/acme/fleet", "mxcert/acme/state"},
 	"privilege":         {},
 	"report":            {"mxcert/acme/resolve", "mxcert/deploy", "mxcert/deploy/dane"},
 	"reported":          {"report", "wanted", "mxcert/acme/state", "mxcert/deploy/mx", "mxcert/deploy/tlsrpt"}, // what was served is in the state
 	"revoke":            {"pass", "report", "wanted", "mxcert/acme", "mxcert/acme/issued", "mxcert/acme/state", "mxcert/deploy/served"},
 	"setup":             {"report", "wanted", "mxcert/acme/dnsprovider", "mxcert/acme/resolve", "mxcert/acme/session", "mxcert/acme/transport", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/discover", "mxcert/deploy/mx", "mxcert/deploy/starttls", "mxcert/hooks/unit"},
-	"tell":              {"report", "wanted", "mxcert/acme/state", "mxcert/hooks/metrics"},
-	"wanted":            {"mxcert/acme", "mxcert/acme/account", "mxcert/acme/ct", "mxcert/acme/ct/sct", "mxcert/acme/dnsprovider", "mxcert/acme/resolve", "mxcert/acme/schedule", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/dane", "mxcert/deploy/dane/publish", "mxcert/hooks/metrics", "mxcert/hooks/notify"},
+	"tell":              {"report", "wanted", "mxcert/acme/fleet", "mxcert/acme/state", "mxcert/hooks/metrics"},
+	"wanted":            {"mxcert/acme", "mxcert/acme/account", "mxcert/acme/ct", "mxcert/acme/ct/sct", "mxcert/acme/dnsprovider", "mxcert/acme/fleet", "mxcert/acme/fleet/seal", "mxcert/acme/resolve", "mxcert/acme/schedule", "mxcert/configs", "mxcert/deploy", "mxcert/deploy/dane", "mxcert/deploy/dane/publish", "mxcert/hooks/metrics", "mxcert/hooks/notify"},
 	"wire":              {},
 
 	// A door for packaging/man, which cannot import what is internal to cmd/mxcert.
@@ -48,11 +49,14 @@ var permitted = map[string][]string{
 	"mxcert/acme/dnsprovider":    {"mxcert/acme/dnsupdate", "mxcert/acme/resolve"},
 	"mxcert/acme/dnsupdate":      {},
 	"mxcert/acme/finding":        {},
+	"mxcert/acme/fleet":          {"mxcert/acme/fleet/seal", "mxcert/acme/schedule", "mxcert/acme/state"}, // the ledger that hosts share
+	"mxcert/acme/fleet/seal":     {},
 	"mxcert/acme/issued":         {"mxcert/acme/schedule", "mxcert/acme/state"},
 	"mxcert/acme/resolve":        {},
 	"mxcert/acme/schedule":       {},
 	"mxcert/acme/state":          {"mxcert/acme/schedule"},
 	"mxcert/acme/state/disk":     {"mxcert/acme/state"},
+	"mxcert/acme/state/etcd":     {"mxcert/acme/state"},
 	"mxcert/configs":             {"mxcert/acme/resolve"}, // reads resolvers with the parser that flags have
 	"mxcert/deploy":              {},
 	"mxcert/deploy/discover":     {"mxcert/deploy"},
@@ -77,10 +81,12 @@ var permitted = map[string][]string{
 
 	// For the tests of stores; nothing that is shipped links it.
 	"mxcert/acme/state/storetest": {"mxcert/acme/state"},
+	// Members of etcd in the process of a test; likewise.
+	"mxcert/acme/state/etcd/etcdtest": {},
 	// A CA, a log and the services that have indexed it, for tests.
 	"mxcert/acme/ct/cttest": {"mxcert/acme/ct/sct"},
-	// For the tests of publishers, likewise.
-	"mxcert/deploy/dane/publish/publishtest": {"mxcert/acme/resolve", "mxcert/deploy/dane"},
+	// For the tests of publishers, likewise; a port at which nobody listens comes from the lab.
+	"mxcert/deploy/dane/publish/publishtest": {"mxcert/acme/resolve", "mxcert/cmd/mxcert-lab/port", "mxcert/deploy/dane"},
 }
 
 // internal is where the rooms of the program are; the list names them without it.
@@ -91,6 +97,8 @@ var leaves = []string{"mxcert/acme/authority", "mxcert/acme/bundle", "mxcert/acm
 
 // homes says which package trees may import a library, directly. The bundle is standard library alone.
 var homes = map[string][]string{
+	"filippo.io/age":                   {"mxcert/acme/fleet/seal"}, // and edwards25519: no other room handles keys of the fleet
+	"filippo.io/edwards25519":          {"mxcert/acme/fleet/seal"},
 	"github.com/arran4/golang-ical":    {"mxcert/cmd/mxcert/internal/page"},
 	"github.com/go-acme/lego/v4":       {"mxcert/acme"},
 	"github.com/go-jose/go-jose/v4":    {"mxcert/acme", "mxcert/cmd"}, // import reads the keys of others
@@ -102,6 +110,11 @@ var homes = map[string][]string{
 	"github.com/wneessen/go-mail":      {"mxcert/hooks"},
 	"go.yaml.in/yaml/v4":               {"mxcert/configs"},
 	"github.com/prometheus":            {"mxcert/hooks/metrics"},
+	"go.etcd.io/etcd/client":           {"mxcert/acme/state/etcd"},
+	"go.etcd.io/etcd/api":              {"mxcert/acme/state/etcd"},
+	"go.etcd.io/etcd/server":           {"mxcert/acme/state/etcd/etcdtest"},
+	"go.uber.org/zap":                  {"mxcert/acme/state/etcd"}, // etcd's client wants one that is silent
+	"google.golang.org/grpc":           {"mxcert/acme/state/etcd"},
 	"golang.org/x/net/netutil":         {"mxcert/hooks/metrics"},
 	"golang.org/x/crypto":              {"mxcert/deploy/ocsp"}, // and tests make responses with it
 	"github.com/spf13/cobra":           {"mxcert/cmd", "mxcert/packaging/man"},
@@ -167,6 +180,29 @@ func TestLabIsNotLinkedIntoMxcert(t *testing.T) {
 	}
 	if deps := goList(t, "-deps", "mxcert/cmd/mxcert-lab/lab"); !strings.Contains(deps, "letsencrypt/pebble") {
 		t.Error("the lab links no Pebble: this test sees nothing")
+	}
+}
+
+// A server of etcd is for tests alone. Its client is in one room, and a build without fleets has nothing of it.
+func TestEtcdIsWhereItBelongs(t *testing.T) {
+	etcd := regexp.MustCompile(`^(go\.etcd\.io|google\.golang\.org/grpc|go\.uber\.org/zap)(/|$)`)
+	client := false
+	for _, dep := range strings.Fields(goList(t, "-deps", "mxcert/cmd/mxcert")) {
+		client = client || dep == "go.etcd.io/etcd/client/v3"
+		if strings.HasPrefix(dep, "go.etcd.io/etcd/server") || strings.HasPrefix(dep, "mxcert/acme/state/etcd/etcdtest") || strings.Contains(dep, "porcupine") {
+			t.Errorf("mxcert links %s", dep)
+		}
+	}
+	if !client {
+		t.Error("mxcert does not link the client of etcd: this test sees nothing")
+	}
+	for _, dep := range strings.Fields(goList(t, "-tags", "nofleet", "-deps", "mxcert/cmd/mxcert")) {
+		if etcd.MatchString(dep) || dep == "mxcert/acme/state/etcd" {
+			t.Errorf("mxcert without fleets links %s", dep)
+		}
+	}
+	if deps := goList(t, "-deps", "mxcert/acme/state/etcd/etcdtest"); !strings.Contains(deps, "go.etcd.io/etcd/server") {
+		t.Error("etcdtest links no server: this test sees nothing")
 	}
 }
 

@@ -3,6 +3,7 @@ package dane
 import (
 	"encoding/hex"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -34,6 +35,52 @@ func (s *State) Clean() {
 		r.clean()
 	}
 	s.Ours, s.Former = cleanOurs(s.Ours, mostOurs), cleanOurs(s.Former, mostFormer)
+	s.cleanFleet()
+	if !slices.Contains([]Mode{Off, Check, ByHand, Publish}, s.Mode) {
+		s.Mode = ""
+	}
+}
+
+// Limits of what is remembered about a fleet.
+const (
+	mostPeers     = 2000
+	mostSaid      = 200 // keys in one statement
+	mostAddresses = 64
+)
+
+func cleanBefore(list []Before) []Before {
+	list = slices.DeleteFunc(list, func(b Before) bool {
+		return !plainName(b.Owner) || slices.ContainsFunc(b.Records, notARecord) || b.TTL < 0
+	})
+	return list[max(0, len(list)-mostBefore):]
+}
+
+func (s *State) cleanFleet() {
+	s.Before = cleanBefore(s.Before)
+	maps.DeleteFunc(s.Peers, func(name string, p *Peer) bool { return p == nil || !plainName(name) || p.Host != name })
+	for i, name := range slices.Sorted(maps.Keys(s.Peers)) {
+		if i >= mostPeers {
+			delete(s.Peers, name)
+			continue
+		}
+		s.Peers[name].Clean()
+		s.Peers[name].Away = max(0, s.Peers[name].Away)
+	}
+	maps.DeleteFunc(s.Shared, func(_ bundle.KeyType, n SharedNext) bool { return plainKey(n.SPKI) == "" || n.Generation < 1 })
+	if s.Said != nil {
+		s.Said.Clean()
+	}
+}
+
+// Clean leaves out what mxcert does not write.
+func (s *Statement) Clean() {
+	keys := func(list []string) []string {
+		list = slices.DeleteFunc(list, func(spki string) bool { return plainKey(spki) == "" })
+		return list[:min(len(list), mostSaid)]
+	}
+	s.Serves, s.Has = keys(s.Serves), keys(s.Has)
+	s.Addresses = slices.DeleteFunc(s.Addresses, func(a string) bool { _, err := netip.ParseAddr(a); return err != nil })
+	s.Addresses = s.Addresses[:min(len(s.Addresses), mostAddresses)]
 	if !slices.Contains([]Mode{Off, Check, ByHand, Publish}, s.Mode) {
 		s.Mode = ""
 	}

@@ -9,6 +9,8 @@
 // the records that mxcert has added, the keys that were served before, what was asked for, and the memory of looks. From this and from the
 // looks of a pass, Plan derives what to do next. So every step can be repeated, and a crash at any moment loses nothing.
 //
+// Hosts of a fleet share the key and its records, see [Statement], [Shared] and [Mark]. Without a fleet none of that plays a part.
+//
 // This package opens no connection to a mail server and reads no file. It asks DNS through package resolve only, and changes DNS through a
 // [Publisher] only. Not supported: usages 0 and 1 (RFC 7672 section 3.1.3), and the publication of records other than usage 3, selector 1.
 package dane
@@ -41,6 +43,7 @@ type Settings struct {
 	KeyLifetime time.Duration // after which a roll begins by itself; 0: never
 	Ignore      []string      // names or addresses of authoritative servers that do not count; they stay visible
 	TTL         time.Duration // of records that mxcert adds
+	Elsewhere   bool          // another host of the fleet looks after the records, so ours stay whatever the mode is here
 }
 
 // Owner is where the TLSA records of one port of one host are (RFC 7672 section 2.2).

@@ -25,7 +25,7 @@ func (p *planner) remove() {
 
 // mayRemove reports whether nothing can need the record of a key any more.
 func (p *planner) mayRemove(o Ours) bool {
-	if p.f.Applying {
+	if p.f.Applying || p.f.Elsewhere != nil && p.f.Elsewhere.Unknown != "" {
 		return false
 	}
 	if slices.ContainsFunc(p.live(), withSPKI(o.SPKI)) { // the place goes, or the matching type: harmless judges it
@@ -71,7 +71,20 @@ func (p *planner) add() {
 			_, now := p.spoils(t.listed, slices.Concat(t.listed, e.Records))
 			if _, then := p.spoils(rest, slices.Concat(rest, e.Records)); !now && !then {
 				p.out.Add = append(p.out.Add, e)
+				p.narrows(t)
 			}
+		}
+	}
+}
+
+// narrows notes which keys senders accept after an addition to a place where they have checked nothing, or weaker digests.
+func (p *planner) narrows(t target) {
+	if p.checked(t) && len(t.forms) == 1 {
+		return
+	}
+	for _, k := range p.wanted() {
+		if !slices.Contains(p.out.Narrows, k.SPKI) {
+			p.out.Narrows = append(p.out.Narrows, k.SPKI)
 		}
 	}
 }

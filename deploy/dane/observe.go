@@ -12,6 +12,7 @@ import (
 // Observe notes what a pass has found, apart from the looks (see [Memory.Note]): for how long old keys have not been served, which of our
 // records are gone, and which keys are due for a change. Call it before [State.Plan], and store the state before carrying out the plan.
 func (s *State) Observe(f Facts) {
+	f = f.together()
 	s.observeKeys(f)
 	s.observeProbe(f)
 	s.observeOurs(f)
@@ -212,7 +213,7 @@ func (s *State) Effective(set Settings) Mode {
 // Leaving reports whether mxcert has to remove its own records, because the configuration does not want them any more: the mode is neither
 // Publish nor ByHand.
 func (s *State) Leaving(set Settings) bool {
-	return set.Mode != Publish && set.Mode != ByHand && len(s.Ours) > 0
+	return set.Mode != Publish && set.Mode != ByHand && !set.Elsewhere && len(s.Ours) > 0
 }
 
 // records reports whether some sender may hold records.

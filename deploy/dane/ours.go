@@ -18,11 +18,37 @@ func (s *State) Claim(e Edit, at time.Time) {
 		if i < len(e.Keys) {
 			o.SPKI = e.Keys[i]
 		}
+		for _, f := range s.Former {
+			if f.equal(o) && !o.Added.After(f.Added) { // in a fleet clocks differ: a claim is later than what it follows
+				o.Added = f.Added.Add(1)
+			}
+		}
 		s.Former = slices.DeleteFunc(s.Former, o.equal)
 		if !slices.ContainsFunc(s.Ours, o.equal) {
 			s.Ours = append(s.Ours, o)
 		}
 	}
+}
+
+// Removed notes that the records of an edit were removed, before the next list shows it: other hosts of a fleet must know it at once.
+func (s *State) Removed(e Edit) {
+	for _, record := range e.Records {
+		gone := func(o Ours) bool { return o.place().same(e.Place) && o.Record == record }
+		for _, o := range s.Ours {
+			if gone(o) {
+				s.Former = append(slices.DeleteFunc(s.Former, o.equal), o)
+			}
+		}
+		s.Ours = slices.DeleteFunc(s.Ours, gone)
+	}
+}
+
+// Withdrawn reports whether mxcert has removed a record of a key at one of the owners, and nobody has added it again. Servers may still give it, so a
+// look cannot tell.
+func (s *State) Withdrawn(owners []Owner, spki string) bool {
+	return slices.ContainsFunc(s.Former, func(o Ours) bool {
+		return o.SPKI == spki && !slices.ContainsFunc(s.Ours, o.equal) && slices.ContainsFunc(owners, func(w Owner) bool { return w.Name() == o.For })
+	})
 }
 
 func (o Ours) equal(other Ours) bool {
@@ -103,6 +129,9 @@ func (s *State) observeOurs(f Facts) {
 			continue
 		}
 		if known && slices.Contains(listed, o.Record) {
+			if f.Elsewhere != nil { // later than what other hosts remember: that it is gone
+				o.Added = o.Added.Add(1)
+			}
 			ours = append(ours, o)
 		} else if !slices.ContainsFunc(former, o.equal) {
 			former = append(former, o)

@@ -135,6 +135,9 @@ func (p *planner) unprobed() string {
 		if why := p.foreign(t); why != "" {
 			return why
 		}
+		if p.f.doubt != "" {
+			return p.f.doubt
+		}
 		if !p.f.Probed {
 			return "not every address of every name has answered yet, and some may serve a key that the records would lack"
 		}
@@ -186,8 +189,12 @@ func (p *planner) retiring(r Roll) (Wait, bool) {
 		}
 		left := p.f.grace() - old.Gone
 		switch {
+		case p.f.Elsewhere.serves(old.SPKI) != "":
+			return Wait{For: p.f.Elsewhere.serves(old.SPKI)}, true
 		case p.f.Serving[old.SPKI]:
 			return Wait{For: "something still serves the old key"}, true
+		case p.f.doubt != "":
+			return Wait{For: p.f.doubt}, true
 		case !p.f.AllSeen:
 			return Wait{For: "an endpoint did not answer, and may still serve the old key"}, true
 		case p.f.Applying:

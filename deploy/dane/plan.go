@@ -47,6 +47,10 @@ type Facts struct {
 	// Unasked says that the service that holds the zone was not asked what it has, because a look changes nothing.
 	Unasked bool
 	Names   []string // names in the certificates that endpoints were seen to serve: their records stay
+
+	Elsewhere *Elsewhere // the other hosts of the fleet; nil if there is none
+	joined    bool       // what they say is in the facts
+	doubt     string     // why it is not known what they serve
 }
 
 // Plan is what to do next.
@@ -57,6 +61,8 @@ type Plan struct {
 	Roll   []bundle.KeyType // order these with their next key now
 	Add    []Edit           // complete for all key types and names together
 	Remove []Edit
+	// Narrows are the SPKIs that senders accept after Add, if it comes to a place where they accept more until now; nil if it does not.
+	Narrows []string
 	// Show are the records that should be there, by owner: for `tlsa show`, and for the operator in mode gate.
 	Show []Wanted
 	// Wait are key types without a certificate that must not be ordered with a key of their own: senders would refuse it. They are in Roll once
@@ -142,6 +148,7 @@ type target struct {
 }
 
 func newPlanner(s *State, f Facts) *planner {
+	f = f.together()
 	p := &planner{s: s, f: f, types: f.types()}
 	p.out.Phases, p.out.Waits = map[bundle.KeyType]Phase{}, map[bundle.KeyType]Wait{}
 	for i := range f.Owners {

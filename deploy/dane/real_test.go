@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 
 	"mxcert/acme/resolve"
 	"mxcert/acme/state"
+	"mxcert/cmd/mxcert-lab/port"
 	"mxcert/deploy/dane"
 )
 
@@ -159,7 +161,7 @@ func startServer(t *testing.T, address, pkg, name, dir, config string, args ...s
 // awaitSigned waits until the server signs its denials with NSEC and NSEC3.
 func awaitSigned(t *testing.T, address string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for zone, proof := range map[string]uint16{"nsec.test.": dns.TypeNSEC, "nsec3.test.": dns.TypeNSEC3, "_tcp.cut.nsec.test.": dns.TypeNSEC, "_tcp.cut.nsec3.test.": dns.TypeNSEC3, "plain.test.": dns.TypeSOA} {
 		for done := false; !done; time.Sleep(50 * time.Millisecond) {
@@ -179,34 +181,38 @@ func awaitSigned(t *testing.T, address string) {
 
 func freePort(t *testing.T) string {
 	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = listener.Close() }()
-	_, port, err := net.SplitHostPort(listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
+	return strconv.Itoa(port.Reserve(t))
 }
 
 // believer is a resolver that passes on what an authoritative server answers, as a validator does that found the DS records of its zones.
 func believer(t *testing.T, authoritative string) string {
 	t.Helper()
-	conn, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", "127.0.0.1:0")
+	address := port.Address(t)
+	conn, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, question *dns.Msg) {
-		answer, _, err := new(dns.Client).ExchangeContext(t.Context(), question, authoritative)
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address) // for who has waited too long for a datagram
+	if err != nil {
+		t.Fatal(err)
+	}
+	handler := dns.HandlerFunc(func(w dns.ResponseWriter, question *dns.Msg) {
+		answer, _, err := (&dns.Client{Net: "tcp", Timeout: 20 * time.Second}).ExchangeContext(t.Context(), question, authoritative)
 		if err != nil {
 			return
 		}
 		answer.AuthenticatedData = !strings.HasSuffix(strings.ToLower(question.Question[0].Name), "plain.test.")
+		if _, datagram := w.LocalAddr().(*net.UDPAddr); datagram {
+			answer.Truncate(1232)
+		}
 		_ = w.WriteMsg(answer)
-	})}
-	go func() { _ = server.ActivateAndServe() }()
-	t.Cleanup(func() { _ = server.Shutdown() })
-	return conn.LocalAddr().String()
+	})
+	for _, server := range []*dns.Server{{PacketConn: conn, Handler: handler}, {Listener: listener, Handler: handler}} {
+		started := make(chan struct{})
+		server.NotifyStartedFunc = func() { close(started) }
+		go func() { _ = server.ActivateAndServe() }()
+		<-started
+		t.Cleanup(func() { _ = server.Shutdown() })
+	}
+	return address
 }

@@ -75,6 +75,8 @@ type simHost struct {
 	proven   map[bundle.KeyType]*simKey
 	off      struct{ gate, hold, grace bool } // rules of the product that are switched off
 
+	yield func() // before each side effect another host may do something; nil: there is none
+
 	state    State
 	plan     Plan
 	promoted int
@@ -98,6 +100,9 @@ var errKilled = errors.New("killed")
 
 // effect is one side effect: the process may be killed before it, or after it.
 func (h *simHost) effect(do func()) {
+	if h.yield != nil {
+		h.yield()
+	}
 	h.effects++
 	if h.effects == h.kill && !h.after {
 		panic(errKilled)

@@ -19,6 +19,17 @@ type State struct {
 	Former []Ours `json:"former,omitempty"`
 	// Probed says since when every address of every name was seen to serve keys of ours only; zero if never. A first publication asks again.
 	Probed state.Instant `json:"probed,omitzero"`
+	// Peers are the other hosts of the fleet, and Shared the next keys that its store has: by key type, the highest generation that was met.
+	Peers  map[string]*Peer              `json:"peers,omitempty"`
+	Shared map[bundle.KeyType]SharedNext `json:"shared,omitempty"`
+	Before []Before                      `json:"before,omitempty"` // as in [Shared]
+	Said   *Statement                    `json:"said,omitempty"`   // what this host has said last about its keys
+}
+
+// SharedNext is a next key that is in the store of the fleet.
+type SharedNext struct {
+	SPKI       string `json:"spki_sha256"`
+	Generation int64  `json:"generation"`
 }
 
 // Roll is what is remembered about the keys of one type.
@@ -40,6 +51,8 @@ type Asked struct {
 	Ignore    bool      `json:"ignore,omitempty"` // --ignore-dane
 	// Leaked are the keys that an emergency is about: none of them is ever a next key again.
 	Leaked []string `json:"leaked,omitempty"`
+	// Of is the key that is to be replaced, where hosts of a fleet remember it together.
+	Of string `json:"of,omitempty"`
 }
 
 // Retired is a key that was served before the current one. Its record stays until the grace is over and nothing serves it.

@@ -17,6 +17,7 @@ import (
 	"github.com/miekg/dns"
 
 	"mxcert/cmd/mxcert-lab/nameserver"
+	"mxcert/cmd/mxcert-lab/port"
 )
 
 // TestLook is what a sender sees of a good policy.
@@ -155,7 +156,7 @@ func TestAddresses(t *testing.T) {
 		says     string
 	}{
 		{what: "both serve it", breaks: func(w *world) { w.serve("2001:db8::1", w.pair(nil), policy(good)) }},
-		{what: "nothing listens at the IPv6 address", breaks: func(w *world) { w.ports["2001:db8::1"] = closedPort(w.t) }, findings: []string{"warning sts-policy-host-address"}, says: "have only IPv6"},
+		{what: "nothing listens at the IPv6 address", breaks: func(w *world) { w.ports["2001:db8::1"] = port.Address(w.t) }, findings: []string{"warning sts-policy-host-address"}, says: "have only IPv6"},
 		{what: "the IPv6 address has another certificate", breaks: func(w *world) {
 			w.serve("2001:db8::1", w.pair(&x509.Certificate{DNSNames: []string{"www.example.org"}}), policy(good))
 		}, findings: []string{"error sts-policy-host-address"}, says: "www.example.org"},
@@ -208,16 +209,6 @@ func (w *world) check(err error) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-}
-
-func closedPort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // TestDNSErrors: an error of DNS is never "no MTA-STS".

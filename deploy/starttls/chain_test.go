@@ -186,7 +186,7 @@ func TestChainOfStrangersIsBounded(t *testing.T) {
 	}
 	start := time.Now()
 	findings := CheckChain(sent, nil, nil, time.Now())
-	if took := time.Since(start); took > 2*time.Second {
+	if took := time.Since(start); took > 10*time.Second {
 		t.Errorf("took %s", took)
 	}
 	if len(findings) > maxChain+5 || findings[0].ID != "chain-too-long" {

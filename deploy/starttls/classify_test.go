@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mxcert/cmd/mxcert-lab/port"
 )
 
 // opensslServer starts a TLS server of OpenSSL. make lists what follows "openssl req -x509", serve what follows "openssl s_server".
@@ -19,12 +21,7 @@ func opensslServer(t *testing.T, create, serve string) string {
 	if out, err := exec.Command("openssl", append([]string{"req"}, arguments...)...).CombinedOutput(); err != nil {
 		t.Fatalf("openssl req %s: %v: %s", create, err, out)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := listener.Addr().String()
-	listener.Close()
+	address := port.Address(t)
 	server := exec.Command("openssl", append([]string{"s_server", "-quiet", "-accept", address, "-cert", certificate, "-key", key}, strings.Fields(serve)...)...)
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
@@ -33,7 +30,7 @@ func opensslServer(t *testing.T, create, serve string) string {
 		_ = server.Process.Kill()
 		_ = server.Wait()
 	})
-	for range 200 {
+	for range 6000 {
 		conn, err := net.Dial("tcp", address)
 		if err == nil {
 			conn.Close()

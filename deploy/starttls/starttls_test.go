@@ -14,6 +14,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"mxcert/cmd/mxcert-lab/port"
 )
 
 // A conversation up to a point, and the whole of a good one.
@@ -261,13 +263,8 @@ func TestServerWantsAClientCertificate(t *testing.T) {
 }
 
 func TestNothingListens(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener.Close()
-	q := request(listener.Addr().String())
-	_, err = Handshake(t.Context(), q)
+	q := request(port.Address(t))
+	_, err := Handshake(t.Context(), q)
 	e := assertError(t, err, StepConnect, "connection-refused")
 	if !errors.Is(err, syscall.ECONNREFUSED) || !e.Temporary() || !strings.Contains(e.Hint(), q.Address) || !strings.Contains(e.Hint(), "verify.endpoints") {
 		t.Errorf("%v: %s", err, e.Hint())

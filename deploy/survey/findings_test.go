@@ -18,6 +18,7 @@ import (
 
 	"mxcert/acme/finding"
 	"mxcert/acme/resolve"
+	"mxcert/cmd/mxcert-lab/port"
 	"mxcert/deploy/verdict"
 )
 
@@ -101,7 +102,7 @@ func TestFindings(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := *w
-			w.port = freePort(t)
+			w.port = port.Reserve(t)
 			tt.peer.listen(t, "127.5.4.1", w.port)
 			options := w.options()
 			options.Roots = ca.pool()

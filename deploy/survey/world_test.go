@@ -17,6 +17,7 @@ import (
 	"mxcert/acme/resolve"
 	"mxcert/cmd/mxcert-lab/issuer"
 	"mxcert/cmd/mxcert-lab/nameserver"
+	"mxcert/cmd/mxcert-lab/port"
 	"mxcert/cmd/mxcert-lab/smtpd"
 )
 
@@ -31,7 +32,7 @@ type world struct {
 
 func newWorld(t testing.TB, records ...string) *world {
 	t.Helper()
-	w := &world{t: t, dns: nameserver.New(), issuer: issuer.New(t), port: freePort(t)}
+	w := &world{t: t, dns: nameserver.New(), issuer: issuer.New(t), port: port.Reserve(t)}
 	check(t, w.dns.AddZone(".", "@ NS ns1.example.org.")) // a signed root shows that the resolver validates
 	check(t, w.dns.SetTrust(".", nameserver.Secure))
 	check(t, w.dns.AddZone("example.org.", append([]string{"@ NS ns1", "ns1 A 127.0.0.1"}, records...)...))
@@ -48,14 +49,6 @@ func check(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// freePort returns a port that is free on 127.0.0.0/8.
-func freePort(t testing.TB) int {
-	listener, err := net.Listen("tcp", "0.0.0.0:0")
-	check(t, err)
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port
 }
 
 func (w *world) options() Options {

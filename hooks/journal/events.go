@@ -20,6 +20,11 @@ const (
 	Restored   Event = "restored"    // the certificate is in service again, after something else had changed files or what is served
 	OrderWaits Event = "order-waits" // for the end of a limit or of a backoff
 
+	Taken      Event = "taken"       // another host of the fleet has ordered it
+	FleetWaits Event = "fleet-waits" // an order waits for another host of the fleet, or for its store
+	FleetAway  Event = "fleet-away"  // the store of the fleet cannot be asked, or holds what this host refuses
+	FleetBack  Event = "fleet-back"
+
 	OrderFailed   Event = "order-failed"
 	ProofFailed   Event = "proof-failed" // of a name, by DNS
 	Limited       Event = "rate-limited" // by the CA
@@ -62,6 +67,10 @@ func IDs() map[Event]string {
 		Served:         "a30a377e935c4538b8b049f698b16a52",
 		Restored:       "20b3744a2a65406bbe775b977cb3a6e1",
 		OrderWaits:     "8e94cf607fe7415a9f5c009841bac77b",
+		Taken:          "2d55d4e3d86c4f4b927acb312aaf541f",
+		FleetWaits:     "a24bfe7100544df689b384e79eac34a0",
+		FleetAway:      "7ff1b92cb87149e8ba89d7d31bb58aa8",
+		FleetBack:      "7420e95dbf2d4078b18041ef4d06154f",
 		OrderFailed:    "321edc103171473fafed65bf7b3371aa",
 		ProofFailed:    "9f68104ae63d4078aa858fe64d9c8d99",
 		Limited:        "dc5b6d3603c647a3bb77f17a0a1fe14c",

@@ -233,10 +233,15 @@ func TestJournalHangs(t *testing.T) {
 // stuck is a writer that does not write until it is freed.
 type stuck struct {
 	lines
-	freed chan struct{}
+	begins chan struct{} // has an element when it is to write for the first time
+	freed  chan struct{}
 }
 
 func (s *stuck) Write(p []byte) (int, error) {
+	select {
+	case s.begins <- struct{}{}:
+	default:
+	}
 	<-s.freed
 	return s.lines.Write(p)
 }
@@ -244,12 +249,15 @@ func (s *stuck) Write(p []byte) (int, error) {
 // Lines of text do not wait for a stream that is full. Those that find no place are counted.
 func TestPatient(t *testing.T) {
 	t.Parallel()
-	out := &stuck{freed: make(chan struct{})}
+	out := &stuck{begins: make(chan struct{}, 1), freed: make(chan struct{})}
 	p := NewPatient(out)
 	p.patience = 10 * time.Millisecond
 	for i := range mostLines + 20 { // one is being written
 		if n, err := fmt.Fprintf(p, "line %d\n", i); err != nil || n == 0 {
 			t.Fatal(n, err)
+		}
+		if i == 0 {
+			<-out.begins
 		}
 	}
 	close(out.freed)

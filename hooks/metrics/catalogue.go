@@ -89,6 +89,20 @@ func Catalogue() []Metric {
 					b.add(float64(c.Unknown), c.Name)
 				}
 			})},
+		{Name: "mxcert_fleet_engine_up", Help: "1 if the store that the hosts of the fleet share can be used, 0 if not. Without a fleet there is no such number.",
+			samples: func(s *Snapshot, b *builder) {
+				if s.Fleet != nil {
+					b.add(oneIf(s.Fleet.Up))
+				}
+			}},
+		{Name: "mxcert_fleet_host_serial_matches", Help: "1 if the host was seen to serve the newest certificates of the fleet.", Labels: []string{"certificate", "host"},
+			samples: func(s *Snapshot, b *builder) {
+				if s.Fleet != nil {
+					for _, h := range s.Fleet.Hosts {
+						b.add(oneIf(h.Matches), h.Certificate, h.Host)
+					}
+				}
+			}},
 		{Name: renewals, Help: "Passes that ordered at the certificate authority, with all key types of the certificate.", Labels: []string{"certificate", "result"}, Counter: true},
 		{Name: reloads, Help: "Reloads of units.", Labels: []string{"unit", "result"}, Counter: true},
 		{Name: notifications, Help: "Messages to people.", Labels: []string{"channel", "result"}, Counter: true},

@@ -5,8 +5,8 @@
 // textfile as a whole.
 //
 // The metrics are listed in catalogue.go. Their names and labels never change. Times are UNIX timestamps and no countdowns, so they stay
-// right between two changes. Every label comes from the configuration or is one of a few words; what leaves the configuration leaves the
-// metrics.
+// right between two changes. Every label comes from the configuration, is one of a few words, or is the name of a host of the fleet; what leaves
+// the configuration or the fleet leaves the metrics.
 //
 // Not supported: pushing metrics, and exemplars.
 package metrics
@@ -23,6 +23,19 @@ type Snapshot struct {
 	Configured   []string      // names of the certificates in force
 	Certificates []Certificate // those of which something is known, ordered by name
 	TLSAStates   []string      // every state that a key can have
+	Fleet        *Fleet        // nil if this host is in none
+}
+
+// Fleet is what is known about the fleet of this host.
+type Fleet struct {
+	Up    bool // its store can be used
+	Hosts []FleetHost
+}
+
+// FleetHost says whether a host was seen to serve the newest certificates of all types of keys that it wants.
+type FleetHost struct {
+	Certificate, Host string
+	Matches           bool
 }
 
 // Certificate is what is known about a certificate.

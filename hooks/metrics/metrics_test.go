@@ -38,7 +38,7 @@ func source() *metrics.Source {
 			Due:       day(20), LastSuccess: day(2).Add(250 * time.Millisecond), Took: 1500 * time.Millisecond,
 			Owners: []metrics.Owner{{Host: "mx.example.org", Port: 25, Matches: true}}, TLSA: []metrics.KeyState{{Key: "ec256", State: "steady"}}},
 		{Name: "new", Took: time.Second, Unknown: -1},
-	}})
+	}, Fleet: &metrics.Fleet{Up: true, Hosts: []metrics.FleetHost{{Certificate: "mx", Host: "mx1", Matches: true}, {Certificate: "mx", Host: "mx2.example.org"}}}})
 	return s
 }
 

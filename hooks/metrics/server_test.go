@@ -27,6 +27,7 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 
+	"mxcert/cmd/mxcert-lab/port"
 	"mxcert/hooks/metrics"
 )
 
@@ -56,17 +57,6 @@ func ask(t *testing.T, client *http.Client, url, user, password string) (code in
 	return answer.StatusCode, string(body)
 }
 
-// free returns a port of loopback that nobody uses.
-func free(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // on loopback
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close() //nolint:errcheck // it is not used
-	return l.Addr().String()
-}
-
 // client makes a connection for each request.
 func client(roots *x509.CertPool) *http.Client {
 	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}}
@@ -81,7 +71,7 @@ func TestServer(t *testing.T) {
 		}
 		return nil
 	})
-	first, second := free(t), free(t)
+	first, second := port.Address(t), port.Address(t)
 	if again := srv.Apply(metrics.Settings{Listen: first}); !again.IsZero() {
 		t.Fatalf("%s is not listened on", first)
 	}
@@ -119,7 +109,7 @@ func TestServer(t *testing.T) {
 // An address in use costs one line, and the next try succeeds when it is free.
 func TestAddressInUse(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // on loopback
+	l, err := net.Listen("tcp", port.Address(t)) //nolint:noctx // on loopback
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +147,7 @@ func TestWebConfig(t *testing.T) {
 	}
 	write(t, file, fmt.Sprintf("tls_server_config: {cert_file: web.crt, key_file: web.key}\nbasic_auth_users: {prometheus: %q}\n", hash))
 	srv := server(t, source(), func() error { return nil })
-	settings := metrics.Settings{Listen: free(t), WebConfig: file}
+	settings := metrics.Settings{Listen: port.Address(t), WebConfig: file}
 	if again := srv.Apply(settings); !again.IsZero() {
 		t.Fatal("a good file is refused")
 	}
@@ -202,7 +192,7 @@ func TestBadWebConfig(t *testing.T) {
 		file := filepath.Join(dir, "bad.yaml")
 		write(t, file, text)
 		srv := server(t, source(), nil)
-		settings := metrics.Settings{Listen: free(t), WebConfig: file}
+		settings := metrics.Settings{Listen: port.Address(t), WebConfig: file}
 		if again := srv.Apply(settings); again.IsZero() || srv.Address() != nil {
 			if name == "clear password" { // exporter-toolkit finds it when somebody asks
 				if code, _ := ask(t, client(nil), "http://"+settings.Listen+"/metrics", "prometheus", "secret"); code == 200 {
@@ -225,7 +215,7 @@ func TestBadWebConfig(t *testing.T) {
 func TestSilentClients(t *testing.T) {
 	t.Parallel()
 	srv := server(t, source(), nil)
-	settings := metrics.Settings{Listen: free(t)}
+	settings := metrics.Settings{Listen: port.Address(t)}
 	srv.Apply(settings)
 	for range 40 {
 		c, err := net.Dial("tcp", settings.Listen) //nolint:noctx // on loopback
@@ -279,7 +269,7 @@ func TestBrokenWebConfigIsLoggedOnce(t *testing.T) {
 	var log lockedBuilder
 	srv := metrics.NewServer(slog.New(slog.NewTextHandler(&log, nil)), source(), nil)
 	t.Cleanup(srv.Close)
-	settings := metrics.Settings{Listen: free(t), WebConfig: file}
+	settings := metrics.Settings{Listen: port.Address(t), WebConfig: file}
 	if again := srv.Apply(settings); !again.IsZero() {
 		t.Fatal("a good file is refused")
 	}

@@ -16,8 +16,10 @@ import (
 	"time"
 )
 
-// linger is how long hooks/run lets a killed process take to vanish, and reads output after the hook has ended.
-const linger = 2 * time.Second
+const (
+	begins  = 2 * time.Second  // a hook has done by then what its script begins with
+	longest = 30 * time.Second // half of the time that a hook sleeps which is not ended
+)
 
 var event = Event{
 	Event: "deploy", Name: "mx", Domains: []string{"mx.example.org", "host7.example.org"},
@@ -165,7 +167,7 @@ func TestStandardInputNeedNotBeRead(t *testing.T) {
 	hook(t, dir, "20", "exec <&-; echo closed")
 	large := event // more than a pipe holds
 	large.Domains = []string{strings.Repeat("a", 100_000)}
-	if outcomes, err := Run(t.Context(), dir, large, 10*time.Second); err != nil || len(outcomes) != 2 {
+	if outcomes, err := Run(t.Context(), dir, large, time.Minute); err != nil || len(outcomes) != 2 {
 		t.Errorf("%+v, %v", outcomes, err)
 	}
 }
@@ -196,9 +198,9 @@ func TestNoDirectoryNoHooks(t *testing.T) {
 }
 
 func TestHang(t *testing.T) {
-	o, err := runOne(t, "echo waiting; sleep 60", 100*time.Millisecond)
-	assertError(t, err, "timeout", "100ms", "waiting", "hooks.timeout")
-	if !errors.Is(err, context.DeadlineExceeded) || o.Duration > grace {
+	o, err := runOne(t, "echo waiting; sleep 60", begins)
+	assertError(t, err, "timeout", begins.String(), "waiting", "hooks.timeout")
+	if !errors.Is(err, context.DeadlineExceeded) || o.Duration >= begins+grace {
 		t.Errorf("%v after %s", err, o.Duration)
 	}
 }
@@ -209,19 +211,19 @@ func TestCrash(t *testing.T) {
 }
 
 func TestFlood(t *testing.T) {
-	o, err := runOne(t, "echo begin; yes | head -c 1000000000; echo end", time.Minute)
+	o, err := runOne(t, "echo begin; yes | head -c 100000000; echo end", 5*time.Minute)
 	if err != nil || len(o.Output) != 64<<10 || !strings.HasPrefix(o.Output, "begin\ny\n") {
 		t.Errorf("%d bytes kept, %v", len(o.Output), err)
 	}
 }
 
 func TestDeafToSIGTERM(t *testing.T) {
-	o, err := runOne(t, "trap '' TERM; echo $$; sleep 60; sleep 60", 100*time.Millisecond)
+	o, err := runOne(t, "trap '' TERM; echo $$; sleep 60; sleep 60", begins)
 	assertError(t, err, "timeout")
 	if pid, _ := strconv.Atoi(strings.TrimSpace(o.Output)); pid == 0 || alive(pid) {
 		t.Errorf("process %d is still there", pid)
 	}
-	if o.Duration < grace || o.Duration > grace+linger {
+	if o.Duration < begins+grace || o.Duration > longest {
 		t.Errorf("took %s", o.Duration)
 	}
 }
@@ -234,7 +236,7 @@ func TestForksAway(t *testing.T) {
 	if pid > 0 {
 		defer func() { _ = syscall.Kill(pid, syscall.SIGKILL) }()
 	}
-	if err != nil || o.Duration > 2*linger || !alive(pid) {
+	if err != nil || o.Duration > longest || !alive(pid) {
 		t.Errorf("%+v, %v", o, err)
 	}
 }
@@ -243,7 +245,7 @@ func TestForksAway(t *testing.T) {
 func TestLeavesAChild(t *testing.T) {
 	o, err := runOne(t, "sleep 60 & echo $!", time.Minute)
 	pid, _ := strconv.Atoi(strings.TrimSpace(o.Output))
-	for deadline := time.Now().Add(linger); alive(pid) && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(longest); alive(pid) && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond) // until its new parent has seen it end
 	}
 	if err != nil || pid == 0 || alive(pid) {
@@ -331,15 +333,17 @@ func TestCancel(t *testing.T) {
 	hook(t, dir, "10-slow", "touch "+ready+"; sleep 60")
 	hook(t, dir, "20-next", "echo ran")
 	ctx, cancel := context.WithCancel(t.Context())
+	var stopped time.Time
 	go func() {
 		for _, err := os.Stat(ready); err != nil; _, err = os.Stat(ready) {
 			time.Sleep(time.Millisecond)
 		}
+		stopped = time.Now()
 		cancel()
 	}()
 	outcomes, err := Run(ctx, dir, event, time.Minute)
 	assertError(t, err, "canceled", "10-slow")
-	if len(outcomes) != 1 || !errors.Is(err, context.Canceled) || outcomes[0].Duration > grace {
+	if len(outcomes) != 1 || !errors.Is(err, context.Canceled) || time.Since(stopped) > grace {
 		t.Errorf("%+v, %v", outcomes, err)
 	}
 	outcomes, err = Run(ctx, dir, event, time.Minute)

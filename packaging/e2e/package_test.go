@@ -19,19 +19,8 @@ import (
 // deb builds the Debian package from a copy of the tree in a directory of its own.
 func deb(t *testing.T, version string) string {
 	t.Helper()
-	copied := filepath.Join(t.TempDir(), "tree")
-	out, err := exec.CommandContext(t.Context(), "sh", "-ec", `mkdir "$1"; cd ../..; tar -c --exclude=./.git --exclude=./bin --exclude=./dist . | tar -x -C "$1"`, "sh", copied).CombinedOutput()
+	path, err := mailhost.BuildDeb(t.Context(), t.TempDir(), version)
 	if err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	build := exec.CommandContext(t.Context(), "sh", "packaging/nfpm/build.sh", "deb")
-	build.Dir = copied
-	build.Env = append(os.Environ(), "VERSION="+version, "SOURCE_DATE_EPOCH=1790000000", "ARCH=amd64", "VARIANT=")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	path := filepath.Join(copied, "dist", "mxcert_"+version+"_amd64.deb")
-	if _, err := os.Stat(path); err != nil {
 		t.Fatal(err)
 	}
 	return path

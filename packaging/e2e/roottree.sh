@@ -1,7 +1,7 @@
 #!/bin/sh
-# roottree.sh [--path] [exim|postfix|judges] [bookworm|trixie]: a Debian 12 or 13 root tree with the mail host of the end-to-end tests. Its
+# roottree.sh [--path] [exim|postfix|judges|etcd] [bookworm|trixie]: a Debian 12 or 13 root tree with the mail host of the end-to-end tests. Its
 # servers are Exim, or Postfix and Dovecot: as Debian packages, Exim and Postfix exclude each other. "judges" is the tree with Postfix and
-# what serves, validates and judges beside it: other name servers, resolvers, clients of TLS.
+# what serves, validates and judges beside it: other name servers, resolvers, clients of TLS. "etcd" is that with Exim, and what a fleet needs.
 #
 # Prints the tree's path, alone, on standard output; what it does and how long each part took on
 # standard error. A tree is made once and kept below ${TMPDIR:-/tmp}, under a name that is the hash
@@ -23,6 +23,7 @@ packages="
 "
 postfix_packages="postfix dovecot-core dovecot-imapd"
 judges_packages="unbound unbound-host knot knot-dnssecutils pdns-server pdns-backend-sqlite3 dnsmasq-base gnutls-bin swaks"
+etcd_packages="etcd-server etcd-client age"
 
 say() { echo "roottree: $*" >&2; }
 die() { say "$*"; exit 1; }
@@ -97,6 +98,10 @@ with_judges() { # with_judges DIRECTORY
 	from_tree postfix "$1" $judges_packages
 }
 
+with_etcd() { # with_etcd DIRECTORY
+	from_tree exim "$1" $etcd_packages
+}
+
 from_tree() { # from_tree SERVER DIRECTORY PACKAGE…: a copy of the tree with the server, in which apt installs packages
 	from=$(tree_of "$1") to=$2
 	shift 2
@@ -127,7 +132,7 @@ if [ "${1:-}" = --path ]; then
 	shift
 fi
 server=${1:-exim}
-case $server in exim | postfix | judges) ;; *) die "no such server: $server; there are exim, postfix and judges" ;; esac
+case $server in exim | postfix | judges | etcd) ;; *) die "no such server: $server; there are exim, postfix, judges and etcd" ;; esac
 suite=${2:-bookworm}
 case $suite in bookworm | trixie) ;; *) die "no such release: $suite; there are bookworm (Debian 12) and trixie (13)" ;; esac
 if [ -n "$path_only" ]; then tree_of "$server"; exit; fi
@@ -139,6 +144,9 @@ exec 9>"$cache/builder.lock"
 flock -w 900 9 || die "another builder has held $cache/builder.lock for 15 minutes"
 timed "host packages" install_host_needs 9>&-
 make_tree exim
-if [ "$server" != exim ]; then make_tree postfix; fi
-if [ "$server" = judges ]; then make_tree judges; fi
+case $server in
+postfix) make_tree postfix ;;
+judges) make_tree postfix; make_tree judges ;;
+etcd) make_tree etcd ;;
+esac
 echo "$tree"

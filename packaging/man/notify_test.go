@@ -59,7 +59,7 @@ func TestLimitsAreTrue(t *testing.T) {
 	}
 	_, limits, _ := strings.Cut(string(page), "\n# LIMITS\n")
 	limits, _, _ = strings.Cut(limits, "\n# ")
-	for _, setting := range []string{"notify: []", "ct: {watch: true}", "fleet: {alone: true}"} {
+	for _, setting := range []string{"notify: []", "ct: {watch: true}", `fleet: {name: berlin, host: mx1, etcd: {endpoints: ["http://127.0.0.1:2379"]}, identity: "cred:age", recipients: [age10p4j5xm4eyrtgruex90mjpdjymdf3rdq3rwq65g27ypeva670dhse57qhx]}`} {
 		name, _, _ := strings.Cut(setting, ":")
 		_, err := configs.Parse("/mxcert.yaml", []byte("acme: {agree_tos: true}\ndns: {provider: rfc2136}\ncertificates: [{name: mx, domains: [mx.example.org], deploy: [files: {combined: /srv/mx.pem}]}]\n"+setting+"\n"))
 		if refused := err != nil; refused != strings.Contains(limits, "**"+name+"** is refused") || !refused && strings.Contains(limits, "notification") {

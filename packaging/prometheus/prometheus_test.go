@@ -134,6 +134,7 @@ func TestContract(t *testing.T) {
 		"mxcert_renewals_total{certificate,result}", "mxcert_reloads_total{unit,result}", "mxcert_tlsa_matches{certificate,host,port}",
 		"mxcert_config_last_reload_successful{}", "mxcert_build_info{version,goversion}", "mxcert_tlsa_state{certificate,key,state}",
 		"mxcert_ct_unknown_certificates{certificate}", "mxcert_notifications_total{channel,result}", "mxcert_pass_duration_seconds{certificate}",
+		"mxcert_fleet_engine_up{}", "mxcert_fleet_host_serial_matches{certificate,host}",
 	} {
 		if !slices.Contains(have, want) {
 			t.Errorf("%s is missing", want)

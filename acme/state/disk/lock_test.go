@@ -40,7 +40,7 @@ func TestLockExcludesProcesses(t *testing.T) {
 	defer cancel()
 	start := time.Now()
 	_, err := dir.Lineage("mx").Lock(ctx)
-	if !errors.Is(err, state.ErrLocked) || !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 2*time.Second {
+	if !errors.Is(err, state.ErrLocked) || !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 20*time.Second {
 		t.Fatalf("after %s: %v", time.Since(start), err)
 	}
 	if e, ok := errors.AsType[*state.Error](err); !ok || e.Kind() != "locked" || strings.Contains(e.Hint(), "configuration") || !strings.Contains(err.Error(), dir.Path()) {
@@ -56,7 +56,7 @@ func TestLockExcludesProcesses(t *testing.T) {
 	if err := child.Process.Kill(); err != nil { // SIGKILL
 		t.Fatal(err)
 	}
-	ctx, cancel = context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	unlock, err := dir.Lineage("mx").Lock(ctx)
 	if err != nil {

@@ -44,7 +44,7 @@ func inTime(t *testing.T, what string, work func()) {
 	go func() { defer close(done); work() }()
 	select {
 	case <-done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("%s: it hangs", what)
 	}
 }
@@ -180,7 +180,7 @@ func TestLocksThatAreSetAsideExclude(t *testing.T) {
 		var inside sync.Mutex
 		for range 8 {
 			holders.Go(func() {
-				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
 				unlock, err := disk.At(path).Lock(ctx, "lock")
 				if err != nil {

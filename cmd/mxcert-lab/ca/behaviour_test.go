@@ -166,7 +166,7 @@ func TestValidationAsksTheResolver(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := map[bool]string{true: acme.StatusReady, false: acme.StatusInvalid}[right]
-		for deadline := time.Now().Add(20 * time.Second); order.Status != want; time.Sleep(5 * time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); order.Status != want; time.Sleep(5 * time.Millisecond) {
 			location := order.Location
 			if order, err = core.Orders.Get(location); err != nil {
 				t.Fatal(err)

@@ -37,7 +37,7 @@ func httpClient(t *testing.T, c *ca.CA) *http.Client {
 	}
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport, Timeout: 10 * time.Second}
+	return &http.Client{Transport: transport, Timeout: time.Minute}
 }
 
 // register makes an account and gives the core that acts for it.
@@ -114,7 +114,7 @@ func finalize(t *testing.T, core *api.Core, order acme.ExtendedOrder, key crypto
 
 func await(t *testing.T, core *api.Core, url, status string) acme.ExtendedOrder {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		order, err := core.Orders.Get(url)
 		if err != nil {
 			t.Fatal(err)

@@ -97,7 +97,7 @@ func client(t *testing.T, l *lab.Lab) *api.Core {
 	for range 2 { // the second core knows the account that the first one made
 		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool(t, l.Path("ca.pem"))}}
 		t.Cleanup(transport.CloseIdleConnections)
-		core, err := api.New(&http.Client{Transport: transport, Timeout: 10 * time.Second}, "mxcert-lab-test", l.CA.DirectoryURL(), url, key)
+		core, err := api.New(&http.Client{Transport: transport, Timeout: time.Minute}, "mxcert-lab-test", l.CA.DirectoryURL(), url, key)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -115,7 +115,7 @@ func client(t *testing.T, l *lab.Lab) *api.Core {
 
 func await(t *testing.T, core *api.Core, url, status string) acme.Order {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		order, err := core.Orders.Get(url)
 		if err != nil {
 			t.Fatal(err)

@@ -28,7 +28,7 @@ func update(t *testing.T, l *lab.Lab, server, zone string, records map[string]st
 		message.Insert([]dns.RR{&dns.TXT{Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeTXT, Class: dns.ClassINET, Ttl: 60}, Txt: []string{value}}})
 	}
 	message.SetTsig(lab.KeyName, dns.HmacSHA256, 300, time.Now().Unix())
-	client := dns.Client{Net: "tcp", Timeout: 5 * time.Second, TsigSecret: map[string]string{lab.KeyName: l.Secret()}}
+	client := dns.Client{Net: "tcp", Timeout: time.Minute, TsigSecret: map[string]string{lab.KeyName: l.Secret()}}
 	reply, _, err := client.ExchangeContext(t.Context(), message, server)
 	if err != nil {
 		t.Fatal(err)
@@ -38,7 +38,7 @@ func update(t *testing.T, l *lab.Lab, server, zone string, records map[string]st
 
 func lookUp(t *testing.T, server, name string, qtype uint16) []string {
 	t.Helper()
-	client := dns.Client{Timeout: 5 * time.Second}
+	client := dns.Client{Timeout: time.Minute}
 	reply, _, err := client.ExchangeContext(t.Context(), new(dns.Msg).SetQuestion(name, qtype), server)
 	if err != nil {
 		t.Fatal(err)

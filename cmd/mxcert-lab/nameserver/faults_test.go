@@ -44,7 +44,7 @@ func TestSilentFaults(t *testing.T) {
 		for network, want := range map[string]bool{"udp": test.udp, "tcp": test.tcp} {
 			timeout := silence
 			if want {
-				timeout = 5 * time.Second
+				timeout = time.Minute
 			}
 			if _, err := try(network, s.Address(), timeout); (err == nil) != want {
 				t.Errorf("%s over %s: %v", test.what, network, err)
@@ -57,7 +57,7 @@ func TestEveryThirdDatagramIsLost(t *testing.T) {
 	s := listen(t, newWorld(t))
 	s.SetFaults(nameserver.Faults{DropEvery: 3})
 	for i := range 6 {
-		timeout, want := 5*time.Second, true
+		timeout, want := time.Minute, true
 		if i%3 == 2 {
 			timeout, want = silence, false
 		}
@@ -122,7 +122,7 @@ func TestLag(t *testing.T) {
 		t.Errorf("serials %d and %d", serial(primary), serial(secondary))
 	}
 	secondary.SetFaults(nameserver.Faults{Lag: silence})
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !visible(secondary) {
 		if time.Now().After(deadline) {
 			t.Fatal("the secondary never catches up")
@@ -135,7 +135,7 @@ func TestDelay(t *testing.T) {
 	s := listen(t, newWorld(t))
 	s.SetFaults(nameserver.Faults{Delay: silence})
 	start := time.Now()
-	if _, err := try("udp", s.Address(), 5*time.Second); err != nil {
+	if _, err := try("udp", s.Address(), time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	if took := time.Since(start); took < silence {
@@ -160,7 +160,7 @@ func TestCloseDoesNotWait(t *testing.T) {
 	if err := (&dns.Conn{Conn: conn}).WriteMsg(question); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(5 * time.Second); len(w.Queries()) == 0; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); len(w.Queries()) == 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the question never arrives")
 		}
@@ -169,7 +169,7 @@ func TestCloseDoesNotWait(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Errorf("close: %v", err)
 	}
-	if took := time.Since(start); took > 3*time.Second {
+	if took := time.Since(start); took > 30*time.Second {
 		t.Errorf("closing took %s", took)
 	}
 	if err := s.Close(); err != nil {

@@ -26,6 +26,7 @@ type Query struct {
 type Update struct {
 	Time    time.Time
 	Server  string
+	UDP     bool
 	Zone    string   // in lower case, with the final dot
 	Key     string   // name of the TSIG key that signed it, "" for none or a bad signature
 	Rcode   int      // the answer
@@ -53,8 +54,8 @@ func (j *journal) question(s *Server, m *dns.Msg, udp bool) {
 	})
 }
 
-func (j *journal) update(s *Server, m *dns.Msg, rcode int, signer string) {
-	u := Update{Time: time.Now(), Server: s.address, Zone: dns.CanonicalName(m.Question[0].Name), Key: signer, Rcode: rcode}
+func (j *journal) update(s *Server, m *dns.Msg, udp bool, rcode int, signer string) {
+	u := Update{Time: time.Now(), Server: s.address, UDP: udp, Zone: dns.CanonicalName(m.Question[0].Name), Key: signer, Rcode: rcode}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, rr := range m.Ns {

@@ -124,7 +124,7 @@ func (s *Server) serve(w dns.ResponseWriter, request *dns.Msg) {
 	reply.RecursionAvailable = true
 	switch {
 	case request.Opcode == dns.OpcodeUpdate:
-		s.update(faults, request, reply, status)
+		s.update(faults, request, reply, status, udp)
 	case status != nil: // sign says so
 	default:
 		s.query(faults, request, reply, udp)
@@ -157,7 +157,7 @@ func lowerCase(request *dns.Msg) (restore func(reply *dns.Msg)) {
 	}
 }
 
-func (s *Server) update(faults Faults, request, reply *dns.Msg, status error) {
+func (s *Server) update(faults Faults, request, reply *dns.Msg, status error, udp bool) {
 	signer := ""
 	if tsig := request.IsTsig(); tsig != nil && status == nil {
 		signer = dns.CanonicalName(tsig.Hdr.Name)
@@ -172,7 +172,7 @@ func (s *Server) update(faults Faults, request, reply *dns.Msg, status error) {
 	default:
 		reply.Rcode = s.world.update(request, signer, s.served)
 	}
-	s.world.log.update(s, request, reply.Rcode, signer)
+	s.world.log.update(s, request, udp, reply.Rcode, signer)
 }
 
 func (s *Server) query(faults Faults, request, reply *dns.Msg, udp bool) {

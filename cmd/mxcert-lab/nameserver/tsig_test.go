@@ -39,7 +39,7 @@ func TestSignatures(t *testing.T) {
 		for _, network := range []string{"udp", "tcp"} {
 			update := new(dns.Msg).SetUpdate("example.org.")
 			update.Insert(records(t, "a.example.org. 60 TXT x"))
-			client := dns.Client{Net: network, Timeout: 5 * time.Second}
+			client := dns.Client{Net: network, Timeout: time.Minute}
 			if test.key != "" {
 				update.SetTsig(test.key, test.algorithm, 300, test.time)
 				client.TsigSecret = map[string]string{test.key: test.secret}

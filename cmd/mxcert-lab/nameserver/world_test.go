@@ -61,7 +61,7 @@ func ask(t *testing.T, network, address, name string, qtype uint16, rd bool) *dn
 	t.Helper()
 	question := new(dns.Msg).SetQuestion(dns.Fqdn(name), qtype)
 	question.RecursionDesired = rd
-	client := dns.Client{Net: network, Timeout: 5 * time.Second}
+	client := dns.Client{Net: network, Timeout: time.Minute}
 	reply, _, err := client.ExchangeContext(t.Context(), question, address)
 	if err != nil {
 		t.Fatalf("%s %s over %s: %v", name, dns.TypeToString[qtype], network, err)
@@ -97,7 +97,7 @@ func records(t *testing.T, lines ...string) []dns.RR {
 func send(t *testing.T, s *nameserver.Server, update *dns.Msg) int {
 	t.Helper()
 	update.SetTsig(keyName, dns.HmacSHA256, 300, time.Now().Unix())
-	client := dns.Client{Net: "tcp", Timeout: 5 * time.Second, TsigSecret: map[string]string{keyName: secret()}}
+	client := dns.Client{Net: "tcp", Timeout: time.Minute, TsigSecret: map[string]string{keyName: secret()}}
 	reply, _, err := client.ExchangeContext(t.Context(), update, s.Address())
 	if reply == nil {
 		t.Fatal(err)

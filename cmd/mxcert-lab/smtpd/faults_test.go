@@ -134,7 +134,7 @@ func steps(t *testing.T, s *smtpd.Server, impatient smtpd.Step) (smtpd.Step, err
 		step smtpd.Step
 		line string
 	}{{smtpd.Greeting, ""}, {smtpd.EHLO, "EHLO x"}, {smtpd.STARTTLS, "STARTTLS"}, {smtpd.Handshake, ""}, {smtpd.EHLOInTLS, "EHLO x"}, {smtpd.QUIT, "QUIT"}} {
-		patience := 10 * time.Second
+		patience := time.Minute
 		if step.step == impatient {
 			patience = 100 * time.Millisecond
 		}
@@ -194,7 +194,7 @@ func TestCloseEndsSessions(t *testing.T) {
 			c.reply()
 			c.say("EHLO x")
 		}
-		for deadline := time.Now().Add(5 * time.Second); s.Count() == 0; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); s.Count() == 0; time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatal("the connection is never accepted")
 			}
@@ -203,7 +203,7 @@ func TestCloseEndsSessions(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
-		if took := time.Since(begin); took > 5*time.Second {
+		if took := time.Since(begin); took > 30*time.Second {
 			t.Errorf("closing took %s", took)
 		}
 		if _, err := c.in.ReadByte(); err == nil {

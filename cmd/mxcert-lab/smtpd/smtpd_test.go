@@ -96,7 +96,7 @@ func dial(t *testing.T, s *smtpd.Server) *client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	return &client{t: t, conn: conn, in: bufio.NewReader(conn)}
@@ -286,7 +286,7 @@ func TestWatch(t *testing.T) {
 	if err := os.Rename(filepath.Join(directory, "new"), pair.Certificate); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(5 * time.Second); !same(served(t, s), one.serial); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !same(served(t, s), one.serial); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the new file is never loaded")
 		}

@@ -5,16 +5,17 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
 
+	"mxcert/cmd/mxcert-lab/port"
 	"mxcert/deploy/dane/publish/publishtest"
 )
 
@@ -181,22 +182,13 @@ func startServer(t *testing.T, pkg, name string, args ...string) {
 
 func freePort(t *testing.T) string {
 	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	_, port, err := net.SplitHostPort(listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
+	return strconv.Itoa(port.Reserve(t))
 }
 
 // awaitZone waits until the server serves the zone, signed.
 func awaitZone(t *testing.T, address string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for ; ; time.Sleep(50 * time.Millisecond) {
 		for _, rr := range ask(ctx, address, zone, dns.TypeDNSKEY) {
@@ -256,7 +248,7 @@ func putByUpdate(address string) func(*testing.T, string, int, string, string) {
 		message.Insert([]dns.RR{rr})
 		message.SetTsig(keyName, dns.HmacSHA256, 300, time.Now().Unix())
 		client := &dns.Client{Net: "tcp", TsigSecret: map[string]string{keyName: secret}}
-		for range 20 {
+		for range 600 {
 			var answer *dns.Msg
 			if answer, _, err = client.ExchangeContext(t.Context(), message.Copy(), address); err == nil && answer.Rcode == dns.RcodeSuccess {
 				return

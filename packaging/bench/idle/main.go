@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"time"
 )
@@ -24,24 +25,28 @@ func main() {
 	rest := flag.Duration("rest", time.Minute, "measure the rest for `DURATION`")
 	dane := flag.Bool("dane", false, "measure the modes off and publish of dane instead, in signed zones")
 	everything := flag.Bool("told", false, "measure with nothing and with everything on that tells people, instead")
+	beside := flag.String("beside", "", "measure another `PROGRAM` in turn, with one certificate: mxcert built in another way")
 	certificates := flag.Int("certificates", 0, "with -told, measure `N` certificates alone")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := table(ctx, *program, *rest, *dane, *everything, *certificates); err != nil {
+	if err := table(ctx, *program, *rest, *dane, *everything, *certificates, *beside); err != nil {
 		fmt.Fprintln(os.Stderr, "idle:", err)
 		os.Exit(1)
 	}
 }
 
 // table prints a line for each service that is measured.
-func table(ctx context.Context, program string, rest time.Duration, dane, everything bool, certificates int) error {
+func table(ctx context.Context, program string, rest time.Duration, dane, everything bool, certificates int, beside string) error {
 	if everything {
 		return told(ctx, program, rest, certificates)
 	}
 	fmt.Printf("%-24s %9s %9s %9s %12s %12s %10s %9s\n", "", "binary", "RSS", "anonymous", "CPU/minute", "wake-ups/min", "to READY", "status")
 	if dane {
 		return modes(ctx, program, rest)
+	}
+	if beside != "" {
+		return inTurn(ctx, rest, program, beside)
 	}
 	for _, n := range []int{1, 100, 1000} {
 		w, err := newWorld(ctx, n)
@@ -63,6 +68,22 @@ func table(ctx context.Context, program string, rest time.Duration, dane, everyt
 	}
 	defer stop() //nolint:errcheck // the measurement is over
 	return measure(ctx, "caddy, 1 name", rest, nil, caddy, args...)
+}
+
+// inTurn measures programs one after the other, three times.
+func inTurn(ctx context.Context, rest time.Duration, programs ...string) error {
+	for range 3 {
+		for _, program := range programs {
+			w, err := newWorld(ctx, 1)
+			if err != nil {
+				return err
+			}
+			if err := w.measure(ctx, filepath.Base(program), program, rest); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // modes measures daemons that do not care for TLSA records, and daemons that publish them.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 )
 
@@ -77,4 +78,22 @@ func (h *Host) installService(ctx context.Context) error {
 	}
 	_, err = h.Must(ctx, "systemctl", "daemon-reload")
 	return err
+}
+
+// BuildDeb builds the Debian package with a version, from a copy of the module below a directory, and returns its path.
+func BuildDeb(ctx context.Context, directory, version string) (path string, err error) {
+	module, err := moduleRoot(ctx)
+	if err != nil {
+		return "", err
+	}
+	copied := filepath.Join(directory, "tree")
+	build := exec.CommandContext(ctx, "sh", "-ec", `mkdir "$1"; tar -c --exclude=./.git --exclude=./bin --exclude=./dist . | tar -x -C "$1"; cd "$1"; sh packaging/nfpm/build.sh deb >&2`, "sh", copied)
+	build.Dir = module
+	build.Env = append(os.Environ(), "VERSION="+version, "SOURCE_DATE_EPOCH=1790000000", "ARCH=amd64", "VARIANT=")
+	if _, err := output(build); err != nil {
+		return "", err
+	}
+	path = filepath.Join(copied, "dist", "mxcert_"+version+"_amd64.deb")
+	_, err = os.Stat(path)
+	return path, err
 }

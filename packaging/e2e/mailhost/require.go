@@ -51,7 +51,7 @@ func missing() error {
 	return nil
 }
 
-// RootTree makes the root tree of a release with a server, or "judges" (see roottree.sh), unless it is there, and returns its path. Nobody
+// RootTree makes the root tree of a release with a server, or "judges" or "etcd" (see roottree.sh), unless it is there, and returns its path. Nobody
 // may write into it.
 func RootTree(ctx context.Context, server string, release Release) (string, error) {
 	module, err := moduleRoot(ctx)

@@ -40,8 +40,10 @@ type Tree string
 const (
 	Postfix Tree = "judges" // Postfix, Dovecot, BIND, Knot, Unbound, unbound-host, delv, dig, dnsmasq, gnutls-cli, danetool, openssl, swaks, Python
 	Exim    Tree = "exim"   // Exim, BIND, openssl, Python
+	Etcd    Tree = "etcd"   // etcd, etcdctl, age-keygen, and what Exim's has
 )
 
+// trees are those of a sender and of a receiver.
 var trees = []Tree{Postfix, Exim}
 
 // In returns the same host with another of its root trees. Network and processes are those of the host.
@@ -111,8 +113,8 @@ func (k *keeper) root() string { return fmt.Sprintf("/proc/%d/root%s", k.cmd.Pro
 // startKeeper makes the namespaces and mounts the trees.
 func startKeeper(ctx context.Context, name, run string, paths map[Tree]string) (*keeper, error) {
 	arguments := []string{"-c", keeperScript, "keeper", run}
-	for _, t := range trees {
-		arguments = append(arguments, string(t)+"="+paths[t])
+	for t, path := range paths {
+		arguments = append(arguments, string(t)+"="+path)
 	}
 	k := &keeper{cmd: exec.Command("sh", arguments...), run: run}
 	// An interrupt from the keyboard does not reach a process group of its own.

@@ -115,6 +115,14 @@ func (p *Process) Ended() bool {
 	}
 }
 
+// Signal sends a signal to the program and to what it has started.
+func (p *Process) Signal(s syscall.Signal) error {
+	if p.Ended() {
+		return os.ErrProcessDone
+	}
+	return syscall.Kill(-p.cmd.Process.Pid, s)
+}
+
 // Stop kills the program and waits for its end.
 func (p *Process) Stop() {
 	if !p.Ended() {

@@ -47,7 +47,7 @@ func Start(t testing.TB, release mailhost.Release) *World {
 	t.Helper()
 	began := time.Now()
 	w := &World{Release: cmp.Or(release, mailhost.DefaultRelease())}
-	paths, err := rootTrees(t.Context(), w.Release)
+	paths, err := rootTrees(t.Context(), w.Release, trees...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func Start(t testing.TB, release mailhost.Release) *World {
 	return w
 }
 
-func rootTrees(ctx context.Context, release mailhost.Release) (map[Tree]string, error) {
+func rootTrees(ctx context.Context, release mailhost.Release, trees ...Tree) (map[Tree]string, error) {
 	paths := map[Tree]string{}
 	for _, t := range trees {
 		path, err := mailhost.RootTree(ctx, string(t), release)
@@ -74,8 +74,8 @@ func rootTrees(ctx context.Context, release mailhost.Release) (map[Tree]string, 
 func (w *World) start(ctx context.Context, paths map[Tree]string) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	run := filepath.Join(filepath.Dir(paths[Postfix]), "world")
-	if err := os.MkdirAll(run, 0o755); err != nil {
+	run, err := runDirectory(paths[Postfix])
+	if err != nil {
 		return err
 	}
 	for name, host := range map[string]**Host{"sender": &w.Sender, "receiver": &w.Receiver} {
@@ -86,6 +86,33 @@ func (w *World) start(ctx context.Context, paths map[Tree]string) error {
 		*host = (&Host{Name: name, keeper: k}).In(Postfix)
 	}
 	return w.connect(ctx)
+}
+
+// runDirectory makes the directory over which hosts mount their root trees.
+func runDirectory(tree string) (string, error) {
+	run := filepath.Join(filepath.Dir(tree), "world")
+	return run, os.MkdirAll(run, 0o755)
+}
+
+// Alone makes one host with one root tree and without a cable, for a world that the test lays out itself, and ends it with the test.
+func Alone(t testing.TB, name string, tree Tree) *Host {
+	t.Helper()
+	paths, err := rootTrees(t.Context(), mailhost.DefaultRelease(), tree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run, err := runDirectory(paths[tree])
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
+	defer cancel()
+	k, err := startKeeper(ctx, name, run, paths)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(k.end)
+	return (&Host{Name: name, keeper: k}).In(tree)
 }
 
 // connect lays the cable. Its ends are made where they belong: their names meet no others.

@@ -153,6 +153,13 @@ func replacedAccounts(accounts []state.Account, now time.Time) (list []Matter) {
 	return list
 }
 
+const (
+	fleetAway  = "fleet-away"
+	fleetFault = "fleet-fault"
+	// fleetPatience is how long the store of a fleet must be away: members are restarted, and no certificate is in a hurry.
+	fleetPatience = 15 * time.Minute
+)
+
 // secondLook is how long a warning about senders must hold: until a second look has found it.
 const secondLook = 70 * time.Minute
 
@@ -170,6 +177,13 @@ func found(topic tell.Topic, list []finding.Finding) (matters []Matter) {
 			m.What = f.Subject + ": " + f.Message
 		}
 		m.Cause = finding.Quote(f.Subject+" "+f.Message, mostCause)
+		switch m.ID {
+		case fleetAway:
+			m.age, m.Senders = fleetPatience, "nothing of it: mail is served as before, and only orders and changes of keys wait"
+		case fleetFault:
+			m.Subject, _, _ = strings.Cut(f.Message, ": ") // the key of the value
+			m.Senders = "nothing of it: this host refuses what it cannot believe, and goes on with what is on its disk"
+		}
 		if topic.Source == "senders" && f.Severity != finding.Error {
 			m.age = secondLook
 		}
@@ -178,9 +192,10 @@ func found(topic tell.Topic, list []finding.Finding) (matters []Matter) {
 	return matters
 }
 
-// inconclusive reports whether a pass says nothing about the certificate.
+// inconclusive reports whether a pass says nothing about the certificate. An order that waits for another host of the fleet, or for its
+// store, is no fault: the health of the store is a matter of its own, and so is a certificate that ends soon.
 func inconclusive(r report.Certificate) bool {
-	return r.Error != nil && slices.Contains([]string{"interrupted", "locked", "refused"}, r.Error.Kind)
+	return r.Error != nil && slices.Contains([]string{"interrupted", "locked", "refused", "fleet-busy", "fleet-away"}, r.Error.Kind)
 }
 
 // worstFirst orders errors before warnings.

@@ -91,6 +91,9 @@ func kinds() []struct {
 	look := func(source string, f finding.Finding) func(*tell.World) {
 		return func(w *tell.World) { w.Findings[tell.Topic{Source: source, Certificate: "mx"}] = []finding.Finding{f} }
 	}
+	store := func(f finding.Finding) func(*tell.World) {
+		return func(w *tell.World) { w.Findings[tell.Topic{Source: "fleet"}] = []finding.Finding{f} }
+	}
 	off := false
 	ago := noon.Add(-5 * time.Hour)
 	return []struct {
@@ -139,6 +142,8 @@ func kinds() []struct {
 		}), nil},
 		{"an unknown certificate", look("ct", finding.New("ct-unknown-certificate", finding.Error, "Example CA issued a certificate with serial 0badcafe for mx.example.org on 2026-11-29, and this mxcert did not order it").
 			About("0badcafe").Next("ask who ordered it; if nobody did, ask the CA to revoke it, and set a CAA record with accounturi")), nil},
+		{"the store of the fleet is away", store(finding.New("fleet-away", finding.Error, "the store of the fleet berlin cannot be asked since 2026-11-30 11:30 UTC: 192.0.2.7:2379 refuses the connection").Next("see that etcd runs")), nil},
+		{"something forged in the store of the fleet", store(finding.New("fleet-fault", finding.Error, "certificate/mx/ec256: nobody whom this host trusts has signed it").Next("see mxcert fleet status")), nil},
 		{"senders meet a fault", look("senders", finding.New("senders-mta_sts", finding.Error, "the policy of example.org does not name mx.example.org").About("example.org").Next("mxcert verify --domain example.org shows each address")), nil},
 		{"senders report", look("tlsrpt", finding.New("certificate-expired", finding.Error, "Google met certificate-expired on mx2.example.org, 12 sessions").About("mx2.example.org")), nil},
 		{"revoked", mx(func(r *report.Certificate) {
@@ -219,7 +224,8 @@ func TestMessages(t *testing.T) {
 
 // What only says that something waits, or was interrupted, is no failure, and says nothing.
 func TestNoFailure(t *testing.T) {
-	for _, e := range []report.Error{{Stage: "order", Kind: "backoff", Message: "waits"}, {Stage: "lock", Kind: "locked"}, {Stage: "order", Kind: "interrupted"}, {Stage: "state", Kind: "refused"}} {
+	for _, e := range []report.Error{{Stage: "order", Kind: "backoff", Message: "waits"}, {Stage: "lock", Kind: "locked"}, {Stage: "order", Kind: "interrupted"}, {Stage: "state", Kind: "refused"},
+		{Stage: "order", Kind: "fleet-busy"}, {Stage: "order", Kind: "fleet-away"}} {
 		r := well("mx")
 		r.Error = &e
 		w := tell.World{Host: &wanted.Host{Certificates: []wanted.Certificate{{Name: "mx"}}}, Certificates: map[string]tell.Certificate{"mx": {Report: r, At: noon}}}

@@ -74,6 +74,7 @@ reloads it through systemd, and proves by a STARTTLS handshake that senders get 
 		{"daily", "Every day:", []*cobra.Command{a.renewCommand(), a.statusCommand(), a.verifyCommand(), a.historyCommand(), a.deployCommand(), a.rollbackCommand()}},
 		{"setup", "Setting up:", []*cobra.Command{a.initCommand(), a.importCommand(), a.checkCommand(), a.doctorCommand(), a.configCommand(), a.providersCommand(), a.polkitCommand(), a.eximCommand()}},
 		{"dane", "DANE:", []*cobra.Command{a.tlsaCommand()}},
+		{"fleet", "Several hosts:", []*cobra.Command{a.fleetCommand()}},
 		{"ca", "The CA:", []*cobra.Command{a.accountCommand(), a.revokeCommand()}},
 		{"told", "Being told:", []*cobra.Command{a.reportCommand(), a.notifyCommand(), a.ctCommand(), a.tlsrptCommand()}},
 		{"service", "The service:", []*cobra.Command{a.runCommand()}},

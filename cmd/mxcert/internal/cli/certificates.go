@@ -12,6 +12,7 @@ import (
 func (a *app) finishCertificates(r *report.Report) error {
 	return a.finish(answer{document: r, changed: r.Changed, code: r.ExitCode(), print: func(out sheet) {
 		printDaemon(out, r.Daemon, r.ConfigError != "", a.version)
+		printFleetHealth(out, r.Fleet)
 		for i, c := range r.Certificates {
 			if i > 0 {
 				fmt.Fprintln(out)

@@ -90,7 +90,7 @@ func (s *spotter) read(logs, entries int) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	for deadline := time.Now().Add(time.Minute); s.at(entries) < logs; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); s.at(entries) < logs; time.Sleep(20 * time.Millisecond) {
 		select {
 		case err := <-ended:
 			s.t.Fatalf("certspotter ended: %v\n%s", err, said.String())

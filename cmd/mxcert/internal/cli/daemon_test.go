@@ -81,10 +81,10 @@ func (r *running) awaitLog(text string) {
 	eventually(r.t, text+" in the log", func() bool { return strings.Contains(r.log.String(), text) })
 }
 
-// eventually waits until something has happened.
+// eventually waits until something has happened. The page of a slow machine is written once a minute.
 func eventually(t *testing.T, what string, happened func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !happened(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); !happened(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("this does not happen: %s", what)
 		}

@@ -13,6 +13,7 @@ import (
 
 	"mxcert/acme"
 	"mxcert/acme/finding"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert/internal/daemon"
 	"mxcert/cmd/mxcert/internal/doctor"
 	"mxcert/cmd/mxcert/internal/helper"
@@ -98,6 +99,9 @@ func (a *app) examine(ctx context.Context, names []string, online bool) (r docto
 		return r, err
 	}
 	host, _ := wanted.From(config) // the findings report roots that cannot be read
+	if os.Geteuid() == 0 && host.Fleet != nil {
+		host.KeepSecrets() // the identity is read when this process is not root any more
+	}
 	wants, err := choose(host, names)
 	if err != nil {
 		return r, err
@@ -118,7 +122,7 @@ func (a *app) examine(ctx context.Context, names []string, online bool) (r docto
 	}
 	runner := &pass.Runner{Host: host, Release: a.version, Store: store, CAs: acme.NewAuthorities(store, settings...), Helper: helper.NewClient()}
 	defer runner.Close()
-	d := &doctor.Doctor{Runner: runner, Certificates: wants, ConfigFile: a.fileName(), IsService: a.isService(), Daemon: daemon.Running(store)}
+	d := &doctor.Doctor{Runner: runner, Disk: disk.At(host.State), Certificates: wants, ConfigFile: a.fileName(), IsService: a.isService(), Daemon: daemon.Running(store)}
 	d.Configuration, d.Secrets, d.Polkit, d.Held, d.Online = configuration, secrets, rule, held.hint(doctorWords(online)), online
 	d.Servers, d.Elsewhere = servers, []string{elsewhere}
 	bounded, cancel := a.within(ctx, doctorTime)

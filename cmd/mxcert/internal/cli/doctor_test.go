@@ -191,7 +191,7 @@ func TestDoctorEnds(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
 	h.SMTP.SetFaults(smtpd.Faults{GreetingDelay: time.Hour})
-	r := h.examined(report.CodeFault, "--timeout", "3s")
+	r := h.examined(report.CodeFault, "--timeout", "8s") // enough for the rest
 	if !r.has("endpoint", "error", "") || !r.has("ca", "ok", "answers") {
 		t.Errorf("found:%s", r)
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -74,15 +75,23 @@ func (h held) hint(command string) string {
 		return ""
 	}
 	start := "start the daemon, which has the secrets: systemctl start mxcert"
+	if given := h.given(command); given != "" {
+		return start + "; or " + given
+	}
+	return start
+}
+
+// given says how to give the secrets to a command; "" if that cannot be done.
+func (h held) given(command string) string {
 	var properties []string
 	for _, setting := range h {
 		if strings.HasPrefix(setting, "Set") {
-			return start
+			return ""
 		}
 		properties = append(properties, "-p "+setting)
 	}
 	slices.Sort(properties)
-	return fmt.Sprintf("%s; or give them to the command: systemd-run --pipe --wait --quiet %s mxcert %s", start, strings.Join(properties, " "), command)
+	return fmt.Sprintf("give them to the command: systemd-run --pipe --wait --quiet %s mxcert %s", strings.Join(properties, " "), command)
 }
 
 // explain returns what makes the error about a secret say who has it, if only the service does and no daemon did the work of a command. It
@@ -97,6 +106,9 @@ func (h held) explain(secret configs.Secret, err error, command string) error {
 	name, isCredential := strings.CutPrefix(string(secret), "cred:")
 	if !isCredential || h[name] == "" {
 		return err
+	}
+	if strings.HasPrefix(command, "fleet") { // these commands ask no daemon
+		return &lackError{text: h.owner(name), hint: cmp.Or(h.given(command), "mxcert status shows what the daemon knows of the fleet")}
 	}
 	return &lackError{text: h.owner(name) + ", and no daemon answers", hint: h.hint(command)}
 }

@@ -72,7 +72,7 @@ func (d *dialogue) seen() string {
 func (d *dialogue) answer(question, line string) {
 	d.t.Helper()
 	start := len(d.seen())
-	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(d.seen(), question); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(d.seen(), question); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			d.t.Fatalf("the question %q does not come:\n%s", question, d.seen()[start:])
 		}
@@ -138,7 +138,7 @@ func TestInitInterrupted(t *testing.T) {
 	}()
 	d.answer("names in the certificate", "")
 	d.answer("DESEC_TOKEN", "") // an answer is needed, so that it is asked again
-	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(d.seen(), "DESEC_TOKEN"); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(d.seen(), "DESEC_TOKEN"); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("not asked again: %s", d.seen())
 		}

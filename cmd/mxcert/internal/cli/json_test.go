@@ -34,6 +34,7 @@ func TestJSONManual(t *testing.T) {
 		"HISTORY":                         historyReport{},
 		"TLSRPT":                          report.TLSRPT{},
 		"CT":                              []any{ctReport{}, oursReport{}},
+		"FLEET":                           []any{fleetReport{}, joinReport{}, recipientsReport{}, forgetReport{}},
 		"REPORT":                          writtenReport{},
 		"REVOKE":                          revoke.Report{},
 		"ACCOUNT":                         accountsReport{},

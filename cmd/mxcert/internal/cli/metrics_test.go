@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -14,13 +13,14 @@ import (
 	"testing"
 
 	"mxcert/cmd/mxcert-lab/lab"
+	"mxcert/cmd/mxcert-lab/port"
 )
 
 // TestPrometheus has Debian's Prometheus scrape a daemon, and Debian's node_exporter read its textfile.
 func TestPrometheus(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	address, dir := freeAddress(t), t.TempDir()
+	address, dir := port.Address(t), t.TempDir()
 	file := filepath.Join(dir, "mxcert.prom")
 	text, err := os.ReadFile(h.config)
 	if err != nil {
@@ -41,7 +41,7 @@ func TestPrometheus(t *testing.T) {
 		t.Errorf("the order is not counted:\n%s", text)
 	}
 
-	prometheus, config := freeAddress(t), filepath.Join(t.TempDir(), "prometheus.yml")
+	prometheus, config := port.Address(t), filepath.Join(t.TempDir(), "prometheus.yml")
 	scrape := fmt.Sprintf("scrape_configs: [{job_name: mxcert, scrape_interval: 1s, static_configs: [{targets: [%q]}]}]\n", address)
 	if err := os.WriteFile(config, []byte(scrape), 0o600); err != nil {
 		t.Fatal(err)
@@ -50,7 +50,7 @@ func TestPrometheus(t *testing.T) {
 	query := "http://" + prometheus + "/api/v1/query?query=" + url.QueryEscape(`mxcert_served_matches == 1 and on(certificate) (mxcert_certificate_not_after_timestamp_seconds > time())`)
 	eventually(t, "Prometheus knows that the certificate is served", func() bool { return strings.Contains(fetched(query), `"endpoint":`) })
 
-	exporter := freeAddress(t)
+	exporter := port.Address(t)
 	// As mxcert(7) says, node_exporter has a link to the file.
 	collected := t.TempDir()
 	if err := os.Symlink(file, filepath.Join(collected, "mxcert.prom")); err != nil {
@@ -97,17 +97,6 @@ func background(t *testing.T, name string, args ...string) {
 			t.Logf("%s:\n%.4000s", name, log)
 		}
 	})
-}
-
-// freeAddress returns a port of loopback that nobody uses.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // on loopback
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close() //nolint:errcheck // nobody has used it
-	return l.Addr().String()
 }
 
 // fetched reads a page; "" if there is none.

@@ -170,7 +170,7 @@ func (a *app) rehearseAt(ctx context.Context, config *configs.Config, names []st
 	}
 	defer os.RemoveAll(temporary)
 	rehearsal := *config
-	rehearsal.State, rehearsal.ACME.Directories, rehearsal.ACME.RootsFile = temporary, []string{directory}, ""
+	rehearsal.State, rehearsal.ACME.Directories, rehearsal.ACME.RootsFile, rehearsal.Fleet = temporary, []string{directory}, "", configs.Fleet{} // a fleet must not hear of it
 	h, err := a.translate(ctx, &rehearsal, "renew --staging")
 	if err != nil {
 		return err

@@ -93,6 +93,7 @@ func (a *app) lookHere(ctx context.Context, names []string, files *configs.Files
 	seen.Daemon = daemon.Running(seen.store)
 	addAlarms(seen.Report, seen.store, names)
 	addReported(seen.Report, seen.store, func() *wanted.Host { return seen.host })
+	addFleet(seen.Report, seen.host)
 	return seen, nil
 }
 

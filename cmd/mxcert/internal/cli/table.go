@@ -15,6 +15,7 @@ import (
 func (a *app) finishTable(r *report.Report) error {
 	return a.finish(answer{document: r, changed: r.Changed, code: r.ExitCode(), print: func(out sheet) {
 		printDaemon(out, r.Daemon, r.ConfigError != "", a.version)
+		printFleetHealth(out, r.Fleet)
 		printTable(out, r.Certificates, time.Now())
 		printAlarms(out, r)
 	}})

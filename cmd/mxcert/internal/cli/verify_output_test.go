@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
-	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -14,11 +13,11 @@ import (
 	"mxcert/acme/resolve"
 	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/cmd/mxcert-lab/nameserver"
+	"mxcert/cmd/mxcert-lab/port"
+	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/deploy/mtasts"
 	"mxcert/deploy/survey"
 	"mxcert/deploy/verdict"
-
-	"mxcert/cmd/mxcert/internal/report"
 )
 
 // five makes verdicts: of each kind "pass", "fail", "n/a", or "?" if it is not judged.
@@ -236,14 +235,7 @@ func TestVerifyCode(t *testing.T) {
 // If no resolver answers, nothing can be judged; that is an error, and no verdict about anybody. Own endpoints are judged all the same.
 func TestVerifyWithoutResolver(t *testing.T) {
 	t.Parallel()
-	socket, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed := socket.LocalAddr().String()
-	if err := socket.Close(); err != nil {
-		t.Fatal(err)
-	}
+	closed := port.Address(t)
 	for _, what := range []string{"--domain", "--host"} {
 		got := runAlone("--json", "verify", what, "mx.example.org", "--resolver", closed)
 		var r failureReport

@@ -46,7 +46,7 @@ func (d *Daemon) observe(o *order, result report.Certificate) {
 	}
 	d.mu.Lock()
 	before := d.conditions[o.want.Name]
-	if waiting := result.Limited && !result.OutOfService && !c.expires.IsZero() && before.fails == ""; result.Error != nil && !waiting {
+	if waiting := (result.Limited || result.Elsewhere) && !result.OutOfService && !c.expires.IsZero() && before.fails == ""; result.Error != nil && !waiting {
 		if result.NextTry != nil {
 			c.next = *result.NextTry
 		}

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"mxcert/acme/fleet"
 	"mxcert/cmd/mxcert/internal/pass"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/wanted"
@@ -149,7 +150,9 @@ func (d *Daemon) obey(ctx context.Context, asked Order, gone <-chan struct{}, se
 		return line{Seen: d.examine(ctx, wants, asked.Online)}
 	}
 	if asked.Look {
-		return line{Report: w.look(ctx, wants)}
+		r := w.look(ctx, wants)
+		r.Fleet = w.fleet()
+		return line{Report: r}
 	}
 	options := pass.Options{Force: asked.Force, NewKey: asked.NewKey, DeployOnly: asked.DeployOnly, Rollback: asked.Rollback, Shorter: asked.Shorter,
 		Asked: asked.Asked, IgnoreDANE: asked.IgnoreDANE, Roll: asked.Roll, Publish: asked.Publish, Adopt: asked.Adopt, Replaced: either(ctx, gone, w.waiting.Done())}
@@ -191,6 +194,25 @@ func (w *workload) look(ctx context.Context, wants []wanted.Certificate) *report
 	return report.Sum(Each(wants, func(want wanted.Certificate) report.Certificate {
 		return w.memory.Look(ctx, files, want, w.runner.Store.Lineage(want.Name), endpoints <= maxLive)
 	}))
+}
+
+// fleet says how the store of the fleet is, as this daemon knows it; nil if this host is in none.
+func (w *workload) fleet() *report.Fleet {
+	if w.runner.Fleet == nil {
+		return nil
+	}
+	return ReportFleet(w.runner.Host.Fleet, w.runner.Fleet.Health())
+}
+
+// ReportFleet says how the store of a fleet is.
+func ReportFleet(of *wanted.Fleet, h fleet.Health) *report.Fleet {
+	r := &report.Fleet{Name: of.Name, Host: of.Host, Engine: report.FleetEngine{Up: h.Up, Reason: h.Reason, Hint: h.Hint}, Faults: append([]string{}, h.Faults...)}
+	if !h.Since.IsZero() {
+		r.Engine.Since = new(h.Since.UTC())
+	} else if !h.Up {
+		r.Engine.Reason = "this host has not asked it yet"
+	}
+	return r
 }
 
 // Each makes a report on each certificate, several in parallel, and returns the reports in the order of the certificates.

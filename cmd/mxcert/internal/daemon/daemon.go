@@ -89,6 +89,9 @@ type Daemon struct {
 	surveyed map[string]time.Time // when the last such look for each certificate was started
 	reading  sync.Mutex           // held while reports of senders are read
 
+	session string      // of this process in a fleet
+	member  *membership // of the configuration in force; nil if it has no fleet
+
 	conditions map[string]condition // of the certificates after their last pass
 	shown      string               // what systemd was last told about them
 }
@@ -98,7 +101,7 @@ func New(options Options) *Daemon {
 	if options.Tell == nil {
 		options.Tell = tell.New(options.Log, options.Release)
 	}
-	d := &Daemon{Options: options, log: options.Log, helper: helper.NewClient(), progress: map[*order]time.Time{}, rereads: make(chan struct{}),
+	d := &Daemon{Options: options, log: options.Log, helper: helper.NewClient(), progress: map[*order]time.Time{}, rereads: make(chan struct{}), session: newSession(),
 		look: survey.LookAtDomain, surveys: make(chan struct{}, 1), surveyed: map[string]time.Time{}, conditions: map[string]condition{}}
 	d.idle = time.AfterFunc(untilIdle, d.rest)
 	d.Tell.Serve(d.health)
@@ -218,13 +221,14 @@ func (d *Daemon) reload(ctx context.Context, why string) {
 
 // take puts a configuration in force. Work on the old one finishes what is running and starts nothing new.
 func (d *Daemon) take(config *configs.Config) error {
-	runner, err := d.runner(config)
+	runner, member, err := d.runner(config)
 	if err != nil {
 		return err
 	}
 	config.Forget() // its warnings have been shown
 	d.setLevel(config.Log.Level)
 	next := newWorkload(runner, newDriftWatch(d.log, runner.Host.Certificates))
+	next.member = member
 	d.mu.Lock()
 	old := d.workload
 	d.workload = next
@@ -263,26 +267,40 @@ func (d *Daemon) keep(config *configs.Config, store *state.Book) {
 	}
 }
 
-// runner makes a runner from a configuration.
-func (d *Daemon) runner(config *configs.Config) (*pass.Runner, error) {
+// runner makes a runner from a configuration, and joins its fleet.
+func (d *Daemon) runner(config *configs.Config) (*pass.Runner, *membership, error) {
 	if err := wanted.Check(config); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	host, err := wanted.From(config)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	host.SendAsRoot(helper.Send)
-	store, err := state.Open(disk.Open(config.State))
+	store, err := disk.Open(config.State)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	runner, err := pass.New(host, store, d.Release)
+	member, err := d.join(host.Fleet, config.State, store)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	book := state.New(store)
+	if member != nil {
+		book = state.New(member.Store())
+	}
+	runner, err := pass.New(host, book, d.Release)
+	if err != nil && member != nil {
+		err = errors.Join(err, d.left(member))
+	}
+	if err != nil {
+		return nil, nil, err
 	}
 	runner.Helper = d.helper
-	return runner, nil
+	if member != nil {
+		runner.Fleet, runner.Leave = member.Member, func() error { return d.left(member) }
+	}
+	return runner, member, nil
 }
 
 // setLevel sets the level of the log.
@@ -340,6 +358,8 @@ func (d *Daemon) notify(err error) {
 
 // start starts the work on the configuration in force.
 func (d *Daemon) start(ctx context.Context, w *workload) {
+	w.wants()
+	d.attend(ctx, w.member)
 	d.tending.Go(func() {
 		say := func(stage, message string) {
 			d.log.Debug("progress", "stage", stage, "detail", report.OneLine(message))

@@ -215,7 +215,7 @@ func (f *drifts) woken(when string, names ...string) {
 		select {
 		case name := <-f.roused:
 			woken[name]++
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 		}
 	}
 	for _, name := range names {

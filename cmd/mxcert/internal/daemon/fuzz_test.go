@@ -170,7 +170,7 @@ func FuzzControlAnswer(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, answer []byte) {
 		answers <- answer
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		said := 0
 		r, err := Ask(ctx, store, Order{}, func(_, _, message string) { said += len(message) })

@@ -198,7 +198,7 @@ func TestRunRefuses(t *testing.T) {
 	} {
 		h := desert(t)
 		tt.before(h)
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		d := newDaemon(h.config, &transcript{})
 		defer d.idle.Stop()

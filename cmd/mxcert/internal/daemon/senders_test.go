@@ -33,12 +33,13 @@ func mailConfig(t *testing.T, confirm string) *host {
 // The daemon looks by itself when a second look may decide, and orders the name once. When the name is gone, it orders nothing.
 func TestDaemonFindsNames(t *testing.T) {
 	t.Parallel()
-	h := mailConfig(t, "2s")
+	h := mailConfig(t, "1h")
 	d := h.daemon()
 	d.awaitLog("certificate in service")
 	if c := h.look(); len(c.Awaited) != 1 {
 		t.Errorf("%+v", c)
 	}
+	h.edit("mail_domains_confirm: 1h", "mail_domains_confirm: 2s")
 	d.awaitLog("mx2.example.org (MX of example.com) is wanted now")
 	eventually(t, "what the daemon has found is kept", func() bool { return h.placed() == 2 && len(h.look().Missing) == 0 })
 	h.check(h.World.Replace("example.com. MX 10 mx.example.org."))
@@ -178,7 +179,7 @@ func TestSendersDelayNothing(t *testing.T) {
 	began := time.Now()
 	h.asked(report.CodeOK, Order{Force: true})
 	d.stop()
-	if took := time.Since(began); took > 20*time.Second {
+	if took := time.Since(began); took > time.Minute {
 		t.Errorf("it took %v", took)
 	}
 	if c := h.look(); c.Senders != nil || f.count() > 2 {

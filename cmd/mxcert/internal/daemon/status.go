@@ -41,10 +41,10 @@ func alive(pid int) bool {
 // an hour, and the host needs its memory for mail.
 const untilIdle = 10 * time.Second
 
-// rest closes connections that would time out before they are used again, and returns memory.
+// rest closes connections to CAs, which would time out before they are used again, and returns memory. This host stays in its fleet.
 func (d *Daemon) rest() {
 	if w := d.current(); w != nil {
-		w.runner.Close()
+		w.runner.CAs.Close()
 	}
 	runtime.GC() // pools free their memory in two steps
 	debug.FreeOSMemory()

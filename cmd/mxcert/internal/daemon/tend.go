@@ -160,6 +160,9 @@ func nextPass(r report.Certificate, now time.Time) time.Time {
 	if ocsp := !r.NextOCSP.IsZero() && (!r.OutOfService || r.Error != nil && strings.HasPrefix(r.Error.Kind, "ocsp")); ocsp && r.NextOCSP.Before(wake) {
 		wake = r.NextOCSP
 	}
+	if !r.NextOffer.IsZero() && !r.OutOfService && r.NextOffer.Before(wake) {
+		wake = r.NextOffer
+	}
 	if wake.Before(soonest) {
 		return soonest
 	}

@@ -134,6 +134,7 @@ func TestLogResult(t *testing.T) {
 	in := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
 	failed := report.Certificate{Error: &report.Error{Stage: "order", Kind: "ca-error", Message: "out of\norder", Hint: "wait"}}
 	backoff := report.Certificate{Error: &report.Error{Stage: "order", Kind: "backoff", Message: "not yet", Hint: "--now"}}
+	busy := report.Certificate{Elsewhere: true, Error: &report.Error{Stage: "order", Kind: pass.KindFleetBusy, Message: "mx2 orders", Hint: "nothing"}}
 	held := report.Certificate{Error: &report.Error{Stage: "deploy", Kind: "drift", Message: "a fight", Hint: "stop it"}, HeldUntil: in, HeldOnly: true}
 	changed := report.Certificate{Changed: true, Stage: report.Served, Keys: []report.Key{{Serial: "0a"}, {Serial: "0b"}}, NextRenewal: &in}
 	byDaemon := pass.Options{Daemon: true}
@@ -154,6 +155,7 @@ func TestLogResult(t *testing.T) {
 		{"replaced", t.Context(), byDaemon, true, []report.Certificate{failed}, ""},
 		{"refused", t.Context(), pass.Options{Rollback: true}, false, []report.Certificate{{Error: &report.Error{Kind: pass.KindRefused, Message: "there is no earlier one"}}}, `level=INFO msg="a command was refused" detail="there is no earlier one" event=command-refused`},
 		{"waits", t.Context(), byDaemon, false, []report.Certificate{backoff}, `level=INFO msg="the order waits" detail="not yet" hint=--now event=order-waits`},
+		{"another host orders", t.Context(), byDaemon, false, []report.Certificate{busy}, `level=INFO msg="the order waits for the fleet" kind=fleet-busy detail="mx2 orders" hint=nothing event=fleet-waits`},
 		{"a fight is given up", t.Context(), byDaemon, false, []report.Certificate{held}, `level=ERROR msg="pass failed" stage=deploy kind=drift error="a fight" hint="stop it" event=left-alone`},
 		{"it is still given up", t.Context(), byDaemon, false, []report.Certificate{held, held}, `level=INFO msg="the files are left alone" detail="a fight" hint="stop it" event=left-alone`},
 		{"a command fails meanwhile", t.Context(), pass.Options{}, false, []report.Certificate{held, held}, `level=ERROR msg="pass failed" stage=deploy kind=drift error="a fight" hint="stop it" event=left-alone`},

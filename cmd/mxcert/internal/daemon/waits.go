@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"mxcert/acme/finding"
+	"mxcert/cmd/mxcert/internal/pass"
 	"mxcert/cmd/mxcert/internal/report"
 )
 
@@ -17,6 +18,10 @@ func waitOf(r report.Certificate) string {
 	switch {
 	case r.Limited && r.NextTry != nil:
 		return "waits for the limits of the CA until " + report.Minute(*r.NextTry)
+	case r.Elsewhere && r.Error.Kind == pass.KindFleetBusy:
+		return "waits for another host of the fleet, which orders"
+	case r.Elsewhere:
+		return "waits for the store of the fleet"
 	case r.TLSA != nil && r.TLSA.WaitingFor != "":
 		text := "waits: " + r.TLSA.WaitingFor
 		if r.TLSA.Until != nil {

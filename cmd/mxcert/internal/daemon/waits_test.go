@@ -44,6 +44,10 @@ func TestStatusSaysWhatIsWaitedFor(t *testing.T) {
 	held := limited
 	held.Limited = false // of an earlier failure
 
+	busy, away := good(), good()
+	busy.Error, busy.Elsewhere, busy.NextTry = &report.Error{Kind: pass.KindFleetBusy, Message: "another host orders"}, true, &until
+	away.Error, away.Elsewhere, away.NextTry = &report.Error{Kind: pass.KindFleetAway, Message: "etcd is away"}, true, &until
+
 	for _, tt := range []struct {
 		what    string
 		mx, www report.Certificate
@@ -57,6 +61,8 @@ func TestStatusSaysWhatIsWaitedFor(t *testing.T) {
 		{"a failure is worse", tlsa, failed, "the CA is away; its certificate expires at " + report.Minute(failed.Keys[0].NotAfter) + "; the next try is at " + at},
 		{"a limit is a failure while there is no certificate", first, good(), ": waits until then: 5 orders in 7 days; it has no certificate yet; the next try is at " + at},
 		{"the backoff after a failure is a failure", held, good(), "mx fails since "},
+		{"another host of the fleet", busy, good(), "; mx waits for another host of the fleet, which orders"},
+		{"the store of the fleet", away, good(), "; mx waits for the store of the fleet"},
 		{"nothing", good(), good(), "2 certificates, all is well; next renewal: mx, " + report.Minute(renews)},
 	} {
 		d := conditioned("mx", "www")

@@ -12,6 +12,7 @@ import (
 type workload struct {
 	runner  *pass.Runner
 	drift   *driftWatch
+	member  *membership     // of the host in its fleet; nil if it is in none
 	memory  pass.Memory     // looks for `mxcert status`
 	waiting context.Context //nolint:containedctx // ends with the workload: finish what runs, start nothing
 	cancel  context.CancelFunc
@@ -119,6 +120,8 @@ func (w *workload) sooner(name string, at time.Time) {
 	defer w.mu.Unlock()
 	if sleeper := w.sleepers[name]; sleeper != nil {
 		sleeper(at)
+	} else if early, is := w.early[name]; !is || at.Before(early) {
+		w.early[name] = at // its first pass is running
 	}
 }
 

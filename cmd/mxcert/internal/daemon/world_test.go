@@ -97,11 +97,11 @@ func newDaemon(configFile string, log io.Writer) *Daemon {
 // host is a mail world and a configuration to run daemons with.
 type host struct {
 	*lab.Lab
-	t      *testing.T
+	t      testing.TB
 	config string
 }
 
-func newHost(t *testing.T, options lab.Options, config lab.ConfigOptions) *host {
+func newHost(t testing.TB, options lab.Options, config lab.ConfigOptions) *host {
 	t.Helper()
 	l := lab.New(t, options)
 	return &host{Lab: l, t: t, config: l.WriteConfig(t, config)}
@@ -286,7 +286,7 @@ func (h *host) well() bool {
 // running is a daemon at work in this process.
 type running struct {
 	*Daemon
-	t      *testing.T
+	t      testing.TB
 	log    *transcript
 	cancel context.CancelFunc
 	ended  chan error
@@ -351,7 +351,7 @@ func (h *host) again() *running {
 
 func (h *host) againWith(look surveyor) *running {
 	h.t.Helper()
-	for range 50 {
+	for range 600 {
 		d := h.daemonWith(look)
 		eventually(h.t, "the start of a daemon", func() bool { return len(d.ended) > 0 || d.log.String() != "" })
 		if len(d.ended) == 0 {
@@ -367,9 +367,9 @@ func (h *host) againWith(look surveyor) *running {
 }
 
 // eventually waits until something has happened.
-func eventually(t *testing.T, what string, happened func() bool) {
+func eventually(t testing.TB, what string, happened func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !happened(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); !happened(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("this does not happen: %s", what)
 		}

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"mxcert/acme/finding"
+	"mxcert/acme/state"
 	"mxcert/cmd/mxcert/internal/pass"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/wanted"
@@ -39,6 +40,7 @@ type Check struct {
 // Doctor looks at everything that a renewal needs.
 type Doctor struct {
 	Runner        *pass.Runner
+	Disk          state.Store // of this host, for its fleet
 	Certificates  []wanted.Certificate
 	ConfigFile    string
 	IsService     bool              // the file is the one that this host's service reads

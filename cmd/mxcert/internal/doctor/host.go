@@ -35,6 +35,9 @@ func (d *Doctor) hostTests() []test {
 		{id: "rights", run: d.rights},
 		{id: "mail-server", run: d.sending},
 	}
+	if d.Runner.Host.Fleet != nil {
+		tests = append(tests, test{id: "fleet", run: d.fleet})
+	}
 	if d.Runner.Host.Page != "" {
 		tests = append(tests, test{id: "page", run: d.page})
 	}

@@ -194,9 +194,20 @@ func TestSenders(t *testing.T) {
 func TestSlowServersTakeTheirTimeTogether(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	const delay = time.Second
 	m := h.mailAt("example.org")
-	for i := 2; i <= 6; i++ {
+	const servers = 5
+	arrived, all := make(chan struct{}, servers), make(chan struct{})
+	go func() {
+		for range servers {
+			select {
+			case <-arrived:
+			case <-t.Context().Done():
+				return
+			}
+		}
+		close(all)
+	}()
+	for i := 2; i < 2+servers; i++ {
 		address := fmt.Sprintf("127.0.0.%d", i)
 		l, err := net.Listen("tcp", net.JoinHostPort(address, strconv.Itoa(m.port)))
 		h.check(err)
@@ -206,26 +217,24 @@ func TestSlowServersTakeTheirTimeTogether(t *testing.T) {
 			if err != nil {
 				return
 			}
-			time.Sleep(delay)
+			arrived <- struct{}{}
+			select { // a server greets when all are connected to
+			case <-all:
+			case <-t.Context().Done():
+			}
 			_, _ = conn.Write([]byte("220 late.example.org\r\n"))
 			_ = conn.Close()
 		}()
 		h.check(h.World.Add("mx.example.org. A " + address))
 		m.want.PublicAddresses = append(m.want.PublicAddresses, netip.MustParseAddr(address))
 	}
-	start := time.Now()
 	as("port-25-in", m.ports(t.Context())).expect(t, "late greetings", 6, "ok", "port-25-in", "127.0.0.6] answers at port 25")
-	if took := time.Since(start); took > 4*delay {
-		t.Errorf("five greetings that each take %s took %s", delay, took)
-	}
 }
 
 // TestPort25: any greeting shows that the port is open.
 func TestPort25(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-	defer cancel()
 	say := func(text string) string {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		h.check(err)
@@ -239,6 +248,8 @@ func TestPort25(t *testing.T) {
 				_, _ = conn.Write([]byte(text))
 				if text != "" {
 					_ = conn.Close()
+				} else {
+					t.Cleanup(func() { _ = conn.Close() })
 				}
 			}
 		}()
@@ -251,7 +262,13 @@ func TestPort25(t *testing.T) {
 		"an endless line": {say(strings.Repeat("x", 1<<20)), "no greeting"},
 		"silence":         {say(""), "no greeting comes"},
 	} {
+		patience := time.Minute
+		if what == "silence" {
+			patience = time.Second
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		err := greeted(ctx, tt.endpoint)
+		cancel()
 		if (err == nil) != (tt.says == "") || err != nil && !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%s: %v, want %q", what, err, tt.says)
 		}

@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -81,13 +82,35 @@ func TestOnline(t *testing.T) {
 	}
 }
 
+// expiring is a context whose time is over when over is closed.
+type expiring struct {
+	context.Context
+	over chan struct{}
+}
+
+func (e *expiring) Done() <-chan struct{} { return e.over }
+
+func (e *expiring) Err() error {
+	select {
+	case <-e.over:
+		return context.DeadlineExceeded
+	default:
+		return nil
+	}
+}
+
 // TestOnlineIsInterrupted: the record is removed although nobody waits for the answer any more.
 func TestOnlineIsInterrupted(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	h.Primary.SetFaults(nameserver.Faults{Lag: time.Hour})
-	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
-	defer cancel()
+	ctx := &expiring{Context: t.Context(), over: make(chan struct{})}
+	var once sync.Once
+	h.Primary.SetFaults(nameserver.Faults{Lag: time.Hour, Edit: func(request, reply *dns.Msg) *dns.Msg {
+		if request.Opcode == dns.OpcodeUpdate && len(h.World.Challenges()) > 0 { // it is made
+			time.AfterFunc(300*time.Millisecond, func() { once.Do(func() { close(ctx.over) }) })
+		}
+		return reply
+	}})
 	before := h.World.Serial(lab.Zone)
 	d := h.doctor()
 	d.Online = true

@@ -60,7 +60,7 @@ func FuzzInstallAnswer(f *testing.F) {
 	c, say := answering(f)
 	b := issuer.New(f).Issue(f, life, "mx.example.org")
 	f.Fuzz(func(t *testing.T, text []byte) {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		say(text)
 		conn, err := c.dial(ctx, Install)
@@ -107,7 +107,7 @@ func FuzzHookAnswer(f *testing.F) {
 	}
 	c, say := answering(f)
 	f.Fuzz(func(t *testing.T, text []byte) {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		say(text)
 		conn, err := c.dial(ctx, Hook)

@@ -28,6 +28,10 @@ func lineOf(stage string) line {
 		return line{slog.LevelInfo, "progress", ""}
 	case "due":
 		return line{slog.LevelInfo, "a certificate is ordered", journal.Ordered}
+	case "taken":
+		return line{slog.LevelInfo, "a certificate of the fleet is taken", journal.Taken}
+	case "fleet":
+		return line{slog.LevelWarn, "progress", ""}
 	case "names":
 		return line{slog.LevelInfo, "progress", journal.NamesChanged}
 	case "tlsa":
@@ -69,6 +73,8 @@ func Result(log *slog.Logger, r report.Certificate) {
 	switch e := r.Error; {
 	case e != nil && e.Kind == kindRefused:
 		log.Info("a command was refused", "detail", report.OneLine(e.Message), journal.Refused.Attr())
+	case r.Elsewhere:
+		log.Info("the order waits for the fleet", "kind", e.Kind, "detail", report.OneLine(e.Message), "hint", e.Hint, journal.FleetWaits.Attr())
 	case e != nil && e.Kind == "backoff":
 		log.Info("the order waits", "detail", report.OneLine(e.Message), "hint", e.Hint, journal.OrderWaits.Attr())
 	case e != nil:

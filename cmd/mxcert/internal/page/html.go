@@ -23,7 +23,7 @@ func HTML(w io.Writer, s Sight) error {
 		room -= size
 		return e
 	}
-	above := parts{keep(alarmsOf(s.Alarms)), keep(overviewOf(sorted, s)), keep(comingOf(s))}
+	above := parts{keep(alarmsOf(s.Alarms)), keep(overviewOf(sorted, s)), keep(comingOf(s)), keep(fleetSection(s.Fleet))}
 	history := keep(historyOf(s))
 	return write(w, el("html", is("lang", "en"),
 		el("head",

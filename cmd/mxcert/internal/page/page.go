@@ -27,6 +27,7 @@ type Sight struct {
 	Certificates []Certificate // in the order of the configuration
 	Alarms       []Alarm       // the worst first; Finish adds those of the certificates, and of what people were told
 	Told         Told
+	Fleet        *Fleet // nil if this host is in none, or if that is not known
 }
 
 // Maker says who has made a page, and so when it will be made again.

@@ -15,7 +15,7 @@ import (
 
 // Of makes a sight of what passes have found. memory has the events of the certificates; told is what people were told.
 func Of(w tell.World, memory *Memory, told Told, now time.Time, maker Maker) Sight {
-	s := Sight{Host: HostName(), Release: w.Release, At: now, Maker: maker, Told: told}
+	s := Sight{Host: HostName(), Release: w.Release, At: now, Maker: maker, Told: told, Fleet: fleetOf(w)}
 	if w.ConfigError != "" {
 		s.Alarms = append(s.Alarms, BadConfiguration(w.ConfigError, w.ConfigBadAt))
 	}

@@ -81,6 +81,7 @@ func (p *pass) refused(ctx context.Context, err error) report.Certificate {
 
 // conclude records how the pass ended, runs the hooks, and returns the report.
 func (p *pass) conclude(ctx context.Context, issueErr, serveErr error) report.Certificate {
+	p.reseed(ctx)
 	p.advanceTLSA(ctx, serveErr == nil && ctx.Err() == nil && p.have.Any())
 	if p.options.DryRun {
 		return p.report(ending{err: errors.Join(issueErr, serveErr), inService: served.All(p.seen) && p.unread == nil && p.have.Any() && p.plan != nil && p.plan.Summary().Empty()})
@@ -98,8 +99,9 @@ func (p *pass) conclude(ctx context.Context, issueErr, serveErr error) report.Ce
 // outcome says how the orders of this pass ended; "" if it placed none, or was stopped, or mxcert or the TLSA gate had them wait.
 func (p *pass) outcome(ctx context.Context, issueErr error) report.Outcome {
 	_, waits := holdOf(issueErr)
+	_, elsewhere := fleetHold(issueErr)
 	switch {
-	case issueErr != nil && !waits && !isDANE(issueErr) && !errors.Is(ctx.Err(), context.Canceled):
+	case issueErr != nil && !waits && !elsewhere && !isDANE(issueErr) && !errors.Is(ctx.Err(), context.Canceled):
 		return report.DidFail
 	case p.issued:
 		return report.Succeeded
@@ -204,8 +206,11 @@ func (p *pass) failure(ctx context.Context, issueErr, serveErr error) ending {
 		return end // the pass was stopped, it did not fail: no backoff
 	}
 	until, waits := holdOf(issueErr)
+	again, elsewhere := fleetHold(issueErr)
 	p.have.Record.Held = nil
 	switch {
+	case elsewhere && serveErr == nil:
+		end.nextTry = &again
 	case waits && serveErr == nil:
 		end.nextTry = &until
 		if f := p.have.Record.Failure; f == nil || !f.NotBefore.Equal(until) { // of a failure the record knows already
@@ -282,6 +287,8 @@ func (p *pass) report(end ending) report.Certificate {
 		r.Failures, r.Failed = f.Count, &report.Error{Stage: f.Stage, Kind: f.Kind, Message: f.Message, Hint: f.Hint}
 	}
 	r.HeldUntil = p.heldUntil
+	_, r.Elsewhere = fleetHold(end.err)
+	r.Elsewhere = r.Elsewhere && !end.outOfService
 	r.Issued, r.Repaired, r.Limited = p.orders, p.restored, p.have.Record.Held != nil && end.err != nil
 	r.HeldOnly = !p.heldUntil.IsZero() && p.have.Record.Failure != nil && p.have.Record.Failure.Kind == kindDrift || p.stapleDrift != nil && end.inService
 	r.Stage = p.stage(end)

@@ -243,6 +243,39 @@ func TestSummary(t *testing.T) {
 	}
 }
 
+// expiring is a context whose time is over when over is closed.
+type expiring struct {
+	context.Context
+	over chan struct{}
+}
+
+func (e *expiring) Done() <-chan struct{} { return e.over }
+
+func (e *expiring) Err() error {
+	select {
+	case <-e.over:
+		return context.DeadlineExceeded
+	default:
+		return nil
+	}
+}
+
+// whenHeard acts when a pass says something from now on.
+func (h *host) whenHeard(text string, act func()) {
+	h.mu.Lock()
+	h.said = nil
+	h.mu.Unlock()
+	go func() {
+		for h.t.Context().Err() == nil {
+			if h.heard(text) {
+				act()
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}()
+}
+
 // A pass that cannot even start says why, and may be tried again if that can end.
 func TestFailedToStart(t *testing.T) {
 	t.Parallel()
@@ -250,14 +283,14 @@ func TestFailedToStart(t *testing.T) {
 	o.issued()
 	unlock, err := o.lineage().Lock(t.Context())
 	o.check(err)
-	ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
-	defer cancel()
-	c := o.run(ctx, renew)
+	over := &expiring{Context: t.Context(), over: make(chan struct{})}
+	o.whenHeard("waits for another mxcert", func() { close(over.over) })
+	c := o.run(over, renew)
 	if c.Stage != report.Waiting || c.Code != report.CodeTemporary || c.Error.Stage != "lock" || c.Error.Kind != "locked" || !o.heard("waits for another mxcert") {
 		t.Errorf("locked: %+v, %+v, %q", c, c.Error, o.said)
 	}
 	replaced := make(chan struct{})
-	time.AfterFunc(700*time.Millisecond, func() { close(replaced) })
+	o.whenHeard("waits for another mxcert", func() { close(replaced) })
 	if c := o.run(t.Context(), Options{Daemon: true, Replaced: replaced}); c.Error == nil || c.Error.Stage != "lock" {
 		t.Errorf("replaced while it waits: %+v", c)
 	}

@@ -57,9 +57,11 @@ type tlsa struct {
 	serving         map[string]bool
 	names           []string
 	allSeen, probed bool
-	unasked         bool // the service that holds the zone is not asked: a look changes nothing
-	edited          bool // records were added or removed
-	failed          bool // the service that holds the zone could not be asked, or did not do what it was asked
+	unasked         bool       // the service that holds the zone is not asked: a look changes nothing
+	fleet           *fleetTLSA // nil without a fleet
+	edited          bool       // records were added or removed
+	unsure          bool       // whether the service does what it was asked is not known
+	failed          bool       // the service that holds the zone could not be asked, or did not do what it was asked
 }
 
 // tlsaLook is what a look has found. There are no views if no name has records.
@@ -78,6 +80,7 @@ func (p *pass) startTLSA(ctx context.Context) {
 		return
 	}
 	p.tlsa = t
+	p.startFleetTLSA()
 	p.takeAsked()
 	t.closer = p.options.NewKey || p.options.Roll != nil || p.options.Rollback
 	p.beginLook(ctx)

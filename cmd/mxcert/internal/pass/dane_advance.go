@@ -36,6 +36,10 @@ func (p *pass) advanceTLSA(ctx context.Context, proven bool) {
 		p.freshTLSA(ctx)
 	}
 	if t.cancel(); t.quiet || ctx.Err() != nil && !proven {
+		if t.quiet && proven && !p.options.DryRun && t.wanted() {
+			p.promote() // a request that is carried out is over, also where no name has records
+		}
+		p.tellFleet(ctx, proven)
 		return
 	}
 	if proven { // what was shown before the deployment is over
@@ -46,6 +50,7 @@ func (p *pass) advanceTLSA(ctx context.Context, proven bool) {
 	if proven && !p.options.DryRun {
 		p.promote()
 	}
+	p.tellFleet(ctx, proven)
 	p.judgeTLSA()
 	p.planTLSA()
 	if p.options.DryRun || ctx.Err() != nil {
@@ -58,7 +63,7 @@ func (p *pass) advanceTLSA(ctx context.Context, proven bool) {
 	}
 	p.planTLSA()
 	for range mostPlans {
-		if !p.makeAll() {
+		if !p.makeAll(ctx) {
 			break
 		}
 	}
@@ -68,6 +73,7 @@ func (p *pass) advanceTLSA(ctx context.Context, proven bool) {
 	}
 	p.edit(ctx)
 	p.dropFree()
+	p.endFleetEdit(ctx)
 	p.warnAll(t.plan.Warnings)
 	p.planTLSA() // for the report: what was just added is not waited for any more
 }
@@ -82,6 +88,16 @@ func (p *pass) promote() {
 		}
 	}
 	p.keepTLSA()
+}
+
+// wanted reports whether another key was asked for.
+func (t *tlsa) wanted() bool {
+	for _, roll := range t.state.Keys {
+		if roll != nil && roll.Asked != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // edit adds and removes the records of the plan. What is added is stored before, as ours.
@@ -99,6 +115,9 @@ func (p *pass) edit(ctx context.Context) {
 	}
 	if t.listed == nil {
 		t.listed = map[dane.Place][]string{}
+	}
+	if !p.beginFleetEdit(ctx) {
+		return
 	}
 	p.remove(ctx, publisher)
 	p.add(ctx, publisher)
@@ -122,9 +141,13 @@ func (p *pass) remove(ctx context.Context, publisher dane.Publisher) {
 		err := publisher.Remove(ctx, e.Place, parseAll(e.Records))
 		if err != nil {
 			p.tlsaFault(fmt.Sprintf("TLSA records at %s could not be removed by %s", e.Place.Name, publisher), err)
+			p.tlsa.unsure = true
 			continue
 		}
 		t := p.tlsa
+		if t.fleet != nil {
+			t.state.Removed(e)
+		}
 		t.listed[e.Place] = slices.DeleteFunc(slices.Clone(t.listed[e.Place]), func(r string) bool { return slices.Contains(e.Records, r) })
 		t.edited = true
 		p.say("tlsa", fmt.Sprintf("removed at %s: %s", e.Place.Name, strings.Join(e.Records, ", ")))
@@ -136,14 +159,22 @@ func (p *pass) add(ctx context.Context, publisher dane.Publisher) {
 	t := p.tlsa
 	for _, e := range t.plan.Add {
 		t.state.Claim(e, time.Now())
+		if t.fleet != nil {
+			t.state.Found(e, t.facts(p.have.Bundles, p.have.Record.Applying), t.fleet.keys.Host())
+		}
 	}
-	if err := p.saveTLSA(); err != nil {
+	err := p.saveTLSA()
+	if err == nil {
+		err = p.claimForFleet(ctx)
+	}
+	if err != nil {
 		p.tlsaFault("no TLSA record is added, because it cannot be noted before", err)
 		return
 	}
 	for _, e := range t.plan.Add {
 		if err := publisher.Add(ctx, e.Place, parseAll(e.Records), t.settings.TTL); err != nil {
 			p.tlsaFault(fmt.Sprintf("TLSA records at %s could not be added by %s", e.Place.Name, publisher), err)
+			t.unsure = true
 			continue
 		}
 		t.listed[e.Place] = append(slices.Clone(t.listed[e.Place]), e.Records...)

@@ -38,6 +38,9 @@ func isDANE(err error) bool {
 // not accept the bundles, in the order of the keys, although they accept what they get now; nil if nothing gets worse.
 func (p *pass) mayServe(ctx context.Context, bundles []*bundle.Bundle) error {
 	if p.joinTLSA(ctx); p.tlsa != nil && !p.indifferent(bundles) {
+		if err := p.fleetMayServe(ctx, bundles); err != nil {
+			return err
+		}
 		p.freshTLSA(ctx)
 		p.lookCloser(ctx, bundles)
 	}

@@ -163,9 +163,9 @@ func TestHealingPassesTheGate(t *testing.T) {
 func TestFailedDeploymentGoesBackThroughTheGate(t *testing.T) {
 	t.Parallel()
 	h := newDANEHost(t, "mode: check", lab.Options{Preload: true})
-	h.edit("timeout: 30s}", "timeout: 2s}")
 	go h.reloadWhenChanged("")
 	h.pass(report.CodeOK, renew)
+	h.edit("timeout: 30s}", "timeout: 2s}")
 	h.publish(h.record())
 	before := h.file("mx.crt")
 	c := h.pass(report.CodeNotInService, atOnce) // nobody reloads the server

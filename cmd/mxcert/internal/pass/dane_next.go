@@ -1,6 +1,7 @@
 package pass
 
 import (
+	"context"
 	"crypto"
 	"crypto/x509"
 	"fmt"
@@ -47,16 +48,16 @@ func newNextKey(key bundle.KeyType, signer crypto.Signer) (nextKey, error) {
 }
 
 // makeAll stores the next keys that the plan asks for, and reports whether one was made.
-func (p *pass) makeAll() (made bool) {
+func (p *pass) makeAll(ctx context.Context) (made bool) {
 	for _, key := range p.tlsa.plan.Make {
-		made = p.makeNext(key) || made
+		made = p.makeNext(ctx, key) || made
 	}
 	return made
 }
 
 // makeNext stores a next key of a type if the plan asks for one: first the key, then what is said about it. If the process is killed in
 // between, the next pass finds the key and uses it. In mode check there is one only if somebody wants another key.
-func (p *pass) makeNext(key bundle.KeyType) bool {
+func (p *pass) makeNext(ctx context.Context, key bundle.KeyType) bool {
 	t := p.tlsa
 	if p.options.DryRun || !slices.Contains(t.plan.Make, key) {
 		return false
@@ -68,6 +69,9 @@ func (p *pass) makeNext(key bundle.KeyType) bool {
 	}
 	if t.settings.Mode == dane.Check && roll.Asked == nil {
 		return false
+	}
+	if t.fleet != nil {
+		return p.shareNext(ctx, key)
 	}
 	next, err := p.storeNext(key)
 	if err != nil {

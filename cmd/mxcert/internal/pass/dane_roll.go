@@ -33,10 +33,11 @@ func (t *tlsa) facts(bundles []*bundle.Bundle, applying bool) dane.Facts {
 		}
 	}
 	for _, key := range t.types {
-		if next, ok := t.keys[key]; ok {
+		if next, ok := t.keys[key]; ok && t.shares(key) {
 			f.Next = append(f.Next, next.KeyOf)
 		}
 	}
+	f.Elsewhere = t.elsewhere()
 	return f
 }
 
@@ -102,10 +103,11 @@ func (p *pass) rollDue(ctx context.Context, key bundle.KeyType) string {
 		return ""
 	}
 	p.joinTLSA(ctx)
+	p.hearOnce(ctx)
 	if p.options.Roll != nil && !t.guarded() || t.settings.Mode == dane.Check && !t.asks() {
 		return p.newKeyAsked(key) // without records that senders check, there is nothing to wait for
 	}
-	p.makeNext(key) // does nothing if there is one; an emergency with a third key must not wait for another pass
+	p.makeNext(ctx, key) // does nothing if there is one; an emergency with a third key must not wait for another pass
 	next, ok := t.keys[key]
 	if !ok || !slices.Contains(t.plan.Roll, key) || p.certifies(key, next.SPKI) {
 		return ""
@@ -122,6 +124,13 @@ func (p *pass) newKeyAsked(key bundle.KeyType) string {
 		return ""
 	}
 	p.options.NewKey = true
+	if t := p.tlsa; t != nil && t.quiet { // nothing else has noted which key is to be replaced: when another one is proven, the request is over
+		for _, b := range p.have.Bundles {
+			if roll := t.state.Keys[key]; roll != nil && roll.Asked != nil && b != nil && b.KeyType() == key {
+				roll.Current = b.SPKI()
+			}
+		}
+	}
 	return "a new key was asked for"
 }
 
@@ -138,6 +147,7 @@ func (p *pass) chooseKey(ctx context.Context, i int, key bundle.KeyType) error {
 		return nil
 	}
 	p.joinTLSA(ctx)
+	p.hearOnce(ctx)
 	t, current := p.tlsa, p.have.Bundles[i]
 	if !t.guarded() {
 		if next, ok := t.keys[key]; ok && p.options.NewKey && current != nil && p.unused(key, next.SPKI) {
@@ -149,7 +159,7 @@ func (p *pass) chooseKey(ctx context.Context, i int, key bundle.KeyType) error {
 	if reason != "" && current != nil && t.settings.Mode != dane.Off { // with mode off, no later pass would change the key
 		p.ask(key, reason)
 	}
-	p.makeNext(key)
+	p.makeNext(ctx, key)
 	next, stored := t.keys[key]
 	stored = stored && !slices.Contains(t.plan.Make, key) && !p.certifies(key, next.SPKI)
 	ready, ignores := stored && slices.Contains(t.plan.Roll, key), p.options.IgnoreDANE || p.rollIgnores(key)
@@ -227,7 +237,7 @@ func (p *pass) signedLongEnough(current *bundle.Bundle) bool {
 }
 
 // keyRefused notes that a CA refuses to certify the current key, and reports whether the next one can be tried at once.
-func (p *pass) keyRefused(key bundle.KeyType, signer crypto.Signer) bool {
+func (p *pass) keyRefused(ctx context.Context, key bundle.KeyType, signer crypto.Signer) bool {
 	t := p.tlsa
 	if t == nil { // dane.mode is off: nobody knows which records there are
 		return false
@@ -240,7 +250,7 @@ func (p *pass) keyRefused(key bundle.KeyType, signer crypto.Signer) bool {
 	}
 	p.warn(fmt.Sprintf("the CA refuses to certify the current %s key: mxcert changes to the next key", key))
 	p.ask(key, "the CA refuses the current key")
-	p.makeNext(key)
+	p.makeNext(ctx, key)
 	return slices.Contains(t.plan.Roll, key)
 }
 

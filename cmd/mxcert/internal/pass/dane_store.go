@@ -53,6 +53,9 @@ func (t *tlsa) print() string {
 			h.Last, h.Signed, h.Renewed = state.Instant{}, time.Time{}, state.Instant{}
 		}
 	}
+	for _, peer := range plain.Peers {
+		peer.Seen, peer.Last = state.Instant{}, time.Time{}
+	}
 	text, _ = json.Marshal(plain) // it was just read
 	return string(text)
 }

@@ -111,7 +111,7 @@ func (h *daneHost) until(patience time.Duration, what string, done func(report.C
 }
 
 // patience is how long a rollover with a TTL of two seconds may take on a busy machine.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 // wholeRecord is the record 3 0 1 of the certificate in service.
 func (h *daneHost) wholeRecord() string {

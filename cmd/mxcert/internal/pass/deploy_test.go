@@ -377,11 +377,12 @@ func TestServerThatDoesNotReload(t *testing.T) {
 	h := newHost(t, lab.Options{Preload: true}, lab.ConfigOptions{})
 	h.edit("timeout: 30s}", "timeout: 1s}")
 	h.pass(report.CodeNotInService, renew) // it has loaded nothing yet
+	h.edit("timeout: 1s}", "timeout: 30s}")
 	h.check(h.SMTP.Reload())
 	first := h.pass(report.CodeOK, renew)
 	before, err := os.ReadFile(h.Path("tls", "mx.crt"))
 	h.check(err)
-
+	h.edit("timeout: 30s}", "timeout: 1s}")
 	failed := h.pass(report.CodeNotInService, atOnce)
 	if failed.Error.Stage != "verify" || !strings.Contains(failed.Error.Message, "previous certificate is back") {
 		t.Errorf("the error is %+v", failed.Error)
@@ -395,6 +396,7 @@ func TestServerThatDoesNotReload(t *testing.T) {
 		t.Error("the old certificate is not back in its file")
 	}
 	orders := h.placed()
+	h.edit("timeout: 1s}", "timeout: 30s}")
 	go h.reloadWhenChanged(string(before))
 	served := h.pass(report.CodeOK, atOnce)
 	if served.Keys[0].Serial != failed.Keys[0].Serial || h.placed() != orders {
@@ -456,8 +458,10 @@ func TestRevertToWhatWasServed(t *testing.T) {
 	h := newHost(t, lab.Options{Preload: true}, lab.ConfigOptions{})
 	h.edit("timeout: 30s}", "timeout: 1s}")
 	h.pass(report.CodeNotInService, renew)
+	h.edit("timeout: 1s}", "timeout: 30s}")
 	h.check(h.SMTP.Reload())
 	h.pass(report.CodeOK, renew)
+	h.edit("timeout: 30s}", "timeout: 1s}")
 	served, err := os.ReadFile(h.Path("tls", "mx.crt"))
 	h.check(err)
 	h.check(os.WriteFile(h.Path("tls", "mx.crt"), []byte("garbage"), 0o640))

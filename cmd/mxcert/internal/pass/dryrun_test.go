@@ -19,9 +19,10 @@ import (
 func TestDryRunOfADeployment(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{Preload: true}, lab.ConfigOptions{})
-	h.edit("timeout: 30s}", "timeout: 4s}")
+	h.edit("timeout: 30s}", "timeout: 1s}")
 	h.edit(fmt.Sprintf("private_key: %q", h.Path("tls", "mx.key")), fmt.Sprintf("private_key: %q, mode: \"0640\"", h.Path("tls", "mx.key")))
 	h.pass(report.CodeNotInService, renew)
+	h.edit("timeout: 1s}", "timeout: 30s}")
 	h.check(h.SMTP.Reload())
 	h.pass(report.CodeOK, renew)
 	if c := h.pass(report.CodeOK, dryRun); len(c.Plan) != 0 || c.Stage != report.Served {

@@ -47,14 +47,23 @@ type namesLook struct {
 // WithFound returns what a certificate wants, with the names that looks have found. The note says why they are not known, or what was
 // repaired.
 func WithFound(want wanted.Certificate, lineage *state.Lineage) (with wanted.Certificate, names state.Names, note string) {
-	if len(want.MailDomains) == 0 {
-		return want, names, ""
+	return withFound(want, lineage, nil)
+}
+
+// withFound is WithFound with the names that only other hosts of the fleet want; nil for those that are stored.
+func withFound(want wanted.Certificate, lineage *state.Lineage, others []state.OtherName) (with wanted.Certificate, names state.Names, note string) {
+	with, over := want, []wanted.Found(nil)
+	if len(want.MailDomains) > 0 {
+		with, names, over, note = withLooks(want, lineage)
 	}
-	names, note, err := lineage.Names()
-	if err != nil {
-		note = "which names looks at DNS have found is not known: " + err.Error()
+	if want.InFleet {
+		if others == nil {
+			others = lineage.Others()
+		}
+		var more []wanted.Found
+		with, more = withOthers(with, others)
+		over = append(over, more...)
 	}
-	with, over := want.WithFound(foundNames(names.Wanted()))
 	if len(over) > 0 {
 		var list []string
 		for _, f := range over {
@@ -66,6 +75,16 @@ func WithFound(want wanted.Certificate, lineage *state.Lineage) (with wanted.Cer
 	return with, names, note
 }
 
+// withLooks adds what looks have found.
+func withLooks(want wanted.Certificate, lineage *state.Lineage) (with wanted.Certificate, names state.Names, over []wanted.Found, note string) {
+	names, note, err := lineage.Names()
+	if err != nil {
+		note = "which names looks at DNS have found is not known: " + err.Error()
+	}
+	with, over = want.WithFound(foundNames(names.Wanted()))
+	return with, names, over, note
+}
+
 func foundNames(seen []state.SeenName) (list []wanted.Found) {
 	for _, s := range seen {
 		list = append(list, wanted.Found{Name: s.Name, Reason: s.Reason})
@@ -75,7 +94,7 @@ func foundNames(seen []state.SeenName) (list []wanted.Found) {
 
 // takeFound adds the names that looks have found to what is wanted.
 func (p *pass) takeFound() {
-	with, names, note := WithFound(p.want, p.lineage)
+	with, names, note := withFound(p.want, p.lineage, p.others)
 	p.want, p.found = with, names
 	if note != "" {
 		p.say("warning", note) // the report has it, too

@@ -241,7 +241,7 @@ func TestHooksThatCannotRun(t *testing.T) {
 			if c.Stage != report.Served || c.Error.Stage != "hook" || c.Error.Kind != tt.kind || c.Error.Hint == "" || !strings.Contains(c.Error.Message, path) {
 				t.Errorf("stage %s, error %+v", c.Stage, c.Error)
 			}
-			if took := time.Since(began); took > 20*time.Second {
+			if took := time.Since(began); took > time.Minute {
 				t.Errorf("it took %s", took)
 			}
 		})
@@ -302,8 +302,8 @@ func TestHookReloadsTheOld(t *testing.T) {
 			}
 		}
 	}()
-	h.edit("timeout: 30s}\n", "timeout: 2s}\n")
 	old := h.pass(report.CodeOK, renew).Keys[0].Serial
+	h.edit("timeout: 30s}\n", "timeout: 2s}\n")
 	c := h.pass(report.CodeNotInService, Options{Force: true, NewKey: true})
 	if c.Error == nil || !strings.Contains(c.Error.Message, "the previous certificate is back in service") {
 		t.Errorf("%+v", c.Error)

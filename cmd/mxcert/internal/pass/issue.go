@@ -27,6 +27,7 @@ func (p *pass) issue(ctx context.Context) error {
 	if p.options.DeployOnly || p.options.Rollback || p.options.Publish {
 		return nil
 	}
+	defer p.endLead()
 	p.tryAgain(ctx)
 	var waits error
 	for i, key := range p.want.Keys {
@@ -55,11 +56,18 @@ func (p *pass) issueKey(ctx context.Context, i int, key bundle.KeyType) (failed 
 		}
 		p.warnOfNewName(key)
 		switch {
+		case p.along.planned[key] != "":
+			return nil // what would be taken comes first
 		case p.options.DryRun:
-			p.intended = append(p.intended, fmt.Sprintf("order: %s certificate for %s: %s", key, strings.Join(p.names, ", "), reason))
+			p.intended = append(p.intended, fmt.Sprintf("order: %s certificate for %s: %s", key, strings.Join(p.names, ", "), reason)+p.elsewhere(ctx))
 			return nil
 		case further > mostFurther:
 			return failed
+		}
+		if took, err := p.lead(ctx, i, key); err != nil {
+			return err
+		} else if took {
+			continue
 		}
 		if err := p.chooseKey(ctx, i, key); err != nil {
 			return err
@@ -71,7 +79,7 @@ func (p *pass) issueKey(ctx context.Context, i int, key bundle.KeyType) (failed 
 		if failed == nil {
 			placed, failed = true, p.order(ctx, i, key, reason)
 		}
-		if placed && acme.KeyRefused(failed) && p.keyRefused(key, p.orderKeys[key]) && further <= mostFurther {
+		if placed && acme.KeyRefused(failed) && p.keyRefused(ctx, key, p.orderKeys[key]) && further <= mostFurther {
 			further++
 			continue
 		}
@@ -125,7 +133,7 @@ func (p *pass) order(ctx context.Context, i int, key bundle.KeyType, reason stri
 	}
 	got, err := p.CAs.Issue(ctx, p.demand(i, key, accounts))
 	if err != nil {
-		return report.At(stageOf(err), err)
+		return report.At(stageOf(err), p.interrupted(err))
 	}
 	p.warnAll(got.Warnings)
 	generation, err := p.lineage.AddFound(got.Bundle, p.names, p.foundOf(p.names), got.Directory, got.Order, time.Now())
@@ -144,6 +152,7 @@ func (p *pass) order(ctx context.Context, i int, key bundle.KeyType, reason stri
 		return report.At("store", err)
 	}
 	p.say("issued", fmt.Sprintf("%s, serial %s, valid until %s", key, generation.Serial, generation.NotAfter.Format(time.RFC3339)))
+	p.offer(ctx, key, generation, got.Bundle)
 	return nil
 }
 

@@ -35,14 +35,19 @@ func passAndDie(file string) {
 	if err != nil {
 		panic(err)
 	}
-	store, err := state.Open(dying(disk.Open(config.State)))
+	files, err := dying(disk.Open(config.State))
 	if err != nil {
 		panic(err)
+	}
+	store, member := state.New(files), memberOf(wants.Fleet, files)
+	if member != nil {
+		store = state.New(member.Store())
 	}
 	r, err := New(wants, store, "0.0.0-dev")
 	if err != nil {
 		panic(err)
 	}
+	r.Fleet = member
 	n := 0
 	steps := make(chan bool, 1)
 	steps <- true

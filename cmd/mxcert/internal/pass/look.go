@@ -51,6 +51,9 @@ func look(ctx context.Context, files *helper.Looker, want wanted.Certificate, li
 		if len(want.MailDomains) > 0 {
 			sources = append(sources, lineage.NamesFile(), lineage.SendersFile())
 		}
+		if want.InFleet {
+			sources = append(sources, lineage.OthersFile())
+		}
 	}
 	want = withStaples(want, have)
 	r = Describe(want, have)

@@ -36,7 +36,10 @@ func TestLook(t *testing.T) {
 		}
 	}
 	hooksDue := func(h *host) { h.remember(func(r *state.Record) { r.HooksDue = true }) }
-	noTLS := func(h *host) { h.SMTP.SetFaults(smtpd.Faults{NoStartTLS: true}) }
+	noTLS := func(h *host) {
+		h.edit("timeout: 30s}\nstate", "timeout: 1s}\nstate")
+		h.SMTP.SetFaults(smtpd.Faults{NoStartTLS: true})
+	}
 	for _, tt := range []struct {
 		what  string
 		spoil []func(*host)
@@ -66,7 +69,6 @@ func TestLook(t *testing.T) {
 		t.Run(tt.what, func(t *testing.T) {
 			t.Parallel()
 			h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-			h.edit("timeout: 30s}\nstate", "timeout: 1s}\nstate")
 			serial := h.pass(report.CodeOK, renew).Keys[0].Serial
 			for _, spoil := range tt.spoil {
 				spoil(h)

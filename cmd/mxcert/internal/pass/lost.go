@@ -20,7 +20,7 @@ const lostOnce = 7 * 24 * time.Hour
 // one that the same CA issued for the same names, and it must stay (I3), but mxcert cannot renew it without its description. Waiting until
 // the earlier one is due would take weeks. A new one ends later than both.
 func (p *pass) noticesLost(err error) bool {
-	if err == nil || p.issued || p.plan == nil || p.options.DeployOnly || p.options.Rollback || p.lost != "" {
+	if err == nil || p.renewed() || p.plan == nil || p.options.DeployOnly || p.options.Rollback || p.lost != "" {
 		return false
 	}
 	live, shortens := p.plan.Summary().Longer, p.plan.Summary().Shortens(time.Now())
@@ -49,7 +49,7 @@ func (p *pass) noticesLost(err error) bool {
 // replaceLost orders a certificate in the place of the lost one, and deploys it. If there is no order, what stays is why the stored one
 // cannot be deployed.
 func (p *pass) replaceLost(ctx context.Context, serveErr error) (issueErr, err error) {
-	if err := p.issue(ctx); err != nil || !p.issued {
+	if err := p.issue(ctx); err != nil || !p.renewed() {
 		return err, serveErr
 	}
 	return nil, p.serve(ctx)

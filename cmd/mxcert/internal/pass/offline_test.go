@@ -32,7 +32,7 @@ type offline struct {
 // directory is the CA of an offline host.
 const directory = "https://ca.example/directory"
 
-func newOffline(t *testing.T) *offline {
+func newOffline(t testing.TB) *offline {
 	t.Helper()
 	dir := t.TempDir()
 	o := &offline{host: &host{Lab: &lab.Lab{Directory: dir}, t: t, config: filepath.Join(dir, "mxcert.yaml")}}

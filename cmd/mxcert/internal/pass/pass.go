@@ -14,6 +14,8 @@
 // next one finds what is left to do. If a deployment fails, the pass puts back the last certificate that was proven to work. A pass never
 // stops or restarts a mail server; it only reloads it (I6).
 //
+// If the host is in a fleet, hosts share what is issued; see fleet.go.
+//
 // [Runner.Run] locks the lineage, which is the series of certificates under one name, and does the work. [Look] changes nothing and
 // takes no lock. At its end a pass reports what it found in a report.Certificate, and stores in the lineage's record what a later pass must
 // know. It keeps nothing else. A pass does not decide when it runs; package daemon and the commands do.
@@ -101,7 +103,11 @@ type pass struct {
 	stapledAnew bool // this pass has changed the files beside an OCSP response, or the response
 
 	orderKeys map[bundle.KeyType]crypto.Signer // the keys that orders certify, if TLSA records decide
-	unwelcome []bundle.KeyType                 // whose current key the CA has refused, and no TLSA record names it
+	along     *alongside                       // what a pass in a fleet remembers
+	others    []state.OtherName                // names that only other hosts of the fleet want, if they are not those that are stored
+	taken     bool                             // this pass has stored what another host has ordered
+
+	unwelcome []bundle.KeyType // whose current key the CA has refused, and no TLSA record names it
 
 	lost         bundle.KeyType // the stored certificate of this type is older than the one in service: the state lacks a part
 	outOfService bool           // mxcert could not put what is issued in service
@@ -120,6 +126,12 @@ func (r *Runner) Run(ctx context.Context, want wanted.Certificate, options Optio
 	defer leave()
 	result := p.run(ctx)
 	p.endLook(ctx, &result)
+	p.noteFleet(result)
+	p.unsayKeys()
+	p.endFleet()
+	if p.along.unoffered.Load() {
+		result.NextOffer = time.Now().Add(offerAgain)
+	}
 	return result
 }
 
@@ -134,9 +146,13 @@ func (p *pass) run(ctx context.Context) report.Certificate {
 	}
 	p.startTLSA(ctx)
 	repairErr := p.finishHalfDone(ctx)
+	p.takeAll(ctx)
 	p.startLook(ctx)
-	p.askRenewalInfo(ctx)
-	p.useLook(ctx)
+	if !p.taken { // what is taken is put in service first: neither DNS nor the CA is waited for
+		p.askRenewalInfo(ctx)
+		p.useLook(ctx)
+	}
+	first := p.serveFirst(ctx)
 	issueErr := p.issue(ctx) // wanted → issued
 	if options.DryRun {
 		planErr := p.planOnly(ctx)
@@ -148,26 +164,29 @@ func (p *pass) run(ctx context.Context) report.Certificate {
 	if ctx.Err() != nil && issueErr == nil && repairErr == nil {
 		issueErr = p.unproven(ctx)
 	}
-	if ctx.Err() != nil || repairErr != nil && !p.issued {
+	if ctx.Err() != nil || repairErr != nil && !p.renewed() {
 		return p.conclude(ctx, issueErr, repairErr) // after a stop nothing starts; what just failed would fail again
 	}
 	if p.resumes {
 		p.sweepTXT(ctx)
 	}
-	serveErr := p.serve(ctx) // issued → deployed → served, or back
+	serveErr := p.serveUnless(ctx, first) // issued → deployed → served, or back
 	if p.noticesLost(serveErr) && issueErr == nil {
 		issueErr, serveErr = p.replaceLost(ctx, serveErr)
 	}
-	if p.issued && ctx.Err() == nil {
+	if p.renewed() && ctx.Err() == nil {
 		p.askRenewalInfo(ctx) // now, so that the report has the time that the next pass will find
 	}
 	return p.conclude(ctx, issueErr, serveErr)
 }
 
+// renewed reports whether this pass has got another certificate: by an order, or from another host of the fleet.
+func (p *pass) renewed() bool { return p.issued || p.taken }
+
 // unproven returns the error of a pass that was stopped before it looked at files and servers. Such a pass is not a success, even if
 // nothing failed (I5).
 func (p *pass) unproven(ctx context.Context) error {
-	if p.issued {
+	if p.renewed() {
 		return report.At("deploy", ctx.Err())
 	}
 	return report.At("order", ctx.Err())
@@ -176,6 +195,11 @@ func (p *pass) unproven(ctx context.Context) error {
 // start locks the certificate and announces the pass to the drift watch and the shared reloads. leave undoes both.
 func (r *Runner) start(ctx context.Context, want wanted.Certificate, options Options, say acme.Progress) (p *pass, leave func(), err error) {
 	p = &pass{Runner: r, want: want, options: options, say: say, lineage: r.Store.Lineage(want.Name), resolver: want.Resolver()}
+	p.want.InFleet = r.Fleet != nil
+	p.along = new(alongside)
+	if r.Fleet != nil {
+		p.along = newAlongside()
+	}
 	if options.DryRun {
 		return p, p.closePlan, nil
 	}
@@ -192,6 +216,7 @@ func (r *Runner) start(ctx context.Context, want wanted.Certificate, options Opt
 	return p, func() {
 		r.driftEnds(want.Name, p.outOfService)
 		arrive()
+		p.endFleet()
 		unlock()
 		p.closePlan()
 	}, nil
@@ -249,6 +274,8 @@ func (p *pass) load(ctx context.Context) (err error) {
 		stepped = p.have.StepForward()
 	}
 	if err == nil {
+		p.learnRevoked()
+		p.mergeWishes(ctx)
 		p.takeFound() // the gate judges the records of these names, too
 	}
 	if err == nil && stepped {

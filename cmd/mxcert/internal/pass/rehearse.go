@@ -11,7 +11,7 @@ import (
 // Rehearse orders the first key type of a certificate and deploys nothing. One key type is enough, because the proof of the names does not
 // depend on the key. The runner's store and CAs must be those of a rehearsal.
 func (r *Runner) Rehearse(ctx context.Context, want wanted.Certificate, say acme.Progress) error {
-	p := &pass{Runner: r, want: want, say: say, lineage: r.Store.Lineage(want.Name), resolver: want.Resolver()}
+	p := &pass{Runner: r, want: want, say: say, lineage: r.Store.Lineage(want.Name), resolver: want.Resolver(), along: new(alongside)}
 	unlock, err := p.lineage.Lock(ctx)
 	if err != nil {
 		return err

@@ -30,7 +30,7 @@ const (
 // the pass, if the pass issued a certificate, or if it finishes an interrupted deployment. Nor does it count if the certificate has not
 // been in service yet, unless a change of the files started the pass.
 func (p *pass) repairs() bool {
-	return p.options.Daemon && !p.issued && !p.have.Record.Applying && (p.options.Woken || p.have.WasServed())
+	return p.options.Daemon && !p.renewed() && !p.have.Record.Applying && (p.options.Woken || p.have.WasServed())
 }
 
 // mayRepair keeps the daemon from fighting another program over the files.

@@ -35,7 +35,7 @@ func (p *pass) revert(ctx context.Context, cause error) error {
 		return &takenBack{cause: cause, what: fmt.Sprintf("the new files stay, because there is nothing better to go back to: %v", err)}
 	}
 	p.have.Record.Log(state.Event{At: time.Now(), Event: "reverted", Message: cause.Error()})
-	p.changed = p.issued // the deployment is undone
+	p.changed = p.renewed() // the deployment is undone
 	p.say("revert", "the files that were there before are back")
 	reloads, stop := context.WithTimeout(ctx, revertReloads)
 	defer stop()

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"mxcert/acme"
+	"mxcert/acme/fleet"
 	"mxcert/acme/state"
 	"mxcert/cmd/mxcert/internal/helper"
 	"mxcert/cmd/mxcert/internal/wanted"
@@ -16,7 +17,9 @@ type Runner struct {
 	Store   *state.Book
 	CAs     *acme.Authorities
 	Helper  *helper.Client
-	Drift   Drift // nil if no daemon watches the files
+	Drift   Drift         // nil if no daemon watches the files
+	Fleet   *fleet.Member // nil if this host is in none; otherwise Store is the book in its store
+	Leave   func() error  // closes its connections; nil if there are none
 
 	reloads reloads
 }
@@ -43,8 +46,13 @@ func New(host *wanted.Host, store *state.Book, release string) (*Runner, error) 
 	return &Runner{Host: host, Release: release, Store: store, CAs: acme.NewAuthorities(store, settings...), Helper: &helper.Client{}}, nil
 }
 
-// Close closes the connections to the CAs. The runner can be used again.
-func (r *Runner) Close() { r.CAs.Close() }
+// Close closes the connections to the CAs and to the store of the fleet. Without a fleet, the runner can be used again.
+func (r *Runner) Close() {
+	r.CAs.Close()
+	if r.Leave != nil {
+		_ = r.Leave() // leases end by themselves, too
+	}
+}
 
 func (r *Runner) driftBegins(name string) {
 	if r.Drift != nil {

@@ -220,7 +220,11 @@ func (p *pass) activate(ctx context.Context) error {
 	if p.want.ReloadedByHook() && p.plan != nil && p.plan.Summary().ContentChanges() {
 		p.reloadByHook(ctx)
 	}
-	err = p.await(ctx, p.want.VerifyTimeout, served.Matching)
+	patience := p.want.VerifyTimeout
+	if len(units) == 0 && len(p.wrote) == 0 && !p.hooksRan {
+		patience = min(patience, autoPatience) // nothing has changed, so a server that looks at its files by itself has had its time
+	}
+	err = p.await(ctx, patience, served.Matching)
 	if err != nil && len(units) == 0 && ctx.Err() == nil {
 		err = p.cure(ctx, err)
 	}

@@ -21,8 +21,8 @@ import (
 	"mxcert/cmd/mxcert/internal/report"
 )
 
-// activation is a pass that has deployed files and is about to make servers use them; units are reloaded by the test.
-func activation(t *testing.T, options lab.Options, targets string, job func(h *host, unit string) error) (*host, *pass) {
+// activation is a pass that has deployed files and is about to make servers use them, in a time; units are reloaded by the test.
+func activation(t *testing.T, options lab.Options, targets, timeout string, job func(h *host, unit string) error) (*host, *pass) {
 	t.Helper()
 	h := newHost(t, options, lab.ConfigOptions{Endpoints: []string{}})
 	h.pass(report.CodeOK, renew)
@@ -30,7 +30,7 @@ func activation(t *testing.T, options lab.Options, targets string, job func(h *h
 		h.check(h.SMTP.Reload())
 		h.pass(report.CodeOK, atOnce)
 	}
-	h.edit("endpoints: [], timeout: 30s", fmt.Sprintf("endpoints: [%q], timeout: 3s", h.SMTP.Address()))
+	h.edit("endpoints: [], timeout: 30s", fmt.Sprintf("endpoints: [%q], timeout: %s", h.SMTP.Address(), timeout))
 	text := h.text()
 	from := strings.Index(text, "      - files: {")
 	line, rest, _ := strings.Cut(text[from:], "\n")
@@ -92,7 +92,11 @@ func TestActivate(t *testing.T) {
 			t.Parallel()
 			var mu sync.Mutex
 			var reloads []string
-			h, p := activation(t, tt.options, tt.targets, func(h *host, name string) error {
+			timeout := "30s"
+			if tt.stage == "verify" {
+				timeout = "3s"
+			}
+			h, p := activation(t, tt.options, tt.targets, timeout, func(h *host, name string) error {
 				mu.Lock()
 				reloads = append(reloads, name)
 				mu.Unlock()
@@ -317,6 +321,19 @@ func TestConfirm(t *testing.T) {
 				t.Errorf("history: %q, repairs %v", events, h.record().Heals)
 			}
 		})
+	}
+}
+
+// A server that was not told to read the files, and that nothing can reload, is not waited for as long as one that has just got new files.
+func TestNothingToWaitFor(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, lab.Options{Preload: true}, lab.ConfigOptions{Endpoints: []string{}})
+	h.pass(report.CodeOK, renew)
+	h.check(h.SMTP.Reload())
+	h.pass(report.CodeOK, atOnce)
+	h.edit("endpoints: [], timeout: 30s", fmt.Sprintf("endpoints: [%q], timeout: 1m", h.SMTP.Address()))
+	if c := h.pass(report.CodeNotInService, byDaemon); !h.heard("waits up to 8s") || h.heard("waits up to 1m") || c.Error == nil || c.Error.Kind != "not-served" {
+		t.Errorf("%+v, %q", c.Error, h.said)
 	}
 }
 

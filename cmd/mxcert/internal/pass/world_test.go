@@ -61,6 +61,8 @@ type host struct {
 
 	mu   sync.Mutex
 	said []string // the progress of the last pass, "stage: message"
+
+	heed func(stage string) // called for each step of a pass; nil: nobody listens
 }
 
 func newHost(t testing.TB, options lab.Options, config lab.ConfigOptions) *host {
@@ -180,6 +182,9 @@ func (h *host) say(stage, message string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.said = append(h.said, stage+": "+message)
+	if h.heed != nil {
+		h.heed(stage)
+	}
 }
 
 // heard reports whether the last pass said so.

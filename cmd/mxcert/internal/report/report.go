@@ -19,6 +19,7 @@ type Report struct {
 	Certificates []Certificate `json:"certificates"`
 	ConfigError  string        `json:"config_error,omitempty"` // the file is broken; the rest describes the configuration in force
 	Daemon       *Daemon       `json:"daemon,omitempty"`
+	Fleet        *Fleet        `json:"fleet,omitempty"`       // of status: how the store of the fleet is; nil if this host is in none
 	Alarms       []Alarm       `json:"alarms,omitempty"`      // of status: what the daemon tells people through notify, the worst first
 	Undelivered  []Undelivered `json:"undelivered,omitempty"` // of status: the channels of notify that could not deliver
 }
@@ -53,10 +54,12 @@ type Certificate struct {
 	HeldOnly     bool      `json:"-"` // the error says only this
 	NextLook     time.Time `json:"-"` // when a look at DNS may change names; zero if there is nothing to wait for
 	NextOCSP     time.Time `json:"-"` // when an OCSP response is due; zero if servers get none from mxcert
+	NextOffer    time.Time `json:"-"` // when what is issued is offered to the other hosts of the fleet again; zero if they have it
 	NextTLSA     time.Time `json:"-"` // when something may change about TLSA records; zero if only the hourly pass can tell
 
 	Issued      []Issuance `json:"-"` // in this pass
 	Repaired    bool       `json:"-"` // this pass has put back into service what something else had changed
+	Elsewhere   bool       `json:"-"` // the error says only that another host of the fleet orders, or that the store of the fleet is away
 	Limited     bool       `json:"-"` // the error says only that the order waits for a limit of the CA
 	RenewalDue  time.Time  `json:"-"` // of the current certificates; in the past while orders fail; zero if there are none
 	LastSuccess time.Time  `json:"-"` // when a pass last found or put the certificate in service; zero if none did

@@ -37,7 +37,16 @@ func (r *Revocation) CarryOut(ctx context.Context, say acme.Progress) (*Report, 
 		r.report.Changed = r.report.Changed || c.Changed
 	}
 	r.whatNext()
+	r.tellFleet(ctx)
 	return r.report, report.At("store", r.lineage.Save(r.record))
+}
+
+// tellFleet tells the other hosts, which have the same certificates. What they cannot be told now, the next pass tells them.
+func (r *Revocation) tellFleet(ctx context.Context) {
+	r.runner.TellRevoked(r.lineage)
+	if err := r.runner.Tell(ctx); err != nil {
+		r.warn("the other hosts of the fleet do not know it yet (%s); the daemon tells them when the store of the fleet is back", report.OneLine(err.Error()))
+	}
 }
 
 func (r *Revocation) warn(format string, values ...any) {

@@ -405,8 +405,9 @@ func TestRevokeFaults(t *testing.T) {
 // What is damaged here is no fault of the CA's; what has expired is not worth a request; another process comes first.
 func TestRevokeWithoutTheCA(t *testing.T) {
 	t.Parallel()
-	h := newHost(t, lab.Options{CA: ca.Options{Validity: 8 * time.Second}})
-	serial := h.issue(pass.Options{})[0].Serial
+	h := newHost(t, lab.Options{CA: ca.Options{Validity: 20 * time.Second}})
+	issued := h.issue(pass.Options{})[0]
+	serial := issued.Serial
 	dir, err := filepath.Glob(h.Path("state", "lineages", "mx", "2*"))
 	h.check(err)
 	good, err := os.ReadFile(filepath.Join(dir[0], "privkey.pem"))
@@ -416,7 +417,7 @@ func TestRevokeWithoutTheCA(t *testing.T) {
 		t.Errorf("the key is damaged: %+v", r)
 	}
 	h.check(os.WriteFile(filepath.Join(dir[0], "privkey.pem"), good, 0o600))
-	time.Sleep(8 * time.Second)
+	time.Sleep(time.Until(issued.NotAfter.Add(time.Second)))
 	if r := h.revoke(report.CodeOK, superseded); r.Changed || r.Certificates[0].Revoked || len(r.Warnings) == 0 || !strings.Contains(r.Warnings[0], serial+" expired at") || h.CA.Count(ca.RevokeCert) != 0 {
 		t.Errorf("expired: %+v", r)
 	}

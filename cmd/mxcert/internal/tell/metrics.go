@@ -140,6 +140,7 @@ func (m *Metrics) snapshot(w World) metrics.Snapshot {
 	}
 	m.loaded = w.Loaded
 	s := metrics.Snapshot{Release: w.Release, ConfigGood: w.ConfigError == "", Configured: names(w.Host), TLSAStates: report.TLSAStates()}
+	s.Fleet = fleetNumbers(w)
 	for _, name := range w.Names() {
 		known := w.Certificates[name]
 		c := certificate(known)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"mxcert/acme/finding"
+	"mxcert/cmd/mxcert-lab/port"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/tell"
 	"mxcert/cmd/mxcert/internal/wanted"
@@ -182,12 +182,7 @@ func TestTextfileCannotBeWritten(t *testing.T) {
 
 // Only a daemon listens.
 func TestMetricsListen(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // on loopback
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	_ = l.Close() // the listener takes it
+	address := port.Address(t)
 	get := func(page string) (int, string) {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+page, nil)
 		if err != nil {

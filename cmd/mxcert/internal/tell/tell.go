@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"mxcert/acme/finding"
+	"mxcert/acme/fleet"
 	"mxcert/acme/state"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/wanted"
@@ -37,9 +38,18 @@ type World struct {
 	Certificates map[string]Certificate           // by name; those of the configuration in force that had a pass
 	Findings     map[Topic][]finding.Finding      // of the looks that were made; an empty list if a look has found nothing
 	Reported     map[string]*report.SenderReports // what senders report about certificates (RFC 8460), by name; those that no report is about are not in it
+	Fleet        *Fleet                           // how the fleet of this host is; nil if it is in none, or that is not known yet
 	Health       func() error                     // says what hangs; nil if no daemon runs, but a command
 	Final        bool                             // the process ends: this is the last call
 	Change       int                              // counts the changes, so that a listener can wait until another one knows the same
+}
+
+// Fleet is how the fleet of this host is.
+type Fleet struct {
+	Name   string // of the fleet
+	Host   string // of this host in it
+	Health fleet.Health
+	Member *fleet.Member // for what the hosts say about certificates: with a daemon at work it asks nobody
 }
 
 // Certificate is what is known about a certificate after its last pass.
@@ -170,6 +180,9 @@ func (h *Hub) Found(t Topic, list []finding.Finding) {
 		}
 	})
 }
+
+// Fleet says how the fleet of this host is; nil if it is in none.
+func (h *Hub) Fleet(f *Fleet) { h.change(func(w *World) { w.Fleet = f }) }
 
 // Reported says what senders report about certificates, by name.
 func (h *Hub) Reported(all map[string]*report.SenderReports) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -16,7 +17,7 @@ import (
 // build lacks, and variables that a provider does not have. The error is a *configs.Problems, with the place of each fault.
 func Check(config *configs.Config) error {
 	problems := &configs.Problems{}
-	for _, file := range [][2]string{{"acme.ca_file", config.ACME.CAFile}, {"acme.roots_file", config.ACME.RootsFile}} {
+	for _, file := range [][2]string{{"acme.ca_file", config.ACME.CAFile}, {"acme.roots_file", config.ACME.RootsFile}, {"fleet.etcd.ca_file", config.Fleet.Etcd.CAFile}} {
 		if _, _, err := readRoots(file[0], file[1]); err != nil {
 			problem := config.At(file[0])
 			problem.Message, problem.Hint = err.Error(), "name a readable PEM file, or leave the setting out"
@@ -46,6 +47,7 @@ func Check(config *configs.Config) error {
 	if problem, bad := checkLogList(config); bad {
 		problems.List = append(problems.List, problem)
 	}
+	problems.List = append(problems.List, checkFleet(config)...)
 	if len(problems.List) > 0 {
 		return problems
 	}
@@ -159,6 +161,12 @@ func UnreadableSecrets(config *configs.Config) []Unreadable {
 			path = fmt.Sprintf("acme.eab[%d].hmac_key", i)
 		}
 		try(path, binding.HMACKey)
+	}
+	if config.Fleet.On() {
+		try("fleet.identity", config.Fleet.Identity)
+		if key := config.Fleet.Etcd.PrivateKey; key != "" && !filepath.IsAbs(key) {
+			try("fleet.etcd.private_key", configs.Secret(key))
+		}
 	}
 	return list
 }

@@ -13,10 +13,10 @@ import (
 	"mxcert/configs"
 )
 
-// Found is a name that looks at MX records have found.
+// Found is a name that looks at MX records have found, or that only other hosts of the fleet want.
 type Found struct {
 	Name   string // a lower-case A-label
-	Reason string // "MX of DOMAIN" or "host name"
+	Reason string // "MX of DOMAIN", "host name" or "wanted by HOST"
 }
 
 // Configured is the reason of a name that stands in the configuration.
@@ -31,6 +31,19 @@ func (c Certificate) WithFound(list []Found) (with Certificate, over []Found) {
 	if len(c.MailDomains) == 0 {
 		return c, nil
 	}
+	return c.with(list)
+}
+
+// WithOthers adds names that only other hosts of the fleet want, behind all others. They are optional here: a name that another host has
+// written wrongly must not keep this host from its certificate. That host requires it, and takes no certificate without it.
+func (c Certificate) WithOthers(list []Found) (with Certificate, over []Found) {
+	c.Names, c.Optional, c.Found = slices.Clone(c.Names), slices.Clone(c.Optional), slices.Clone(c.Found)
+	return c.with(list)
+}
+
+// with adds optional names.
+func (c Certificate) with(list []Found) (with Certificate, over []Found) {
+	configured := slices.Concat(c.source.Domains, c.source.Optional)
 	for _, f := range list {
 		_, above, _ := strings.Cut(f.Name, ".")
 		switch {
@@ -53,7 +66,7 @@ func (c Certificate) mostNames() int {
 	return most
 }
 
-// Reasons returns why each name is wanted: "configured", "MX of DOMAIN" or "host name".
+// Reasons returns why each name is wanted: "configured", "MX of DOMAIN", "host name" or "wanted by HOST".
 func (c Certificate) Reasons() map[string]string {
 	reasons := make(map[string]string, len(c.Names))
 	for _, name := range c.Names {

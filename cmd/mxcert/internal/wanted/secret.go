@@ -59,4 +59,8 @@ func (h *Host) KeepSecrets() {
 	for _, binding := range h.acme.EAB {
 		keep(binding.HMACKey)
 	}
+	if h.Fleet != nil {
+		keep(h.Fleet.source.Identity)
+		h.Fleet.client.keep()
+	}
 }

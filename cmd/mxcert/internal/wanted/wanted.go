@@ -36,6 +36,8 @@ type Host struct {
 	ReportDirectory string // where reports of senders arrive (RFC 8460); "" if mxcert reads none by itself
 	Metrics         Metrics
 
+	Fleet *Fleet // nil if this host is in none
+
 	rootsID  string
 	ct       configs.CT
 	acme     *configs.ACME
@@ -60,6 +62,7 @@ type Certificate struct {
 	RootsID     string           // identifies their content; "" if Roots is nil
 
 	MailDomains     []string      // whose MX hosts are looked at
+	InFleet         bool          // other hosts may want names, too
 	ConfirmAfter    time.Duration // how far apart two looks must be that agree
 	PublicAddresses []netip.Addr  // of this host, beside those of its interfaces
 
@@ -102,6 +105,7 @@ const (
 func From(config *configs.Config) (*Host, error) {
 	roots, id, err := readRoots("acme.roots_file", config.ACME.RootsFile)
 	h := &Host{ReportDirectory: config.TLSRPT.Directory, Directories: config.ACME.Directories, State: config.State, Fingerprint: config.Fingerprint(), Roots: roots, rootsID: id, acme: &config.ACME, secrets: &secrets{kept: map[configs.Secret]string{}}, zones: new(resolve.Zones), ct: config.CT, Metrics: metricsOf(config), channels: config.Notify, Page: config.Report.HTML}
+	h.Fleet = fleetOf(config, h.secrets)
 	first := firstOfMaps(config)
 	for _, c := range config.Certificates {
 		h.Certificates = append(h.Certificates, h.certificate(config, c, first))
@@ -113,7 +117,7 @@ func (h *Host) certificate(config *configs.Config, c configs.Certificate, first 
 	w := Certificate{Name: c.Name, Names: slices.Concat(c.Domains, c.Optional), Optional: c.Optional, ReuseKey: c.ReuseKey, Profile: config.ACME.Profile, Directories: config.ACME.Directories,
 		Roots: h.Roots, RootsID: h.rootsID, Require: resolve.Require(c.DNS.Propagation.Require),
 		Patience: c.DNS.Propagation.Timeout, VerifyTimeout: c.Verify.Timeout, HookDirectory: config.Hooks.Directory, HookTimeout: config.Hooks.Timeout,
-		MailDomains: c.MailDomains, ConfirmAfter: c.MailDomainsConfirm, PublicAddresses: PublicAddresses(config),
+		MailDomains: c.MailDomains, ConfirmAfter: c.MailDomainsConfirm, PublicAddresses: PublicAddresses(config), InFleet: config.Fleet.On(),
 		source: c, acme: h.acme, secrets: h.secrets, zones: h.zones}
 	for _, key := range c.Keys {
 		w.Keys = append(w.Keys, bundle.KeyType(key))

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"mxcert/acme/resolve"
+	"mxcert/cmd/mxcert-lab/port"
 	"mxcert/deploy/dane"
 )
 
@@ -91,13 +92,8 @@ func network(t *testing.T, s Service) {
 	if s.Address == "" {
 		return
 	}
-	gone, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = gone.Close()
 	for what, address := range map[string]string{
-		"nobody listens": gone.Addr().String(),
+		"nobody listens": port.Address(t),
 		"it hangs up":    front(t, func(net.Conn, int) {}),
 		"it says nothing": front(t, func(conn net.Conn, _ int) {
 			_, _ = io.Copy(io.Discard, conn)

@@ -1,0 +1,100 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"time"
+
+	"mxcert/acme/state"
+)
+
+// Forget makes all hosts forget one that is gone for good: what it wanted, and which keys it served. It must not be at work.
+func (m *Member) Forget(ctx context.Context, host string) error {
+	if m == nil {
+		return refusal("", "this host is in no fleet")
+	}
+	at := "host/" + host + "/"
+	if form := nameForm(); !form.MatchString(host) || host == m.set.Host {
+		return refusal("name another host; mxcert fleet status lists them", "%.80q cannot be forgotten here", host)
+	}
+	_, err := m.shared.Get(ctx, at+"alive")
+	switch {
+	case err == nil:
+		return refusal("stop mxcert on it, and wait three minutes", "the host %s is at work", host)
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	now := time.Now()
+	value, err := m.vault().note(at+"forgotten", now.UnixMilli(), now, struct{}{})
+	if err == nil {
+		err = m.replace(ctx, at+"forgotten", value)
+	}
+	for _, what := range []string{"deployed", "seen"} {
+		if err == nil {
+			err = m.ask(ctx, func(context.Context) error { return m.shared.Remove(at + what) })
+		}
+	}
+	if err == nil {
+		err = m.enlist(ctx, host, false)
+	}
+	if err == nil {
+		err = m.forgetHere(host, now.UnixMilli())
+	}
+	return err
+}
+
+func (m *Member) lastSeen(host string) time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.memory.Hosts[host]
+}
+
+// sawHost remembers when a host was last at work, to the hour.
+func (m *Member) sawHost(host string, at time.Time) {
+	if at.Sub(m.lastSeen(host)) < time.Hour {
+		return
+	}
+	_ = m.remember(func(all *memory) bool { // otherwise it is remembered next time
+		if all.Hosts == nil {
+			all.Hosts = map[string]time.Time{}
+		}
+		if !all.Hosts[host].Before(at) || len(all.Hosts) >= mostHosts {
+			return false
+		}
+		all.Hosts[host] = at
+		return true
+	})
+}
+
+// forgetHere forgets a host on this disk; note is that of who has forgotten it by hand, or 0.
+func (m *Member) forgetHere(host string, note int64) error {
+	if m.lastSeen(host).IsZero() && note == 0 {
+		return nil
+	}
+	return m.remember(func(all *memory) bool {
+		delete(all.Hosts, host)
+		if note != 0 && (len(all.Forgotten) < mostHosts || all.Forgotten[host] != 0) {
+			if all.Forgotten == nil {
+				all.Forgotten = map[string]int64{}
+			}
+			all.Forgotten[host] = note
+		}
+		return true
+	})
+}
+
+// forgotten reports whether somebody has forgotten a host by hand, since this host has last heard of that: the same note again is a replay, by
+// which a host that is back could be made to count no more.
+func (m *Member) forgotten(host string, v state.Versioned) bool {
+	var by struct{}
+	n, _, err := m.vault().readNote(v.Value, v.Key, 0, &by)
+	m.fault(v.Key, err)
+	if err != nil {
+		return false
+	}
+	m.mu.Lock()
+	before := m.memory.Forgotten[host]
+	m.mu.Unlock()
+	return n.Sequence > before && m.forgetHere(host, n.Sequence) == nil
+}

@@ -1,0 +1,62 @@
+package pass
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"mxcert/acme/bundle"
+	"mxcert/acme/fleet"
+	"mxcert/acme/state"
+
+	"mxcert/cmd/mxcert/internal/report"
+)
+
+// A dry run says what would be taken, and that another host has an order in flight; it changes nothing.
+func TestFleetDryRun(t *testing.T) {
+	t.Parallel()
+	c := newTown(t, "mx1", "mx2")
+	a, b := c.hosts[0], c.hosts[1]
+	lead, err := a.member.Lead(t.Context(), "mx", fleet.Danger{})
+	a.check(err)
+	key, err := bundle.EC256.Generate()
+	a.check(err)
+	text, err := bundle.MarshalKey(key)
+	a.check(err)
+	a.check(state.New(a.member.Store()).Lineage("mx").SaveOrder(state.Order{URL: "https://ca.example/order/7", KeyType: bundle.EC256, Names: []string{"mx.example.org"}, Key: string(text)}))
+	if text := strings.Join(b.run(t.Context(), dryRun).Plan, "\n"); !strings.Contains(text, "order: ec256") || !strings.Contains(text, "another host orders: mx1 has one in flight") {
+		t.Errorf("%q", text)
+	}
+	a.check(a.lineage().DropOrder(bundle.EC256))
+	lead.Release()
+	got := a.pass(report.CodeOK, renew).Keys[0]
+	if text := strings.Join(b.run(t.Context(), dryRun).Plan, "\n"); !strings.Contains(text, "take: ec256 certificate with serial "+got.Serial+", which mx1 has ordered") || strings.Contains(text, "order:") {
+		t.Errorf("%q", text)
+	}
+	if len(b.generationsOf(bundle.EC256)) > 0 {
+		t.Error("the dry run has stored it")
+	}
+}
+
+// How errors of the lead are told.
+func TestWaiting(t *testing.T) {
+	t.Parallel()
+	soon := time.Now().Add(time.Minute)
+	for _, tt := range []struct {
+		err  error
+		kind string
+	}{
+		{&fleet.Held{Until: soon, Why: "the store is away", Advice: "bring it back"}, KindFleetAway},
+		{errors.Join(state.ErrAway), KindFleetAway},
+		{errors.Join(state.ErrLocked, context.DeadlineExceeded), KindFleetBusy},
+		{errBoom, "error"},
+	} {
+		err := waiting(tt.err)
+		until, waits := fleetHold(report.At("order", err))
+		if report.KindOf(err) != tt.kind || waits != (tt.kind != "error") || waits && (report.CodeOf(err) != report.CodeTemporary || report.HintOf(err) == "" || until.Before(time.Now())) {
+			t.Errorf("%v: %s, %v, %v", tt.err, report.KindOf(err), waits, until)
+		}
+	}
+}

@@ -1,0 +1,48 @@
+package tell
+
+import (
+	"context"
+	"slices"
+
+	"mxcert/acme/bundle"
+	"mxcert/acme/fleet"
+	"mxcert/hooks/metrics"
+)
+
+// mostHosts limits how many hosts and certificates have a number of their own. In a larger fleet those that match have none.
+const mostHosts = 5000
+
+// fleetNumbers takes out of a World what is known about the fleet; nil if this host is in none, or if nothing is known yet.
+func fleetNumbers(w World) *metrics.Fleet {
+	if w.Fleet == nil || !w.Fleet.Health.Up && w.Fleet.Health.Since.IsZero() {
+		return nil
+	}
+	numbers := &metrics.Fleet{Up: w.Fleet.Health.Up}
+	for _, name := range names(w.Host) {
+		hosts, _ := w.Fleet.Member.Hosts(context.Background(), name) // with a daemon at work it asks nobody; the last known ones do
+		numbers.Hosts = append(numbers.Hosts, hostNumbers(name, hosts)...)
+	}
+	if len(numbers.Hosts) > mostHosts {
+		numbers.Hosts = slices.DeleteFunc(numbers.Hosts, func(h metrics.FleetHost) bool { return h.Matches })
+		numbers.Hosts = numbers.Hosts[:min(len(numbers.Hosts), mostHosts)]
+	}
+	return numbers
+}
+
+// hostNumbers compares each host that wants a certificate with the newest one.
+func hostNumbers(name string, hosts []fleet.Deployed) (list []metrics.FleetHost) {
+	newest := fleet.NewestOf(hosts)
+	for _, d := range hosts {
+		if len(d.Wish.Keys) > 0 {
+			behind := slices.ContainsFunc(d.Wish.Keys, func(key bundle.KeyType) bool { return !d.Serves(key, newest[key].Serial) })
+			list = append(list, metrics.FleetHost{Certificate: name, Host: d.Host, Matches: !behind})
+		}
+	}
+	slices.SortFunc(list, func(a, b metrics.FleetHost) int {
+		if a.Host < b.Host {
+			return -1
+		}
+		return 1
+	})
+	return list
+}
