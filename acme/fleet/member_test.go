@@ -28,7 +28,7 @@ func TestACertificateReachesTheOtherHost(t *testing.T) {
 	lead.Release()
 	lead.Release()
 	taken := ""
-	eventually(t, "the other host takes it", func() bool { // it is told of the wish of the first host, too
+	eventually(t, "the other host takes it", func() bool { // it hears of the wish of the first host, too
 		b.awaits(name)
 		var err error
 		taken, err = b.take(name)

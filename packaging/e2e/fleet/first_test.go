@@ -38,7 +38,7 @@ func TestGround(t *testing.T) {
 	}
 	expect := func(what string, want ...bool) {
 		t.Helper()
-		w.within(30*time.Second, what, func() error { // on a busy machine, a mended cable takes longer than one attempt
+		w.within(30*time.Second, what, func() error { // on a busy machine, a repaired cable takes longer than one attempt
 			got := []bool{reaches(first, w.members[0]), reaches(first, w.members[1]), reaches(hosts[1], w.members[0])}
 			if fmt.Sprint(got) != fmt.Sprint(want) {
 				return fmt.Errorf("mx1 reaches e1, mx1 reaches e2, mx3 reaches e1: %v", got)
@@ -53,7 +53,7 @@ func TestGround(t *testing.T) {
 	w.check(w.pull(t.Context(), &first.plug, "down"))
 	expect("mx1 alone", false, false, true)
 	w.check(w.pull(t.Context(), &first.plug, "up"))
-	expect("mended", true, true, true)
+	expect("repaired", true, true, true)
 
 	w.say("cables")
 	// A member that is killed, stopped or has a full disk is missed by nobody.

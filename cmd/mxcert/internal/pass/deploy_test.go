@@ -134,7 +134,7 @@ func readExim(t *testing.T) (h *host, dir string) {
 	return h, dir
 }
 
-// A broken configuration of the mail server: the order goes through, and nothing is put in place before it is mended.
+// A broken configuration of the mail server: the order goes through, and nothing is put in place before it is repaired.
 func TestBrokenServerConfiguration(t *testing.T) {
 	needRoot(t)
 	h, dir := readExim(t)
