@@ -14,6 +14,7 @@ import (
 // lose loses etcd in three ways: none of its members answers; it is restored from a snapshot that was made many generations ago; it begins
 // anew, empty. Senders see nothing of it, nobody orders for it, and the hosts say since when they are without.
 func (w *town) lose(t *testing.T, yesterday string) {
+	w.keysRest(t.Context())
 	serial := w.serve(laterLimit, "", w.hosts...)
 	orders, generation := len(w.orders.list()), w.generations["mx ec256"]
 
@@ -38,6 +39,44 @@ func (w *town) lose(t *testing.T, yesterday string) {
 	w.letIn("mx1", "mx2", "mx3", "mx4")
 	w.back(t, serial, orders, generation, "empty")
 	w.renewed(t, w.hosts[2], serial)
+}
+
+// keysRest waits until no change of keys is under way: one that the storm has asked for goes on when etcd is back, and is no order because of the loss.
+func (w *town) keysRest(ctx context.Context) {
+	var since time.Time
+	w.within(laterLimit, "no change of keys is under way", func() error {
+		for _, h := range w.hosts {
+			if err := w.steady(ctx, h); err != nil {
+				since = time.Time{}
+				return err
+			}
+		}
+		if since.IsZero() {
+			since = time.Now()
+		}
+		if time.Since(since) < 5*time.Second {
+			return errors.New("it is so only since a moment")
+		}
+		return nil
+	})
+}
+
+// steady reports what a host still has to do about its TLSA records.
+func (w *town) steady(ctx context.Context, h *host) error {
+	r, err := h.Run(ctx, "mxcert", "status", "--json")
+	if err != nil {
+		return err
+	}
+	var all struct {
+		Certificates []struct{ TLSA struct{ State string } }
+	}
+	if err := json.Unmarshal([]byte(r.Stdout), &all); err != nil {
+		return err
+	}
+	if len(all.Certificates) != 1 || all.Certificates[0].TLSA.State != "steady" {
+		return fmt.Errorf("%s: %+v", h.name, all.Certificates)
+	}
+	return nil
 }
 
 // saysAway checks that a host says that etcd is away, and since when.
