@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -105,6 +106,9 @@ type keeper struct {
 	stdin  io.Closer // closing it ends the host
 	run    string
 	stderr strings.Builder
+
+	mu      sync.Mutex
+	started []*Process
 }
 
 // root is the directory of the host's root trees as the test sees it.
@@ -152,8 +156,16 @@ func startKeeper(ctx context.Context, name, run string, paths map[Tree]string) (
 	return nil, fmt.Errorf("the keeper of %s: %w\n%s", name, err, k.stderr.String())
 }
 
-// end ends every process of the host, and returns when the kernel has done so.
+// end ends every process of the host, and returns when the kernel has done so. What has started a process from outside must be able to reap it, or
+// the kernel waits: nsenter stops itself if its program is stopped, and then does not hear that this goes on.
 func (k *keeper) end() {
+	k.mu.Lock()
+	for _, p := range k.started {
+		if !p.Ended() {
+			_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+		}
+	}
+	k.mu.Unlock()
 	k.stdin.Close()
 	defer time.AfterFunc(10*time.Second, func() { k.cmd.Process.Kill() }).Stop()
 	_ = k.cmd.Wait() // its end is all that is wanted

@@ -99,6 +99,9 @@ func (h *Host) Start(argv ...string) (*Process, error) {
 		defer close(p.done)
 		_ = p.cmd.Wait() // how it ended is in its output
 	}()
+	h.keeper.mu.Lock()
+	h.keeper.started = append(h.keeper.started, p)
+	h.keeper.mu.Unlock()
 	return p, nil
 }
 
