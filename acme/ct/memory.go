@@ -76,7 +76,7 @@ func Read(book *state.Book) (*Memory, error) {
 // Update reads what is remembered, changes it, and stores it if that made a difference, while no other process does. The result is changed
 // also if it could not be stored.
 func Update(ctx context.Context, book *state.Book, change func(*Memory)) (*Memory, error) {
-	release, err := book.HoldTopic(ctx, state.Transparency)
+	release, err := book.Hold(ctx, state.Transparency)
 	if err != nil {
 		m, _ := Read(book)
 		change(m)

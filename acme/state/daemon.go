@@ -65,8 +65,3 @@ func (b *Book) Daemon(v any) error {
 	}
 	return b.failed("read", daemonKey, parse(text, v))
 }
-
-// HoldTopic waits until this process alone may change what is remembered about a topic, or ctx ends (ErrLocked).
-func (b *Book) HoldTopic(ctx context.Context, t Topic) (release func(), err error) {
-	return b.store.Lock(ctx, string(t)+".lock")
-}

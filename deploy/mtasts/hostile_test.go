@@ -1,7 +1,6 @@
 package mtasts
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -11,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"mxcert/cmd/mxcert-lab/deadline"
 )
 
 // raw takes the connection from net/http, to say what no web server should.
@@ -94,11 +95,11 @@ func TestHostilePolicyHosts(t *testing.T) { //nolint:paralleltest // it measures
 	// cost ends the time of the look when the server has had half a second, if the look ends in no other way.
 	cost := func(handler http.HandlerFunc, stalls bool) (Found, uint64) {
 		w := newWorld(t, record, "mta-sts A 192.0.2.1")
-		ctx := &expiring{Context: t.Context(), over: make(chan struct{})}
+		ctx := deadline.New(t.Context())
 		var over sync.Once
 		w.serve("192.0.2.1", w.pair(nil), func(out http.ResponseWriter, r *http.Request) {
 			if stalls {
-				time.AfterFunc(500*time.Millisecond, func() { over.Do(func() { close(ctx.over) }) })
+				time.AfterFunc(500*time.Millisecond, func() { over.Do(func() { close(ctx.Over) }) })
 			}
 			handler(out, r)
 		})
@@ -128,23 +129,6 @@ func TestHostilePolicyHosts(t *testing.T) { //nolint:paralleltest // it measures
 		if most > 2*usual+1<<20 { // the server in this process needs some, too
 			t.Errorf("%s: %d KiB of memory, a good server costs %d", h.what, most>>10, usual>>10)
 		}
-	}
-}
-
-// expiring is a context whose time is over when over is closed.
-type expiring struct {
-	context.Context
-	over chan struct{}
-}
-
-func (e *expiring) Done() <-chan struct{} { return e.over }
-
-func (e *expiring) Err() error {
-	select {
-	case <-e.over:
-		return context.DeadlineExceeded
-	default:
-		return nil
 	}
 }
 
@@ -228,7 +212,7 @@ func TestStalledTLS(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = listener.Close() })
-			ctx := &expiring{Context: t.Context(), over: make(chan struct{})}
+			ctx := deadline.New(t.Context())
 			var over sync.Once
 			go func() {
 				for {
@@ -244,7 +228,7 @@ func TestStalledTLS(t *testing.T) {
 					_, _ = fmt.Fprint(conn, tt.say)
 					t.Cleanup(func() { _ = conn.Close() })
 					if tt.says == "no answer in time" {
-						time.AfterFunc(500*time.Millisecond, func() { over.Do(func() { close(ctx.over) }) })
+						time.AfterFunc(500*time.Millisecond, func() { over.Do(func() { close(ctx.Over) }) })
 					}
 				}
 			}()

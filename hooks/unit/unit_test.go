@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mxcert/cmd/mxcert-lab/deadline"
 )
 
 func testSystemd(t *testing.T) *fakeSystemd {
@@ -107,29 +109,12 @@ func TestReloadManyAtOnce(t *testing.T) {
 	}
 }
 
-// expiring is a context whose time is over when over is closed.
-type expiring struct {
-	context.Context
-	over chan struct{}
-}
-
-func (e *expiring) Done() <-chan struct{} { return e.over }
-
-func (e *expiring) Err() error {
-	select {
-	case <-e.over:
-		return context.DeadlineExceeded
-	default:
-		return nil
-	}
-}
-
 func TestReloadStopsWaiting(t *testing.T) {
 	f := testSystemd(t)
-	over := &expiring{Context: t.Context(), over: make(chan struct{})}
+	over := deadline.New(t.Context())
 	go func() {
 		<-f.asked
-		close(over.over)
+		close(over.Over)
 	}()
 	err := Reload(over, "hang.service")
 	assertError(t, err, "deadline", "in time", "journalctl -u hang.service")

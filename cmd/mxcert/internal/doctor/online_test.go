@@ -1,7 +1,6 @@
 package doctor
 
 import (
-	"context"
 	"strings"
 	"sync"
 	"testing"
@@ -10,6 +9,7 @@ import (
 	"github.com/miekg/dns"
 
 	"mxcert/acme/finding"
+	"mxcert/cmd/mxcert-lab/deadline"
 	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/cmd/mxcert-lab/nameserver"
 )
@@ -82,32 +82,15 @@ func TestOnline(t *testing.T) {
 	}
 }
 
-// expiring is a context whose time is over when over is closed.
-type expiring struct {
-	context.Context
-	over chan struct{}
-}
-
-func (e *expiring) Done() <-chan struct{} { return e.over }
-
-func (e *expiring) Err() error {
-	select {
-	case <-e.over:
-		return context.DeadlineExceeded
-	default:
-		return nil
-	}
-}
-
 // TestOnlineIsInterrupted: the record is removed although nobody waits for the answer any more.
 func TestOnlineIsInterrupted(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, lab.Options{}, lab.ConfigOptions{})
-	ctx := &expiring{Context: t.Context(), over: make(chan struct{})}
+	ctx := deadline.New(t.Context())
 	var once sync.Once
 	h.Primary.SetFaults(nameserver.Faults{Lag: time.Hour, Edit: func(request, reply *dns.Msg) *dns.Msg {
 		if request.Opcode == dns.OpcodeUpdate && len(h.World.Challenges()) > 0 { // it is made
-			time.AfterFunc(300*time.Millisecond, func() { once.Do(func() { close(ctx.over) }) })
+			time.AfterFunc(300*time.Millisecond, func() { once.Do(func() { close(ctx.Over) }) })
 		}
 		return reply
 	}})

@@ -15,6 +15,7 @@ import (
 	"mxcert/acme/bundle"
 	"mxcert/acme/schedule"
 	"mxcert/acme/state"
+	"mxcert/cmd/mxcert-lab/deadline"
 
 	"mxcert/cmd/mxcert-lab/lab"
 	"mxcert/cmd/mxcert/internal/report"
@@ -243,23 +244,6 @@ func TestSummary(t *testing.T) {
 	}
 }
 
-// expiring is a context whose time is over when over is closed.
-type expiring struct {
-	context.Context
-	over chan struct{}
-}
-
-func (e *expiring) Done() <-chan struct{} { return e.over }
-
-func (e *expiring) Err() error {
-	select {
-	case <-e.over:
-		return context.DeadlineExceeded
-	default:
-		return nil
-	}
-}
-
 // whenHeard acts when a pass says something from now on.
 func (h *host) whenHeard(text string, act func()) {
 	h.mu.Lock()
@@ -283,8 +267,8 @@ func TestFailedToStart(t *testing.T) {
 	o.issued()
 	unlock, err := o.lineage().Lock(t.Context())
 	o.check(err)
-	over := &expiring{Context: t.Context(), over: make(chan struct{})}
-	o.whenHeard("waits for another mxcert", func() { close(over.over) })
+	over := deadline.New(t.Context())
+	o.whenHeard("waits for another mxcert", func() { close(over.Over) })
 	c := o.run(over, renew)
 	if c.Stage != report.Waiting || c.Code != report.CodeTemporary || c.Error.Stage != "lock" || c.Error.Kind != "locked" || !o.heard("waits for another mxcert") {
 		t.Errorf("locked: %+v, %+v, %q", c, c.Error, o.said)
