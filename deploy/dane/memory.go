@@ -37,6 +37,8 @@ type Memory map[string]*History
 type History struct {
 	First state.Instant `json:"first"`           // the first complete look; zero if there was none
 	Last  state.Instant `json:"last"`            // the last look
+	Whole time.Time     `json:"whole,omitzero"`  // the last complete look
+	Since time.Time     `json:"since,omitzero"`  // since when there was a complete look at least once a day
 	Fault string        `json:"fault,omitempty"` // why the last look was not complete
 	Known []Cached      `json:"known"`           // without "no records"
 	Final string        `json:"final,omitempty"` // where aliases led in the last look that got so far, fully qualified
@@ -59,6 +61,9 @@ type Cached struct {
 	By []string `json:"by,omitempty"`
 	// Gone is for how long, in counted time, an unbroken run of complete looks has seen that no server gives it.
 	Gone time.Duration `json:"gone,omitempty"`
+	// Guess says why it is remembered although no server was seen to give it, and Guessed since when; "" if one was.
+	Guess   Guess     `json:"guess,omitempty"`
+	Guessed time.Time `json:"guessed,omitzero"`
 }
 
 // longestTTL is for how long resolvers hold a set at most, whatever its TTL says (RFC 8767 section 4), and unknownTTL what counts as the TTL

@@ -20,7 +20,8 @@ const (
 // Note folds a look. Counted time passes between two looks only as [state.Instant.Counted] says.
 //
 // The first look at an owner that has records does not know which TTL they had a moment before. A copy of that set with a TTL of a day is
-// then remembered too, unless Settings.Hold is 0. The same holds until a look is complete, and after a day without a look.
+// then remembered too, unless Settings.Hold is 0. The same holds until a look is complete, and after a day without a look. In a fleet, another
+// host may know better ([State.Take]).
 //
 // If a validating resolver says that the zone is not signed, senders use none of its records. Those that were remembered while it was signed
 // then stay for the hold of a day's TTL, because senders may still believe that it is.
@@ -66,11 +67,11 @@ func (m Memory) note(o Owner, look seen, s Settings) {
 	switch {
 	case s.Hold <= 0:
 	case look.insecure:
-		h.copies(h.Known)
+		h.copies(h.Known, Cached{})
 	case h.First.IsZero() || look.at.At.Sub(h.Last.At) > unknownTTL:
-		h.copies(added)
+		h.copies(added, Cached{Guess: guessTTL, Guessed: look.at.At})
 	}
-	h.rumour(look.rumour, s)
+	h.rumour(look.rumour, look.at.At, s)
 	if !complete {
 		h.doubt()
 	}
@@ -79,6 +80,10 @@ func (m Memory) note(o Owner, look seen, s Settings) {
 		h.First = look.at
 	}
 	if complete {
+		if look.at.At.Sub(h.Whole) > unknownTTL || look.insecure {
+			h.Since = look.at.At
+		}
+		h.Whole = look.at.At
 		h.sign(look.signed, look.at)
 	}
 	if look.final != "" {
@@ -135,7 +140,7 @@ func (h *History) pass(found []Cached, complete bool, counted time.Duration) {
 		given := slices.IndexFunc(found, func(f Cached) bool { return f.same(*c) })
 		c.By = nil
 		if given >= 0 {
-			c.By = found[given].By
+			c.By, c.Guess, c.Guessed = found[given].By, "", time.Time{}
 		}
 		c.age(given < 0 && complete, counted)
 	}
@@ -167,34 +172,38 @@ func (h *History) doubt() {
 	}
 }
 
-// add remembers sets, and returns those that were not known.
+// add remembers sets, and returns those that were not known. What is more than a guess takes the place of one.
 func (h *History) add(sets []Cached) []Cached {
 	var added []Cached
 	for _, c := range sets {
-		if !slices.ContainsFunc(h.Known, c.same) {
+		switch i := slices.IndexFunc(h.Known, c.same); {
+		case i < 0:
 			h.Known = append(h.Known, c)
 			added = append(added, c)
+		case c.Guess == "":
+			h.Known[i].Guess, h.Known[i].Guessed = "", time.Time{}
 		}
 	}
 	return added
 }
 
-// copies remembers sets with a TTL of a day too, which no server gives now.
-func (h *History) copies(sets []Cached) {
+// copies remembers sets with a TTL of a day too, which no server gives now; why is what is known about them.
+func (h *History) copies(sets []Cached, why Cached) {
 	for _, c := range slices.Clone(sets) {
 		if c.TTL < unknownTTL {
-			h.add([]Cached{{Set: Set{Records: c.Records, TTL: unknownTTL}}})
+			why.Set = Set{Records: c.Records, TTL: unknownTTL}
+			h.add([]Cached{why})
 		}
 	}
 }
 
 // rumour remembers a set that a recursive resolver has and no server gives: senders may have it too. Its TTL was counted down in a cache.
-func (h *History) rumour(set Set, s Settings) {
+func (h *History) rumour(set Set, at time.Time, s Settings) {
 	if s.Hold > 0 {
 		set.TTL = max(set.TTL, unknownTTL)
 	}
 	if len(set.Records) > 0 && !slices.ContainsFunc(h.Known, func(c Cached) bool { return slices.Equal(c.Records, set.Records) }) {
-		h.add([]Cached{{Set: set}})
+		h.add([]Cached{{Set: set, Guess: guessCache, Guessed: at}})
 	}
 }
 
@@ -251,7 +260,7 @@ func (h *History) merge() {
 			continue
 		}
 		one := &list[i]
-		one.TTL, one.Given, one.Gone = max(one.TTL, c.TTL), one.Given || c.Given, min(one.Gone, c.Gone)
+		one.TTL, one.Given, one.Gone, one.Guess = max(one.TTL, c.TTL), one.Given || c.Given, min(one.Gone, c.Gone), ""
 		if one.Given {
 			one.Gone = 0
 		}

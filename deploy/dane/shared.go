@@ -20,6 +20,7 @@ type Shared struct {
 	Former  []Ours                         `json:"former,omitempty"`
 	Marks   map[string]Mark                `json:"marks,omitempty"`  // by host
 	Before  []Before                       `json:"before,omitempty"` // newest last
+	Looks   map[string]Looked              `json:"looks,omitempty"`  // by [Owner.Name]
 }
 
 // SharedRoll is about the keys of one type.
@@ -76,11 +77,11 @@ func (s *State) before(b Before) {
 	if h == nil {
 		return
 	}
-	if i := slices.IndexFunc(h.Known, func(c Cached) bool { return slices.Equal(c.Records, b.Records) && c.TTL >= b.TTL }); i >= 0 {
+	if i := slices.IndexFunc(h.Known, func(c Cached) bool { return slices.Equal(c.Records, b.Records) && c.TTL >= b.TTL && c.Guess == "" }); i >= 0 {
 		h.Known[i].Given, h.Known[i].Gone = true, 0
 		return
 	}
-	h.Known = append(h.Known, Cached{Set: b.Set, Given: true})
+	h.add([]Cached{{Set: b.Set, Given: true}})
 	h.bound()
 }
 
@@ -101,6 +102,7 @@ func (c *Shared) Forbids(host, spki string) string {
 // Clean leaves out what mxcert does not write.
 func (c *Shared) Clean() {
 	c.Ours, c.Former, c.Before = cleanOurs(c.Ours, mostOurs), cleanOurs(c.Former, mostFormer), cleanBefore(c.Before)
+	cleanLooks(c.Looks)
 	for key, r := range c.Keys {
 		if r == nil {
 			delete(c.Keys, key)
@@ -123,6 +125,11 @@ func (s *State) Take(c *Shared, at state.Instant) {
 	s.Ours, s.Former = unite(s.Ours, s.Former, c.Ours, c.Former)
 	for _, b := range c.Before {
 		s.before(b)
+	}
+	for name, h := range s.Memory {
+		if l, there := c.Looks[name]; there && h != nil {
+			h.learn(l, at.At)
+		}
 	}
 	for key, shared := range c.Keys {
 		if shared == nil {

@@ -299,6 +299,7 @@ func (m *simMember) change() (done bool) {
 			}
 		}
 		m.state.Give(&shared)
+		m.state.GiveLooks(&shared, m.name, m.settings)
 		for by, mark := range shared.Marks {
 			if at, gone := m.fleet.store.forgotten[by]; gone && mark.At.Before(at) {
 				delete(shared.Marks, by)

@@ -60,16 +60,24 @@ func (w *town) publish(t *testing.T) {
 	}
 	w.dane = true
 	w.configure(w.hosts...)
-	w.eachHost(func(h *host) { w.must(h, "systemctl", "reload", "mxcert") })
-	w.within(firstLimit, "the records of all hosts are published", func() error {
-		serial := w.hosts[0].wire.serial(time.Now().Add(-3 * time.Second))
-		for _, h := range w.hosts {
-			if set := l.last(h.name); !strings.Contains(set, w.orders.record(serial)) || strings.Count(set, "3 1 1") < 2 {
-				return fmt.Errorf("%s, which serves %s, has the records %q", h.name, w.orders.record(serial), set)
+	published := func(hosts ...*host) func() error {
+		return func() error {
+			serial := w.hosts[0].wire.serial(time.Now().Add(-3 * time.Second))
+			for _, h := range hosts {
+				if set := l.last(h.name); !strings.Contains(set, w.orders.record(serial)) || strings.Count(set, "3 1 1") < 2 {
+					return fmt.Errorf("%s, which serves %s, has the records %q", h.name, w.orders.record(serial), set)
+				}
 			}
+			return nil
 		}
-		return nil
-	})
+	}
+	// One after the other, as operators do it: the first look of the others finds records. That must not hold back the next change of the key.
+	w.must(w.hosts[0], "systemctl", "reload", "mxcert")
+	w.within(firstLimit, "the first host publishes records", published(w.hosts[0]))
+	for _, h := range w.hosts[1:] {
+		w.must(h, "systemctl", "reload", "mxcert")
+	}
+	w.within(firstLimit, "the records of all hosts are published", published(w.hosts...))
 	w.say("TLSA records are managed")
 }
 

@@ -81,6 +81,7 @@ func (p *pass) shareTLSA(ctx context.Context) error {
 			return nil, err
 		}
 		t.state.Give(&shared)
+		t.state.GiveLooks(&shared, host, t.settings)
 		for by, m := range shared.Marks {
 			if at, gone := forgotten[by]; gone && m.At.Before(at) {
 				delete(shared.Marks, by)

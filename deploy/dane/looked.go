@@ -1,0 +1,141 @@
+package dane
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// Looked is what the looks of one host know about an owner: which sets senders may hold. A host that has just begun to look does not know what was
+// there before, and has to assume the worst about it for two days; in a fleet, another host knows it.
+type Looked struct {
+	By    string    `json:"by"`    // the host
+	Since time.Time `json:"since"` // since when it looks without a gap, by its clock
+	Last  time.Time `json:"last"`  // its last look
+	Known []Cached  `json:"known,omitempty"`
+}
+
+// Guess says why a set is remembered that no server was seen to give.
+type Guess string
+
+// The guesses.
+const (
+	guessTTL   Guess = "ttl"   // the records were there at a first look: their TTL may have been longer a moment before
+	guessCache Guess = "cache" // a recursive resolver has the records: nobody knows with which TTL they were given
+)
+
+// Limits of what hosts tell each other about looks. Without it, a host is careful for longer.
+const (
+	mostLooked      = 16      // sets of one owner
+	mostLookedBytes = 8 << 10 // of one owner
+	mostLookedOf    = 150     // owners
+)
+
+// A host that is at work says every hour that it still looks, and another one takes its place if it does not for two. What was there in a gap of
+// three hours before a first look counts as known. Clocks of hosts differ by less than an hour.
+const (
+	repeatLooks = 50 * time.Minute
+	longestLull = 3 * time.Hour
+	clocksApart = time.Hour
+)
+
+// GiveLooks adds to what hosts remember together what the looks of this host know. What another host has said stays if it is as good.
+func (s *State) GiveLooks(c *Shared, host string, settings Settings) {
+	if settings.Hold <= 0 {
+		return // this host assumes nothing about the time before its first look
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Memory)) {
+		mine, ok := s.Memory[name].looked(host)
+		if before, there := c.Looks[name]; !ok || there && !mine.better(before) || !there && len(c.Looks) >= mostLookedOf {
+			continue
+		}
+		if c.Looks == nil {
+			c.Looks = map[string]Looked{}
+		}
+		c.Looks[name] = mine
+		maps.DeleteFunc(c.Looks, func(_ string, l Looked) bool { return mine.Last.Sub(l.Last) > 2*unknownTTL })
+	}
+}
+
+// looked is what a host may tell the others.
+func (h *History) looked(host string) (Looked, bool) {
+	if h == nil || h.First.IsZero() || h.Since.IsZero() || h.Fault != "" || h.Away > 0 || h.Crowded != nil || len(h.Known) > mostLooked {
+		return Looked{}, false
+	}
+	l := Looked{By: host, Since: h.Since, Last: h.Whole}
+	size := 0
+	for _, c := range h.Known {
+		size += c.size()
+		c.By = nil
+		l.Known = append(l.Known, c)
+	}
+	return l, size <= mostLookedBytes
+}
+
+// better reports whether something is to be said instead of what was said before.
+func (l Looked) better(before Looked) bool {
+	switch age := l.Last.Sub(before.Last); {
+	case age < -clocksApart: // a clock was ahead
+		return true
+	case l.By == before.By:
+		return age >= repeatLooks || !slices.EqualFunc(l.Known, before.Known, func(a, b Cached) bool { return a.same(b) && a.Given == b.Given && a.Guess == b.Guess })
+	default:
+		return age >= 2*repeatLooks || before.guesses() && !l.guesses()
+	}
+}
+
+func (l Looked) guesses() bool {
+	return slices.ContainsFunc(l.Known, func(c Cached) bool { return c.Guess != "" })
+}
+
+// covers reports whether the host has looked before a moment, and went on until then or until shortly before.
+func (l Looked) covers(at, now time.Time) bool {
+	return l.Since.Before(at) && at.Sub(l.Last) <= longestLull && l.Last.Sub(now) <= clocksApart
+}
+
+// answers reports whether the host knows what is only guessed here.
+func (l Looked) answers(c Cached, now time.Time) bool {
+	switch {
+	case c.Guess == "" || !l.covers(c.Guessed, now):
+		return false
+	case c.Guess == guessTTL:
+		return true
+	}
+	return slices.ContainsFunc(l.Known, func(k Cached) bool { return k.Guess == "" && slices.Equal(k.Records, c.Records) })
+}
+
+// learn takes what the looks of another host know in the place of guesses. Where nothing is guessed, the own looks know all.
+func (h *History) learn(l Looked, now time.Time) {
+	answered := func(c Cached) bool { return l.answers(c, now) }
+	if !slices.ContainsFunc(h.Known, answered) {
+		return
+	}
+	h.Known = slices.DeleteFunc(h.Known, answered)
+	for _, c := range l.Known {
+		if c.Given {
+			c.Gone = 0 // since then, it may have been given
+		}
+		c.Given, c.By = h.Fault != "", nil // the own last look has not met it, if it has met all servers
+		if c.Given {
+			c.Gone = 0
+		}
+		h.add([]Cached{c})
+	}
+	h.bound()
+}
+
+// cleanLooks leaves out what mxcert does not write.
+func cleanLooks(looks map[string]Looked) {
+	maps.DeleteFunc(looks, func(name string, l Looked) bool {
+		return !plainName(name) || !plainName(l.By) || len(l.Known) > mostLooked
+	})
+	for i, name := range slices.Sorted(maps.Keys(looks)) {
+		if i >= mostLookedOf {
+			delete(looks, name)
+			continue
+		}
+		for j := range looks[name].Known {
+			looks[name].Known[j].clean()
+		}
+	}
+}
