@@ -28,7 +28,8 @@ const (
 const (
 	mostLooked      = 16      // sets of one owner
 	mostLookedBytes = 8 << 10 // of one owner
-	mostLookedOf    = 150     // owners
+	mostLookedAll   = 64 << 10
+	mostLookedOf    = 150 // owners
 )
 
 // A host that is at work says every hour that it still looks, and another one takes its place if it does not for two. What was there in a gap of
@@ -46,15 +47,33 @@ func (s *State) GiveLooks(c *Shared, host string, settings Settings) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Memory)) {
 		mine, ok := s.Memory[name].looked(host)
-		if before, there := c.Looks[name]; !ok || there && !mine.better(before) || !there && len(c.Looks) >= mostLookedOf {
+		if before, there := c.Looks[name]; !ok || there && !mine.better(before) {
 			continue
 		}
-		if c.Looks == nil {
-			c.Looks = map[string]Looked{}
+		maps.DeleteFunc(c.Looks, func(other string, l Looked) bool { return other == name || mine.Last.Sub(l.Last) > 2*unknownTTL })
+		if c.fits(mine) {
+			c.Looks[name] = mine
 		}
-		c.Looks[name] = mine
-		maps.DeleteFunc(c.Looks, func(_ string, l Looked) bool { return mine.Last.Sub(l.Last) > 2*unknownTTL })
 	}
+}
+
+// fits reports whether there is room for what is said about one owner more: who controls a zone chooses how much its records take.
+func (c *Shared) fits(one Looked) bool {
+	if c.Looks == nil {
+		c.Looks = map[string]Looked{}
+	}
+	size := one.size()
+	for _, l := range c.Looks {
+		size += l.size()
+	}
+	return size <= mostLookedAll && len(c.Looks) < mostLookedOf
+}
+
+func (l Looked) size() (size int) {
+	for _, c := range l.Known {
+		size += c.size()
+	}
+	return size
 }
 
 // looked is what a host may tell the others.
@@ -63,13 +82,11 @@ func (h *History) looked(host string) (Looked, bool) {
 		return Looked{}, false
 	}
 	l := Looked{By: host, Since: h.Since, Last: h.Whole}
-	size := 0
 	for _, c := range h.Known {
-		size += c.size()
 		c.By = nil
 		l.Known = append(l.Known, c)
 	}
-	return l, size <= mostLookedBytes
+	return l, l.size() <= mostLookedBytes
 }
 
 // better reports whether something is to be said instead of what was said before.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -119,6 +120,21 @@ func TestLooksAreSaidSeldom(t *testing.T) {
 	}
 	if writes < 220 || writes > 260 {
 		t.Errorf("%d writes in ten days", writes)
+	}
+}
+
+// Whoever controls the zones cannot make it large: the store takes values of a limited size, and the changes of records depend on this one.
+func TestLooksAreBounded(t *testing.T) {
+	t.Parallel()
+	h, together := newLooking("mx1", dayish), &Shared{}
+	for owner := range 300 {
+		large := Cached{Set: Set{Records: []string{fmt.Sprintf("3 0 0 %06x", owner) + strings.Repeat("00", owner*20)}, TTL: time.Hour}, Given: true}
+		h.Memory.note(Owner{fmt.Sprintf("mx%d.example.org", owner), 25}, whole(0), dayish)
+		h.Memory.note(Owner{fmt.Sprintf("mx%d.example.org", owner), 25}, whole(time.Hour, large), dayish)
+	}
+	h.gives(t, together)
+	if text := must(json.Marshal(together)); len(together.Looks) < 20 || len(text) > 128<<10 {
+		t.Errorf("%d owners, %d bytes", len(together.Looks), len(text))
 	}
 }
 
