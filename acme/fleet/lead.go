@@ -48,11 +48,23 @@ func (m *Member) Lead(ctx context.Context, name string, danger Danger) (*Lead, e
 		m.mu.Lock()
 		m.waiting[name] = true // Run tells when the order is over
 		m.mu.Unlock()
-		return nil, err
+		return nil, m.whyLocked(ctx, name, err)
 	case errors.Is(err, state.ErrAway), isAway(err) && m.isDown():
 		return m.alone(name, danger, err)
 	}
 	return nil, err // also if this host's own disk is full, or may not be written
+}
+
+// whyLocked adds to an error what a person has to know, if not a host holds the lock.
+func (m *Member) whyLocked(ctx context.Context, name string, err error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	if m.lookAtLocks(ctx) == nil {
+		if wrong := m.strayLock(name); wrong != nil {
+			return fmt.Errorf("%w: %w", err, wrong)
+		}
+	}
+	return err
 }
 
 // isDown reports whether the last that this host has heard of the store is that it cannot be used.
@@ -66,7 +78,7 @@ func (m *Member) lead(ctx context.Context, name string) (*Lead, error) {
 	lead := &Lead{member: m, name: name, orders: map[bundle.KeyType]*orderInStore{}}
 	err := m.ask(ctx, func(ctx context.Context) (err error) {
 		lead.store = m.shared.Holder()
-		lead.unlock, err = lead.store.Lock(ctx, "lock/certificate/"+name)
+		lead.unlock, err = lead.store.Lock(ctx, certificateLock+name)
 		return err
 	})
 	if err != nil {

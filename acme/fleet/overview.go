@@ -39,6 +39,9 @@ func (m *Member) Overview(ctx context.Context) (Overview, error) {
 	if err == nil {
 		certificates, err = m.allNewest(ctx)
 	}
+	if err == nil {
+		err = m.lookAtLocks(ctx)
+	}
 	return Overview{Hosts: hosts, Certificates: certificates, Recipients: m.Recipients()}, err
 }
 

@@ -28,7 +28,7 @@ func (m *Member) lockUsage(ctx context.Context) (unlock func(), err error) {
 	var release func()
 	err = m.ask(ctx, func(ctx context.Context) (err error) {
 		holder = m.shared.Holder()
-		release, err = holder.Lock(ctx, "lock/usage")
+		release, err = holder.Lock(ctx, sharedUsageLock)
 		return err
 	})
 	switch {

@@ -112,6 +112,19 @@ var errFlooded = fmt.Errorf("there are more than %d MiB of values, or %d names: 
 	mostBytes>>20, mostListed, state.ErrDamaged)
 
 func (s *Store) values(ctx context.Context, base string) (list []state.Versioned, revision int64, err error) {
+	revision, err = s.pages(ctx, base, func(kv *mvccpb.KeyValue) {
+		if v := s.versioned(kv); valid(v.Key) {
+			list = append(list, v)
+		}
+	})
+	if err != nil {
+		return nil, revision, err
+	}
+	return list, revision, nil
+}
+
+// pages reads all keys that begin with a base, at the revision that it returns, also with an error.
+func (s *Store) pages(ctx context.Context, base string, take func(*mvccpb.KeyValue)) (revision int64, err error) {
 	from, limit, bytes := base, firstValues, 0
 	for {
 		answer, err := s.scan(context.WithValue(ctx, largestMark{}, largestPage), from, after(base), revision, int64(limit))
@@ -126,23 +139,21 @@ func (s *Store) values(ctx context.Context, base string) (list []state.Versioned
 			}
 		}
 		if err != nil {
-			return nil, revision, err
+			return revision, err
 		}
 		if revision == 0 {
 			revision = answer.Header.Revision
 		}
 		paged := 0
 		for _, kv := range answer.Kvs {
-			if v := s.versioned(kv); valid(v.Key) {
-				list = append(list, v)
-			}
+			take(kv)
 			paged += len(kv.Key) + len(kv.Value)
 		}
 		if bytes += paged; bytes > mostBytes {
-			return nil, revision, errFlooded
+			return revision, errFlooded
 		}
 		if !answer.More {
-			return list, revision, nil
+			return revision, nil
 		}
 		from = string(answer.Kvs[len(answer.Kvs)-1].Key) + "\x00"
 		limit = min(max(pageBytes*len(answer.Kvs)/max(paged, 1), leastValues), mostValues)

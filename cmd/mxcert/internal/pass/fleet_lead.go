@@ -117,6 +117,9 @@ func waiting(err error) error {
 	if h, ok := errors.AsType[*fleet.Held](err); ok {
 		return &waitsForFleet{kind: KindFleetAway, why: h.Why, advice: h.Advice, until: soonest(h.Until)}
 	}
+	if stray, ok := errors.AsType[*fleet.Refused](err); ok && stray.ID == fleet.NoLease {
+		return &waitsForFleet{kind: KindFleetBusy, why: stray.Key + ": " + stray.Why, advice: stray.Next, until: soonest(time.Time{})}
+	}
 	switch {
 	case errors.Is(err, state.ErrLocked), errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, state.ErrAway):
 		return &waitsForFleet{kind: KindFleetBusy, why: "another host of the fleet orders: " + err.Error(),
