@@ -174,10 +174,12 @@ func (p *pass) offer(ctx context.Context, key bundle.KeyType, g state.Generation
 		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fleetPatience)
 		defer cancel()
-		if err := p.Fleet.Offer(ctx, held, p.want.Name, g, b); err != nil {
-			p.along.unoffered.Store(true)
-			p.say("fleet", fmt.Sprintf("the %s certificate could not be offered to the other hosts yet: %v", key, err))
+		err := p.Fleet.Offer(ctx, held, p.want.Name, g, b)
+		if err == nil || errors.Is(err, state.ErrAway) && p.Fleet.Offered(p.want.Name, b) { // the store is away, and had it: nobody waits for it
+			return
 		}
+		p.along.unoffered.Store(true)
+		p.say("fleet", fmt.Sprintf("the %s certificate could not be offered to the other hosts yet: %v", key, err))
 	}()
 }
 
