@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"mxcert/acme/state"
 )
 
 // Newest is the newest certificate of a name in the store.
@@ -113,13 +111,4 @@ func (m *Member) allNewest(ctx context.Context) (list []Newest, err error) {
 		}
 	}
 	return list, nil
-}
-
-// Known returns what the disk of this host remembers of the health of its fleet's store: for those who may not read the host's identity.
-func Known(disk state.Store) Health {
-	var remembered memory
-	if state.New(disk).Remembered(state.Fleet, &remembered) != nil {
-		return Health{}
-	}
-	return remembered.health()
 }
