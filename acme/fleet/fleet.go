@@ -181,7 +181,8 @@ func (m *Member) Health() Health {
 // mostFaults is how many faults Health lists.
 const mostFaults = 20
 
-// fault notes what is wrong with a value; nil: nothing any more.
+// fault notes what is wrong with a value; nil: nothing any more. Health says it, and whoever calls Run makes it known: a log of this package would
+// say it twice.
 func (m *Member) fault(place string, err error) {
 	m.mu.Lock()
 	before := m.faults[place]
@@ -192,13 +193,9 @@ func (m *Member) fault(place string, err error) {
 	}
 	changed := m.faults[place] != before
 	m.mu.Unlock()
-	if !changed {
-		return
+	if changed {
+		m.announce()
 	}
-	if err != nil {
-		m.log.Error("a value in the store of the fleet is refused", "key", place, "error", err)
-	}
-	m.announce()
 }
 
 // vault returns what seals and opens with whom this host trusts now.
