@@ -2,7 +2,6 @@ package page
 
 import (
 	"cmp"
-	"context"
 	"slices"
 	"time"
 
@@ -35,8 +34,11 @@ func fleetOf(w tell.World) *Fleet {
 	}
 	f := &Fleet{Name: w.Fleet.Name, Host: w.Fleet.Host, Up: w.Fleet.Health.Up, Since: w.Fleet.Health.Since}
 	hosts := map[string]FleetHost{}
+	var names []string
 	for _, c := range w.Host.Certificates {
-		list, _ := w.Fleet.Member.Hosts(context.Background(), c.Name) // with a daemon at work it asks nobody
+		names = append(names, c.Name)
+	}
+	for _, list := range w.Fleet.Hosts(names) {
 		newest := fleet.NewestOf(list)
 		for _, d := range list {
 			h := hosts[d.Host]
