@@ -51,7 +51,7 @@ func TestAFloodOfForeignKeys(t *testing.T) {
 	must(t, err)
 	stop()
 	t.Logf("the hosts needed %d MB", peak.Load()>>20)
-	// Two hosts, each with at most 16 MiB of a folder and a page of 4 MiB in three forms: as it arrives, in one piece, decoded. All of it would be 300.
+	// Two hosts, each with at most 16 MiB of a folder, and a page of 4 MiB in three forms: as it arrives, in one piece, decoded. All would be 300 MB.
 	if peak.Load() > 60<<20 {
 		t.Errorf("the hosts needed %d MB", peak.Load()>>20)
 	}
@@ -105,7 +105,7 @@ func inUse() int64 {
 	runtime.GC()
 	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(sample)
-	return int64(sample[0].Value.Uint64()) //nolint:gosec // far below 2^63
+	return int64(sample[0].Value.Uint64())
 }
 
 // memoryPeak watches how much more memory is in use than at first.

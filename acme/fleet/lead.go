@@ -55,18 +55,6 @@ func (m *Member) Lead(ctx context.Context, name string, danger Danger) (*Lead, e
 	return nil, err // also if this host's own disk is full, or may not be written
 }
 
-// whyLocked adds to an error what a person has to know, if not a host holds the lock.
-func (m *Member) whyLocked(ctx context.Context, name string, err error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
-	defer cancel()
-	if m.lookAtLocks(ctx) == nil {
-		if wrong := m.strayLock(name); wrong != nil {
-			return fmt.Errorf("%w: %w", err, wrong)
-		}
-	}
-	return err
-}
-
 // isDown reports whether the last that this host has heard of the store is that it cannot be used.
 func (m *Member) isDown() bool {
 	m.mu.Lock()

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -54,6 +55,18 @@ func blocks(lock string) string {
 		return "no host orders anything"
 	}
 	return "whoever needs it waits"
+}
+
+// whyLocked adds to an error what a person has to know, if not a host holds the lock.
+func (m *Member) whyLocked(ctx context.Context, name string, err error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	if m.lookAtLocks(ctx) == nil {
+		if wrong := m.strayLock(name); wrong != nil {
+			return fmt.Errorf("%w: %w", err, wrong)
+		}
+	}
+	return err
 }
 
 // strayLock returns what is wrong with the lock of a certificate, as far as this host knows; nil if nothing is.
