@@ -92,7 +92,7 @@ func counted(t *testing.T) bool {
 	}
 	program, err := os.Executable()
 	must(t, err)
-	run := exec.CommandContext(t.Context(), program, "-test.run=^"+t.Name()+"$")
+	run := exec.CommandContext(t.Context(), program, "-test.run=^"+t.Name()+"$", "-test.timeout=5m")
 	run.Env = append(os.Environ(), "GODEBUG="+strings.TrimPrefix(os.Getenv("GODEBUG")+","+stopsForGC, ","))
 	if said, err := run.CombinedOutput(); err != nil || !strings.Contains(string(said), "PASS") {
 		t.Errorf("%v\n%s", err, said)

@@ -48,7 +48,7 @@ func (m *Member) Lead(ctx context.Context, name string, danger Danger) (*Lead, e
 		m.mu.Lock()
 		m.waiting[name] = true // Run tells when the order is over
 		m.mu.Unlock()
-		return nil, m.whyLocked(ctx, name, err)
+		return nil, m.whyLocked(ctx, certificateLock+name, err)
 	case errors.Is(err, state.ErrAway), isAway(err) && m.isDown():
 		return m.alone(name, danger, err)
 	}

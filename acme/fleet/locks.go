@@ -58,23 +58,23 @@ func blocks(lock string) string {
 }
 
 // whyLocked adds to an error what a person has to know, if not a host holds the lock.
-func (m *Member) whyLocked(ctx context.Context, name string, err error) error {
+func (m *Member) whyLocked(ctx context.Context, lock string, err error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	if m.lookAtLocks(ctx) == nil {
-		if wrong := m.strayLock(name); wrong != nil {
+		if wrong := m.strayLock(lock); wrong != nil {
 			return fmt.Errorf("%w: %w", err, wrong)
 		}
 	}
 	return err
 }
 
-// strayLock returns what is wrong with the lock of a certificate, as far as this host knows; nil if nothing is.
-func (m *Member) strayLock(name string) error {
+// strayLock returns what is wrong with a lock, as far as this host knows; nil if nothing is.
+func (m *Member) strayLock(lock string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for key, r := range m.strays {
-		if strings.Contains(key, certificateLock+name+"//") {
+		if strings.Contains(key, "/"+lock+"//") {
 			return r
 		}
 	}

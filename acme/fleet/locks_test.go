@@ -41,8 +41,19 @@ func TestALockThatNobodyHolds(t *testing.T) {
 		t.Errorf("who looks: %+v", b.Health())
 	}
 
-	_, err = admin.Delete(t.Context(), key)
+	const budgets = "/mxcert/v1/berlin/.tmp-locks/lock/usage//mine"
+	_, err = admin.Put(t.Context(), budgets, "")
 	must(t, err)
+	ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if _, err := b.Store().Lock(ctx, usageLock); !errors.Is(err, state.ErrLocked) || !strings.Contains(err.Error(), budgets) || !b.hasFault(budgets, "no host orders anything") {
+		t.Errorf("the lock of the budgets: %v; %+v", err, b.Health())
+	}
+
+	for _, key := range []string{key, budgets} {
+		_, err = admin.Delete(t.Context(), key)
+		must(t, err)
+	}
 	b.leads1(name).Release()
 	_, err = b.Overview(t.Context())
 	must(t, err)

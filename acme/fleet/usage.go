@@ -37,6 +37,8 @@ func (m *Member) lockUsage(ctx context.Context) (unlock func(), err error) {
 		return func() { release(); _ = holder.Close() }, nil
 	case isAway(err):
 		return func() {}, nil
+	case errors.Is(err, state.ErrLocked):
+		return nil, m.whyLocked(ctx, sharedUsageLock, err)
 	}
 	return nil, err
 }
