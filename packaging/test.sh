@@ -65,15 +65,28 @@ verbose() { # verbose NAME COMMAND…: go test -v, of which only the essentials 
 	output=$log/$1
 	shift
 	if ! "$@" >"$output" 2>&1; then
+		echo "$name" >"$output.failed"
 		failures "$output"
 		return 1
 	fi
 	grep -E -e '^(ok|FAIL|panic)' -e '^ *--- SKIP' -e '^figure:' "$output" || true
 	if [ "${CI:-}" = true ] && grep -q -E '^ *--- SKIP' "$output"; then
+		echo "$name" >"$output.failed"
 		echo 'a test was skipped, which must not happen in CI:'
 		grep -A 3 -E '^ *--- SKIP' "$output"
 		return 1
 	fi
+}
+
+first_errors() { # of each part that failed, what its tests said first: about 80 lines in all, for readers who see only the end
+	set -- "$log"/*.failed
+	for failed; do
+		[ -e "$failed" ] || return 0
+		echo "== $(cat "$failed"):"
+		awk -v most=$((78 / $# - 1)) -v skips="$([ "${CI:-}" != true ] || echo 1)" -f packaging/failures/failures.awk "${failed%.failed}" >"$log/first"
+		[ -s "$log/first" ] || tail -n 5 "${failed%.failed}" >"$log/first"
+		cat "$log/first"
+	done
 }
 
 need openssl dbus systemd e2fsprogs lintian mandoc bind9-dnsutils sqlite3 certbot lego dehydrated uacme ansible ansible-lint bash-completion fish zsh python3-icalendar chromium
@@ -86,7 +99,7 @@ unpack pdns_server pdns-server pdns-backend-sqlite3
 if [ "${CI:-}" = true ] || [ "$(id -u)" = 0 ]; then
 	export MXCERT_TEST_REQUIRE=1
 fi
-part 'go vet' go vet ./...
+part 'go vet' verbose vet go vet ./...
 packages=$(go list ./... | grep -v -e /packaging/e2e -e /packaging/crash)
 # shellcheck disable=SC2086 # a list of names
 part 'unit tests (-race)' verbose unit go test -race -v -timeout 25m $packages
@@ -119,6 +132,7 @@ fi
 if [ -e "$log/failed" ]; then
 	echo 'These parts failed:'
 	sed 's/^/  /' "$log/failed"
+	first_errors
 	exit 1
 fi
 if [ -n "$left_out" ]; then

@@ -25,8 +25,11 @@ func TestARemovedHostStops(t *testing.T) {
 			s.hosts[i].takes(m)
 		}
 		time.Sleep(time.Minute)
+		s.hosts[2].weather.force("fails") // it does not hear of it, and its lease goes on
 		_, err := a.RemoveRecipient(t.Context(), s.hosts[2].identity.Recipient())
 		must(t, err)
+		a.cannotForget(t, "mx2", "its lease in the store has not ended")
+		s.hosts[2].weather.force("")
 		time.Sleep(10 * time.Minute)
 		for _, m := range []*Member{a, b} {
 			if h := m.Health(); !h.Up || len(h.Faults) > 0 {

@@ -126,6 +126,11 @@ func (f *faulty) Below(ctx context.Context, folder string) (v []state.Versioned,
 	return v, revision, err
 }
 
+func (f *faulty) Strays(ctx context.Context) (list []state.Stray, err error) {
+	err = f.call(ctx, func() error { list, err = f.Shared.Strays(ctx); return err })
+	return list, err
+}
+
 func (f *faulty) Swap(ctx context.Context, key string, revision int64, value []byte) (now int64, err error) {
 	err = f.calls(ctx, 5, func() error { now, err = f.Shared.Swap(ctx, key, revision, value); return err })
 	return now, err

@@ -12,7 +12,7 @@
 //	certificate/NAME/revoked/SERIAL    that a certificate was revoked
 //	order/NAME/KEY                     the order in flight with its sealed key
 //	account/CA                         the sealed account; usage/CA: its budgets and failures
-//	lock/…                             who does what now: leases
+//	.tmp-locks/lock/…                  who does what now: leases
 //	hosts                              the names of the hosts
 //	host/ID/alive                      a lease of 3 minutes: the host is at work
 //	host/ID/seen                       a lease of 14 days: the host is not forgotten; its recipient, version and time
@@ -96,7 +96,8 @@ type Member struct {
 	absent     bool   // the store did not have this host among those at work
 	untrusting error  // why this host does not know whom to trust
 	asked      chan struct{}
-	faults     map[string]string // by the key of a value
+	faults     map[string]string   // by the key of a value
+	strays     map[string]*Refused // locks that no host has made, by key
 	leads      map[string]*Lead
 	waiting    map[string]bool // certificates that this host waits to order
 	only       map[string]bool // certificates of the configuration; nil: all
@@ -180,7 +181,8 @@ func (m *Member) Health() Health {
 // mostFaults is how many faults Health lists.
 const mostFaults = 20
 
-// fault notes what is wrong with a value; nil: nothing any more.
+// fault notes what is wrong with a value; nil: nothing any more. Health says it, and whoever calls Run makes it known: a log of this package would
+// say it twice.
 func (m *Member) fault(place string, err error) {
 	m.mu.Lock()
 	before := m.faults[place]
@@ -191,13 +193,9 @@ func (m *Member) fault(place string, err error) {
 	}
 	changed := m.faults[place] != before
 	m.mu.Unlock()
-	if !changed {
-		return
+	if changed {
+		m.announce()
 	}
-	if err != nil {
-		m.log.Error("a value in the store of the fleet is refused", "key", place, "error", err)
-	}
-	m.announce()
 }
 
 // vault returns what seals and opens with whom this host trusts now.

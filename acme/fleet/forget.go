@@ -18,14 +18,14 @@ func (m *Member) Forget(ctx context.Context, host string) error {
 	if form := nameForm(); !form.MatchString(host) || host == m.set.Host {
 		return refusal("name another host; mxcert fleet status lists them", "%.80q cannot be forgotten here", host)
 	}
-	_, err := m.shared.Get(ctx, at+"alive")
-	switch {
-	case err == nil:
-		return refusal("stop mxcert on it, and wait three minutes", "the host %s is at work", host)
-	case !errors.Is(err, fs.ErrNotExist):
+	lease, err := m.shared.Get(ctx, at+"alive")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	now := time.Now()
+	if err := m.readInfo(host, []state.Versioned{lease, {}}).Forgettable(now); err != nil {
+		return err
+	}
 	value, err := m.vault().note(at+"forgotten", now.UnixMilli(), now, struct{}{})
 	if err == nil {
 		err = m.replace(ctx, at+"forgotten", value)
@@ -42,6 +42,20 @@ func (m *Member) Forget(ctx context.Context, host string) error {
 		err = m.forgetHere(host, now.UnixMilli())
 	}
 	return err
+}
+
+// Forgettable returns why a host cannot be forgotten now, and when it can, a [*Refusal]; nil if it can.
+func (h HostInfo) Forgettable(now time.Time) error {
+	if !h.Leased {
+		return nil
+	}
+	until := now.Add(aliveLease + time.Minute).UTC().Format("15:04 MST") // rounded up
+	why := "the host %s is at work"
+	if !h.Alive {
+		why = "the host %s counts as away, because this host does not believe what it says, but its lease in the store has not ended"
+	}
+	return refusal("stop mxcert on it (systemctl disable --now mxcert); then its lease ends, after three minutes at the latest (at "+until+" if it stops now), and it can be forgotten",
+		why, h.Host)
 }
 
 func (m *Member) lastSeen(host string) time.Time {

@@ -17,6 +17,7 @@ type HostInfo struct {
 	Seen      time.Time `json:"seen,omitzero"`
 	Version   string    `json:"version,omitempty"`
 	Recipient string    `json:"recipient,omitempty"`
+	Leased    bool      `json:"-"` // the store has its lease of 3 minutes: it is at work, or was until a moment ago, although this host may not believe it
 }
 
 // seenValue is the value of host/ID/seen.
@@ -176,7 +177,7 @@ func (m *Member) judgeHost(host, name string, values []state.Versioned, before s
 
 // readInfo reads who a host is: from its leases.
 func (m *Member) readInfo(host string, values []state.Versioned) HostInfo {
-	info := HostInfo{Host: host}
+	info := HostInfo{Host: host, Leased: values[0].Revision != 0}
 	var a alive
 	if v := values[0]; v.Revision != 0 {
 		n, signer, err := m.vault().readNote(v.Value, v.Key, 0, &a)

@@ -48,7 +48,7 @@ func (m *Member) Lead(ctx context.Context, name string, danger Danger) (*Lead, e
 		m.mu.Lock()
 		m.waiting[name] = true // Run tells when the order is over
 		m.mu.Unlock()
-		return nil, err
+		return nil, m.whyLocked(ctx, certificateLock+name, err)
 	case errors.Is(err, state.ErrAway), isAway(err) && m.isDown():
 		return m.alone(name, danger, err)
 	}
@@ -66,7 +66,7 @@ func (m *Member) lead(ctx context.Context, name string) (*Lead, error) {
 	lead := &Lead{member: m, name: name, orders: map[bundle.KeyType]*orderInStore{}}
 	err := m.ask(ctx, func(ctx context.Context) (err error) {
 		lead.store = m.shared.Holder()
-		lead.unlock, err = lead.store.Lock(ctx, "lock/certificate/"+name)
+		lead.unlock, err = lead.store.Lock(ctx, certificateLock+name)
 		return err
 	})
 	if err != nil {

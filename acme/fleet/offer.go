@@ -46,6 +46,11 @@ func (m *Member) Offer(ctx context.Context, lead *Lead, name string, g state.Gen
 	return nil
 }
 
+// Offered reports whether the store had a bundle when this host last offered it, saw it or took it. It asks nobody.
+func (m *Member) Offered(name string, b *bundle.Bundle) bool {
+	return m != nil && m.mark(bundlePlace(name, b.KeyType())).Serial == b.Serial()
+}
+
 // cares makes Run look after a certificate.
 func (m *Member) cares(name string) {
 	m.mu.Lock()

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"mxcert/acme/state"
 )
 
 // Newest is the newest certificate of a name in the store.
@@ -38,6 +36,9 @@ func (m *Member) Overview(ctx context.Context) (Overview, error) {
 	var certificates []Newest
 	if err == nil {
 		certificates, err = m.allNewest(ctx)
+	}
+	if err == nil {
+		err = m.lookAtLocks(ctx)
 	}
 	return Overview{Hosts: hosts, Certificates: certificates, Recipients: m.Recipients()}, err
 }
@@ -110,13 +111,4 @@ func (m *Member) allNewest(ctx context.Context) (list []Newest, err error) {
 		}
 	}
 	return list, nil
-}
-
-// Known returns what the disk of this host remembers of the health of its fleet's store: for those who may not read the host's identity.
-func Known(disk state.Store) Health {
-	var remembered memory
-	if state.New(disk).Remembered(state.Fleet, &remembered) != nil {
-		return Health{}
-	}
-	return remembered.health()
 }

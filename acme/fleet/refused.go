@@ -18,6 +18,7 @@ const (
 	Truncated      = "truncated"         // it is damaged, or no value of mxcert at all
 	LaterVersion   = "later-version"     // a later mxcert wrote it
 	NotForThisHost = "not-for-this-host" // it is encrypted to others only
+	NoLease        = "no-lease"          // it is in the place of a lock, and no lease of a host ends it
 )
 
 // Error says what is refused, why, and what to do.

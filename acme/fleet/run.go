@@ -188,6 +188,9 @@ func (p *part) arrive(ctx context.Context) error {
 	if err := p.beSeen(ctx); err != nil {
 		return err
 	}
+	if err := m.lookAtLocks(ctx); err != nil {
+		return err
+	}
 	m.mu.Lock()
 	before := m.values
 	m.unread()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -132,6 +133,7 @@ func TestHostsAndTheirWishes(t *testing.T) {
 			t.Error("what was said again was written")
 		}
 		isRefusal(t, "a host at work", a.Forget(t.Context(), "mx1"))
+		a.cannotForget(t, "mx1", "is at work")
 		isRefusal(t, "itself", a.Forget(t.Context(), "mx0"))
 		must(t, a.Forget(t.Context(), "mx2"))
 		ctx, stop := context.WithCancel(t.Context())
@@ -157,6 +159,25 @@ func TestHostsAndTheirWishes(t *testing.T) {
 			t.Errorf("it is back, and not there: %+v", hosts)
 		}
 	})
+}
+
+// cannotForget checks that a host is refused with the same text, which says when it can be forgotten, by whoever looks and by whoever acts.
+func (m *Member) cannotForget(t *testing.T, host, why string) {
+	t.Helper()
+	overview, err := m.Overview(t.Context())
+	must(t, err)
+	i := slices.IndexFunc(overview.Hosts, func(h HostInfo) bool { return h.Host == host })
+	if i < 0 {
+		t.Fatalf("%s is unknown: %+v", host, overview.Hosts)
+	}
+	seen := overview.Hosts[i].Forgettable(time.Now())
+	acts := m.Forget(t.Context(), host)
+	until := time.Now().Add(4 * time.Minute).UTC().Format("15:04 UTC")
+	for _, err := range []error{seen, acts} {
+		if err == nil || !strings.Contains(err.Error(), why) || !strings.Contains(hintOf(err), "at the latest (at "+until+" if it stops now)") {
+			t.Errorf("%v; %s", err, hintOf(err))
+		}
+	}
 }
 
 // takes0 looks for something new, and expects nothing.

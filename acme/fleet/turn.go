@@ -56,9 +56,17 @@ func (p *part) once(ctx context.Context) (next time.Time, err error) {
 		if err := p.beat(ctx); err != nil {
 			return next, err
 		}
+		if m.hasStrays() {
+			if err := m.lookAtLocks(ctx); err != nil {
+				return next, err
+			}
+		}
 	}
 	if !now.Before(p.next.seen) {
 		if err := p.beSeen(ctx); err != nil {
+			return next, err
+		}
+		if err := m.lookAtLocks(ctx); err != nil {
 			return next, err
 		}
 	}

@@ -28,7 +28,7 @@ func (m *Member) lockUsage(ctx context.Context) (unlock func(), err error) {
 	var release func()
 	err = m.ask(ctx, func(ctx context.Context) (err error) {
 		holder = m.shared.Holder()
-		release, err = holder.Lock(ctx, "lock/usage")
+		release, err = holder.Lock(ctx, sharedUsageLock)
 		return err
 	})
 	switch {
@@ -37,6 +37,8 @@ func (m *Member) lockUsage(ctx context.Context) (unlock func(), err error) {
 		return func() { release(); _ = holder.Close() }, nil
 	case isAway(err):
 		return func() {}, nil
+	case errors.Is(err, state.ErrLocked):
+		return nil, m.whyLocked(ctx, sharedUsageLock, err)
 	}
 	return nil, err
 }

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"errors"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -40,7 +41,7 @@ func measure(t *testing.T) (c costs) {
 		must(t, p.beat(t.Context()))
 		must(t, p.beSeen(t.Context()))
 		c.beat = asked(func() { must(t, p.beat(t.Context())) })
-		c.seen = asked(func() { must(t, p.beSeen(t.Context())) })
+		c.seen = asked(func() { must(t, errors.Join(p.beSeen(t.Context()), m.lookAtLocks(t.Context()))) })
 		m.Note(stormName, Deployed{OnDisk: []string{"a"}})
 		c.say = asked(func() { must(t, m.send(t.Context(), stormName)) })
 		c.look = asked(func() { must(t, m.askHosts(t.Context(), stormName)) }) - 1

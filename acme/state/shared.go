@@ -41,6 +41,9 @@ type Shared interface {
 	// Holder returns the same store for another holder of locks, with the same connection: its locks are a fence for its own changes alone. So
 	// somebody who does two things at once does not lose the one with the lock of the other. Its Close ends its locks and leaves the connection.
 	Holder() Shared
+	// Strays returns the keys in the place of a lock that no holder has made: somebody has written them by hand, or means harm. They end with no
+	// lease of a holder, so what they lock waits until they are removed.
+	Strays(ctx context.Context) ([]Stray, error)
 	// Identity returns what names the store itself and stays when its members change (etcd: the ID of the cluster).
 	Identity(ctx context.Context) (string, error)
 	// Close ends all leases of locks, and the connections.
@@ -52,6 +55,13 @@ type Versioned struct {
 	Key      string
 	Value    []byte // nil in a watch if the key was removed
 	Revision int64  // of its last change; 0: there is no such key
+}
+
+// Stray is a key in the place of a lock.
+type Stray struct {
+	Lock    string // that waits for it, as in [Store.Lock]
+	Key     string // as the store's own tools name it; a stranger may have chosen it
+	Removal string // the command of the store's own tools that removes it
 }
 
 // ErrAway is returned (wrapped) if a shared store cannot be asked now: it is down, out of reach, or has no quorum.

@@ -93,12 +93,19 @@ func (l *link) ask(ctx context.Context, m *member, what kind, left int, run func
 	return mark.Load(), err
 }
 
-type sentMark struct{}
+type (
+	sentMark    struct{}
+	largestMark struct{} // how many bytes the answer may have, if fewer than [largestAnswer]
+)
 
 // once makes a call fail if its connection breaks, instead of waiting for another one, and marks whether it may have reached the member.
 func once(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
 	var to peer.Peer
-	err := invoke(ctx, method, request, reply, conn, append(options, grpc.WaitForReady(false), grpc.Peer(&to))...)
+	options = append(options, grpc.WaitForReady(false), grpc.Peer(&to))
+	if largest, ok := ctx.Value(largestMark{}).(int); ok {
+		options = append(options, grpc.MaxCallRecvMsgSize(largest))
+	}
+	err := invoke(ctx, method, request, reply, conn, options...)
 	if mark, ok := ctx.Value(sentMark{}).(*atomic.Bool); ok && to.Addr != nil {
 		mark.Store(true)
 	}

@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"mxcert/acme/state"
@@ -65,6 +66,8 @@ func (l *link) explain(ctx context.Context, failures []failure) error {
 		return &cause{text: "the lease has ended", is: []error{fs.ErrNotExist}}
 	case errors.Is(err, rpctypes.ErrCompacted):
 		return errCompacted
+	case tooLarge(err):
+		return errLarge
 	case errors.Is(err, rpctypes.ErrRequestTooLarge), errors.Is(err, rpctypes.ErrTooManyOps):
 		return &cause{text: "it is too much for one transaction of etcd",
 			hint: "leave --max-request-bytes and --max-txn-ops of etcd at their defaults, or above"}
@@ -72,6 +75,15 @@ func (l *link) explain(ctx context.Context, failures []failure) error {
 		return &cause{text: "etcd answers: " + plain(err), hint: "see the log of etcd"}
 	}
 	return l.unreachable(ctx, failures)
+}
+
+// errLarge is the cause if an answer has more bytes than were to be read of it. It was not read.
+var errLarge = &cause{text: "the answer is too large: remove what is not mxcert's", is: []error{state.ErrDamaged}}
+
+// tooLarge reports whether gRPC, not etcd, has refused an answer for its size.
+func tooLarge(err error) bool {
+	_, theirs := errors.AsType[rpctypes.EtcdError](err)
+	return !theirs && code(err) == codes.ResourceExhausted
 }
 
 // denied says who lacks what.

@@ -97,10 +97,12 @@ func (s *Store) Below(ctx context.Context, folder string) (list []state.Versione
 	}
 }
 
-// A page of values has about 2 MiB: the size of those before says how many values that are. The first page has a few.
+// A page of values has about 2 MiB: the size of the page before says how many values that are. The first page has a few. A page that has more
+// than 4 MiB, because strangers have put large values behind small ones, is not read; the next attempt asks for the fewest.
 const (
 	firstValues, leastValues, mostValues = 16, 2, 1000
 	pageBytes                            = 2 << 20
+	largestPage                          = 4 << 20 // more than the 1.5 MiB that one value can have, if etcd has its defaults
 
 	mostBytes = 16 << 20 // of a folder; the largest of a fleet of 1,000 hosts has a fifth of it
 )
@@ -110,29 +112,51 @@ var errFlooded = fmt.Errorf("there are more than %d MiB of values, or %d names: 
 	mostBytes>>20, mostListed, state.ErrDamaged)
 
 func (s *Store) values(ctx context.Context, base string) (list []state.Versioned, revision int64, err error) {
-	from, limit, bytes, count := base, firstValues, 0, 0
+	revision, err = s.pages(ctx, base, func(kv *mvccpb.KeyValue) {
+		if v := s.versioned(kv); valid(v.Key) {
+			list = append(list, v)
+		}
+	})
+	if err != nil {
+		return nil, revision, err
+	}
+	return list, revision, nil
+}
+
+// pages reads all keys that begin with a base, at the revision that it returns, also with an error.
+func (s *Store) pages(ctx context.Context, base string, take func(*mvccpb.KeyValue)) (revision int64, err error) {
+	from, limit, bytes := base, firstValues, 0
 	for {
-		answer, err := s.scan(ctx, from, after(base), revision, int64(limit))
+		answer, err := s.scan(context.WithValue(ctx, largestMark{}, largestPage), from, after(base), revision, int64(limit))
+		if errors.Is(err, errLarge) && limit > 1 {
+			limit = min(leastValues, limit-1)
+			continue
+		}
+		if errors.Is(err, errLarge) && revision == 0 {
+			answer, err = s.scan(ctx, base, after(base), 0, 1, clientv3.WithKeysOnly())
+			if err == nil {
+				revision, err = answer.Header.Revision, errLarge
+			}
+		}
 		if err != nil {
-			return nil, 0, err
+			return revision, err
 		}
 		if revision == 0 {
 			revision = answer.Header.Revision
 		}
+		paged := 0
 		for _, kv := range answer.Kvs {
-			if v := s.versioned(kv); valid(v.Key) {
-				list = append(list, v)
-			}
-			count, bytes = count+1, bytes+len(kv.Key)+len(kv.Value)
+			take(kv)
+			paged += len(kv.Key) + len(kv.Value)
 		}
-		if bytes > mostBytes {
-			return nil, revision, errFlooded
+		if bytes += paged; bytes > mostBytes {
+			return revision, errFlooded
 		}
 		if !answer.More {
-			return list, revision, nil
+			return revision, nil
 		}
 		from = string(answer.Kvs[len(answer.Kvs)-1].Key) + "\x00"
-		limit = min(max(pageBytes*count/max(bytes, 1), leastValues), mostValues)
+		limit = min(max(pageBytes*len(answer.Kvs)/max(paged, 1), leastValues), mostValues)
 	}
 }
 

@@ -58,7 +58,7 @@ func (a *app) check(ctx context.Context) error {
 	var notes []string
 	if config != nil {
 		secrets, held := a.unreadable(ctx, config)
-		r.Warnings, notes = problemReports(slices.Concat(wanted.Warnings(config), secrets, wanted.MisspeltVariables(config), wanted.PageProblems(config), wanted.ReportProblems(config))), held
+		r.Warnings, notes = problemReports(slices.Concat(wanted.Warnings(config), secrets, wanted.MisspeltVariables(config), wanted.PageProblems(config), wanted.ReportProblems(config), wanted.ClientProblems(config))), held
 	}
 	switch {
 	case a.json:

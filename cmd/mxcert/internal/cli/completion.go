@@ -50,14 +50,16 @@ func (a *app) completions(root *cobra.Command) {
 	for _, cmd := range find(root, "account").Commands() {
 		flag(cmd, "ca", a.caNames)
 	}
+	find(root, "fleet", "forget").ValidArgsFunction = a.fleetHosts
+	find(root, "fleet", "recipients", "remove").ValidArgsFunction = a.fleetRecipientNames
 	noFiles(root)
 }
 
 // many is more names than a command line has.
 const many = 1 << 20
 
-func find(root *cobra.Command, name string) *cobra.Command {
-	cmd, _, _ := root.Find([]string{name}) // cannot fail: the command exists
+func find(root *cobra.Command, names ...string) *cobra.Command {
+	cmd, _, _ := root.Find(names) // cannot fail: the command exists
 	return cmd
 }
 

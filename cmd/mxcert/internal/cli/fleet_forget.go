@@ -21,7 +21,10 @@ fleet.forget (14 days).
 A host that comes back after it was forgotten takes part as a new one: it first copies what the fleet has. Its recipient stays trusted;
 mxcert fleet recipients remove RECIPIENT ends that.
 
-Exit codes: 0 it is forgotten, 3 it is at work, 75 the store is away.`
+As long as the store has the lease of a host, it cannot be forgotten: the lease ends when mxcert is stopped there, or three minutes after it was
+killed.
+
+Exit codes: 0 it is forgotten, 3 its lease has not ended, 75 the store is away.`
 
 // forgetReport is the document of `fleet forget --json`.
 type forgetReport struct {
@@ -85,12 +88,8 @@ func (a *app) fleetForget(ctx context.Context, host string, yes bool, in io.Read
 // knownHost finds a host that may be forgotten.
 func knownHost(hosts []fleet.HostInfo, host string) (fleet.HostInfo, error) {
 	for _, h := range hosts {
-		switch {
-		case h.Host != host:
-		case h.Alive:
-			return h, &report.Exit{Code: report.CodeFault, Err: fmt.Errorf("%s is at work: stop mxcert there first (systemctl disable --now mxcert), and wait three minutes", host)}
-		default:
-			return h, nil
+		if h.Host == host {
+			return h, fleetFailed(h.Forgettable(time.Now()))
 		}
 	}
 	return fleet.HostInfo{}, report.Usage("the fleet knows no host %q; mxcert fleet status lists them", host)

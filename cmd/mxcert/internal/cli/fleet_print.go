@@ -20,7 +20,11 @@ const (
 func printFleet(out sheet, r *fleetReport, now time.Time) {
 	fmt.Fprintf(out, "fleet %s, seen from %s\n", r.Fleet, r.Host)
 	printEngine(out, r)
-	printFleetHosts(out, r.Hosts, now)
+	if r.Engine.Up {
+		printFleetHosts(out, r.Hosts, now)
+	} else {
+		printLastSeen(out, r)
+	}
 	for _, c := range r.Certificates {
 		printFleetCertificate(out, c)
 	}
@@ -109,6 +113,26 @@ func printFleetHosts(out sheet, hosts []fleetHost, now time.Time) {
 	if alive > mostWell {
 		fmt.Fprintf(out, "and %d more %s alive\n", alive-mostWell, map[bool]string{true: "is", false: "are"}[alive-mostWell == 1])
 	}
+}
+
+// printLastSeen prints the hosts while the store is away: nobody knows which of them are at work.
+func printLastSeen(out sheet, r *fleetReport) {
+	if len(r.Hosts) == 0 {
+		return
+	}
+	columns := []column{{title: "HOST"}, {title: "LAST SEEN"}}
+	for _, h := range r.Hosts {
+		seen := "-"
+		switch {
+		case h.Host == r.Host:
+			seen = "this host"
+		case h.Seen != nil:
+			seen = report.Minute(*h.Seen)
+		}
+		columns[0].cells, columns[1].cells = append(columns[0].cells, cut(h.Host, widestHost)), append(columns[1].cells, seen)
+	}
+	fmt.Fprintln(out)
+	printColumns(out, "", columns, nil)
 }
 
 func printFleetCertificate(out sheet, c fleetCertificate) {

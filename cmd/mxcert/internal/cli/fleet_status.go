@@ -138,13 +138,13 @@ func newFleetReport(name, host string, seen fleetSeen, health fleet.Health, away
 		r.Faults = []string{}
 	}
 	for _, h := range seen.Hosts {
-		r.Hosts = append(r.Hosts, fleetHost{Host: h.Host, Alive: h.Alive, Seen: instant(h.Seen), Version: h.Version, Recipient: h.Recipient})
+		r.Hosts = append(r.Hosts, fleetHost{Host: h.Host, Alive: h.Alive, Seen: instant(lastSeen(h, seen)), Version: h.Version, Recipient: h.Recipient})
 	}
 	for _, t := range seen.Recipients {
 		r.Recipients = append(r.Recipients, fleetRecipient{Recipient: t.Recipient, Host: t.Host, State: t.State, Source: t.Source})
 	}
 	for _, newest := range newestOf(seen) {
-		r.Certificates = append(r.Certificates, newFleetCertificate(newest, seen, now))
+		r.Certificates = append(r.Certificates, newFleetCertificate(newest, seen, away == nil, now))
 	}
 	r.OK = r.code() == report.CodeOK
 	return r
@@ -194,19 +194,20 @@ func newestOf(seen fleetSeen) []fleet.Newest {
 	return list
 }
 
-func newFleetCertificate(newest fleet.Newest, seen fleetSeen, now time.Time) fleetCertificate {
+// newFleetCertificate puts together what hosts say of a certificate. answers: the store says who is at work.
+func newFleetCertificate(newest fleet.Newest, seen fleetSeen, answers bool, now time.Time) fleetCertificate {
 	c := fleetCertificate{Name: newest.Name, Key: newest.Key, Generation: newest.Generation, Serial: newest.Serial, NotAfter: instant(newest.NotAfter), Host: newest.Host, Hosts: []fleetCopy{}}
 	for _, d := range seen.deployed[newest.Name] {
 		wanted := d.Wants(bundle.KeyType(newest.Key))
 		if has := d.Keys[newest.Key]; wanted || has.Serial != "" || has.Served != "" {
-			c.Hosts = append(c.Hosts, newFleetCopy(d, has, newest, wanted, now))
+			c.Hosts = append(c.Hosts, newFleetCopy(d, has, newest, wanted, answers, now))
 		}
 	}
 	slices.SortFunc(c.Hosts, func(a, b fleetCopy) int { return cmp.Compare(a.Host, b.Host) })
 	return c
 }
 
-func newFleetCopy(d fleet.Deployed, has fleet.Deployment, newest fleet.Newest, wanted bool, now time.Time) fleetCopy {
+func newFleetCopy(d fleet.Deployed, has fleet.Deployment, newest fleet.Newest, wanted, answers bool, now time.Time) fleetCopy {
 	c := fleetCopy{Host: d.Host, Wanted: wanted, OnDisk: has.Serial, Served: has.Served}
 	at := d.At
 	if has.Served != "" && !has.At.IsZero() {
@@ -235,16 +236,35 @@ func newFleetCopy(d fleet.Deployed, has fleet.Deployment, newest fleet.Newest, w
 		c.Reason += ": " + d.Problem
 	}
 	if !d.Alive {
-		c.Reason = joinClauses(c.Reason, awayClause(d.Seen))
+		c.Reason = joinClauses(c.Reason, awayClause(d.Seen, answers))
 	}
 	return c
 }
 
-func awayClause(seen time.Time) string {
-	if seen.IsZero() {
+// awayClause says that a host is away. Only a store that answers knows; without it, all that is known is when the host was last seen.
+func awayClause(seen time.Time, answers bool) string {
+	switch {
+	case !answers && seen.IsZero():
+		return "the host was not seen yet"
+	case !answers:
+		return "the host was last seen at " + report.Minute(seen)
+	case seen.IsZero():
 		return "the host is away"
 	}
 	return "the host is away since " + report.Minute(seen)
+}
+
+// lastSeen is when a host was last seen: by itself, or with what it says of a certificate.
+func lastSeen(h fleet.HostInfo, seen fleetSeen) time.Time {
+	last := h.Seen
+	for _, list := range seen.deployed {
+		for _, d := range list {
+			if d.Host == h.Host && d.Seen.After(last) {
+				last = d.Seen
+			}
+		}
+	}
+	return last
 }
 
 func joinClauses(a, b string) string {

@@ -92,6 +92,9 @@ func TestFleetMatrixWithoutStore(t *testing.T) {
 	if r.code() != report.CodeTemporary || r.Engine.Up || r.Engine.Since == nil || !r.Engine.Since.Equal(since) || r.Engine.Reason != "connection refused" || r.Engine.Hint != "start etcd" {
 		t.Errorf("%+v", r.Engine)
 	}
+	if reason := r.Certificates[0].Hosts[1].Reason; !strings.HasSuffix(reason, "the host was last seen at 2026-11-30 11:59 UTC") || r.Hosts[1].Alive || r.Hosts[1].Seen == nil {
+		t.Errorf("%q, %+v", reason, r.Hosts)
+	}
 	if c := r.Certificates; len(c) != 1 || c[0].Serial != newSerial || c[0].Generation != 7 || !c[0].Hosts[0].Matches || c[0].Hosts[1].Matches {
 		t.Errorf("%+v", c)
 	}
@@ -121,7 +124,35 @@ func TestFleetMatrixOn80Columns(t *testing.T) {
 	for i := range 12 {
 		hosts = append(hosts, says(fmt.Sprintf("mx%d", i+1), true, newSerial, newSerial))
 	}
-	r := newFleetReport("berlin", "mx1", seenOf(hosts...), fleet.Health{Since: fleetNow, Reason: strings.Repeat("refused ", 20), Faults: []string{strings.Repeat("forged ", 20)}}, errors.New("away"), fleetNow)
+	faults := []string{strings.Repeat("forged ", 20)}
+	text := printedFleet(t, newFleetReport("berlin", "mx1", seenOf(hosts...), fleet.Health{Up: true, Since: fleetNow, Faults: faults}, nil, fleetNow))
+	for _, want := range []string{"fleet berlin, seen from mx1\n", "answers since 2026-11-30 12:00 UTC", "mx ec256: generation 7, serial 0a1b2c3d4e5f6…", "ordered by mx1",
+		"HOST                            WANTED  ON DISK  SERVED   AGE\n", "it has generation 6 on its disk", "the host is away since 2026-11-30 11:59 UTC", "  and 4 more serve the newest one\n", "and 4 more are alive\n", "60 s ago", "yes     newest   newest   4 min"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("there is no %q in\n%s", want, text)
+		}
+	}
+	if n := strings.Count(text, "newest   newest"); n != mostWell {
+		t.Errorf("%d lines of hosts that are well", n)
+	}
+	for i := range hosts {
+		hosts[i].Alive = i == 1 // this host; the others nobody knows
+	}
+	text = printedFleet(t, newFleetReport("berlin", "mx1", seenOf(hosts...), fleet.Health{Since: fleetNow, Reason: strings.Repeat("refused ", 20), Faults: faults}, state.ErrAway, fleetNow))
+	for _, want := range []string{"the store cannot be used since 2026-11-30 12:00 UTC", "HOST                            LAST SEEN\n", "mx1                             this host\n",
+		"mx12                            2026-11-30 11:59 UTC\n", "the host was last seen at 2026-11-30 11:59 UTC"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("there is no %q in\n%s", want, text)
+		}
+	}
+	if strings.Contains(text, "away") || strings.Contains(text, "alive") {
+		t.Errorf("it says who is at work, which nobody knows:\n%s", text)
+	}
+}
+
+// printedFleet prints a report, and checks that each line fits on 80 columns.
+func printedFleet(t *testing.T, r *fleetReport) string {
+	t.Helper()
 	var text bytes.Buffer
 	printFleet(sheet{Writer: &text, width: 80, paint: func(s, _ string) { text.WriteString(s) }}, r, fleetNow)
 	for line := range strings.Lines(text.String()) {
@@ -129,15 +160,7 @@ func TestFleetMatrixOn80Columns(t *testing.T) {
 			t.Errorf("too long: %s", line)
 		}
 	}
-	for _, want := range []string{"fleet berlin, seen from mx1\n", "the store cannot be used since 2026-11-30 12:00 UTC", "mx ec256: generation 7, serial 0a1b2c3d4e5f6…", "ordered by mx1",
-		"HOST                            WANTED  ON DISK  SERVED   AGE\n", "it has generation 6 on its disk", "  and 4 more serve the newest one\n", "and 4 more are alive\n", "60 s ago", "yes     newest   newest   4 min"} {
-		if !strings.Contains(text.String(), want) {
-			t.Errorf("there is no %q in\n%s", want, text.String())
-		}
-	}
-	if n := strings.Count(text.String(), "newest   newest"); n != mostWell {
-		t.Errorf("%d lines of hosts that are well", n)
-	}
+	return text.String()
 }
 
 // TestHeldByTheService: the commands of a fleet ask no daemon, so their errors speak of none.

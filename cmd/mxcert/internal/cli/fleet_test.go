@@ -168,6 +168,7 @@ func TestFleetOfTwo(t *testing.T) {
 	if away.Engine.Up || away.Engine.Reason == "" || away.Engine.Since == nil || len(away.Certificates) != 1 || away.OK {
 		t.Errorf("without the store: %+v", away)
 	}
+	f.completes(mx2)
 	if got := mx2.run("fleet", "join"); got.code != report.CodeTemporary || !strings.Contains(got.said(), "Nothing was written.") {
 		t.Errorf("join without the store: %d\n%s%s", got.code, got.stdout, got.stderr)
 	}

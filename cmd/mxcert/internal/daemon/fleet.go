@@ -6,7 +6,6 @@ import (
 	"math"
 	mathrand "math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -181,27 +180,37 @@ func (m *membership) world() *tell.Fleet {
 	return &tell.Fleet{Name: m.of.Name, Host: m.of.Host, Health: m.Health(), Member: m.Member}
 }
 
-// tellHealth says how the store is, in the log only if that is new.
+// tellHealth says how the store is, in the log only what is new.
 func (d *Daemon) tellHealth(m *membership) {
-	health := m.Health()
-	d.Tell.Fleet(m.world())
-	d.Tell.Found(fleetTopic, healthFindings(m.of.Name, health))
 	m.mu.Lock()
-	before := m.told
+	before, health := m.told, m.Health()
 	m.told = health
 	m.mu.Unlock()
+	d.Tell.Fleet(m.world())
+	d.Tell.Found(fleetTopic, healthFindings(m.of.Name, health))
 	if health.Up && !health.Since.IsZero() && (!before.Up || before.Since.IsZero()) { // the first answer counts, too: a pass may have missed it
 		d.back(m)
 	}
-	same := !before.Since.IsZero() && before.Up == health.Up && slices.Equal(before.Faults, health.Faults)
-	well := health.Up && len(health.Faults) == 0
-	switch {
-	case health.Since.IsZero(), same, well && before.Since.IsZero():
-	case well:
-		d.log.Info("the store of the fleet is well again", "fleet", m.of.Name, journal.FleetBack.Attr())
-	default:
-		d.log.Warn("the store of the fleet is not as it should be", "fleet", m.of.Name, "since", report.Minute(health.Since),
-			"detail", report.OneLine(strings.Join(append(nonEmpty(health.Reason), health.Faults...), "; ")), "hint", health.Hint, journal.FleetAway.Attr())
+	d.logHealth(m.of.Name, before, health)
+}
+
+// logHealth logs what is new: that the store is away, each value that is refused, and that all is well again.
+func (d *Daemon) logHealth(name string, before, health fleet.Health) {
+	if health.Since.IsZero() {
+		return
+	}
+	if !health.Up && (before.Up || before.Since.IsZero()) {
+		d.log.Warn("the store of the fleet is not as it should be", "fleet", name, "since", report.Minute(health.Since), "detail", report.OneLine(health.Reason),
+			"hint", health.Hint, journal.FleetAway.Attr())
+	}
+	for _, fault := range health.Faults {
+		if !slices.Contains(before.Faults, fault) {
+			d.log.Error("the store of the fleet is not as it should be", "fleet", name, "detail", report.OneLine(fault), journal.FleetAway.Attr())
+		}
+	}
+	wasWell := before.Since.IsZero() || before.Up && len(before.Faults) == 0
+	if health.Up && len(health.Faults) == 0 && !wasWell {
+		d.log.Info("the store of the fleet is well again", "fleet", name, journal.FleetBack.Attr())
 	}
 }
 
@@ -215,13 +224,6 @@ func (d *Daemon) back(m *membership) {
 		hosts, _ := m.Hosts(w.waiting, want.Name)
 		w.sooner(want.Name, m.wake(want.Name, len(hosts), time.Now()))
 	}
-}
-
-func nonEmpty(text string) []string {
-	if text == "" {
-		return nil
-	}
-	return []string{text}
 }
 
 // healthFindings says what is wrong with the store.

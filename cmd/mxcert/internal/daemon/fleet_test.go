@@ -11,6 +11,7 @@ import (
 
 	"mxcert/acme/bundle"
 	"mxcert/acme/fleet"
+	"mxcert/acme/state/etcd"
 	"mxcert/deploy/served"
 
 	"mxcert/cmd/mxcert/internal/pass"
@@ -123,6 +124,32 @@ func TestFleetHangs(t *testing.T) {
 	}
 	if c.world.placed() != 1 {
 		t.Errorf("%d orders", c.world.placed())
+	}
+}
+
+// A value that is refused is one line of the log, also if another one follows.
+func TestFleetRefusesOnce(t *testing.T) {
+	t.Parallel()
+	c := newTown(t, "mx1")
+	d := c.hosts[0].daemon()
+	c.awaitOther(t, "")
+	stranger, err := etcd.Open(etcd.Settings{Endpoints: c.etcd.Endpoints(), Prefix: "/mxcert/v1/berlin/", Holder: "stranger"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stranger.Close()
+	for i, key := range []string{"recipient/garbage1", "recipient/garbage2"} {
+		if err := stranger.Replace(key, []byte("garbage")); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, key+" is refused", func() bool { return len(d.current().member.Health().Faults) == i+1 })
+		eventually(t, key+" is logged", func() bool { return strings.Contains(d.log.String(), key) })
+	}
+	d.stop()
+	for _, key := range []string{"recipient/garbage1", "recipient/garbage2"} {
+		if n := strings.Count(d.log.String(), key+" in the store of the fleet is refused"); n != 1 {
+			t.Errorf("%s is in the log %d times:\n%s", key, n, d.log)
+		}
 	}
 }
 

@@ -13,12 +13,8 @@ import (
 	"mxcert/cmd/mxcert/internal/wanted"
 )
 
-const (
-	// mayDiffer is how far clocks may differ without a word: certificates and leases are judged by different clocks.
-	mayDiffer = 30 * time.Second
-	// clientSoon is how long before its end a client certificate is worth a word, or a quarter of its life if that is less.
-	clientSoon = 14 * 24 * time.Hour
-)
+// mayDiffer is how far clocks may differ without a word: certificates and leases are judged by different clocks.
+const mayDiffer = 30 * time.Second
 
 // fleet looks at the fleet of this host. It changes nothing.
 func (d *Doctor) fleet(ctx context.Context) []finding.Finding {
@@ -95,9 +91,9 @@ func client(of *wanted.Fleet, now time.Time) finding.Finding {
 		return bad("%s", err).Next(report.HintOf(err))
 	}
 	text, until := leaf.Subject.CommonName, report.Minute(leaf.NotAfter)
-	if leaf.NotAfter.Sub(now) < min(clientSoon, leaf.NotAfter.Sub(leaf.NotBefore)/4) {
+	if wanted.EndsSoon(leaf, now) {
 		return doubtful("the client certificate %q, by which the cluster knows this host, ends at %s", text, until).
-			Next("issue a new one with the same common name, and write it over the old one; mxcert reads it at its next connection")
+			Next(wanted.RenewClient)
 	}
 	return well("the client certificate is that of the user %q, and is valid until %s", text, until)
 }

@@ -2,7 +2,6 @@ package page
 
 import (
 	"cmp"
-	"context"
 	"slices"
 	"time"
 
@@ -35,8 +34,11 @@ func fleetOf(w tell.World) *Fleet {
 	}
 	f := &Fleet{Name: w.Fleet.Name, Host: w.Fleet.Host, Up: w.Fleet.Health.Up, Since: w.Fleet.Health.Since}
 	hosts := map[string]FleetHost{}
+	var names []string
 	for _, c := range w.Host.Certificates {
-		list, _ := w.Fleet.Member.Hosts(context.Background(), c.Name) // with a daemon at work it asks nobody
+		names = append(names, c.Name)
+	}
+	for _, list := range w.Fleet.Hosts(names) {
 		newest := fleet.NewestOf(list)
 		for _, d := range list {
 			h := hosts[d.Host]
@@ -83,7 +85,7 @@ func fleetSection(f *Fleet) *element {
 	if len(f.Hosts) > 0 {
 		body := parts{}
 		for _, h := range f.Hosts[:min(len(f.Hosts), mostFleet)] {
-			body = append(body, fleetRow(h))
+			body = append(body, fleetRow(h, f.Up))
 		}
 		list = append(list, el("div", class("sheet"), el("table", el("caption", say("%d of %d hosts, those that are behind first.", min(len(f.Hosts), mostFleet), len(f.Hosts))),
 			el("thead", el("tr", head("Host"), head("State"), head("Certificates"))), el("tbody", body...))))
@@ -91,13 +93,15 @@ func fleetSection(f *Fleet) *element {
 	return section("fleet", "Fleet", list...)
 }
 
-func fleetRow(h FleetHost) *element {
+// fleetRow is about one host. Only a store that answers knows who is away.
+func fleetRow(h FleetHost, answers bool) *element {
 	state := parts{text("at work")}
-	if !h.Alive {
-		state = parts{text("away")}
-		if !h.Seen.IsZero() {
-			state = append(state, text(" since "), moment(h.Seen))
-		}
+	switch {
+	case h.Alive:
+	case h.Seen.IsZero():
+		state = parts{text(map[bool]string{true: "away", false: "not seen yet"}[answers])}
+	default:
+		state = parts{text(map[bool]string{true: "away since ", false: "last seen "}[answers]), moment(h.Seen)}
 	}
 	m := mark{"good", "✓", "newest"}
 	if h.Serves < h.Of {

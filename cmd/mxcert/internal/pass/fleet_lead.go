@@ -117,6 +117,9 @@ func waiting(err error) error {
 	if h, ok := errors.AsType[*fleet.Held](err); ok {
 		return &waitsForFleet{kind: KindFleetAway, why: h.Why, advice: h.Advice, until: soonest(h.Until)}
 	}
+	if stray, ok := errors.AsType[*fleet.Refused](err); ok && stray.ID == fleet.NoLease {
+		return &waitsForFleet{kind: KindFleetBusy, why: stray.Key + ": " + stray.Why, advice: stray.Next, until: soonest(time.Time{})}
+	}
 	switch {
 	case errors.Is(err, state.ErrLocked), errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, state.ErrAway):
 		return &waitsForFleet{kind: KindFleetBusy, why: "another host of the fleet orders: " + err.Error(),
@@ -171,10 +174,12 @@ func (p *pass) offer(ctx context.Context, key bundle.KeyType, g state.Generation
 		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fleetPatience)
 		defer cancel()
-		if err := p.Fleet.Offer(ctx, held, p.want.Name, g, b); err != nil {
-			p.along.unoffered.Store(true)
-			p.say("fleet", fmt.Sprintf("the %s certificate could not be offered to the other hosts yet: %v", key, err))
+		err := p.Fleet.Offer(ctx, held, p.want.Name, g, b)
+		if err == nil || errors.Is(err, state.ErrAway) && p.Fleet.Offered(p.want.Name, b) { // the store is away, and had it: nobody waits for it
+			return
 		}
+		p.along.unoffered.Store(true)
+		p.say("fleet", fmt.Sprintf("the %s certificate could not be offered to the other hosts yet: %v", key, err))
 	}()
 }
 

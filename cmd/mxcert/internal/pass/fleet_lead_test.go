@@ -51,6 +51,7 @@ func TestWaiting(t *testing.T) {
 		{&fleet.Held{Until: soon, Why: "the store is away", Advice: "bring it back"}, KindFleetAway},
 		{errors.Join(state.ErrAway), KindFleetAway},
 		{errors.Join(state.ErrLocked, context.DeadlineExceeded), KindFleetBusy},
+		{errors.Join(state.ErrLocked, &fleet.Refused{ID: fleet.NoLease, Key: "k", Why: "nobody has made this lock", Next: "remove it"}), KindFleetBusy},
 		{errBoom, "error"},
 	} {
 		err := waiting(tt.err)

@@ -1,6 +1,7 @@
 package pass
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -108,6 +109,13 @@ func TestFleetAway(t *testing.T) {
 	}
 	if r := h.pass(report.CodeOK, deployOnly); r.Keys[0].Serial != second || r.Stage != report.Served {
 		t.Errorf("forward: %+v", r)
+	}
+	if h.heard("could not be offered") {
+		t.Errorf("the other hosts have it: %q", h.said)
+	}
+	h.check(os.Remove(h.Path("state", "fleet.json"))) // as if it never was
+	if h.pass(report.CodeOK, deployOnly); !h.heard("the ec256 certificate could not be offered to the other hosts yet") {
+		t.Errorf("the other hosts may lack it: %q", h.said)
 	}
 	h.remember(func(r *state.Record) {
 		r.Slot(bundle.EC256).RenewAt, r.Slot(bundle.EC256).Renewal = time.Now().Add(-time.Hour), state.RenewalInfo{}

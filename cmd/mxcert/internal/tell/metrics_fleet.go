@@ -3,6 +3,7 @@ package tell
 import (
 	"context"
 	"slices"
+	"time"
 
 	"mxcert/acme/bundle"
 	"mxcert/acme/fleet"
@@ -12,15 +13,29 @@ import (
 // mostHosts limits how many hosts and certificates have a number of their own. In a larger fleet those that match have none.
 const mostHosts = 5000
 
+// knownPatience bounds how long what is known about hosts may be waited for, in all. With a daemon at work nobody is asked.
+const knownPatience = 5 * time.Second
+
+// Hosts returns what the hosts of the fleet say about each of these certificates, in their order: what is known after 5 s at most.
+func (f *Fleet) Hosts(names []string) [][]fleet.Deployed {
+	ctx, cancel := context.WithTimeout(context.Background(), knownPatience)
+	defer cancel()
+	list := make([][]fleet.Deployed, len(names))
+	for i, name := range names {
+		list[i], _ = f.Member.Hosts(ctx, name) // the last known ones do
+	}
+	return list
+}
+
 // fleetNumbers takes out of a World what is known about the fleet; nil if this host is in none, or if nothing is known yet.
 func fleetNumbers(w World) *metrics.Fleet {
 	if w.Fleet == nil || !w.Fleet.Health.Up && w.Fleet.Health.Since.IsZero() {
 		return nil
 	}
 	numbers := &metrics.Fleet{Up: w.Fleet.Health.Up}
-	for _, name := range names(w.Host) {
-		hosts, _ := w.Fleet.Member.Hosts(context.Background(), name) // with a daemon at work it asks nobody; the last known ones do
-		numbers.Hosts = append(numbers.Hosts, hostNumbers(name, hosts)...)
+	certificates := names(w.Host)
+	for i, hosts := range w.Fleet.Hosts(certificates) {
+		numbers.Hosts = append(numbers.Hosts, hostNumbers(certificates[i], hosts)...)
 	}
 	if len(numbers.Hosts) > mostHosts {
 		numbers.Hosts = slices.DeleteFunc(numbers.Hosts, func(h metrics.FleetHost) bool { return h.Matches })

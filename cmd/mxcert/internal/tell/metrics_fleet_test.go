@@ -1,11 +1,19 @@
 package tell
 
 import (
+	"context"
+	"path/filepath"
 	"slices"
 	"testing"
+	"time"
+
+	"filippo.io/age"
 
 	"mxcert/acme/bundle"
 	"mxcert/acme/fleet"
+	"mxcert/acme/fleet/seal"
+	"mxcert/acme/state"
+	"mxcert/acme/state/disk"
 	"mxcert/cmd/mxcert/internal/wanted"
 	"mxcert/hooks/metrics"
 )
@@ -31,6 +39,44 @@ func TestHostNumbers(t *testing.T) {
 		{Certificate: "mx", Host: "serves", Matches: true}, {Certificate: "mx", Host: "silent"}}
 	if !slices.Equal(got, want) {
 		t.Errorf("%+v", got)
+	}
+}
+
+// hanging is a store of which a question would never end.
+type hanging struct {
+	state.Shared
+	asked chan time.Time // with which deadline
+}
+
+func (h hanging) Identity(ctx context.Context) (string, error) {
+	until, _ := ctx.Deadline()
+	h.asked <- until
+	return "", state.ErrAway
+}
+
+// If somebody asks without a daemon at work, the question to the store has an end.
+func TestFleetNumbersEnd(t *testing.T) {
+	t.Parallel()
+	key, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	identity, err := seal.ParseIdentity(key.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := disk.Open(filepath.Join(t.TempDir(), "state"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := hanging{asked: make(chan time.Time, 10)}
+	member, err := fleet.New(fleet.Settings{Name: "berlin", Host: "mx1", Identity: identity}, store, files, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fleetNumbers(World{Host: &wanted.Host{Certificates: []wanted.Certificate{{Name: "mx"}}}, Fleet: &Fleet{Health: fleet.Health{Up: true}, Member: member}})
+	if until := <-store.asked; until.IsZero() {
+		t.Error("the question has no deadline")
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -83,6 +84,46 @@ func (c *client) valid(leaf *x509.Certificate, now time.Time) error {
 			hint: "this host's clock says " + now.UTC().Format(day) + ": set it right, or wait"}
 	}
 	return nil
+}
+
+// clientSoon is how long before its end a client certificate is worth a word, or a quarter of its life if that is less.
+const clientSoon = 14 * 24 * time.Hour
+
+// EndsSoon reports whether it is time to renew a client certificate.
+func EndsSoon(leaf *x509.Certificate, now time.Time) bool {
+	return leaf.NotAfter.Sub(now) < min(clientSoon, leaf.NotAfter.Sub(leaf.NotBefore)/4)
+}
+
+// RenewClient is the next step if a client certificate ends soon.
+const RenewClient = "issue a new one with the same common name, and write it over the old one; mxcert reads it at its next connection"
+
+// ClientProblems finds out early what is wrong with the client certificate of this host for the store of its fleet: it cannot be read, does not
+// fit its key, has expired or soon does. It is no fault of the configuration: you may check that before the files are in place, or as a user
+// who may not read them. It leaves out a key that [UnreadableSecrets] lists.
+func ClientProblems(config *configs.Config) []configs.Problem {
+	f := fleetOf(config, &secrets{})
+	if f == nil || f.client.certificate == "" {
+		return nil
+	}
+	p := config.At("fleet.etcd.certificate")
+	leaf, err := f.ClientCertificate()
+	e, _ := errors.AsType[*clientError](err)
+	switch {
+	case err == nil && EndsSoon(leaf, time.Now()):
+		p.Message = fmt.Sprintf("fleet.etcd.certificate: %s (%s) ends at %s", f.client.certificate, leaf.Subject.CommonName, leaf.NotAfter.UTC().Format("2006-01-02 15:04 MST"))
+		p.Hint = RenewClient
+	case e == nil: // all is well
+		return nil
+	default:
+		if strings.HasPrefix(e.text, "fleet.etcd.private_key: ") {
+			if !filepath.IsAbs(f.client.privateKey) {
+				return nil
+			}
+			p = config.At("fleet.etcd.private_key")
+		}
+		p.Message, p.Hint = e.text, e.hint
+	}
+	return []configs.Problem{p}
 }
 
 // clientError is an error with the next step.

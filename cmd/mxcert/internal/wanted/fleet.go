@@ -49,6 +49,16 @@ func (f *Fleet) Fingerprint() string {
 	return fingerprint("%s %+v %q", f.Host, f.source, string(f.source.Identity))
 }
 
+// Recipients returns whom the configuration trusts: all hosts, and the recovery key. It leaves out what is no recipient.
+func (f *Fleet) Recipients() (list []seal.Recipient) {
+	for _, text := range f.source.Recipients {
+		if recipient, err := seal.ParseRecipient(text); err == nil {
+			list = append(list, recipient)
+		}
+	}
+	return list
+}
+
 // Identity reads the secret of this host. The error names where it is, and what to do.
 func (f *Fleet) Identity() (*seal.Identity, error) {
 	text, err := f.secrets.read(f.source.Identity)

@@ -4,7 +4,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -204,86 +203,5 @@ func TestFleetSecretsUnreadable(t *testing.T) {
 	}
 	if _, err := host.Fleet.ClientCertificate(); err == nil || !strings.Contains(err.Error(), "fleet.etcd.private_key: secret cred:no-such-key") {
 		t.Errorf("%v", err)
-	}
-}
-
-// The client certificate is read for each connection: something else renews it.
-func TestClientCertificate(t *testing.T) {
-	t.Parallel()
-	h := newFleetHost(t)
-	f := load(t, h.text()).Fleet
-	secure, err := f.TLS()
-	if err != nil || secure.MinVersion < tls.VersionTLS12 || secure.InsecureSkipVerify {
-		t.Fatalf("%+v, %v", secure, err)
-	}
-	shown := func() (string, error) {
-		pair, err := secure.GetClientCertificate(&tls.CertificateRequestInfo{})
-		if pair == nil {
-			return "", err
-		}
-		return pair.Leaf.Subject.CommonName, err
-	}
-	if name, err := shown(); err != nil || name != "mx1" {
-		t.Errorf("%s, %v", name, err)
-	}
-	h.client("renewed", time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
-	if name, err := shown(); err != nil || name != "renewed" {
-		t.Errorf("after a renewal: %s, %v", name, err)
-	}
-	old, err := os.ReadFile(h.certificate)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.client("half", time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
-	h.write(h.certificate, string(old), 0o600) // the new key beside the old certificate
-	if name, err := shown(); err != nil || name != "renewed" {
-		t.Errorf("in the middle of a replacement: %s, %v", name, err)
-	}
-	h.client("old", time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
-	if _, err := shown(); err == nil || !strings.Contains(err.Error(), h.certificate+" (old) expired at "+time.Now().Add(-time.Hour).UTC().Format("2006-01-02")) {
-		t.Errorf("expired: %v", err)
-	}
-	leaf, err := f.ClientCertificate()
-	if hint, ok := errors.AsType[interface {
-		error
-		Hint() string
-	}](err); leaf == nil || !ok || !strings.Contains(hint.Hint(), "issue a new client certificate") {
-		t.Errorf("%v, %v", leaf, err)
-	}
-	h.client("early", time.Now().Add(time.Hour), time.Now().Add(2*time.Hour))
-	if _, err := shown(); err == nil || !strings.Contains(err.Error(), "is not valid before") {
-		t.Errorf("early: %v", err)
-	}
-}
-
-// At a loopback address there may be no TLS at all.
-func TestPlainEtcd(t *testing.T) {
-	t.Parallel()
-	h := newFleetHost(t)
-	f := load(t, h.text(`["https://127.0.0.1:2379"], certificate: `+h.certificate+", private_key: "+h.key, `["http://127.0.0.1:2379"]`)).Fleet
-	if secure, err := f.TLS(); err != nil || secure != nil {
-		t.Errorf("%+v, %v", secure, err)
-	}
-	if _, err := f.ClientCertificate(); err == nil {
-		t.Error("a client certificate of nothing")
-	}
-}
-
-// A process that is about to lose its rights keeps what it can still read.
-func TestKeptClientCertificate(t *testing.T) {
-	t.Parallel()
-	h := newFleetHost(t)
-	host := load(t, h.text())
-	host.KeepSecrets()
-	for _, file := range []string{h.identity, h.certificate, h.key} {
-		if err := os.Remove(file); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if s, err := host.Fleet.Settings(); err != nil || string(s.Identity.Recipient()) != h.own {
-		t.Errorf("%v", err)
-	}
-	if leaf, err := host.Fleet.ClientCertificate(); err != nil || leaf.Subject.CommonName != "mx1" {
-		t.Errorf("%v, %v", leaf, err)
 	}
 }
