@@ -36,7 +36,7 @@ func (m *Member) recallTrust() error {
 	err = decode(text, m.disk.Path(trustFile), &kept)
 	switch {
 	case isRefused(err, LaterVersion):
-		return refusal("install the mxcert that wrote it, or a later one", "%v", err)
+		return refusal("install the mxcert that wrote it, or a later one", "a later mxcert wrote whom this host trusts, and this one cannot read it: %s", m.disk.Path(trustFile))
 	case err != nil:
 		m.log.Error("what this host remembers of the fleet's recipients is damaged; it is learned again from the store", "file", m.disk.Path(trustFile))
 		return nil //nolint:nilerr // it is reported
