@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"mxcert/configs"
 
+	"mxcert/cmd/mxcert/internal/privilege"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/wanted"
 )
@@ -42,24 +45,27 @@ func (a *app) checkCommand() *cobra.Command {
 func (a *app) check(ctx context.Context) error {
 	config, err := configs.Load(a.configFile)
 	if err == nil {
-		err = wanted.Check(config)
+		err = withProblems(wanted.Check(config), wanted.CheckFleet(config))
 	}
+	var warnings []configs.Problem
+	var notes []string
 	if config != nil {
 		err = withFiles(config, err)
+		var secrets []configs.Problem
+		secrets, notes = a.unreadable(ctx, config)
+		warnings = slices.Concat(wanted.Warnings(config), secrets, wanted.MisspeltVariables(config), wanted.PageProblems(config), wanted.ReportProblems(config))
+		err = withProblems(err, a.unreadableFleet(ctx, config))
 	}
 	problems, isProblem := errors.AsType[*configs.Problems](err)
 	if err != nil && !isProblem {
 		return err
 	}
-	r := checkReport{OK: err == nil, Problems: []problemReport{}, Warnings: []problemReport{}}
+	r := checkReport{OK: err == nil, Problems: []problemReport{}}
 	if isProblem {
 		r.Problems = problemReports(problems.List)
+		warnings = slices.DeleteFunc(warnings, func(w configs.Problem) bool { return listed(problems.List, w) })
 	}
-	var notes []string
-	if config != nil {
-		secrets, held := a.unreadable(ctx, config)
-		r.Warnings, notes = problemReports(slices.Concat(wanted.Warnings(config), secrets, wanted.MisspeltVariables(config), wanted.PageProblems(config), wanted.ReportProblems(config))), held
-	}
+	r.Warnings = problemReports(warnings)
 	switch {
 	case a.json:
 		if err := a.printJSON(r); err != nil {
@@ -96,16 +102,64 @@ func (a *app) warnings(list []problemReport) {
 
 // withFiles adds faults in the files that the configuration names to an error about the configuration.
 func withFiles(config *configs.Config, err error) error {
-	list := wanted.CheckFiles(config)
+	if list := wanted.CheckFiles(config); len(list) > 0 {
+		return withProblems(err, &configs.Problems{List: list})
+	}
+	return err
+}
+
+// withProblems adds the problems of one error to those of another, each once. An error that is not about the configuration stays alone.
+func withProblems(err, more error) error {
+	added, ok := errors.AsType[*configs.Problems](more)
+	if !ok {
+		return err
+	}
+	all := &configs.Problems{}
 	if problems, ok := errors.AsType[*configs.Problems](err); ok {
-		list = append(problems.List, list...)
+		all.List = slices.Clone(problems.List)
 	} else if err != nil {
 		return err
 	}
+	for _, p := range added.List {
+		if !listed(all.List, p) {
+			all.List = append(all.List, p)
+		}
+	}
+	return all
+}
+
+// listed reports whether a problem is in a list already.
+func listed(list []configs.Problem, p configs.Problem) bool {
+	return slices.ContainsFunc(list, func(known configs.Problem) bool { return known.Path == p.Path && known.Message == p.Message })
+}
+
+// unreadableFleet returns which files and secrets of the fleet are in their places and cannot be read by the user that renews: without them, orders
+// wait. Others may check, too: their rights say nothing. A process of root becomes that user, for good.
+func (a *app) unreadableFleet(ctx context.Context, config *configs.Config) error {
+	if !config.Fleet.On() || privilege.BecomeOwner(config.State) != nil {
+		return nil
+	}
+	info, err := os.Stat(config.State)
+	if err != nil {
+		return nil //nolint:nilerr // there is no state yet, so nobody knows who renews
+	}
+	if owner, ok := info.Sys().(*syscall.Stat_t); !ok || int(owner.Uid) != os.Geteuid() {
+		return nil
+	}
+	list := wanted.UnreadableFleet(config)
 	if len(list) == 0 {
 		return nil
 	}
-	return &configs.Problems{List: list}
+	held, problems := a.heldSecrets(ctx, config), &configs.Problems{}
+	for _, u := range list {
+		if held.text(u) == "" {
+			problems.List = append(problems.List, u.Problem)
+		}
+	}
+	if len(problems.List) == 0 {
+		return nil
+	}
+	return problems
 }
 
 // fileName is how messages call the configuration file.

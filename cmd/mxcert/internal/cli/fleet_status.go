@@ -84,7 +84,7 @@ type fleetRecipient struct {
 func (a *app) fleetStatus(ctx context.Context) error {
 	ctx, cancel := a.within(ctx, fleetTime)
 	defer cancel()
-	f, err := a.fleet(ctx, "fleet status", true)
+	f, err := a.fleet(ctx, "fleet status", toShow)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -44,21 +45,31 @@ func (c *client) read(now time.Time) (*tls.Certificate, error) {
 	return c.last, c.valid(c.last.Leaf, now)
 }
 
+const (
+	identitySetting    = "fleet.identity"
+	rootsSetting       = "fleet.etcd.ca_file"
+	certificateSetting = "fleet.etcd.certificate"
+	keySetting         = "fleet.etcd.private_key"
+)
+
 // pairHint is the next step if there is no pair.
 const pairHint = "put the client certificate of this host and its key where fleet.etcd.certificate and fleet.etcd.private_key point, readable by the user that renews"
 
 func (c *client) load() (*tls.Certificate, error) {
+	if what, open := openFile(configs.Secret("file:" + c.privateKey)); open {
+		return nil, openError(keySetting, what)
+	}
 	certificate, err := os.ReadFile(c.certificate)
 	if err != nil {
-		return nil, &clientError{text: fmt.Sprintf("fleet.etcd.certificate: %v", err), hint: pairHint, err: err}
+		return nil, &clientError{setting: certificateSetting, text: err.Error(), hint: pairHint, err: err}
 	}
 	key, err := c.key()
 	if err != nil {
-		return nil, &clientError{text: fmt.Sprintf("fleet.etcd.private_key: %v", err), hint: pairHint, err: err}
+		return nil, &clientError{setting: keySetting, text: err.Error(), hint: pairHint, err: err}
 	}
 	pair, err := tls.X509KeyPair(certificate, key)
 	if err != nil {
-		return nil, &clientError{text: fmt.Sprintf("fleet.etcd.certificate: %s and %s are no certificate with its key: %v", c.certificate, c.privateKey, err), hint: pairHint}
+		return nil, &clientError{setting: certificateSetting, text: fmt.Sprintf("%s and %s are no certificate with its key: %v", c.certificate, c.privateKey, err), hint: pairHint}
 	}
 	return &pair, nil
 }
@@ -71,27 +82,42 @@ func (c *client) key() ([]byte, error) {
 	return []byte(text), err
 }
 
+// fault returns which setting names a file at fault, and why. A key that is a secret may be missing, and [CheckFleet] says that everybody can read
+// it.
+func (c *client) fault() (setting string, err error) {
+	_, err = c.load()
+	e, ok := errors.AsType[*clientError](err)
+	if !ok {
+		return "", err
+	}
+	_, open := openFile(configs.Secret("file:" + c.privateKey))
+	if open || e.setting == keySetting && !filepath.IsAbs(c.privateKey) && errors.Is(e.err, fs.ErrNotExist) {
+		return e.setting, nil
+	}
+	return e.setting, e
+}
+
 // valid says what is wrong with the time of a certificate.
 func (c *client) valid(leaf *x509.Certificate, now time.Time) error {
 	const day = "2006-01-02 15:04 MST"
 	switch {
 	case now.After(leaf.NotAfter):
-		return &clientError{text: fmt.Sprintf("fleet.etcd.certificate: %s (%s) expired at %s, so the cluster refuses this host", c.certificate, leaf.Subject.CommonName, leaf.NotAfter.UTC().Format(day)),
+		return &clientError{setting: certificateSetting, text: fmt.Sprintf("%s (%s) expired at %s, so the cluster refuses this host", c.certificate, leaf.Subject.CommonName, leaf.NotAfter.UTC().Format(day)),
 			hint: "issue a new client certificate with the same common name, and write it to " + c.certificate + " and " + c.privateKey + "; mxcert reads it at its next connection"}
 	case now.Before(leaf.NotBefore):
-		return &clientError{text: fmt.Sprintf("fleet.etcd.certificate: %s is not valid before %s", c.certificate, leaf.NotBefore.UTC().Format(day)),
+		return &clientError{setting: certificateSetting, text: fmt.Sprintf("%s is not valid before %s", c.certificate, leaf.NotBefore.UTC().Format(day)),
 			hint: "this host's clock says " + now.UTC().Format(day) + ": set it right, or wait"}
 	}
 	return nil
 }
 
-// clientError is an error with the next step.
+// clientError is an error about a file or secret of the fleet, with the next step.
 type clientError struct {
-	text, hint string
-	err        error
+	setting, text, hint string
+	err                 error
 }
 
-func (e *clientError) Error() string { return e.text }
+func (e *clientError) Error() string { return e.setting + ": " + e.text }
 
 // Unwrap returns why a file could not be read.
 func (e *clientError) Unwrap() error { return e.err }
