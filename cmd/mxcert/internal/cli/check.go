@@ -36,7 +36,10 @@ type checkReport struct {
 func (a *app) checkCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "check", Short: "Check the configuration file, without the network",
-		Long: "Reads the configuration and reports all faults at once. Exit code 3 if there is a fault.",
+		Long: `Reads the configuration and reports all faults at once. Exit code 3 if there is a fault.
+
+A file of the fleet that is in its place and that the user who renews cannot use is a fault, too, although mxcert serves without it: run this as
+root, or as that user.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.check(cmd.Context()) },
 	}

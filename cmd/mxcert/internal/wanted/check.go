@@ -104,7 +104,7 @@ func hintOf(err error) string {
 // Warnings returns settings that are allowed but suspicious, in the order of the files.
 func Warnings(config *configs.Config) []configs.Problem {
 	_, textfile := checkTextfile(config)
-	return slices.Concat(config.Warnings(dnsprovider.WarnSecret), warnWebConfig(config), textfile)
+	return slices.Concat(config.Warnings(dnsprovider.WarnSecret), warnWebConfig(config), textfile, clientProblems(config, true))
 }
 
 // Unreadable is a secret that this process cannot read.

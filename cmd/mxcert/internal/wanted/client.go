@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -82,17 +81,12 @@ func (c *client) key() ([]byte, error) {
 	return []byte(text), err
 }
 
-// fault returns which setting names a file at fault, and why. A key that is a secret may be missing, and [CheckFleet] says that everybody can read
-// it.
+// fault returns which setting names a file at fault, and why. [CheckFleet] says that everybody can read the key.
 func (c *client) fault() (setting string, err error) {
 	_, err = c.load()
 	e, ok := errors.AsType[*clientError](err)
-	if !ok {
-		return "", err
-	}
-	_, open := openFile(configs.Secret("file:" + c.privateKey))
-	if open || e.setting == keySetting && !filepath.IsAbs(c.privateKey) && errors.Is(e.err, fs.ErrNotExist) {
-		return e.setting, nil
+	if _, open := openFile(configs.Secret("file:" + c.privateKey)); open || !ok {
+		return "", nil
 	}
 	return e.setting, e
 }

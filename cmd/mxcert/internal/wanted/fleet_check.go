@@ -79,6 +79,21 @@ func problemAt(config *configs.Config, setting string, err error) configs.Proble
 	return p
 }
 
+// clientProblems finds what is wrong with the client certificate and its key: that they are missing, which is a warning, because a configuration may
+// be checked before its files are in place; or anything else. A key that is a secret and missing is listed by [UnreadableSecrets], and not everybody
+// who checks may read the files.
+func clientProblems(config *configs.Config, missing bool) []configs.Problem {
+	f := fleetOf(config, &secrets{})
+	if f == nil || f.client.certificate == "" {
+		return nil
+	}
+	setting, err := f.client.fault()
+	if err == nil || errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) != missing || missing && setting == keySetting && !filepath.IsAbs(f.client.privateKey) {
+		return nil
+	}
+	return []configs.Problem{problemAt(config, setting, err)}
+}
+
 // UnreadableFleet lists files and secrets of the fleet that are in their places, and that this process cannot read. That is a fault if it is the user
 // that renews; others may check, too.
 func UnreadableFleet(config *configs.Config) []Unreadable {

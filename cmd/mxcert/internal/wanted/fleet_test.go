@@ -340,7 +340,7 @@ func TestFleetFilesUnreadable(t *testing.T) {
 	}
 }
 
-// A client certificate that is missing, or not that of its key, is a fault for who checks, and keeps nobody from renewing.
+// A client certificate that is not that of its key is a fault for who checks, one that is missing a warning; neither keeps this host from renewing.
 func TestClientCertificateAtFault(t *testing.T) {
 	t.Parallel()
 	h := newFleetHost(t)
@@ -381,6 +381,12 @@ func TestClientCertificateAtFault(t *testing.T) {
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
 		}
-		want("missing", map[string]string{h.key: "fleet.etcd.private_key", h.certificate: "fleet.etcd.certificate"}[path], path+": no such file")
+		if list := faults(); len(list) != 0 {
+			t.Errorf("missing: %+v", list)
+		}
+		setting := map[string]string{h.key: "fleet.etcd.private_key", h.certificate: "fleet.etcd.certificate"}[path]
+		if list := wanted.Warnings(config(t, h.text())); len(list) != 1 || list[0].Path != setting || !strings.Contains(list[0].Message, path+": no such file") || list[0].Hint == "" {
+			t.Errorf("missing: %+v", list)
+		}
 	}
 }

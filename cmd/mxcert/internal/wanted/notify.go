@@ -198,10 +198,5 @@ func CheckFiles(config *configs.Config) []configs.Problem {
 		note(path+"webhook.ca_file", notify.CheckRoots(c.Webhook.CAFile))
 		note(path+"mail.via.ca_file", notify.CheckRoots(c.Mail.Via.CAFile))
 	}
-	if f := fleetOf(config, &secrets{}); f != nil && f.client.certificate != "" {
-		if setting, err := f.client.fault(); err != nil && !errors.Is(err, fs.ErrPermission) {
-			list = append(list, problemAt(config, setting, err))
-		}
-	}
-	return list
+	return append(list, clientProblems(config, false)...)
 }
