@@ -34,7 +34,7 @@
 // # When the store is away
 //
 // The first call that fails says so to all others, which then fail at once; [Member.Run] asks again in the background. A command, without
-// Run, asks no more. A call ends after the patience of the store, 5 s. Leases decide who is alive: by the clock of the store, not of hosts.
+// Run, asks no more. A host that cannot read its identity behaves as if the store were away. A call ends after the patience of the store, 5 s. Leases decide who is alive: by the clock of the store, not of hosts.
 //
 // # What it costs
 //
@@ -68,7 +68,7 @@ type Settings struct {
 	Name       string // of the fleet
 	Host       string // of this host in it
 	Identity   *seal.Identity
-	Identify   func() (*seal.Identity, error) // reads the identity if Identity is nil; as long as it fails, the store counts as away, and it is called again before the store is asked
+	Identify   func() (*seal.Identity, error) // reads the identity if Identity is nil; it is called again each time that Run, or a command, tries to reach the store
 	Recipients []seal.Recipient               // that this host trusts, as configured: all hosts, and the recovery key
 	Alone      bool                           // may order without the store, late
 	Forget     time.Duration                  // how long a host that is away counts; 0: 14 days
