@@ -48,7 +48,7 @@ root, or as that user.`,
 func (a *app) check(ctx context.Context) error {
 	config, err := configs.Load(a.configFile)
 	if err == nil {
-		err = withProblems(wanted.Check(config), wanted.CheckFleet(config))
+		err = withProblems(wanted.Check(config), problemsOf(wanted.CheckFleet(config)))
 	}
 	var warnings []configs.Problem
 	var notes []string
@@ -57,7 +57,11 @@ func (a *app) check(ctx context.Context) error {
 		var secrets []configs.Problem
 		secrets, notes = a.unreadable(ctx, config)
 		warnings = slices.Concat(wanted.Warnings(config), secrets, wanted.MisspeltVariables(config), wanted.PageProblems(config), wanted.ReportProblems(config))
-		err = withProblems(err, a.unreadableFleet(ctx, config))
+		unreadable, failed := a.unreadableFleet(ctx, config)
+		if failed != nil {
+			return failed
+		}
+		err = withProblems(err, unreadable)
 	}
 	problems, isProblem := errors.AsType[*configs.Problems](err)
 	if err != nil && !isProblem {
@@ -105,64 +109,70 @@ func (a *app) warnings(list []problemReport) {
 
 // withFiles adds faults in the files that the configuration names to an error about the configuration.
 func withFiles(config *configs.Config, err error) error {
-	if list := wanted.CheckFiles(config); len(list) > 0 {
-		return withProblems(err, &configs.Problems{List: list})
-	}
-	return err
+	return withProblems(err, wanted.CheckFiles(config))
 }
 
-// withProblems adds the problems of one error to those of another, each once. An error that is not about the configuration stays alone.
-func withProblems(err, more error) error {
-	added, ok := errors.AsType[*configs.Problems](more)
-	if !ok {
-		return err
-	}
+// withProblems adds problems to those of an error, each once. An error that is not about the configuration stays alone.
+func withProblems(err error, added []configs.Problem) error {
 	all := &configs.Problems{}
 	if problems, ok := errors.AsType[*configs.Problems](err); ok {
 		all.List = slices.Clone(problems.List)
 	} else if err != nil {
 		return err
 	}
-	for _, p := range added.List {
+	for _, p := range added {
 		if !listed(all.List, p) {
 			all.List = append(all.List, p)
 		}
 	}
+	if len(all.List) == 0 {
+		return nil
+	}
 	return all
+}
+
+func problemsOf(err error) []configs.Problem {
+	if problems, ok := errors.AsType[*configs.Problems](err); ok {
+		return problems.List
+	}
+	return nil
 }
 
 // listed reports whether a problem is in a list already.
 func listed(list []configs.Problem, p configs.Problem) bool {
-	return slices.ContainsFunc(list, func(known configs.Problem) bool { return known.Path == p.Path && known.Message == p.Message })
+	return slices.ContainsFunc(list, func(known configs.Problem) bool {
+		return known.File == p.File && known.Line == p.Line && known.Path == p.Path && known.Message == p.Message
+	})
 }
 
 // unreadableFleet returns which files and secrets of the fleet are in their places and cannot be read by the user that renews: without them, orders
 // wait. Others may check, too: their rights say nothing. A process of root becomes that user, for good.
-func (a *app) unreadableFleet(ctx context.Context, config *configs.Config) error {
-	if !config.Fleet.On() || privilege.BecomeOwner(config.State) != nil {
-		return nil
+func (a *app) unreadableFleet(ctx context.Context, config *configs.Config) ([]configs.Problem, error) {
+	if !config.Fleet.On() {
+		return nil, nil
+	}
+	if err := privilege.BecomeOwner(config.State); err != nil {
+		return nil, err
 	}
 	info, err := os.Stat(config.State)
 	if err != nil {
-		return nil //nolint:nilerr // there is no state yet, so nobody knows who renews
+		return nil, nil //nolint:nilerr // there is no state yet, so nobody knows who renews
 	}
 	if owner, ok := info.Sys().(*syscall.Stat_t); !ok || int(owner.Uid) != os.Geteuid() {
-		return nil
+		return nil, nil
 	}
 	list := wanted.UnreadableFleet(config)
 	if len(list) == 0 {
-		return nil
+		return nil, nil
 	}
-	held, problems := a.heldSecrets(ctx, config), &configs.Problems{}
+	var problems []configs.Problem
+	held := a.heldSecrets(ctx, config)
 	for _, u := range list {
 		if held.text(u) == "" {
-			problems.List = append(problems.List, u.Problem)
+			problems = append(problems, u.Problem)
 		}
 	}
-	if len(problems.List) == 0 {
-		return nil
-	}
-	return problems
+	return problems, nil
 }
 
 // fileName is how messages call the configuration file.
