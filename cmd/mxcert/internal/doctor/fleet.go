@@ -2,6 +2,8 @@ package doctor
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"strings"
 	"time"
@@ -23,7 +25,7 @@ const (
 // fleet looks at the fleet of this host. It changes nothing.
 func (d *Doctor) fleet(ctx context.Context) []finding.Finding {
 	of := d.Runner.Host.Fleet
-	if _, err := of.Identity(); err != nil && d.Held != "" {
+	if _, err := of.Identity(); d.Held != "" && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)) {
 		return []finding.Finding{called("fleet-identity", well("only the service can read the identity of this host (%s)", of.Name).Next("mxcert fleet status asks with its secrets: "+d.Held))}
 	}
 	member, leave, err := engine.Join(of, engine.Process{Release: d.Runner.Release, Looks: true}, d.Disk, slog.New(slog.DiscardHandler))
