@@ -26,7 +26,7 @@ func (s *Settings) check() error {
 			return refusal("use lower-case letters, digits and hyphens, as in host names", "fleet.%s: %.80q cannot be a name", what, name)
 		}
 	}
-	if s.Identity == nil {
+	if s.Identity == nil && s.Identify == nil {
 		return refusal("make one with age-keygen and name it in fleet.identity", "fleet.identity: this host has no identity")
 	}
 	return nil
@@ -79,6 +79,9 @@ func (m *Member) look(ctx context.Context) (lookedAt, error) {
 	}
 	var at lookedAt
 	err := m.knowsTrust()
+	if err == nil {
+		err = m.knowsSelf()
+	}
 	if err != nil {
 		return at, err
 	}
@@ -99,7 +102,7 @@ func (m *Member) look(ctx context.Context) (lookedAt, error) {
 
 // departed refuses to take part once this host was removed: the others refuse what it writes, and write it again.
 func (m *Member) departed() error {
-	if !m.trust.Load().isRemoved(m.set.Identity.Recipient()) {
+	if !m.trust.Load().isRemoved(m.recipient()) {
 		return nil
 	}
 	return refusal("if it shall take part again, make a new identity with age-keygen, and run on another host: mxcert fleet recipients add AGE1… --host "+m.set.Host,
@@ -184,7 +187,7 @@ func (m *Member) twin(ctx context.Context) error {
 	if err != nil {
 		return nil //nolint:nilerr // garbage in the place of a lease says nothing about another host
 	}
-	if signer != m.set.Identity.Recipient() {
+	if signer != m.recipient() {
 		return refusal("give each host a name of its own (fleet.host)", "another host of the fleet has the name %q: its recipient is %.80q", m.set.Host, string(signer))
 	}
 	m.mu.Lock()

@@ -8,6 +8,7 @@ import (
 	"io"
 
 	"mxcert/acme/fleet/seal"
+	"mxcert/acme/state"
 )
 
 // version is in each value of the store, outside and inside of the signature. A host refuses a higher one.
@@ -45,6 +46,9 @@ func (k kind) purpose() string { return "mxcert " + string(k) + " v1" }
 
 // wrap signs the JSON of a payload.
 func wrap(identity *seal.Identity, k kind, payload any) ([]byte, error) {
+	if identity == nil {
+		return nil, fmt.Errorf("sign a %s for the fleet: %w", k, state.Unasked(errNoIdentity()))
+	}
 	text, err := json.Marshal(payload)
 	if err != nil {
 		return nil, fmt.Errorf("encode a %s for the fleet: %w", k, err)

@@ -34,7 +34,7 @@
 // # When the store is away
 //
 // The first call that fails says so to all others, which then fail at once; [Member.Run] asks again in the background. A command, without
-// Run, asks no more. A call ends after the patience of the store, 5 s. Leases decide who is alive: by the clock of the store, not of hosts.
+// Run, asks no more. A host that cannot read its identity behaves as if the store were away. A call ends after the patience of the store, 5 s. Leases decide who is alive: by the clock of the store, not of hosts.
 //
 // # What it costs
 //
@@ -68,11 +68,12 @@ type Settings struct {
 	Name       string // of the fleet
 	Host       string // of this host in it
 	Identity   *seal.Identity
-	Recipients []seal.Recipient // that this host trusts, as configured: all hosts, and the recovery key
-	Alone      bool             // may order without the store, late
-	Forget     time.Duration    // how long a host that is away counts; 0: 14 days
-	Session    string           // random, of a process that calls Run: a second host with the same name is noticed, and nobody asks the store before Run does; "": of a command
-	Version    string           // of this mxcert, for people
+	Identify   func() (*seal.Identity, error) // reads the identity if Identity is nil; it is called again each time that Run, or a command, tries to reach the store
+	Recipients []seal.Recipient               // that this host trusts, as configured: all hosts, and the recovery key
+	Alone      bool                           // may order without the store, late
+	Forget     time.Duration                  // how long a host that is away counts; 0: 14 days
+	Session    string                         // random, of a process that calls Run: a second host with the same name is noticed, and nobody asks the store before Run does; "": of a command
+	Version    string                         // of this mxcert, for people
 }
 
 // Member is this host in its fleet. A nil Member is no fleet: its methods say so or do nothing.
@@ -83,7 +84,9 @@ type Member struct {
 	book   *state.Book // of the disk
 	log    *slog.Logger
 
-	trust atomic.Pointer[trust]
+	self    atomic.Pointer[seal.Identity] // nil as long as it cannot be read
+	reading sync.Mutex                    // held by who reads it
+	trust   atomic.Pointer[trust]
 
 	remembering chan struct{} // holds one while the memory changes
 
@@ -138,9 +141,10 @@ func New(set Settings, shared state.Shared, disk state.Store, log *slog.Logger) 
 	if runs {
 		m.asked = make(chan struct{})
 	}
-	m.trust.Store(newTrust(set.Name, set.Identity.Recipient(), set.Recipients))
+	m.trust.Store(newTrust(set.Name, "", set.Recipients))
 	m.recall()
 	m.untrusting = m.recallTrust()
+	_ = m.knowsSelf() // whoever asks the store first tries again, and says why not
 	return m, nil
 }
 
@@ -200,7 +204,7 @@ func (m *Member) fault(place string, err error) {
 
 // vault returns what seals and opens with whom this host trusts now.
 func (m *Member) vault() vault {
-	return vault{fleet: m.set.Name, host: m.set.Host, identity: m.set.Identity, trust: m.trust.Load()}
+	return vault{fleet: m.set.Name, host: m.set.Host, identity: m.self.Load(), trust: m.trust.Load()}
 }
 
 // keyTypes are all that a certificate may have.

@@ -127,7 +127,7 @@ func (m *Member) learnCertificates(values []state.Versioned) {
 		}
 		own := false
 		if e, err := parse(v.Value, v.Key); err == nil {
-			own = e.Signer == m.set.Identity.Recipient()
+			own = e.Signer == m.recipient()
 		}
 		if m.learnValue(name, v) && !own && !slices.Contains(names, name) {
 			names = append(names, name)

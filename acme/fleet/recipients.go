@@ -28,7 +28,7 @@ func (m *Member) Recipients() (list []Trust) {
 		return nil
 	}
 	t := m.trust.Load()
-	own := m.set.Identity.Recipient()
+	own := m.recipient()
 	all := t.recipients()
 	for r := range t.removed {
 		all = append(all, r)
@@ -60,7 +60,7 @@ func (m *Member) AddRecipient(ctx context.Context, r seal.Recipient, host string
 	if err := m.learnTrust(ctx); err != nil {
 		return err
 	}
-	statement, err := m.trust.Load().add(m.set.Identity, r, host, time.Now())
+	statement, err := m.trust.Load().add(m.self.Load(), r, host, time.Now())
 	if err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func (m *Member) RemoveRecipient(ctx context.Context, r seal.Recipient) (changed
 	if m == nil {
 		return nil, refusal("", "this host is in no fleet")
 	}
-	if r == m.set.Identity.Recipient() {
+	if r == m.recipient() {
 		return nil, refusal("run this on another host of the fleet", "a host cannot remove itself")
 	}
 	if err := m.learnTrust(ctx); err != nil {
@@ -97,7 +97,7 @@ func (m *Member) RemoveRecipient(ctx context.Context, r seal.Recipient) (changed
 			host = known.Host
 		}
 	}
-	statements, err := t.remove(m.set.Identity, r, host, t.vouched(r), time.Now())
+	statements, err := t.remove(m.self.Load(), r, host, t.vouched(r), time.Now())
 	if err != nil {
 		return nil, err
 	}

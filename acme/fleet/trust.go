@@ -53,16 +53,19 @@ const (
 // recipientKey is the place of the statement about a recipient.
 func recipientKey(r seal.Recipient) string { return "recipient/" + string(r) }
 
-// newTrust is the trust of a host that knows its configuration only. Its own recipient belongs to it.
+// newTrust is the trust of a host that knows its configuration only. own is its recipient; "" as long as that is not known.
 func newTrust(fleet string, own seal.Recipient, configured []seal.Recipient) *trust {
 	t := &trust{
-		fleet: fleet, own: own, configured: map[seal.Recipient]bool{own: true},
+		fleet: fleet, configured: map[seal.Recipient]bool{},
 		added: map[seal.Recipient]map[seal.Recipient]statement{}, removed: map[seal.Recipient]statement{},
 	}
 	for _, recipient := range configured {
 		t.configured[recipient] = true
 	}
 	t.effective = t.conclude()
+	if own != "" {
+		t = t.of(own)
+	}
 	return t
 }
 

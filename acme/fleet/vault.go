@@ -113,6 +113,9 @@ func (v vault) open(value []byte, p place, known int64) (*described, *inside, er
 	if err != nil {
 		return nil, nil, err
 	}
+	if v.identity == nil {
+		return nil, nil, state.Unasked(errNoIdentity())
+	}
 	text, err := v.identity.Open(d.Sealed)
 	if err != nil {
 		return nil, nil, unopened(p, err)

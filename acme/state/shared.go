@@ -67,5 +67,29 @@ type Stray struct {
 // ErrAway is returned (wrapped) if a shared store cannot be asked now: it is down, out of reach, or has no quorum.
 var ErrAway = errors.New("the store cannot be reached")
 
+// Unasked returns the error of a store that cannot be asked because of err: this host lacks something for it, such as a secret or a file. It says
+// what err says, with its hint. Of all that a caller may test for it is ErrAway alone: a file that is missing here is no key that is missing there.
+func Unasked(err error) error {
+	u := &unasked{text: err.Error()}
+	if h, ok := errors.AsType[interface {
+		error
+		Hint() string
+	}](err); ok {
+		u.hint = h.Hint()
+	}
+	return u
+}
+
+type unasked struct{ text, hint string }
+
+// Error says why.
+func (u *unasked) Error() string { return u.text }
+
+// Hint says what to do; "" if err did not.
+func (u *unasked) Hint() string { return u.hint }
+
+// Is makes it ErrAway.
+func (u *unasked) Is(target error) bool { return target == ErrAway }
+
 // ErrChanged is returned (wrapped) if somebody else was faster.
 var ErrChanged = errors.New("it was changed meanwhile")

@@ -167,6 +167,7 @@ type explained struct {
 func (n *explained) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	address := authority
 	if o, ok := conn.(*observed); ok {
+		o.settled.Store(true) // what becomes of the handshake is said here: the end of the connection must not be taken for that of the next one
 		address, conn = o.address, o.Conn
 	}
 	secure, info, err := n.TransportCredentials.ClientHandshake(ctx, authority, conn)

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"mxcert/configs"
 
+	"mxcert/cmd/mxcert/internal/privilege"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/wanted"
 )
@@ -33,7 +36,10 @@ type checkReport struct {
 func (a *app) checkCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "check", Short: "Check the configuration file, without the network",
-		Long: "Reads the configuration and reports all faults at once. Exit code 3 if there is a fault.",
+		Long: `Reads the configuration and reports all faults at once. Exit code 3 if there is a fault.
+
+A file of the fleet that is in its place and that the user who renews cannot use is a fault, too, although mxcert serves without it: run this as
+root, or as that user.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.check(cmd.Context()) },
 	}
@@ -42,24 +48,31 @@ func (a *app) checkCommand() *cobra.Command {
 func (a *app) check(ctx context.Context) error {
 	config, err := configs.Load(a.configFile)
 	if err == nil {
-		err = wanted.Check(config)
+		err = withProblems(wanted.Check(config), problemsOf(wanted.CheckFleet(config)))
 	}
+	var warnings []configs.Problem
+	var notes []string
 	if config != nil {
 		err = withFiles(config, err)
+		var secrets []configs.Problem
+		secrets, notes = a.unreadable(ctx, config)
+		warnings = slices.Concat(wanted.Warnings(config), secrets, wanted.MisspeltVariables(config), wanted.PageProblems(config), wanted.ReportProblems(config), wanted.ClientValidity(config))
+		unreadable, failed := a.unreadableFleet(ctx, config)
+		if failed != nil {
+			return failed
+		}
+		err = withProblems(err, unreadable)
 	}
 	problems, isProblem := errors.AsType[*configs.Problems](err)
 	if err != nil && !isProblem {
 		return err
 	}
-	r := checkReport{OK: err == nil, Problems: []problemReport{}, Warnings: []problemReport{}}
+	r := checkReport{OK: err == nil, Problems: []problemReport{}}
 	if isProblem {
 		r.Problems = problemReports(problems.List)
+		warnings = slices.DeleteFunc(warnings, func(w configs.Problem) bool { return listed(problems.List, w) })
 	}
-	var notes []string
-	if config != nil {
-		secrets, held := a.unreadable(ctx, config)
-		r.Warnings, notes = problemReports(slices.Concat(wanted.Warnings(config), secrets, wanted.MisspeltVariables(config), wanted.PageProblems(config), wanted.ReportProblems(config), wanted.ClientProblems(config))), held
-	}
+	r.Warnings = problemReports(warnings)
 	switch {
 	case a.json:
 		if err := a.printJSON(r); err != nil {
@@ -96,16 +109,70 @@ func (a *app) warnings(list []problemReport) {
 
 // withFiles adds faults in the files that the configuration names to an error about the configuration.
 func withFiles(config *configs.Config, err error) error {
-	list := wanted.CheckFiles(config)
+	return withProblems(err, wanted.CheckFiles(config))
+}
+
+// withProblems adds problems to those of an error, each once. An error that is not about the configuration stays alone.
+func withProblems(err error, added []configs.Problem) error {
+	all := &configs.Problems{}
 	if problems, ok := errors.AsType[*configs.Problems](err); ok {
-		list = append(problems.List, list...)
+		all.List = slices.Clone(problems.List)
 	} else if err != nil {
 		return err
 	}
-	if len(list) == 0 {
+	for _, p := range added {
+		if !listed(all.List, p) {
+			all.List = append(all.List, p)
+		}
+	}
+	if len(all.List) == 0 {
 		return nil
 	}
-	return &configs.Problems{List: list}
+	return all
+}
+
+func problemsOf(err error) []configs.Problem {
+	if problems, ok := errors.AsType[*configs.Problems](err); ok {
+		return problems.List
+	}
+	return nil
+}
+
+// listed reports whether a problem is in a list already.
+func listed(list []configs.Problem, p configs.Problem) bool {
+	return slices.ContainsFunc(list, func(known configs.Problem) bool {
+		return known.File == p.File && known.Line == p.Line && known.Path == p.Path && known.Message == p.Message
+	})
+}
+
+// unreadableFleet returns which files and secrets of the fleet are in their places and cannot be read by the user that renews: without them, orders
+// wait. Others may check, too: their rights say nothing. A process of root becomes that user, for good.
+func (a *app) unreadableFleet(ctx context.Context, config *configs.Config) ([]configs.Problem, error) {
+	if !config.Fleet.On() {
+		return nil, nil
+	}
+	if err := privilege.BecomeOwner(config.State); err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(config.State)
+	if err != nil {
+		return nil, nil //nolint:nilerr // there is no state yet, so nobody knows who renews
+	}
+	if owner, ok := info.Sys().(*syscall.Stat_t); !ok || int(owner.Uid) != os.Geteuid() {
+		return nil, nil
+	}
+	list := wanted.UnreadableFleet(config)
+	if len(list) == 0 {
+		return nil, nil
+	}
+	var problems []configs.Problem
+	held := a.heldSecrets(ctx, config)
+	for _, u := range list {
+		if held.text(u) == "" {
+			problems = append(problems, u.Problem)
+		}
+	}
+	return problems, nil
 }
 
 // fileName is how messages call the configuration file.

@@ -43,9 +43,18 @@ type fleetSight struct {
 	leave func() error
 }
 
-// fleet makes this command a member of the fleet. If it only looks, it changes nothing, neither in the store nor on the disk. The caller calls
-// leave.
-func (a *app) fleet(ctx context.Context, command string, looks bool) (*fleetSight, error) {
+// purpose is what a command is a member of the fleet for.
+type purpose int
+
+const (
+	toShow   purpose = iota // what this host knows, and what the store says if it can be asked
+	toAsk                   // the store: without the files and secrets for that, there is an error
+	toChange                // likewise, and to write to the store and to the disk
+)
+
+// fleet makes this command a member of the fleet. If it is not to change something, nothing is written, neither to the store nor to the disk. The
+// caller calls leave.
+func (a *app) fleet(ctx context.Context, command string, what purpose) (*fleetSight, error) {
 	config, err := a.load()
 	if err != nil {
 		return nil, err
@@ -57,11 +66,19 @@ func (a *app) fleet(ctx context.Context, command string, looks bool) (*fleetSigh
 	if h.Fleet == nil {
 		return nil, report.Usage("the configuration has no section fleet; mxcert-fleet(7) says how to write one")
 	}
-	files, err := fleetDisk(h.State, looks)
+	if what != toShow {
+		if err := wanted.CheckFleet(config); err != nil {
+			return nil, err
+		}
+	}
+	files, err := fleetDisk(h.State, what != toChange)
 	if err != nil {
 		return nil, err
 	}
-	member, leave, err := engine.Join(h.Fleet, engine.Process{Release: a.version, Looks: looks}, files, slog.New(slog.DiscardHandler)) // the command says what is wrong
+	if _, err := h.Fleet.Identity(); err != nil && what != toShow {
+		return nil, &report.Exit{Code: report.CodeConfig, Err: err}
+	}
+	member, leave, err := engine.Join(h.Fleet, engine.Process{Release: a.version, Looks: what != toChange}, files, slog.New(slog.DiscardHandler)) // the command says what is wrong
 	if err != nil {
 		return nil, &report.Exit{Code: report.CodeConfig, Err: err}
 	}

@@ -49,7 +49,7 @@ func (a *app) fleetForgetCommand() *cobra.Command {
 func (a *app) fleetForget(ctx context.Context, host string, yes bool, in io.Reader) error {
 	ctx, cancel := a.within(ctx, fleetTime)
 	defer cancel()
-	f, err := a.fleet(ctx, "fleet forget", false)
+	f, err := a.fleet(ctx, "fleet forget", toChange)
 	if err != nil {
 		return err
 	}

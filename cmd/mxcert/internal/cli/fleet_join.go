@@ -77,7 +77,7 @@ func (a *app) fleetJoinCommand() *cobra.Command {
 func (a *app) fleetJoin(ctx context.Context, yes bool) error {
 	looking, cancel := a.within(ctx, fleetTime)
 	defer cancel()
-	f, err := a.fleet(looking, "fleet join", true)
+	f, err := a.fleet(looking, "fleet join", toAsk)
 	if err != nil {
 		return err
 	}

@@ -70,7 +70,7 @@ func (a *app) fleetRecipientsCommand() *cobra.Command {
 func (a *app) fleetRecipients(ctx context.Context) error {
 	ctx, cancel := a.within(ctx, fleetTime)
 	defer cancel()
-	f, err := a.fleet(ctx, "fleet recipients", true)
+	f, err := a.fleet(ctx, "fleet recipients", toAsk)
 	if err != nil {
 		return err
 	}
@@ -112,7 +112,7 @@ func (a *app) fleetAdd(ctx context.Context, text, host string) error {
 	}
 	ctx, cancel := a.within(ctx, fleetTime)
 	defer cancel()
-	f, err := a.fleet(ctx, "fleet recipients", false)
+	f, err := a.fleet(ctx, "fleet recipients", toChange)
 	if err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ func (a *app) fleetAdd(ctx context.Context, text, host string) error {
 }
 
 func (a *app) fleetRemove(ctx context.Context, who string, yes bool, in io.Reader) error {
-	f, err := a.fleet(ctx, "fleet recipients", false)
+	f, err := a.fleet(ctx, "fleet recipients", toChange)
 	if err != nil {
 		return err
 	}

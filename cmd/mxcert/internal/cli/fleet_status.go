@@ -18,7 +18,7 @@ import (
 )
 
 const fleetStatusHelp = `Asks the store of the fleet, and shows which host has which certificate on its disk, and what handshakes with its endpoints have shown.
-It changes nothing. If the store is away, it shows what this host knows from its disk, and says since when.
+It changes nothing. If the store is away, or this host cannot use its identity, it shows what this host knows from its disk, and says since when.
 
 Exit codes: 0 every host serves the newest certificate of each kind that it wants, 3 one does not, or the store holds something that this host
 refuses, 75 the store is away.`
@@ -84,7 +84,7 @@ type fleetRecipient struct {
 func (a *app) fleetStatus(ctx context.Context) error {
 	ctx, cancel := a.within(ctx, fleetTime)
 	defer cancel()
-	f, err := a.fleet(ctx, "fleet status", true)
+	f, err := a.fleet(ctx, "fleet status", toShow)
 	if err != nil {
 		return err
 	}

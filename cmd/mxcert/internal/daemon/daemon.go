@@ -277,6 +277,9 @@ func (d *Daemon) runner(config *configs.Config) (*pass.Runner, *membership, erro
 		return nil, nil, err
 	}
 	host.SendAsRoot(helper.Send)
+	if err := d.mayJoin(config, host.Fleet); err != nil {
+		return nil, nil, err
+	}
 	store, err := disk.Open(config.State)
 	if err != nil {
 		return nil, nil, err

@@ -16,6 +16,7 @@ import (
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/cmd/mxcert/internal/tell"
 	"mxcert/cmd/mxcert/internal/wanted"
+	"mxcert/configs"
 	"mxcert/hooks/journal"
 )
 
@@ -48,6 +49,20 @@ type membership struct {
 
 // newSession tells this daemon from one of another host that has the same name.
 func newSession() string { return rand.Text() }
+
+// mayJoin returns an error if a configuration that is to replace another one changes the fleet, and this host lacks a file or secret for that: a bad
+// edit never replaces what works. When the daemon starts there is nothing to keep, and no such fault keeps it from serving: see engine.Join.
+func (d *Daemon) mayJoin(config *configs.Config, of *wanted.Fleet) error {
+	old := d.current()
+	if old == nil || of == nil || old.runner.Host.Fleet != nil && old.runner.Host.Fleet.Fingerprint() == of.Fingerprint() {
+		return nil
+	}
+	if err := wanted.CheckFleet(config); err != nil {
+		return err
+	}
+	_, err := of.Identity()
+	return err
+}
 
 // join returns the membership that a configuration describes, for one more workload; nil without a fleet.
 func (d *Daemon) join(of *wanted.Fleet, stateDirectory string, disk state.Store) (*membership, error) {

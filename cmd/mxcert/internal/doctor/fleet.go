@@ -2,6 +2,8 @@ package doctor
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"strings"
 	"time"
@@ -19,12 +21,12 @@ const mayDiffer = 30 * time.Second
 // fleet looks at the fleet of this host. It changes nothing.
 func (d *Doctor) fleet(ctx context.Context) []finding.Finding {
 	of := d.Runner.Host.Fleet
+	if _, err := of.Identity(); d.Held != "" && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)) {
+		return []finding.Finding{called("fleet-identity", well("only the service can read the identity of this host (%s)", of.Name).Next("mxcert fleet status asks with its secrets: "+d.Held))}
+	}
 	member, leave, err := engine.Join(of, engine.Process{Release: d.Runner.Release, Looks: true}, d.Disk, slog.New(slog.DiscardHandler))
 	if err != nil {
-		if d.Held != "" {
-			return []finding.Finding{called("fleet-identity", well("only the service can read the identity of this host (%s)", of.Name).Next("mxcert fleet status asks with its secrets: "+d.Held))}
-		}
-		return []finding.Finding{called("fleet-identity", bad("%s", report.OneLine(err.Error())).Next(report.HintOf(err)))}
+		return []finding.Finding{called("fleet-engine", bad("%s", report.OneLine(err.Error())).Next(report.HintOf(err)))}
 	}
 	defer func() { _ = leave() }()
 	found, _, _ := LookAtFleet(ctx, of, member) // the findings say what is wrong
@@ -35,9 +37,10 @@ func (d *Doctor) fleet(ctx context.Context) []finding.Finding {
 // the store cannot be used; then what needs it was not looked at.
 func LookAtFleet(ctx context.Context, of *wanted.Fleet, member *fleet.Member) (found []finding.Finding, seen fleet.Overview, err error) {
 	add := func(id string, f finding.Finding) { found = append(found, called("fleet-"+id, f)) }
+	before := member.Health() // what this host knows from its disk
 	identity, err := of.Identity()
 	if err != nil {
-		add("identity", bad("%s", err).Next(report.HintOf(err)))
+		add("identity", bad("%s%s", report.OneLine(err.Error()), since(before)).Next(report.HintOf(err)))
 		return found, seen, err
 	}
 	own := string(identity.Recipient())
@@ -48,10 +51,13 @@ func LookAtFleet(ctx context.Context, of *wanted.Fleet, member *fleet.Member) (f
 		err = member.Join(ctx)
 	}
 	if err != nil {
-		add("engine", bad("%s", report.OneLine(err.Error())).Next(orText(report.HintOf(err), member.Health().Hint)))
+		add("engine", bad("%s%s", report.OneLine(err.Error()), since(before)).Next(orText(report.HintOf(err), member.Health().Hint)))
 		return found, seen, err
 	}
 	add("engine", well("the cluster %s answers, is this fleet's or empty, and lets this host read and write its prefix", probed.Cluster))
+	if text := since(before); text != "" {
+		add("engine", doubtful("when mxcert last asked the cluster in its own work, that failed: %s%s", before.Reason, text).Next(before.Hint))
+	}
 	if probed.Beyond && secured(of) {
 		add("engine", doubtful("this host may also read what is outside of the prefix of its fleet").
 			Next("give its user a role for "+engine.Prefix(of.Name)+" alone, and switch auth on; README.md has the lines"))
@@ -67,6 +73,14 @@ func LookAtFleet(ctx context.Context, of *wanted.Fleet, member *fleet.Member) (f
 	found = append(found, trust(own, of.Host, seen)...)
 	add("hosts", hosts(of, seen))
 	return found, seen, nil
+}
+
+// since says from when on a store cannot be used, as far as this host knew before it was asked now.
+func since(h fleet.Health) string {
+	if h.Up || h.Since.IsZero() {
+		return ""
+	}
+	return "; orders and changes of keys wait since " + report.Minute(h.Since)
 }
 
 func orText(text, otherwise string) string {

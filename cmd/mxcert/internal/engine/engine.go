@@ -31,22 +31,25 @@ type Process struct {
 }
 
 // Join returns the member that a configuration describes, and what closes its connections. Without a fleet (nil) it is nil, which is a member
-// of nothing; close may be called all the same. disk is the state of this host. Join asks the store nothing, so that a store that is away keeps
-// nobody from starting; it reads the identity of this host.
+// of nothing; close may be called all the same. disk is the state of this host.
+//
+// Join asks the store nothing, so that a store that is away keeps nobody from starting. Nor does a file or a secret of the fleet that cannot be
+// used on this host: then the store is away for this member, with that as the reason, until it can be. The error is about the configuration, or
+// about a program that was built without fleets.
 func Join(f *wanted.Fleet, p Process, disk state.Store, log *slog.Logger) (member *fleet.Member, closeStore func() error, err error) {
 	nothing := func() error { return nil }
 	if f == nil {
 		return nil, nothing, nil
+	}
+	if err := built(); err != nil {
+		return nil, nothing, err
 	}
 	settings, err := f.Settings()
 	if err != nil {
 		return nil, nothing, err
 	}
 	settings.Session, settings.Version = p.Session, p.Release
-	shared, err := open(f, Prefix(f.Name))
-	if err != nil {
-		return nil, nothing, err
-	}
+	var shared state.Shared = &late{open: func() (state.Shared, error) { return open(f, Prefix(f.Name)) }}
 	closeStore = shared.Close
 	if p.Looks {
 		shared, disk = stillShared{shared}, stillDisk{disk}

@@ -81,7 +81,7 @@ func example() page.Sight {
 	imap := page.Certificate{Report: report.New("imap", []string{"imap.example.org"})}
 	imap.Report.Keys = []report.Key{key("ec256", "0612341234123412341234123412341234ff", -2, 4.5)}
 	s := page.Sight{Host: "host7.example.org", Release: "1.3.0", At: at, Maker: page.ByDaemon, Since: day(-0.1), Certificates: []page.Certificate{mx, lists, imap, well("www", "www.example.org")},
-		Fleet: &page.Fleet{Name: "berlin", Host: "mx1", Since: day(-0.1), Hosts: []page.FleetHost{{Host: "mx2", Seen: day(-2), Serves: 3, Of: 4}, {Host: "mx1", Alive: true, Seen: at, Serves: 4, Of: 4}}}}
+		Fleet: &page.Fleet{Name: "berlin", Host: "mx1", Since: day(-0.1), Reason: "fleet.identity: secret cred:age: permission denied", Hint: "chmod 0640 /etc/mxcert/credentials/age", Hosts: []page.FleetHost{{Host: "mx2", Seen: day(-2), Serves: 3, Of: 4}, {Host: "mx1", Alive: true, Seen: at, Serves: 4, Of: 4}}}}
 	s.Finish()
 	return s
 }

@@ -16,6 +16,8 @@ type Fleet struct {
 	Name, Host string
 	Up         bool      // its store can be used
 	Since      time.Time // that it is so; zero if it is not known
+	Reason     string    // why it cannot be used
+	Hint       string    // what to do about that
 	Hosts      []FleetHost
 }
 
@@ -32,7 +34,7 @@ func fleetOf(w tell.World) *Fleet {
 	if w.Fleet == nil {
 		return nil
 	}
-	f := &Fleet{Name: w.Fleet.Name, Host: w.Fleet.Host, Up: w.Fleet.Health.Up, Since: w.Fleet.Health.Since}
+	f := &Fleet{Name: w.Fleet.Name, Host: w.Fleet.Host, Up: w.Fleet.Health.Up, Since: w.Fleet.Health.Since, Reason: w.Fleet.Health.Reason, Hint: w.Fleet.Health.Hint}
 	hosts := map[string]FleetHost{}
 	var names []string
 	for _, c := range w.Host.Certificates {
@@ -80,6 +82,12 @@ func fleetSection(f *Fleet) *element {
 		lead = append(lead, text("Its store answers since "), moment(f.Since), text("."))
 	default:
 		lead = append(lead, text("Its store cannot be used since "), moment(f.Since), text(": mail is served as before, and orders wait."))
+		if f.Reason != "" {
+			lead = append(lead, text(" The reason: "), foreign(f.Reason), text("."))
+		}
+		if f.Hint != "" {
+			lead = append(lead, text(" Next step: "), foreign(f.Hint), text("."))
+		}
 	}
 	list := parts{el("p", lead...)}
 	if len(f.Hosts) > 0 {

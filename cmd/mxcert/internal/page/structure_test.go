@@ -111,6 +111,7 @@ func TestStructure(t *testing.T) {
 func hostile(text string) page.Sight {
 	s := example()
 	s.Host, s.Release = text, text
+	s.Fleet.Reason, s.Fleet.Hint = text, text
 	for i := range s.Certificates {
 		c := &s.Certificates[i]
 		r := &c.Report

@@ -14,10 +14,11 @@ import (
 )
 
 // Check finds faults that the configuration alone does not show: files of root certificates that cannot be read, DNS providers that this
-// build lacks, and variables that a provider does not have. The error is a *configs.Problems, with the place of each fault.
+// build lacks, and variables that a provider does not have. The error is a *configs.Problems, with the place of each fault. Files and secrets of a
+// fleet are the matter of [CheckFleet]: a host renews and serves without them.
 func Check(config *configs.Config) error {
 	problems := &configs.Problems{}
-	for _, file := range [][2]string{{"acme.ca_file", config.ACME.CAFile}, {"acme.roots_file", config.ACME.RootsFile}, {"fleet.etcd.ca_file", config.Fleet.Etcd.CAFile}} {
+	for _, file := range [][2]string{{"acme.ca_file", config.ACME.CAFile}, {"acme.roots_file", config.ACME.RootsFile}} {
 		if _, _, err := readRoots(file[0], file[1]); err != nil {
 			problem := config.At(file[0])
 			problem.Message, problem.Hint = err.Error(), "name a readable PEM file, or leave the setting out"
@@ -47,7 +48,7 @@ func Check(config *configs.Config) error {
 	if problem, bad := checkLogList(config); bad {
 		problems.List = append(problems.List, problem)
 	}
-	problems.List = append(problems.List, checkFleet(config)...)
+	problems.List = append(problems.List, checkMembership(config)...)
 	if len(problems.List) > 0 {
 		return problems
 	}
@@ -103,7 +104,7 @@ func hintOf(err error) string {
 // Warnings returns settings that are allowed but suspicious, in the order of the files.
 func Warnings(config *configs.Config) []configs.Problem {
 	_, textfile := checkTextfile(config)
-	return slices.Concat(config.Warnings(dnsprovider.WarnSecret), warnWebConfig(config), textfile)
+	return slices.Concat(config.Warnings(dnsprovider.WarnSecret), warnWebConfig(config), textfile, clientProblems(config, true))
 }
 
 // Unreadable is a secret that this process cannot read.
@@ -199,8 +200,10 @@ func MisspeltVariables(config *configs.Config) []configs.Problem {
 // Inspect returns what doctor says about the files: faults and suspicious settings, and secrets that cannot be read. The files
 // must have been loaded without a fault.
 func Inspect(config *configs.Config) (configuration, secrets []finding.Finding) {
-	if problems, ok := errors.AsType[*configs.Problems](Check(config)); ok {
-		configuration = Findings(problems.List, finding.Error)
+	for _, err := range []error{Check(config), CheckFleet(config)} {
+		if problems, ok := errors.AsType[*configs.Problems](err); ok {
+			configuration = append(configuration, Findings(problems.List, finding.Error)...)
+		}
 	}
 	configuration = append(configuration, Findings(CheckFiles(config), finding.Warning)...)
 	configuration = append(configuration, Findings(append(Warnings(config), MisspeltVariables(config)...), finding.Warning)...)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -45,21 +44,31 @@ func (c *client) read(now time.Time) (*tls.Certificate, error) {
 	return c.last, c.valid(c.last.Leaf, now)
 }
 
+const (
+	identitySetting    = "fleet.identity"
+	rootsSetting       = "fleet.etcd.ca_file"
+	certificateSetting = "fleet.etcd.certificate"
+	keySetting         = "fleet.etcd.private_key"
+)
+
 // pairHint is the next step if there is no pair.
 const pairHint = "put the client certificate of this host and its key where fleet.etcd.certificate and fleet.etcd.private_key point, readable by the user that renews"
 
 func (c *client) load() (*tls.Certificate, error) {
+	if what, open := openFile(configs.Secret("file:" + c.privateKey)); open {
+		return nil, openError(keySetting, what)
+	}
 	certificate, err := os.ReadFile(c.certificate)
 	if err != nil {
-		return nil, &clientError{text: fmt.Sprintf("fleet.etcd.certificate: %v", err), hint: pairHint, err: err}
+		return nil, &clientError{setting: certificateSetting, text: err.Error(), hint: pairHint, err: err}
 	}
 	key, err := c.key()
 	if err != nil {
-		return nil, &clientError{text: fmt.Sprintf("fleet.etcd.private_key: %v", err), hint: pairHint, err: err}
+		return nil, &clientError{setting: keySetting, text: err.Error(), hint: pairHint, err: err}
 	}
 	pair, err := tls.X509KeyPair(certificate, key)
 	if err != nil {
-		return nil, &clientError{text: fmt.Sprintf("fleet.etcd.certificate: %s and %s are no certificate with its key: %v", c.certificate, c.privateKey, err), hint: pairHint}
+		return nil, &clientError{setting: certificateSetting, text: fmt.Sprintf("%s and %s are no certificate with its key: %v", c.certificate, c.privateKey, err), hint: pairHint}
 	}
 	return &pair, nil
 }
@@ -72,15 +81,25 @@ func (c *client) key() ([]byte, error) {
 	return []byte(text), err
 }
 
+// fault returns which setting names a file at fault, and why. [CheckFleet] says that everybody can read the key.
+func (c *client) fault() (setting string, err error) {
+	_, err = c.load()
+	e, ok := errors.AsType[*clientError](err)
+	if _, open := openFile(configs.Secret("file:" + c.privateKey)); open || !ok {
+		return "", nil
+	}
+	return e.setting, e
+}
+
 // valid says what is wrong with the time of a certificate.
 func (c *client) valid(leaf *x509.Certificate, now time.Time) error {
 	const day = "2006-01-02 15:04 MST"
 	switch {
 	case now.After(leaf.NotAfter):
-		return &clientError{text: fmt.Sprintf("fleet.etcd.certificate: %s (%s) expired at %s, so the cluster refuses this host", c.certificate, leaf.Subject.CommonName, leaf.NotAfter.UTC().Format(day)),
+		return &clientError{setting: certificateSetting, text: fmt.Sprintf("%s (%s) expired at %s, so the cluster refuses this host", c.certificate, leaf.Subject.CommonName, leaf.NotAfter.UTC().Format(day)),
 			hint: "issue a new client certificate with the same common name, and write it to " + c.certificate + " and " + c.privateKey + "; mxcert reads it at its next connection"}
 	case now.Before(leaf.NotBefore):
-		return &clientError{text: fmt.Sprintf("fleet.etcd.certificate: %s is not valid before %s", c.certificate, leaf.NotBefore.UTC().Format(day)),
+		return &clientError{setting: certificateSetting, text: fmt.Sprintf("%s is not valid before %s", c.certificate, leaf.NotBefore.UTC().Format(day)),
 			hint: "this host's clock says " + now.UTC().Format(day) + ": set it right, or wait"}
 	}
 	return nil
@@ -97,42 +116,34 @@ func EndsSoon(leaf *x509.Certificate, now time.Time) bool {
 // RenewClient is the next step if a client certificate ends soon.
 const RenewClient = "issue a new one with the same common name, and write it over the old one; mxcert reads it at its next connection"
 
-// ClientProblems finds out early what is wrong with the client certificate of this host for the store of its fleet: it cannot be read, does not
-// fit its key, has expired or soon does. It is no fault of the configuration: you may check that before the files are in place, or as a user
-// who may not read them. It leaves out a key that [UnreadableSecrets] lists.
-func ClientProblems(config *configs.Config) []configs.Problem {
+// ClientValidity says if the client certificate of this host for the store of its fleet is not valid now, or soon will not be. It is no fault of the
+// configuration. Whether the files can be read and fit together, [CheckFleet] and [Warnings] say.
+func ClientValidity(config *configs.Config) []configs.Problem {
 	f := fleetOf(config, &secrets{})
 	if f == nil || f.client.certificate == "" {
 		return nil
 	}
-	p := config.At("fleet.etcd.certificate")
-	leaf, err := f.ClientCertificate()
-	e, _ := errors.AsType[*clientError](err)
-	switch {
-	case err == nil && EndsSoon(leaf, time.Now()):
-		p.Message = fmt.Sprintf("fleet.etcd.certificate: %s (%s) ends at %s", f.client.certificate, leaf.Subject.CommonName, leaf.NotAfter.UTC().Format("2006-01-02 15:04 MST"))
-		p.Hint = RenewClient
-	case e == nil: // all is well
+	pair, err := f.client.load()
+	if err != nil {
 		return nil
-	default:
-		if strings.HasPrefix(e.text, "fleet.etcd.private_key: ") {
-			if !filepath.IsAbs(f.client.privateKey) {
-				return nil
-			}
-			p = config.At("fleet.etcd.private_key")
-		}
-		p.Message, p.Hint = e.text, e.hint
 	}
-	return []configs.Problem{p}
+	if err := f.client.valid(pair.Leaf, time.Now()); err != nil {
+		return []configs.Problem{problemAt(config, certificateSetting, err)}
+	}
+	if !EndsSoon(pair.Leaf, time.Now()) {
+		return nil
+	}
+	return []configs.Problem{problemAt(config, certificateSetting, &clientError{setting: certificateSetting, hint: RenewClient,
+		text: fmt.Sprintf("%s (%s) ends at %s", f.client.certificate, pair.Leaf.Subject.CommonName, pair.Leaf.NotAfter.UTC().Format("2006-01-02 15:04 MST"))})}
 }
 
-// clientError is an error with the next step.
+// clientError is an error about a file or secret of the fleet, with the next step.
 type clientError struct {
-	text, hint string
-	err        error
+	setting, text, hint string
+	err                 error
 }
 
-func (e *clientError) Error() string { return e.text }
+func (e *clientError) Error() string { return e.setting + ": " + e.text }
 
 // Unwrap returns why a file could not be read.
 func (e *clientError) Unwrap() error { return e.err }

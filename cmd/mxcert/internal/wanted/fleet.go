@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,8 +14,8 @@ import (
 	"mxcert/configs"
 )
 
-// Fleet is what the configuration says of the fleet that this host is in. [Fleet.Identity], [Fleet.Settings] and [Fleet.TLS] read files and
-// secrets, each time they are called; nothing here asks the network.
+// Fleet is what the configuration says of the fleet that this host is in. [Fleet.Identity] and [Fleet.TLS] read files and secrets, each time they
+// are called; nothing here asks the network.
 type Fleet struct {
 	Name      string   // of the fleet
 	Host      string   // of this host in it
@@ -59,27 +60,47 @@ func (f *Fleet) Recipients() (list []seal.Recipient) {
 	return list
 }
 
-// Identity reads the secret of this host. The error names where it is, and what to do.
+// identityHint is the next step if the identity cannot be read.
+const identityHint = "put the secret that age-keygen made for this host where fleet.identity points, readable by the user that renews; if it is lost, mxcert-fleet(7) says how a host comes back"
+
+// Identity reads the secret of this host. It must be one of the recipients of the configuration, and nobody else's to read. The error names where it
+// is, and what to do; it has no part of the secret.
 func (f *Fleet) Identity() (*seal.Identity, error) {
+	if what, open := openFile(f.source.Identity); open {
+		return nil, openError(identitySetting, what)
+	}
+	identity, err := f.readIdentity()
+	if err != nil {
+		return nil, err
+	}
+	return identity, f.lists(identity)
+}
+
+func (f *Fleet) readIdentity() (*seal.Identity, error) {
 	text, err := f.secrets.read(f.source.Identity)
 	if err != nil {
-		return nil, &clientError{text: fmt.Sprintf("fleet.identity: %v", err), err: err,
-			hint: "put the secret that age-keygen made for this host where fleet.identity points, readable by the user that renews; if it is lost, mxcert-fleet(7) says how a host comes back"}
+		return nil, &clientError{setting: identitySetting, text: err.Error(), err: err, hint: cmp.Or(hintOf(err), identityHint)}
 	}
 	identity, err := seal.ParseIdentity(text)
 	if err != nil {
-		return nil, fmt.Errorf("fleet.identity: %s: %w", f.source.Identity, err)
+		return nil, &clientError{setting: identitySetting, text: fmt.Sprintf("%s: %v", f.source.Identity, err), hint: "age-keygen makes one: a line that begins with AGE-SECRET-KEY-1"}
 	}
 	return identity, nil
 }
 
-// Settings returns what a member needs to know. It reads the identity.
-func (f *Fleet) Settings() (fleet.Settings, error) {
-	identity, err := f.Identity()
-	if err != nil {
-		return fleet.Settings{}, err
+// lists returns an error if the other hosts, which have the same recipients, do not know this identity.
+func (f *Fleet) lists(identity *seal.Identity) error {
+	own := string(identity.Recipient())
+	if slices.Contains(f.source.Recipients, own) {
+		return nil
 	}
-	s := fleet.Settings{Name: f.Name, Host: f.Host, Identity: identity, Alone: f.source.Alone, Forget: f.source.Forget}
+	return &clientError{setting: "fleet.recipients", text: fmt.Sprintf("the recipient of this host's identity (%s) is not among them", f.source.Identity),
+		hint: "is it the identity of another host? If not, add this line on all hosts: - " + own}
+}
+
+// Settings returns what a member needs to know. It reads no file.
+func (f *Fleet) Settings() (fleet.Settings, error) {
+	s := fleet.Settings{Name: f.Name, Host: f.Host, Identify: f.Identity, Alone: f.source.Alone, Forget: f.source.Forget}
 	for i, text := range f.source.Recipients {
 		recipient, err := seal.ParseRecipient(text)
 		if err != nil {
@@ -90,15 +111,18 @@ func (f *Fleet) Settings() (fleet.Settings, error) {
 	return s, nil
 }
 
+// rootsHint is the next step if the certificate of the cluster's CA cannot be read.
+const rootsHint = "name a PEM file with the certificate of the CA that issued those of etcd, readable by the user that renews, or leave fleet.etcd.ca_file out"
+
 // TLS returns how to reach the cluster: its roots, and the client certificate, which is read again for each connection. It is nil if the cluster
 // is reached by plain http, at a loopback address.
 func (f *Fleet) TLS() (*tls.Config, error) {
 	if len(f.Endpoints) > 0 && strings.HasPrefix(f.Endpoints[0], "http://") {
 		return nil, nil //nolint:nilnil // nothing is encrypted
 	}
-	roots, _, err := readRoots("fleet.etcd.ca_file", f.source.Etcd.CAFile)
+	roots, _, err := readRoots(rootsSetting, f.source.Etcd.CAFile)
 	if err != nil {
-		return nil, err
+		return nil, &clientError{setting: rootsSetting, text: strings.TrimPrefix(err.Error(), rootsSetting+": "), hint: rootsHint, err: err}
 	}
 	return &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 		return f.client.read(time.Now())

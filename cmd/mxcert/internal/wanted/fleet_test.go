@@ -98,13 +98,16 @@ func TestFleetSettings(t *testing.T) {
 	h := newFleetHost(t)
 	f := load(t, h.text("host: mx1", "host: MX1\n  alone: true\n  forget: 3d")).Fleet
 	s, err := f.Settings()
-	if err != nil || s.Name != "berlin" || s.Host != "mx1" || !s.Alone || s.Forget != 72*time.Hour || len(s.Recipients) != 2 || string(s.Identity.Recipient()) != h.own {
+	if err != nil || s.Name != "berlin" || s.Host != "mx1" || !s.Alone || s.Forget != 72*time.Hour || len(s.Recipients) != 2 || s.Identity != nil {
 		t.Errorf("%+v, %v", s, err)
+	}
+	if identity, err := s.Identify(); err != nil || string(identity.Recipient()) != h.own {
+		t.Errorf("%v, %v", identity, err)
 	}
 	if other := load(t, h.text()).Fleet; f.Fingerprint() == other.Fingerprint() || other.Fingerprint() != load(t, h.text()).Fleet.Fingerprint() {
 		t.Error("the fingerprint does not tell settings apart")
 	}
-	if err := wanted.Check(config(t, h.text())); err != nil {
+	if err := errors.Join(wanted.Check(config(t, h.text())), wanted.CheckFleet(config(t, h.text()))); err != nil {
 		t.Error(err)
 	}
 }
@@ -132,7 +135,8 @@ func TestFleetHostName(t *testing.T) {
 	}
 }
 
-// What only the files show: each fault at its place, with the next step, and no secret.
+// What only the files show: each fault at its place, with the next step, and no secret. Faults of files keep nobody from renewing, and whoever needs
+// the file gets the same error.
 func TestFleetFaults(t *testing.T) {
 	t.Parallel()
 	h := newFleetHost(t)
@@ -140,6 +144,8 @@ func TestFleetFaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	identify := func(f *wanted.Fleet) error { _, err := f.Identity(); return err }
+	secure := func(f *wanted.Fleet) error { _, err := f.TLS(); return err }
 	typo := h.recovery[:20] + string("qp"[map[bool]int{true: 1}[h.recovery[20] == 'q']]) + h.recovery[21:]
 	for _, tt := range []struct {
 		what     string
@@ -149,12 +155,16 @@ func TestFleetFaults(t *testing.T) {
 		path     string
 		says     string
 		hint     string
+		use      func(*wanted.Fleet) error // nil: the configuration itself is at fault
 	}{
-		{"an identity that everybody reads", "", 0o644, nil, "fleet.identity", "can be read by everybody on this host", "chmod 0640 " + h.identity},
-		{"an identity of another host", stranger.String() + "\n", 0o600, nil, "fleet.recipients", "the recipient of this host's identity", "- " + stranger.Recipient().String()},
-		{"no identity", "secret-of-nobody\n", 0o600, nil, "fleet.identity", h.identity, "AGE-SECRET-KEY-1"},
-		{"a recipient with a typo", "", 0o600, []string{h.recovery, typo}, "fleet.recipients[1]", "has a typo", "age-keygen -y"},
-		{"roots that are not there", "", 0o600, []string{"certificate: " + h.certificate, "ca_file: /nonexistent/etcd-ca.pem, certificate: " + h.certificate}, "fleet.etcd.ca_file", "no such file", "name a readable PEM file"},
+		{"an identity that everybody reads", "", 0o644, nil, "fleet.identity", "can be read by everybody on this host", "chmod 0640 " + h.identity, identify},
+		{"an identity of another host", stranger.String() + "\n", 0o600, nil, "fleet.recipients", "the recipient of this host's identity", "- " + stranger.Recipient().String(), identify},
+		{"no identity", "secret-of-nobody\n", 0o600, nil, "fleet.identity", h.identity, "AGE-SECRET-KEY-1", identify},
+		{"a recipient with a typo", "", 0o600, []string{h.recovery, typo}, "fleet.recipients[1]", "has a typo", "age-keygen -y", nil},
+		{"a public recipient in the place of the identity", h.own + "\n", 0o600, nil, "fleet.identity", "it is a recipient, the public half", "AGE-SECRET-KEY-1", identify},
+		{"comments alone", "# created: never\n", 0o600, nil, "fleet.identity", "there is no identity in it", "AGE-SECRET-KEY-1", identify},
+		{"roots that are not there", "", 0o600, []string{"certificate: " + h.certificate, "ca_file: /nonexistent/etcd-ca.pem, certificate: " + h.certificate}, "fleet.etcd.ca_file", "no such file", "name a PEM file", secure},
+		{"roots that are none", "", 0o600, []string{"certificate: " + h.certificate, "ca_file: " + h.key + ", certificate: " + h.certificate, "private_key: " + h.key, "private_key: \"cred:etcd\""}, "fleet.etcd.ca_file", "holds no PEM certificate", "name a PEM file", secure},
 	} {
 		before, err := os.ReadFile(h.identity)
 		if err != nil {
@@ -165,7 +175,16 @@ func TestFleetFaults(t *testing.T) {
 			text = string(before)
 		}
 		h.write(h.identity, text, tt.mode)
-		err = wanted.Check(config(t, h.text(tt.changes...)))
+		c := config(t, h.text(tt.changes...))
+		if err = wanted.Check(c); tt.use != nil {
+			if err != nil {
+				t.Errorf("%s: it keeps this host from renewing: %v", tt.what, err)
+			}
+			err = wanted.CheckFleet(c)
+			if use := tt.use(load(t, h.text(tt.changes...)).Fleet); use == nil || !strings.Contains(use.Error(), tt.says) {
+				t.Errorf("%s: who needs it gets %v", tt.what, use)
+			}
+		}
 		problems, ok := errors.AsType[*configs.Problems](err)
 		if !ok || len(problems.List) != 1 {
 			t.Errorf("%s: %v", tt.what, err)
@@ -184,7 +203,7 @@ func TestFleetSecretsUnreadable(t *testing.T) {
 	t.Setenv("CREDENTIALS_DIRECTORY", t.TempDir())
 	h := newFleetHost(t)
 	c := config(t, h.text("file:"+h.identity, "cred:no-such-age", h.key, `"cred:no-such-key"`))
-	if err := wanted.Check(c); err != nil {
+	if err := errors.Join(wanted.Check(c), wanted.CheckFleet(c)); err != nil {
 		t.Error(err)
 	}
 	var paths []string
@@ -198,7 +217,7 @@ func TestFleetSecretsUnreadable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := host.Fleet.Settings(); err == nil || !strings.Contains(err.Error(), "fleet.identity: secret cred:no-such-age") {
+	if _, err := host.Fleet.Identity(); err == nil || !strings.Contains(err.Error(), "fleet.identity: secret cred:no-such-age") {
 		t.Errorf("%v", err)
 	}
 	if _, err := host.Fleet.ClientCertificate(); err == nil || !strings.Contains(err.Error(), "fleet.etcd.private_key: secret cred:no-such-key") {

@@ -175,7 +175,7 @@ type setting struct {
 }
 
 // CheckFiles finds faults in the files that the configuration names for those who are told: programs that cannot be run, or that others could
-// write, templates, roots, and a textfile that cannot be written. They are faults for those who check. They keep nothing from running: a
+// write, templates, roots, and a textfile that cannot be written; and in the client certificate for the store of a fleet. They are faults for those who check. They keep nothing from running: a
 // certificate is worth more than a message.
 func CheckFiles(config *configs.Config) []configs.Problem {
 	list, _ := checkTextfile(config)
@@ -198,5 +198,5 @@ func CheckFiles(config *configs.Config) []configs.Problem {
 		note(path+"webhook.ca_file", notify.CheckRoots(c.Webhook.CAFile))
 		note(path+"mail.via.ca_file", notify.CheckRoots(c.Mail.Via.CAFile))
 	}
-	return list
+	return append(list, clientProblems(config, false)...)
 }
