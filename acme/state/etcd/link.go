@@ -8,8 +8,10 @@ import (
 	"net"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
@@ -37,6 +39,8 @@ type link struct {
 	lease     time.Duration
 	endpoints []endpoint
 
+	heard atomic.Pointer[etcdserverpb.ResponseHeader] // of the latest answer to a call
+
 	mu     sync.Mutex
 	at     int // which endpoint is asked
 	client *clientv3.Client
@@ -63,7 +67,7 @@ func connect(s Settings) (*link, error) {
 		at: first(s.Holder, len(endpoints)), moved: make(chan struct{})}
 	options := []grpc.DialOption{
 		grpc.WithContextDialer(l.dials.dial),
-		grpc.WithChainUnaryInterceptor(once),
+		grpc.WithChainUnaryInterceptor(l.once),
 		grpc.WithConnectParams(grpc.ConnectParams{ // for a connection that breaks and is not used; a call makes another one
 			Backoff:           backoff.Config{BaseDelay: time.Second, Multiplier: 2, Jitter: 0.2, MaxDelay: time.Minute},
 			MinConnectTimeout: s.Patience,

@@ -1,0 +1,244 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/client/v3"
+
+	"mxcert/acme/state"
+	"mxcert/acme/state/etcd/etcdtest"
+)
+
+// sight is what a watch has seen.
+type sight struct {
+	t     *testing.T
+	ended chan error
+
+	mu      sync.Mutex
+	changes []state.Versioned
+}
+
+// watching watches a folder after a revision until the test ends.
+func watching(t *testing.T, s *Store, folder string, after int64) *sight {
+	w := &sight{t: t, ended: make(chan error, 1)}
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		w.ended <- s.Watch(ctx, folder, after, func(list []state.Versioned) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.changes = append(w.changes, list...)
+		})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-w.ended; !errors.Is(err, context.Canceled) && !t.Failed() {
+			t.Error(err)
+		}
+	})
+	return w
+}
+
+// until waits until the watch has seen a change of a revision, or a later one.
+func (w *sight) until(revision int64) {
+	w.t.Helper()
+	limit := time.After(time.Minute)
+	for {
+		w.mu.Lock()
+		n := len(w.changes)
+		there := n > 0 && w.changes[n-1].Revision >= revision
+		w.mu.Unlock()
+		if there {
+			return
+		}
+		select {
+		case err := <-w.ended:
+			w.ended <- err
+			w.t.Fatal(err)
+		case <-limit:
+			w.t.Fatalf("a minute after revision %d, the watch has seen %q", revision, w.list(revision))
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// list returns what was seen up to a revision.
+func (w *sight) list(last int64) (list []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, v := range w.changes {
+		if v.Revision <= last {
+			list = append(list, entry(v))
+		}
+	}
+	return list
+}
+
+func entry(v state.Versioned) string { return fmt.Sprintf("%d: %s=%s", v.Revision, v.Key, v.Value) }
+
+// sawAll checks that the watch sees each change that etcd has of some keys from after a revision to another one, once, in order.
+func (w *sight) sawAll(s *Store, first, last int64, keys ...string) {
+	w.t.Helper()
+	w.until(last)
+	var made []string
+	for revision := first + 1; revision <= last; revision++ {
+		for _, key := range keys {
+			answer, err := s.scan(w.t.Context(), s.full(key), s.full(key)+"\x00", revision, 1)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			if len(answer.Kvs) > 0 && answer.Kvs[0].ModRevision == revision {
+				made = append(made, entry(s.versioned(answer.Kvs[0])))
+			}
+		}
+	}
+	if seen := w.list(last); !slices.Equal(seen, made) {
+		w.t.Errorf("seen %q\nof   %q", seen, made)
+	}
+}
+
+// put writes a value, and returns its revision.
+func put(t *testing.T, s *Store, key string) int64 {
+	t.Helper()
+	revision, err := s.Swap(t.Context(), key, 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return revision
+}
+
+// silences are what a member may tell its watches while it answers calls.
+var silences = map[string]func(answer *etcdserverpb.WatchResponse, now int64) bool{
+	"nothing": func(answer *etcdserverpb.WatchResponse, _ int64) bool { return answer.Created },
+	"what was": func(answer *etcdserverpb.WatchResponse, now int64) bool {
+		answer.Header.Revision = min(answer.Header.Revision, now)
+		return len(answer.Events) == 0
+	},
+}
+
+// TestSilentMember: the watch at a member that tells nothing more goes on at another one, without a loss, and calls of the same store do not notice.
+func TestSilentMember(t *testing.T) {
+	t.Parallel()
+	for name, tell := range silences {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cluster := etcdtest.Start(t, 3)
+			settings := room(cluster)
+			settings.Patience = time.Second
+			s, writer := open(t, settings), open(t, settings)
+			first := put(t, writer, "first")
+			seen := watching(t, s, "", first)
+			before := put(t, writer, "before")
+			seen.until(before)
+			member := cluster.Members[s.asked().at]
+			member.FilterWatches(func(answer *etcdserverpb.WatchResponse) bool { return tell(answer, before) })
+			after := put(t, writer, "after")
+			reading, stop := context.WithCancel(t.Context())
+			var calls sync.WaitGroup
+			calls.Go(func() {
+				for reading.Err() == nil {
+					if _, err := s.Get(t.Context(), "after"); err != nil {
+						t.Error(err)
+					}
+					sleep(reading, 20*time.Millisecond)
+				}
+			})
+			seen.until(after)
+			stop()
+			calls.Wait()
+			last := put(t, writer, "last")
+			seen.sawAll(writer, first, last, "before", "after", "last")
+		})
+	}
+}
+
+// TestMemberBehind: a watch that begins at a member that is behind is not told that etcd was restored. If that stays so, it goes on at another one.
+func TestMemberBehind(t *testing.T) {
+	t.Parallel()
+	cluster := etcdtest.Start(t, 3)
+	settings := room(cluster)
+	settings.Patience = time.Second
+	s := open(t, settings)
+	revision := put(t, s, "a")
+	cluster.Members[s.asked().at].FilterWatches(func(answer *etcdserverpb.WatchResponse) bool {
+		return silences["what was"](answer, revision-1)
+	})
+	seen := watching(t, s, "", revision)
+	seen.until(put(t, s, "b"))
+}
+
+// TestQuietWatch: a watch with nothing to tell stays where it is, with few requests, also if nothing at all changes in etcd.
+func TestQuietWatch(t *testing.T) {
+	t.Parallel()
+	for name, busy := range map[string]bool{"nothing changes": false, "others change": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cluster := etcdtest.Start(t, 1)
+			settings := room(cluster)
+			settings.Patience = 500 * time.Millisecond
+			s, other := open(t, settings), open(t, room(cluster))
+			revision := put(t, s, "a/b")
+			began := time.Now()
+			seen := watching(t, s, "a", revision)
+			// It asks to begin, and more than once for the first proof if nothing changes. The fifth request belongs to the second proof, or to a later one.
+			for begun, requests := int64(0), int64(0); requests < 5; begun, requests = cluster.Members[0].Watches() {
+				if begun > 1 {
+					t.Fatalf("%d streams for one watch", begun)
+				}
+				if busy {
+					if err := other.Replace("value", nil); err != nil {
+						t.Fatal(err)
+					}
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+			_, requests := cluster.Members[0].Watches()
+			rests := int64(time.Since(began) / (settings.Patience * proofEvery * 7 / 8))
+			if requests > 1+proofTries*(rests+1) {
+				t.Errorf("%d requests in %d rests", requests, rests)
+			}
+			seen.until(put(t, s, "a/c"))
+		})
+	}
+}
+
+// TestHastyProof: a member that says too early that it has told everything, as etcd 3.4 may, makes no watch lose what it has not told.
+func TestHastyProof(t *testing.T) {
+	t.Parallel()
+	cluster := etcdtest.Start(t, 1)
+	settings := room(cluster)
+	settings.Patience = 500 * time.Millisecond
+	s := open(t, settings)
+	first := put(t, s, "a")
+	seen := watching(t, s, "", first)
+	seen.until(put(t, s, "b"))
+	member := cluster.Members[0]
+	hasty := make(chan int64, 100)
+	member.FilterWatches(func(answer *etcdserverpb.WatchResponse) bool {
+		if answer.WatchId == clientv3.InvalidWatchID {
+			hasty <- answer.Header.Revision
+		}
+		return len(answer.Events) == 0
+	})
+	withheld := put(t, s, "c")
+	for told := range hasty {
+		if told >= withheld {
+			break
+		}
+	}
+	time.Sleep(100 * time.Millisecond) // on its way
+	member.FilterWatches(nil)
+	member.Clients().Drop()
+	insist(t, s, "d", "") // its connection was dropped, too
+	last, err := s.Get(t.Context(), "d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen.sawAll(s, first, last.Revision, "b", "c", "d")
+}
