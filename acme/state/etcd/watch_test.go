@@ -188,8 +188,8 @@ func TestQuietWatch(t *testing.T) {
 			seen := watching(t, s, "a", revision)
 			// It asks to begin, and more than once for the first proof if nothing changes. The fifth request belongs to the second proof, or to a later one.
 			for begun, requests := int64(0), int64(0); requests < 5; begun, requests = cluster.Members[0].Watches() {
-				if begun > 1 {
-					t.Fatalf("%d streams for one watch", begun)
+				if begun > 1 || time.Since(began) > time.Minute {
+					t.Fatalf("%d streams for one watch, and %d requests", begun, requests)
 				}
 				if busy {
 					if err := other.Replace("value", nil); err != nil {
@@ -227,9 +227,12 @@ func TestHastyProof(t *testing.T) {
 		return len(answer.Events) == 0
 	})
 	withheld := put(t, s, "c")
-	for told := range hasty {
-		if told >= withheld {
-			break
+	limit := time.After(time.Minute)
+	for told := int64(0); told < withheld; {
+		select {
+		case told = <-hasty:
+		case <-limit:
+			t.Fatal("nobody has asked for progress in a minute")
 		}
 	}
 	time.Sleep(100 * time.Millisecond) // on its way
