@@ -173,6 +173,26 @@ func TestMemberBehind(t *testing.T) {
 	seen.until(put(t, s, "b"))
 }
 
+// TestWatchAsksAll: a watch does not give up before it has asked all members, however long that takes.
+func TestWatchAsksAll(t *testing.T) {
+	t.Parallel()
+	cluster := etcdtest.Start(t, 1)
+	settings := room(cluster)
+	revision := put(t, open(t, settings), "a")
+	list := make([]string, 5)
+	healthy := (first(settings.Holder, len(list)) + len(list) - 1) % len(list) // the last that is asked
+	for i := range list {
+		line := cluster.Members[0].Line()
+		if list[i] = line.URL(); i != healthy {
+			line.Hang()
+		}
+	}
+	settings.Endpoints, settings.Patience = list, 3*time.Second // a fifth of it for each, and a pause of 0.2 s or more: the first four use it up
+	writer := open(t, Settings{Endpoints: cluster.Endpoints(), Prefix: settings.Prefix, Holder: "mx2"})
+	seen := watching(t, open(t, settings), "", revision)
+	seen.until(put(t, writer, "b"))
+}
+
 // TestQuietWatch: a watch with nothing to tell stays where it is, with few requests, also if nothing at all changes in etcd.
 func TestQuietWatch(t *testing.T) {
 	t.Parallel()
