@@ -42,11 +42,13 @@ type Settings struct {
 	Holder    string        // who holds the locks of this store: the name of the host
 	Patience  time.Duration // of each call; 0: 5 s
 	Lease     time.Duration // how long a lock outlives a holder that is gone; 0: 30 s
+	Proof     time.Duration // how often a watch has to prove that it misses nothing; 0: 30 s
 }
 
 const (
 	defaultPatience = 5 * time.Second
 	defaultLease    = 30 * time.Second
+	defaultProof    = 30 * time.Second
 )
 
 // Store is a cluster as one holder of locks sees it. It fulfils [state.Shared].
@@ -70,6 +72,9 @@ func Open(s Settings) (state.Shared, error) {
 	}
 	if s.Lease == 0 {
 		s.Lease = defaultLease
+	}
+	if s.Proof == 0 {
+		s.Proof = defaultProof
 	}
 	if !strings.HasSuffix(s.Prefix, "/") {
 		return nil, fmt.Errorf("open etcd: the prefix %q does not end with a slash", s.Prefix)

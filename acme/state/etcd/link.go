@@ -37,6 +37,7 @@ type link struct {
 	holder    string
 	patience  time.Duration
 	lease     time.Duration
+	proof     time.Duration
 	endpoints []endpoint
 
 	heard atomic.Pointer[etcdserverpb.ResponseHeader] // of the latest answer to a call
@@ -63,8 +64,8 @@ func connect(s Settings) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &link{dials: newDials(), prefix: s.Prefix, holder: s.Holder, patience: s.Patience, lease: s.Lease, endpoints: endpoints,
-		at: first(s.Holder, len(endpoints)), moved: make(chan struct{})}
+	l := &link{dials: newDials(), prefix: s.Prefix, holder: s.Holder, patience: s.Patience, lease: s.Lease, proof: s.Proof,
+		endpoints: endpoints, at: first(s.Holder, len(endpoints)), moved: make(chan struct{})}
 	options := []grpc.DialOption{
 		grpc.WithContextDialer(l.dials.dial),
 		grpc.WithChainUnaryInterceptor(l.once),

@@ -12,13 +12,10 @@ import (
 // A watch that has nothing to tell looks like one that tells nothing any more. So each stream has to prove that it misses nothing. Its member is
 // asked for progress, and answers that it has told everything up to a revision. It has to reach the one that the latest call of this store has seen.
 // A stream without that proof within its member's share of the patience ends; the watch goes on at another member, after the last change that it has
-// seen. So a silence ends within nine patiences (45 s).
+// seen. So a silence ends within 45 s.
 //
-// A proof costs one request each six patiences (30 s) for each watch. The member answers from its memory: it needs neither the disk nor the other
+// A proof costs one request in 30 s for each watch. The member answers from its memory: it needs neither the disk nor the other
 // members. 1,000 hosts with three watches each make 100 a second: of one core, about half a percent (etcd 3.4).
-
-// proofEvery is how many patiences are between two proofs, give or take an eighth, so that hosts do not ask together.
-const proofEvery = 6
 
 // proofTries is how often a member that is behind is asked within its share.
 const proofTries = 3
@@ -26,7 +23,7 @@ const proofTries = 3
 // proof is the last, or the next one, of a stream.
 type proof struct {
 	timer  *time.Timer
-	rest   time.Duration // until the next one
+	rest   time.Duration // until the next one, give or take an eighth: hosts do not ask together
 	within time.Duration // how long one may take
 	begun  bool          // the stream has begun: the first proof is about that
 	asked  bool          // it is under way
@@ -35,8 +32,8 @@ type proof struct {
 }
 
 // newProof returns the first proof of a stream, which is under way: it begins.
-func newProof(within, patience time.Duration) *proof {
-	p := &proof{within: within, rest: proofEvery * patience, asked: true, until: time.Now().Add(within)}
+func newProof(within, rest time.Duration) *proof {
+	p := &proof{within: within, rest: rest, asked: true, until: time.Now().Add(within)}
 	p.timer = time.NewTimer(within)
 	return p
 }

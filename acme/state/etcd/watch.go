@@ -82,7 +82,7 @@ func (w *watch) stream(ctx context.Context, m *member) (begun bool, err error) {
 	share := w.patience / time.Duration(len(w.endpoints))
 	silent := time.AfterFunc(share, cancel)
 	defer silent.Stop()
-	p := newProof(share, w.patience)
+	p := newProof(share, w.proof)
 	defer p.timer.Stop()
 	if *m, err = w.ready(ctx, *m); err != nil {
 		return false, err

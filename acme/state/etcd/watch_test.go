@@ -130,7 +130,7 @@ func TestSilentMember(t *testing.T) {
 			t.Parallel()
 			cluster := etcdtest.Start(t, 3)
 			settings := room(cluster)
-			settings.Patience = time.Second
+			settings.Proof = time.Second
 			s, writer := open(t, settings), open(t, settings)
 			first := put(t, writer, "first")
 			seen := watching(t, s, "", first)
@@ -163,7 +163,7 @@ func TestMemberBehind(t *testing.T) {
 	t.Parallel()
 	cluster := etcdtest.Start(t, 3)
 	settings := room(cluster)
-	settings.Patience = time.Second
+	settings.Proof = time.Second
 	s := open(t, settings)
 	revision := put(t, s, "a")
 	cluster.Members[s.asked().at].FilterWatches(func(answer *etcdserverpb.WatchResponse) bool {
@@ -202,7 +202,7 @@ func TestQuietWatch(t *testing.T) {
 			t.Parallel()
 			cluster := etcdtest.Start(t, 1)
 			settings := room(cluster)
-			settings.Patience = 500 * time.Millisecond
+			settings.Proof = time.Second
 			s, other := open(t, settings), open(t, room(cluster))
 			revision := put(t, s, "a/b")
 			began := time.Now()
@@ -219,7 +219,7 @@ func TestQuietWatch(t *testing.T) {
 				time.Sleep(20 * time.Millisecond)
 			}
 			begun, requests := cluster.Members[0].Watches()
-			rests := int64(time.Since(began) / (settings.Patience * proofEvery * 7 / 8))
+			rests := int64(time.Since(began) / (settings.Proof * 7 / 8))
 			if requests > 1+proofTries*(rests+1) {
 				t.Errorf("%d requests in %d rests", requests, rests)
 			}
@@ -236,7 +236,7 @@ func TestHastyProof(t *testing.T) {
 	t.Parallel()
 	cluster := etcdtest.Start(t, 1)
 	settings := room(cluster)
-	settings.Patience = 500 * time.Millisecond
+	settings.Proof = time.Second
 	s := open(t, settings)
 	first := put(t, s, "a")
 	seen := watching(t, s, "", first)
