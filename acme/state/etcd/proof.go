@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -26,15 +27,16 @@ type proof struct {
 	rest   time.Duration // until the next one, give or take an eighth: hosts do not ask together
 	within time.Duration // how long one may take
 	begun  bool          // the stream has begun: the first proof is about that
+	given  bool          // there was one
 	asked  bool          // it is under way
 	need   int64         // up to which revision the member has to have told everything
 	until  time.Time     // the end of the one that is under way
 }
 
 // newProof returns the first proof of a stream, which is under way: it begins.
-func newProof(within, rest time.Duration) *proof {
-	p := &proof{within: within, rest: rest, asked: true, until: time.Now().Add(within)}
-	p.timer = time.NewTimer(within)
+func newProof(begins, within, rest time.Duration) *proof {
+	p := &proof{within: within, rest: rest, asked: true, until: time.Now().Add(begins)}
+	p.timer = time.NewTimer(begins)
 	return p
 }
 
@@ -47,7 +49,7 @@ func (p *proof) begin(need int64) {
 // told is told up to which revision the member has told everything.
 func (p *proof) told(revision int64) {
 	if p.asked && revision >= p.need {
-		p.asked = false
+		p.asked, p.given = false, true
 		p.timer.Reset(p.rest - p.rest/8 + rand.N(p.rest/4))
 	}
 }
@@ -72,6 +74,20 @@ func (w *watch) prove(ctx context.Context, stream etcdserverpb.Watch_WatchClient
 	request := &etcdserverpb.WatchRequest_ProgressRequest{ProgressRequest: &etcdserverpb.WatchProgressRequest{}}
 	return stream.Send(&etcdserverpb.WatchRequest{RequestUnion: request})
 }
+
+// count notes whether a stream was silent from its beginning. The next one has twice the time then: etcd may have to read much of what others have
+// changed before it can say that there is nothing for this watch.
+func (w *watch) count(p *proof, err error) {
+	switch {
+	case p.given:
+		w.silent = 0
+	case p.begun && errors.Is(err, errSilent):
+		w.silent++
+	}
+}
+
+// mostDoubled bounds that: the time between two proofs does it before.
+const mostDoubled = 16
 
 // missed returns errSilent, unless there is nothing to tell: etcd does not answer for progress before the first change after the stream began.
 func (w *watch) missed(ctx context.Context, p *proof) error {

@@ -46,6 +46,7 @@ type watch struct {
 	from, end string
 	revision  int64  // up to which everything was seen
 	cluster   uint64 // whose revision that is; 0: not known yet
+	silent    int    // how many streams in a row had no proof at all
 	handle    func([]*clientv3.Event)
 }
 
@@ -59,10 +60,11 @@ func (l *link) follow(ctx context.Context, from, end string, revision int64, han
 	var failures []failure
 	for {
 		m := l.asked()
-		begun, err := w.stream(ctx, &m)
-		if begun {
+		p, err := w.stream(ctx, &m)
+		if p.begun {
 			good, tried, failures = time.Now(), 0, nil // until now, it was
 		}
+		w.count(p, err)
 		tried, failures = tried+1, noted(failures, m.at, err)
 		if known, ok := errors.AsType[*cause](err); ok {
 			return known
@@ -75,29 +77,28 @@ func (l *link) follow(ctx context.Context, from, end string, revision int64, han
 	}
 }
 
-// stream is a watch at one member. It ends when that is left, or does not prove in time that it tells everything. It reports whether it has begun.
-func (w *watch) stream(ctx context.Context, m *member) (begun bool, err error) {
+// stream is a watch at one member. It ends when that is left, or does not prove in time that it tells everything.
+func (w *watch) stream(ctx context.Context, m *member) (p *proof, err error) {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
 	share := w.patience / time.Duration(len(w.endpoints))
 	silent := time.AfterFunc(share, cancel)
 	defer silent.Stop()
-	p := newProof(share, w.proof)
+	p = newProof(share, min(share<<min(w.silent, mostDoubled), w.proof), w.proof)
 	defer p.timer.Stop()
 	if *m, err = w.ready(ctx, *m); err != nil {
-		return false, err
+		return p, err
 	}
 	stream, err := etcdserverpb.NewWatchClient(m.ActiveConnection()).Watch(ctx, grpc.MaxCallRecvMsgSize(largestAnswer))
 	if err != nil {
-		return false, err
+		return p, err
 	}
 	request := &etcdserverpb.WatchCreateRequest{Key: []byte(w.from), RangeEnd: []byte(w.end), StartRevision: w.revision + 1, ProgressNotify: true}
 	if err := stream.Send(&etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_CreateRequest{CreateRequest: request}}); err != nil {
-		return false, err
+		return p, err
 	}
 	silent.Stop() // the proof has the same end
-	err = w.listen(ctx, stream, m.moved, p)
-	return p.begun, err
+	return p, w.listen(ctx, stream, m.moved, p)
 }
 
 // listen handles what a stream says. The next answer is read when the last one is handled: they can be large.

@@ -193,6 +193,25 @@ func TestWatchAsksAll(t *testing.T) {
 	seen.until(put(t, writer, "b"))
 }
 
+// TestSlowMember: a member that needs longer for the first changes of each stream than a proof may take does not keep a watch from them.
+func TestSlowMember(t *testing.T) {
+	t.Parallel()
+	cluster := etcdtest.Start(t, 1)
+	cluster.Members[0].FilterWatches(func(answer *etcdserverpb.WatchResponse) bool {
+		if !answer.Created {
+			time.Sleep(3 * time.Second)
+		}
+		return true
+	})
+	settings := room(cluster)
+	writer := open(t, settings)
+	settings.Patience = 1500 * time.Millisecond
+	before := put(t, writer, "a")
+	last := put(t, writer, "b")
+	seen := watching(t, open(t, settings), "", before)
+	seen.sawAll(writer, before, last, "b")
+}
+
 // TestQuietWatch: a watch with nothing to tell stays where it is, with few requests, also if nothing at all changes in etcd.
 func TestQuietWatch(t *testing.T) {
 	t.Parallel()
