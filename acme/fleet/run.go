@@ -115,9 +115,7 @@ func (m *Member) partake(ctx context.Context) error {
 	m.answered()
 	failed := make(chan error, 3)
 	var watching sync.WaitGroup
-	for folder, learn := range map[string]func([]state.Versioned){
-		"certificate": m.learnCertificates, "order": m.learnOrders, recipientsRoom: func([]state.Versioned) { p.relearn() },
-	} {
+	for folder, learn := range p.watches() {
 		watching.Go(func() {
 			err := m.shared.Watch(ctx, folder, p.revision, learn)
 			if err == nil {
@@ -134,6 +132,13 @@ func (m *Member) partake(ctx context.Context) error {
 		p.leave()
 	}
 	return err
+}
+
+// watches returns the folders that a host watches, and who learns what changes there.
+func (p *part) watches() map[string]func([]state.Versioned) {
+	return map[string]func([]state.Versioned){
+		"certificate": p.m.learnCertificates, "order": p.m.learnOrders, recipientsRoom: func([]state.Versioned) { p.relearn() },
+	}
 }
 
 // part is one time that a host takes part.

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
@@ -98,8 +99,11 @@ type (
 	largestMark struct{} // how many bytes the answer may have, if fewer than [largestAnswer]
 )
 
-// once makes a call fail if its connection breaks, instead of waiting for another one, and marks whether it may have reached the member.
-func once(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+// once makes a call fail if its connection breaks, instead of waiting for another one, and marks whether it may have reached the member. It notes
+// the revision of the answer.
+func (l *link) once(
+	ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption,
+) error {
 	var to peer.Peer
 	options = append(options, grpc.WaitForReady(false), grpc.Peer(&to))
 	if largest, ok := ctx.Value(largestMark{}).(int); ok {
@@ -108,6 +112,11 @@ func once(ctx context.Context, method string, request, reply any, conn *grpc.Cli
 	err := invoke(ctx, method, request, reply, conn, options...)
 	if mark, ok := ctx.Value(sentMark{}).(*atomic.Bool); ok && to.Addr != nil {
 		mark.Store(true)
+	}
+	if answer, ok := reply.(interface {
+		GetHeader() *etcdserverpb.ResponseHeader
+	}); ok && err == nil {
+		l.heard.Store(answer.GetHeader())
 	}
 	return err
 }

@@ -14,10 +14,14 @@
 // member has a leader, a call waits for an election; if none can be reached, it does not wait. Nothing is tried again between calls, but the
 // renewal of a lease that is held, and a connection that broke, at intervals that grow to a minute. A call makes a new attempt at once.
 //
+// A watch that is told nothing asks its member for a proof that there is nothing to tell (proof.go), and goes on at another one without it. It sees
+// what happened, which is not always what a caller was told: a change that was sent to a member that hangs can happen after later ones.
+//
 // Each error says which member did what, and what to do next.
 //
-// Not supported: passwords (the user is the common name of the client certificate), and more than one cluster at once. The values of a transaction
-// are at most 1.5 MiB, and its conditions 128, as etcd has it by default: that bounds what Rename moves, and with how many locks.
+// Not supported: passwords (the user is the common name of the client certificate), more than one cluster at once, and etcd before 3.4, which gives
+// no such proof. The values of a transaction are at most 1.5 MiB, and its conditions 128, as etcd has it by default: that bounds what Rename moves,
+// and with how many locks.
 package etcd
 
 import (
@@ -38,11 +42,13 @@ type Settings struct {
 	Holder    string        // who holds the locks of this store: the name of the host
 	Patience  time.Duration // of each call; 0: 5 s
 	Lease     time.Duration // how long a lock outlives a holder that is gone; 0: 30 s
+	Proof     time.Duration // how often a watch has to prove that it misses nothing; 0: 30 s
 }
 
 const (
 	defaultPatience = 5 * time.Second
 	defaultLease    = 30 * time.Second
+	defaultProof    = 30 * time.Second
 )
 
 // Store is a cluster as one holder of locks sees it. It fulfils [state.Shared].
@@ -66,6 +72,9 @@ func Open(s Settings) (state.Shared, error) {
 	}
 	if s.Lease == 0 {
 		s.Lease = defaultLease
+	}
+	if s.Proof == 0 {
+		s.Proof = defaultProof
 	}
 	if !strings.HasSuffix(s.Prefix, "/") {
 		return nil, fmt.Errorf("open etcd: the prefix %q does not end with a slash", s.Prefix)

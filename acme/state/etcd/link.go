@@ -8,8 +8,10 @@ import (
 	"net"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
@@ -35,7 +37,10 @@ type link struct {
 	holder    string
 	patience  time.Duration
 	lease     time.Duration
+	proof     time.Duration
 	endpoints []endpoint
+
+	heard atomic.Pointer[etcdserverpb.ResponseHeader] // of the latest answer to a call
 
 	mu     sync.Mutex
 	at     int // which endpoint is asked
@@ -59,11 +64,11 @@ func connect(s Settings) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &link{dials: newDials(), prefix: s.Prefix, holder: s.Holder, patience: s.Patience, lease: s.Lease, endpoints: endpoints,
-		at: first(s.Holder, len(endpoints)), moved: make(chan struct{})}
+	l := &link{dials: newDials(), prefix: s.Prefix, holder: s.Holder, patience: s.Patience, lease: s.Lease, proof: s.Proof,
+		endpoints: endpoints, at: first(s.Holder, len(endpoints)), moved: make(chan struct{})}
 	options := []grpc.DialOption{
 		grpc.WithContextDialer(l.dials.dial),
-		grpc.WithChainUnaryInterceptor(once),
+		grpc.WithChainUnaryInterceptor(l.once),
 		grpc.WithConnectParams(grpc.ConnectParams{ // for a connection that breaks and is not used; a call makes another one
 			Backoff:           backoff.Config{BaseDelay: time.Second, Multiplier: 2, Jitter: 0.2, MaxDelay: time.Minute},
 			MinConnectTimeout: s.Patience,

@@ -16,7 +16,8 @@ import (
 	"mxcert/acme/state"
 )
 
-// Watch follows a folder. If a member stops, it goes on at another one. If none has answered for the patience, the error is ErrAway.
+// Watch follows a folder. If a member stops, falls silent or stays behind, it goes on at another one. If as many members as there are were asked, and
+// none has answered for the patience, the error is ErrAway.
 func (s *Store) Watch(ctx context.Context, folder string, revision int64, changed func([]state.Versioned)) error {
 	if !validFolder(folder) {
 		return s.failed("watch", folder, fs.ErrInvalid)
@@ -43,9 +44,9 @@ func (s *Store) Watch(ctx context.Context, folder string, revision int64, change
 type watch struct {
 	*link
 	from, end string
-	revision  int64     // up to which everything was seen
-	cluster   uint64    // whose revision that is; 0: not known yet
-	good      time.Time // when a member last answered
+	revision  int64  // up to which everything was seen
+	cluster   uint64 // whose revision that is; 0: not known yet
+	silent    int    // how many streams in a row had no proof at all
 	handle    func([]*clientv3.Event)
 }
 
@@ -54,15 +55,21 @@ func (l *link) follow(ctx context.Context, from, end string, revision int64, han
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(l.ctx, cancel)()
-	w := &watch{link: l, from: from, end: end, revision: revision, good: time.Now(), handle: handle}
+	w := &watch{link: l, from: from, end: end, revision: revision, handle: handle}
+	good, tried := time.Now(), 0 // when a member last answered, and how many have failed since
+	var failures []failure
 	for {
 		m := l.asked()
-		err := w.stream(ctx, &m)
-		failures := []failure{{m.at, rpctypes.Error(err)}}
+		p, err := w.stream(ctx, &m)
+		if p.begun {
+			good, tried, failures = time.Now(), 0, nil // until now, it was
+		}
+		w.count(p, err)
+		tried, failures = tried+1, noted(failures, m.at, err)
 		if known, ok := errors.AsType[*cause](err); ok {
 			return known
 		}
-		if ctx.Err() != nil || !away(err) || time.Since(w.good) >= l.patience {
+		if ctx.Err() != nil || !away(err) || tried >= len(l.endpoints) && time.Since(good) >= l.patience {
 			return l.explain(ctx, failures)
 		}
 		l.leave(m)
@@ -70,49 +77,66 @@ func (l *link) follow(ctx context.Context, from, end string, revision int64, han
 	}
 }
 
-// stream is a watch at one member. It ends when that is left, or does not begin within its share of the patience.
-func (w *watch) stream(ctx context.Context, m *member) error {
+// stream is a watch at one member. It ends when that is left, or does not prove in time that it tells everything.
+func (w *watch) stream(ctx context.Context, m *member) (p *proof, err error) {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
-	silent := time.AfterFunc(w.patience/time.Duration(len(w.endpoints)), cancel)
+	share := w.patience / time.Duration(len(w.endpoints))
+	silent := time.AfterFunc(share, cancel)
 	defer silent.Stop()
-	var err error
+	p = newProof(share, min(share<<min(w.silent, mostDoubled), w.proof), w.proof)
+	defer p.timer.Stop()
 	if *m, err = w.ready(ctx, *m); err != nil {
-		return err
+		return p, err
 	}
-	moved := m.moved
-	go func() {
-		select {
-		case <-moved:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
 	stream, err := etcdserverpb.NewWatchClient(m.ActiveConnection()).Watch(ctx, grpc.MaxCallRecvMsgSize(largestAnswer))
 	if err != nil {
-		return err
+		return p, err
 	}
 	request := &etcdserverpb.WatchCreateRequest{Key: []byte(w.from), RangeEnd: []byte(w.end), StartRevision: w.revision + 1, ProgressNotify: true}
 	if err := stream.Send(&etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_CreateRequest{CreateRequest: request}}); err != nil {
-		return err
+		return p, err
 	}
-	for opened := false; ; opened = true {
+	silent.Stop() // the proof has the same end
+	return p, w.listen(ctx, stream, m.moved, p)
+}
+
+// listen handles what a stream says. The next answer is read when the last one is handled: they can be large.
+func (w *watch) listen(ctx context.Context, stream etcdserverpb.Watch_WatchClient, moved <-chan struct{}, p *proof) error {
+	type said struct {
+		answer *etcdserverpb.WatchResponse
+		err    error
+	}
+	next := make(chan said, 1)
+	receive := func() {
 		answer, err := stream.Recv()
-		if opened {
-			w.good = time.Now() // until now, it was
-		}
-		if err != nil {
-			return rpctypes.Error(err)
-		}
-		silent.Stop()
-		if err := w.take(answer); err != nil {
-			return err
+		next <- said{answer, err}
+	}
+	go receive()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-moved:
+			return context.Canceled
+		case <-p.timer.C:
+			if err := w.prove(ctx, stream, p); err != nil {
+				return err
+			}
+		case s := <-next:
+			if s.err != nil {
+				return rpctypes.Error(s.err)
+			}
+			if err := w.take(ctx, s.answer, p); err != nil {
+				return err
+			}
+			go receive()
 		}
 	}
 }
 
 // take handles an answer.
-func (w *watch) take(answer *etcdserverpb.WatchResponse) error {
+func (w *watch) take(ctx context.Context, answer *etcdserverpb.WatchResponse, p *proof) error {
 	switch {
 	case answer.CompactRevision > 0:
 		return errCompacted
@@ -120,15 +144,41 @@ func (w *watch) take(answer *etcdserverpb.WatchResponse) error {
 		return rpctypes.ErrPermissionDenied
 	case answer.Canceled:
 		return errors.New(answer.CancelReason)
-	case answer.Created && (answer.Header.Revision < w.revision || w.cluster != 0 && w.cluster != answer.Header.ClusterId):
-		return errOlder
 	case answer.Created:
+		if err := w.sameAsBefore(ctx, answer.Header); err != nil {
+			return err
+		}
 		w.cluster = answer.Header.ClusterId
+		p.begin(max(w.revision, answer.Header.Revision, w.known(w.cluster)))
+		p.told(w.revision)
 	case len(answer.Events) > 0:
 		w.handle(answer.Events)
 		w.revision = answer.Events[len(answer.Events)-1].Kv.ModRevision // that of the answer may be later than what it has
+		p.told(w.revision)
+		p.alive()
+	case answer.WatchId == clientv3.InvalidWatchID: // it was asked for; etcd 3.4 may say it before it has told the last changes
+		p.told(answer.Header.Revision)
 	default:
 		w.revision = max(w.revision, answer.Header.Revision) // nothing has changed until then
+		p.told(w.revision)
+	}
+	return nil
+}
+
+// sameAsBefore checks that a watch goes on in the cluster in which it began. A member may be a little behind; the quorum is not.
+func (w *watch) sameAsBefore(ctx context.Context, header *etcdserverpb.ResponseHeader) error {
+	if w.cluster != 0 && w.cluster != header.ClusterId {
+		return errOlder
+	}
+	if header.Revision >= w.revision {
+		return nil
+	}
+	latest, err := w.latest(ctx)
+	if err != nil {
+		return errSilent
+	}
+	if latest < w.revision {
+		return errOlder
 	}
 	return nil
 }

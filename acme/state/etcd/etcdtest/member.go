@@ -10,6 +10,7 @@ import (
 
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
 )
 
 // Member is one member of a cluster.
@@ -18,6 +19,7 @@ type Member struct {
 	name           string
 	clients, peers *Line
 	server         server // nil while it is stopped
+	watches        watches
 }
 
 // server is a member at work: in this process or another one.
@@ -92,6 +94,7 @@ func (m *Member) launch() {
 		m.server = p
 	} else {
 		config := m.plan().config()
+		config.GRPCAdditionalServerOptions = []grpc.ServerOption{grpc.ChainStreamInterceptor(m.watches.intercept)}
 		for _, change := range m.cluster.options {
 			change(config)
 		}
