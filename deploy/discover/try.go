@@ -15,6 +15,9 @@ import (
 // tryPatience limits the handshakes with new files.
 const tryPatience = 20 * time.Second
 
+// goAhead is Exim's answer to STARTTLS if it could open the files.
+const goAhead = "\n220 TLS go ahead"
+
 // TryExim makes Exim open new files in the staging directory (see deploy.Plan.Try), in the same way as for a sender. It uses exim -bh, a
 // separate session that changes nothing. If Exim objects to the files, the error is an *Error with Exim's words. It is nil if the files are
 // good. It is also nil if TryExim cannot find out: no target belongs to Exim, the configuration is not Debian's or offers no TLS, or this
@@ -60,7 +63,9 @@ func tryExim(ctx context.Context, pairs []deploy.Pair) (tried bool, err error) {
 	if values := settings(out); err != nil || values["tls_certificate"] != certificate || values["tls_privatekey"] != key {
 		return false, nil //nolint:nilerr // without these macros there is nothing to try
 	}
-	stdout, stderr, err := run(ctx, "EHLO localhost\r\nSTARTTLS\r\n", e.program, append(macros, "-bh", "127.0.0.1")...)
+	// Exim answers when it has opened the files. After that, the session has nothing to say about them: it waits for half a second, because
+	// nobody makes the handshake (tls-gnu.c and tls-openssl.c, millisleep(500)).
+	stdout, stderr, err := runUntil(ctx, goAhead, "EHLO localhost\r\nSTARTTLS\r\n", e.program, append(macros, "-bh", "127.0.0.1")...)
 	text := stdout + "\n" + stderr
 	switch {
 	case strings.Contains(text, "\n454 "):
@@ -68,7 +73,7 @@ func tryExim(ctx context.Context, pairs []deploy.Pair) (tried bool, err error) {
 		return true, &Error{Program: "exim4", Args: []string{"-bh", "127.0.0.1"}, Said: said, kind: kindRefused,
 			text: fmt.Sprintf("Exim would answer 454 with the new files, so that they were not put in place: %s", quote(said)),
 			hint: "may Exim's user read them (owner, group and mode in the deploy section), and are tls_ocsp_file and the other TLS settings in order?"}
-	case strings.Contains(text, "\n220 TLS go ahead"):
+	case strings.Contains(text, goAhead):
 		return true, nil
 	}
 	return false, err
