@@ -46,12 +46,9 @@ func TryExim(ctx context.Context, staged []deploy.Target) error {
 
 // tryExim asks Exim about pairs of files. tried is false if Exim gives no answer about them.
 func tryExim(ctx context.Context, pairs []deploy.Pair) (tried bool, err error) {
-	e, _, err := askExim(ctx)
-	if errors.Is(err, ErrAbsent) {
-		return false, nil
-	}
+	program, err := find("exim4", "exim")
 	if err != nil {
-		return false, err
+		return false, nil //nolint:nilerr // nothing can be asked
 	}
 	certificate, key := eximLists(pairs)
 	macros := []string{"-DMAIN_TLS_CERTKEY=" + certificate}
@@ -59,13 +56,13 @@ func tryExim(ctx context.Context, pairs []deploy.Pair) (tried bool, err error) {
 		macros = []string{"-DMAIN_TLS_CERTIFICATE=" + certificate, "-DMAIN_TLS_PRIVATEKEY=" + key}
 	}
 	// Find out whether this Exim uses the macros. A configuration that sets tls_certificate directly does not.
-	out, _, err := run(ctx, "", e.program, append(macros, "-bP", "tls_certificate", "tls_privatekey")...)
+	out, _, err := run(ctx, "", program, append(macros, "-bP", "tls_certificate", "tls_privatekey")...)
 	if values := settings(out); err != nil || values["tls_certificate"] != certificate || values["tls_privatekey"] != key {
 		return false, nil //nolint:nilerr // without these macros there is nothing to try
 	}
 	// Exim answers when it has opened the files. After that, the session has nothing to say about them: it waits for half a second, because
 	// nobody makes the handshake (tls-gnu.c and tls-openssl.c, millisleep(500)).
-	stdout, stderr, err := runUntil(ctx, goAhead, "EHLO localhost\r\nSTARTTLS\r\n", e.program, append(macros, "-bh", "127.0.0.1")...)
+	stdout, stderr, err := runUntil(ctx, goAhead, "EHLO localhost\r\nSTARTTLS\r\n", program, append(macros, "-bh", "127.0.0.1")...)
 	text := stdout + "\n" + stderr
 	switch {
 	case strings.Contains(text, "\n454 "):
