@@ -3,8 +3,8 @@
 // A program gets [Path], LANG and the variables of its caller. It gets nothing of mxcert's own environment, which may hold the secrets of a
 // DNS provider. It runs without a shell, in its own session, for a limited time. When the time is up, or the context ends, its process group
 // gets SIGTERM and is then killed. When the program ends, run kills every process that is left in its group, at once or after [Command.After].
-// Only a process that has made another session (setsid) can outlive a call, and mxcert does not wait for it. If a child has to outlive its
-// program, start it with systemd-run.
+// Only a process that has made another session (setsid), or has become another user whom mxcert has no right to signal, can outlive a call, and
+// mxcert does not wait for it. If a child has to outlive its program, start it with systemd-run.
 //
 // Run keeps a program's output up to a limit. It reads and drops the rest, so that the program never blocks on its output. The output is
 // foreign text: package finding says how to quote it.
