@@ -43,11 +43,12 @@
 // that its watches miss nothing; they cost etcd less than a read.
 //
 //	hosts  certificates  at rest  busiest second  a renewal  orders a year       all serve it (median)
-//	    3             5    2.4/s              16         50      30 (alone 91)                   0.4 s
-//	   50            50     16/s              49        385     304 (15,000)                     3.4 s
-//	1,000           200    227/s             670     83,000   1,217 (1.2 million)                 60 s
+//	    3             5    2.4/s              18         50      30 (alone 91)                   0.7 s
+//	   50            50     16/s              54        385     304 (15,000)                     3.7 s
+//	1,000           200    228/s             650     83,000   1,217 (1.2 million)                 60 s
 //
-// The last column is mostly the time over which the daemons of a large fleet spread, so that not all of them reload at once.
+// The last column supposes that a host deploys in 0.6 s, most of which the mail server's own programs take (packaging/bench/README.md). In a large
+// fleet it is mostly the time over which the daemons spread, so that not all of them reload at once.
 package fleet
 
 import (

@@ -10,6 +10,7 @@ import (
 
 // advise returns what makes Exim read the targets. Root's Exim has tried it on a copy of its configuration.
 func (e *exim) advise(ctx context.Context, targets []deploy.Target, wants [][]deploy.Pair) string {
+	e.askFile(ctx)
 	certificate, key := eximSettings(targets, wants)
 	then := "update-exim4.conf && systemctl reload exim4"
 	plan, file := changeDebian, macrosFile(debianSettings)

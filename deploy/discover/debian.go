@@ -28,6 +28,7 @@ func Exim(ctx context.Context) (EximSetup, error) {
 	if err != nil {
 		return EximSetup{}, err
 	}
+	e.askFile(ctx)
 	s := EximSetup{Program: e.program, User: user, Setting: e.certificate, ConfigFile: e.configFile}
 	certificates, keys := plainPaths(e.certificate), plainPaths(e.key)
 	if pairs := pairUp(certificates, keys); e.key == "" || len(keys) == len(certificates) {

@@ -26,7 +26,7 @@ type exim struct {
 	program          string
 	certificate, key string // tls_certificate and tls_privatekey, as they are written
 	advertise        string // tls_advertise_hosts
-	configFile       string
+	configFile       string // "" before askFile, or if it does not say
 }
 
 func askExim(ctx context.Context) (*exim, string, error) {
@@ -43,10 +43,14 @@ func askExim(ctx context.Context) (*exim, string, error) {
 		return nil, "", &Error{Program: "exim4", Args: []string{"-bP", "tls_certificate"}, Err: errors.New("it knows no such setting"), Said: firstLine(out)}
 	}
 	e := &exim{program: program, certificate: values["tls_certificate"], key: values["tls_privatekey"], advertise: values["tls_advertise_hosts"]}
-	if file, _, err := run(ctx, "", program, "-bP", "config_file"); err == nil {
+	return e, values["exim_user"], nil
+}
+
+// askFile asks which configuration Exim reads. A deployment need not know it.
+func (e *exim) askFile(ctx context.Context) {
+	if file, _, err := run(ctx, "", e.program, "-bP", "config_file"); err == nil {
 		e.configFile = strings.TrimSpace(file)
 	}
-	return e, values["exim_user"], nil
 }
 
 func lookAtExim(ctx context.Context, w Wanted) (*Server, error) {

@@ -33,8 +33,13 @@ func find(names ...string) (string, error) {
 
 // run runs a program and returns its output. The error is an *Error.
 func run(ctx context.Context, input, program string, args ...string) (stdout, stderr string, err error) {
+	return runUntil(ctx, "", input, program, args...)
+}
+
+// runUntil is run that stops the program as soon as its standard output has a text; "" does not.
+func runUntil(ctx context.Context, until, input, program string, args ...string) (stdout, stderr string, err error) {
 	output, err := child.Command{
-		Program: program, Args: args, Env: []string{"LC_ALL=C", "HOME=/"}, Dir: "/", Input: []byte(input), Timeout: patience, Keep: maxOutput,
+		Program: program, Args: args, Env: []string{"LC_ALL=C", "HOME=/"}, Dir: "/", Input: []byte(input), Timeout: patience, Keep: maxOutput, Until: until,
 	}.Run(ctx)
 	if err != nil {
 		err = &Error{Program: filepath.Base(program), Args: args, Err: err, Said: firstLine(output.Stderr, output.Stdout)}

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"bytes"
 	"strings"
 	"sync"
 )
@@ -11,7 +12,9 @@ const keepEnd = 2 << 10
 // capture keeps the beginning and the end of what is written to it. It is safe for concurrent use, because a process that even SIGKILL does
 // not end may still write.
 type capture struct {
-	keep int
+	keep  int
+	until string        // the text that closes seen; "" never does
+	seen  chan struct{} // closed when the text is there
 
 	mu         sync.Mutex
 	begin, end []byte
@@ -22,8 +25,12 @@ type capture struct {
 func (c *capture) Write(text []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	n := min(len(text), c.keep-len(c.begin))
+	n, before := min(len(text), c.keep-len(c.begin)), len(c.begin)
 	c.begin = append(c.begin, text[:n]...)
+	if c.until != "" && bytes.Contains(c.begin[max(0, before-len(c.until)):], []byte(c.until)) {
+		c.until = ""
+		close(c.seen)
+	}
 	c.cut = c.cut || n < len(text)
 	c.end = append(c.end, text[max(0, len(text)-keepEnd):]...)
 	if extra := len(c.end) - keepEnd; extra > 0 {

@@ -3,8 +3,8 @@
 // A program gets [Path], LANG and the variables of its caller. It gets nothing of mxcert's own environment, which may hold the secrets of a
 // DNS provider. It runs without a shell, in its own session, for a limited time. When the time is up, or the context ends, its process group
 // gets SIGTERM and is then killed. When the program ends, run kills every process that is left in its group, at once or after [Command.After].
-// Only a process that has made another session (setsid) can outlive a call, and mxcert does not wait for it. If a child has to outlive its
-// program, start it with systemd-run.
+// Only a process that has made another session (setsid), or has become another user whom mxcert has no right to signal, can outlive a call, and
+// mxcert does not wait for it. If a child has to outlive its program, start it with systemd-run.
 //
 // Run keeps a program's output up to a limit. It reads and drops the rest, so that the program never blocks on its output. The output is
 // foreign text: package finding says how to quote it.
@@ -47,6 +47,10 @@ type Command struct {
 	Grace   time.Duration // between SIGTERM and SIGKILL; 0 kills at once
 	After   time.Duration // how long what it has started may go on in its group after its end; 0 kills at once
 
+	// Until stops the program, without an error, as soon as the kept part of its standard output has this text; "" never does. It is for a
+	// program that goes on although it has said all that the caller wants to know. Run does not wait for a program that it may not kill.
+	Until string
+
 	Keep int  // bytes of each output that are kept; 0 means 64 KiB
 	Join bool // standard error goes to Stdout too, in the order in which both were written
 }
@@ -65,7 +69,7 @@ func (c Command) Run(ctx context.Context) (Output, error) {
 	if err := ctx.Err(); err != nil {
 		return Output{}, c.stopped(ctx)
 	}
-	stdout, stderr := &capture{keep: cmp.Or(c.Keep, defaultKeep)}, &capture{keep: cmp.Or(c.Keep, defaultKeep)}
+	stdout, stderr := &capture{keep: cmp.Or(c.Keep, defaultKeep), until: c.Until, seen: make(chan struct{})}, &capture{keep: cmp.Or(c.Keep, defaultKeep)}
 	// Not CommandContext: it kills only the process, not the group, and it kills nothing after the program has ended.
 	command := exec.Command(c.Program, c.Args...) //nolint:noctx // see above
 	command.Env = append([]string{"PATH=" + Path, "LANG=C.UTF-8"}, c.Env...)
@@ -82,7 +86,7 @@ func (c Command) Run(ctx context.Context) (Output, error) {
 	if err := command.Start(); err != nil {
 		return Output{}, c.notStarted(err)
 	}
-	err := c.supervise(ctx, command)
+	err := c.supervise(ctx, command, stdout.seen)
 	output := Output{Last: cmp.Or(stderr.lastLine(), stdout.lastLine())}
 	var cut bool
 	output.Stdout, output.Cut = stdout.text()
@@ -91,34 +95,52 @@ func (c Command) Run(ctx context.Context) (Output, error) {
 	return output, err
 }
 
-// supervise waits until the program has ended or has to be stopped. In both cases it kills the program's group. It reaps the process only
-// after that, so that no other group can get the same number in between.
-func (c Command) supervise(ctx context.Context, command *exec.Cmd) error {
+// supervise waits until the program has ended, has said enough, or has to be stopped. In all cases it kills the program's group. It reaps the
+// process only after that, so that no other group can get the same number in between.
+func (c Command) supervise(ctx context.Context, command *exec.Cmd, enough <-chan struct{}) error {
 	pid, ended := command.Process.Pid, make(chan struct{})
 	go func() {
 		awaitEnd(pid)
 		close(ended)
 	}()
+	limit, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
 	var stopped error
-	if within(ended, c.Timeout, ctx.Done()) {
+	select {
+	case <-ended:
 		awaitGroup(pid, c.After, ctx.Done())
-	} else {
+	case <-enough:
+		c.ask(pid, ended)
+	case <-limit.Done():
 		stopped = c.stopped(ctx)
-		if c.Grace > 0 {
-			_ = syscall.Kill(-pid, syscall.SIGTERM)
-			within(ended, c.Grace, nil)
-		}
+		c.ask(pid, ended)
 	}
-	_ = syscall.Kill(-pid, syscall.SIGKILL)
-	if !within(ended, linger, nil) { // it hangs in the kernel, and even SIGKILL does not end it
+	patience := linger
+	if syscall.Kill(-pid, syscall.SIGKILL) == syscall.EPERM { // it runs as another user by now, and this process may not kill it
+		patience = 0
+	}
+	if !within(ended, patience) { // or it hangs in the kernel, and even SIGKILL does not end it
 		go func() { _ = command.Wait() }() // reap it whenever it ends
 		return stopped
 	}
 	err := command.Wait()
+	select {
+	case <-enough:
+		return nil
+	default:
+	}
 	if stopped != nil || err == nil || errors.Is(err, exec.ErrWaitDelay) { // the last: a process in another session holds the output
 		return stopped
 	}
 	return c.fail(Failed, err)
+}
+
+// ask asks the program to end, and gives it time for that.
+func (c Command) ask(pid int, ended <-chan struct{}) {
+	if c.Grace > 0 {
+		_ = syscall.Kill(-pid, syscall.SIGTERM)
+		within(ended, c.Grace)
+	}
 }
 
 // awaitEnd waits until a child has ended. It does not reap the child.
@@ -132,17 +154,21 @@ func awaitEnd(pid int) {
 	}
 }
 
-// within reports whether done was closed in time and before stop.
-func within(done <-chan struct{}, d time.Duration, stop <-chan struct{}) bool {
+// within reports whether done was closed in time.
+func within(done <-chan struct{}, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-done:
 		return true
 	case <-timer.C:
-	case <-stop:
 	}
-	return false
+	select { // both may have been
+	case <-done:
+		return true
+	default:
+		return false
+	}
 }
 
 // The kinds of an [Error].

@@ -203,6 +203,30 @@ func TestNothingIsLeft(t *testing.T) {
 }
 
 // TestTheContextEnds while the program is running.
+// TestUntil: a program that has said what its caller wants to know is stopped, and that is no error. Otherwise its end counts as ever.
+func TestUntil(t *testing.T) {
+	for _, tt := range []struct {
+		what, script, until string
+		keep                int
+		stdout, kind        string
+	}{
+		{"goes on", "echo one; echo go ahead; exec sleep 600", "\ngo ahead", 0, "one\ngo ahead\n", ""},
+		{"in two parts", "echo one; printf go; sleep 0.1; echo ' ahead'; exec sleep 600", "\ngo ahead\n", 0, "one\ngo ahead\n", ""},
+		{"leaves a child", "sleep 600 & echo go ahead; wait", "go ahead", 0, "go ahead\n", ""},
+		{"fails after it", "echo go ahead; exit 3", "go ahead", 0, "go ahead\n", ""},
+		{"fails without it", "echo go; exit 3", "go ahead", 0, "go\n", run.Failed},
+		{"says it elsewhere", "echo go ahead >&2; exit 3", "go ahead", 0, "", run.Failed},
+		{"says it too late", "printf 'much and go ahead'; exit 3", "go ahead", 8, "much and", run.Failed},
+	} {
+		c := shell(tt.script)
+		c.Until, c.Keep = tt.until, tt.keep
+		out, err := c.Run(t.Context())
+		if out.Stdout != tt.stdout || (err == nil) != (tt.kind == "") || err != nil && !run.Is(err, tt.kind) {
+			t.Errorf("%s: %q, %v", tt.what, out.Stdout, err)
+		}
+	}
+}
+
 func TestTheContextEnds(t *testing.T) {
 	t.Parallel()
 	ready := filepath.Join(t.TempDir(), "ready")

@@ -14,7 +14,8 @@ import (
 func BenchmarkFleetChange(b *testing.B) {
 	c := newTown(b, "mx1", "mx2", "mx3")
 	for _, h := range c.hosts {
-		h.daemon()
+		running := h.daemon()
+		b.Cleanup(func() { running.stop() }) // before its files are removed
 	}
 	before := c.awaitOther(b, "")
 	var took []time.Duration

@@ -3,16 +3,21 @@ package pass
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/cmd/mxcert/internal/wanted"
 	"mxcert/hooks/unit"
 )
 
 const (
 	// reloadWindow is how long a reload waits for other passes that are running and may want the same reload.
 	reloadWindow = 5 * time.Second
+	// postfixRest is how long Postfix is left alone after a reload. In the first milliseconds a process of before the reload may still take a
+	// connection. Its tlsmgr is gone, so it waits for a second before it asks for another (attr_clnt.c), and mxcert with it.
+	postfixRest = 50 * time.Millisecond
 )
 
 // reloads lets certificates share one reload if they want the same unit at the same time, because each reload may cost connections. The
@@ -58,6 +63,12 @@ func (p *pass) reload(ctx context.Context, name string, urgent bool) error {
 		return err
 	}
 	p.say("reload", fmt.Sprintf("%s (%s)", name, time.Since(start).Round(time.Millisecond)))
+	if slices.ContainsFunc(p.want.Places, func(place wanted.Place) bool { return place.Unit == name && place.Kind == "postfix" }) {
+		select {
+		case <-time.After(postfixRest):
+		case <-ctx.Done():
+		}
+	}
 	return nil
 }
 

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"mxcert/cmd/mxcert/internal/wanted"
 )
 
 // jobs counts reloads and lets each take a second.
@@ -121,4 +123,18 @@ func TestUnitsDoNotWaitForEachOther(t *testing.T) {
 			t.Errorf("after %v: %v", time.Since(start), err)
 		}
 	})
+}
+
+// TestPostfixRests: after a reload, the processes of before it must not get mxcert's look. A server that reads its files anew needs no rest.
+func TestPostfixRests(t *testing.T) {
+	for kind, rest := range map[string]time.Duration{"postfix": postfixRest, "exim": 0} {
+		synctest.Test(t, func(t *testing.T) {
+			p := &pass{Runner: &Runner{}, say: func(string, string) {}, want: wanted.Certificate{Places: []wanted.Place{{Kind: kind, Unit: "mail.service"}}}}
+			p.reloads.job = (&jobs{}).reload
+			start := time.Now()
+			if err := p.reload(t.Context(), "mail.service", false); err != nil || time.Since(start) != time.Second+rest {
+				t.Errorf("%s: %v after %v", kind, err, time.Since(start))
+			}
+		})
+	}
 }
