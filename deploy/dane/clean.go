@@ -52,7 +52,7 @@ func cleanBefore(list []Before) []Before {
 	list = slices.DeleteFunc(list, func(b Before) bool {
 		return !plainName(b.Owner) || slices.ContainsFunc(b.Records, notARecord) || b.TTL < 0
 	})
-	return list[max(0, len(list)-mostBefore):]
+	return newestBefore(list)
 }
 
 func (s *State) cleanFleet() {

@@ -49,8 +49,31 @@ func (b Before) equal(other Before) bool {
 	return b.Owner == other.Owner && b.At.Equal(other.At) && b.By == other.By
 }
 
-// mostBefore limits the sets that hosts tell each other.
-const mostBefore = 64
+// Limits of the sets that hosts tell each other, and remember: the newest ones by their times, everywhere. If hosts kept others than the store does,
+// an old set would be new to them again and again, and each time count as held from then on.
+const (
+	mostBefore      = 8         // of one owner
+	mostBeforeBytes = 256 << 10 // of all
+)
+
+// newestBefore returns the sets that are kept, the newest last.
+func newestBefore(list []Before) []Before {
+	list = slices.Clone(list)
+	slices.SortStableFunc(list, func(a, b Before) int { return a.At.Compare(b.At) })
+	count, bytes := map[string]int{}, 0
+	var kept []Before
+	for _, b := range slices.Backward(list) {
+		if count[b.Owner]++; count[b.Owner] > mostBefore {
+			continue
+		}
+		if bytes += (Cached{Set: b.Set}).size() + len(b.Owner) + len(b.By); bytes > mostBeforeBytes {
+			break
+		}
+		kept = append(kept, b)
+	}
+	slices.Reverse(kept)
+	return kept
+}
 
 // Found notes which sets were at the places of an edit before it: the memory of looks has them from now on, and the other hosts hear of them.
 // It does nothing in a plan without a fleet.
@@ -71,8 +94,10 @@ func (s *State) before(b Before) {
 	if slices.ContainsFunc(s.Before, b.equal) {
 		return
 	}
-	s.Before = append(s.Before, b)
-	s.Before = s.Before[max(0, len(s.Before)-mostBefore):]
+	s.Before = newestBefore(append(s.Before, b))
+	if !slices.ContainsFunc(s.Before, b.equal) {
+		return // there were many later ones
+	}
 	h := s.Memory[b.Owner]
 	if h == nil {
 		return
@@ -185,8 +210,7 @@ func (s *State) Give(c *Shared) {
 			c.Before = append(c.Before, b)
 		}
 	}
-	slices.SortStableFunc(c.Before, func(a, b Before) int { return a.At.Compare(b.At) })
-	c.Before = c.Before[max(0, len(c.Before)-mostBefore):]
+	c.Before = newestBefore(c.Before)
 	if c.Keys == nil {
 		c.Keys = map[bundle.KeyType]*SharedRoll{}
 	}

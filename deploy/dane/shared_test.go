@@ -2,6 +2,7 @@ package dane
 
 import (
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"slices"
 	"testing"
@@ -164,5 +165,42 @@ func TestForbids(t *testing.T) {
 				t.Errorf("%s: a host keeps itself from a key: %q", name, got)
 			}
 		}
+	}
+}
+
+// A set that a host has found counts as held once: not again when many others were found since, however many names and hosts there are.
+func TestFoundSetsAreTakenOnce(t *testing.T) {
+	t.Parallel()
+	finds, looks, together := State{Memory: Memory{}}, State{Memory: Memory{}}, &Shared{}
+	letter := func(n int) string { return string(rune('a' + n%26)) }
+	for n := range 60 {
+		at, now := time.Duration(n)*8*time.Hour, set(time.Hour, letter(n), letter(n+1))
+		for owner := range 20 {
+			o := Owner{fmt.Sprintf("mx%d.example.org", owner), 25}
+			looks.Memory.note(o, whole(at, now), brief)
+			by, late := fmt.Sprintf("mx%d", n%2), time.Duration(1+540*(n%2))*time.Minute // two hosts, whose clocks differ
+			finds.before(Before{set(time.Hour, letter(n-1+26), letter(n)).Set, o.Name(), moment(at).At.Add(-late), by})
+		}
+		finds.Give(together)
+		text := must(json.Marshal(together))
+		if *together = (Shared{}); json.Unmarshal(text, together) != nil {
+			t.Fatal("it cannot be read")
+		}
+		together.Clean()
+		looks.Take(together, moment(at))
+		looks.Clean()
+		for owner := range 20 {
+			o := Owner{fmt.Sprintf("mx%d.example.org", owner), 25}
+			for later := range 3 {
+				looks.Memory.note(o, whole(at+time.Duration(1+3*later)*time.Hour, now), brief)
+			}
+			looks.Take(together, moment(at+7*time.Hour+time.Minute))
+			if held := looks.Memory.Held(o, brief); len(held) != 1 {
+				t.Fatalf("after %d edits, %s: %+v", n, o.Name(), held)
+			}
+		}
+	}
+	if text := must(json.Marshal(together)); len(text) > 1<<20 {
+		t.Errorf("%d bytes", len(text))
 	}
 }
