@@ -109,7 +109,7 @@ func TestWrongCertificates(t *testing.T) {
 			return leaf(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Second) })
 		}, says: "expired at", kind: "clock"},
 		"not yet valid": {deliver: func(string) string {
-			return leaf(func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) })
+			return leaf(func(c *x509.Certificate) { c.NotBefore = time.Now().Add(2 * time.Hour) })
 		}, says: "valid from", kind: "clock"},
 		"of another CA": {deliver: func(string) string { return leaf(nil) }, says: "acme.roots_file"},
 		"a CA certificate": {deliver: func(string) string {
@@ -179,7 +179,7 @@ func TestWrongCertificates(t *testing.T) {
 	w.order(t, func(r *acme.Request) { r.Urgent = true })
 }
 
-// TestWrongClock: the CA's certificate is fine, but this host lives in another hour.
+// TestWrongClock: the CA's certificate is fine, but this host lives two hours earlier.
 func TestWrongClock(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, lab.Options{})
@@ -189,12 +189,12 @@ func TestWrongClock(t *testing.T) {
 	}
 	f := newForger(t)
 	chain := encode(f.leaf(t, key.Public(), func(c *x509.Certificate) {
-		c.NotBefore = time.Now().Add(time.Hour)
-		c.NotAfter = time.Now().Add(2 * time.Hour)
+		c.NotBefore = time.Now().Add(2 * time.Hour)
+		c.NotAfter = time.Now().Add(3 * time.Hour)
 	}), f.certificate)
 	w.CA.SetWrap(func(inner http.Handler) http.Handler {
 		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-			rw.Header().Set("Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat))
+			rw.Header().Set("Date", time.Now().Add(2*time.Hour).UTC().Format(http.TimeFormat))
 			if ca.EndpointOf(r.URL.Path) == ca.Certificate {
 				_, _ = rw.Write([]byte(chain))
 				return
@@ -203,7 +203,7 @@ func TestWrongClock(t *testing.T) {
 		})
 	})
 	_, err = w.issue(t.Context(), func(r *acme.Request) { r.Key = key })
-	if e, ok := errors.AsType[*acme.Error](err); !ok || e.Kind() != "clock" || !strings.Contains(e.Hint(), "this host's clock is 1h0m0s behind the CA's") {
+	if e, ok := errors.AsType[*acme.Error](err); !ok || e.Kind() != "clock" || !strings.Contains(e.Hint(), "this host's clock is 2h0m0s behind the CA's") {
 		t.Errorf("%v, hint %s", err, e.Hint())
 	}
 }

@@ -45,12 +45,13 @@ type Want struct {
 	Names   []string       // DNS names that the SAN extension must contain, and no foreign ones; lower-case A-labels. If empty: any
 	KeyType KeyType        // "" accepts any
 	Roots   *x509.CertPool // roots; the chain must lead to one of them. If nil: the system's, and a failure is only a warning
-	At      time.Time      // the moment at which it must be valid
+	At      time.Time      // the moment at which it must be valid; it may begin up to an hour later, because this host's clock can be behind that of the CA
 }
 
 // Check compares the bundle with what was wanted. The error is the first *Fault found. Warnings are not errors but worth a
 // line: a root that this system does not know, if no root was required.
 func (b *Bundle) Check(want Want) (warnings []string, err error) {
+	want.At = b.soon(want.At)
 	checks := []func(Want) *Fault{b.checkKey, b.checkNames, b.checkForeign, b.checkValidity, b.checkUsage, b.checkOrder}
 	for _, check := range checks {
 		if f := check(want); f != nil {
@@ -191,11 +192,22 @@ func (b *Bundle) checkRoot(want Want) ([]string, error) {
 	return []string{fmt.Sprintf("the chain leads to %.80q, which this system does not trust (a staging or private CA?)", top.Issuer.CommonName)}, nil
 }
 
+// clocksApart is by how much the clock of this host may be behind that of the CA, which need not date its certificates back.
+const clocksApart = time.Hour
+
+// soon returns the beginning of the certificate's life if that is soon after a moment, and otherwise the moment.
+func (b *Bundle) soon(at time.Time) time.Time {
+	if begins := b.Leaf().NotBefore; at.Before(begins) && begins.Sub(at) <= clocksApart {
+		return begins
+	}
+	return at
+}
+
 // Complete reports whether the certificate of the issuer came with the leaf, or one of roots (if roots is nil, one of the system's) signed
 // the leaf itself. The error is a *Fault "chain-incomplete". Complete does not check a longer chain; [Bundle.Check] does. An expired
 // certificate may be complete.
 func (b *Bundle) Complete(roots *x509.CertPool, at time.Time) error {
-	if at.After(b.NotAfter()) {
+	if at = b.soon(at); at.After(b.NotAfter()) {
 		at = b.NotAfter()
 	}
 	if len(b.chain) > 1 || b.verify(roots, at) == nil {

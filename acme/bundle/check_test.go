@@ -47,7 +47,7 @@ func TestWrongCertificates(t *testing.T) {
 			}
 		}), id: "names-foreign", says: "and 995 more"},
 		{name: "expired", chain: leaf(func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Second) }), id: "expired", says: "expired at 2026-11-01T11:59:59Z"},
-		{name: "not yet valid", chain: leaf(func(c *x509.Certificate) { c.NotBefore = now.Add(time.Second) }), id: "not-yet-valid", says: "clock says 2026-11-01T12:00:00Z"},
+		{name: "not yet valid", chain: leaf(func(c *x509.Certificate) { c.NotBefore = now.Add(time.Hour + time.Second) }), id: "not-yet-valid", says: "clock says 2026-11-01T12:00:00Z"},
 		{name: "intermediate expired", chain: below(func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Hour) }), id: "expired", says: `"odd intermediate"`},
 		{name: "chain of another CA", chain: chainPEM(good, other.intermediate), id: "chain-order"},
 		{name: "no chain", chain: chainPEM(good), id: "chain-incomplete", says: `"our intermediate"`},
@@ -147,6 +147,7 @@ func TestGoodCertificates(t *testing.T) {
 		}), ca.intermediate), bundle.Want{Roots: ca.roots(), Names: []string{name, "www.example.net", "*.example.com"}}, nil},
 		{"nobody said what was asked for", chainPEM(many, ca.intermediate), bundle.Want{Roots: ca.roots(), Names: []string{}}, nil},
 		{"text between the blocks", append([]byte("subject=x\n\n"), chainPEM(ca.leaf(t, key.Public(), nil), ca.intermediate)...), bundle.Want{Roots: ca.roots()}, nil},
+		{"this host's clock is behind", chainPEM(ca.leaf(t, key.Public(), func(c *x509.Certificate) { c.NotBefore = now.Add(5 * time.Minute) }), ca.intermediate), bundle.Want{Roots: ca.roots()}, nil},
 		{"a root that nobody knows", chainPEM(ca.leaf(t, key.Public(), nil), ca.intermediate), bundle.Want{}, untrusted},
 		{"an unknown root inside", chainPEM(ca.leaf(t, key.Public(), nil), ca.intermediate, ca.root), bundle.Want{}, untrusted},
 	}
