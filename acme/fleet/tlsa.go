@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"strings"
 	"time"
 
 	"mxcert/acme/bundle"
@@ -46,7 +45,7 @@ type Sight struct {
 	Together  []byte // what hosts remember together; nil if there is nothing that can be believed
 	Hosts     []HostSays
 	Next      map[bundle.KeyType]NextKey
-	Forgotten map[string]time.Time // the hosts that an operator has forgotten, and when
+	Forgotten map[string]time.Time // the hosts that an operator has forgotten, and when; not before what they had said last
 	Refused   []error              // values that are not believed
 }
 
@@ -184,7 +183,8 @@ func (k *Keys) readHosts(ctx context.Context, s *Sight) error {
 const atOnce = 100
 
 // Change changes what hosts remember together. change gets the text (nil if there is none that can be believed) and the hosts that an operator
-// has forgotten, and returns the new text; nil for no change. It is called again if somebody else was faster.
+// has forgotten and that have not changed anything since, and returns the new text; nil for no change. It is called again if somebody else was
+// faster.
 func (k *Keys) Change(ctx context.Context, change func(text []byte, forgotten map[string]time.Time) ([]byte, error)) error {
 	return k.m.ask(ctx, func(ctx context.Context) error {
 		return k.swap(ctx, func(r *togetherValue) (bool, error) {
@@ -193,6 +193,7 @@ func (k *Keys) Change(ctx context.Context, change func(text []byte, forgotten ma
 				return false, err
 			}
 			r.Text = text
+			delete(r.Forgotten, k.Host()) // it is back
 			return true, nil
 		})
 	})
@@ -246,7 +247,7 @@ func (k *Keys) Unsay(ctx context.Context) error {
 // if there is one of the same or a later generation: then look again.
 func (k *Keys) Offer(ctx context.Context, key bundle.KeyType, n NextKey) error {
 	place := k.next(key)
-	value, err := k.m.vault().sealNext(k.name, key, n.Generation, n.PEM, time.Now())
+	value, err := k.m.vault().sealNext(k.name, key, n.Generation, n.PEM, k.m.now())
 	if err != nil {
 		return err
 	}
@@ -267,29 +268,6 @@ func (k *Keys) Offer(ctx context.Context, key bundle.KeyType, n NextKey) error {
 	})
 }
 
-// forget notes that an operator has forgotten a host, and removes what it said.
-func (k *Keys) forget(ctx context.Context, host string, at time.Time) error {
-	_, err := k.m.shared.Get(ctx, k.says(host))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	known := err == nil
-	err = k.swap(ctx, func(r *togetherValue) (bool, error) {
-		if !known && r.Text == nil {
-			return false, nil // nobody looks after records of this certificate
-		}
-		if r.Forgotten == nil {
-			r.Forgotten = map[string]time.Time{}
-		}
-		r.Forgotten[host] = at.UTC()
-		return true, nil
-	})
-	if err != nil {
-		return err
-	}
-	return k.m.shared.Remove(k.says(host))
-}
-
 // later reports whether an older mxcert must not touch a value.
 func later(err error) bool {
 	r, ok := errors.AsType[*Refused](err)
@@ -298,7 +276,7 @@ func later(err error) bool {
 
 // close signs a value for its place.
 func (k *Keys) close(place string, sequence int64, value any) ([]byte, error) {
-	return k.m.vault().note(place, sequence, time.Now(), value)
+	return k.m.vault().note(place, sequence, k.m.now(), value)
 }
 
 // open reads a value that a host of this fleet has signed for this place.
@@ -308,25 +286,4 @@ func (k *Keys) open(place string, text []byte, value any) (sequence int64, err e
 		return 0, err
 	}
 	return n.Sequence, nil
-}
-
-// ForgetTLSA notes for all certificates that an operator has forgotten a host. What is missing because the store was lost is not forgotten.
-func (m *Member) ForgetTLSA(ctx context.Context, host string) error {
-	if m == nil {
-		return refusal("", "this host is in no fleet")
-	}
-	return m.ask(ctx, func(ctx context.Context) error {
-		names, err := m.shared.List("certificate")
-		if err != nil {
-			return err
-		}
-		var errs []error
-		for _, name := range names {
-			k := m.Keys(strings.TrimSuffix(name, "/"))
-			if err := k.forget(ctx, host, time.Now()); err != nil {
-				errs = append(errs, fmt.Errorf("%s: %w", k.name, err))
-			}
-		}
-		return errors.Join(errs...)
-	})
 }
