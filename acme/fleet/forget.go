@@ -25,9 +25,11 @@ func (m *Member) Forget(ctx context.Context, host string) error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	m.mu.Lock()
-	before := m.memory.Forgotten[host]
-	m.mu.Unlock()
+	var before int64
+	err = m.remember(func(all *memory) bool { before = all.Forgotten[host]; return false }) // another process of this host may have heard of one
+	if err != nil {
+		return err
+	}
 	sequence, err := m.lastSequence(ctx, at+"forgotten", before)
 	if err != nil {
 		return err
