@@ -43,7 +43,7 @@ func (m *Member) hostIndex(ctx context.Context) ([]string, int64, error) {
 	}
 	var list hostList
 	_, _, err = m.vault().readNote(v.Value, hostsPlace, 0, &list)
-	m.fault(hostsPlace, err)
+	m.faultOf(v, hostsPlace, err) // who removes a host signs the list anew
 	if isRefused(err, LaterVersion) {
 		return nil, -1, nil
 	}
