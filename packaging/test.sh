@@ -108,7 +108,7 @@ part 'two years of up to ten thousand certificates' verbose years go test -count
 years=$!
 part 'kills, errors and power cuts at every system call' verbose crash go test -count=1 -v -timeout 40m ./packaging/crash/...
 wait "$years"
-part 'storms of faults over a fleet, in compressed time' verbose storms go test -count=1 -v -timeout 10m -run '^TestStorm' ./acme/fleet
+part 'storms of faults over a fleet, and a week without its store, in compressed time' verbose storms go test -count=1 -v -timeout 10m -run '^Test(Storm|AWeek)' ./acme/fleet
 part 'changes of keys with TLSA records, in compressed time' verbose rolls go test -count=1 -v -timeout 20m -run '^Test(Grid|Years)' ./deploy/dane
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

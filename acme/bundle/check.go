@@ -191,11 +191,23 @@ func (b *Bundle) checkRoot(want Want) ([]string, error) {
 	return []string{fmt.Sprintf("the chain leads to %.80q, which this system does not trust (a staging or private CA?)", top.Issuer.CommonName)}, nil
 }
 
+// clocksApart is by how much the clock of this host may be behind that of the CA, which need not date its certificates back.
+const clocksApart = time.Hour
+
+// Soon returns the beginning of the certificate's life if that is less than an hour after a moment, and otherwise the moment. At that time a
+// certificate is judged that somebody whose clock is right has judged before: the clock of this host may be a little behind.
+func (b *Bundle) Soon(at time.Time) time.Time {
+	if begins := b.Leaf().NotBefore; at.Before(begins) && begins.Sub(at) <= clocksApart {
+		return begins
+	}
+	return at
+}
+
 // Complete reports whether the certificate of the issuer came with the leaf, or one of roots (if roots is nil, one of the system's) signed
 // the leaf itself. The error is a *Fault "chain-incomplete". Complete does not check a longer chain; [Bundle.Check] does. An expired
 // certificate may be complete.
 func (b *Bundle) Complete(roots *x509.CertPool, at time.Time) error {
-	if at.After(b.NotAfter()) {
+	if at = b.Soon(at); at.After(b.NotAfter()) {
 		at = b.NotAfter()
 	}
 	if len(b.chain) > 1 || b.verify(roots, at) == nil {

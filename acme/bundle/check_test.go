@@ -197,3 +197,23 @@ func TestComplete(t *testing.T) {
 		}
 	}
 }
+
+// A clock that is a little behind: a certificate that others have judged is judged when it begins. One that begins later is refused.
+func TestSoon(t *testing.T) {
+	t.Parallel()
+	key, ca := newKey(t), newAuthority(t, "our", nil)
+	for ahead, want := range map[time.Duration]bool{-time.Minute: true, 5 * time.Minute: true, time.Hour: true, time.Hour + time.Second: false} {
+		chain := chainPEM(ca.leaf(t, key.Public(), func(c *x509.Certificate) { c.NotBefore = now.Add(ahead) }), ca.intermediate)
+		b, err := bundle.New(chain, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := b.Soon(now)
+		if _, err := b.Check(bundle.Want{Roots: ca.roots(), At: at}); (err == nil) != want || ahead < 0 && !at.Equal(now) {
+			t.Errorf("it begins after %v, judged at %v: %v", ahead, at, err)
+		}
+		if _, err := b.Check(bundle.Want{Roots: ca.roots(), At: now}); (err == nil) != (ahead < 0) {
+			t.Errorf("it begins after %v, judged now: %v", ahead, err)
+		}
+	}
+}

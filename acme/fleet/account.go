@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"time"
 
 	"mxcert/acme/state"
 )
@@ -106,7 +105,7 @@ func (m *Member) takeAccount(ctx context.Context, ca string) error {
 	account := *theirs
 	ours, ok, err := m.book.Account(account.Directory)
 	if err == nil && ok && ours.URL != account.URL && ours.Key != account.Key {
-		kept, err := m.book.RetireAccount(account.Directory, time.Now())
+		kept, err := m.book.RetireAccount(account.Directory, m.now())
 		if err != nil {
 			return err
 		}

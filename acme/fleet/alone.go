@@ -50,7 +50,7 @@ const (
 
 // alone decides whether this host orders without the store.
 func (m *Member) alone(name string, danger Danger, cause error) (*Lead, error) {
-	now := time.Now()
+	now := m.now()
 	held := &Held{Until: now.Add(lookAgain), Cause: cause, Why: "the store of the fleet cannot be used (" + finding.Line(cause) + "), and without it nothing is ordered", Advice: hintOf(cause)}
 	switch {
 	case errors.As(cause, new(*Refusal)):

@@ -116,7 +116,7 @@ func (m *Member) wrote() {
 
 // noteAway remembers since when the store is away: also after a restart of this host.
 func (m *Member) noteAway(err error) {
-	now := away{Since: time.Now().UTC().Truncate(time.Second), Reason: finding.Line(err), Hint: hintOf(err)}
+	now := away{Since: m.now().UTC().Truncate(time.Second), Reason: finding.Line(err), Hint: hintOf(err)}
 	m.mu.Lock()
 	before := m.memory.Away
 	m.mu.Unlock()
@@ -148,7 +148,7 @@ func (m *Member) noteUp() {
 		return
 	}
 	up := func(all *memory) bool {
-		all.Away, all.Up = nil, time.Now().UTC().Truncate(time.Second)
+		all.Away, all.Up = nil, m.now().UTC().Truncate(time.Second)
 		return true
 	}
 	if err := m.remember(up); err != nil { // it counts until this process ends

@@ -110,7 +110,7 @@ func (m *Member) shorter(name string, key bundle.KeyType, notAfter time.Time) bo
 		return false
 	}
 	g, err := l.Generation(slot.Current)
-	if err != nil || !g.NotAfter.After(notAfter) || !g.NotAfter.After(time.Now()) {
+	if err != nil || !g.NotAfter.After(notAfter) || !g.NotAfter.After(m.now()) {
 		return false
 	}
 	if _, gone := l.Revocation(g.ID); gone || l.Compromised(g.SPKI) || m.isRevoked(name, g.Serial) {
@@ -120,8 +120,13 @@ func (m *Member) shorter(name string, key bundle.KeyType, notAfter time.Time) bo
 	return err == nil
 }
 
+// clocksApart is by how much the clocks of hosts may differ where one time has to be compared with another host's. Nothing worse than one order more
+// comes of clocks that differ by more.
+const clocksApart = time.Hour
+
 // Taken notes, durably on this host's disk, that a bundle is stored here: an older generation is refused from now on. An order in flight
-// that the bundle has overtaken is dropped from the disk.
+// that the bundle has overtaken is dropped from the disk: the one that it came from, and, unless this host leads and has just adopted it, one that
+// is not clearly newer. Otherwise the certificate would be due because of it.
 func (m *Member) Taken(name string, key bundle.KeyType, s *Shared) error {
 	if m == nil || s == nil {
 		return nil
@@ -134,7 +139,7 @@ func (m *Member) Taken(name string, key bundle.KeyType, s *Shared) error {
 	if err != nil || !ok {
 		return nil //nolint:nilerr // an order that cannot be read is no obstacle; the next order says so
 	}
-	if order.URL == s.Order && s.Order != "" || order.Created.Before(s.Created) {
+	if order.URL == s.Order && s.Order != "" || !m.adopted(name, key) && order.Created.Before(s.Created.Add(clocksApart)) {
 		return l.DropOrder(key)
 	}
 	return nil

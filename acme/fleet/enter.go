@@ -220,7 +220,7 @@ func (m *Member) enter(ctx context.Context) error {
 			m.log.Warn("the store of the fleet is a new one; it is filled again from the disks")
 		}
 		if err := m.remember(func(all *memory) bool {
-			all.Cluster, all.Made = at.identity, at.made
+			all.Cluster, all.Made, all.Met = at.identity, at.made, m.now().UTC().Truncate(time.Second)
 			return true
 		}); err != nil {
 			return fmt.Errorf("remember the store of the fleet: %v", err) // it says nothing about the store that this host's disk is full
@@ -238,7 +238,7 @@ func (m *Member) begin(ctx context.Context, at *lookedAt) error {
 	if c.Made == "" {
 		c.Made = random()
 	}
-	value, err := m.vault().note(clusterPlace, 1, time.Now(), c)
+	value, err := m.vault().note(clusterPlace, 1, m.now(), c)
 	if err != nil {
 		return err
 	}

@@ -76,6 +76,7 @@ type Settings struct {
 	Forget     time.Duration                  // how long a host that is away counts; 0: 14 days
 	Session    string                         // random, of a process that calls Run: a second host with the same name is noticed, and nobody asks the store before Run does; "": of a command
 	Version    string                         // of this mxcert, for people
+	Now        func() time.Time               // the clock of this host; nil: time.Now. Only what is compared with a time of another host or a certificate comes from it
 }
 
 // Member is this host in its fleet. A nil Member is no fleet: its methods say so or do nothing.
@@ -130,6 +131,9 @@ func New(set Settings, shared state.Shared, disk state.Store, log *slog.Logger) 
 		log = slog.New(slog.DiscardHandler)
 	}
 	set.Forget = orDefault(set.Forget, forgetAfter)
+	if set.Now == nil {
+		set.Now = time.Now
+	}
 	runs := set.Session != ""
 	if !runs {
 		set.Session = random()
@@ -157,6 +161,9 @@ func (m *Member) Name() (fleet, host string) {
 	}
 	return m.set.Name, m.set.Host
 }
+
+// now is what the clock of this host says.
+func (m *Member) now() time.Time { return m.set.Now() }
 
 // Health is how the store is, as far as this host knows.
 type Health struct {

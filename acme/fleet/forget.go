@@ -22,11 +22,21 @@ func (m *Member) Forget(ctx context.Context, host string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	now := time.Now()
+	now := m.now()
 	if err := m.readInfo(host, []state.Versioned{lease, {}}).Forgettable(now); err != nil {
 		return err
 	}
-	value, err := m.vault().note(at+"forgotten", now.UnixMilli(), now, struct{}{})
+	var before int64
+	err = m.remember(func(all *memory) bool { before = all.Forgotten[host]; return false }) // another process of this host may have heard of one
+	if err != nil {
+		return err
+	}
+	sequence, err := m.lastSequence(ctx, at+"forgotten", before)
+	if err != nil {
+		return err
+	}
+	sequence = max(sequence+1, now.UnixMilli()) // the clock of who has forgotten it before may have been ahead
+	value, err := m.vault().note(at+"forgotten", sequence, now, struct{}{})
 	if err == nil {
 		err = m.replace(ctx, at+"forgotten", value)
 	}
@@ -39,7 +49,7 @@ func (m *Member) Forget(ctx context.Context, host string) error {
 		err = m.enlist(ctx, host, false)
 	}
 	if err == nil {
-		err = m.forgetHere(host, now.UnixMilli())
+		err = m.forgetHere(host, sequence)
 	}
 	return err
 }
@@ -64,16 +74,32 @@ func (m *Member) lastSeen(host string) time.Time {
 	return m.memory.Hosts[host]
 }
 
+// missing returns since when a host counts as away that the store does not know: since it was seen, or since this host has met this store, which may
+// be an empty one after the loss of another. The time for which nobody could ask a store is no time for which a host was away.
+func (m *Member) missing(host string) time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	seen := m.memory.Hosts[host]
+	if seen.IsZero() || m.memory.Met.Before(seen) {
+		return seen
+	}
+	return m.memory.Met
+}
+
 // sawHost remembers when a host was last at work, to the hour.
 func (m *Member) sawHost(host string, at time.Time) {
-	if at.Sub(m.lastSeen(host)) < time.Hour {
+	now := m.now()
+	isNew := func(before time.Time) bool {
+		return at.Sub(before) >= time.Hour || before.Sub(now) > time.Hour // this host's clock was ahead
+	}
+	if !isNew(m.lastSeen(host)) {
 		return
 	}
 	_ = m.remember(func(all *memory) bool { // otherwise it is remembered next time
 		if all.Hosts == nil {
 			all.Hosts = map[string]time.Time{}
 		}
-		if !all.Hosts[host].Before(at) || len(all.Hosts) >= mostHosts {
+		if !isNew(all.Hosts[host]) || len(all.Hosts) >= mostHosts {
 			return false
 		}
 		all.Hosts[host] = at

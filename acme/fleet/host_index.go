@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"mxcert/acme/state"
 )
@@ -44,7 +43,7 @@ func (m *Member) hostIndex(ctx context.Context) ([]string, int64, error) {
 	}
 	var list hostList
 	_, _, err = m.vault().readNote(v.Value, hostsPlace, 0, &list)
-	m.fault(hostsPlace, err)
+	m.faultOf(v, hostsPlace, err) // who removes a host signs the list anew
 	if isRefused(err, LaterVersion) {
 		return nil, -1, nil
 	}
@@ -85,7 +84,7 @@ func (m *Member) enlist(ctx context.Context, host string, there bool) error {
 			list = append(list, host)
 		}
 		slices.Sort(list)
-		value, err := m.vault().note(hostsPlace, 0, time.Now(), hostList{first(slices.Compact(list), mostHosts)})
+		value, err := m.vault().note(hostsPlace, 0, m.now(), hostList{first(slices.Compact(list), mostHosts)})
 		if err != nil {
 			return err
 		}
@@ -107,7 +106,7 @@ func (m *Member) signHosts(ctx context.Context, hosts []string) error {
 		if v.Revision == 0 || !isRefused(err, Forged) {
 			return nil
 		}
-		value, err := m.vault().note(hostsPlace, 0, time.Now(), hostList{hosts})
+		value, err := m.vault().note(hostsPlace, 0, m.now(), hostList{hosts})
 		if err != nil {
 			return err
 		}

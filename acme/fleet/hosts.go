@@ -66,7 +66,7 @@ func (m *Member) together(name string) (list []Deployed) {
 	m.mu.Unlock()
 	if own != nil {
 		d := *own
-		d.Host, d.Alive, d.Seen = m.set.Host, true, time.Now().UTC()
+		d.Host, d.Alive, d.Seen = m.set.Host, true, m.now().UTC()
 		list = append(list, d)
 	}
 	for _, s := range m.knownOf(name) {
@@ -131,7 +131,7 @@ func (m *Member) askHosts(ctx context.Context, name string) error {
 
 // judgeHost reads what a host says. ok is false if it is forgotten, or has never said anything about the certificate.
 func (m *Member) judgeHost(host, name string, values []state.Versioned, before said) (s said, ok bool) {
-	now := time.Now().UTC().Truncate(time.Second)
+	now := m.now().UTC().Truncate(time.Second)
 	revisions := [3]int64{values[0].Revision, values[1].Revision, values[3].Revision}
 	if before.Alive && before.revisions == revisions && values[2].Revision == 0 { // nothing is new
 		before.Seen = now
@@ -143,17 +143,13 @@ func (m *Member) judgeHost(host, name string, values []state.Versioned, before s
 		return said{}, false
 	}
 	last := m.lastSeen(host)
-	if values[1].Revision == 0 && !info.Alive && (last.IsZero() || now.Sub(last) > m.set.Forget) {
+	if values[1].Revision == 0 && !info.Alive && (last.IsZero() || now.Sub(m.missing(host)) > m.set.Forget) {
 		_ = m.forgetHere(host, 0) // otherwise next time
 		return said{}, false
 	}
-	if info.Alive {
-		info.Seen = now
-	}
 	if info.Seen.Before(last) {
-		info.Seen = last
+		info.Seen = earlierOf(last, now)
 	}
-	info.Seen = earlierOf(info.Seen, now) // its clock may be ahead
 	m.sawHost(host, info.Seen)
 	if host == m.set.Host {
 		return said{}, false // it is known here
@@ -175,7 +171,7 @@ func (m *Member) judgeHost(host, name string, values []state.Versioned, before s
 	return s, s.Sequence != 0
 }
 
-// readInfo reads who a host is: from its leases.
+// readInfo reads who a host is: from its leases. Seen is never in the future, whatever the clock of the host says.
 func (m *Member) readInfo(host string, values []state.Versioned) HostInfo {
 	info := HostInfo{Host: host, Leased: values[0].Revision != 0}
 	var a alive
@@ -196,6 +192,10 @@ func (m *Member) readInfo(host string, values []state.Versioned) HostInfo {
 				info.Seen = n.At
 			}
 		}
+	}
+	now := m.now().UTC().Truncate(time.Second)
+	if info.Alive || info.Seen.After(now) {
+		info.Seen = now
 	}
 	return info
 }

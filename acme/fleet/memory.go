@@ -22,6 +22,7 @@ type memory struct {
 	Taken    map[string]mark      `json:"taken,omitempty"`    // the newest generation seen here, by the key of its value
 	Away     *away                `json:"away,omitempty"`
 	Up       time.Time            `json:"up,omitzero"`     // since when the store answers
+	Met      time.Time            `json:"met,omitzero"`    // when this host has met this store
 	Hosts    map[string]time.Time `json:"hosts,omitempty"` // when each was last at work
 
 	Forgotten map[string]int64 `json:"forgotten,omitempty"` // the sequence of the last note by which somebody has forgotten a host by hand

@@ -14,6 +14,7 @@ import (
 type noted struct {
 	said  said
 	dirty bool      // the store does not have it yet
+	begun bool      // the sequence is later than that of what the store had when this process began
 	sent  time.Time // when it was written there
 }
 
@@ -26,7 +27,7 @@ func (m *Member) Note(name string, d Deployed) {
 	if m == nil {
 		return
 	}
-	d.Host, d.At, d.Keys = m.set.Host, time.Now().UTC().Truncate(time.Second), maps.Clone(d.Keys)
+	d.Host, d.At, d.Keys = m.set.Host, m.now().UTC().Truncate(time.Second), maps.Clone(d.Keys)
 	for key, has := range d.Keys {
 		if before := m.mark(path.Join("certificate", name, key)); has.Generation == 0 && before.Serial == has.Serial {
 			has.Generation = before.Generation
@@ -105,7 +106,7 @@ func (m *Member) ownSaid(name string) *Deployed {
 
 // wish notes what this host wants.
 func (m *Member) wish(name string, own Wish) {
-	d := Deployed{Host: m.set.Host, At: time.Now().UTC().Truncate(time.Second)}
+	d := Deployed{Host: m.set.Host, At: m.now().UTC().Truncate(time.Second)}
 	if before := m.ownSaid(name); before != nil {
 		d = *before
 	}
@@ -158,11 +159,20 @@ func (m *Member) send(ctx context.Context, name string) error {
 		m.mu.Unlock()
 		return nil
 	}
-	n.said.Sequence = max(n.said.Sequence+1, time.Now().UnixMilli())
-	said := n.said
+	begun, last := n.begun, n.said.Sequence
 	m.mu.Unlock()
 	place := m.hostPlace("deployed/" + name)
-	value, err := m.vault().note(place, said.Sequence, time.Now(), said.Deployed)
+	if !begun {
+		var err error
+		if last, err = m.lastSequence(ctx, place, last); err != nil {
+			return err
+		}
+	}
+	m.mu.Lock()
+	n.begun, n.said.Sequence = true, max(n.said.Sequence+1, last+1, m.now().UnixMilli())
+	said := n.said
+	m.mu.Unlock()
+	value, err := m.vault().note(place, said.Sequence, m.now(), said.Deployed)
 	if err == nil {
 		err = m.replace(ctx, place, value)
 	}
@@ -175,6 +185,21 @@ func (m *Member) send(ctx context.Context, name string) error {
 	m.mu.Unlock()
 	m.store(saidFile(name), said)
 	return nil
+}
+
+// lastSequence returns the sequence of the last note in a place: the given one, or that of the note in the store if it is later. A host that has
+// lost its disk goes on from there, also if its clock was ahead when it wrote that note; otherwise the others would refuse what it says.
+func (m *Member) lastSequence(ctx context.Context, place string, known int64) (int64, error) {
+	v, err := m.get(ctx, place)
+	if err != nil || v.Revision == 0 {
+		return known, err
+	}
+	var text json.RawMessage
+	n, _, err := m.vault().readNote(v.Value, place, 0, &text)
+	if err != nil {
+		return known, nil //nolint:nilerr // nobody believes it, so it has no sequence
+	}
+	return max(known, n.Sequence), nil
 }
 
 // store and load keep notes on this host's disk; losing one costs nothing but that it is learned again.

@@ -120,10 +120,12 @@ func (m *Member) betterThan(place string, theirs *Shared, b *bundle.Bundle) bool
 	switch {
 	case p.Serial == b.Serial():
 		return p.Generation < before.Generation && before.Serial == b.Serial()
-	case p.Generation < before.Generation:
-		return before.Serial == b.Serial()
+	case p.Generation < before.Generation && before.Serial == b.Serial():
+		return true
+	case p.Generation < before.Generation && !b.NotAfter().After(before.NotAfter):
+		return false
 	}
-	// Another one: of a host that was alone before, or whose offer had failed. It must be newer in every way.
+	// Another one: of a host that was alone before, or whose offer had failed. It must be newer in every way, also if the store is an old one.
 	return covers(b, theirs.Names) && b.NotAfter().After(p.NotAfter) && b.Leaf().NotBefore.After(theirs.Bundle.Leaf().NotBefore)
 }
 

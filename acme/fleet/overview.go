@@ -65,7 +65,7 @@ func (m *Member) allHosts(ctx context.Context) (list []HostInfo, err error) {
 		}
 		for i, host := range part {
 			info := m.readInfo(host, values[2*i:2*i+2])
-			if last := m.lastSeen(host); info.Seen.Before(last) {
+			if last := earlierOf(m.lastSeen(host), m.now()); info.Seen.Before(last) {
 				info.Seen = last
 			}
 			if info.Seen.IsZero() {

@@ -24,7 +24,7 @@ func (p *part) beat(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	value, err := m.vault().note(m.hostPlace("alive"), 0, time.Now(), alive{m.set.Session})
+	value, err := m.vault().note(m.hostPlace("alive"), 0, m.now(), alive{m.set.Session})
 	if err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func (p *part) beSeen(ctx context.Context) error {
 		}
 		p.seen = lease
 	}
-	value, err := m.vault().note(m.hostPlace("seen"), 0, time.Now(), seenValue{m.set.Version})
+	value, err := m.vault().note(m.hostPlace("seen"), 0, m.now(), seenValue{m.set.Version})
 	if err != nil {
 		return err
 	}

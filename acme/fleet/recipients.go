@@ -60,7 +60,7 @@ func (m *Member) AddRecipient(ctx context.Context, r seal.Recipient, host string
 	if err := m.learnTrust(ctx); err != nil {
 		return err
 	}
-	statement, err := m.trust.Load().add(m.self.Load(), r, host, time.Now())
+	statement, err := m.trust.Load().add(m.self.Load(), r, host, m.now())
 	if err != nil {
 		return err
 	}
@@ -97,7 +97,7 @@ func (m *Member) RemoveRecipient(ctx context.Context, r seal.Recipient) (changed
 			host = known.Host
 		}
 	}
-	statements, err := t.remove(m.self.Load(), r, host, t.vouched(r), time.Now())
+	statements, err := t.remove(m.self.Load(), r, host, t.vouched(r), m.now())
 	if err != nil {
 		return nil, err
 	}

@@ -46,8 +46,12 @@ func (m *Member) retire(ctx context.Context) error {
 		var last said
 		m.load(saidFile(name), &last)
 		place := m.hostPlace("deployed/" + name)
-		nothing := Deployed{Host: m.set.Host, At: time.Now().UTC().Truncate(time.Second), Certain: true}
-		value, err := m.vault().note(place, max(last.Sequence+1, time.Now().UnixMilli()), time.Now(), nothing)
+		nothing := Deployed{Host: m.set.Host, At: m.now().UTC().Truncate(time.Second), Certain: true}
+		sequence, err := m.lastSequence(ctx, place, last.Sequence)
+		if err != nil {
+			return err
+		}
+		value, err := m.vault().note(place, max(sequence+1, m.now().UnixMilli()), m.now(), nothing)
 		if err == nil {
 			err = m.replace(ctx, place, value)
 		}

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"path"
 	"slices"
-	"time"
 
 	"mxcert/acme/state"
 )
@@ -75,7 +74,7 @@ func (m *Member) sendQueue(ctx context.Context) error {
 	waiting := maps.Clone(m.queue)
 	m.mu.Unlock()
 	for place, r := range waiting {
-		value, err := m.vault().note(place, 1, time.Now(), r)
+		value, err := m.vault().note(place, 1, m.now(), r)
 		if err == nil {
 			err = m.replace(ctx, place, value)
 		}

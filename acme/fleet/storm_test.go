@@ -51,6 +51,8 @@ type stormHost struct {
 	served     *bundle.Bundle // by the mail server
 	generation int64
 	passes     int
+	danger     func(*bundle.Bundle) Danger // nil: none
+	held       *Held                       // why the last order was not placed
 }
 
 func newStorm(t testing.TB, seed uint64, share float64, hosts int) *storm {
@@ -210,8 +212,12 @@ func (h *stormHost) take(ctx context.Context, m *Member, l *state.Lineage) error
 func (h *stormHost) order(ctx context.Context, m *Member, book *state.Book, l *state.Lineage, p *process) error {
 	wait, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	lead, err := m.Lead(wait, stormName, Danger{})
-	if err != nil {
+	danger := Danger{}
+	if current, _ := h.current(l); h.danger != nil {
+		danger = h.danger(current)
+	}
+	lead, err := m.Lead(wait, stormName, danger)
+	if h.held, _ = errors.AsType[*Held](err); err != nil {
 		return err
 	}
 	defer lead.Release()
@@ -278,6 +284,9 @@ func (h *stormHost) order(ctx context.Context, m *Member, book *state.Book, l *s
 
 // leads reports whether the store says that this host leads.
 func (h *stormHost) leads(lead *Lead) bool {
+	if lead.Alone {
+		return true
+	}
 	store := lead.store.(*faulty).Shared.(*modelStore)
 	store.mu.Lock()
 	defer store.mu.Unlock()

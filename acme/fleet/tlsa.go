@@ -65,7 +65,7 @@ func later(err error) bool {
 
 // close signs a value for its place.
 func (k *Keys) close(place string, sequence int64, value any) ([]byte, error) {
-	return k.m.vault().note(place, sequence, time.Now(), value)
+	return k.m.vault().note(place, sequence, k.m.now(), value)
 }
 
 // open reads a value that a host of this fleet has signed for this place.

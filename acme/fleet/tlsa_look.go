@@ -15,7 +15,7 @@ type Sight struct {
 	Together  []byte // what hosts remember together; nil if there is nothing that can be believed
 	Hosts     []HostSays
 	Next      map[bundle.KeyType]NextKey
-	Forgotten map[string]time.Time // the hosts that an operator has forgotten, and when
+	Forgotten map[string]time.Time // the hosts that an operator has forgotten, and when; not before what they had said last
 	Refused   []error              // values that are not believed
 }
 

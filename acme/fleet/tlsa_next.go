@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"time"
 
 	"mxcert/acme/bundle"
 	"mxcert/acme/state"
@@ -28,7 +27,7 @@ func (k *Keys) openNext(key bundle.KeyType, value []byte) (NextKey, error) {
 // if there is one of the same or a later generation: then look again.
 func (k *Keys) Offer(ctx context.Context, key bundle.KeyType, n NextKey) error {
 	place := k.next(key)
-	value, err := k.m.vault().sealNext(k.name, key, n.Generation, n.PEM, time.Now())
+	value, err := k.m.vault().sealNext(k.name, key, n.Generation, n.PEM, k.m.now())
 	if err != nil {
 		return err
 	}

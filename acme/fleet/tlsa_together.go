@@ -4,9 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
-	"strings"
 	"time"
 
 	"mxcert/acme/state"
@@ -19,7 +17,8 @@ type togetherValue struct {
 }
 
 // Change changes what hosts remember together. change gets the text (nil if there is none that can be believed) and the hosts that an operator
-// has forgotten, and returns the new text; nil for no change. It is called again if somebody else was faster.
+// has forgotten and that have not changed anything since, and returns the new text; nil for no change. It is called again if somebody else was
+// faster.
 func (k *Keys) Change(ctx context.Context, change func(text []byte, forgotten map[string]time.Time) ([]byte, error)) error {
 	return k.m.ask(ctx, func(ctx context.Context) error {
 		return k.swap(ctx, func(r *togetherValue) (bool, error) {
@@ -28,6 +27,7 @@ func (k *Keys) Change(ctx context.Context, change func(text []byte, forgotten ma
 				return false, err
 			}
 			r.Text = text
+			delete(r.Forgotten, k.Host()) // it is back
 			return true, nil
 		})
 	})
@@ -61,48 +61,4 @@ func (k *Keys) swap(ctx context.Context, change func(*togetherValue) (bool, erro
 			return err
 		}
 	}
-}
-
-// forget notes that an operator has forgotten a host, and removes what it said.
-func (k *Keys) forget(ctx context.Context, host string, at time.Time) error {
-	_, err := k.m.shared.Get(ctx, k.says(host))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	known := err == nil
-	err = k.swap(ctx, func(r *togetherValue) (bool, error) {
-		if !known && r.Text == nil {
-			return false, nil // nobody looks after records of this certificate
-		}
-		if r.Forgotten == nil {
-			r.Forgotten = map[string]time.Time{}
-		}
-		r.Forgotten[host] = at.UTC()
-		return true, nil
-	})
-	if err != nil {
-		return err
-	}
-	return k.m.shared.Remove(k.says(host))
-}
-
-// ForgetTLSA notes for all certificates that an operator has forgotten a host. What is missing because the store was lost is not forgotten.
-func (m *Member) ForgetTLSA(ctx context.Context, host string) error {
-	if m == nil {
-		return refusal("", "this host is in no fleet")
-	}
-	return m.ask(ctx, func(ctx context.Context) error {
-		names, err := m.shared.List("certificate")
-		if err != nil {
-			return err
-		}
-		var errs []error
-		for _, name := range names {
-			k := m.Keys(strings.TrimSuffix(name, "/"))
-			if err := k.forget(ctx, host, time.Now()); err != nil {
-				errs = append(errs, fmt.Errorf("%s: %w", k.name, err))
-			}
-		}
-		return errors.Join(errs...)
-	})
 }

@@ -9,7 +9,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"time"
 
 	"mxcert/acme/schedule"
 	"mxcert/acme/state"
@@ -86,7 +85,7 @@ func (m *Member) saveUsage(ca string, value []byte) {
 			merged = mergeUsage(m.usageAt(agreedUsage(ca)), ours, *theirs)
 		}
 		merged.Version = state.Version
-		wrapped, err := m.vault().note(usagePlace(ca), 0, time.Now(), merged)
+		wrapped, err := m.vault().note(usagePlace(ca), 0, m.now(), merged)
 		if err != nil {
 			return
 		}

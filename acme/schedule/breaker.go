@@ -26,8 +26,9 @@ func (b Breaker) Open(now time.Time) bool { return b.OpenFor(now, time.Time{}) }
 // OpenFor reports whether an order leaves the CA alone that renews a certificate with this end; zero for none.
 func (b Breaker) OpenFor(now, expires time.Time) bool {
 	until := b.UntilFor(expires)
-	// A time further away than any delay was written while the clock was ahead.
-	return now.Before(until) && until.Sub(now) < 2*24*time.Hour
+	// A failure in the future, or a time further away than any delay, was noted while the clock was ahead: that of this host, or of another one of
+	// the fleet, which must not keep the others from ordering.
+	return now.Before(until) && until.Sub(now) < 2*24*time.Hour && b.At.Sub(now) <= clocksApart
 }
 
 // UntilFor returns until when an order leaves the CA alone that renews a certificate with this end. It does not wait beyond a part of

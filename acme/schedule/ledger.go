@@ -104,8 +104,11 @@ type Failed struct {
 	Name string    `json:"name"`
 }
 
+// clocksApart is how far in the future a note counts: another host of a fleet may have made it, or this one before its clock was set.
+const clocksApart = time.Hour
+
 // Check returns nil if an order fits the limits, else how long it has to wait. Entries from the future, which a wrong
-// clock leaves behind, do not count.
+// clock leaves behind, do not count if they are more than an hour ahead.
 func (l *Ledger) Check(now time.Time, o Purchase, limits Limits) *Held {
 	window := limits.Set
 	if o.Life > 0 && !(limits.SetIsFixed && !o.Replacement) {
@@ -142,7 +145,7 @@ func (l *Ledger) Check(now time.Time, o Purchase, limits Limits) *Held {
 func (l *Ledger) ofSet(now time.Time, rate Rate, o Purchase, limits Limits) (recent []time.Time) {
 	for _, p := range l.sets()[setOf(o.Names)] {
 		since := now.Sub(p.At)
-		if since >= 0 && since < rate.Per && (limits.SetIsFixed || p.Key == o.Key) && (!limits.ExemptARI || p.Replacement == o.Replacement) {
+		if since >= -clocksApart && since < rate.Per && (limits.SetIsFixed || p.Key == o.Key) && (!limits.ExemptARI || p.Replacement == o.Replacement) {
 			recent = append(recent, p.At)
 		}
 	}
@@ -171,7 +174,7 @@ func (l *Ledger) recent(now time.Time, rate Rate, counts func(Placed) bool) (rec
 		if since >= rate.Per {
 			break
 		}
-		if since >= 0 && counts(p) {
+		if since >= -clocksApart && counts(p) {
 			recent = append(recent, p.At)
 		}
 	}
@@ -181,7 +184,7 @@ func (l *Ledger) recent(now time.Time, rate Rate, counts func(Placed) bool) (rec
 
 func (l *Ledger) failing(now time.Time, rate Rate, name string) (recent []time.Time) {
 	for _, f := range l.Failures {
-		if since := now.Sub(f.At); since >= 0 && since < rate.Per && f.Name == name {
+		if since := now.Sub(f.At); since >= -clocksApart && since < rate.Per && f.Name == name {
 			recent = append(recent, f.At)
 		}
 	}
@@ -260,10 +263,10 @@ func (l *Ledger) trim(now time.Time) {
 		l.forget(p)
 	}
 	l.Orders = l.Orders[first:]
-	if n := len(l.Orders); n > 0 && l.Orders[n-1].At.Sub(now) > time.Hour {
-		l.Orders, l.bySet = slices.DeleteFunc(l.Orders, func(p Placed) bool { return p.At.Sub(now) > time.Hour }), nil
+	if n := len(l.Orders); n > 0 && l.Orders[n-1].At.Sub(now) > clocksApart {
+		l.Orders, l.bySet = slices.DeleteFunc(l.Orders, func(p Placed) bool { return p.At.Sub(now) > clocksApart }), nil
 	}
-	l.Failures = slices.DeleteFunc(l.Failures, func(f Failed) bool { return old(f.At) || f.At.Sub(now) > time.Hour })
+	l.Failures = slices.DeleteFunc(l.Failures, func(f Failed) bool { return old(f.At) || f.At.Sub(now) > clocksApart })
 }
 
 // forget removes the oldest order of a set from the index.

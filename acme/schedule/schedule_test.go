@@ -145,7 +145,8 @@ func TestLedgerLimits(t *testing.T) {
 		"one set, but a replacement":           {fill(4, same), replacement(0), false},
 		"replacements without end":             {fill(4, replacement), replacement(0), true},
 		"short-lived: a third of the life":     {fill(4, same), Purchase{Names: name(0), Life: time.Minute, Replacement: true}, false},
-		"entries from the future do not count": {future(now), same(0), false},
+		"entries from the future do not count": {future(now, 48*time.Hour), same(0), false},
+		"those of a host that is ahead do":     {future(now, 5*time.Minute), same(0), true},
 	} {
 		held := tt.ledger.Check(now, tt.order, own)
 		if (held != nil) != tt.held {
@@ -171,10 +172,10 @@ func restarted(t *testing.T, l *Ledger) *Ledger {
 	return again
 }
 
-func future(now time.Time) *Ledger {
+func future(now time.Time, ahead time.Duration) *Ledger {
 	l := &Ledger{}
 	for range 10 {
-		l.Place(now.Add(48*time.Hour), Purchase{Names: []string{"mx0.example.org"}})
+		l.Place(now.Add(ahead), Purchase{Names: []string{"mx0.example.org"}})
 	}
 	return l
 }
@@ -272,6 +273,10 @@ func TestBreaker(t *testing.T) {
 	}
 	if b := (Breaker{Failures: 1, Until: now.Add(400 * day)}); b.Open(now) {
 		t.Error("what a wrong clock wrote holds for ever")
+	}
+	b = Breaker{}
+	if b.Fail(now.Add(20*time.Hour), 0, "noted by a host whose clock is ahead"); b.Open(now) || !b.Open(now.Add(20*time.Hour-5*time.Minute)) {
+		t.Errorf("a host whose clock is ahead keeps the others from ordering: %+v", b)
 	}
 }
 

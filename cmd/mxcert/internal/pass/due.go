@@ -108,7 +108,7 @@ func (p *pass) chains(key bundle.KeyType, b *bundle.Bundle) bool {
 	if slot.Chain == proven && !p.options.Daemon {
 		return true
 	}
-	_, err := b.Check(bundle.Want{Roots: p.want.Roots, At: time.Now()})
+	_, err := b.Check(bundle.Want{Roots: p.want.Roots, At: b.Soon(time.Now())})
 	if err == nil {
 		slot.Chain = proven
 	}

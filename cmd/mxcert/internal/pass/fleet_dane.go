@@ -129,10 +129,16 @@ func (f *fleetTLSA) read(sight *fleet.Sight) error {
 			return err
 		}
 	}
+	for by := range sight.Forgotten {
+		delete(f.shared.Marks, by) // it does not go on with the change; if it comes back and makes another, it is not forgotten any more
+	}
+	if at, gone := sight.Forgotten[f.keys.Host()]; gone {
+		f.number = at.UnixNano() // what this host says from now on is later, whatever the two clocks say
+	}
 	for _, h := range sight.Hosts {
 		var s dane.Statement
 		if h.Host == f.keys.Host() && json.Unmarshal(h.Text, &s) == nil {
-			f.number = s.Number
+			f.number = max(f.number, s.Number)
 		}
 	}
 	return nil

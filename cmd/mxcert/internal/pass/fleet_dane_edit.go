@@ -27,7 +27,7 @@ func (p *pass) tellFleet(ctx context.Context, proven bool) {
 	if t == nil || t.fleet == nil || p.options.DryRun || ctx.Err() != nil {
 		return
 	}
-	if t.quiet && t.state.Said != nil && p.statement(proven, nil).Says(*t.state.Said) && time.Since(t.state.Said.At) < quietStatement {
+	if t.quiet && t.state.Said != nil && p.statement(proven, nil).Says(*t.state.Said) && time.Since(t.state.Said.At).Abs() < quietStatement {
 		return // without records nobody waits for it
 	}
 	p.hearFleet(ctx)
@@ -82,8 +82,8 @@ func (p *pass) shareTLSA(ctx context.Context) error {
 		}
 		t.state.Give(&shared)
 		t.state.GiveLooks(&shared, host, t.settings)
-		for by, m := range shared.Marks {
-			if at, gone := forgotten[by]; gone && m.At.Before(at) {
+		for by := range shared.Marks {
+			if _, gone := forgotten[by]; gone { // if it comes back and changes records, it is not among them any more
 				delete(shared.Marks, by)
 			}
 		}

@@ -1,12 +1,14 @@
 package pass
 
 import (
+	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"mxcert/cmd/mxcert/internal/report"
+	"mxcert/deploy/dane"
 )
 
 // A whole rollover on three hosts, one of which is away in the middle: the others change their key, the old record stays, renewals go on, and an
@@ -140,4 +142,28 @@ func TestFleetKeysWithoutTheStore(t *testing.T) {
 		t.Errorf("the key is %s, want %s; the zone has %q", c.hosts[0].spki(), next, c.hosts[0].keys())
 	}
 	watch()
+}
+
+// A host that dies in the middle of a change of records, and whose clock was ahead, keeps the others from changing their key until it is forgotten by
+// hand, and no longer.
+func TestFleetForgottenInAChange(t *testing.T) {
+	t.Parallel()
+	c := newDANETown(t, publishing, "mx1", "mx2")
+	c.round(c.hosts...)
+	c.steady(c.hosts...)
+	here, gone := c.hosts[0], c.hosts[1]
+	next := here.next()
+	c.world.check(gone.member.Keys("mx").Change(t.Context(), func(text []byte, _ map[string]time.Time) ([]byte, error) {
+		var shared dane.Shared
+		c.world.check(json.Unmarshal(text, &shared))
+		shared.Marks = map[string]dane.Mark{"mx2": {At: time.Now().Add(5 * time.Minute), Without: []string{next}}}
+		return json.Marshal(shared)
+	}))
+	c.goes(gone)
+	if r := here.run(t.Context(), rollNow()); here.spki() == next || !strings.Contains(r.Error.Message, "host mx2 of the fleet is changing the TLSA records") {
+		t.Fatalf("the key is changed although another host changes records: %+v, %+v", r, r.Error)
+	}
+	c.world.check(here.member.ForgetTLSA(t.Context(), "mx2"))
+	c.world.check(here.member.Forget(t.Context(), "mx2"))
+	c.until("the key is changed", c.hosts[:1], func([]report.Certificate) bool { return here.spki() == next })
 }

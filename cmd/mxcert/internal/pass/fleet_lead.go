@@ -55,8 +55,8 @@ func fleetHold(err error) (until time.Time, waits bool) {
 	return e.until, true
 }
 
-// lead gets the right to order for the fleet. took says that another host was faster: then what is due has to be judged again. Without a
-// fleet there is nothing to get.
+// lead gets the right to order for the fleet. took says that another host was faster, or has ended the order in flight of this one: then what is due
+// has to be judged again. Without a fleet there is nothing to get.
 func (p *pass) lead(ctx context.Context, i int, key bundle.KeyType) (took bool, err error) {
 	if p.Fleet == nil || p.held(i, key) != nil {
 		return false, nil //nolint:nilerr // issueKey asks again, and says what holds the order back
@@ -65,7 +65,11 @@ func (p *pass) lead(ctx context.Context, i int, key bundle.KeyType) (took bool, 
 		if p.along.lead, err = p.awaitLead(ctx, i); err != nil {
 			return false, report.At("order", err)
 		}
+		before := p.inFlight(key)
 		p.have.Reread(key)
+		if before && !p.inFlight(key) {
+			return true, nil
+		}
 	}
 	if p.along.lead.Alone || p.along.looked[key] {
 		return false, nil

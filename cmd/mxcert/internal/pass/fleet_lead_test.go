@@ -61,3 +61,28 @@ func TestWaiting(t *testing.T) {
 		}
 	}
 }
+
+// An order that another host has taken over, given up and replaced is not gone on with by the host that began it, even if its clock was a day ahead:
+// its certificate is not due because of it.
+func TestFleetOrderThatWasReplaced(t *testing.T) {
+	t.Parallel()
+	c := newTown(t, "mx1", "mx2")
+	a, b := c.hosts[0], c.hosts[1]
+	lead, err := a.member.Lead(t.Context(), "mx", fleet.Danger{})
+	a.check(err)
+	key, err := bundle.EC256.Generate()
+	a.check(err)
+	text, err := bundle.MarshalKey(key)
+	a.check(err)
+	want := a.wants().Certificates[0]
+	a.check(state.New(a.member.Store()).Lineage("mx").SaveOrder(state.Order{URL: c.world.CA.DirectoryURL() + "/order/none", Directory: want.Directories[0], KeyType: bundle.EC256,
+		Names: want.Names, Key: string(text), Created: time.Now().Add(24 * time.Hour)}))
+	lead.Release()
+	serial := b.pass(report.CodeOK, renew).Keys[0].Serial
+	for range 2 {
+		if r := a.pass(report.CodeOK, byDaemon); r.Keys[0].Serial != serial || c.placed() != 1 {
+			t.Errorf("%+v, %d orders", r, c.placed())
+		}
+	}
+	c.served()
+}

@@ -67,7 +67,7 @@ func (p *pass) unsuitable(i int, key bundle.KeyType, shared *fleet.Shared) strin
 	if !slices.Contains(p.want.Directories, shared.Directory) {
 		return fmt.Sprintf("it is from %s, which is not in acme.directories of this host", shared.Directory)
 	}
-	if _, err := b.Check(bundle.Want{Names: shared.Names, KeyType: key, Roots: p.want.Roots, At: time.Now()}); err != nil {
+	if _, err := b.Check(bundle.Want{Names: shared.Names, KeyType: key, Roots: p.want.Roots, At: b.Soon(time.Now())}); err != nil {
 		return report.OneLine(err.Error())
 	}
 	if p.lineage.Compromised(b.SPKI()) {
