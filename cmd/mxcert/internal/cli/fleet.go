@@ -75,7 +75,7 @@ func (a *app) fleet(ctx context.Context, command string, what purpose) (*fleetSi
 	if err != nil {
 		return nil, err
 	}
-	if _, err := h.Fleet.Identity(); err != nil && what != toShow {
+	if err := lacks(h.Fleet, what); err != nil {
 		return nil, &report.Exit{Code: report.CodeConfig, Err: err}
 	}
 	member, leave, err := engine.Join(h.Fleet, engine.Process{Release: a.version, Looks: what != toChange}, files, slog.New(slog.DiscardHandler)) // the command says what is wrong
@@ -83,6 +83,22 @@ func (a *app) fleet(ctx context.Context, command string, what purpose) (*fleetSi
 		return nil, &report.Exit{Code: report.CodeConfig, Err: err}
 	}
 	return &fleetSight{Member: member, host: h, book: state.New(files), leave: leave}, nil
+}
+
+// lacks returns why a command cannot be a member. For a look, this host may lack a file or secret; but if only this command lacks it, because systemd
+// hands it to the service alone, what the command could say of the store would not be true of this host.
+func lacks(f *wanted.Fleet, what purpose) error {
+	_, err := f.Identity()
+	if what != toShow {
+		return err
+	}
+	_, clientErr := f.ClientCertificate()
+	for _, err := range []error{err, clientErr} {
+		if _, only := errors.AsType[*lackError](err); only {
+			return err
+		}
+	}
+	return nil
 }
 
 // fleetDisk opens the state of this host. For a look it may be missing: then this host has nothing yet.
