@@ -225,7 +225,9 @@ func (f *fleetOf) leaves() {
 	before := mx1.report(report.CodeOK, "status").Certificates[0].Keys[0]
 	two := f.age[1].Recipient().String()
 	r := document[recipientsReport](mx1, report.CodeOK, "fleet", "recipients", "remove", two, "--yes")
-	if !slices.ContainsFunc(r.Recipients, func(t fleetRecipient) bool { return t.Recipient == two && t.State == recipientRemoved && t.Host == "mx2" }) || len(r.Encrypted) == 0 || !strings.Contains(r.Next, two) {
+	if !slices.ContainsFunc(r.Recipients, func(t fleetRecipient) bool {
+		return t.Recipient == two && t.State == recipientRemoved && t.Host == "mx2"
+	}) || len(r.Encrypted) == 0 || !strings.Contains(r.Next, two) {
 		t.Errorf("removed: %+v", r)
 	}
 	if after := mx1.report(report.CodeOK, "status").Certificates[0].Keys[0]; after.SPKI == before.SPKI {
