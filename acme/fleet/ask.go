@@ -152,7 +152,7 @@ func (m *Member) noteAway(err error) {
 		m.mu.Unlock()
 	}
 	if before == nil {
-		m.log.Error("the store of the fleet cannot be used; mail is served as before", "error", err)
+		m.log.Debug("the store of the fleet cannot be used", "error", err) // who is announced to says it to people, see Health
 	}
 	m.announce()
 }
@@ -174,7 +174,7 @@ func (m *Member) noteUp() {
 		m.mu.Unlock()
 	}
 	if before != nil {
-		m.log.Info("the store of the fleet answers again", "away_since", before.Since)
+		m.log.Debug("the store of the fleet answers again", "away_since", before.Since)
 	}
 	m.announce()
 }
