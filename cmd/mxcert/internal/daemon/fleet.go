@@ -248,7 +248,7 @@ func (d *Daemon) back(m *membership) {
 func healthFindings(name string, h fleet.Health) []finding.Finding {
 	list := []finding.Finding{}
 	if !h.Up && !h.Since.IsZero() {
-		list = append(list, finding.New("fleet-away", finding.Error, "the store of the fleet %s cannot be asked since %s: %s", name, report.Minute(h.Since), h.Reason).Next(h.Hint))
+		list = append(list, finding.New("fleet-away", finding.Error, "the store of the fleet %s cannot be used since %s: %s", name, report.Minute(h.Since), h.Reason).Next(h.Hint))
 	}
 	for _, fault := range h.Faults {
 		list = append(list, finding.New("fleet-fault", finding.Error, "%s", fault).Next("see mxcert fleet status; this host goes on with what is on its disk"))
