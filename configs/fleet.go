@@ -155,7 +155,7 @@ func guessEndpoint(s string) string {
 	return "write for example https://e1.example.org:2379"
 }
 
-// checkClient checks what proves to the cluster who this host is. By https it is needed: etcd knows a user by the name in the certificate.
+// checkClient checks what proves to etcd who this host is. By https it is needed: etcd knows a user by the name in the certificate.
 func (l *loader) checkClient(e *Etcd) {
 	l.checkPath("fleet.etcd.ca_file", e.CAFile)
 	l.checkPath("fleet.etcd.certificate", e.Certificate)
@@ -170,7 +170,7 @@ func (l *loader) checkClient(e *Etcd) {
 		l.checkPath(key, e.PrivateKey)
 	}
 	secure := len(e.Endpoints) > 0 && strings.HasPrefix(e.Endpoints[0], "https://")
-	const hint = "the cluster knows this host by its client certificate, and the role of its common name; README.md shows how to make one"
+	const hint = "etcd knows this host by its client certificate: the common name is the user, who needs a role; README.md shows how to make one"
 	switch {
 	case e.Certificate == "" && (secure || e.PrivateKey != ""):
 		l.missing("fleet.etcd.certificate", hint)

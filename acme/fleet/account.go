@@ -62,7 +62,7 @@ func (m *Member) saveAccount(key, ca string, value []byte) error {
 	if err != nil && !isAway(err) && !errors.Is(err, state.ErrLocked) {
 		return err
 	}
-	return m.disk.Replace(key, value) // adoptAccounts sends it later
+	return m.disk.Replace(key, value) // adoptAccounts sends it later, or keepAccounts
 }
 
 var errTakeTheirs = errors.New("another host has changed it")

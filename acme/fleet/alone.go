@@ -74,7 +74,7 @@ func (m *Member) alone(name string, danger Danger, cause error) (*Lead, error) {
 	m.mu.Lock()
 	m.leads[name] = lead
 	m.mu.Unlock()
-	m.log.Warn("this host orders alone: the store of the fleet is away, and the certificate ends soon", "certificate", name, "not_after", danger.NotAfter)
+	m.log.Warn("this host orders alone: the store of the fleet cannot be used, and the certificate ends soon", "certificate", name, "not_after", danger.NotAfter)
 	return lead, nil
 }
 

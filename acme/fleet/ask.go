@@ -71,6 +71,26 @@ func unusable(err error) bool {
 	return errors.Is(err, state.ErrAway) || errors.Is(err, fs.ErrPermission) || errors.Is(err, context.DeadlineExceeded)
 }
 
+// asAway returns an error that says that the store cannot be used as one that is ErrAway.
+func asAway(err error) error {
+	switch {
+	case errors.Is(err, state.ErrAway):
+		return err
+	case errors.Is(err, fs.ErrPermission):
+		return deniedError{err}
+	}
+	return fmt.Errorf("%w: %w", state.ErrAway, err)
+}
+
+// deniedError is the error of a store that was reached, and does not let this host in.
+type deniedError struct{ error }
+
+// Is makes it ErrAway.
+func (deniedError) Is(target error) bool { return target == state.ErrAway }
+
+// Unwrap returns what the store has said.
+func (n deniedError) Unwrap() error { return n.error }
+
 // full reports whether an error says that the store takes no more.
 func full(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EROFS)
@@ -80,10 +100,7 @@ func full(err error) bool {
 func (m *Member) judge(err error) {
 	switch {
 	case unusable(err):
-		if !errors.Is(err, state.ErrAway) {
-			err = fmt.Errorf("%w: %w", state.ErrAway, err)
-		}
-		m.fail(err)
+		m.fail(asAway(err))
 	case full(err):
 		m.mu.Lock()
 		m.isFull = true
@@ -135,7 +152,7 @@ func (m *Member) noteAway(err error) {
 		m.mu.Unlock()
 	}
 	if before == nil {
-		m.log.Error("the store of the fleet cannot be used; mail is served as before", "error", err)
+		m.log.Debug("the store of the fleet cannot be used", "error", err) // who is announced to says it to people, see Health
 	}
 	m.announce()
 }
@@ -157,7 +174,7 @@ func (m *Member) noteUp() {
 		m.mu.Unlock()
 	}
 	if before != nil {
-		m.log.Info("the store of the fleet answers again", "away_since", before.Since)
+		m.log.Debug("the store of the fleet answers again", "away_since", before.Since)
 	}
 	m.announce()
 }

@@ -73,7 +73,7 @@ func TestTheStoreComesBackToAFullDisk(t *testing.T) {
 		p := h.disk.process()
 		var log lines
 		m, err := New(Settings{Name: "berlin", Host: h.name, Identity: h.identity, Recipients: h.all, Session: "1"}, &faulty{h.store.open(), h.weather, p},
-			fullDisk{p, full}, slog.New(slog.NewTextHandler(&log, nil)))
+			fullDisk{p, full}, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 		must(t, err)
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan struct{})

@@ -28,6 +28,9 @@ func TestARemovedHostStops(t *testing.T) {
 		s.hosts[2].weather.force("fails") // it does not hear of it, and its lease goes on
 		_, err := a.RemoveRecipient(t.Context(), s.hosts[2].identity.Recipient())
 		must(t, err)
+		if list := a.Recipients(); !slices.ContainsFunc(list, func(r Trust) bool { return r.State == isRemoved && r.Host == "mx2" }) {
+			t.Errorf("nobody says whose recipient was removed: %+v", list)
+		}
 		a.cannotForget(t, "mx2", "its lease in the store has not ended")
 		s.hosts[2].weather.force("")
 		time.Sleep(10 * time.Minute)

@@ -217,7 +217,7 @@ func (m *Member) enter(ctx context.Context) error {
 	m.mu.Unlock()
 	if !same {
 		if before != "" {
-			m.log.Warn("the store of the fleet is a new one; it is filled again from the disks")
+			m.log.Warn("the store of the fleet is another one than before, new or from a backup; it gets from the disks what it lacks")
 		}
 		if err := m.remember(func(all *memory) bool {
 			all.Cluster, all.Made, all.Met = at.identity, at.made, m.now().UTC().Truncate(time.Second)

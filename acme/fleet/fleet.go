@@ -11,7 +11,7 @@
 //	certificate/NAME/tlsa              what hosts remember together about the TLSA records
 //	certificate/NAME/revoked/SERIAL    that a certificate was revoked
 //	order/NAME/KEY                     the order in flight with its sealed key
-//	account/CA                         the sealed account; usage/CA: its budgets and failures
+//	account/CA                         the sealed account, which each host at work has on its disk, too; usage/CA: its budgets and failures
 //	.tmp-locks/lock/…                  who does what now: leases
 //	hosts                              the names of the hosts
 //	host/ID/alive                      a lease of 3 minutes: the host is at work
@@ -34,7 +34,8 @@
 // # When the store is away
 //
 // The first call that fails says so to all others, which then fail at once; [Member.Run] asks again in the background. A command, without
-// Run, asks no more. A host that cannot read its identity behaves as if the store were away. A call ends after the patience of the store, 5 s. Leases decide who is alive: by the clock of the store, not of hosts.
+// Run, asks no more. A host that cannot read its identity behaves as if the store were away. A call ends after the patience of the store, 5 s.
+// Leases decide who is alive: by the clock of the store, not of hosts.
 //
 // # What it costs
 //

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"mxcert/acme/fleet/seal"
 	"mxcert/acme/state"
@@ -90,13 +89,11 @@ func (m *Member) RemoveRecipient(ctx context.Context, r seal.Recipient) (changed
 	if err != nil {
 		return nil, err
 	}
-	t := m.trust.Load()
-	host := ""
-	for _, known := range m.Recipients() {
-		if known.Recipient == string(r) {
-			host = known.Host
-		}
+	host, err := m.ownerOf(ctx, r)
+	if err != nil {
+		return nil, err
 	}
+	t := m.trust.Load()
 	statements, err := t.remove(m.self.Load(), r, host, t.vouched(r), m.now())
 	if err != nil {
 		return nil, err
@@ -112,6 +109,22 @@ func (m *Member) RemoveRecipient(ctx context.Context, r seal.Recipient) (changed
 	before := m.vault()
 	before.trust = t // what the removed one has signed is signed anew
 	return m.sealAgain(ctx, before)
+}
+
+// ownerOf returns which host has a recipient; "" if none is known. A configuration does not say it: the host says it, as long as it is believed.
+func (m *Member) ownerOf(ctx context.Context, r seal.Recipient) (host string, err error) {
+	for _, known := range m.Recipients() {
+		if known.Recipient == string(r) && known.Host != "" {
+			return known.Host, nil
+		}
+	}
+	hosts, err := m.allHosts(ctx)
+	for _, h := range hosts {
+		if err == nil && h.Recipient == string(r) {
+			return h.Host, nil
+		}
+	}
+	return "", err
 }
 
 // learnTrust reads the statements in the store.

@@ -215,5 +215,8 @@ func (p *part) arrive(ctx context.Context) error {
 		}
 	}
 	m.changedNames(changed...)
+	if err := m.keepAccounts(ctx); err != nil {
+		return err
+	}
 	return m.syncUsage(ctx)
 }

@@ -66,6 +66,9 @@ func (p *part) once(ctx context.Context) (next time.Time, err error) {
 		if err := p.beSeen(ctx); err != nil {
 			return next, err
 		}
+		if err := m.keepAccounts(ctx); err != nil {
+			return next, err
+		}
 		if err := m.lookAtLocks(ctx); err != nil {
 			return next, err
 		}

@@ -22,7 +22,7 @@ const (
 
 	Taken      Event = "taken"       // another host of the fleet has ordered it
 	FleetWaits Event = "fleet-waits" // an order waits for another host of the fleet, or for its store
-	FleetAway  Event = "fleet-away"  // the store of the fleet cannot be asked, or holds what this host refuses
+	FleetAway  Event = "fleet-away"  // the store of the fleet cannot be used, or holds what this host refuses
 	FleetBack  Event = "fleet-back"
 
 	OrderFailed   Event = "order-failed"

@@ -131,7 +131,8 @@ Failed.
 Wrong usage.
 .TP
 .B 3
-verify, doctor or check found a fault; tlsa check or status, one of the TLSA records.
+verify, doctor or check found a fault; tlsa check or status, one of the TLSA records; fleet status, a host that does not serve the newest
+certificate; fleet join, a reason not to take part.
 .TP
 .B 4
 Some certificates failed, others did not.
@@ -145,6 +146,7 @@ With \-\-detailed\-exitcode: converged and changed.
 .B 75
 Temporary, try again later: the CA or a name server cannot be reached, a limit is reached, or the command was interrupted
 while it did the work itself. From status: no certificate has been issued yet. From verify: nothing could be judged from here.
+From fleet commands, and for an order that is due: the store of the fleet cannot be used.
 .TP
 .B 77
 No permission.

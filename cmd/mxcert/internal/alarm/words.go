@@ -34,7 +34,7 @@ var titles = map[string][2]string{ //nolint:gochecknoglobals // a constant table
 	ocspWaits:                {"the new certificate waits for its OCSP response", "the new certificate is in service"},
 	ocspUseless:              {"the certificate has no OCSP", "the certificate has OCSP again"},
 	"name-left-out":          {"a name is left out", "the name is back"},
-	fleetAway:                {"the store of the fleet is away", "the store of the fleet answers again"},
+	fleetAway:                {"the store of the fleet cannot be used", "the store of the fleet can be used again"},
 	fleetFault:               {"the store of the fleet holds something forged or damaged", "the store of the fleet holds nothing forged any more"},
 	"ct-source":              {"the logs of certificates cannot be looked at", "the logs of certificates can be looked at again"},
 	"ct-ours":                {"files of ct.ours cannot be read", "the files of ct.ours can be read again"},

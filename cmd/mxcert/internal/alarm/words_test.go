@@ -142,7 +142,7 @@ func kinds() []struct {
 		}), nil},
 		{"an unknown certificate", look("ct", finding.New("ct-unknown-certificate", finding.Error, "Example CA issued a certificate with serial 0badcafe for mx.example.org on 2026-11-29, and this mxcert did not order it").
 			About("0badcafe").Next("ask who ordered it; if nobody did, ask the CA to revoke it, and set a CAA record with accounturi")), nil},
-		{"the store of the fleet is away", store(finding.New("fleet-away", finding.Error, "the store of the fleet berlin cannot be asked since 2026-11-30 11:30 UTC: 192.0.2.7:2379 refuses the connection").Next("see that etcd runs")), nil},
+		{"the store of the fleet cannot be used", store(finding.New("fleet-away", finding.Error, "the store of the fleet berlin cannot be used since 2026-11-30 11:30 UTC: 192.0.2.7:2379 refuses the connection").Next("see that etcd runs")), nil},
 		{"something forged in the store of the fleet", store(finding.New("fleet-fault", finding.Error, "certificate/mx/ec256: nobody whom this host trusts has signed it").Next("see mxcert fleet status")), nil},
 		{"senders meet a fault", look("senders", finding.New("senders-mta_sts", finding.Error, "the policy of example.org does not name mx.example.org").About("example.org").Next("mxcert verify --domain example.org shows each address")), nil},
 		{"senders report", look("tlsrpt", finding.New("certificate-expired", finding.Error, "Google met certificate-expired on mx2.example.org, 12 sessions").About("mx2.example.org")), nil},

@@ -25,8 +25,9 @@ const fleetTime = 2 * time.Minute
 func (a *app) fleetCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "fleet", Short: "Hosts that share certificates: who has and serves what", Args: cobra.NoArgs,
-		Long: `Several hosts share certificates through an etcd cluster (section fleet). One host orders, all hosts serve what it got, and a change of
-keys counts with all of them. What a host serves is on its own disk: without the cluster, mail goes on. mxcert-fleet(7) says more.`,
+		Long: `Several hosts share certificates through etcd (section fleet). One host orders, all hosts serve what it got, and a change of keys counts
+with all of them. What they share is called the store of the fleet. What a host serves is on its own disk: without the store, mail goes
+on. mxcert-fleet(7) says more.`,
 		RunE: func(*cobra.Command, []string) error {
 			return report.Usage("fleet status, fleet join, fleet recipients or fleet forget?")
 		},

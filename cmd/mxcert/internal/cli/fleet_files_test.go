@@ -171,7 +171,7 @@ func TestFleetFilesOfMode000(t *testing.T) {
 			t.Errorf("check as %d: %d\n%s%s", user, got.code, got.stdout, got.stderr)
 		}
 	}
-	if got := h.as(0, "doctor", "--json"); !strings.Contains(got.stdout, "when mxcert last asked the cluster in its own work, that failed: fleet.identity: ") || !strings.Contains(got.stdout, "permission denied") {
+	if got := h.as(0, "doctor", "--json"); !strings.Contains(got.stdout, "when mxcert last asked etcd in its own work, that failed: fleet.identity: ") || !strings.Contains(got.stdout, "permission denied") {
 		t.Errorf("doctor as root, who can read the file: %d\n%s%s", got.code, got.stdout, got.stderr)
 	}
 	if got := h.as(nobody, "fleet", "join"); got.code != report.CodeConfig || !strings.Contains(got.stderr, "permission denied") {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -81,8 +82,19 @@ func (a *app) fleetForget(ctx context.Context, host string, yes bool, in io.Read
 	}
 	r := forgetReport{Fleet: f.host.Fleet.Name, Forgotten: host, Seen: instant(known.Seen)}
 	return a.finish(answer{document: r, changed: true, print: func(out sheet) {
-		out.text(2, "%s is forgotten. It is still trusted: mxcert fleet recipients remove %s ends that.", host, cmp.Or(known.Recipient, host))
+		text := "It is still trusted: mxcert fleet recipients remove " + cmp.Or(known.Recipient, host) + " ends that."
+		if isRemoved(overview.Recipients, known) {
+			text = "Its recipient was removed before, so no host trusts it."
+		}
+		out.text(2, "%s is forgotten. %s", host, text)
 	}})
+}
+
+// isRemoved reports whether the recipient of a host was removed from the fleet. What the host has said of itself does not count then.
+func isRemoved(list []fleet.Trust, known fleet.HostInfo) bool {
+	return slices.ContainsFunc(list, func(t fleet.Trust) bool {
+		return t.State == recipientRemoved && (t.Recipient == known.Recipient || known.Recipient == "" && t.Host == known.Host)
+	})
 }
 
 // knownHost finds a host that may be forgotten.

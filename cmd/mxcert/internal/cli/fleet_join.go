@@ -20,7 +20,7 @@ import (
 )
 
 const fleetJoinHelp = `Checks whether this host can take part in the fleet of its configuration, and says what it would take over: the identity, the client
-certificate, the cluster and the role there, the clock, whether another host has this name, whether the hosts trust each other, and each
+certificate, etcd and the role there, the clock, whether another host has this name, whether the hosts trust each other, and each
 certificate. Without --yes nothing is written, neither here nor in the store.
 
 With --yes it then makes the first pass over all certificates: what the fleet has is copied to this host's disk, deployed and proven by
@@ -188,8 +188,11 @@ func printJoin(out sheet, r *joinReport, yes bool) {
 	fmt.Fprintf(out, "fleet %s, host %s\n", r.Fleet, r.Host)
 	for _, c := range r.Checks {
 		what := c.Check
-		if c.Result != finding.OK {
+		switch {
+		case c.Result != finding.OK:
 			what = string(c.Result)
+		case what == "engine":
+			what = "etcd"
 		}
 		out.line(what, "%s", c.Message)
 		if c.Hint != "" {

@@ -162,7 +162,7 @@ func (a *app) fleetRemove(ctx context.Context, who string, yes bool, in io.Reade
 	}
 	leave() // the passes are members of their own
 	r.Encrypted = append(r.Encrypted, places...)
-	r.Next = fmt.Sprintf("take the line %s out of fleet.recipients on all hosts, and delete the user of %s in etcd", recipient, orWord(host, "its host"))
+	r.Next = fmt.Sprintf("take the line %s out of fleet.recipients on all hosts, and delete the user of %s in etcd, if there is one", recipient, orWord(host, "its host"))
 	passing, cancelPass := a.within(ctx, renewTime)
 	defer cancelPass()
 	done, err := a.passes(passing, f.host, nil, pass.Options{Asked: time.Now(), Roll: pass.Departed(orWord(host, string(recipient)))})

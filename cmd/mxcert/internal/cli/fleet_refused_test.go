@@ -154,6 +154,9 @@ func TestFleetClients(t *testing.T) {
 	past := etcdtest.Span(time.Now().Add(-48*time.Hour), time.Now().Add(-24*time.Hour))
 	foreign := etcdtest.NewCA(t).File(t.TempDir())
 	newCandidate(t, settings(roots, "stranger", good)).refused("no role", report.CodeFault, keys, `does not permit it to the user "stranger"`, "/mxcert/v1/")
+	if got := newCandidate(t, settings(roots, "stranger", good)).run("fleet", "status"); got.code != report.CodeTemporary || !strings.Contains(got.said(), "the store cannot be used since") || !strings.Contains(got.said(), `does not permit it to the user "stranger"`) || strings.Contains(got.said(), "cannot be reached") || !strings.Contains(got.said(), "etcdctl user grant-role stranger") {
+		t.Errorf("the status without a role: %d\n%s%s", got.code, got.stdout, got.stderr)
+	}
 	newCandidate(t, settings(roots, "reader", good)).refused("a role that may only read", report.CodeFault, keys, `does not permit it to the user "reader"`, "/mxcert/v1/")
 	newCandidate(t, settings(roots, "mx1", past)).refused("a client certificate that has ended", report.CodeFault, keys, "(mx1) expired at", "issue a new client certificate")
 	newCandidate(t, settings(foreign, "mx1", good)).refused("members of another CA", report.CodeTemporary, keys, "certificate", "next step")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"time"
 
@@ -90,7 +91,7 @@ func (a *app) fleetStatus(ctx context.Context) error {
 	}
 	defer func() { _ = f.leave() }()
 	seen, err := f.survey(ctx)
-	if err != nil && !errors.Is(err, state.ErrAway) {
+	if err != nil && !isAway(err) {
 		return fleetFailed(err)
 	}
 	r := newFleetReport(f.host.Fleet.Name, f.host.Fleet.Host, seen, f.Health(), err, time.Now())
@@ -103,10 +104,13 @@ type fleetSeen struct {
 	deployed map[string][]fleet.Deployed // by certificate
 }
 
-// survey asks for everything. With a store that is away the error is ErrAway, and the rest is what was last known.
+// isAway reports whether an error of the store means that it cannot be used: it is away, or does not let this host in.
+func isAway(err error) bool { return errors.Is(err, state.ErrAway) || errors.Is(err, fs.ErrPermission) }
+
+// survey asks for everything. With a store that cannot be used there is an error, see [isAway], and the rest is what was last known.
 func (f *fleetSight) survey(ctx context.Context) (fleetSeen, error) {
 	overview, err := f.Overview(ctx)
-	if err != nil && !errors.Is(err, state.ErrAway) {
+	if err != nil && !isAway(err) {
 		return fleetSeen{}, err
 	}
 	seen := fleetSeen{Overview: overview, deployed: map[string][]fleet.Deployed{}}
@@ -120,7 +124,7 @@ func (f *fleetSight) survey(ctx context.Context) (fleetSeen, error) {
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
 		list, askErr := f.Hosts(ctx, name)
-		if askErr != nil && !errors.Is(askErr, state.ErrAway) {
+		if askErr != nil && !isAway(askErr) {
 			return seen, askErr
 		}
 		if seen.deployed[name] = list; err == nil {

@@ -209,23 +209,26 @@ func (d *Daemon) tellHealth(m *membership) {
 	d.logHealth(m.of.Name, before, health)
 }
 
-// logHealth logs what is new: that the store is away, each value that is refused, and that all is well again.
+// logHealth logs what is new: that the store is away or back, each value that is refused, and that none is any more.
 func (d *Daemon) logHealth(name string, before, health fleet.Health) {
 	if health.Since.IsZero() {
 		return
 	}
 	if !health.Up && (before.Up || before.Since.IsZero()) {
-		d.log.Warn("the store of the fleet is not as it should be", "fleet", name, "since", report.Minute(health.Since), "detail", report.OneLine(health.Reason),
-			"hint", health.Hint, journal.FleetAway.Attr())
+		d.log.Error("the store of the fleet cannot be used; mail is served as before", "fleet", name, "since", report.Minute(health.Since),
+			"detail", report.OneLine(health.Reason), "hint", health.Hint, journal.FleetAway.Attr())
 	}
 	for _, fault := range health.Faults {
 		if !slices.Contains(before.Faults, fault) {
-			d.log.Error("the store of the fleet is not as it should be", "fleet", name, "detail", report.OneLine(fault), journal.FleetAway.Attr())
+			d.log.Error("the store of the fleet holds what this host refuses", "fleet", name, "detail", report.OneLine(fault), journal.FleetAway.Attr())
 		}
 	}
-	wasWell := before.Since.IsZero() || before.Up && len(before.Faults) == 0
-	if health.Up && len(health.Faults) == 0 && !wasWell {
-		d.log.Info("the store of the fleet is well again", "fleet", name, journal.FleetBack.Attr())
+	switch {
+	case !health.Up || before.Since.IsZero():
+	case !before.Up:
+		d.log.Info("the store of the fleet can be used again", "fleet", name, "away_since", report.Minute(before.Since), journal.FleetBack.Attr())
+	case len(health.Faults) == 0 && len(before.Faults) > 0:
+		d.log.Info("the store of the fleet holds nothing more that this host refuses", "fleet", name, journal.FleetBack.Attr())
 	}
 }
 
@@ -245,7 +248,7 @@ func (d *Daemon) back(m *membership) {
 func healthFindings(name string, h fleet.Health) []finding.Finding {
 	list := []finding.Finding{}
 	if !h.Up && !h.Since.IsZero() {
-		list = append(list, finding.New("fleet-away", finding.Error, "the store of the fleet %s cannot be asked since %s: %s", name, report.Minute(h.Since), h.Reason).Next(h.Hint))
+		list = append(list, finding.New("fleet-away", finding.Error, "the store of the fleet %s cannot be used since %s: %s", name, report.Minute(h.Since), h.Reason).Next(h.Hint))
 	}
 	for _, fault := range h.Faults {
 		list = append(list, finding.New("fleet-fault", finding.Error, "%s", fault).Next("see mxcert fleet status; this host goes on with what is on its disk"))

@@ -82,7 +82,7 @@ func TestFleetIdentityLost(t *testing.T) {
 		if list := healthFindings("berlin", health); len(list) != 1 || list[0].ID != "fleet-away" || list[0].Severity != finding.Error || !strings.Contains(list[0].Message, fault.says) {
 			t.Errorf("%s: what is told: %+v", what, list)
 		}
-		d.awaitLog("the store of the fleet is not as it should be")
+		d.awaitLog("the store of the fleet cannot be used; mail is served as before")
 		d.stop()
 		if log := d.log.String(); strings.Contains(log, "AGE-SECRET-KEY-1"+string(kept[16:30])) || strings.Contains(log, "garbage-with") {
 			t.Errorf("%s: a secret is in the log", what)

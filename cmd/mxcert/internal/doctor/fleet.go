@@ -54,9 +54,9 @@ func LookAtFleet(ctx context.Context, of *wanted.Fleet, member *fleet.Member) (f
 		add("engine", bad("%s%s", report.OneLine(err.Error()), since(before)).Next(orText(report.HintOf(err), member.Health().Hint)))
 		return found, seen, err
 	}
-	add("engine", well("the cluster %s answers, is this fleet's or empty, and lets this host read and write its prefix", probed.Cluster))
+	add("engine", well("etcd (cluster %s) answers, is this fleet's or empty, and lets this host read and write the keys of its fleet", probed.Cluster))
 	if text := since(before); text != "" {
-		add("engine", doubtful("when mxcert last asked the cluster in its own work, that failed: %s%s", before.Reason, text).Next(before.Hint))
+		add("engine", doubtful("when mxcert last asked etcd in its own work, that failed: %s%s", before.Reason, text).Next(before.Hint))
 	}
 	if probed.Beyond && secured(of) {
 		add("engine", doubtful("this host may also read what is outside of the prefix of its fleet").
@@ -90,15 +90,15 @@ func orText(text, otherwise string) string {
 	return text
 }
 
-// secured reports whether the cluster is reached by TLS.
+// secured reports whether etcd is reached by TLS.
 func secured(of *wanted.Fleet) bool {
 	return len(of.Endpoints) > 0 && strings.HasPrefix(of.Endpoints[0], "https://")
 }
 
-// client judges the certificate by which the cluster knows this host.
+// client judges the certificate by which etcd knows this host.
 func client(of *wanted.Fleet, now time.Time) finding.Finding {
 	if !secured(of) {
-		return well("the cluster is reached without a client certificate, at a loopback address")
+		return well("etcd is reached without a client certificate, at a loopback address")
 	}
 	leaf, err := of.ClientCertificate()
 	if err != nil {
@@ -106,7 +106,7 @@ func client(of *wanted.Fleet, now time.Time) finding.Finding {
 	}
 	text, until := leaf.Subject.CommonName, report.Minute(leaf.NotAfter)
 	if wanted.EndsSoon(leaf, now) {
-		return doubtful("the client certificate %q, by which the cluster knows this host, ends at %s", text, until).
+		return doubtful("the client certificate %q, by which etcd knows this host, ends at %s", text, until).
 			Next(wanted.RenewClient)
 	}
 	return well("the client certificate is that of the user %q, and is valid until %s", text, until)
@@ -115,12 +115,12 @@ func client(of *wanted.Fleet, now time.Time) finding.Finding {
 func clock(p engine.Probed) finding.Finding {
 	switch ahead := p.Clock.Round(time.Second); {
 	case !p.ClockKnown:
-		return well("no member of the cluster has said what time it is")
+		return well("no member of etcd has said what time it is")
 	case ahead.Abs() > mayDiffer:
-		return doubtful("the clock of this host is %s %s that of the cluster", ahead.Abs(), map[bool]string{true: "ahead of", false: "behind"}[ahead > 0]).
+		return doubtful("the clock of this host is %s %s that of etcd", ahead.Abs(), map[bool]string{true: "ahead of", false: "behind"}[ahead > 0]).
 			Next("have chrony or systemd-timesyncd set the clocks of all hosts and members")
 	}
-	return well("the clocks of this host and of the cluster agree")
+	return well("the clocks of this host and of etcd agree")
 }
 
 // recipientRemoved is the state of a recipient that was removed for good.

@@ -104,12 +104,12 @@ func (p *pass) hearFleet(ctx context.Context) {
 // fleetAway notes that the store cannot be asked, or must not be changed by this mxcert.
 func (p *pass) fleetAway(err error) {
 	f := p.tlsa.fleet
-	f.unknown = "the store of the fleet cannot be asked"
+	f.unknown = "the store of the fleet cannot be used"
 	if !errors.Is(err, state.ErrAway) {
 		f.unknown = "what the fleet knows about its keys cannot be used"
 		p.warn(f.unknown + ": " + report.OneLine(err.Error()))
 	} else if h := p.fleetHealth(); !h.Up && !h.Since.IsZero() {
-		f.unknown = "the store of the fleet is away since " + report.Minute(h.Since)
+		f.unknown = "the store of the fleet cannot be used since " + report.Minute(h.Since)
 	}
 	p.planTLSA()
 }

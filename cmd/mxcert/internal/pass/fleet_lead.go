@@ -16,7 +16,7 @@ import (
 const (
 	// KindFleetBusy is the kind of the error if another host of the fleet orders, or may be about to.
 	KindFleetBusy = "fleet-busy"
-	// KindFleetAway is the kind of the error if an order is due and the store of the fleet cannot be asked.
+	// KindFleetAway is the kind of the error if an order is due and the store of the fleet cannot be used.
 	KindFleetAway = "fleet-away"
 
 	// leadPatience is how long a pass of the daemon waits while another host orders: what that host gets wakes the certificate.
@@ -129,7 +129,7 @@ func waiting(err error) error {
 		return &waitsForFleet{kind: KindFleetBusy, why: "another host of the fleet orders: " + err.Error(),
 			advice: "nothing: this host takes what the other one gets; mxcert fleet status shows who is at work", until: soonest(time.Time{})}
 	case errors.Is(err, state.ErrAway):
-		return &waitsForFleet{kind: KindFleetAway, why: fmt.Sprintf("an order is due, and the store of the fleet cannot be asked: %v", err),
+		return &waitsForFleet{kind: KindFleetAway, why: fmt.Sprintf("an order is due, and the store of the fleet cannot be used: %v", err),
 			advice: "bring etcd back; what is in service stays, and nothing is ordered until then", until: soonest(time.Time{})}
 	}
 	return err

@@ -96,7 +96,7 @@ func (c *client) valid(leaf *x509.Certificate, now time.Time) error {
 	const day = "2006-01-02 15:04 MST"
 	switch {
 	case now.After(leaf.NotAfter):
-		return &clientError{setting: certificateSetting, text: fmt.Sprintf("%s (%s) expired at %s, so the cluster refuses this host", c.certificate, leaf.Subject.CommonName, leaf.NotAfter.UTC().Format(day)),
+		return &clientError{setting: certificateSetting, text: fmt.Sprintf("%s (%s) expired at %s, so etcd refuses this host", c.certificate, leaf.Subject.CommonName, leaf.NotAfter.UTC().Format(day)),
 			hint: "issue a new client certificate with the same common name, and write it to " + c.certificate + " and " + c.privateKey + "; mxcert reads it at its next connection"}
 	case now.Before(leaf.NotBefore):
 		return &clientError{setting: certificateSetting, text: fmt.Sprintf("%s is not valid before %s", c.certificate, leaf.NotBefore.UTC().Format(day)),
@@ -151,10 +151,10 @@ func (e *clientError) Unwrap() error { return e.err }
 // Hint returns the next step.
 func (e *clientError) Hint() string { return e.hint }
 
-// errPlain is returned if a cluster is reached without certificates.
-var errPlain = errors.New("the cluster is reached by plain http: there is no client certificate")
+// errPlain is returned if etcd is reached without certificates.
+var errPlain = errors.New("etcd is reached by plain http: there is no client certificate")
 
-// ClientCertificate returns the certificate by which the cluster knows this host: the common name is the user. An error says what is wrong with
+// ClientCertificate returns the certificate by which etcd knows this host: the common name is the user. An error says what is wrong with
 // it, also if it has expired.
 func (f *Fleet) ClientCertificate() (*x509.Certificate, error) {
 	if f.client.certificate == "" {

@@ -19,7 +19,7 @@ import (
 type Fleet struct {
 	Name      string   // of the fleet
 	Host      string   // of this host in it
-	Endpoints []string // URLs of the members of the etcd cluster
+	Endpoints []string // URLs of the members of etcd
 
 	source  configs.Fleet
 	client  *client
@@ -111,10 +111,10 @@ func (f *Fleet) Settings() (fleet.Settings, error) {
 	return s, nil
 }
 
-// rootsHint is the next step if the certificate of the cluster's CA cannot be read.
+// rootsHint is the next step if the certificate of etcd's CA cannot be read.
 const rootsHint = "name a PEM file with the certificate of the CA that issued those of etcd, readable by the user that renews, or leave fleet.etcd.ca_file out"
 
-// TLS returns how to reach the cluster: its roots, and the client certificate, which is read again for each connection. It is nil if the cluster
+// TLS returns how to reach etcd: its roots, and the client certificate, which is read again for each connection. It is nil if etcd
 // is reached by plain http, at a loopback address.
 func (f *Fleet) TLS() (*tls.Config, error) {
 	if len(f.Endpoints) > 0 && strings.HasPrefix(f.Endpoints[0], "http://") {

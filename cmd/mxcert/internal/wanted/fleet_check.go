@@ -38,7 +38,7 @@ func checkMembership(config *configs.Config) []configs.Problem {
 	return list
 }
 
-// CheckFleet finds files and secrets that keep this host from taking part in its fleet: the certificate of the cluster's CA, secrets that everybody
+// CheckFleet finds files and secrets that keep this host from taking part in its fleet: the certificate of etcd's CA, secrets that everybody
 // can read, an identity that is none or is not among the recipients. With such a fault a host goes on from its own disk, as without the store. The
 // error is a *configs.Problems, with the place of each fault. What this process cannot read is not judged; [UnreadableSecrets] lists it.
 func CheckFleet(config *configs.Config) error {

@@ -174,9 +174,9 @@ type setting struct {
 	secret configs.Secret
 }
 
-// CheckFiles finds faults in the files that the configuration names for those who are told: programs that cannot be run, or that others could
-// write, templates, roots, and a textfile that cannot be written; and in the client certificate for the store of a fleet. They are faults for those who check. They keep nothing from running: a
-// certificate is worth more than a message.
+// CheckFiles finds faults in files that the configuration names and that keep nothing from running, because mail is worth more: those for people
+// who are told (programs that cannot be run, or that others could write, templates, roots, a textfile that cannot be written), and the client
+// certificate for the store of a fleet. They are faults for those who check.
 func CheckFiles(config *configs.Config) []configs.Problem {
 	list, _ := checkTextfile(config)
 	note := func(path string, err error) {
