@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"mxcert/acme/fleet/seal"
 	"mxcert/acme/state"
