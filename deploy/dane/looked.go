@@ -36,6 +36,7 @@ const (
 // three hours before a first look counts as known. Clocks of hosts differ by less than an hour.
 const (
 	repeatLooks = 50 * time.Minute
+	soonLooks   = time.Minute // what it says has changed
 	longestLull = 3 * time.Hour
 	clocksApart = time.Hour
 )
@@ -47,14 +48,25 @@ func (s *State) GiveLooks(c *Shared, host string, settings Settings) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Memory)) {
 		mine, ok := s.Memory[name].looked(host)
-		if before, there := c.Looks[name]; !ok || there && !mine.better(before) {
+		if before, there := c.Looks[name]; !ok || there && (!mine.better(before) || s.Memory[name].saidJustNow(mine, before)) {
 			continue
 		}
 		maps.DeleteFunc(c.Looks, func(other string, l Looked) bool { return other == name || mine.Last.Sub(l.Last) > 2*unknownTTL })
 		if c.fits(mine) {
-			c.Looks[name] = mine
+			c.Looks[name], s.Memory[name].Told = mine, mine.Last
 		}
 	}
+}
+
+// saidJustNow reports whether the host has said something so short a time ago that it waits. Each change of what is said wakes all hosts: two whose
+// clocks differ by hours, or a zone that answers differently each time, must not make them look all the time.
+func (h *History) saidJustNow(mine, before Looked) bool {
+	pause := repeatLooks
+	if mine.By == before.By {
+		pause = soonLooks
+	}
+	age := mine.Last.Sub(h.Told) // 0: it is said again, because another host was faster
+	return !h.Told.IsZero() && age > 0 && age < pause
 }
 
 // fits reports whether there is room for what is said about one owner more: who controls a zone chooses how much its records take.

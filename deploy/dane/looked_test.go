@@ -123,6 +123,48 @@ func TestLooksAreSaidSeldom(t *testing.T) {
 	}
 }
 
+// Each change of what is said wakes the other hosts. Hosts whose clocks differ by hours do not wake each other all the time, nor do two that look at
+// zones whose servers answer differently each time.
+func TestLooksDoNotWakeHostsForEver(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		ahead time.Duration // the clock of one host
+		zone  func(n int) Cached
+	}{
+		"a clock is ahead": {3 * time.Hour, func(int) Cached { return set(time.Hour, "a") }},
+		"answers differ":   {0, func(n int) Cached { return set(time.Hour, []string{"a", "b"}[n%2]) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			other := Owner{"mx.example.com", 25}
+			hosts, together, passes := []*lookingHost{newLooking("mx0", dayish), newLooking("mx1", dayish)}, &Shared{}, 0
+			for start := time.Duration(0); start < 4*time.Hour; start += time.Hour {
+				for i, woken := 0, true; woken && passes < 10_000; i, passes = 1-i, passes+1 {
+					at := start + time.Duration(passes)*time.Second
+					if i == 0 {
+						at += c.ahead
+					}
+					h, before := hosts[i], fmt.Sprint(together.Looks)
+					owners := []Owner{mx, other}
+					if start == 0 {
+						owners = owners[i:][:1] // each is the first that says something about one of them
+					}
+					for _, o := range owners {
+						h.Memory.note(o, whole(at, c.zone(passes/2)), h.settings)
+					}
+					h.Take(together, moment(at))
+					h.gives(t, together)
+					h.Memory = reread(t, h.Memory)
+					woken = fmt.Sprint(together.Looks) != before || start == 0 && i == 0
+				}
+			}
+			if passes > 400 {
+				t.Errorf("%d passes in four hours", passes)
+			}
+		})
+	}
+}
+
 // Whoever controls the zones cannot make it large: the store takes values of a limited size, and the changes of records depend on this one.
 func TestLooksAreBounded(t *testing.T) {
 	t.Parallel()

@@ -39,6 +39,7 @@ type History struct {
 	Last  state.Instant `json:"last"`            // the last look
 	Whole time.Time     `json:"whole,omitzero"`  // the last complete look
 	Since time.Time     `json:"since,omitzero"`  // since when there was a complete look at least once a day
+	Told  time.Time     `json:"told,omitzero"`   // the complete look about which the other hosts of a fleet were told last
 	Fault string        `json:"fault,omitempty"` // why the last look was not complete
 	Known []Cached      `json:"known"`           // without "no records"
 	Final string        `json:"final,omitempty"` // where aliases led in the last look that got so far, fully qualified

@@ -50,7 +50,7 @@ func (t *tlsa) print() string {
 	}
 	for _, h := range plain.Memory {
 		if h != nil {
-			h.Last, h.Signed, h.Renewed = state.Instant{}, time.Time{}, state.Instant{}
+			h.Last, h.Whole, h.Signed, h.Renewed = state.Instant{}, time.Time{}, time.Time{}, state.Instant{}
 		}
 	}
 	for _, peer := range plain.Peers {

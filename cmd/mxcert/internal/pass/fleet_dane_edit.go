@@ -145,6 +145,7 @@ func (p *pass) endFleetEdit(ctx context.Context) {
 	if err := p.shareTLSA(ctx); err != nil {
 		p.warn(fmt.Sprintf("the other hosts of the fleet could not be told about the TLSA records: %s", report.OneLine(err.Error())))
 	}
+	p.keepTLSA() // when they were told about looks
 }
 
 // claimForFleet gives the other hosts the claims of records that are about to be added, so that each of them can remove these later. If the store is

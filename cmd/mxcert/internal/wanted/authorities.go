@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
-	"os"
 	"slices"
 
 	"mxcert/acme"
@@ -88,7 +87,7 @@ func readRoots(setting, path string) (pool *x509.CertPool, id string, err error)
 	if path == "" {
 		return nil, "", nil
 	}
-	text, err := os.ReadFile(path)
+	text, err := readFile(path)
 	if err != nil {
 		return nil, "", fmt.Errorf("%s: %w", setting, err)
 	}
@@ -106,7 +105,7 @@ func withSystemRoots(own *x509.CertPool, path string) *x509.CertPool {
 	if err != nil {
 		return own
 	}
-	if text, err := os.ReadFile(path); err == nil {
+	if text, err := readFile(path); err == nil {
 		pool.AppendCertsFromPEM(text)
 	}
 	return pool

@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -55,10 +54,10 @@ const (
 const pairHint = "put the client certificate of this host and its key where fleet.etcd.certificate and fleet.etcd.private_key point, readable by the user that renews"
 
 func (c *client) load() (*tls.Certificate, error) {
-	if what, open := openFile(configs.Secret("file:" + c.privateKey)); open {
+	if what, open := openFile(fileOf(c.privateKey)); open {
 		return nil, openError(keySetting, what)
 	}
-	certificate, err := os.ReadFile(c.certificate)
+	certificate, err := readFile(c.certificate)
 	if err != nil {
 		return nil, &clientError{setting: certificateSetting, text: err.Error(), hint: pairHint, err: err}
 	}
@@ -73,9 +72,17 @@ func (c *client) load() (*tls.Certificate, error) {
 	return &pair, nil
 }
 
+// fileOf is a setting that is a path or a reference, as a reference.
+func fileOf(setting string) configs.Secret {
+	if filepath.IsAbs(setting) {
+		return configs.Secret("file:" + setting)
+	}
+	return configs.Secret(setting)
+}
+
 func (c *client) key() ([]byte, error) {
 	if filepath.IsAbs(c.privateKey) {
-		return os.ReadFile(c.privateKey)
+		return readFile(c.privateKey)
 	}
 	text, err := c.secrets.read(configs.Secret(c.privateKey))
 	return []byte(text), err
@@ -85,7 +92,7 @@ func (c *client) key() ([]byte, error) {
 func (c *client) fault() (setting string, err error) {
 	_, err = c.load()
 	e, ok := errors.AsType[*clientError](err)
-	if _, open := openFile(configs.Secret("file:" + c.privateKey)); open || !ok {
+	if _, open := openFile(fileOf(c.privateKey)); open || !ok {
 		return "", nil
 	}
 	return e.setting, e

@@ -56,7 +56,7 @@ func CheckFleet(config *configs.Config) error {
 	if what, open := openFile(config.Fleet.Identity); open {
 		add(identitySetting, openError(identitySetting, what))
 	}
-	if what, open := openFile(configs.Secret("file:" + config.Fleet.Etcd.PrivateKey)); open {
+	if what, open := openFile(fileOf(config.Fleet.Etcd.PrivateKey)); open {
 		add(keySetting, openError(keySetting, what))
 	}
 	if _, err := f.secrets.read(config.Fleet.Identity); err == nil {
@@ -115,7 +115,7 @@ func UnreadableFleet(config *configs.Config) []Unreadable {
 		if path == "" {
 			return
 		}
-		if _, err := os.ReadFile(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if _, err := readFile(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			list = append(list, Unreadable{Problem: problemAt(config, setting, &clientError{setting: setting, text: err.Error(), hint: hint})})
 		}
 	}

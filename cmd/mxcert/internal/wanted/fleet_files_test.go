@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -42,6 +43,76 @@ func TestFleetFilesUnreadable(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.write(path, string(text), 0o600)
+	}
+}
+
+// What is no file with a certificate or a key is an error soon: a pipe into which nobody writes, and a device that never ends, would keep the daemon
+// from going on and from ending.
+func TestFleetFilesThatAreNone(t *testing.T) {
+	t.Parallel()
+	for what, put := range map[string]func(path string) error{
+		"a pipe":            func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		"a device":          func(path string) error { return os.Symlink("/dev/zero", path) },
+		"a loop of links":   func(path string) error { return os.Symlink(path, path) },
+		"a very large file": func(path string) error { return errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, 1<<40)) },
+	} {
+		h := newFleetHost(t)
+		roots := filepath.Join(filepath.Dir(h.identity), "ca.pem")
+		h.write(roots, "", 0o600)
+		text := h.text("certificate: "+h.certificate, "ca_file: "+roots+", certificate: "+h.certificate)
+		for setting, path := range map[string]string{"fleet.identity": h.identity, "fleet.etcd.ca_file": roots, "fleet.etcd.certificate": h.certificate, "fleet.etcd.private_key": h.key} {
+			kept := path + ".kept"
+			if err := errors.Join(os.Rename(path, kept), put(path)); err != nil {
+				t.Fatal(err)
+			}
+			f, c := load(t, text).Fleet, config(t, text)
+			errs := make(chan error, 1)
+			go func() {
+				var err error
+				switch setting {
+				case "fleet.identity":
+					_, err = f.Identity()
+				case "fleet.etcd.ca_file":
+					_, err = f.TLS()
+				default:
+					_, err = f.ClientCertificate()
+				}
+				_ = wanted.CheckFiles(c)
+				errs <- err
+			}()
+			select {
+			case err := <-errs:
+				if err == nil || !strings.Contains(err.Error(), path) {
+					t.Errorf("%s is %s: %v", setting, what, err)
+				}
+			case <-time.After(time.Minute):
+				t.Fatalf("%s is %s: whoever reads it hangs", setting, what)
+			}
+			if list := wanted.UnreadableFleet(c); len(list) != 1 || list[0].Path != setting {
+				t.Errorf("%s is %s: %+v", setting, what, list)
+			}
+			if err := os.Rename(kept, path); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// A key that everybody can read is refused, whether the setting is a path or a reference to one.
+func TestOpenClientKeyByReference(t *testing.T) {
+	t.Parallel()
+	h := newFleetHost(t)
+	if err := os.Chmod(h.key, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, setting := range []string{h.key, `"file:` + h.key + `"`} {
+		text := h.text("private_key: "+h.key, "private_key: "+setting)
+		if _, err := load(t, text).Fleet.ClientCertificate(); err == nil || !strings.Contains(err.Error(), "fleet.etcd.private_key: "+h.key+" can be read by everybody") {
+			t.Errorf("%s: %v", setting, err)
+		}
+		if err := wanted.CheckFleet(config(t, text)); err == nil || !strings.Contains(err.Error(), "can be read by everybody") {
+			t.Errorf("%s: %v", setting, err)
+		}
 	}
 }
 
