@@ -54,25 +54,27 @@ func TestLooksOfAnotherHost(t *testing.T) {
 		want     string
 		unshared bool
 	}{
-		"nothing was there before":                    {other: []seen{whole(0)}, mine: []seen{whole(h, set(h, "a"))}, now: h, want: "a/1h!"},
-		"the other has seen them come":                {other: []seen{whole(0), whole(h, set(h, "a"))}, mine: []seen{whole(2*h, set(h, "a"))}, now: 2 * h, want: "a/1h!"},
-		"the TTL was lowered":                         {other: []seen{whole(0), whole(h, set(10*h, "a")), whole(2*h, set(h, "a"))}, mine: []seen{whole(3*h, set(h, "a"))}, now: 3 * h, want: "a/1h! a/10h"},
-		"a set was there that is gone":                {other: []seen{whole(0), whole(h, set(h, "a")), whole(2*h, set(h, "b"))}, mine: []seen{whole(2*h, set(h, "b"))}, now: 2 * h, want: "b/1h! a/1h"},
-		"the other guesses as well":                   {other: []seen{whole(0, set(h, "a"))}, mine: []seen{whole(h, set(h, "a"))}, now: h, want: "a/1h! a/24h"},
-		"the other began later":                       {other: []seen{whole(2 * h)}, mine: []seen{whole(h, set(h, "a"))}, now: 2 * h, want: "a/1h! a/24h"},
-		"the other has stopped for long":              {other: []seen{whole(0)}, mine: []seen{whole(4*h, set(h, "a"))}, now: 4 * h, want: "a/1h! a/24h"},
-		"the other goes on":                           {other: []seen{whole(0), whole(20*h, set(h, "a"))}, mine: []seen{whole(12*h, set(h, "a"))}, now: 20 * h, want: "a/1h!"},
-		"the other has had a gap of a day":            {other: []seen{whole(0), whole(30*h, set(h, "a"))}, mine: []seen{whole(20*h, set(h, "a"))}, now: 30 * h, want: "a/1h! a/24h"},
-		"the other saw only a part":                   {other: []seen{partial(0)}, mine: []seen{whole(h, set(h, "a"))}, now: h, want: "a/1h! a/24h"},
-		"the other sees only a part for a day":        {other: []seen{whole(0), partial(12 * h), partial(24 * h), whole(26*h, set(h, "a"))}, mine: []seen{whole(20*h, set(h, "a"))}, now: 26 * h, want: "a/1h! a/24h"},
-		"the other assumes nothing":                   {other: []seen{whole(0)}, hold: -1, mine: []seen{whole(h, set(h, "a"))}, now: h, want: "a/1h! a/24h", unshared: true},
-		"the other's clock is far ahead":              {other: []seen{whole(0), whole(20*h, set(h, "a"))}, mine: []seen{whole(h, set(h, "a"))}, now: h, want: "a/1h! a/24h"},
-		"my own look was in part":                     {other: []seen{whole(0)}, mine: []seen{partial(h, set(h, "a"))}, now: h, want: "a/1h!"},
-		"my looks had a gap of a day":                 {other: []seen{whole(20 * h), whole(23 * h)}, mine: []seen{whole(0), whole(25*h, set(h, "a"))}, now: 25 * h, want: "a/1h!"},
-		"a resolver has what the other has seen":      {other: []seen{whole(0), whole(h, set(h, "a")), whole(2*h, set(h, "b"))}, mine: []seen{whole(0), rumour}, now: 3 * h, want: "b/1h! a/1h"},
-		"a resolver has what nobody has seen":         {other: []seen{whole(0), whole(2*h, set(h, "b"))}, mine: []seen{whole(0), rumour}, now: 3 * h, want: "b/1h! a/24h"},
-		"nothing is guessed, so nothing is taken":     {other: []seen{whole(0), whole(h, set(h, "c")), whole(2*h, set(h, "b"))}, mine: []seen{whole(0), whole(2*h, set(h, "b"))}, now: 2 * h, want: "b/1h!"},
-		"the zone is not signed any more, here alone": {other: []seen{whole(0), whole(h, set(h, "a"))}, mine: []seen{whole(0), whole(h, set(h, "a")), {at: moment(2 * h), insecure: true}}, now: 2 * h, want: "a/1h a/24h"},
+		"nothing was there before":                       {other: []seen{whole(0)}, mine: []seen{whole(h, set(h, "a"))}, now: h, want: "a/1h!"},
+		"the other has seen them come":                   {other: []seen{whole(0), whole(h, set(h, "a"))}, mine: []seen{whole(2*h, set(h, "a"))}, now: 2 * h, want: "a/1h!"},
+		"the TTL was lowered":                            {other: []seen{whole(0), whole(h, set(10*h, "a")), whole(2*h, set(h, "a"))}, mine: []seen{whole(3*h, set(h, "a"))}, now: 3 * h, want: "a/1h! a/10h"},
+		"a set was there that is gone":                   {other: []seen{whole(0), whole(h, set(h, "a")), whole(2*h, set(h, "b"))}, mine: []seen{whole(2*h, set(h, "b"))}, now: 2 * h, want: "b/1h! a/1h"},
+		"the other guesses as well":                      {other: []seen{whole(0, set(h, "a"))}, mine: []seen{whole(h, set(h, "a"))}, now: h, want: "a/1h! a/24h"},
+		"the other began later":                          {other: []seen{whole(2 * h)}, mine: []seen{whole(h, set(h, "a"))}, now: 2 * h, want: "a/1h! a/24h"},
+		"the other has stopped for long":                 {other: []seen{whole(0)}, mine: []seen{whole(4*h, set(h, "a"))}, now: 4 * h, want: "a/1h! a/24h"},
+		"the other goes on":                              {other: []seen{whole(0), whole(20*h, set(h, "a"))}, mine: []seen{whole(12*h, set(h, "a"))}, now: 20 * h, want: "a/1h!"},
+		"the other has had a gap of a day":               {other: []seen{whole(0), whole(30*h, set(h, "a"))}, mine: []seen{whole(20*h, set(h, "a"))}, now: 30 * h, want: "a/1h! a/24h"},
+		"the other saw only a part":                      {other: []seen{partial(0)}, mine: []seen{whole(h, set(h, "a"))}, now: h, want: "a/1h! a/24h"},
+		"the other sees only a part for a day":           {other: []seen{whole(0), partial(12 * h), partial(24 * h), whole(26*h, set(h, "a"))}, mine: []seen{whole(20*h, set(h, "a"))}, now: 26 * h, want: "a/1h! a/24h"},
+		"the other assumes nothing":                      {other: []seen{whole(0)}, hold: -1, mine: []seen{whole(h, set(h, "a"))}, now: h, want: "a/1h! a/24h", unshared: true},
+		"the other's clock is far ahead":                 {other: []seen{whole(0), whole(20*h, set(h, "a"))}, mine: []seen{whole(h, set(h, "a"))}, now: h, want: "a/1h! a/24h"},
+		"the other began shortly before, says its clock": {other: []seen{whole(30 * time.Minute), whole(2 * h)}, mine: []seen{whole(h, set(h, "a"))}, now: 2 * h, want: "a/1h! a/24h"},
+		"the other began shortly before, and is heard":   {other: []seen{whole(30 * time.Minute)}, mine: []seen{whole(h, set(h, "a"))}, now: h + time.Minute, want: "a/1h!"},
+		"my own look was in part":                        {other: []seen{whole(0)}, mine: []seen{partial(h, set(h, "a"))}, now: h, want: "a/1h!"},
+		"my looks had a gap of a day":                    {other: []seen{whole(20 * h), whole(23 * h)}, mine: []seen{whole(0), whole(25*h, set(h, "a"))}, now: 25 * h, want: "a/1h!"},
+		"a resolver has what the other has seen":         {other: []seen{whole(0), whole(h, set(h, "a")), whole(2*h, set(h, "b"))}, mine: []seen{whole(0), rumour}, now: 3 * h, want: "b/1h! a/1h"},
+		"a resolver has what nobody has seen":            {other: []seen{whole(0), whole(2*h, set(h, "b"))}, mine: []seen{whole(0), rumour}, now: 3 * h, want: "b/1h! a/24h"},
+		"nothing is guessed, so nothing is taken":        {other: []seen{whole(0), whole(h, set(h, "c")), whole(2*h, set(h, "b"))}, mine: []seen{whole(0), whole(2*h, set(h, "b"))}, now: 2 * h, want: "b/1h!"},
+		"the zone is not signed any more, here alone":    {other: []seen{whole(0), whole(h, set(h, "a"))}, mine: []seen{whole(0), whole(h, set(h, "a")), {at: moment(2 * h), insecure: true}}, now: 2 * h, want: "a/1h a/24h"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -97,6 +99,47 @@ func TestLooksOfAnotherHost(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A host that assumed nothing about the time before its first look, and is told to be careful later, does not say that it knows that time.
+func TestLooksOfAHostThatWasCareless(t *testing.T) {
+	t.Parallel()
+	for hours, want := range map[int]string{3: "a/1h! a/24h", 30: "a/1h!"} {
+		other, mine, together := newLooking("mx1", Settings{Mode: Check}), newLooking("mx2", dayish), &Shared{}
+		for n := range hours + 1 {
+			if n > 0 {
+				other.settings = dayish
+			}
+			other.look(whole(time.Duration(n)*time.Hour, set(time.Hour, "a")))
+			other.gives(t, together)
+		}
+		now := time.Duration(hours) * time.Hour
+		mine.look(whole(now, set(time.Hour, "a")))
+		if mine.Take(together, moment(now)); len(together.Looks) != 1 || holds(mine.Memory, dayish) != want {
+			t.Errorf("after %d hours it holds %q, want %q", hours, holds(mine.Memory, dayish), want)
+		}
+	}
+}
+
+// What another mxcert has written, and this one does not know, is no knowledge.
+func TestLooksOfAnotherVersion(t *testing.T) {
+	t.Parallel()
+	records := Record(spki("a")).String()
+	for name, text := range map[string]string{
+		"no beginning":  `{"by": "mx1", "last": "2026-11-01T12:00:00Z"}`,
+		"another guess": `{"by": "mx1", "since": "2026-10-01T12:00:00Z", "last": "2026-11-01T12:00:00Z", "known": [{"records": ["` + records + `"], "ttl": 60000000000, "guess": "new"}]}`,
+	} {
+		var together Shared
+		if err := json.Unmarshal([]byte(`{"version": 1, "looks": {"`+mx.Name()+`": `+text+`}}`), &together); err != nil {
+			t.Fatal(err)
+		}
+		together.Clean()
+		mine := newLooking("mx2", dayish)
+		mine.look(whole(0, set(time.Hour, "a")))
+		if mine.Take(&together, moment(0)); holds(mine.Memory, dayish) != "a/1h! a/24h" {
+			t.Errorf("%s: it holds %q", name, holds(mine.Memory, dayish))
+		}
 	}
 }
 

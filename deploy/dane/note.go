@@ -82,6 +82,9 @@ func (m Memory) note(o Owner, look seen, s Settings) {
 	if complete {
 		if look.at.At.Sub(h.Whole) > unknownTTL || look.insecure {
 			h.Since = look.at.At
+			if s.Hold <= 0 { // what was there before is not guessed; after a day, no sender holds it
+				h.Since = h.Since.Add(unknownTTL)
+			}
 		}
 		h.Whole = look.at.At
 		h.sign(look.signed, look.at)
