@@ -91,7 +91,7 @@ func (l Looked) size() (size int) {
 
 // looked is what a host may tell the others.
 func (h *History) looked(host string) (Looked, bool) {
-	if h == nil || h.First.IsZero() || h.Since.IsZero() || h.Fault != "" || h.Away > 0 || h.Crowded != nil || len(h.Known) > mostLooked {
+	if h == nil || h.First.IsZero() || h.Since.IsZero() || h.Since.After(h.Whole) || h.Fault != "" || h.Away > 0 || h.Crowded != nil || len(h.Known) > mostLooked {
 		return Looked{}, false
 	}
 	l := Looked{By: host, Since: h.Since, Last: h.Whole}
