@@ -133,6 +133,8 @@ func (l Looked) answers(c Cached, now time.Time) bool {
 	switch {
 	case c.Guess == "" || !l.covers(c.Guessed, now):
 		return false
+	case c.Gone > now.Sub(c.Guessed)+clocksApart: // the own clock was ahead when it was guessed
+		return false
 	case c.Guess == guessTTL:
 		return true
 	}

@@ -106,3 +106,20 @@ func TestLooksDoNotWakeHostsForEver(t *testing.T) {
 		})
 	}
 }
+
+// A host whose clock was far ahead at its first look has looked earlier than it noted: who began after that knows nothing about it.
+func TestLooksOfAHostWhoseClockWasAhead(t *testing.T) {
+	t.Parallel()
+	other, mine, together := newLooking("mx1", dayish), newLooking("mx2", dayish), &Shared{}
+	first := whole(0, set(time.Hour, "a"))
+	first.at.At = first.at.At.Add(12 * time.Hour)
+	mine.look(first)
+	for n := time.Duration(2); n < 20; n++ {
+		other.look(whole(n*time.Hour, set(time.Hour, "b"))) // the records have changed before it began
+		other.gives(t, together)
+		mine.look(whole(n*time.Hour, set(time.Hour, "b")))
+		if mine.Take(together, moment(n*time.Hour)); holds(mine.Memory, dayish) != "b/1h! a/1h a/24h" {
+			t.Fatalf("after %d hours it holds %q", n, holds(mine.Memory, dayish))
+		}
+	}
+}
