@@ -108,7 +108,7 @@ func (c *Cached) clean() {
 		c.By[i] = finding.Quote(c.By[i], finding.MostQuoted)
 	}
 	c.TTL, c.Gone = max(0, c.TTL), max(0, c.Gone)
-	if c.Guess != guessTTL && c.Guess != guessCache {
+	if c.strange() {
 		c.Guess = ""
 	}
 }

@@ -39,6 +39,7 @@ const (
 	soonLooks   = time.Minute // what it says has changed
 	longestLull = 3 * time.Hour
 	clocksApart = time.Hour
+	justHeard   = 10 * time.Minute // a pass
 )
 
 // GiveLooks adds to what hosts remember together what the looks of this host know. What another host has said stays if it is as good.
@@ -90,7 +91,7 @@ func (l Looked) size() (size int) {
 
 // looked is what a host may tell the others.
 func (h *History) looked(host string) (Looked, bool) {
-	if h == nil || h.First.IsZero() || h.Since.IsZero() || h.Fault != "" || h.Away > 0 || h.Crowded != nil || len(h.Known) > mostLooked {
+	if h == nil || h.First.IsZero() || h.Since.IsZero() || h.Since.After(h.Whole) || h.Fault != "" || h.Away > 0 || h.Crowded != nil || len(h.Known) > mostLooked {
 		return Looked{}, false
 	}
 	l := Looked{By: host, Since: h.Since, Last: h.Whole}
@@ -117,15 +118,22 @@ func (l Looked) guesses() bool {
 	return slices.ContainsFunc(l.Known, func(c Cached) bool { return c.Guess != "" })
 }
 
-// covers reports whether the host has looked before a moment, and went on until then or until shortly before.
+// covers reports whether the host has looked before a moment, and went on until then or until shortly before. If it is heard just after the moment,
+// it was there. If it is heard later, it may have begun since with a clock that is behind.
 func (l Looked) covers(at, now time.Time) bool {
-	return l.Since.Before(at) && at.Sub(l.Last) <= longestLull && l.Last.Sub(now) <= clocksApart
+	since := l.Since
+	if now.Sub(at).Abs() > justHeard {
+		since = since.Add(clocksApart)
+	}
+	return !l.Since.IsZero() && l.Since.Before(at) && !since.After(at) && at.Sub(l.Last) <= longestLull && l.Last.Sub(now) <= clocksApart
 }
 
 // answers reports whether the host knows what is only guessed here.
 func (l Looked) answers(c Cached, now time.Time) bool {
 	switch {
 	case c.Guess == "" || !l.covers(c.Guessed, now):
+		return false
+	case c.Gone > now.Sub(c.Guessed)+clocksApart: // the own clock was ahead when it was guessed
 		return false
 	case c.Guess == guessTTL:
 		return true
@@ -153,10 +161,13 @@ func (h *History) learn(l Looked, now time.Time) {
 	h.bound()
 }
 
+// strange reports whether a set is a guess of a kind that this mxcert does not know: it would take it for knowledge.
+func (c Cached) strange() bool { return c.Guess != "" && c.Guess != guessTTL && c.Guess != guessCache }
+
 // cleanLooks leaves out what mxcert does not write.
 func cleanLooks(looks map[string]Looked) {
 	maps.DeleteFunc(looks, func(name string, l Looked) bool {
-		return !plainName(name) || !plainName(l.By) || len(l.Known) > mostLooked
+		return !plainName(name) || !plainName(l.By) || len(l.Known) > mostLooked || l.Since.IsZero() || slices.ContainsFunc(l.Known, Cached.strange)
 	})
 	for i, name := range slices.Sorted(maps.Keys(looks)) {
 		if i >= mostLookedOf {

@@ -34,6 +34,7 @@ type seen struct {
 	rumour   Set      // that a recursive resolver has
 	fault    string   // why the look is not complete; "" if it is
 	insecure bool     // senders use no records of the zone
+	blind    bool     // a server that does not count gave no answer: another host may hear it
 	final    string   // where the records are, fully qualified; "" if the look did not get so far
 	signed   time.Time
 }
@@ -47,7 +48,7 @@ func (v View) seen() seen {
 		look.final = finding.Quote(v.Steps[len(v.Steps)-1].Name, finding.MostQuoted)
 	}
 	look.fault = finding.Quote(v.Fault(), finding.MostQuoted)
-	look.sets, look.signed = v.given(), v.SignedUntil()
+	look.sets, look.signed, look.blind = v.given(), v.SignedUntil(), v.blind()
 	if v.Recursive.Err == nil {
 		look.rumour = Set{Records: texts(v.Recursive.Records), TTL: v.Recursive.TTL}
 	}
@@ -80,9 +81,7 @@ func (m Memory) note(o Owner, look seen, s Settings) {
 		h.First = look.at
 	}
 	if complete {
-		if look.at.At.Sub(h.Whole) > unknownTTL || look.insecure {
-			h.Since = look.at.At
-		}
+		h.begin(look, s)
 		h.Whole = look.at.At
 		h.sign(look.signed, look.at)
 	}
@@ -91,6 +90,27 @@ func (m Memory) note(o Owner, look seen, s Settings) {
 	}
 	h.Last, h.Fault = look.at, look.fault
 	h.Away, h.Seen = 0, state.Instant{}
+}
+
+// begin notes since when the looks know all that senders may hold, if a complete one has to begin anew with that. What it does not know, and does not
+// guess, no sender holds after a day.
+func (h *History) begin(look seen, s Settings) {
+	switch {
+	case look.blind:
+		h.Since = look.at.At.Add(unknownTTL)
+	case look.at.At.Sub(h.Whole) <= unknownTTL && !look.insecure:
+	case s.Hold <= 0:
+		h.Since = look.at.At.Add(unknownTTL)
+	default:
+		h.Since = look.at.At
+	}
+}
+
+// blind reports whether a server that does not count has given no answer.
+func (v View) blind() bool {
+	return slices.ContainsFunc(v.Steps, func(s Step) bool {
+		return slices.ContainsFunc(s.Served.Answers, func(a resolve.Authoritative[resolve.TLSA]) bool { return a.Fault != "" })
+	})
 }
 
 // insecure reports whether a validating resolver says that the records, or an alias on the way to them, are not signed, and neither is a zone

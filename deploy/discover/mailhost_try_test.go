@@ -17,6 +17,11 @@ func TestMailhostEximTries(t *testing.T) {
 	first, certificate, key := issue(t, "first.example.org")
 	_, _, otherKey := issue(t, "second.example.org")
 	secret, _, _ := issue(t, "third.example.org")
+	locked, _, _ := issue(t, "locked.example.org")
+	shell(t, "cd /etc/postfix/tls && openssl ec -aes256 -passout pass:secret -in locked.example.org.key -out locked.key 2>/dev/null && cat locked.key locked.example.org.crt >"+locked)
+	half, _, _ := issue(t, "half.example.org")
+	shell(t, "head -c 500 "+half+" >"+half+".part && mv "+half+".part "+half)
+	shell(t, "chmod 644 /etc/postfix/tls/locked.* /etc/postfix/tls/half.*")
 	shell(t, "chmod 644 /etc/postfix/tls/first.* /etc/postfix/tls/second.*")
 	for _, tt := range []struct {
 		what    string
@@ -28,6 +33,9 @@ func TestMailhostEximTries(t *testing.T) {
 		{"the key of another", deploy.Pair{Certificate: certificate, Key: otherKey}, "given key do not"},
 		{"no key", combined(certificate), "key"},
 		{"a file of root's", combined(secret), "reading file"},
+		{"a key with a password", combined(locked), "TLS error"},
+		{"a certificate that is cut off", combined(half), "TLS error"},
+		{"no file", combined("/etc/postfix/tls/none.pem"), "TLS error"},
 	} {
 		tried, err := tryExim(t.Context(), []deploy.Pair{tt.pair})
 		said, refused := errors.AsType[*Error](err)

@@ -202,7 +202,6 @@ func TestNothingIsLeft(t *testing.T) {
 	}
 }
 
-// TestTheContextEnds while the program is running.
 // TestUntil: a program that has said what its caller wants to know is stopped, and that is no error. Otherwise its end counts as ever.
 func TestUntil(t *testing.T) {
 	for _, tt := range []struct {
@@ -227,6 +226,7 @@ func TestUntil(t *testing.T) {
 	}
 }
 
+// TestTheContextEnds while the program is running.
 func TestTheContextEnds(t *testing.T) {
 	t.Parallel()
 	ready := filepath.Join(t.TempDir(), "ready")

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -95,6 +96,7 @@ func TestFilesThatComeLater(t *testing.T) {
 		for how, damage := range map[string]func() error{
 			"missing":     func() error { return os.Remove(file.path) },
 			"a directory": func() error { return errors.Join(os.Remove(file.path), os.Mkdir(file.path, 0o700)) },
+			"a pipe":      func() error { return errors.Join(os.Remove(file.path), syscall.Mkfifo(file.path, 0o600)) },
 			"empty":       func() error { return os.WriteFile(file.path, nil, 0o600) },
 			"garbage":     func() error { return os.WriteFile(file.path, []byte("garbage\n"), 0o600) },
 		} {
