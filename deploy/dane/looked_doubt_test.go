@@ -114,12 +114,12 @@ func TestLooksOfAHostWhoseClockWasAhead(t *testing.T) {
 	first := whole(0, set(time.Hour, "a"))
 	first.at.At = first.at.At.Add(12 * time.Hour)
 	mine.look(first)
-	for n := time.Duration(2); n < 20; n++ {
-		other.look(whole(n*time.Hour, set(time.Hour, "b"))) // the records have changed before it began
+	for at := 2 * time.Hour; at < 20*time.Hour; at += time.Hour {
+		other.look(whole(at, set(time.Hour, "b"))) // the records have changed before it began
 		other.gives(t, together)
-		mine.look(whole(n*time.Hour, set(time.Hour, "b")))
-		if mine.Take(together, moment(n*time.Hour)); holds(mine.Memory, dayish) != "b/1h! a/1h a/24h" {
-			t.Fatalf("after %d hours it holds %q", n, holds(mine.Memory, dayish))
+		mine.look(whole(at, set(time.Hour, "b")))
+		if mine.Take(together, moment(at)); holds(mine.Memory, dayish) != "b/1h! a/1h a/24h" {
+			t.Fatalf("after %v it holds %q", at, holds(mine.Memory, dayish))
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -126,12 +127,32 @@ func (p *Process) Signal(s syscall.Signal) error {
 	return syscall.Kill(-p.cmd.Process.Pid, s)
 }
 
-// Stop kills the program and waits for its end.
+// Stop kills the program and waits for its end, and for that of what it has started: until then, ports are taken.
 func (p *Process) Stop() {
-	if !p.Ended() {
-		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
-	}
+	group := p.cmd.Process.Pid
+	killed := !p.Ended() && syscall.Kill(-group, syscall.SIGKILL) == nil
 	<-p.done
+	for end := time.Now().Add(5 * time.Second); killed && time.Now().Before(end) && lives(group); {
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// lives reports whether a process group has a process that has not ended. One that nobody has waited for has ended (proc_pid_stat(5)).
+func lives(group int) bool {
+	files, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // it is gone
+		}
+		var state string
+		var parent, of int
+		after := text[bytes.LastIndexByte(text, ')')+1:]
+		if _, err := fmt.Sscan(string(after), &state, &parent, &of); err == nil && of == group && state != "Z" && state != "X" {
+			return true
+		}
+	}
+	return false
 }
 
 // AwaitPort waits until a TCP port of the host accepts a connection from the host itself, at most ten seconds.

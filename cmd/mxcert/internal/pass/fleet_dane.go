@@ -24,6 +24,7 @@ import (
 type fleetTLSA struct {
 	keys    *fleet.Keys
 	unknown string // why nobody knows now what the others serve
+	outside bool   // this host takes no part in the fleet: it was removed, for example
 	sight   *fleet.Sight
 	shared  dane.Shared // what hosts remember together, at the last look
 	number  int64       // of this host's statement in the store
@@ -87,7 +88,7 @@ func (p *pass) hearFleet(ctx context.Context) {
 	for _, refused := range sight.Refused {
 		p.warn(refused.Error())
 	}
-	t.fleet.unknown = ""
+	t.fleet.unknown, t.fleet.outside = "", false
 	at := now()
 	t.state.Take(&t.fleet.shared, at)
 	t.state.Hear(t.fleet.heard(), at, t.fleet.keys.Forget())
@@ -105,7 +106,11 @@ func (p *pass) hearFleet(ctx context.Context) {
 func (p *pass) fleetAway(err error) {
 	f := p.tlsa.fleet
 	f.unknown = "the store of the fleet cannot be used"
-	if !errors.Is(err, state.ErrAway) {
+	refusal, refused := errors.AsType[*fleet.Refusal](err)
+	if f.outside = refused; refused {
+		f.unknown = "this host takes no part in its fleet"
+		p.warn("no TLSA record is changed, because " + f.unknown + ": " + report.OneLine(refusal.Error()))
+	} else if !errors.Is(err, state.ErrAway) {
 		f.unknown = "what the fleet knows about its keys cannot be used"
 		p.warn(f.unknown + ": " + report.OneLine(err.Error()))
 	} else if h := p.fleetHealth(); !h.Up && !h.Since.IsZero() {

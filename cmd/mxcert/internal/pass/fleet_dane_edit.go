@@ -108,7 +108,10 @@ func (p *pass) beginFleetEdit(ctx context.Context) bool {
 	if t.fleet == nil {
 		return true
 	}
-	if t.fleet.unknown != "" { // what is missing is added even so: no sender accepts less because of that
+	switch {
+	case t.fleet.outside: // the records are no longer a matter of this host
+		return false
+	case t.fleet.unknown != "": // what is missing is added even so: no sender accepts less because of that
 		return len(t.plan.Remove) == 0
 	}
 	mark := t.plan.Mark(time.Now().UTC())

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"mxcert/acme/fleet/seal"
 	"mxcert/cmd/mxcert/internal/report"
 	"mxcert/deploy/dane"
 )
@@ -166,4 +167,28 @@ func TestFleetForgottenInAChange(t *testing.T) {
 	c.world.check(here.member.ForgetTLSA(t.Context(), "mx2"))
 	c.world.check(here.member.Forget(t.Context(), "mx2"))
 	c.until("the key is changed", c.hosts[:1], func([]report.Certificate) bool { return here.spki() == next })
+}
+
+// A host that was removed from the fleet changes no records any more, not even one that is missing: it says why. The others go on.
+func TestFleetRemovedHostKeepsOffTheRecords(t *testing.T) {
+	t.Parallel()
+	c := newDANETown(t, publishing, "mx1", "mx2")
+	c.round(c.hosts...)
+	c.steady(c.hosts...)
+	here, gone := c.hosts[0], c.hosts[1]
+	for _, known := range gone.member.Recipients() {
+		if known.Source == "this host" {
+			_, err := here.member.RemoveRecipient(t.Context(), seal.Recipient(known.Recipient))
+			c.world.check(err)
+		}
+	}
+	gone.publish("3 1 1 " + here.spki()) // somebody has removed that of the next key
+	r := gone.run(t.Context(), byDaemon)
+	if said := strings.Join(r.Warnings, "\n"); !strings.Contains(said, "no TLSA record is changed, because this host takes no part in its fleet: the recipient of this host was removed") {
+		t.Errorf("it says %q", said)
+	}
+	if keys := gone.keys(); len(keys) != 1 {
+		t.Errorf("it has changed the records: %v", keys)
+	}
+	c.until("the other host adds the record again", c.hosts[:1], func([]report.Certificate) bool { return len(gone.keys()) == 2 })
 }
