@@ -13,10 +13,10 @@ import (
 func TestFirstLines(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ output, want, setting string }{
-		{"failed.out", "failed.want", "most=80"},
-		{"failed.out", "short.want", "most=20"},
-		{"skipped.out", "skipped.want", "skips=1"},
-		{"vet.out", "vet.want", "most=80"},
+		{"failed.txt", "failed.want", "most=80"},
+		{"failed.txt", "short.want", "most=20"},
+		{"skipped.txt", "skipped.want", "skips=1"},
+		{"vet.txt", "vet.want", "most=80"},
 	} {
 		want, err := os.ReadFile("testdata/" + tt.want)
 		if err != nil {
@@ -32,7 +32,7 @@ func TestFirstLines(t *testing.T) {
 // However many tests fail, it is as short as it was asked to be.
 func TestShort(t *testing.T) {
 	t.Parallel()
-	output, err := os.ReadFile("testdata/failed.out")
+	output, err := os.ReadFile("testdata/failed.txt")
 	if err != nil {
 		t.Fatal(err)
 	}
