@@ -194,7 +194,7 @@ func (b *Bundle) checkRoot(want Want) ([]string, error) {
 // clocksApart is by how much the clock of this host may be behind that of the CA, which need not date its certificates back.
 const clocksApart = time.Hour
 
-// Soon returns the beginning of the certificate's life if that is less than an hour after a moment, and otherwise the moment. At that time a
+// Soon returns the beginning of the certificate's life if that is at most an hour after a moment, and otherwise the moment. At that time a
 // certificate is judged that somebody whose clock is right has judged before: the clock of this host may be a little behind.
 func (b *Bundle) Soon(at time.Time) time.Time {
 	if begins := b.Leaf().NotBefore; at.Before(begins) && begins.Sub(at) <= clocksApart {

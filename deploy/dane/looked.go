@@ -148,14 +148,12 @@ func (h *History) learn(l Looked, now time.Time) {
 		return
 	}
 	h.Known = slices.DeleteFunc(h.Known, answered)
+	missed := h.Fault != "" // the own last look has not met all servers, so that some may give any of the sets
 	for _, c := range l.Known {
-		if c.Given {
+		if c.Given || missed {
 			c.Gone = 0 // since then, it may have been given
 		}
-		c.Given, c.By = h.Fault != "", nil // the own last look has not met it, if it has met all servers
-		if c.Given {
-			c.Gone = 0
-		}
+		c.Given, c.By = missed, nil
 		h.add([]Cached{c})
 	}
 	h.bound()

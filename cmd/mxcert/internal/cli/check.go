@@ -55,7 +55,7 @@ func (a *app) check(ctx context.Context) error {
 	if config != nil {
 		err = withFiles(config, err)
 		var secrets []configs.Problem
-		secrets, notes = a.unreadable(ctx, config)
+		secrets, notes = a.unreadable(ctx, config, wanted.UnreadableSecrets(config))
 		warnings = slices.Concat(wanted.Warnings(config), secrets, wanted.MisspeltVariables(config), wanted.PageProblems(config), wanted.ReportProblems(config), wanted.ClientValidity(config))
 		unreadable, failed := a.unreadableFleet(ctx, config)
 		if failed != nil {
@@ -161,17 +161,7 @@ func (a *app) unreadableFleet(ctx context.Context, config *configs.Config) ([]co
 	if owner, ok := info.Sys().(*syscall.Stat_t); !ok || int(owner.Uid) != os.Geteuid() {
 		return nil, nil
 	}
-	list := wanted.UnreadableFleet(config)
-	if len(list) == 0 {
-		return nil, nil
-	}
-	var problems []configs.Problem
-	held := a.heldSecrets(ctx, config)
-	for _, u := range list {
-		if held.text(u) == "" {
-			problems = append(problems, u.Problem)
-		}
-	}
+	problems, _ := a.unreadable(ctx, config, wanted.UnreadableFleet(config))
 	return problems, nil
 }
 
@@ -183,10 +173,13 @@ func (a *app) fileName() string {
 	return a.configFile
 }
 
-// unreadable returns the secrets that nobody can read, and notes about those that systemd hands to the service.
-func (a *app) unreadable(ctx context.Context, config *configs.Config) (problems []configs.Problem, notes []string) {
+// unreadable returns what nobody can read of a list, and notes about the secrets that systemd hands to the service.
+func (a *app) unreadable(ctx context.Context, config *configs.Config, list []wanted.Unreadable) (problems []configs.Problem, notes []string) {
+	if len(list) == 0 {
+		return nil, nil
+	}
 	held := a.heldSecrets(ctx, config)
-	for _, secret := range wanted.UnreadableSecrets(config) {
+	for _, secret := range list {
 		if text := held.text(secret); text != "" {
 			notes = append(notes, text)
 		} else {

@@ -20,6 +20,7 @@ import (
 
 const fleetStatusHelp = `Asks the store of the fleet, and shows which host has which certificate on its disk, and what handshakes with its endpoints have shown.
 It changes nothing. If the store is away, or this host cannot use its identity, it shows what this host knows from its disk, and says since when.
+If systemd hands the secrets of this host to the service alone, this command is refused (78), and the next step is one that has them.
 
 Exit codes: 0 every host serves the newest certificate of each kind that it wants, 3 one does not, or the store holds something that this host
 refuses, 75 the store is away.`

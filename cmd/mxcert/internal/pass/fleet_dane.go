@@ -106,14 +106,16 @@ func (p *pass) hearFleet(ctx context.Context) {
 func (p *pass) fleetAway(err error) {
 	f := p.tlsa.fleet
 	f.unknown = "the store of the fleet cannot be used"
-	refusal, refused := errors.AsType[*fleet.Refusal](err)
-	if f.outside = refused; refused {
+	_, f.outside = errors.AsType[*fleet.Refusal](err)
+	h := p.fleetHealth()
+	switch {
+	case f.outside:
 		f.unknown = "this host takes no part in its fleet"
-		p.warn("no TLSA record is changed, because " + f.unknown + ": " + report.OneLine(refusal.Error()))
-	} else if !errors.Is(err, state.ErrAway) {
+		p.warn("no TLSA record is changed, because " + f.unknown + ": " + report.OneLine(err.Error()))
+	case !errors.Is(err, state.ErrAway):
 		f.unknown = "what the fleet knows about its keys cannot be used"
 		p.warn(f.unknown + ": " + report.OneLine(err.Error()))
-	} else if h := p.fleetHealth(); !h.Up && !h.Since.IsZero() {
+	case !h.Up && !h.Since.IsZero():
 		f.unknown = "the store of the fleet cannot be used since " + report.Minute(h.Since)
 	}
 	p.planTLSA()

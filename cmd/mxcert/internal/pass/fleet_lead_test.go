@@ -14,6 +14,17 @@ import (
 	"mxcert/cmd/mxcert/internal/report"
 )
 
+// leavesOrder stores an order in flight with a new key, as a host does that leads.
+func (h *citizen) leavesOrder(o state.Order) {
+	h.t.Helper()
+	key, err := bundle.EC256.Generate()
+	h.check(err)
+	text, err := bundle.MarshalKey(key)
+	h.check(err)
+	o.KeyType, o.Key = bundle.EC256, string(text)
+	h.check(state.New(h.member.Store()).Lineage("mx").SaveOrder(o))
+}
+
 // A dry run says what would be taken, and that another host has an order in flight; it changes nothing.
 func TestFleetDryRun(t *testing.T) {
 	t.Parallel()
@@ -21,11 +32,7 @@ func TestFleetDryRun(t *testing.T) {
 	a, b := c.hosts[0], c.hosts[1]
 	lead, err := a.member.Lead(t.Context(), "mx", fleet.Danger{})
 	a.check(err)
-	key, err := bundle.EC256.Generate()
-	a.check(err)
-	text, err := bundle.MarshalKey(key)
-	a.check(err)
-	a.check(state.New(a.member.Store()).Lineage("mx").SaveOrder(state.Order{URL: "https://ca.example/order/7", KeyType: bundle.EC256, Names: []string{"mx.example.org"}, Key: string(text)}))
+	a.leavesOrder(state.Order{URL: "https://ca.example/order/7", Names: []string{"mx.example.org"}})
 	if text := strings.Join(b.run(t.Context(), dryRun).Plan, "\n"); !strings.Contains(text, "order: ec256") || !strings.Contains(text, "another host orders: mx1 has one in flight") {
 		t.Errorf("%q", text)
 	}
@@ -70,13 +77,8 @@ func TestFleetOrderThatWasReplaced(t *testing.T) {
 	a, b := c.hosts[0], c.hosts[1]
 	lead, err := a.member.Lead(t.Context(), "mx", fleet.Danger{})
 	a.check(err)
-	key, err := bundle.EC256.Generate()
-	a.check(err)
-	text, err := bundle.MarshalKey(key)
-	a.check(err)
 	want := a.wants().Certificates[0]
-	a.check(state.New(a.member.Store()).Lineage("mx").SaveOrder(state.Order{URL: c.world.CA.DirectoryURL() + "/order/none", Directory: want.Directories[0], KeyType: bundle.EC256,
-		Names: want.Names, Key: string(text), Created: time.Now().Add(24 * time.Hour)}))
+	a.leavesOrder(state.Order{URL: c.world.CA.DirectoryURL() + "/order/none", Directory: want.Directories[0], Names: want.Names, Created: time.Now().Add(24 * time.Hour)})
 	lead.Release()
 	serial := b.pass(report.CodeOK, renew).Keys[0].Serial
 	for range 2 {
